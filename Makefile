@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lock clean distclean
+
+DEMO_OUT ?= build/demo
+DEMO_ARGS ?= --driver pure_pursuit --map winding --duration 60 --real-time-factor 1.0
+TEST_ARGS ?=
+PURE_CODE := $(wildcard td3_agent/driving td3_agent/td3 td3_agent/sim)
+
+# Each run gets a domain of its own, so that runs side by side do not hear each other.
+ENV := export ROS_DOMAIN_ID=$$(($$$$ % 100 + 1)) && source ./env.sh
+
+help: ## list what can be made
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+
+setup: ## build the workspace: .venv, build/, install/ (PYTHON=... chooses the interpreter)
+	@PYTHON='$(PYTHON)' scripts/setup.sh
+
+demo: setup ## drive a car around a road; DEMO_ARGS='...' and DEMO_OUT=DIR change how and where
+	@$(ENV) && td3_agent demo $(DEMO_ARGS) --out $(DEMO_OUT)
+
+test: setup ## run all tests; TEST_ARGS='-k name' chooses
+	@$(ENV) && python -m pytest $(or $(TEST_ARGS),test)
+
+check: setup ## lint, check the format and the types
+	@$(ENV) && ruff check . && ruff format --check . && mypy --strict $(PURE_CODE)
+
+lock: ## renew requirements/lock.txt from requirements/*.in (needs uv)
+	@scripts/lock.sh
+
+clean: ## remove what was built; .venv stays
+	@rm -rf build install log .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove everything that make made
+	@rm -rf .venv

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Installs td3_agent as a ROS 2 package; colcon calls it."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = 'td3_agent'
+SHARED_FOLDERS = ('launch', 'config', 'weights')
+
+
+def shared_files() -> list[tuple[str, list[str]]]:
+    """List what goes to ``share/td3_agent``, folder by folder, subfolders included."""
+    here = Path(__file__).resolve().parent
+    files = [
+        path
+        for name in SHARED_FOLDERS
+        for path in sorted((here / name).rglob('*'))
+        if path.is_file() and '__pycache__' not in path.parts
+    ]
+    relative = [path.relative_to(here) for path in files]
+    return [(f'share/{NAME}/{path.parent}', [str(path)]) for path in relative]
+
+
+setup(
+    name=NAME,
+    version='0.1.0',
+    description='Drives a CARLA vehicle through the CARLA ROS bridge with a TD3 policy.',
+    maintainer='td3_agent maintainers',
+    maintainer_email='td3-agent-maintainers@users.noreply.github.com',
+    license='Apache-2.0',
+    packages=find_packages(include=[NAME, f'{NAME}.*']),
+    package_data={NAME: ['py.typed']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
+        (f'share/{NAME}', ['package.xml']),
+        *shared_files(),
+    ],
+    python_requires='>=3.10',
+    install_requires=['setuptools'],
+    extras_require={
+        'sim': [
+            'carla==0.9.16',
+            'commonroad-vehicle-models',
+            'gymnasium',
+            'matplotlib',
+            'opencv-python-headless',
+            'scenariogeneration',
+            'tqdm',
+        ],
+        'dev': ['mypy', 'ruff', 'types-PyYAML', 'types-tqdm'],
+        'test': ['hypothesis', 'pytest'],
+    },
+    zip_safe=False,
+    entry_points={
+        'console_scripts': [
+            f'{NAME} = {NAME}.__main__:main',
+            f'sim_bridge_node = {NAME}.nodes.sim_bridge_node:main',
+            f'synchronizer_node = {NAME}.nodes.synchronizer_node:main',
+            f'td3_agent_node = {NAME}.nodes.td3_agent_node:main',
+            f'twist_to_control_node = {NAME}.nodes.twist_to_control_node:main',
+        ]
+    },
+)

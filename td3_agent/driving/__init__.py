@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a drive is made of, in plain NumPy: no ROS, no torch, no simulator."""

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent of one vehicle: observation, driver, action; the same code on every path.
+
+The ROS node, the direct environment and bag replay all drive through :class:`Agent`, which is
+why their ledgers can be compared hash by hash.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from td3_agent.driving.command import (
+    ACTION_SIZE,
+    TwistCommand,
+    TwistConvention,
+    twist_from_action,
+    upstream_twist_from_control,
+)
+from td3_agent.driving.observation import ObservationBuilder, ObservationSpec
+from td3_agent.driving.velocity_control import VelocityController
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from td3_agent.driving.driver import Driver
+    from td3_agent.driving.observation import ImageView
+    from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What the agent made of one frame.
+
+    Attributes:
+        twist: command in the velocity convention.
+        action: (2,) float32 in [-1, 1], as the driver gave it.
+        observation_sha256: hash of what the driver saw.
+    """
+
+    twist: TwistCommand
+    action: NDArray[np.float32]
+    observation_sha256: str
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the ledger records of a decision."""
+        return {
+            'observation_sha256': self.observation_sha256,
+            'action': [float(value) for value in self.action],
+            'twist': [self.twist.linear_x, self.twist.angular_z],
+        }
+
+
+class Agent:
+    """Turns image and motion of one frame into a command; remembers stack and last action."""
+
+    def __init__(self, driver: Driver, spec: ObservationSpec | None = None) -> None:
+        """Drive with ``driver``, which sees observations made after ``spec``."""
+        self._driver = driver
+        self._builder = ObservationBuilder(spec)
+        self._previous_action = np.zeros(ACTION_SIZE, dtype=np.float32)
+
+    def reset(self) -> None:
+        """Forget the past: a new drive begins, or time has jumped."""
+        self._driver.reset()
+        self._builder.reset()
+        self._previous_action = np.zeros(ACTION_SIZE, dtype=np.float32)
+
+    def decide(self, image: ImageView, state: VehicleState) -> Decision:
+        """Return the command for one frame.
+
+        Raises:
+            ValueError: the driver's action is not finite or has the wrong shape.
+        """
+        observation = self._builder.build(image, state, self._previous_action)
+        action = self._driver.act(observation)
+        twist = twist_from_action(action)
+        self._previous_action = action
+        return Decision(twist=twist, action=action, observation_sha256=observation.sha256())
+
+
+class TwistEncoder:
+    """Says the agent's velocity command in the convention that the receiver understands."""
+
+    def __init__(self, convention: TwistConvention) -> None:
+        """Encode for ``convention``; upstream's needs a speed loop on this side."""
+        self._convention = convention
+        self._controller = VelocityController()
+
+    @property
+    def needs_geometry(self) -> bool:
+        """Whether commands cannot be encoded before vehicle_info has arrived."""
+        return self._convention is TwistConvention.CARLA_TWIST_TO_CONTROL
+
+    def reset(self) -> None:
+        """Forget the speed loop's state."""
+        self._controller.reset()
+
+    def encode(
+        self, twist: TwistCommand, state: VehicleState, geometry: VehicleGeometry | None
+    ) -> TwistCommand:
+        """Return the Twist to publish.
+
+        Raises:
+            ValueError: the convention needs the vehicle's geometry and it is not known yet.
+        """
+        if self._convention is TwistConvention.VELOCITY:
+            return twist
+        if geometry is None:
+            raise ValueError('carla_twist_to_control needs vehicle_info, which has not arrived')
+        control = self._controller.control(twist, state, geometry)
+        return upstream_twist_from_control(control, geometry.max_steer_angle_rad)

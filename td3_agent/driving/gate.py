@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate: exactly one vehicle command per frame, from exactly one writer.
+
+Pure logic: no ROS, no clocks, no threads; every call is given the steady time. The CARLA ROS
+bridge counts commands without looking at them, so a second command for a frame, or one before
+the frame is complete, shifts all later ones (bridge_contract races R1, R2). Hence:
+
+* a frame is answered once, when the agent's command *and* the odometry of that frame are in;
+* at the deadline, below the bridge's own 1.0 s, it is answered with full brake;
+* what arrives for a frame already left is dropped and counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from td3_agent.driving.command import (
+    FULL_BRAKE,
+    TwistCommand,
+    TwistConvention,
+    control_from_upstream_twist,
+)
+from td3_agent.driving.pairing import JUMP_BACK_NS
+from td3_agent.driving.velocity_control import VelocityController
+
+if TYPE_CHECKING:
+    from td3_agent.driving.command import VehicleControl
+    from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
+    from td3_agent.driving.velocity_control import VelocityControlParams
+
+EARLY_FRAMES_KEPT = 4
+
+
+class Outcome(Enum):
+    """What the gate answered a frame with, and why."""
+
+    OK = 'ok'  # the agent's command
+    NO_COMMAND = 'stopped_no_command'  # none before the deadline
+    NO_ODOMETRY = 'stopped_no_odometry'  # none before the deadline
+    NO_VEHICLE_INFO = 'stopped_no_vehicle_info'  # wheel angles unknown
+    INVALID_COMMAND = 'stopped_invalid_command'  # not finite
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The one command of a frame.
+
+    Attributes:
+        stamp_ns: simulated time of the frame [ns].
+        control: float32-rounded, in range.
+        outcome: where it came from.
+    """
+
+    stamp_ns: int
+    control: VehicleControl
+    outcome: Outcome
+
+
+@dataclass
+class GateCounts:
+    """How often what happened."""
+
+    answered: int = 0
+    stopped: int = 0
+    late: int = 0
+    repeated: int = 0
+    invalid: int = 0
+    unanswered: int = 0
+    resets: int = 0
+
+
+class TwistConverter:
+    """Turns the Twist of a frame into a vehicle command, in either convention."""
+
+    def __init__(
+        self, convention: TwistConvention, params: VelocityControlParams | None = None
+    ) -> None:
+        """Convert Twists of ``convention``; ``params`` belong to the velocity convention."""
+        self._convention = convention
+        self._controller = VelocityController(params)
+
+    def reset(self) -> None:
+        """Forget the speed loop's state."""
+        self._controller.reset()
+
+    def convert(
+        self, twist: TwistCommand, state: VehicleState, geometry: VehicleGeometry
+    ) -> VehicleControl:
+        """Return the command, rounded to the wire's float32.
+
+        Raises:
+            ValueError: the Twist is not finite.
+        """
+        if self._convention is TwistConvention.CARLA_TWIST_TO_CONTROL:
+            control = control_from_upstream_twist(twist, geometry.max_steer_angle_rad)
+        else:
+            control = self._controller.control(twist, state, geometry)
+        return control.as_float32()
+
+    def stopped(self) -> VehicleControl:
+        """Return full brake, and let the next ramp start from it."""
+        self._controller.override(FULL_BRAKE)
+        return FULL_BRAKE
+
+
+@dataclass
+class Gate:
+    """Answers each frame of the lockstep once.
+
+    Attributes:
+        converter: from Twist to vehicle command.
+        deadline_ns: longest wait for an answer since the frame was first seen [ns, steady].
+        geometry: of the vehicle; None until vehicle_info has arrived.
+        counts: what happened so far.
+    """
+
+    converter: TwistConverter
+    deadline_ns: int = 500_000_000
+    geometry: VehicleGeometry | None = None
+    counts: GateCounts = field(default_factory=GateCounts)
+    _stamp_ns: int = -1  # newest frame seen
+    _open: bool = False  # whether it still wants its answer
+    _due_ns: int = 0  # steady time of its deadline
+    _state: VehicleState | None = None
+    _commands: dict[int, TwistCommand] = field(default_factory=dict)
+
+    @property
+    def due_ns(self) -> int | None:
+        """Steady time [ns] at which :meth:`on_time` must be called; None when nothing waits."""
+        return self._due_ns if self._open else None
+
+    @property
+    def open_stamp_ns(self) -> int | None:
+        """Stamp [ns] of the frame that waits for its answer; None when nothing waits."""
+        return self._stamp_ns if self._open else None
+
+    def on_frame(self, stamp_ns: int, now_ns: int) -> Answer | None:
+        """Take note that frame ``stamp_ns`` exists (from /clock or odometry)."""
+        if stamp_ns <= self._stamp_ns:
+            if self._stamp_ns - stamp_ns <= JUMP_BACK_NS:
+                return None
+            self._restart()
+        if self._open:  # the bridge went on without us: answering now would count for the next
+            self.counts.unanswered += 1
+        self._stamp_ns, self._open, self._state = stamp_ns, True, None
+        self._due_ns = now_ns + self.deadline_ns
+        self._commands = {s: twist for s, twist in self._commands.items() if s >= stamp_ns}
+        return self._answer_if_complete()
+
+    def on_state(self, state: VehicleState, now_ns: int) -> Answer | None:
+        """Take the odometry of a frame; it opens the frame when /clock did not."""
+        self.on_frame(state.stamp_ns, now_ns)
+        if state.stamp_ns == self._stamp_ns and self._open:
+            self._state = state
+        return self._answer_if_complete()
+
+    def on_geometry(self, geometry: VehicleGeometry) -> Answer | None:
+        """Take the vehicle's geometry; a frame may have been waiting for it."""
+        self.geometry = geometry
+        return self._answer_if_complete()
+
+    def on_command(self, stamp_ns: int, twist: TwistCommand) -> Answer | None:
+        """Take the agent's command for frame ``stamp_ns``; it may overtake the odometry."""
+        if stamp_ns in self._commands:
+            self.counts.repeated += 1
+            return None
+        if stamp_ns < self._stamp_ns or (stamp_ns == self._stamp_ns and not self._open):
+            self.counts.late += 1
+            return None
+        if not twist.is_finite:
+            self.counts.invalid += 1
+        if len(self._commands) >= EARLY_FRAMES_KEPT:
+            del self._commands[min(self._commands)]
+        self._commands[stamp_ns] = twist
+        return self._answer_if_complete()
+
+    def on_time(self, now_ns: int) -> Answer | None:
+        """Answer with full brake when the deadline of the open frame has passed."""
+        if not self._open or now_ns < self._due_ns:
+            return None
+        if self._stamp_ns not in self._commands:
+            return self._stop(Outcome.NO_COMMAND)
+        if self._state is None:
+            return self._stop(Outcome.NO_ODOMETRY)
+        return self._stop(Outcome.NO_VEHICLE_INFO)
+
+    def _answer_if_complete(self) -> Answer | None:
+        """Answer the open frame when command, odometry and geometry are all there."""
+        twist = self._commands.get(self._stamp_ns)
+        # Even a bad command waits for the odometry: a stop sent before the frame is complete
+        # would be the early answer that shifts the bridge's count.
+        if not self._open or twist is None or self._state is None:
+            return None
+        if not twist.is_finite:
+            return self._stop(Outcome.INVALID_COMMAND)
+        if self.geometry is None:
+            return None
+        return self._answer(self.converter.convert(twist, self._state, self.geometry), Outcome.OK)
+
+    def _stop(self, outcome: Outcome) -> Answer:
+        """Answer the open frame with full brake."""
+        self.counts.stopped += 1
+        return self._answer(self.converter.stopped(), outcome)
+
+    def _answer(self, control: VehicleControl, outcome: Outcome) -> Answer:
+        """Close the frame with its one answer."""
+        self.counts.answered += 1
+        self._open = False
+        self._commands.pop(self._stamp_ns, None)
+        return Answer(self._stamp_ns, control, outcome)
+
+    def _restart(self) -> None:
+        """Begin anew: simulated time ran back."""
+        self.counts.resets += 1
+        self._commands.clear()
+        self._open = False
+        self.converter.reset()
+
+
+@dataclass
+class FreeRunningGate:
+    """Converts commands as they come and brakes when they stop coming.
+
+    For a bridge that does not wait, a bag or a real robot: there is no frame to answer, so
+    the newest command counts, and silence on the *steady* clock means full brake.
+
+    Attributes:
+        converter: from Twist to vehicle command.
+        timeout_ns: silence after which the car is braked [ns, steady].
+        repeat_ns: pace at which full brake is repeated during silence [ns, steady].
+        geometry: of the vehicle; None until vehicle_info has arrived.
+        counts: what happened so far.
+    """
+
+    converter: TwistConverter
+    timeout_ns: int = 500_000_000
+    repeat_ns: int = 50_000_000
+    geometry: VehicleGeometry | None = None
+    counts: GateCounts = field(default_factory=GateCounts)
+    _state: VehicleState | None = None
+    _last_command_ns: int = -1
+    _due_ns: int | None = None
+
+    @property
+    def due_ns(self) -> int | None:
+        """Steady time [ns] at which :meth:`on_time` must be called; None before any command."""
+        return self._due_ns
+
+    def on_state(self, state: VehicleState, now_ns: int) -> Answer | None:
+        """Take the newest odometry."""
+        del now_ns
+        self._state = state
+        return None
+
+    def on_geometry(self, geometry: VehicleGeometry) -> Answer | None:
+        """Take the vehicle's geometry; it serves from the next command on."""
+        self.geometry = geometry
+        return None
+
+    def on_command(self, stamp_ns: int, twist: TwistCommand, now_ns: int) -> Answer | None:
+        """Convert a command at once; an older one than the last is dropped."""
+        if stamp_ns < self._last_command_ns <= stamp_ns + JUMP_BACK_NS:
+            self.counts.late += 1
+            return None
+        self._last_command_ns = stamp_ns
+        self._due_ns = now_ns + self.timeout_ns
+        if not twist.is_finite:
+            self.counts.invalid += 1
+            return self._stop(Outcome.INVALID_COMMAND)
+        if self._state is None:
+            return self._stop(Outcome.NO_ODOMETRY)
+        if self.geometry is None:
+            return self._stop(Outcome.NO_VEHICLE_INFO)
+        self.counts.answered += 1
+        control = self.converter.convert(twist, self._state, self.geometry)
+        return Answer(stamp_ns, control, Outcome.OK)
+
+    def on_time(self, now_ns: int) -> Answer | None:
+        """Brake, and go on braking, while commands stay away."""
+        if self._due_ns is None or now_ns < self._due_ns:
+            return None
+        self._due_ns = now_ns + self.repeat_ns
+        return self._stop(Outcome.NO_COMMAND)
+
+    def _stop(self, outcome: Outcome) -> Answer:
+        """Return full brake, stamped with the last command's instant."""
+        self.counts.answered += 1
+        self.counts.stopped += 1
+        return Answer(self._last_command_ns, self.converter.stopped(), outcome)

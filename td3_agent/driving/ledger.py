@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger: every frame of a drive with its outcome, one JSON object per line, no gaps.
+
+:class:`FrameLog` collects what is learnt of a frame from several topics, in any order, and
+releases it as one record; :class:`LedgerWriter` puts records on disk; :func:`check_ledger` says
+whether a ledger holds together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+
+    from td3_agent.driving.command import VehicleControl
+
+SCHEMA_VERSION = 1
+NO_COMMAND = 'no_command'  # nobody answered the frame
+UNREPORTED = 'unreported'  # a command was seen, the gate's word on it was not
+SKIPPED = 'skipped'  # the bridge went past the frame without our step
+# Reports of a frame arrive within a frame or two of its end; later ones are given up.
+LAG_FRAMES = 4
+PARTS_KEPT = 64
+
+
+def control_record(control: VehicleControl) -> dict[str, Any]:
+    """Return the fields of a command that are compared and recorded."""
+    return {
+        'throttle': control.throttle,
+        'steer': control.steer,
+        'brake': control.brake,
+        'reverse': control.reverse,
+        'hand_brake': control.hand_brake,
+    }
+
+
+@dataclass
+class LogCounts:
+    """What the records of a ledger add up to.
+
+    Attributes:
+        frames: records, skipped frames not counted.
+        outcomes: how often each outcome.
+        skipped: frames that passed without a step of ours.
+        doubled: frames that got more than one command.
+        slipped: frames after which the vehicle did not execute the command that was sent.
+    """
+
+    frames: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    skipped: int = 0
+    doubled: int = 0
+    slipped: int = 0
+
+    @property
+    def violations(self) -> int:
+        """Broken promises of the lockstep: frames skipped, doubled or slipped."""
+        return self.skipped + self.doubled + self.slipped
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Count one record of a ledger."""
+        outcome = record['outcome']
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        if outcome == SKIPPED:
+            self.skipped += 1
+            return
+        self.frames += 1
+        self.doubled += record['commands'] > 1
+        self.slipped += record['applied'] not in (None, record['sent'])
+
+
+class FrameLog:
+    """Collects one role's frames and releases them in order.
+
+    A frame is closed with :meth:`close_frame`; what else is known of it may come before or
+    within the next frames. ``vehicle_status`` of the following frame confirms the command.
+    """
+
+    def __init__(self, role_name: str) -> None:
+        """Log the frames of the vehicle ``role_name``."""
+        self._role_name = role_name
+        self._parts: dict[int, dict[str, Any]] = {}  # by stamp [ns]
+        self._closed: list[tuple[int, int]] = []  # (frame, stamp) not yet released
+        self._last_frame: int | None = None
+        self.counts = LogCounts()
+
+    def note(self, stamp_ns: int, **facts: Any) -> None:  # noqa: ANN401  JSON values
+        """Add facts to the record of frame ``stamp_ns`` [ns]."""
+        self._part(stamp_ns).update(facts)
+
+    def note_command(self, stamp_ns: int, control: VehicleControl, heard_ns: int) -> None:
+        """Add the command seen for a frame; a second one is a violation."""
+        part = self._part(stamp_ns)
+        part['commands'] = part.get('commands', 0) + 1
+        if 'sent' not in part:
+            part['sent'] = control_record(control)
+            part['command_heard_ns'] = heard_ns
+
+    def note_status(self, stamp_ns: int, control: VehicleControl) -> None:
+        """Add what vehicle_status of a frame echoes: the command executed during its step."""
+        self._part(stamp_ns)['echo'] = control_record(control)
+
+    def close_frame(self, frame: int, stamp_ns: int) -> list[dict[str, Any]]:
+        """End a frame; return the records that are complete by now, oldest first."""
+        records = []
+        if self._closed and stamp_ns <= self._closed[-1][1]:  # the simulator was restarted
+            records = self.flush()
+            self._last_frame = None
+        self._closed.append((frame, stamp_ns))
+        return records + self._release(LAG_FRAMES)
+
+    def flush(self) -> list[dict[str, Any]]:
+        """Return the remaining records; the last frame's command stays unconfirmed."""
+        return self._release(0)
+
+    def _part(self, stamp_ns: int) -> dict[str, Any]:
+        """Return what is known of a frame; frames that were never closed are forgotten."""
+        if stamp_ns not in self._parts and len(self._parts) >= PARTS_KEPT:
+            del self._parts[min(self._parts)]
+        return self._parts.setdefault(stamp_ns, {})
+
+    def _release(self, keep: int) -> list[dict[str, Any]]:
+        """Return all but the newest ``keep`` closed frames as records."""
+        records: list[dict[str, Any]] = []
+        while len(self._closed) > keep:
+            frame, stamp_ns = self._closed.pop(0)
+            next_stamp_ns = self._closed[0][1] if self._closed else None
+            records += self._skipped_before(frame)
+            records.append(self._record(frame, stamp_ns, next_stamp_ns))
+            self._parts = {stamp: p for stamp, p in self._parts.items() if stamp > stamp_ns}
+        return records
+
+    def _skipped_before(self, frame: int) -> list[dict[str, Any]]:
+        """Return records for the frames between the last one and this one."""
+        last, self._last_frame = self._last_frame, frame
+        missed = range(frame, frame) if last is None else range(last + 1, frame)
+        records = [
+            {'frame': number, 'role_name': self._role_name, 'outcome': SKIPPED}
+            for number in missed
+        ]
+        for record in records:
+            self.counts.add(record)
+        return records
+
+    def _record(self, frame: int, stamp_ns: int, next_stamp_ns: int | None) -> dict[str, Any]:
+        """Return the record of one closed frame."""
+        part = self._parts.get(stamp_ns, {})
+        part.pop('echo', None)
+        following = self._parts.get(next_stamp_ns, {}) if next_stamp_ns is not None else {}
+        record = {
+            'frame': frame,
+            'stamp_ns': stamp_ns,
+            'role_name': self._role_name,
+            'outcome': UNREPORTED if 'sent' in part else NO_COMMAND,
+            'commands': 0,
+            'sent': None,
+            'applied': following.get('echo'),
+            **part,
+        }
+        self.counts.add(record)
+        return record
+
+
+class LedgerWriter:
+    """Appends records to a JSON-lines file; a kill loses at most ``flush_every`` of them."""
+
+    def __init__(self, path: Path, flush_every: int = 20) -> None:
+        """Create ``path`` and its folder; an older ledger there is replaced.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open('w', encoding='utf-8')
+        self._flush_every = flush_every
+        self._unflushed = 0
+        self.write({'schema_version': SCHEMA_VERSION, 'kind': 'td3_agent ledger'})
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record."""
+        self._file.write(json.dumps(record, separators=(',', ':')) + '\n')
+        self._unflushed += 1
+        if self._unflushed >= self._flush_every:
+            self._file.flush()
+            self._unflushed = 0
+
+    def close(self) -> None:
+        """Write what is buffered and close the file."""
+        self._file.close()
+
+    def __enter__(self) -> LedgerWriter:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file whatever happened."""
+        self.close()
+
+
+class LedgerError(ValueError):
+    """A ledger cannot be read; the text names file, line and fault."""
+
+
+def read_ledger(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a ledger, header left out.
+
+    Raises:
+        LedgerError: not a ledger, another schema, or a line that is not a JSON object. A last
+            line cut short by a kill ends the ledger without an error.
+    """
+    with path.open(encoding='utf-8') as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith('\n'):
+                return
+            record = _parsed(path, number, line)
+            if number > 1:
+                yield record
+            elif record.get('schema_version') != SCHEMA_VERSION:
+                raise LedgerError(f'{path}: schema_version must be {SCHEMA_VERSION}, got {record}')
+
+
+def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
+    """Return one line as a record."""
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise LedgerError(f'{path}:{number}: not JSON: {error}') from error
+    if not isinstance(record, dict):
+        raise LedgerError(f'{path}:{number}: must be a JSON object, got {line[:40]!r}')
+    return record
+
+
+def check_ledger(records: Iterable[dict[str, Any]]) -> list[str]:
+    """Return every fault of a ledger as a sentence; an empty list means it holds together."""
+    faults: list[str] = []
+    last: dict[str, dict[str, Any]] = {}
+    for record in records:
+        role = record['role_name']
+        faults += _faults_between(last.get(role), record)
+        last[role] = record
+    return faults
+
+
+def _faults_between(before: dict[str, Any] | None, record: dict[str, Any]) -> list[str]:
+    """Return what is wrong with a record, given the one before it."""
+    frame = record['frame']
+    faults = []
+    if record['outcome'] == SKIPPED:
+        faults.append(f'frame {frame}: skipped')
+    elif record['applied'] not in (None, record['sent']):
+        faults.append(f'frame {frame}: applied {record["applied"]}, sent {record["sent"]}')
+    elif record['commands'] > 1:
+        faults.append(f'frame {frame}: {record["commands"]} commands')
+    if before is None:
+        return faults
+    if frame != before['frame'] + 1:
+        faults.append(f'frame {frame} follows frame {before["frame"]}')
+    if record.get('stamp_ns', 0) <= before.get('stamp_ns', -1):
+        faults.append(f'frame {frame}: time went from {before["stamp_ns"]} to {record["stamp_ns"]}')
+    return faults

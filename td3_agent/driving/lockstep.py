@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lockstep: decides when the simulator may take its next step.
+
+Pure logic: no ROS, no clocks, no threads; every call is given the steady time [ns]. The bridge
+is paused and stepped with STEP_ONCE, one in flight. A step is over when the bridge has
+acknowledged it (the frame grew and the running flag went back to False) *and* every role's
+command for that frame was seen: the acknowledgement alone is also what a bridge sends after
+its own 1.0 s timeout, or when a stray command has shifted its count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
+from td3_agent.driving.pairing import JUMP_BACK_NS
+from td3_agent.driving.parameters import ParameterError, Params, param
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockstepParams(Params):
+    """Settings of the lockstep."""
+
+    role_names: tuple[str, ...] = param(
+        ('ego_vehicle',), 'vehicles whose command every frame needs'
+    )
+    real_time_factor: float = param(
+        1.0, 'simulated time per wall time; 0 is as fast as possible', low=0.0, high=100.0
+    )
+    max_frames: int = param(0, 'frames to step, then end; 0 is without end', low=0)
+    pause_timeout_s: float = param(
+        2.5,
+        'silence after PAUSE that means: was paused already',
+        unit='s',
+        low=1.1,
+        high=60.0,
+    )
+    step_timeout_s: float = param(
+        5.0, 'silence after STEP_ONCE before it is sent again', unit='s', low=1.1, high=600.0
+    )
+    command_timeout_s: float = param(
+        1.5, 'wait for a missing command before the next step', unit='s', low=0.1, high=600.0
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse bad values, and roles that are empty or named twice.
+
+        Raises:
+            ParameterError: naming each field and value.
+        """
+        super().__post_init__()
+        roles = self.role_names
+        if not roles or len(set(roles)) != len(roles) or not all(roles):
+            raise ParameterError(f'role_names must be non-empty and unique, got {list(roles)}')
+
+
+class Verdict(Enum):
+    """What became of one answer."""
+
+    ACCEPTED = 'accepted'
+    EARLY = 'kept for an instant not yet open'
+    REPEATED = 'dropped, already answered'
+    STALE = 'dropped, computed from an instant already left'
+
+
+class StepBarrier:
+    """Holds one simulated instant until every member has answered it.
+
+    Members are a set, not a counter: answering twice counts once.
+    """
+
+    def __init__(self, members: Iterable[str]) -> None:
+        """Wait for ``members``; no instant is open yet."""
+        self._members = frozenset(members)
+        self._missing: set[str] = set()
+        self._early: dict[int, set[str]] = {}  # answers ahead of the clock, by stamp [ns]
+        self._stamp_ns = -1
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Members still to answer; empty when the simulator may step."""
+        return frozenset(self._missing)
+
+    @property
+    def stamp_ns(self) -> int:
+        """The instant that is open [ns]; -1 before the first."""
+        return self._stamp_ns
+
+    def open(self, stamp_ns: int) -> None:
+        """Wait for the answers to simulated time ``stamp_ns`` [ns].
+
+        Raises:
+            ValueError: time did not grow; a restarted simulator needs a new barrier.
+        """
+        if stamp_ns <= self._stamp_ns:
+            raise ValueError(f'simulated time went from {self._stamp_ns} to {stamp_ns} ns')
+        self._stamp_ns = stamp_ns
+        self._missing = set(self._members - self._early.pop(stamp_ns, set()))
+        self._early = {s: who for s, who in self._early.items() if s > stamp_ns}
+
+    def answer(self, member: str, stamp_ns: int) -> Verdict:
+        """Record that ``member`` answered the observation of ``stamp_ns`` [ns]."""
+        if stamp_ns < self._stamp_ns:
+            return Verdict.STALE
+        if stamp_ns > self._stamp_ns:
+            self._early.setdefault(stamp_ns, set()).add(member)
+            return Verdict.EARLY
+        if member not in self._missing:
+            return Verdict.REPEATED
+        self._missing.remove(member)
+        return Verdict.ACCEPTED
+
+
+class Pacer:
+    """Absolute step times on the steady clock: no drift, and no burst after a stall."""
+
+    LARGEST_LAG_STEPS = 5
+
+    def __init__(self, period_ns: int) -> None:
+        """Pace steps ``period_ns`` apart [ns]; 0 is as fast as possible."""
+        self.period_ns = period_ns
+        self._due_ns: int | None = None
+
+    def due_ns(self, now_ns: int) -> int:
+        """Return the steady time of the next step [ns]."""
+        if self.period_ns == 0 or self._due_ns is None:
+            return now_ns
+        return self._due_ns
+
+    def stepped(self, now_ns: int) -> None:
+        """Take note of a step; a lag beyond a few periods is given up, not caught up."""
+        due = now_ns if self._due_ns is None else self._due_ns
+        if now_ns - due > self.LARGEST_LAG_STEPS * self.period_ns:
+            due = now_ns
+        self._due_ns = due + self.period_ns
+
+
+class Phase(Enum):
+    """Where the lockstep stands."""
+
+    PAUSING = 'waiting for the bridge to pause'
+    READY = 'ready to step'
+    STEPPING = 'a step is in flight'
+    HOLDING = 'waiting for missing commands'
+    DONE = 'ended'
+
+
+class Request(Enum):
+    """What is to be sent to /carla/control."""
+
+    PAUSE = 'pause'
+    STEP_ONCE = 'step once'
+
+
+@dataclass
+class LockstepCounts:
+    """How often what happened."""
+
+    steps: int = 0
+    resent: int = 0
+    no_command: int = 0
+    skipped: int = 0
+    uninvited: int = 0
+    repeated: int = 0
+    restarts: int = 0
+
+
+class Lockstep:
+    """The synchronizer's decisions: feed it events, send what :meth:`poll` asks for."""
+
+    def __init__(self, params: LockstepParams, step_ns: int) -> None:
+        """Step a simulator whose fixed step is ``step_ns`` [ns]."""
+        factor = params.real_time_factor
+        self._params = params
+        self._barrier = StepBarrier(params.role_names)
+        self._pacer = Pacer(round(step_ns / factor) if factor > 0.0 else 0)
+        self._frame: int | None = None
+        self._frame_before: int | None = None
+        self._clock_ns: int | None = None
+        self._clock_is_new = False
+        self._sent_ns: int | None = None  # steady time of the request in flight
+        self._heard_ns = 0  # steady time of the last sign of life
+        self._acked_ns = 0
+        self.phase = Phase.PAUSING
+        self.counts = LockstepCounts()
+
+    @property
+    def frame(self) -> int | None:
+        """Newest frame number of the bridge; None before any status."""
+        return self._frame
+
+    @property
+    def stamp_ns(self) -> int | None:
+        """Newest simulated time [ns]; None before any clock."""
+        return self._clock_ns
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Roles whose command for the newest frame has not been seen."""
+        return self._barrier.missing
+
+    def stop(self) -> None:
+        """End: ask for nothing any more."""
+        self.phase = Phase.DONE
+
+    def on_status(self, frame: int, *, running: bool, now_ns: int) -> None:
+        """Take a CarlaStatus: frame number and synchronous_mode_running."""
+        self._heard_ns = now_ns
+        grown = 0 if self._frame is None else frame - self._frame
+        self._frame = frame
+        if grown < 0:
+            self._restart()
+        elif self.phase is Phase.PAUSING:
+            if not running:
+                self.phase = Phase.READY
+        elif grown > 0:
+            self._on_new_frame(grown)
+        if self.phase is Phase.STEPPING and not running and self._has_ticked():
+            self._acked_ns = now_ns
+            self.phase = Phase.HOLDING
+
+    def on_clock(self, stamp_ns: int) -> None:
+        """Take a /clock message [ns]; a repeated or slightly older one says nothing new."""
+        if self._clock_ns is not None and stamp_ns <= self._clock_ns:
+            if self._clock_ns - stamp_ns <= JUMP_BACK_NS:
+                return
+            self._restart()
+        self._clock_ns = stamp_ns
+        self._clock_is_new = True
+        self._barrier.open(stamp_ns)
+
+    def on_command(self, role_name: str, stamp_ns: int) -> Verdict:
+        """Take the gate's command of one role for a frame."""
+        verdict = self._barrier.answer(role_name, stamp_ns)
+        if verdict is Verdict.REPEATED:
+            self.counts.repeated += 1
+        return verdict
+
+    def poll(self, now_ns: int, *, gates_present: bool = True) -> Request | None:
+        """Return what to send now, if anything.
+
+        Args:
+            now_ns: steady time [ns].
+            gates_present: whether someone publishes commands for every role; without that a
+                paused bridge stays paused.
+        """
+        if self.phase is Phase.PAUSING:
+            return self._poll_pausing(now_ns)
+        if self.phase is Phase.STEPPING:
+            return self._poll_stepping(now_ns)
+        if self.phase is Phase.HOLDING:
+            self._poll_holding(now_ns)
+        if self.phase is Phase.READY and gates_present:
+            return self._poll_ready(now_ns)
+        return None
+
+    def wake_ns(self, now_ns: int) -> int | None:
+        """Return the steady time [ns] by which :meth:`poll` wants to be called again."""
+        if self.phase is Phase.PAUSING:
+            return (self._sent_ns or now_ns) + _ns(self._params.pause_timeout_s)
+        if self.phase is Phase.STEPPING:
+            if self._has_ticked():
+                return None  # only the bridge's acknowledgement can help now
+            return (self._sent_ns or now_ns) + _ns(self._params.step_timeout_s)
+        if self.phase is Phase.HOLDING:
+            return self._acked_ns + _ns(self._params.command_timeout_s)
+        if self.phase is Phase.READY:
+            return self._pacer.due_ns(now_ns)
+        return None
+
+    def _poll_pausing(self, now_ns: int) -> Request | None:
+        """Ask for the pause, and again while the bridge goes on ticking."""
+        if self._sent_ns is None:
+            self._sent_ns = self._heard_ns = now_ns
+            return Request.PAUSE
+        if now_ns - max(self._sent_ns, self._heard_ns) >= _ns(self._params.pause_timeout_s):
+            self.phase = Phase.READY  # status is sent on change only: silent means paused
+        elif now_ns - self._sent_ns >= _ns(self._params.pause_timeout_s):
+            self._sent_ns = now_ns
+            return Request.PAUSE
+        return None
+
+    def _poll_ready(self, now_ns: int) -> Request | None:
+        """Step when it is time, or end."""
+        if self._params.max_frames and self.counts.steps >= self._params.max_frames:
+            self.phase = Phase.DONE
+            return None
+        if now_ns < self._pacer.due_ns(now_ns):
+            return None
+        self._pacer.stepped(now_ns)
+        self._frame_before = self._frame
+        self._clock_is_new = False
+        self._sent_ns = now_ns
+        self.phase = Phase.STEPPING
+        self.counts.steps += 1
+        return Request.STEP_ONCE
+
+    def _poll_stepping(self, now_ns: int) -> Request | None:
+        """Send the step again only if the frame did not grow."""
+        sent_ns = self._sent_ns or now_ns
+        if self._has_ticked() or now_ns - sent_ns < _ns(self._params.step_timeout_s):
+            return None
+        self._sent_ns = now_ns
+        self.counts.resent += 1
+        return Request.STEP_ONCE
+
+    def _poll_holding(self, now_ns: int) -> None:
+        """Leave an acknowledged step when all commands are in, or have been waited for."""
+        if self._clock_is_new and not self._barrier.missing:
+            self.phase = Phase.READY
+        elif now_ns - self._acked_ns >= _ns(self._params.command_timeout_s):
+            self.counts.no_command += 1
+            self.phase = Phase.READY
+
+    def _has_ticked(self) -> bool:
+        """Whether the frame grew since the step was sent."""
+        return self._frame is not None and self._frame != self._frame_before
+
+    def _on_new_frame(self, grown: int) -> None:
+        """Count frames that nobody asked for."""
+        self.counts.skipped += grown - 1
+        if self.phase is not Phase.STEPPING:
+            self.counts.uninvited += 1
+
+    def _restart(self) -> None:
+        """Begin anew with a bridge that was restarted: frame or time ran back."""
+        self.counts.restarts += 1
+        self._barrier = StepBarrier(self._params.role_names)
+        self._clock_ns = None
+        self._sent_ns = None
+        if self.phase is not Phase.DONE:
+            self.phase = Phase.PAUSING
+
+
+def _ns(seconds: float) -> int:
+    """Return seconds as integer nanoseconds."""
+    return round(seconds * NANOSECONDS_PER_SECOND)

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a camera image and odometry to what a policy sees.
+
+All arithmetic on pixels is exact (integers, or floats that hold integers), so that the same
+image gives the same bytes in every process and on every machine: the ledger's observation
+hashes rely on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from td3_agent.driving.command import ACTION_SIZE, CONTROL_MAX_SPEED_MPS
+from td3_agent.driving.parameters import Params, param
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from typing_extensions import Buffer
+
+    from td3_agent.driving.vehicle import VehicleState
+
+# Encoding: bytes per pixel, and where red, green and blue stand in a pixel.
+ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
+    'bgra8': (4, (2, 1, 0)),
+    'rgba8': (4, (0, 1, 2)),
+    'bgr8': (3, (2, 1, 0)),
+    'rgb8': (3, (0, 1, 2)),
+    'mono8': (1, (0, 0, 0)),
+}
+MAX_IMAGE_SIDE_PX = 8192
+# ITU-R BT.601 luma in 1/256: exact in 16 bit, within one level of the real-valued formula.
+LUMA_RED, LUMA_GREEN, LUMA_BLUE = 77, 150, 29
+WEIGHT_ONE = 1 << 16  # area weights are integers that sum to this
+STATE_SIZE = 2 + ACTION_SIZE
+
+
+class ImageError(ValueError):
+    """An image message was refused; the text names field, value and what was expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageView:
+    """An uncompressed image as sensor_msgs/Image describes it; pixels are not copied.
+
+    Attributes:
+        data: ``step * height`` bytes, rows top to bottom.
+        height: rows.
+        width: columns.
+        encoding: one of :data:`ENCODINGS`.
+        step: bytes per row, padding included.
+
+    Raises:
+        ImageError: the fields contradict each other; checked before any pixel is touched.
+    """
+
+    data: Buffer
+    height: int
+    width: int
+    encoding: str
+    step: int
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be an image."""
+        if self.encoding not in ENCODINGS:
+            known = ', '.join(ENCODINGS)
+            raise ImageError(f'encoding must be one of {known}, got {self.encoding!r}')
+        for name, side in (('height', self.height), ('width', self.width)):
+            if not 1 <= side <= MAX_IMAGE_SIDE_PX:
+                raise ImageError(f'{name} must be in [1, {MAX_IMAGE_SIDE_PX}] [px], got {side}')
+        least = self.width * ENCODINGS[self.encoding][0]
+        if self.step < least:
+            raise ImageError(
+                f'step must be >= {least} [bytes] for width {self.width} and '
+                f'{self.encoding}, got {self.step}'
+            )
+        size = memoryview(self.data).nbytes
+        if size != self.step * self.height:
+            raise ImageError(
+                f'data must hold step * height = {self.step * self.height} bytes, got {size}'
+            )
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return the pixels, (height, width, bytes per pixel) uint8, without padding."""
+        channels = ENCODINGS[self.encoding][0]
+        rows = np.frombuffer(self.data, dtype=np.uint8).reshape(self.height, self.step)
+        return rows[:, : self.width * channels].reshape(self.height, self.width, channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservationSpec(Params):
+    """How an observation is made; part of a policy's input contract."""
+
+    image_height_px: int = param(
+        84, 'rows of the network input', unit='px', low=8, high=1024
+    )
+    image_width_px: int = param(
+        84, 'columns of the network input', unit='px', low=8, high=1024
+    )
+    frame_stack: int = param(4, 'frames the network sees at once, oldest first', low=1, high=32)
+    crop_top: float = param(0.0, 'share of the image cut off above (sky)', low=0.0, high=0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What a driver is given.
+
+    Attributes:
+        image: (stack, height, width) uint8, grey, oldest frame first.
+        state: (4,) float32, see :meth:`ObservationBuilder.build`.
+        vehicle: motion of the vehicle at the same instant.
+    """
+
+    image: NDArray[np.uint8]
+    state: NDArray[np.float32]
+    vehicle: VehicleState
+
+    def sha256(self) -> str:
+        """Return the hash of everything a policy reads: image, then state."""
+        digest = hashlib.sha256(self.image)
+        digest.update(self.state)
+        return digest.hexdigest()
+
+
+class ObservationBuilder:
+    """Keeps the frame stack and turns image and motion into an :class:`Observation`."""
+
+    def __init__(self, spec: ObservationSpec | None = None) -> None:
+        """Start with an empty stack."""
+        self._spec = spec or ObservationSpec()
+        self._stack: NDArray[np.uint8] | None = None
+
+    def reset(self) -> None:
+        """Forget the stacked frames; the next one fills the whole stack."""
+        self._stack = None
+
+    def build(
+        self, image: ImageView, state: VehicleState, previous_action: NDArray[np.float32]
+    ) -> Observation:
+        """Stack the image and return the observation.
+
+        ====  =============================  ========
+        Num   state component                unit
+        ====  =============================  ========
+        0     speed, signed, / 8.33          m/s
+        1     yaw rate, left positive        rad/s
+        2, 3  previous action                [-1, 1]
+        ====  =============================  ========
+        """
+        frame = self._frame(image)
+        self._stack = self._pushed(frame)
+        vector = np.empty(STATE_SIZE, dtype=np.float32)
+        vector[0] = state.speed_mps / CONTROL_MAX_SPEED_MPS
+        vector[1] = state.yaw_rate_radps
+        vector[2:] = previous_action
+        return Observation(image=self._stack, state=vector, vehicle=state)
+
+    def _frame(self, image: ImageView) -> NDArray[np.uint8]:
+        """Return one network frame, (height, width) uint8."""
+        grey = grey_from_image(image)
+        cut_rows = int(image.height * self._spec.crop_top)
+        return resize_area(grey[cut_rows:], self._spec.image_height_px, self._spec.image_width_px)
+
+    def _pushed(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a new stack with ``frame`` last; the old one stays as it was given out."""
+        if self._stack is None:
+            return np.repeat(frame[np.newaxis], self._spec.frame_stack, axis=0)
+        stack = np.empty_like(self._stack)
+        stack[:-1] = self._stack[1:]
+        stack[-1] = frame
+        return stack
+
+
+def grey_from_image(image: ImageView) -> NDArray[np.uint8]:
+    """Return the luma of an image, (height, width) uint8 (ITU-R BT.601)."""
+    pixels = image.pixels()
+    if image.encoding == 'mono8':
+        return pixels[:, :, 0]
+    red, green, blue = ENCODINGS[image.encoding][1]
+    luma = np.multiply(pixels[:, :, green], LUMA_GREEN, dtype=np.uint16)
+    luma += np.multiply(pixels[:, :, red], LUMA_RED, dtype=np.uint16)
+    luma += np.multiply(pixels[:, :, blue], LUMA_BLUE, dtype=np.uint16)
+    luma += 128  # round; 255 * 256 + 128 still fits 16 bits
+    luma >>= 8
+    return luma.astype(np.uint8)
+
+
+def resize_area(grey: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize by area: each output pixel is the mean of the input area it covers.
+
+    Args:
+        grey: (H, W) uint8.
+        height: rows wanted.
+        width: columns wanted.
+
+    Returns:
+        (height, width) uint8, exact to the rounding of the area weights (1/65536).
+    """
+    if grey.shape == (height, width):
+        return grey
+    rows = _weighted_rows(grey, height)
+    columns = _weighted_rows(rows.T, width)
+    half = float(WEIGHT_ONE) * WEIGHT_ONE / 2.0
+    return ((columns.T + half) / (float(WEIGHT_ONE) * WEIGHT_ONE)).astype(np.uint8)
+
+
+def _weighted_rows(values: NDArray[np.generic], size: int) -> NDArray[np.float64]:
+    """Return (size, columns): weighted sums of input rows; integers held in float64, so exact."""
+    taps, weights = _area_taps(values.shape[0], size)
+    total = values[taps[0]] * weights[0][:, np.newaxis]
+    for tap, weight in zip(taps[1:], weights[1:], strict=True):
+        total += values[tap] * weight[:, np.newaxis]
+    return total
+
+
+@lru_cache(maxsize=32)
+def _area_taps(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return (taps, weights), each (K, target): input rows of each output row, and their share.
+
+    Weights are integers that sum to WEIGHT_ONE for every output row.
+    """
+    edges = np.arange(target + 1) * source / target
+    first = np.floor(edges[:-1]).astype(np.intp)
+    count = int(np.max(np.ceil(edges[1:]).astype(np.intp) - first))
+    taps = first[np.newaxis, :] + np.arange(count)[:, np.newaxis]
+    overlap = np.minimum(taps + 1, edges[1:]) - np.maximum(taps, edges[:-1])
+    share = np.clip(overlap, 0.0, None) * (target / source)
+    bounds = np.rint(np.cumsum(share, axis=0) * WEIGHT_ONE)  # differences sum exactly
+    weights = np.diff(bounds, axis=0, prepend=0.0)
+    return np.minimum(taps, source - 1), weights

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters declared once: type, default, unit, range and text, in one frozen dataclass.
+
+A node's parameters and an algorithm's settings are subclasses of :class:`Params` whose fields
+are made with :func:`param`. The same declaration checks values, describes them to ROS and
+prints the table in the README.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields
+import difflib
+import math
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class ParameterError(ValueError):
+    """One or more parameter values were refused; the text names each with its limit."""
+
+
+def param(  # noqa: PLR0913  the six facts of a parameter
+    default: Any,  # noqa: ANN401  any parameter type
+    text: str,
+    *,
+    unit: str = '',
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:  # noqa: ANN401  what dataclasses.field returns
+    """Declare one parameter of a :class:`Params` subclass.
+
+    Args:
+        default: value when nothing is given; its type is the parameter's type.
+        text: what it does, one line.
+        unit: SI unit, for errors and tables.
+        low: smallest allowed value.
+        high: largest allowed value.
+        choices: the only allowed values of a text parameter.
+    """
+    metadata = {'text': text, 'unit': unit, 'low': low, 'high': high, 'choices': choices}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """Base of every parameter class: checks all fields and names every fault at once."""
+
+    def __post_init__(self) -> None:
+        """Refuse values of the wrong type or outside their range.
+
+        Raises:
+            ParameterError: naming each field, its value, what was expected and the unit.
+        """
+        hints = get_type_hints(type(self))
+        faults = []
+        for spec in fields(self):
+            value = _as_declared(getattr(self, spec.name), hints[spec.name])
+            object.__setattr__(self, spec.name, value)  # an int given for a float, say
+            faults += _faults_of(spec.name, value, hints[spec.name], spec.metadata)
+        if faults:
+            raise ParameterError('; '.join(faults))
+
+
+def _as_declared(value: Any, declared: Any) -> Any:  # noqa: ANN401
+    """Turn the harmless near misses of YAML into the declared type."""
+    if declared is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if declared == tuple[str, ...] and isinstance(value, list):
+        return tuple(value)
+    return value
+
+
+def _faults_of(name: str, value: Any, declared: Any, metadata: Any) -> list[str]:  # noqa: ANN401
+    """Return what is wrong with one value, as sentences."""
+    if declared == tuple[str, ...]:
+        good = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+        return [] if good else [f'{name} must be a list of texts, got {value!r}']
+    if type(value) is not declared:
+        return [f'{name} must be {declared.__name__}, got {value!r}']
+    if metadata['choices'] and value not in metadata['choices']:
+        return [f'{name} must be one of {", ".join(metadata["choices"])}, got {value!r}']
+    return [] if _in_range(value, metadata) else [f'{name} must be {expected(metadata)}, got {value}']
+
+
+def _in_range(value: Any, metadata: Any) -> bool:  # noqa: ANN401
+    """Whether a number is finite and within its limits; other types have none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return True
+    low, high = metadata['low'], metadata['high']
+    return (
+        math.isfinite(value)
+        and (low is None or value >= low)
+        and (high is None or value <= high)
+    )
+
+
+def expected(metadata: Any) -> str:  # noqa: ANN401
+    """Describe the allowed range of a parameter, with its unit."""
+    low, high, unit = metadata['low'], metadata['high'], metadata['unit']
+    suffix = f' [{unit}]' if unit else ''
+    if low is not None and high is not None:
+        return f'in [{low:g}, {high:g}]{suffix}'
+    if low is not None:
+        return f'>= {low:g}{suffix}'
+    if high is not None:
+        return f'<= {high:g}{suffix}'
+    return f'finite{suffix}'
+
+
+def refuse_unknown(names: Iterable[str], cls: type[Params], where: str) -> None:
+    """Refuse names that ``cls`` does not declare, with the nearest known name.
+
+    Raises:
+        ParameterError: naming every unknown name.
+    """
+    known = [spec.name for spec in fields(cls)]
+    faults = []
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f', did you mean {near[0]!r}?' if near else ''
+            faults.append(f'{where} has no parameter {name!r}{hint}')
+    if faults:
+        raise ParameterError('; '.join(faults))
+
+
+def describe(cls: type[Params]) -> list[tuple[str, str, str, str, str]]:
+    """Return one row per parameter: name, default, unit, allowed values, text."""
+    rows = []
+    for spec in fields(cls):
+        meta = spec.metadata
+        allowed = ', '.join(meta['choices']) if meta['choices'] else expected(meta)
+        numeric = isinstance(spec.default, (int, float)) and not isinstance(spec.default, bool)
+        if not numeric and not meta['choices']:
+            allowed = ''
+        default = '' if spec.default is MISSING else _default_text(spec.default)
+        rows.append((spec.name, default, meta['unit'], allowed, meta['text']))
+    return rows
+
+
+def _default_text(default: Any) -> str:  # noqa: ANN401
+    """Write a default as YAML would."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, tuple):
+        return '[' + ', '.join(default) + ']'
+    return "''" if default == '' else str(default)

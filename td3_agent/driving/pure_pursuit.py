@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pure pursuit with a speed profile: the classical driver, and the yardstick for a learned one.
+
+Steering is pure pursuit (Coulter 1992, CMU-RI-TR-92-01): the arc from the rear axle through a
+point of the route ahead. Speed follows a profile that is computed once per route: a limit on
+lateral acceleration in each curve, comfortable braking before it, standstill at the end of an
+open route; a PID trims the set point against what the vehicle really does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from td3_agent.driving.command import (
+    CONTROL_MAX_SPEED_MPS,
+    CONTROL_MAX_YAW_RATE_RADPS,
+    STOP,
+    TwistCommand,
+    action_from_twist,
+    clamp,
+)
+from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
+from td3_agent.driving.parameters import ParameterError, Params, param
+from td3_agent.driving.pid import Pid, PidParams
+from td3_agent.driving.route import Route
+from td3_agent.driving.velocity_control import LONGEST_STEP_S, MIN_STEERING_SPEED_MPS
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from td3_agent.driving.observation import Observation
+    from td3_agent.driving.vehicle import VehicleState
+
+PROFILE_STEP_M = 0.5
+# The gate takes a target below 0.05 m/s for "stand": the last metre is driven a little faster.
+CREEP_SPEED_MPS = 0.5
+START_TOLERANCE_M = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurePursuitParams(Params):
+    """Settings of the pure pursuit driver."""
+
+    cruise_speed_mps: float = param(
+        8.0, 'speed on a straight', unit='m/s', low=0.5, high=CONTROL_MAX_SPEED_MPS
+    )
+    lookahead_time_s: float = param(
+        0.8, 'distance of the pursued point, in time', unit='s', low=0.0, high=5.0
+    )
+    lookahead_min_m: float = param(
+        3.5, 'shortest distance of the pursued point', unit='m', low=0.5, high=50.0
+    )
+    lookahead_max_m: float = param(
+        12.0, 'longest distance of the pursued point', unit='m', low=0.5, high=50.0
+    )
+    rear_axle_m: float = param(
+        1.4, 'rear axle behind the point that odometry reports', unit='m', low=0.0, high=10.0
+    )
+    lateral_acceleration_mps2: float = param(
+        2.0, 'largest lateral acceleration in a curve', unit='m/s^2', low=0.1, high=10.0
+    )
+    acceleration_mps2: float = param(
+        2.0, 'fastest rise of the speed set point', unit='m/s^2', low=0.1, high=10.0
+    )
+    deceleration_mps2: float = param(
+        1.5, 'braking that the speed profile plans with', unit='m/s^2', low=0.1, high=10.0
+    )
+    reaction_time_s: float = param(
+        0.4, 'how far ahead in time the profile is read', unit='s', low=0.0, high=2.0
+    )
+    stop_distance_m: float = param(
+        1.0, 'the end counts as reached at this distance', unit='m', low=0.1, high=20.0
+    )
+    lost_distance_m: float = param(
+        5.0,
+        'farther from the route the place is searched anew, then the car stops',
+        unit='m',
+        low=1.0,
+        high=100.0,
+    )
+    # The gate's loop integrates too; a faster integral around it would overshoot.
+    speed_kp: float = param(0.5, 'proportional trim of the set point', low=0.0, high=10.0)
+    speed_ki: float = param(0.02, 'integral trim of the set point', unit='1/s', low=0.0, high=10.0)
+    speed_kd: float = param(0.0, 'derivative trim of the set point', unit='s', low=0.0, high=10.0)
+    speed_trim_max_mps: float = param(
+        0.8, 'largest trim, either way', unit='m/s', low=0.01, high=5.0
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range, and a lookahead whose limits are swapped."""
+        super().__post_init__()
+        if self.lookahead_min_m > self.lookahead_max_m:
+            raise ParameterError(
+                f'lookahead_min_m must be <= lookahead_max_m [m], got {self.lookahead_min_m}'
+                f' and {self.lookahead_max_m}'
+            )
+
+
+class PurePursuitDriver:
+    """Follows a route; without one, or far away from it, it asks for a stop."""
+
+    def __init__(
+        self, params: PurePursuitParams | None = None, route: Route | None = None
+    ) -> None:
+        """Start with the given settings or the defaults; the route may come later."""
+        self._params = params or PurePursuitParams()
+        self._pid = Pid(_pid_params(self._params))
+        self._route = route
+        self._profile_mps = [] if route is None else speed_profile(route, self._params)
+        self.reset()
+
+    @property
+    def route(self) -> Route | None:
+        """The route that is followed."""
+        return self._route
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the end of an open route was reached since the last reset."""
+        return self._arrived
+
+    def set_route(self, points: Route | ArrayLike, *, closed: bool = False) -> None:
+        """Follow another route from now on.
+
+        Args:
+            points: (N, 2) positions in the map frame [m], or a ready route.
+            closed: the last point is joined to the first; ignored for a ready route.
+
+        Raises:
+            ValueError: the points make no route; the old route is kept.
+        """
+        route = points if isinstance(points, Route) else Route(points, closed=closed)
+        self._profile_mps = speed_profile(route, self._params)
+        self._route = route
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget progress, set point and trim; the route stays."""
+        self._pid.reset()
+        self._near_s_m: float | None = None
+        self._set_point_mps: float | None = None
+        self._last_stamp_ns: int | None = None
+        self._arrived = False
+
+    def act(self, observation: Observation) -> NDArray[np.float32]:
+        """Return the action, (2,) float32 in [-1, 1]: target speed and yaw rate."""
+        return action_from_twist(self.twist(observation.vehicle))
+
+    def twist(self, state: VehicleState) -> TwistCommand:
+        """Return target speed [m/s] and yaw rate [rad/s] for the motion of one frame."""
+        step_s = self._step_s(state.stamp_ns)
+        route = self._route
+        if route is None:
+            return STOP
+        x_m = state.x_m - self._params.rear_axle_m * math.cos(state.yaw_rad)
+        y_m = state.y_m - self._params.rear_axle_m * math.sin(state.yaw_rad)
+        s_m = self._locate(route, x_m, y_m)
+        if s_m is None:
+            return self._halt()
+        curvature = self._pursue(route, s_m, x_m, y_m, state)
+        return TwistCommand(
+            self._target_speed(route, s_m, curvature, state.speed_mps, step_s),
+            _yaw_rate(curvature, state.speed_mps),
+        )
+
+    def _step_s(self, stamp_ns: int) -> float:
+        """Return the time since the last frame [s], bounded; time that runs back resets."""
+        last_ns = self._last_stamp_ns
+        if last_ns is not None and stamp_ns < last_ns:
+            self.reset()
+            last_ns = None
+        self._last_stamp_ns = stamp_ns
+        if last_ns is None:
+            return 0.0
+        return min((stamp_ns - last_ns) / NANOSECONDS_PER_SECOND, LONGEST_STEP_S)
+
+    def _locate(self, route: Route, x_m: float, y_m: float) -> float | None:
+        """Return the arc length of the rear axle [m], or None when it is nowhere near.
+
+        The last place is tried first, at a new drive the start: a lap drawn as an open route
+        begins where it ends. A car that was moved elsewhere is searched on the whole route.
+        """
+        new = self._near_s_m is None
+        found = route.project(x_m, y_m, 0.0 if new else self._near_s_m)
+        if found.distance_m > (START_TOLERANCE_M if new else self._params.lost_distance_m):
+            found = route.project(x_m, y_m)
+        lost = found.distance_m > self._params.lost_distance_m
+        self._near_s_m = None if lost else found.s_m
+        return self._near_s_m
+
+    def _halt(self) -> TwistCommand:
+        self._pid.reset()
+        self._set_point_mps = None
+        return STOP
+
+    def _pursue(
+        self, route: Route, s_m: float, x_m: float, y_m: float, state: VehicleState
+    ) -> float:
+        """Return the curvature of the arc from the rear axle to the point ahead [1/m]."""
+        params = self._params
+        lookahead_m = clamp(
+            params.lookahead_time_s * abs(state.speed_mps),
+            params.lookahead_min_m,
+            params.lookahead_max_m,
+        )
+        goal_x_m, goal_y_m = _point_ahead(route, s_m + lookahead_m)
+        dx, dy = goal_x_m - x_m, goal_y_m - y_m
+        ahead_m = math.cos(state.yaw_rad) * dx + math.sin(state.yaw_rad) * dy
+        left_m = math.cos(state.yaw_rad) * dy - math.sin(state.yaw_rad) * dx
+        distance_m = max(math.hypot(dx, dy), 0.1)
+        if ahead_m < 0.0:  # behind the car: turn around as tightly as for a point beside it
+            left_m = math.copysign(distance_m, left_m)
+        return 2.0 * left_m / distance_m**2  # Coulter 1992, section 2
+
+    def _target_speed(
+        self, route: Route, s_m: float, curvature: float, speed_mps: float, step_s: float
+    ) -> float:
+        """Return the target speed [m/s]: profile, ramp, trim."""
+        params = self._params
+        if not route.closed:
+            remaining_m = route.length_m - s_m - params.rear_axle_m
+            self._arrived = self._arrived or remaining_m <= params.stop_distance_m
+        if self._arrived:
+            return self._halt().linear_x
+        # The route may be gentle where the way back to it is not: both curves count.
+        bend_mps = math.sqrt(params.lateral_acceleration_mps2 / max(abs(curvature), 1e-6))
+        ahead_m = params.rear_axle_m + params.reaction_time_s * max(speed_mps, 0.0)
+        wanted_mps = min(self._profile_at(route, s_m + ahead_m), bend_mps)
+        last_mps = max(speed_mps, 0.0) if self._set_point_mps is None else self._set_point_mps
+        ramp_mps = last_mps + params.acceleration_mps2 * step_s
+        set_point_mps = min(wanted_mps, max(ramp_mps, CREEP_SPEED_MPS))
+        self._set_point_mps = set_point_mps
+        trim_mps = self._pid.update(set_point_mps, speed_mps, step_s)
+        return clamp(set_point_mps + trim_mps, 0.5 * set_point_mps, CONTROL_MAX_SPEED_MPS)
+
+    def _profile_at(self, route: Route, s_m: float) -> float:
+        """Return the planned speed at an arc length [m/s]."""
+        profile = self._profile_mps
+        place = route.normalise(s_m) / route.length_m * (len(profile) - 1)
+        i = min(int(place), len(profile) - 2)
+        return profile[i] + (profile[i + 1] - profile[i]) * (place - i)
+
+
+def _yaw_rate(curvature: float, speed_mps: float) -> float:
+    """Return the yaw rate [rad/s] that stands for a curvature [1/m].
+
+    The gate's bicycle model divides by max(|v|, 1 m/s); multiplied by the same speed here, it
+    arrives at exactly the wheel angle atan(curvature * wheelbase).
+    """
+    yaw_rate_radps = curvature * max(abs(speed_mps), MIN_STEERING_SPEED_MPS)
+    return clamp(yaw_rate_radps, -CONTROL_MAX_YAW_RATE_RADPS, CONTROL_MAX_YAW_RATE_RADPS)
+
+
+def speed_profile(route: Route, params: PurePursuitParams) -> list[float]:
+    """Plan a speed for every place of a route.
+
+    Cruise speed, at most ``sqrt(a_lateral / |curvature|)`` in curves, and nowhere faster than
+    braking evenly at ``deceleration_mps2`` allows: ``v1^2 <= v2^2 + 2 a ds``.
+
+    Returns:
+        Speeds [m/s] at places evenly spread over the whole length, ends included.
+    """
+    count = max(math.ceil(route.length_m / PROFILE_STEP_M), 1) + 1
+    s_m = np.linspace(0.0, route.length_m, count)
+    bend = np.maximum(np.abs(route.curvature_array(s_m)), 1e-9)
+    squared = np.minimum(params.cruise_speed_mps**2, params.lateral_acceleration_mps2 / bend)
+    gain = 2.0 * params.deceleration_mps2 * route.length_m / (count - 1)
+    limits: list[float] = squared.tolist()
+    if not route.closed:
+        _plan_stop(limits, route.length_m / (count - 1), params.stop_distance_m)
+    for _ in range(2 if route.closed else 1):  # the second lap carries braking over the seam
+        limits[-1] = min(limits[-1], limits[0]) if route.closed else limits[-1]
+        for i in range(count - 2, -1, -1):
+            limits[i] = min(limits[i], limits[i + 1] + gain)
+    return [math.sqrt(limit) for limit in limits]
+
+
+def _plan_stop(squared_limits: list[float], step_m: float, stop_distance_m: float) -> None:
+    """Make the profile end at a crawl where the stop is called, in place [m^2/s^2]."""
+    last = len(squared_limits) - 1
+    for i in range(max(last - math.ceil(stop_distance_m / step_m), 0), last + 1):
+        squared_limits[i] = CREEP_SPEED_MPS**2
+
+
+def _point_ahead(route: Route, s_m: float) -> tuple[float, float]:
+    """Return a point of the route; an open one goes on straight beyond its end [m]."""
+    x_m, y_m, heading_rad = route.sample(s_m)
+    beyond_m = 0.0 if route.closed else max(s_m - route.length_m, 0.0)
+    return x_m + beyond_m * math.cos(heading_rad), y_m + beyond_m * math.sin(heading_rad)
+
+
+def _pid_params(params: PurePursuitParams) -> PidParams:
+    return PidParams(
+        kp=params.speed_kp,
+        ki=params.speed_ki,
+        kd=params.speed_kd,
+        output_min=-params.speed_trim_max_mps,
+        output_max=params.speed_trim_max_mps,
+    )

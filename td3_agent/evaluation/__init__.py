@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a drive is judged by and shown with. No ROS."""

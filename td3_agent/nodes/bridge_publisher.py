@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishes one frame of the embedded world as the CARLA ROS bridge would.
+
+Order on the wire: status, clock, world_info (once), vehicle_status, vehicle_info (once), then
+the sensors in the order of ``config/objects.json``, odometry last: whoever has seen the
+odometry of a frame has been sent all of it.
+"""
+
+from __future__ import annotations
+
+import array
+import math
+from typing import TYPE_CHECKING
+
+from builtin_interfaces.msg import Time
+from carla_msgs.msg import (
+    CarlaCollisionEvent,
+    CarlaEgoVehicleInfo,
+    CarlaEgoVehicleInfoWheel,
+    CarlaEgoVehicleStatus,
+    CarlaLaneInvasionEvent,
+    CarlaStatus,
+    CarlaWorldInfo,
+)
+from geometry_msgs.msg import Point, PoseStamped, Quaternion, Vector3
+from nav_msgs.msg import Odometry, Path
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Float32, Header
+
+from td3_agent.driving.frames import quaternion_from_rpy, stamp_from_seconds
+from td3_agent.nodes import topics
+from td3_agent.nodes.conversions import control_message
+from td3_agent.nodes.qos import LATCHED, RELIABLE
+
+from td3_agent.sim.world import EGO_ACTOR_ID
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+    from td3_agent.nodes.sim_bridge_params import SimBridgeParams
+    from td3_agent.sim.world import World
+
+MAP_FRAME = 'map'
+
+
+class BridgePublisher:
+    """Everything that leaves the embedded bridge."""
+
+    def __init__(self, node: Node, params: SimBridgeParams, world: World) -> None:
+        """Create the publishers; nothing is published yet but the latched path."""
+        self._world = world
+        self._params = params
+        self._running = True
+        self._info_is_out = False
+        role, camera_id = params.role_name, params.camera_id
+        publish = node.create_publisher
+        self._status = publish(CarlaStatus, topics.STATUS, RELIABLE)
+        self._clock = publish(Clock, '/clock', RELIABLE)
+        self._world_info = publish(CarlaWorldInfo, topics.WORLD_INFO, LATCHED)
+        self._vehicle_status = publish(
+            CarlaEgoVehicleStatus, topics.vehicle_status(role), RELIABLE
+        )
+        self._vehicle_info = publish(CarlaEgoVehicleInfo, topics.vehicle_info(role), LATCHED)
+        self._camera_info = publish(CameraInfo, topics.camera_info(role, camera_id), RELIABLE)
+        self._image = publish(Image, topics.image(role, camera_id), RELIABLE)
+        self._speedometer = publish(Float32, topics.of(role, 'speedometer'), RELIABLE)
+        self._collision = publish(CarlaCollisionEvent, topics.collision(role), RELIABLE)
+        self._invasion = publish(CarlaLaneInvasionEvent, topics.lane_invasion(role), RELIABLE)
+        self._odometry = publish(Odometry, topics.odometry(role), RELIABLE)
+        self._waypoints = publish(Path, topics.waypoints(role), LATCHED)
+        self._camera_info_msg = camera_info_message(params)
+        self._waypoints.publish(path_message(world))
+
+    def publish_status(self) -> None:
+        """Publish frame number and running flag; this message has no header."""
+        self._status.publish(
+            CarlaStatus(
+                frame=self._world.frame,
+                fixed_delta_seconds=self._params.fixed_delta_seconds,
+                synchronous_mode=True,
+                synchronous_mode_running=self._running,
+            )
+        )
+
+    def publish_running(self, running: bool) -> None:  # noqa: FBT001  a callback's argument
+        """Publish the status if the running flag changes."""
+        if running != self._running:
+            self._running = running
+            self.publish_status()
+
+    def publish_frame(self) -> None:
+        """Publish everything of the world's newest frame, in the bridge's order."""
+        sec, nanosec = stamp_from_seconds(self._world.elapsed_s)
+        stamp = Time(sec=sec, nanosec=nanosec)
+        self.publish_status()
+        self._clock.publish(Clock(clock=stamp))
+        if not self._info_is_out:
+            self._publish_world_info()
+        self._publish_vehicle(stamp)
+        self._publish_camera(stamp)
+        self._speedometer.publish(Float32(data=self._world.state.speed_mps))
+        self._publish_events(stamp)
+        self._odometry.publish(self._odometry_message(stamp))
+
+    def _publish_world_info(self) -> None:
+        world = self._world
+        self._world_info.publish(
+            CarlaWorldInfo(map_name=world.map_name, opendrive=world.opendrive)
+        )
+
+    def _publish_vehicle(self, stamp: Time) -> None:
+        """Publish the status, whose command echo is the only proof of what was executed."""
+        world = self._world
+        msg = CarlaEgoVehicleStatus(
+            header=Header(stamp=stamp, frame_id=MAP_FRAME),
+            velocity=abs(world.state.speed_mps),
+            orientation=quaternion(world.state.yaw_rad),
+            control=control_message(world.control, Time()),
+        )
+        msg.acceleration.linear = vector(world.acceleration)
+        self._vehicle_status.publish(msg)
+        if not self._info_is_out:
+            self._vehicle_info.publish(vehicle_info_message(world, self._params.role_name))
+            self._info_is_out = True
+
+    def _publish_camera(self, stamp: Time) -> None:
+        if self._world.frame % self._params.camera_period_frames:
+            return
+        header = Header(
+            stamp=stamp, frame_id=f'{self._params.role_name}/{self._params.camera_id}'
+        )
+        self._camera_info_msg.header = header
+        self._camera_info.publish(self._camera_info_msg)
+        pixels = self._world.render()
+        data = array.array('B')  # anything else is checked element by element
+        data.frombytes(pixels.data)
+        self._image.publish(
+            Image(
+                header=header,
+                height=pixels.shape[0],
+                width=pixels.shape[1],
+                encoding='bgra8',
+                is_bigendian=0,
+                step=pixels.shape[1] * pixels.shape[2],
+                data=data,
+            )
+        )
+
+    def _publish_events(self, stamp: Time) -> None:
+        role = self._params.role_name
+        for collision in self._world.collisions:
+            self._collision.publish(
+                CarlaCollisionEvent(
+                    header=Header(stamp=stamp, frame_id=f'{role}/collision'),
+                    other_actor_id=collision.other_actor_id,
+                    normal_impulse=vector(collision.normal_impulse),
+                )
+            )
+        for invasion in self._world.lane_invasions:
+            self._invasion.publish(
+                CarlaLaneInvasionEvent(
+                    header=Header(stamp=stamp, frame_id=f'{role}/lane_invasion'),
+                    crossed_lane_markings=invasion.crossed_lane_markings,
+                )
+            )
+
+    def _odometry_message(self, stamp: Time) -> Odometry:
+        """Return the odometry; velocities in the vehicle frame, covariances all zero."""
+        state = self._world.state
+        msg = Odometry(
+            header=Header(stamp=stamp, frame_id=MAP_FRAME),
+            child_frame_id=self._params.role_name,
+        )
+        msg.pose.pose.position = Point(x=state.x_m, y=state.y_m, z=state.z_m)
+        msg.pose.pose.orientation = quaternion(state.yaw_rad)
+        msg.twist.twist.linear.x = state.speed_mps
+        msg.twist.twist.angular.z = state.yaw_rate_radps
+        return msg
+
+
+def vector(xyz: tuple[float, float, float]) -> Vector3:
+    """Return three numbers as a Vector3."""
+    return Vector3(x=xyz[0], y=xyz[1], z=xyz[2])
+
+
+def quaternion(yaw_rad: float) -> Quaternion:
+    """Return a heading on flat ground [rad] as a quaternion."""
+    x, y, z, w = quaternion_from_rpy(0.0, 0.0, yaw_rad)
+    return Quaternion(x=x, y=y, z=z, w=w)
+
+
+def path_message(world: World) -> Path:
+    """Return the route as a path in the map frame, points about 1 m apart; a lap is closed."""
+    header = Header(frame_id=MAP_FRAME)
+    path = Path(header=header)
+    points = world.route_points.tolist()
+    for x_m, y_m, z_m in points + points[:1] if world.route.closed else points:
+        pose = PoseStamped(header=header)
+        pose.pose.position = Point(x=x_m, y=y_m, z=z_m)
+        path.poses.append(pose)
+    return path
+
+
+def camera_info_message(params: SimBridgeParams) -> CameraInfo:
+    """Return the intrinsics of the bridge's camera model: no distortion, square pixels."""
+    width, height = params.camera_width, params.camera_height
+    focal_px = width / (2.0 * math.tan(math.radians(params.camera_fov_deg) / 2.0))
+    cx, cy = width / 2.0, height / 2.0
+    return CameraInfo(
+        height=height,
+        width=width,
+        distortion_model='plumb_bob',
+        d=[0.0] * 5,
+        k=[focal_px, 0.0, cx, 0.0, focal_px, cy, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[focal_px, 0.0, cx, 0.0, 0.0, focal_px, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
+
+
+def vehicle_info_message(world: World, role_name: str) -> CarlaEgoVehicleInfo:
+    """Return what the vehicle is made of; wheel angles in radians."""
+    info = world.vehicle_info
+    msg = CarlaEgoVehicleInfo(
+        id=EGO_ACTOR_ID,
+        type=info.type,
+        rolename=role_name,
+        max_rpm=info.max_rpm,
+        moi=info.moi,
+        damping_rate_full_throttle=info.damping_rate_full_throttle,
+        damping_rate_zero_throttle_clutch_engaged=info.damping_rate_zero_throttle_clutch_engaged,
+        damping_rate_zero_throttle_clutch_disengaged=(
+            info.damping_rate_zero_throttle_clutch_disengaged
+        ),
+        use_gear_autobox=info.use_gear_autobox,
+        gear_switch_time=info.gear_switch_time,
+        clutch_strength=info.clutch_strength,
+        mass=info.mass,
+        drag_coefficient=info.drag_coefficient,
+        center_of_mass=vector(info.center_of_mass),
+    )
+    for wheel in info.wheels:
+        msg.wheels.append(
+            CarlaEgoVehicleInfoWheel(
+                tire_friction=wheel.tire_friction,
+                damping_rate=wheel.damping_rate,
+                max_steer_angle=wheel.max_steer_angle,
+                radius=wheel.radius,
+                max_brake_torque=wheel.max_brake_torque,
+                max_handbrake_torque=wheel.max_handbrake_torque,
+                position=vector(wheel.position),
+            )
+        )
+    return msg

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the driver that a node's parameters name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from td3_agent.driving.observation import ObservationSpec
+from td3_agent.driving.parameters import Params, param
+from td3_agent.driving.pure_pursuit import PurePursuitDriver, PurePursuitParams
+
+if TYPE_CHECKING:
+    from td3_agent.driving.driver import Driver
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverParams(Params):
+    """Which driver, and what it needs to know."""
+
+    driver: str = param(
+        'td3', 'who drives: a TD3 policy, or pure pursuit', choices=('td3', 'pure_pursuit')
+    )
+    policy_path: str = param('', 'checkpoint folder of the TD3 policy; empty: untrained')
+    policy_seed: int = param(0, 'seed of the untrained policy', low=0)
+    torch_threads: int = param(
+        1, 'threads of torch; more than one misses deadlines on busy cores', low=1, high=64
+    )
+    cruise_speed_mps: float = param(
+        8.0, 'cruising speed of pure pursuit', unit='m/s', low=0.5, high=8.33
+    )
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """A driver ready to drive, and what its observations must look like.
+
+    Attributes:
+        driver: the driver.
+        spec: how its observations are made.
+        title: for logs and diagnostics; says so when the policy is untrained.
+        needs_route: whether it drives on ``/carla/<role>/waypoints``.
+    """
+
+    driver: Driver
+    spec: ObservationSpec
+    title: str
+    needs_route: bool = False
+
+
+def make_driver(params: DriverParams) -> Equipment:
+    """Return the driver that the parameters name, loaded and checked.
+
+    Raises:
+        ValueError: the checkpoint was refused; the text says which file, field and value.
+    """
+    if params.driver == 'pure_pursuit':
+        driver = PurePursuitDriver(PurePursuitParams(cruise_speed_mps=params.cruise_speed_mps))
+        return Equipment(driver, ObservationSpec(), 'pure pursuit', needs_route=True)
+    return _td3_driver(params)
+
+
+def _td3_driver(params: DriverParams) -> Equipment:
+    """Return the TD3 policy; torch is imported only where a network drives."""
+    import torch  # noqa: PLC0415
+
+    from td3_agent.td3.checkpoint import load_checkpoint  # noqa: PLC0415
+    from td3_agent.td3.policy import untrained_policy  # noqa: PLC0415
+
+    torch.set_num_threads(params.torch_threads)
+    if not params.policy_path:
+        policy = untrained_policy(params.policy_seed)
+        return Equipment(policy, ObservationSpec(), 'TD3, UNTRAINED policy')
+    policy, manifest = load_checkpoint(Path(params.policy_path))
+    return Equipment(policy, manifest.observation_spec, f'TD3, {params.policy_path}')

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded simulator behind the CARLA ROS bridge's topics and synchronous protocol.
+
+A stand-in for CARLA and its bridge where there is no GPU: whatever leaves it looks like the
+bridge (names, types, QoS, frame ids, stamps, order). The loop has a thread of its own, as
+upstream; callbacks run on the executor's.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+from carla_msgs.msg import CarlaControl, CarlaEgoVehicleControl
+from geometry_msgs.msg import Pose, Twist
+from rclpy.node import Node
+from rclpy.task import Future
+from std_msgs.msg import Bool
+
+from td3_agent.driving.frames import yaw_from_quaternion
+from td3_agent.nodes import topics
+from td3_agent.nodes.bridge_publisher import BridgePublisher
+from td3_agent.nodes.conversions import control_from_message
+from td3_agent.nodes.diagnostics import Diagnostics, Status
+from td3_agent.nodes.parameters import declare
+from td3_agent.nodes.qos import LATCHED, RELIABLE
+from td3_agent.nodes.runtime import run
+from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
+from td3_agent.sim.bridge_protocol import VEHICLE_CONTROL_TIMEOUT_S, CommandWait, RunState
+
+END_WAIT_S = 3.0
+
+
+class SimBridgeNode(Node):
+    """One world with one ego vehicle, seen through the bridge's topics."""
+
+    def __init__(self, **kwargs) -> None:
+        """Build the world and start the loop; keyword arguments go to ``rclpy.node.Node``."""
+        super().__init__(
+            'carla_ros_bridge', automatically_declare_parameters_from_overrides=True, **kwargs
+        )
+        self._params = params = declare(self, SimBridgeParams)
+        self._world = make_world(params)
+        self._lock = threading.Lock()  # over the world: callbacks change it, the loop ticks it
+        self._control = self._world.control
+        self._manual_override = False
+        self._commands = CommandWait()
+        self._publisher = BridgePublisher(self, params, self._world)
+        self._run_state = RunState(
+            self._publisher.publish_running, start_paused=params.start_paused
+        )
+        self.finished = Future()
+        self.exit_status = 0
+        self._timeouts = self._unexpected = self._refused = 0
+        self._subscribe(params.role_name)
+        self._diagnostics = Diagnostics(self, self._describe)
+        self._publisher.publish_status()
+        self._loop = threading.Thread(target=self._run_loop, name='bridge loop', daemon=True)
+        self._loop.start()
+
+    def close(self) -> None:
+        """End the loop, also while it is paused (upstream hangs there)."""
+        self._run_state.shut_down()
+        self._loop.join(END_WAIT_S)
+
+    def _subscribe(self, role: str) -> None:
+        for kind, topic, handler, qos in (
+            (CarlaControl, topics.CONTROL, self._on_carla_control, RELIABLE),
+            (CarlaEgoVehicleControl, topics.control(role), self._on_control, RELIABLE),
+            (
+                CarlaEgoVehicleControl,
+                topics.of(role, 'vehicle_control_cmd_manual'),
+                self._on_manual_control,
+                RELIABLE,
+            ),
+            (
+                Bool,
+                topics.of(role, 'vehicle_control_manual_override'),
+                self._on_manual_override,
+                LATCHED,
+            ),
+            (Pose, topics.of(role, 'control/set_transform'), self._on_transform, RELIABLE),
+            (Twist, topics.of(role, 'control/set_target_velocity'), self._on_velocity, RELIABLE),
+        ):
+            self.create_subscription(kind, topic, handler, qos)
+
+    # Callbacks, on the executor's thread
+
+    def _on_carla_control(self, msg: CarlaControl) -> None:
+        if not self._run_state.put(msg.command):
+            self._refuse(
+                f'{topics.CONTROL}: command must be 0 (PLAY), 1 (PAUSE) or 2 (STEP_ONCE), '
+                f'got {msg.command}'
+            )
+
+    def _on_control(self, msg: CarlaEgoVehicleControl) -> None:
+        if not self._manual_override:
+            self._apply(msg)
+
+    def _on_manual_control(self, msg: CarlaEgoVehicleControl) -> None:
+        if self._manual_override:
+            self._apply(msg)
+
+    def _on_manual_override(self, msg: Bool) -> None:
+        self._manual_override = msg.data
+
+    def _apply(self, msg: CarlaEgoVehicleControl) -> None:
+        """Take the newest command; it persists until the next, and its header is ignored."""
+        control = control_from_message(msg)
+        if not control.is_finite:
+            self._refuse(f'vehicle_control_cmd: throttle, steer, brake must be finite: {control}')
+            return
+        with self._lock:
+            self._control = control
+        if not self._params.synchronous_mode_wait_for_vehicle_control_command:
+            return
+        if not self._commands.received(self._params.role_name):
+            self._unexpected += 1
+            self.get_logger().warning(
+                f'Unexpected vehicle control command received from {self._params.role_name}',
+                throttle_duration_sec=1.0,
+            )
+
+    def _on_transform(self, msg: Pose) -> None:
+        position, q = msg.position, msg.orientation
+        try:
+            yaw_rad = yaw_from_quaternion(q.x, q.y, q.z, q.w)
+            with self._lock:
+                self._world.set_pose(position.x, position.y, yaw_rad)
+        except ValueError as error:
+            self._refuse(f'set_transform: {error}')
+
+    def _on_velocity(self, msg: Twist) -> None:
+        if self._manual_override:
+            return
+        try:
+            with self._lock:
+                self._world.set_velocity(msg.linear.x, msg.linear.y, msg.angular.z)
+        except ValueError as error:
+            self._refuse(f'set_target_velocity: {error}')
+
+    def _refuse(self, text: str) -> None:
+        """Count and log an input that was not obeyed."""
+        self._refused += 1
+        self.get_logger().warning(f'refused: {text}', throttle_duration_sec=1.0)
+
+    # The loop, on a thread of its own
+
+    def _run_loop(self) -> None:
+        """Step the world until the node ends; a loop that breaks ends the process.
+
+        Upstream's node stays alive when its loop dies, and every topic just goes silent.
+        """
+        try:
+            self._step_while_asked()
+        except Exception as error:  # noqa: BLE001  whatever it was, nobody may wait for us
+            self.get_logger().fatal(f'the simulation loop broke: {error!r}')
+            self.exit_status = 1
+            self.finished.set_result(None)
+
+    def _step_while_asked(self) -> None:
+        """Take a turn after the other, paced only while the world plays freely."""
+        while self._run_state.wait_for_turn():
+            started_s = time.monotonic()
+            self._iterate()
+            factor = self._params.play_real_time_factor
+            if self._run_state.is_playing and factor > 0.0:
+                period_s = self._params.fixed_delta_seconds / factor
+                time.sleep(max(0.0, started_s + period_s - time.monotonic()))
+
+    def _iterate(self) -> None:
+        """One frame: tick, publish everything of the frame, wait for the command."""
+        waits = self._params.synchronous_mode_wait_for_vehicle_control_command
+        if waits:
+            self._commands.expect([self._params.role_name])
+        with self._lock:
+            self._world.tick(self._control)
+        self._publisher.publish_frame()
+        missing = self._commands.wait() if waits else []
+        if missing:
+            self._timeouts += 1
+            self.get_logger().warning(
+                f'Timeout ({VEHICLE_CONTROL_TIMEOUT_S}s) while waiting for vehicle control '
+                f'commands. Missing command from {missing}',
+                throttle_duration_sec=1.0,
+            )
+
+    def _describe(self) -> Status:
+        """Say how the bridge stands."""
+        values = {
+            'frame': self._world.frame,
+            'command_timeouts': self._timeouts,
+            'unexpected_commands': self._unexpected,
+            'refused': self._refused,
+        }
+        return Status(f'embedded simulator, map {self._world.map_name}', values=values)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is asked to end."""
+    sys.exit(run(SimBridgeNode, args))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of the embedded bridge, and the world they describe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from td3_agent.driving.parameters import ParameterError, Params, param
+from td3_agent.sim.camera import CameraConfig
+from td3_agent.sim.world import World, WorldConfig
+
+# A camera period within this share of a whole number of steps divides exactly.
+RATE_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimBridgeParams(Params):
+    """Parameters of sim_bridge_node."""
+
+    role_name: str = param('ego_vehicle', 'role name of the vehicle')
+    map: str = param('winding', 'oval, winding, town, or the path of an OpenDRIVE file')
+    map_seed: int = param(0, 'seed of a built-in map', low=0)
+    seed: int = param(0, 'seed of spawn point, route, parked vehicles and light', low=0)
+    spawn_index: int = param(-1, 'spawn point on the map; -1 draws one from the seed', low=-1)
+    parked_vehicles: int = param(6, 'vehicles parked beside the road', low=0, high=200)
+    fixed_delta_seconds: float = param(0.05, 'simulated step', unit='s', low=0.001, high=0.1)
+    synchronous_mode_wait_for_vehicle_control_command: bool = param(
+        True, 'wait up to 1.0 s for the command of each frame'
+    )
+    start_paused: bool = param(False, 'wait for the first STEP_ONCE or PLAY; upstream plays')
+    play_real_time_factor: float = param(
+        1.0, 'pace while playing; 0 is as fast as possible, as upstream', low=0.0, high=100.0
+    )
+    camera_id: str = param('camera', 'id of the camera')
+    camera_width: int = param(160, 'image columns', unit='px', low=8, high=4096)
+    camera_height: int = param(120, 'image rows', unit='px', low=8, high=4096)
+    camera_fov_deg: float = param(
+        90.0, 'horizontal field of view', unit='deg', low=10.0, high=150.0
+    )
+    camera_x: float = param(2.0, 'mounting, forward', unit='m', low=-10.0, high=10.0)
+    camera_y: float = param(0.0, 'mounting, left', unit='m', low=-10.0, high=10.0)
+    camera_z: float = param(2.0, 'mounting, up', unit='m', low=0.1, high=50.0)
+    camera_roll: float = param(0.0, 'mounting, roll', unit='deg', low=-180.0, high=180.0)
+    camera_pitch: float = param(8.0, 'mounting, nose down', unit='deg', low=-90.0, high=90.0)
+    camera_yaw: float = param(0.0, 'mounting, left', unit='deg', low=-180.0, high=180.0)
+    camera_rate_hz: float = param(
+        20.0, 'images per simulated second; must divide the step rate', unit='Hz', low=0.01
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse bad values, and a camera rate that does not divide the step rate.
+
+        Raises:
+            ParameterError: naming each field and value.
+        """
+        super().__post_init__()
+        steps = 1.0 / (self.camera_rate_hz * self.fixed_delta_seconds)
+        if steps < 1.0 - RATE_TOLERANCE or abs(steps - round(steps)) > RATE_TOLERANCE * steps:
+            raise ParameterError(
+                f'camera_rate_hz must divide the step rate of '
+                f'{1.0 / self.fixed_delta_seconds:g} [Hz], got {self.camera_rate_hz:g}'
+            )
+
+    @property
+    def camera_period_frames(self) -> int:
+        """Frames from one image to the next."""
+        return round(1.0 / (self.camera_rate_hz * self.fixed_delta_seconds))
+
+
+def make_world(params: SimBridgeParams) -> World:
+    """Return the world that the parameters describe, painted and ready.
+
+    Raises:
+        ValueError: the map cannot be read; the text names file and fault.
+    """
+    camera = CameraConfig(
+        width=params.camera_width,
+        height=params.camera_height,
+        fov_deg=params.camera_fov_deg,
+        x=params.camera_x,
+        y=params.camera_y,
+        z=params.camera_z,
+        roll=params.camera_roll,
+        pitch=params.camera_pitch,
+        yaw=params.camera_yaw,
+    )
+    config = WorldConfig(
+        map=params.map,
+        map_seed=params.map_seed,
+        seed=params.seed,
+        spawn_index=params.spawn_index,
+        parked_vehicles=params.parked_vehicles,
+        fixed_delta_seconds=params.fixed_delta_seconds,
+        camera=camera,
+    )
+    world = World(config)
+    world.camera.render(0.0, 0.0, 0.0)  # paint now: the first frame must not wait for it
+    return world

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Synchronizer node: steps the paused bridge and keeps the ledger.
+
+Wires :mod:`td3_agent.driving.lockstep` and :mod:`td3_agent.driving.ledger` to the bridge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+import sys
+
+from carla_msgs.msg import (
+    CarlaCollisionEvent,
+    CarlaControl,
+    CarlaEgoVehicleControl,
+    CarlaEgoVehicleStatus,
+    CarlaLaneInvasionEvent,
+    CarlaStatus,
+)
+from diagnostic_msgs.msg import DiagnosticArray
+from nav_msgs.msg import Odometry
+from rclpy.clock import Clock as RosClock
+from rclpy.clock import ClockType
+from rclpy.node import Node
+from rclpy.task import Future
+from rosgraph_msgs.msg import Clock
+from std_srvs.srv import Trigger
+
+from td3_agent.driving.ledger import FrameLog, LedgerWriter
+from td3_agent.driving.lockstep import Lockstep, LockstepParams, Phase, Request
+from td3_agent.driving.parameters import param
+from td3_agent.nodes import topics
+from td3_agent.nodes.conversions import (
+    control_from_message,
+    facts_from_report,
+    stamp_ns,
+    state_from_odometry,
+)
+from td3_agent.nodes.diagnostics import Diagnostics, Status
+from td3_agent.nodes.parameters import declare
+from td3_agent.nodes.qos import RELIABLE, REPORTS
+from td3_agent.nodes.runtime import WakeUp, run, steady_ns
+
+COMMANDS = {Request.PAUSE: CarlaControl.PAUSE, Request.STEP_ONCE: CarlaControl.STEP_ONCE}
+LAST_REPORTS_NS = 300_000_000
+GRAPH_PERIOD_S = 0.1  # how often it is looked whether everybody is there
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynchronizerParams(LockstepParams):
+    """Parameters of synchronizer_node."""
+
+    fixed_delta_seconds: float = param(
+        0.05, "the bridge's step, checked against CarlaStatus", unit='s', low=0.001, high=0.1
+    )
+    wait_for_agent: bool = param(
+        True, 'step only while every role has an active agent as well as a gate'
+    )
+    ledger_path: str = param('', 'where the ledger is written; empty: nowhere')
+    ledger_flush_frames: int = param(
+        20, 'frames that a kill of this process may lose', low=1, high=100000
+    )
+
+
+class SynchronizerNode(Node):
+    """Owns the bridge's clock: one STEP_ONCE each time all roles have answered the frame."""
+
+    def __init__(self, **kwargs) -> None:
+        """Start to pause the bridge; keyword arguments go to ``rclpy.node.Node``."""
+        super().__init__(
+            'synchronizer', automatically_declare_parameters_from_overrides=True, **kwargs
+        )
+        self._params = params = declare(self, SynchronizerParams)
+        self.lockstep = Lockstep(params, round(params.fixed_delta_seconds * 1e9))
+        self.logs = {role: FrameLog(role) for role in params.role_names}
+        self.finished = Future()
+        self._ledger = open_ledger(params)
+        self._step_mismatch: float | None = None
+        self._everybody_there = False
+        self._step_facts: dict[str, int] = {}
+        self._control_pub = self.create_publisher(CarlaControl, topics.CONTROL, RELIABLE)
+        self.create_subscription(CarlaStatus, topics.STATUS, self._on_status, RELIABLE)
+        self.create_subscription(Clock, '/clock', self._on_clock, RELIABLE)
+        for role in params.role_names:
+            self._subscribe_role(role)
+        self.create_service(Trigger, '~/stop', self._on_stop)
+        self._wake = WakeUp(self, self._advance)
+        self._last_reports: WakeUp | None = None
+        # Steady clock: simulated time stands still while we wait for somebody.
+        self.create_timer(
+            GRAPH_PERIOD_S, self._look_around, clock=RosClock(clock_type=ClockType.STEADY_TIME)
+        )
+        self._diagnostics = Diagnostics(self, self._describe)
+
+    def close(self) -> None:
+        """Leave the bridge paused and the ledger whole."""
+        self.lockstep.stop()
+        for log in self.logs.values():
+            self._write(log.flush())
+        if self._ledger is not None:
+            self._ledger.close()
+
+    def _subscribe_role(self, role: str) -> None:
+        """Listen to everything that is said of one vehicle."""
+        for kind, topic, handler, qos in (
+            (CarlaEgoVehicleControl, topics.control(role), self._on_command, RELIABLE),
+            (CarlaEgoVehicleStatus, topics.vehicle_status(role), self._on_vehicle, RELIABLE),
+            (Odometry, topics.odometry(role), self._on_odometry, RELIABLE),
+            (CarlaCollisionEvent, topics.collision(role), self._on_collision, RELIABLE),
+            (CarlaLaneInvasionEvent, topics.lane_invasion(role), self._on_invasion, RELIABLE),
+            (DiagnosticArray, topics.agent_report(role), self._on_report, REPORTS),
+            (DiagnosticArray, topics.gate_report(role), self._on_report, REPORTS),
+        ):
+            self.create_subscription(kind, topic, partial(handler, role), qos)
+
+    def _on_status(self, msg: CarlaStatus) -> None:
+        now_ns = steady_ns()
+        running = msg.synchronous_mode_running
+        self.lockstep.on_status(msg.frame, running=running, now_ns=now_ns)
+        if abs(msg.fixed_delta_seconds - self._params.fixed_delta_seconds) > 1e-6:
+            self._step_mismatch = msg.fixed_delta_seconds
+        if not running:
+            self._step_facts['acknowledged_ns'] = now_ns
+        self._advance()
+
+    def _on_clock(self, msg: Clock) -> None:
+        self.lockstep.on_clock(stamp_ns(msg.clock))
+        self._advance()
+
+    def _on_command(self, role: str, msg: CarlaEgoVehicleControl) -> None:
+        stamp = stamp_ns(msg.header.stamp)
+        self.logs[role].note_command(stamp, control_from_message(msg), steady_ns())
+        self.lockstep.on_command(role, stamp)
+        self._advance()
+
+    def _on_vehicle(self, role: str, msg: CarlaEgoVehicleStatus) -> None:
+        control = control_from_message(msg.control)
+        self.logs[role].note_status(stamp_ns(msg.header.stamp), control)
+
+    def _on_odometry(self, role: str, msg: Odometry) -> None:
+        try:
+            state = state_from_odometry(msg)
+        except ValueError as error:
+            self.get_logger().warning(f'odometry refused: {error}', throttle_duration_sec=1.0)
+            return
+        facts = asdict(state)
+        self.logs[role].note(facts.pop('stamp_ns'), **facts)
+
+    def _on_collision(self, role: str, msg: CarlaCollisionEvent) -> None:
+        self.logs[role].note(stamp_ns(msg.header.stamp), collision=msg.other_actor_id)
+
+    def _on_invasion(self, role: str, msg: CarlaLaneInvasionEvent) -> None:
+        crossed = list(msg.crossed_lane_markings)
+        self.logs[role].note(stamp_ns(msg.header.stamp), lane_invasion=crossed)
+
+    def _on_report(self, role: str, msg: DiagnosticArray) -> None:
+        self.logs[role].note(stamp_ns(msg.header.stamp), **facts_from_report(msg))
+
+    def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._end()
+        response.success = True
+        response.message = f'ended after {self.lockstep.counts.steps} steps'
+        return response
+
+    def _look_around(self) -> None:
+        """See who is there; a bridge or a gate may come, go and come back."""
+        roles = self._params.role_names
+        wanted = [topics.STATUS, *(topics.gate_report(role) for role in roles)]
+        if self._params.wait_for_agent:
+            wanted += [topics.agent_report(role) for role in roles]
+        self._everybody_there = all(self.count_publishers(topic) for topic in wanted)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Send what the lockstep asks for, and see to it that it is asked again in time."""
+        if self._control_pub.get_subscription_count() == 0:
+            return  # no bridge: nothing would hear us
+        now_ns = steady_ns()
+        before = self.lockstep.phase
+        request = self.lockstep.poll(now_ns, gates_present=self._everybody_there)
+        if before is Phase.HOLDING and self.lockstep.phase is not Phase.HOLDING:
+            self._close_frame(now_ns)
+        if request is not None:
+            self._step_facts['step_sent_ns'] = now_ns
+            self._control_pub.publish(CarlaControl(command=COMMANDS[request]))
+        if self.lockstep.phase is Phase.DONE:
+            self._end()
+        self._wake.at(self.lockstep.wake_ns(now_ns) if self._everybody_there else None)
+
+    def _close_frame(self, now_ns: int) -> None:
+        """Enter the frame that has just ended into the logs."""
+        frame, stamp = self.lockstep.frame, self.lockstep.stamp_ns
+        if frame is None or stamp is None:
+            return
+        for log in self.logs.values():
+            log.note(stamp, **self._step_facts, frame_closed_ns=now_ns)
+            self._write(log.close_frame(frame, stamp))
+
+    def _write(self, records: list[dict]) -> None:
+        """Append records to the ledger, if one is kept."""
+        if self._ledger is not None:
+            for record in records:
+                self._ledger.write(record)
+
+    def _end(self) -> None:
+        """Stop stepping, and end the program once the last frame's reports can be in."""
+        self.lockstep.stop()
+        if self._last_reports is None:
+            self._last_reports = WakeUp(self, lambda: self.finished.set_result(None))
+            self._last_reports.at(steady_ns() + LAST_REPORTS_NS)
+
+    def _describe(self) -> Status:
+        """Say how the lockstep stands."""
+        values = asdict(self.lockstep.counts) | {'phase': self.lockstep.phase.value}
+        violations = sum(log.counts.violations for log in self.logs.values())
+        values |= {'frame': self.lockstep.frame, 'violations': violations}
+        if self._step_mismatch is not None:
+            text = (
+                f'fixed_delta_seconds is {self._step_mismatch:.6g} s at the bridge, '
+                f'{self._params.fixed_delta_seconds:.6g} s here'
+            )
+            return Status(text, is_error=True, values=values)
+        if not self._everybody_there:
+            return Status('waiting for bridge, gate and agent', is_warning=True, values=values)
+        if violations:
+            return Status('lockstep violations', is_error=True, values=values)
+        return Status(self.lockstep.phase.value, values=values)
+
+
+def open_ledger(params: SynchronizerParams) -> LedgerWriter | None:
+    """Return the ledger's writer, or None when none is kept."""
+    if not params.ledger_path:
+        return None
+    return LedgerWriter(Path(params.ledger_path), params.ledger_flush_frames)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is asked to end."""
+    sys.exit(run(SynchronizerNode, args))
+
+
+if __name__ == '__main__':
+    main()

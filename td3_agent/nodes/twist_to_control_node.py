@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate as a node: the only publisher of ``vehicle_control_cmd``.
+
+Wires :mod:`td3_agent.driving.gate` to the agent's Twist and to the CARLA ROS bridge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+import sys
+from typing import TYPE_CHECKING
+
+from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
+from geometry_msgs.msg import Twist, TwistStamped
+from nav_msgs.msg import Odometry
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+
+from td3_agent.driving.command import FULL_BRAKE, TwistConvention
+from td3_agent.driving.gate import Answer, FreeRunningGate, Gate, Outcome, TwistConverter
+from td3_agent.driving.parameters import param
+from td3_agent.driving.velocity_control import VelocityControlParams
+from td3_agent.nodes import topics
+from td3_agent.nodes.announcer import Announcer
+from td3_agent.nodes.conversions import (
+    command_from_twist,
+    control_message,
+    geometry_from_info,
+    stamp_ns,
+    state_from_odometry,
+    time_from_ns,
+)
+from td3_agent.nodes.diagnostics import Diagnostics, Status
+from td3_agent.nodes.parameters import declare
+from td3_agent.nodes.qos import LATCHED, RELIABLE
+from td3_agent.nodes.runtime import WakeUp, run, steady_ns
+
+if TYPE_CHECKING:
+    from td3_agent.driving.command import TwistCommand
+    from td3_agent.driving.vehicle import VehicleState
+
+LAST_WORD_S = 0.5  # how long the final stop may take to reach the bridge
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwistToControlParams(VelocityControlParams):
+    """Parameters of twist_to_control_node."""
+
+    role_name: str = param('ego_vehicle', 'role name of the vehicle')
+    mode: str = param(
+        'lockstep',
+        'one answer per frame, or newest command with a watchdog',
+        choices=('lockstep', 'free_running'),
+    )
+    twist_convention: str = param(
+        'velocity',
+        'how linear.x and angular.z are meant',
+        choices=('velocity', 'carla_twist_to_control'),
+    )
+    input: str = param(
+        'twist_stamped',
+        'topic that commands come from; a plain twist answers the frame that is open',
+        choices=('twist_stamped', 'twist'),
+    )
+    deadline_s: float = param(
+        0.5,
+        'full brake when no command has come for so long (steady clock; the bridge gives up '
+        'at 1.0 s)',
+        unit='s',
+        low=0.02,
+        high=0.9,
+    )
+    default_wheelbase_m: float = param(
+        2.87, 'wheelbase when vehicle_info does not tell', unit='m', low=1.0, high=10.0
+    )
+    odometry_topic: str = param('', 'odometry topic; empty: /carla/<role_name>/odometry')
+
+
+class TwistToControlNode(Node):
+    """Answers each frame with exactly one vehicle command."""
+
+    def __init__(self, **kwargs) -> None:
+        """Subscribe to commands and frames; keyword arguments go to ``rclpy.node.Node``."""
+        super().__init__(
+            'twist_to_control', automatically_declare_parameters_from_overrides=True, **kwargs
+        )
+        self._params = params = declare(self, TwistToControlParams)
+        self._lockstep = params.mode == 'lockstep'
+        self.gate = make_gate(params)
+        role = params.role_name
+        self._control_pub = self.create_publisher(
+            CarlaEgoVehicleControl, topics.control(role), RELIABLE
+        )
+        self.create_subscription(
+            CarlaEgoVehicleInfo, topics.vehicle_info(role), self._on_info, LATCHED
+        )
+        self._odometry_sub = self.create_subscription(
+            Odometry,
+            params.odometry_topic or topics.odometry(role),
+            self._on_odometry,
+            RELIABLE,
+        )
+        if params.input == 'twist':
+            self.create_subscription(Twist, topics.twist(role), self._on_twist, RELIABLE)
+        else:
+            self.create_subscription(
+                TwistStamped, topics.twist_stamped(role), self._on_twist_stamped, RELIABLE
+            )
+        if self._lockstep:
+            self.create_subscription(Clock, '/clock', self._on_clock, RELIABLE)
+        self._refused = 0
+        self._last_outcome: Outcome | None = None
+        self._deadline = WakeUp(self, self._on_deadline)
+        self._announcer = Announcer(self, topics.gate_report(role), self._is_ready)
+        self._diagnostics = Diagnostics(self, self._describe)
+
+    def close(self) -> None:
+        """Say the last word: full brake, because CARLA keeps the last command for ever."""
+        if self.gate.counts.answered:
+            stamp = self.get_clock().now().to_msg()
+            self._control_pub.publish(control_message(FULL_BRAKE, stamp))
+            self._control_pub.wait_for_all_acked(Duration(seconds=LAST_WORD_S))
+
+    def _is_ready(self) -> bool:
+        """Whether every frame from now on can be answered."""
+        return (
+            self.count_publishers(self._odometry_sub.topic) > 0
+            and self._control_pub.get_subscription_count() > 0
+        )
+
+    def _on_info(self, msg: CarlaEgoVehicleInfo) -> None:
+        try:
+            geometry = geometry_from_info(msg, self._params.default_wheelbase_m)
+        except ValueError as error:
+            self._refuse('vehicle_info', error)
+            return
+        self._send(self.gate.on_geometry(geometry))
+
+    def _on_odometry(self, msg: Odometry) -> None:
+        try:
+            state = state_from_odometry(msg)
+        except ValueError as error:
+            self._refuse('odometry', error)
+            return
+        self._on_state(state)
+
+    def _on_state(self, state: VehicleState) -> None:
+        self._send(self.gate.on_state(state, steady_ns()))
+
+    def _on_twist_stamped(self, msg: TwistStamped) -> None:
+        try:
+            self._on_command(stamp_ns(msg.header.stamp), command_from_twist(msg.twist))
+        except ValueError as error:
+            self._refuse('twist_stamped', error)
+
+    def _on_twist(self, msg: Twist) -> None:
+        if self._lockstep:
+            stamp = self.gate.open_stamp_ns
+        else:
+            stamp = self.get_clock().now().nanoseconds
+        if stamp is not None:
+            self._on_command(stamp, command_from_twist(msg))
+
+    def _on_command(self, stamp: int, twist: TwistCommand) -> None:
+        if self._lockstep:
+            self._send(self.gate.on_command(stamp, twist))
+        else:
+            self._send(self.gate.on_command(stamp, twist, steady_ns()))
+
+    def _on_clock(self, msg: Clock) -> None:
+        try:
+            stamp = stamp_ns(msg.clock)
+        except ValueError as error:
+            self._refuse('/clock', error)
+            return
+        self._send(self.gate.on_frame(stamp, steady_ns()))
+
+    def _on_deadline(self) -> None:
+        self._send(self.gate.on_time(steady_ns()))
+
+    def _send(self, answer: Answer | None) -> None:
+        """Publish an answer, if there is one, and set the next deadline."""
+        if answer is not None:
+            stamp = time_from_ns(max(answer.stamp_ns, 0))
+            self._control_pub.publish(control_message(answer.control, stamp))
+            facts = {'outcome': answer.outcome.value, 'gate_published_ns': steady_ns()}
+            self._announcer.report(answer.stamp_ns, facts)
+            self._last_outcome = answer.outcome
+            self._diagnostics.changed()
+        self._deadline.at(self.gate.due_ns)
+
+    def _refuse(self, topic: str, error: ValueError) -> None:
+        """Count and log a message that was not used."""
+        self._refused += 1
+        self.get_logger().warning(
+            f'{topic} refused ({self._refused} so far): {error}', throttle_duration_sec=1.0
+        )
+
+    def _describe(self) -> Status:
+        """Say how the gate stands."""
+        values = asdict(self.gate.counts) | {'refused': self._refused}
+        if self.gate.geometry is None:
+            return Status('vehicle_info has not arrived', is_warning=True, values=values)
+        if self._last_outcome is None:
+            return Status('no frame yet', values=values)
+        if self._last_outcome is not Outcome.OK:
+            text = f'last frame {self._last_outcome.value}: the car is braked'
+            return Status(text, is_error=True, values=values)
+        return Status('every frame answered', values=values)
+
+
+def make_gate(params: TwistToControlParams) -> Gate | FreeRunningGate:
+    """Return the gate that the parameters ask for."""
+    control_params = VelocityControlParams(
+        **{spec.name: getattr(params, spec.name) for spec in fields(VelocityControlParams)}
+    )
+    converter = TwistConverter(TwistConvention(params.twist_convention), control_params)
+    wait_ns = round(params.deadline_s * 1e9)
+    if params.mode == 'lockstep':
+        return Gate(converter, deadline_ns=wait_ns)
+    return FreeRunningGate(converter, timeout_ns=wait_ns)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is asked to end."""
+    sys.exit(run(TwistToControlNode, args))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gymnasium environment on the embedded world, registered as ``td3_agent/Driving-v0``.
+
+Observation, command and speed loop are the functions the ROS nodes use, so a policy sees and
+does the same here as behind the bridge. Importing this module registers the environment;
+``gymnasium.make('td3_agent.sim.env:td3_agent/Driving-v0')`` imports it by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import cv2
+import gymnasium
+from gymnasium import spaces
+import numpy as np
+
+from td3_agent.driving.command import ACTION_SIZE, VehicleControl, twist_from_action
+from td3_agent.driving.observation import (
+    STATE_SIZE,
+    ImageView,
+    Observation,
+    ObservationBuilder,
+    ObservationSpec,
+)
+from td3_agent.driving.velocity_control import VelocityController
+from td3_agent.sim.camera import CameraConfig
+from td3_agent.sim.task import Ending, Situation, TaskConfig, ending, follow, reward
+from td3_agent.sim.world import World, WorldConfig
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ENV_ID = 'td3_agent/Driving-v0'
+SEED_BOUND = 2**31
+BGRA_BYTES = 4
+
+Observed = dict[str, 'NDArray[Any]']
+
+
+def default_world() -> WorldConfig:
+    """Return the world of the environment: the oval, seen at the network's own size."""
+    return WorldConfig(camera=CameraConfig(width=84, height=84))
+
+
+class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
+    """Follow the route with camera, speed and yaw rate.
+
+    Observation, a dict:
+
+    =======  =========================  ===============================================
+    image    (4, 84, 84) uint8          grey frames, oldest first
+    state    (4,) float32               speed / 8.33 m/s, yaw rate [rad/s], last action
+    =======  =========================  ===============================================
+
+    Action, (2,) float32 in [-1, 1]: target speed (0 .. 8.33 m/s) and yaw rate (+-1 rad/s, left
+    positive). Reward and endings: :mod:`td3_agent.sim.task`.
+
+    Args:
+        world: map, seeds, camera; ``seed`` is used only until the first ``reset(seed=...)``.
+        task: reward and episode rules.
+        observation: how images become observations.
+        render_mode: ``'rgb_array'`` or None.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]  # Gymnasium leaves it open
+        'render_modes': ['rgb_array'],
+        'render_fps': 20,
+    }
+
+    def __init__(
+        self,
+        world: WorldConfig | None = None,
+        task: TaskConfig | None = None,
+        observation: ObservationSpec | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        """Build the world; the map is loaded and painted once."""
+        if render_mode not in (None, *self.metadata['render_modes']):
+            raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
+        self.render_mode = render_mode
+        self.world = World(world or default_world())
+        self.task = task or TaskConfig()
+        self.spec_of_observation = observation or ObservationSpec()
+        self._builder = ObservationBuilder(self.spec_of_observation)
+        self._controller = VelocityController()
+        self._image: NDArray[np.uint8] | None = None
+        self._action = np.zeros(ACTION_SIZE, dtype=np.float32)
+        self.situation = Situation()
+        # A Dict of Boxes gives dicts of arrays, which Gymnasium's types cannot say.
+        self.observation_space = _observation_space(  # type: ignore[assignment]
+            self.spec_of_observation
+        )
+        self.action_space = spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observed, dict[str, Any]]:
+        """Begin an episode: spawn point, route, parked vehicles and light are drawn anew."""
+        super().reset(seed=seed, options=options)
+        self.world.reset(int(self.np_random.integers(SEED_BOUND)))
+        self._builder.reset()
+        self._controller.reset()
+        self._action = np.zeros(ACTION_SIZE, dtype=np.float32)
+        self.situation = self._first_situation()
+        return self._observed(), self._info(Ending.NONE)
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
+        """Drive one step of ``fixed_delta_seconds``.
+
+        Raises:
+            ValueError: the action is not two finite numbers.
+        """
+        world = self.world
+        twist = twist_from_action(action)
+        geometry = world.vehicle_info.geometry
+        world.tick(self._controller.control(twist, world.state, geometry))
+        self._action = np.clip(action, -1.0, 1.0).astype(np.float32)
+        before, self.situation = self.situation, self._next_situation(world.control)
+        how = ending(self.situation, self.task)
+        return (
+            self._observed(),
+            reward(before, self.situation, self.task),
+            how.terminated,
+            how.truncated,
+            self._info(how),
+        )
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Return the last camera image, (H, W, 3) uint8 RGB, in mode ``'rgb_array'``."""
+        if self.render_mode is None or self._image is None:
+            return None
+        return np.asarray(cv2.cvtColor(self._image, cv2.COLOR_BGRA2RGB))
+
+    @property
+    def observation(self) -> Observation:
+        """The last observation as drivers outside Gymnasium take it."""
+        return self._observation
+
+    def _observed(self) -> Observed:
+        """Render, build and keep the observation of this frame."""
+        image = self._image = self.world.render()
+        height, width = image.shape[:2]
+        view = ImageView(
+            data=image.data, height=height, width=width, encoding='bgra8', step=BGRA_BYTES * width
+        )
+        self._observation = self._builder.build(view, self.world.state, self._action)
+        return {'image': self._observation.image, 'state': self._observation.state}
+
+    def _first_situation(self) -> Situation:
+        state, route = self.world.state, self.world.route
+        seen = route.project(state.x_m, state.y_m)
+        return replace(
+            Situation(), s_m=seen.s_m, lateral_m=seen.lateral_m, to_goal_m=self._to_goal(seen.s_m)
+        )
+
+    def _next_situation(self, control: VehicleControl) -> Situation:
+        world, previous = self.world, self.situation
+        seen = world.route.project(world.state.x_m, world.state.y_m, previous.s_m)
+        return follow(
+            previous,
+            self.task,
+            step_s=world.config.fixed_delta_seconds,
+            advance_m=world.route.advance(previous.s_m, seen.s_m),
+            s_m=seen.s_m,
+            lateral_m=seen.lateral_m,
+            steer=control.steer,
+            collided=bool(world.collisions),
+            to_goal_m=self._to_goal(seen.s_m),
+        )
+
+    def _to_goal(self, s_m: float) -> float:
+        route = self.world.route
+        return float('inf') if route.closed else route.length_m - s_m
+
+    def _info(self, how: Ending) -> dict[str, Any]:
+        world, situation = self.world, self.situation
+        return {
+            'ending': how.name.lower(),
+            'frame': world.frame,
+            'progress_m': situation.progress_m,
+            'lateral_m': situation.lateral_m,
+            'speed_mps': world.state.speed_mps,
+            'on_road': world.on_road,
+            'lane_invasions': len(world.lane_invasions),
+        }
+
+
+def _observation_space(spec: ObservationSpec) -> spaces.Dict:
+    """Return the bounds of an observation; speed and yaw rate keep a margin over the usual."""
+    image_shape = (spec.frame_stack, spec.image_height_px, spec.image_width_px)
+    largest = np.array([10.0, 10.0, 1.0, 1.0], dtype=np.float32)
+    assert len(largest) == STATE_SIZE  # noqa: S101  the two definitions must agree
+    return spaces.Dict(
+        {
+            'image': spaces.Box(0, 255, image_shape, np.uint8),
+            'state': spaces.Box(-largest, largest, dtype=np.float32),
+        }
+    )
+
+
+def register() -> None:
+    """Make the environment known to ``gymnasium.make``; doing it twice is harmless."""
+    if ENV_ID not in gymnasium.registry:
+        gymnasium.register(id=ENV_ID, entry_point=f'{__name__}:{DrivingEnv.__name__}')
+
+
+register()

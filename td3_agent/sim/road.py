@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The road network: lanes, markings, spawn points and routes, read by ``carla.Map`` offline.
+
+The only module that meets CARLA's left-handed degrees; what leaves it is in ROS convention.
+Geometry is sampled once into NumPy arrays; the one query per tick, :meth:`RoadMap.locate`, is a
+single ``get_waypoint`` (some 5 microseconds).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import carla
+import numpy as np
+
+from td3_agent.driving.frames import (
+    carla_from_ros_location,
+    ros_from_carla_location,
+    ros_from_carla_rotation,
+    wrap_angle,
+)
+from td3_agent.sim.opendrive import MAX_EXTENT_M, LaneSpan, MapError, lane_spans
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SAMPLE_SPACING_M = 1.0
+MAX_LANE_WIDTH_M = 50.0
+SPAWN_SPACING_M = 25.0
+SPAWN_MARGIN_M = 8.0  # from either end of a lane
+ROUTE_STEP_M = 1.0
+TURN_ANGLE_RAD = 0.5  # a path through a junction that turns by less goes straight on
+ON_ROAD_TOLERANCE_M = 1e-3
+NO_MARKING = 10  # carla.LaneMarkingType.NONE
+
+
+@dataclass(frozen=True, eq=False)
+class LaneGeometry:
+    """One lane of one section, sampled about every metre in its driving direction.
+
+    Attributes:
+        span: which lane this is.
+        centre: (N, 3) centre line in the map frame [m].
+        heading_rad: (N,) driving direction [rad], in [-pi, pi).
+        width_m: (N,) lane width [m].
+        left: (N, 2) left boundary [m].
+        right: (N, 2) right boundary [m].
+        left_marking: (N, 2) int, marking type and colour (CARLA enums) on the left boundary.
+        right_marking: (N, 2) int, the same on the right boundary.
+    """
+
+    span: LaneSpan
+    centre: NDArray[np.float64]
+    heading_rad: NDArray[np.float64]
+    width_m: NDArray[np.float64]
+    left: NDArray[np.float64]
+    right: NDArray[np.float64]
+    left_marking: NDArray[np.int64]
+    right_marking: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Marking:
+    """A painted line of one type and colour.
+
+    Attributes:
+        points: (N, 2) in the map frame [m].
+        kind: CARLA ``LaneMarkingType`` as int: OTHER 0, BROKEN 1, SOLID 2, ...
+        colour: CARLA ``LaneMarkingColor`` as int: WHITE 0, ..., YELLOW 4.
+    """
+
+    points: NDArray[np.float64]
+    kind: int
+    colour: int
+
+
+class SpawnPoint(NamedTuple):
+    """A place on the centre of a driving lane, in ROS axes [m, rad]."""
+
+    x_m: float
+    y_m: float
+    z_m: float
+    yaw_rad: float
+
+
+class LaneFix(NamedTuple):
+    """A position seen from the nearest driving lane.
+
+    Attributes:
+        road_id: OpenDRIVE road id.
+        lane_id: OpenDRIVE lane id.
+        z_m: height of the road there [m].
+        heading_rad: driving direction of the lane [rad], in [-pi, pi).
+        lateral_m: signed offset from the lane's centre [m], left positive.
+        half_width_m: half the lane's width [m].
+        on_road: whether the position lies on that lane.
+        in_junction: whether the lane crosses a junction.
+    """
+
+    road_id: int
+    lane_id: int
+    z_m: float
+    heading_rad: float
+    lateral_m: float
+    half_width_m: float
+    on_road: bool
+    in_junction: bool
+
+
+class RouteTrace(NamedTuple):
+    """A route as found on the map.
+
+    Attributes:
+        points: (N, 3) lane centre in the map frame [m], about 1 m apart.
+        closed: it comes back to its start.
+        turns: kinds of the junction paths taken, each ``'left'``, ``'right'``, ``'straight'``.
+    """
+
+    points: NDArray[np.float64]
+    closed: bool
+    turns: tuple[str, ...]
+
+
+class RoadMap:
+    """A road network.
+
+    Args:
+        name: shown as the map's name.
+        opendrive: OpenDRIVE text.
+
+    Raises:
+        MapError: the text is not a usable OpenDRIVE map. Text from outside should come through
+            :func:`td3_agent.sim.maps.load_map`, which also survives what crashes ``carla.Map``.
+    """
+
+    def __init__(self, name: str, opendrive: str) -> None:
+        """Check the text, then sample every lane of it."""
+        spans = lane_spans(opendrive)
+        self.name = name
+        self.opendrive = opendrive
+        try:
+            self._map = carla.Map(name, opendrive)
+            sampled = [self._sample(span) for span in spans]
+        except (RuntimeError, LookupError, ArithmeticError) as error:
+            raise MapError(f'map {name!r} was refused by carla.Map: {error}') from error
+        self.lanes: tuple[LaneGeometry, ...] = tuple(lane for lane in sampled if lane is not None)
+        self.driving_lanes = tuple(lane for lane in self.lanes if lane.span.kind == 'driving')
+        if not self.driving_lanes:
+            raise MapError(f'map {name!r}: carla.Map finds no driving lane')
+        self.markings = tuple(_markings(self.driving_lanes))
+        self.spawn_points = tuple(_spawn_points(self.driving_lanes))
+        if not self.spawn_points:
+            raise MapError(
+                f'map {name!r} has no lane outside junctions of {2 * SPAWN_MARGIN_M} m or more'
+            )
+
+    @property
+    def bounds_m(self) -> tuple[float, float, float, float]:
+        """Smallest x, smallest y, largest x, largest y of all lanes [m]."""
+        edges = np.concatenate([np.vstack((lane.left, lane.right)) for lane in self.lanes])
+        (x0, y0), (x1, y1) = edges.min(axis=0), edges.max(axis=0)
+        return float(x0), float(y0), float(x1), float(y1)
+
+    def locate(self, x_m: float, y_m: float, z_m: float = 0.0) -> LaneFix:
+        """Return the nearest driving lane, seen from a position in the map frame [m]."""
+        point = carla.Location(*carla_from_ros_location(x_m, y_m, z_m))
+        waypoint = self._map.get_waypoint(point)
+        x, y, z, heading = _pose(waypoint)
+        dx, dy = x_m - x, y_m - y
+        half_width = 0.5 * waypoint.lane_width
+        return LaneFix(
+            waypoint.road_id,
+            waypoint.lane_id,
+            z,
+            heading,
+            math.cos(heading) * dy - math.sin(heading) * dx,
+            half_width,
+            math.hypot(dx, dy) <= half_width + ON_ROAD_TOLERANCE_M,
+            waypoint.is_junction,
+        )
+
+    def route(
+        self, spawn: SpawnPoint, rng: np.random.Generator, max_length_m: float
+    ) -> RouteTrace:
+        """Follow the lane from a spawn point.
+
+        Junctions are taken in turn: of the ways on offer, the kind (left, right, straight) used
+        least so far; ties are drawn from ``rng``. The route ends at ``max_length_m``, at the
+        end of the road, or, on a circuit without junctions, where it began.
+
+        Args:
+            spawn: where to start.
+            rng: decides ties at junctions.
+            max_length_m: upper bound of the length [m].
+        """
+        waypoint = self._waypoint_at(spawn)
+        points = [_pose(waypoint)[:3]]
+        used = {'left': 0, 'right': 0, 'straight': 0}
+        turns: list[str] = []
+        inside = False
+        for count in range(1, int(max_length_m / ROUTE_STEP_M) + 1):
+            ways = waypoint.next(ROUTE_STEP_M)
+            if not ways:
+                break
+            waypoint, kind = _choose(ways, used, rng) if ways[0].is_junction else (ways[0], '')
+            if waypoint.is_junction and not inside:
+                used[kind] += 1
+                turns.append(kind)
+            inside = waypoint.is_junction
+            point = _pose(waypoint)[:3]
+            back = math.dist(point, points[0]) < ROUTE_STEP_M
+            if back and not turns and count > 10:
+                return RouteTrace(np.array(points), closed=True, turns=())
+            points.append(point)
+        return RouteTrace(np.array(points), closed=False, turns=tuple(turns))
+
+    def _waypoint_at(self, spawn: SpawnPoint) -> carla.Waypoint:
+        return self._map.get_waypoint(
+            carla.Location(*carla_from_ros_location(spawn.x_m, spawn.y_m, spawn.z_m))
+        )
+
+    def _sample(self, span: LaneSpan) -> LaneGeometry | None:
+        """Sample one lane in its driving direction; None where CARLA has no such lane."""
+        count = max(2, math.ceil((span.s_end_m - span.s_start_m) / SAMPLE_SPACING_M) + 1)
+        # The very ends belong to the neighbours as well; stay a hair inside this one.
+        stations = np.linspace(span.s_start_m + 1e-4, span.s_end_m - 1e-4, count)
+        if span.lane_id > 0:  # lanes left of the reference line drive against it
+            stations = stations[::-1]
+        found = [
+            self._map.get_waypoint_xodr(span.road_id, span.lane_id, float(s)) for s in stations
+        ]
+        waypoints = [w for w in found if w is not None and w.lane_width > 0.0]
+        if len(waypoints) < 2:
+            return None
+        return _lane_geometry(span, waypoints)
+
+
+def _pose(waypoint: carla.Waypoint) -> tuple[float, float, float, float]:
+    """Return x, y, z [m] and heading [rad] of a waypoint, in ROS axes."""
+    transform = waypoint.transform
+    place, turn = transform.location, transform.rotation
+    x, y, z = ros_from_carla_location(place.x, place.y, place.z)
+    return x, y, z, wrap_angle(ros_from_carla_rotation(0.0, 0.0, turn.yaw)[2])
+
+
+def _lane_geometry(span: LaneSpan, waypoints: list[carla.Waypoint]) -> LaneGeometry:
+    poses = np.array([_pose(waypoint) for waypoint in waypoints])
+    width = np.array([waypoint.lane_width for waypoint in waypoints])
+    if not (np.abs(poses).max() <= MAX_EXTENT_M and width.max() <= MAX_LANE_WIDTH_M):
+        raise MapError(
+            f'road {span.road_id}, lane {span.lane_id}: positions must be within +-'
+            f'{MAX_EXTENT_M:g} m and widths within {MAX_LANE_WIDTH_M:g} m, got '
+            f'{np.abs(poses).max()} and {width.max()}'
+        )
+    heading = poses[:, 3]
+    to_left = np.column_stack((-np.sin(heading), np.cos(heading))) * (0.5 * width)[:, np.newaxis]
+    left = np.array([_paint(waypoint.left_lane_marking) for waypoint in waypoints])
+    right = np.array([_paint(waypoint.right_lane_marking) for waypoint in waypoints])
+    return LaneGeometry(
+        span=span,
+        centre=poses[:, :3],
+        heading_rad=heading,
+        width_m=width,
+        left=poses[:, :2] + to_left,
+        right=poses[:, :2] - to_left,
+        left_marking=left,
+        right_marking=right,
+    )
+
+
+def _paint(marking: carla.LaneMarking | None) -> tuple[int, int]:
+    """Return type and colour of a marking; a border may have none."""
+    return (NO_MARKING, 0) if marking is None else (int(marking.type), int(marking.color))
+
+
+def _markings(lanes: tuple[LaneGeometry, ...]) -> list[Marking]:
+    """Return every painted line once; junctions have none, their lanes overlap.
+
+    Neighbouring lanes share a boundary: it is taken as the right one of the inner lane, and as
+    the left one only where no driving lane lies further in.
+    """
+    present = {(lane.span.road_id, lane.span.s_start_m, lane.span.lane_id) for lane in lanes}
+    markings = []
+    for lane in lanes:
+        span = lane.span
+        if span.in_junction:
+            continue
+        markings += _runs(lane.right, lane.right_marking)
+        inner = span.lane_id - int(math.copysign(1, span.lane_id))
+        if inner == 0 and span.lane_id > 0:
+            inner = -1  # the centre line belongs to lane -1 where there is one
+        if (span.road_id, span.s_start_m, inner) not in present:
+            markings += _runs(lane.left, lane.left_marking)
+    return markings
+
+
+def _runs(points: NDArray[np.float64], paint: NDArray[np.int64]) -> list[Marking]:
+    """Split a boundary where its marking changes; unmarked parts are left out."""
+    changes = np.flatnonzero((paint[1:] != paint[:-1]).any(axis=1)) + 1
+    runs = []
+    for first, last in zip([0, *changes], [*changes, len(points)], strict=True):
+        piece = points[first : last + 1]  # one point more, so that runs meet
+        kind, colour = int(paint[first, 0]), int(paint[first, 1])
+        if kind != NO_MARKING and len(piece) > 1:
+            runs.append(Marking(piece, kind, colour))
+    return runs
+
+
+def _spawn_points(lanes: tuple[LaneGeometry, ...]) -> list[SpawnPoint]:
+    """Return evenly spaced places on every lane outside junctions, road by road."""
+    points = []
+    # Right-hand lanes first: the first spawn point is the natural start of the map.
+    for lane in sorted(lanes, key=lambda lane: (lane.span.road_id, lane.span.lane_id > 0)):
+        if lane.span.in_junction:
+            continue
+        steps = np.hypot(*np.diff(lane.centre[:, :2], axis=0).T)
+        along = np.concatenate(([0.0], np.cumsum(steps)))
+        wanted = np.arange(SPAWN_MARGIN_M, along[-1] - SPAWN_MARGIN_M, SPAWN_SPACING_M)
+        for index in np.searchsorted(along, wanted):
+            x, y, z = lane.centre[index].tolist()
+            points.append(SpawnPoint(x, y, z, float(lane.heading_rad[index])))
+    return points
+
+
+def _choose(
+    ways: list[carla.Waypoint], used: dict[str, int], rng: np.random.Generator
+) -> tuple[carla.Waypoint, str]:
+    """Return the way whose kind was taken least often, and its kind."""
+    kinds = [_kind(way) for way in ways]
+    least = min(used[kind] for kind in kinds)
+    best = [i for i, kind in enumerate(kinds) if used[kind] == least]
+    # One way on offer is no choice: nothing is drawn, so longer steps do not shift the draws.
+    index = best[int(rng.integers(len(best)))] if len(best) > 1 else best[0]
+    return ways[index], kinds[index]
+
+
+def _kind(way: carla.Waypoint) -> str:
+    """Say whether a junction path turns left, right or goes straight on."""
+    path = way.next_until_lane_end(ROUTE_STEP_M)
+    turn = wrap_angle(_pose(path[-1])[3] - _pose(way)[3]) if path else 0.0
+    if abs(turn) < TURN_ANGLE_RAD:
+        return 'straight'
+    return 'left' if turn > 0.0 else 'right'

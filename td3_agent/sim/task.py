@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the car is to do: reward and episode rules, pure functions of two successive situations.
+
+Reward of one step::
+
+    progress = new ground along the route / (8.33 m/s * dt), in [0, 1]
+    quality  = 1 - w_lateral * min(1, (lateral / scale)^2) - w_steer * |steer change| / 2
+    reward   = progress * quality                      while driving
+    reward   = -collision_penalty or -off_route_penalty   where the episode ends badly
+    reward   = progress * quality + goal_bonus, at most 1   at the goal
+
+Nothing is paid for standing, and nothing is charged for it: a charge per step would make a
+quick crash cheaper than waiting, an income would make parking pay. Faults scale down what
+progress earns instead of being charged by the step, so driving badly still beats standing.
+Progress counts only ground not covered before, so creeping and going to and fro earn nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from td3_agent.driving.command import CONTROL_MAX_SPEED_MPS
+from td3_agent.driving.parameters import ParameterError, Params, param
+
+LARGEST_STEER_CHANGE = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig(Params):
+    """Weights and limits; weights are magnitudes, the rules give the signs."""
+
+    reference_speed_mps: float = param(
+        CONTROL_MAX_SPEED_MPS,
+        'speed at which a step earns a whole reward',
+        unit='m/s',
+        low=0.1,
+        high=60.0,
+    )
+    lateral_weight: float = param(
+        0.6, 'share of the reward lost at lateral_scale_m', low=0.0, high=1.0
+    )
+    lateral_scale_m: float = param(
+        1.75, 'lateral error that costs the whole share', unit='m', low=0.1, high=20.0
+    )
+    steer_weight: float = param(
+        0.3, 'share of the reward lost to a full change of steer', low=0.0, high=1.0
+    )
+    collision_penalty: float = param(1.0, 'cost of a collision', low=0.0, high=10.0)
+    off_route_penalty: float = param(0.8, 'cost of leaving the route', low=0.0, high=10.0)
+    goal_bonus: float = param(1.0, 'paid at the end of an open route', low=0.0, high=10.0)
+    off_route_m: float = param(
+        3.5, 'lateral error that ends the episode', unit='m', low=0.5, high=100.0
+    )
+    goal_distance_m: float = param(
+        3.0, 'distance to the end of the route that counts as there', unit='m', low=0.1, high=50.0
+    )
+    stall_speed_mps: float = param(
+        0.3, 'slower progress than this is standing', unit='m/s', low=0.0, high=5.0
+    )
+    stall_time_s: float = param(
+        6.0, 'standing this long ends the episode', unit='s', low=0.5, high=600.0
+    )
+    time_limit_s: float = param(90.0, 'longest episode', unit='s', low=1.0, high=1e5)
+
+    def __post_init__(self) -> None:
+        """Refuse weights that could make driving cost something."""
+        super().__post_init__()
+        if self.lateral_weight + self.steer_weight > 1.0:
+            raise ParameterError(
+                'lateral_weight + steer_weight must be <= 1, or driving badly would cost more '
+                f'than standing, got {self.lateral_weight} + {self.steer_weight}'
+            )
+        if self.collision_penalty < self.off_route_penalty:
+            raise ParameterError(
+                f'collision_penalty must be >= off_route_penalty, got {self.collision_penalty} '
+                f'and {self.off_route_penalty}'
+            )
+
+
+class Ending(Enum):
+    """Why an episode goes on or ends; the value says how Gymnasium calls it."""
+
+    NONE = 'driving'
+    COLLISION = 'terminated: collision'
+    OFF_ROUTE = 'terminated: off route'
+    GOAL = 'terminated: goal reached'
+    STALLED = 'truncated: stalled'
+    TIME_LIMIT = 'truncated: time limit'
+
+    @property
+    def terminated(self) -> bool:
+        """Whether nothing more can follow: values do not bootstrap."""
+        return self in (Ending.COLLISION, Ending.OFF_ROUTE, Ending.GOAL)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the episode is merely cut off: values bootstrap through it."""
+        return self in (Ending.STALLED, Ending.TIME_LIMIT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What reward and rules look at, at one instant.
+
+    Attributes:
+        elapsed_s: since the episode began [s].
+        s_m: arc length of the car's projection on the route [m].
+        travelled_m: signed way along the route since the episode began [m]; laps add up.
+        progress_m: largest ``travelled_m`` so far; never falls.
+        standing_s: how long progress has been slower than ``stall_speed_mps`` [s].
+        lateral_m: signed offset from the route [m], left positive.
+        steer: last steer command, in [-1, 1].
+        collided: whether the car touched something in this step.
+        to_goal_m: way left to the end of an open route [m]; infinite on a closed one.
+    """
+
+    elapsed_s: float = 0.0
+    s_m: float = 0.0
+    travelled_m: float = 0.0
+    progress_m: float = 0.0
+    standing_s: float = 0.0
+    lateral_m: float = 0.0
+    steer: float = 0.0
+    collided: bool = False
+    to_goal_m: float = float('inf')
+
+
+def follow(  # noqa: PLR0913  the facts of one step
+    previous: Situation,
+    config: TaskConfig,
+    *,
+    step_s: float,
+    advance_m: float,
+    s_m: float,
+    lateral_m: float,
+    steer: float,
+    collided: bool,
+    to_goal_m: float,
+) -> Situation:
+    """Return the situation one step later.
+
+    Args:
+        previous: situation before the step.
+        config: tells standing from driving.
+        step_s: length of the step [s].
+        advance_m: signed way along the route in this step [m].
+        s_m: arc length now [m].
+        lateral_m: signed offset from the route now [m].
+        steer: command of this step.
+        collided: whether the car touched something in this step.
+        to_goal_m: way left [m].
+    """
+    travelled = previous.travelled_m + advance_m
+    progress = max(previous.progress_m, travelled)
+    gained_m = progress - previous.progress_m
+    standing = gained_m < config.stall_speed_mps * step_s
+    return Situation(
+        elapsed_s=previous.elapsed_s + step_s,
+        s_m=s_m,
+        travelled_m=travelled,
+        progress_m=progress,
+        standing_s=previous.standing_s + step_s if standing else 0.0,
+        lateral_m=lateral_m,
+        steer=steer,
+        collided=collided,
+        to_goal_m=to_goal_m,
+    )
+
+
+def ending(current: Situation, config: TaskConfig) -> Ending:
+    """Say whether and why the episode ends; termination goes before truncation."""
+    if current.collided:
+        return Ending.COLLISION
+    if not abs(current.lateral_m) <= config.off_route_m:  # written so that NaN ends it too
+        return Ending.OFF_ROUTE
+    if current.to_goal_m <= config.goal_distance_m:
+        return Ending.GOAL
+    # A hair of tolerance: times are sums of steps.
+    if current.standing_s >= config.stall_time_s - 1e-9:
+        return Ending.STALLED
+    if current.elapsed_s >= config.time_limit_s - 1e-9:
+        return Ending.TIME_LIMIT
+    return Ending.NONE
+
+
+def reward(previous: Situation, current: Situation, config: TaskConfig) -> float:
+    """Return the reward of the step between two situations; see the module's formula."""
+    how = ending(current, config)
+    if how is Ending.COLLISION:
+        return -config.collision_penalty
+    if how is Ending.OFF_ROUTE:
+        return -config.off_route_penalty
+    earned = progress_share(previous, current, config) * quality(previous, current, config)
+    return min(1.0, earned + config.goal_bonus) if how is Ending.GOAL else earned
+
+
+def progress_share(previous: Situation, current: Situation, config: TaskConfig) -> float:
+    """New ground per reference speed, in [0, 1]."""
+    step_s = current.elapsed_s - previous.elapsed_s
+    if step_s <= 0.0:
+        return 0.0
+    gained_m = current.progress_m - previous.progress_m
+    return min(max(gained_m / (config.reference_speed_mps * step_s), 0.0), 1.0)
+
+
+def quality(previous: Situation, current: Situation, config: TaskConfig) -> float:
+    """How well the step was driven, in [0, 1]: close to the route, with a steady hand."""
+    off = abs(current.lateral_m) / config.lateral_scale_m
+    jerk = abs(current.steer - previous.steer) / LARGEST_STEER_CHANGE
+    return 1.0 - config.lateral_weight * min(1.0, off * off) - config.steer_weight * min(1.0, jerk)

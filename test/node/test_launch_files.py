@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launch files name nodes, parameters and files that exist."""
+
+import dataclasses
+import importlib
+import inspect
+from pathlib import Path
+import runpy
+import sys
+from unittest.mock import MagicMock
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / 'launch').glob('*.launch.py'))
+NODES_OF = {
+    'demo.launch.py': {
+        'sim_bridge_node',
+        'synchronizer_node',
+        'td3_agent_node',
+        'twist_to_control_node',
+    },
+    'carla.launch.py': {'synchronizer_node', 'td3_agent_node', 'twist_to_control_node'},
+    'agent.launch.py': {'td3_agent_node', 'twist_to_control_node'},
+}
+STOOD_IN = (
+    'ament_index_python',
+    'ament_index_python.packages',
+    'launch',
+    'launch.actions',
+    'launch.event_handlers',
+    'launch.substitutions',
+    'launch_ros',
+    'launch_ros.actions',
+    'launch_ros.parameter_descriptions',
+)
+
+each_file = pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
+
+
+@pytest.fixture
+def nodes(path, monkeypatch):
+    """Arguments of each ``Node`` that a launch file makes, with stand-ins for launch."""
+    for name in STOOD_IN:
+        monkeypatch.setitem(sys.modules, name, MagicMock(name=name))
+    share = sys.modules['ament_index_python.packages'].get_package_share_directory
+    share.return_value = str(ROOT)
+    runpy.run_path(str(path))['generate_launch_description']()
+    calls = sys.modules['launch_ros.actions'].Node.call_args_list
+    return {call.kwargs['executable']: call.kwargs for call in calls}
+
+
+def declared_parameters(executable):
+    """Names of all parameters that the node behind an executable knows."""
+    pytest.importorskip('rclpy', reason='nodes need ROS 2')
+    pytest.importorskip('carla_msgs', reason='nodes need carla_msgs')
+    module = importlib.import_module(f'td3_agent.nodes.{executable}')
+    classes = [
+        cls
+        for name, cls in inspect.getmembers(module, dataclasses.is_dataclass)
+        if name.endswith('Params')
+    ]
+    return {field.name for cls in classes for field in dataclasses.fields(cls)}
+
+
+def test_the_launch_files_are_known():
+    assert {path.name for path in FILES} == set(NODES_OF)
+
+
+@each_file
+def test_compiles(path):
+    compile(path.read_text('utf-8'), str(path), 'exec')
+
+
+@each_file
+def test_starts_the_right_nodes(path, nodes):
+    assert set(nodes) == NODES_OF[path.name]
+    assert {call['package'] for call in nodes.values()} == {'td3_agent'}
+
+
+@each_file
+def test_loads_parameter_files_that_exist(nodes):
+    for call in nodes.values():
+        assert Path(call['parameters'][0]).is_file()
+
+
+@each_file
+def test_sets_only_parameters_that_the_nodes_have(nodes):
+    for executable, call in nodes.items():
+        assert set(call['parameters'][1]) <= declared_parameters(executable)
+
+
+@each_file
+def test_launch_can_load_it(path):
+    """The real thing, where it is installed: it is not among the wheels."""
+    pytest.importorskip('launch_ros', reason='launch_ros is not installed (no wheels of it)')
+    launch = pytest.importorskip('launch')
+    sources = importlib.import_module('launch.launch_description_sources')
+    description = sources.PythonLaunchDescriptionSource(str(path)).get_launch_description(
+        launch.LaunchContext()
+    )
+    arguments = {argument.name for argument in description.get_launch_arguments()}
+    assert {'role_name', 'driver', 'policy_path', 'twist_convention'} <= arguments

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever a file holds, it is refused with its reason before carla.Map sees it."""
+
+import pytest
+
+from td3_agent.sim.map_trial import survive_loading
+from td3_agent.sim.maps import built_in_opendrive, load_map
+from td3_agent.sim.opendrive import MapError, lane_spans, read_opendrive
+from td3_agent.sim.road import RoadMap
+
+ROAD = (
+    '<OpenDRIVE><header/><road id="{id}" length="{length}" junction="-1"><planView>'
+    '<geometry s="0" x="{x}" y="0" hdg="0" length="50">{shape}</geometry></planView><lanes>'
+    '<laneSection s="0"><center><lane id="0" type="none"/></center><right>'
+    '<lane id="-1" type="{kind}"><width sOffset="0" a="3.5" b="0" c="0" d="0"/></lane>'
+    '</right></laneSection></lanes></road></OpenDRIVE>'
+)
+GOOD = {'id': 1, 'length': 50, 'x': 0, 'kind': 'driving', 'shape': '<line/>'}
+
+
+def test_good_road_has_one_lane():
+    (span,) = lane_spans(ROAD.format(**GOOD))
+    assert (span.road_id, span.lane_id, span.kind) == (1, -1, 'driving')
+    assert (span.s_start_m, span.s_end_m, span.in_junction) == (0.0, 50.0, False)
+
+
+def test_good_road_loads():
+    assert len(RoadMap('one', ROAD.format(**GOOD)).driving_lanes) == 1
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        ('', 'XML does not parse'),
+        ('drive this', 'XML does not parse'),
+        ('<OpenDRIVE><road>', 'XML does not parse'),
+        ('<html/>', "root element is 'html'"),
+        ('<OpenDRIVE/>', 'no driving lane'),
+        ('<!DOCTYPE x [<!ENTITY a "b">]><OpenDRIVE>&a;</OpenDRIVE>', 'document type'),
+        (ROAD.format(**GOOD | {'id': 'first'}), 'id must be an integer'),
+        (ROAD.format(**GOOD | {'length': 'nan'}), 'length must be a number'),
+        (ROAD.format(**GOOD | {'length': 0}), r'length must be > 0 \[m\], got 0'),
+        (ROAD.format(**GOOD | {'x': 'inf'}), 'x must be a number'),
+        (ROAD.format(**GOOD | {'shape': ''}), 'geometry has no shape'),
+        (ROAD.format(**GOOD | {'kind': 'sidewalk'}), 'no driving lane'),
+        (ROAD.format(**GOOD).replace('laneSection', 'other'), 'has no laneSection'),
+        (ROAD.format(**GOOD).replace('geometry', 'other'), 'no planView geometry'),
+    ],
+)
+def test_bad_text_is_refused_with_its_reason(text, reason):
+    with pytest.raises(MapError, match=reason):
+        RoadMap('bad', text)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(MapError, match=r'nowhere\.xodr cannot be read'):
+        load_map(str(tmp_path / 'nowhere.xodr'))
+
+
+def test_empty_file_is_named(tmp_path):
+    (tmp_path / 'empty.xodr').write_text(' \n')
+    with pytest.raises(MapError, match=r'empty\.xodr is empty'):
+        load_map(str(tmp_path / 'empty.xodr'))
+
+
+def test_binary_file_is_named(tmp_path):
+    (tmp_path / 'binary.xodr').write_bytes(b'\xff\xfe\x00\x80')
+    with pytest.raises(MapError, match=r'binary\.xodr cannot be read'):
+        read_opendrive(tmp_path / 'binary.xodr')
+
+
+def test_unknown_map_lists_the_known_ones():
+    with pytest.raises(MapError, match=r"oval, winding, town.*got 'ovall'"):
+        load_map('ovall')
+
+
+def test_saved_map_loads_like_the_built_in_one(tmp_path):
+    path = tmp_path / 'saved.xodr'
+    path.write_text(built_in_opendrive('oval', 3))
+    saved, built_in = load_map(str(path)), load_map('oval', 3)
+    assert saved.name == 'saved'
+    assert saved.spawn_points == built_in.spawn_points
+
+
+def test_file_that_crashes_carla_is_an_error_not_a_crash(tmp_path):
+    path = tmp_path / 'crash.xodr'
+    text = built_in_opendrive('oval', 0)
+    path.write_text(text.replace('<successor elementType="road"', '<successor', 1))
+    with pytest.raises(MapError, match=r"'crash' is damaged: carla\.Map crashed on it \(SIG"):
+        load_map(str(path))
+
+
+def test_file_that_never_finishes_is_given_up():
+    with pytest.raises(MapError, match=r"'slow': carla\.Map did not finish within 0\.001 s"):
+        survive_loading('slow', built_in_opendrive('oval', 0), limit_s=0.001)
+
+
+def test_absurd_width_is_refused():
+    text = ROAD.format(**GOOD).replace('a="3.5"', 'a="900"')
+    with pytest.raises(MapError, match='widths within 50 m'):
+        RoadMap('wide', text)

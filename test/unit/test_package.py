@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package describes itself correctly, and the same everywhere."""
+
+import ast
+import configparser
+import json
+from pathlib import Path
+import re
+import subprocess
+import sys
+import warnings
+from xml.etree import ElementTree as ET
+
+import pytest
+
+import td3_agent
+
+ROOT = Path(__file__).parents[2]
+MANIFEST = ET.parse(ROOT / 'package.xml').getroot()
+CONFIGS = {
+    'objects.json',
+    'sim_bridge_node.yaml',
+    'synchronizer_node.yaml',
+    'td3_agent_node.yaml',
+    'twist_to_control_node.yaml',
+}
+# Imported packages whose rosdep key has another name.
+ROSDEP_KEYS = {'numpy': 'python3-numpy', 'torch': 'python3-torch', 'yaml': 'python3-yaml'}
+OPTIONAL = {  # no rosdep key, or only for the embedded simulator and its programs
+    'carla',
+    'cv2',
+    'gymnasium',
+    'matplotlib',
+    'safetensors',
+    'scenariogeneration',
+    'tqdm',
+    'typing_extensions',  # for type checkers only
+    'vehiclemodels',
+}
+
+
+@pytest.fixture(scope='module')
+def setup_arguments():
+    """What setup.py gives to setuptools."""
+    program = (
+        'import json, runpy, setuptools\n'
+        'setuptools.setup = lambda **arguments: print(json.dumps(arguments))\n'
+        'runpy.run_path("setup.py")\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope='module')
+def console_scripts(setup_arguments):
+    lines = setup_arguments['entry_points']['console_scripts']
+    return dict(line.split(' = ') for line in lines)
+
+
+def manifest_keys(tag):
+    return [element.text for element in MANIFEST.findall(tag)]
+
+
+def top_level_imports():
+    """Packages that any file of td3_agent imports."""
+    names = set()
+    for path in (ROOT / 'td3_agent').rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text('utf-8'))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition('.')[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module.partition('.')[0])
+    return names - set(sys.stdlib_module_names) - {'td3_agent'}
+
+
+def test_ros_accepts_the_manifest():
+    catkin_pkg = pytest.importorskip('catkin_pkg.package')
+    manifest_warnings = []
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of docutils inside catkin_pkg
+        package = catkin_pkg.parse_package(str(ROOT / 'package.xml'), warnings=manifest_warnings)
+    package.validate(warnings=manifest_warnings)
+    assert manifest_warnings == []
+    assert package.package_format == 3
+    assert package.get_build_type() == 'ament_python'
+
+
+def test_name_version_and_licence_agree(setup_arguments):
+    assert setup_arguments['name'] == MANIFEST.findtext('name') == 'td3_agent'
+    version = MANIFEST.findtext('version')
+    assert setup_arguments['version'] == version == td3_agent.__version__
+    assert setup_arguments['license'] == MANIFEST.findtext('license') == 'Apache-2.0'
+    email = MANIFEST.find('maintainer').get('email')
+    assert setup_arguments['maintainer_email'] == email
+
+
+def test_manifest_names_every_imported_package():
+    imported = {ROSDEP_KEYS.get(name, name) for name in top_level_imports() - OPTIONAL}
+    # rclpy brings the types of its own parameters and their services.
+    assert imported - {'rcl_interfaces'} <= set(manifest_keys('exec_depend'))
+
+
+def test_no_dependency_is_named_twice():
+    keys = manifest_keys('exec_depend')
+    assert sorted(set(keys)) == keys
+
+
+def test_console_scripts_exist(console_scripts):
+    assert set(console_scripts) == {
+        'td3_agent',
+        'td3_agent_node',
+        'twist_to_control_node',
+        'synchronizer_node',
+        'sim_bridge_node',
+    }
+    for target in console_scripts.values():
+        module, function = target.split(':')
+        path = ROOT.joinpath(*module.split('.')).with_suffix('.py')
+        defined = [
+            node.name
+            for node in ast.parse(path.read_text('utf-8')).body
+            if isinstance(node, ast.FunctionDef)
+        ]
+        assert function in defined, target
+
+
+def test_executables_go_where_ros_looks_for_them():
+    config = configparser.ConfigParser()
+    config.read(ROOT / 'setup.cfg')
+    assert config['develop']['script_dir'] == '$base/lib/td3_agent'
+    assert config['install']['install_scripts'] == '$base/lib/td3_agent'
+
+
+def test_every_shared_file_is_installed(setup_arguments):
+    assert {path.name for path in (ROOT / 'config').iterdir()} == CONFIGS
+    installed = {name for _, names in setup_arguments['data_files'] for name in names}
+    shared = [*(ROOT / 'config').iterdir(), *(ROOT / 'launch').glob('*.launch.py')]
+    assert {str(path.relative_to(ROOT)) for path in shared} <= installed
+    assert {'package.xml', 'resource/td3_agent'} <= installed
+
+
+def test_odometry_is_the_last_object():
+    """So that its message ends a frame, and nothing of the frame follows it."""
+    vehicle = json.loads((ROOT / 'config' / 'objects.json').read_text('utf-8'))['objects'][0]
+    assert vehicle['id'] == 'ego_vehicle'
+    assert vehicle['sensors'][-1] == {'type': 'sensor.pseudo.odom', 'id': 'odometry'}
+    assert not any('sensor_tick' in sensor for sensor in vehicle['sensors'])
+
+
+def test_extras_are_the_requirements(setup_arguments):
+    for name in ('sim', 'dev'):
+        lines = (ROOT / 'requirements' / f'{name}.in').read_text('utf-8').splitlines()
+        wanted = [line for line in lines if line and not line.startswith('#')]
+        extras = setup_arguments['extras_require']
+        given = extras[name] + (extras['test'] if name == 'dev' else [])
+        assert sorted(given) == sorted(wanted)
+
+
+def test_lock_pins_every_package_exactly():
+    lines = (ROOT / 'requirements' / 'lock.txt').read_text('utf-8').splitlines()
+    pins = [line for line in lines if line and not line.startswith('#')]
+    assert all(re.match(r'[a-z0-9.-]+==[\w.]+( ;|$)', pin) for pin in pins)
+    names = [pin.partition('==')[0] for pin in pins]
+    assert not [name for name in names if name.startswith(('nvidia', 'cuda', 'triton'))]
+
+
+def test_lock_knows_every_required_package():
+    pinned = {
+        line.partition('==')[0]
+        for line in (ROOT / 'requirements' / 'lock.txt').read_text('utf-8').splitlines()
+    }
+    for path in (ROOT / 'requirements').glob('*.in'):
+        for line in path.read_text('utf-8').splitlines():
+            name = re.split(r'[\[<=]', line)[0].strip().lower()
+            if name and not name.startswith('#') and name != 'torch':
+                assert name in pinned, f'{name} of {path.name}'
