@@ -100,7 +100,7 @@ def _road_spans(road: ET.Element) -> list[LaneSpan]:
     if not sections:
         raise MapError(f'{where}: has no laneSection')
     starts = [_number(section, 's', f'{where} laneSection') for section in sections]
-    if sorted(starts) != starts or starts[0] < 0.0 or starts[-1] > length_m:
+    if sorted(starts) != starts or starts[0] != 0.0 or starts[-1] > length_m + 0.01:
         raise MapError(f'{where}: laneSection starts {starts} do not fit length {length_m} [m]')
     in_junction = road.get('junction', '-1') != '-1'
     spans = []

@@ -112,6 +112,22 @@ class World:
     Args:
         config: what the world is made of; by default the oval.
 
+    Attributes:
+        frame: frame number, ``FIRST_FRAME`` after construction and reset, one more per tick.
+        state: motion of the car in this frame, as odometry carries it.
+        lane: where the car is on the map.
+        acceleration: (x, y, z) over the last tick, in map axes [m/s^2].
+        control: command of the last tick, as rounded by the wire.
+        collisions: contacts of the last tick, one event per obstacle touched.
+        lane_invasions: of the last tick, at most one event.
+        route: the way to drive, from the spawn point.
+        route_points: (N, 3) the same as points about 1 m apart [m].
+        route_turns: 'left', 'right' or 'straight' at each junction of the route.
+        parked: vehicles beside the lanes.
+        light_gain: brightness of the camera image, >= 1.
+        map: the road network.
+        vehicle_info: what the bridge publishes about the car.
+
     Raises:
         MapError: the map cannot be used.
         ParameterError: the map has no such spawn point.

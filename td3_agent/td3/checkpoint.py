@@ -177,6 +177,17 @@ class Manifest:
     weights: WeightsFile
     training: dict[str, Any]
 
+    @property
+    def observation_spec(self) -> ObservationSpec:
+        """Settings of the observation builder that this policy needs.
+
+        Raises:
+            ValueError: the policy takes no image; one of kind 'driving' always does.
+        """
+        if self.inputs.image is None:
+            raise ValueError(f'a policy of kind {self.kind!r} takes no image')
+        return self.inputs.image.observation_spec()
+
 
 def driving_inputs(spec: ObservationSpec | None = None, rate_hz: float = 20.0) -> InputContract:
     """Return the input contract of a policy that drives from camera and odometry."""

@@ -4,8 +4,11 @@
 import ast
 import configparser
 import json
+import os
 from pathlib import Path
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 import warnings
@@ -180,3 +183,83 @@ def test_lock_knows_every_required_package():
             name = re.split(r'[\[<=]', line)[0].strip().lower()
             if name and not name.startswith('#') and name != 'torch':
                 assert name in pinned, f'{name} of {path.name}'
+
+
+# ---- set-up ------------------------------------------------------------------------------------
+
+BASIC_TOOLS = (
+    *('bash', 'cat', 'cut', 'date', 'dirname', 'find', 'flock', 'grep', 'mkdir'),
+    *('sed', 'sha256sum', 'sort', 'uname', 'xargs'),
+)
+EXPORT = """set_target_properties(std_msgs::std_msgs__rosidl_generator_py PROPERTIES
+  INTERFACE_INCLUDE_DIRECTORIES "/opt/py/include/python3.11;/opt/py/numpy/_core/include;/kept"
+"""
+
+
+@pytest.fixture
+def bare_checkout(tmp_path):
+    """A copy of what set-up reads, and a PATH that has a shell but no compiler."""
+    for name in ('scripts', 'requirements', 'interfaces', 'config', 'resource'):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ('setup.py', 'setup.cfg', 'package.xml'):
+        shutil.copy(ROOT / name, tmp_path)
+    tools = tmp_path / 'bin'
+    tools.mkdir()
+    for name in BASIC_TOOLS:
+        if shutil.which(name):
+            (tools / name).symlink_to(shutil.which(name))
+    return tmp_path
+
+
+def refusal(checkout, python):
+    """What set-up says when it has to give up."""
+    environment = {'PATH': str(checkout / 'bin'), 'PYTHON': str(python), 'HOME': str(checkout)}
+    done = subprocess.run(
+        ['bash', str(checkout / 'scripts' / 'setup.sh')],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert len(done.stderr.splitlines()) == 1
+    assert not (checkout / '.venv').exists()
+    return done.stderr
+
+
+@pytest.mark.parametrize('version', ['2.7', '3.9', '3.13'])
+def test_setup_refuses_other_pythons(bare_checkout, version):
+    python = bare_checkout / 'python'
+    python.write_text(
+        f'#!{shutil.which("sh")}\ncase "$2" in *version*) echo {version} ;; *) echo "$0" ;; esac\n'
+    )
+    python.chmod(0o755)
+    said = refusal(bare_checkout, python)
+    assert f'Python 3.10, 3.11 or 3.12 is needed, but {python} is {version}' in said
+    assert 'make setup' in said
+
+
+def test_setup_refuses_what_is_no_python(bare_checkout):
+    assert '/nonexistent/python does not run' in refusal(bare_checkout, '/nonexistent/python')
+
+
+def test_setup_names_the_missing_compiler(bare_checkout):
+    said = refusal(bare_checkout, os.path.realpath(sys.executable))
+    assert 'compiler' in said or 'venv module' in said or 'headers' in said
+    assert 'apt install' in said
+
+
+def test_exports_are_repaired_once(tmp_path):
+    pytest.importorskip('numpy')
+    script = runpy.run_path(str(ROOT / 'scripts' / 'repair_cmake_exports.py'))
+    path = tmp_path / 'share' / 'std_msgs' / 'cmake' / 'std_msgsExport.cmake'
+    path.parent.mkdir(parents=True)
+    path.write_text(EXPORT)
+    assert script['repair'](tmp_path, '/py/include/python3.12', '/np/numpy/_core/include') == 1
+    assert '"/py/include/python3.12;/np/numpy/_core/include;/kept"' in path.read_text()
+    assert script['repair'](tmp_path, '/py/include/python3.12', '/np/numpy/_core/include') == 0
+
+
+@pytest.mark.parametrize('name', ['env.sh', 'scripts/setup.sh', 'scripts/lock.sh', '.ci/run'])
+def test_shell_scripts_parse(name):
+    subprocess.run(['bash', '-n', str(ROOT / name)], check=True)

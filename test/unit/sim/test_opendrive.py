@@ -45,6 +45,7 @@ def test_good_road_loads():
         (ROAD.format(**GOOD | {'kind': 'sidewalk'}), 'no driving lane'),
         (ROAD.format(**GOOD).replace('laneSection', 'other'), 'has no laneSection'),
         (ROAD.format(**GOOD).replace('geometry', 'other'), 'no planView geometry'),
+        (ROAD.format(**GOOD).replace('laneSection s="0"', 'laneSection s="9"'), 'do not fit'),
     ],
 )
 def test_bad_text_is_refused_with_its_reason(text, reason):
@@ -85,7 +86,7 @@ def test_saved_map_loads_like_the_built_in_one(tmp_path):
 def test_file_that_crashes_carla_is_an_error_not_a_crash(tmp_path):
     path = tmp_path / 'crash.xodr'
     text = built_in_opendrive('oval', 0)
-    path.write_text(text.replace('<successor elementType="road"', '<successor', 1))
+    path.write_text(text.replace('<geometry s="0"', '<geometry s="99999"', 1))
     with pytest.raises(MapError, match=r"'crash' is damaged: carla\.Map crashed on it \(SIG"):
         load_map(str(path))
 

@@ -132,7 +132,7 @@ def test_manifest_says_what_the_policy_needs_and_means(good):
     manifest = read_manifest(good)
     assert manifest.inputs == driving_inputs()
     assert manifest.inputs.rate_hz == 20.0
-    assert manifest.inputs.image.observation_spec() == ObservationSpec()
+    assert manifest.observation_spec == ObservationSpec()
     assert [field.name for field in manifest.outputs.actions] == ['linear_x', 'angular_z']
     assert manifest.outputs.twist_convention == 'velocity'
     assert manifest.created_by.torch == torch.__version__
@@ -165,6 +165,8 @@ def test_another_task_than_driving(tmp_path):
     policy, manifest = load_checkpoint(tmp_path / 'pendulum')
     assert not policy.trained
     assert manifest.training == {}
+    with pytest.raises(ValueError, match='takes no image'):
+        _ = manifest.observation_spec
     assert policy.action(np.zeros(3, dtype=np.float32)).shape == (1,)
     reason = refusal(tmp_path / 'pendulum', kind=DRIVING)
     assert "kind is 'gymnasium', expected 'driving'" in reason

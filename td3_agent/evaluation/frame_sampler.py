@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks over the agent's shoulder: keeps a few camera frames of a running drive."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
+
+from td3_agent.nodes.conversions import image_view, stamp_ns
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+# A spectator must not hold up the bridge: best effort, newest only.
+SPECTATOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class FrameSampler:
+    """Receives an image topic in a thread of its own and keeps every ``every``-th message."""
+
+    def __init__(self, topic: str, domain_id: int, every: int) -> None:
+        """Subscribe to ``topic``; messages between the kept ones are never unpacked."""
+        self.frames: list[tuple[int, NDArray[np.uint8]]] = []
+        self._every = every
+        self._seen = 0
+        self._context = rclpy.Context()
+        # Signals stay with the program: only it knows in which order to end things.
+        rclpy.init(
+            context=self._context,
+            domain_id=domain_id,
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
+        self._node = Node('td3_agent_spectator', context=self._context)
+        self._node.create_subscription(Image, topic, self._on_image, SPECTATOR, raw=True)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+
+    def __enter__(self) -> FrameSampler:
+        """Start to receive."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop receiving and leave the domain."""
+        self._executor.shutdown()
+        self._thread.join(timeout=5.0)
+        self._node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def _on_image(self, raw: bytes) -> None:
+        """Keep the frame (simulated time [ns], pixels) if it is its turn."""
+        if self._seen % self._every == 0:
+            msg = deserialize_message(raw, Image)
+            self.frames.append((stamp_ns(msg.header.stamp), image_view(msg).pixels()))
+        self._seen += 1

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts node programs as processes of their own and ends every one of them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+import os
+from pathlib import Path
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from td3_agent.evaluation.config import config_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+# Domain ids above 101 use ports that the operating system hands out to others.
+DOMAIN_IDS = range(1, 102)
+# RTPS 2.2, 9.6.1.1: unicast discovery port of the first participant of a domain.
+PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST = 7400, 250, 10
+ENDING = ((signal.SIGINT, 5.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0))
+
+
+def free_domain_id() -> int:
+    """Return a ROS domain id that no participant on this machine uses at the moment."""
+    for domain_id in random.SystemRandom().sample(DOMAIN_IDS, len(DOMAIN_IDS)):
+        port = PORT_BASE + PORT_DOMAIN_GAIN * domain_id + PORT_UNICAST
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+            probe.bind(('', port))
+            return domain_id
+    raise RuntimeError('all ROS domain ids from 1 to 101 are in use on this machine')
+
+
+def ros_environment(domain_id: int) -> dict[str, str]:
+    """Return an environment in which ROS traffic stays on this machine and in one domain."""
+    environment = dict(os.environ, ROS_DOMAIN_ID=str(domain_id))
+    if environment.get('ROS_DISTRO') == 'humble':
+        environment['ROS_LOCALHOST_ONLY'] = '1'
+    else:
+        environment['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    return environment
+
+
+def node_command(name: str, parameters: Mapping[str, object]) -> list[str]:
+    """Return the command line of the node program ``name`` with its configuration file."""
+    command = [sys.executable, '-m', f'td3_agent.nodes.{name}', '--ros-args']
+    command += ['--params-file', str(config_path(name))]
+    for key, value in parameters.items():
+        command += ['-p', f'{key}:={_yaml(value)}']
+    return command
+
+
+def _yaml(value: object) -> str:
+    """Write a parameter value so that YAML reads the same type again."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return repr(value)
+
+
+@dataclass
+class NodeProcess:
+    """One running node program.
+
+    Attributes:
+        name: program name.
+        process: the process.
+        log_path: where its output goes.
+    """
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log_path: Path
+
+    def last_words(self, lines: int = 5) -> str:
+        """Return the end of its output."""
+        text = self.log_path.read_text(encoding='utf-8', errors='replace')
+        return '\n'.join(text.splitlines()[-lines:])
+
+
+class ProcessGroup:
+    """Node processes that are started together; leaving the context ends every one.
+
+    They run in sessions of their own: Ctrl-C reaches this process alone, which then ends them
+    in order, each with the time to say its last word.
+    """
+
+    def __init__(self, log_folder: Path, environment: Mapping[str, str]) -> None:
+        """Write outputs to ``log_folder``, one file per process."""
+        self._log_folder = log_folder
+        self._environment = environment
+        self.nodes: list[NodeProcess] = []
+
+    def start(self, name: str, parameters: Mapping[str, object]) -> NodeProcess:
+        """Start a node program."""
+        log_path = self._log_folder / f'{name}.log'
+        with log_path.open('wb') as log:
+            process = subprocess.Popen(
+                node_command(name, parameters),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
+            )
+        node = NodeProcess(name, process, log_path)
+        self.nodes.append(node)
+        return node
+
+    def ended_early(self) -> NodeProcess | None:
+        """Return a process that has ended with an error, if there is one."""
+        return next((node for node in self.nodes if node.process.poll() not in (None, 0)), None)
+
+    def end(self) -> dict[str, int]:
+        """End all processes, the last started first; return their exit statuses by name."""
+        for node in reversed(self.nodes):
+            _end(node.process)
+        return {node.name: node.process.returncode for node in self.nodes}
+
+    def __enter__(self) -> ProcessGroup:
+        """Return the group itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End everything, whatever happened."""
+        self.end()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end, then insist."""
+    for number, patience_s in ENDING:
+        if process.poll() is not None:
+            return
+        process.send_signal(number)
+        deadline_s = time.monotonic() + patience_s
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(deadline_s - time.monotonic())
