@@ -69,9 +69,7 @@ def with_tables(readme: str) -> str:
 
 def wanted_files() -> dict[Path, str]:
     """Return every generated file with the text it should have."""
-    files = {
-        ROOT / 'config' / f'{name}.yaml': yaml_text(name, cls) for name, cls in NODES.items()
-    }
+    files = {ROOT / 'config' / f'{name}.yaml': yaml_text(name, cls) for name, cls in NODES.items()}
     readme = ROOT / 'README.md'
     if readme.exists():
         files[readme] = with_tables(readme.read_text(encoding='utf-8'))

@@ -177,9 +177,7 @@ def twist_from_control(control: VehicleControl) -> TwistCommand:
     )
 
 
-def control_from_upstream_twist(
-    twist: TwistCommand, max_steer_angle_rad: float
-) -> VehicleControl:
+def control_from_upstream_twist(twist: TwistCommand, max_steer_angle_rad: float) -> VehicleControl:
     """Convert a Twist exactly as the upstream carla_twist_to_control node does.
 
     Upstream brakes only when all six Twist components are exactly zero; everything else with

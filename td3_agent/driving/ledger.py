@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
     from types import TracebackType
+
+    from typing_extensions import Self
 
     from td3_agent.driving.command import VehicleControl
 
@@ -193,7 +195,7 @@ class LedgerWriter:
         """Write what is buffered and close the file."""
         self._file.close()
 
-    def __enter__(self) -> LedgerWriter:
+    def __enter__(self) -> Self:
         """Return the writer itself."""
         return self
 
@@ -266,5 +268,7 @@ def _faults_between(before: dict[str, Any] | None, record: dict[str, Any]) -> li
     if frame != before['frame'] + 1:
         faults.append(f'frame {frame} follows frame {before["frame"]}')
     if record.get('stamp_ns', 0) <= before.get('stamp_ns', -1):
-        faults.append(f'frame {frame}: time went from {before["stamp_ns"]} to {record["stamp_ns"]}')
+        faults.append(
+            f'frame {frame}: time went from {before["stamp_ns"]} to {record["stamp_ns"]}'
+        )
     return faults

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -87,7 +87,8 @@ class ImageView:
     def pixels(self) -> NDArray[np.uint8]:
         """Return the pixels, (height, width, bytes per pixel) uint8, without padding."""
         channels = ENCODINGS[self.encoding][0]
-        rows = np.frombuffer(self.data, dtype=np.uint8).reshape(self.height, self.step)
+        rows: NDArray[np.uint8] = np.frombuffer(memoryview(self.data), dtype=np.uint8)
+        rows = rows.reshape(self.height, self.step)
         return rows[:, : self.width * channels].reshape(self.height, self.width, channels)
 
 
@@ -95,12 +96,8 @@ class ImageView:
 class ObservationSpec(Params):
     """How an observation is made; part of a policy's input contract."""
 
-    image_height_px: int = param(
-        84, 'rows of the network input', unit='px', low=8, high=1024
-    )
-    image_width_px: int = param(
-        84, 'columns of the network input', unit='px', low=8, high=1024
-    )
+    image_height_px: int = param(84, 'rows of the network input', unit='px', low=8, high=1024)
+    image_width_px: int = param(84, 'columns of the network input', unit='px', low=8, high=1024)
     frame_stack: int = param(4, 'frames the network sees at once, oldest first', low=1, high=32)
     crop_top: float = param(0.0, 'share of the image cut off above (sky)', low=0.0, high=0.9)
 
@@ -121,8 +118,8 @@ class Observation:
 
     def sha256(self) -> str:
         """Return the hash of everything a policy reads: image, then state."""
-        digest = hashlib.sha256(self.image)
-        digest.update(self.state)
+        digest = hashlib.sha256(self.image.data)
+        digest.update(self.state.data)
         return digest.hexdigest()
 
 
@@ -204,14 +201,15 @@ def resize_area(grey: NDArray[np.uint8], height: int, width: int) -> NDArray[np.
         return grey
     rows = _weighted_rows(grey, height)
     columns = _weighted_rows(rows.T, width)
-    half = float(WEIGHT_ONE) * WEIGHT_ONE / 2.0
-    return ((columns.T + half) / (float(WEIGHT_ONE) * WEIGHT_ONE)).astype(np.uint8)
+    one = float(WEIGHT_ONE) * WEIGHT_ONE
+    resized: NDArray[np.uint8] = ((columns.T + one / 2.0) / one).astype(np.uint8)
+    return resized
 
 
-def _weighted_rows(values: NDArray[np.generic], size: int) -> NDArray[np.float64]:
+def _weighted_rows(values: NDArray[Any], size: int) -> NDArray[np.float64]:
     """Return (size, columns): weighted sums of input rows; integers held in float64, so exact."""
     taps, weights = _area_taps(values.shape[0], size)
-    total = values[taps[0]] * weights[0][:, np.newaxis]
+    total: NDArray[np.float64] = values[taps[0]] * weights[0][:, np.newaxis]
     for tap, weight in zip(taps[1:], weights[1:], strict=True):
         total += values[tap] * weight[:, np.newaxis]
     return total

@@ -82,7 +82,9 @@ def _faults_of(name: str, value: Any, declared: Any, metadata: Any) -> list[str]
         return [f'{name} must be {declared.__name__}, got {value!r}']
     if metadata['choices'] and value not in metadata['choices']:
         return [f'{name} must be one of {", ".join(metadata["choices"])}, got {value!r}']
-    return [] if _in_range(value, metadata) else [f'{name} must be {expected(metadata)}, got {value}']
+    return (
+        [] if _in_range(value, metadata) else [f'{name} must be {expected(metadata)}, got {value}']
+    )
 
 
 def _in_range(value: Any, metadata: Any) -> bool:  # noqa: ANN401
@@ -91,9 +93,7 @@ def _in_range(value: Any, metadata: Any) -> bool:  # noqa: ANN401
         return True
     low, high = metadata['low'], metadata['high']
     return (
-        math.isfinite(value)
-        and (low is None or value >= low)
-        and (high is None or value <= high)
+        math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
     )
 
 

@@ -46,21 +46,15 @@ class VelocityControlParams(Params):
     throttle_integral_gain: float = param(
         0.15, 'throttle per integrated speed error', unit='1/m', low=0.0, high=10.0
     )
-    brake_gain: float = param(
-        0.25, 'brake per speed excess', unit='1/(m/s)', low=0.0, high=10.0
-    )
+    brake_gain: float = param(0.25, 'brake per speed excess', unit='1/(m/s)', low=0.0, high=10.0)
     coast_band_mps: float = param(
         0.4, 'speed excess that is left to coasting', unit='m/s', low=0.0, high=5.0
     )
-    hold_brake: float = param(
-        0.5, 'brake that holds the car at a zero target', low=0.0, high=1.0
-    )
+    hold_brake: float = param(0.5, 'brake that holds the car at a zero target', low=0.0, high=1.0)
     max_throttle_rate: float = param(
         4.0, 'fastest rise of throttle', unit='1/s', low=0.1, high=1000.0
     )
-    max_steer_rate: float = param(
-        6.0, 'fastest change of steer', unit='1/s', low=0.1, high=1000.0
-    )
+    max_steer_rate: float = param(6.0, 'fastest change of steer', unit='1/s', low=0.1, high=1000.0)
 
 
 class VelocityController:
@@ -172,5 +166,3 @@ class VelocityController:
             steer=clamp(steer, self._last.steer - steer_step, self._last.steer + steer_step),
             reverse=reverse,
         )
-
-

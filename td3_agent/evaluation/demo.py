@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from td3_agent.evaluation.processes import NodeProcess
 
 STEP_S = 0.05
-STRIP_FRAMES = 8
+STRIP_FRAMES = 12
 POLL_S = 0.1
 HEADER_LINES = 1
 START_PATIENCE_S = 60.0
@@ -132,8 +132,9 @@ def run(args: argparse.Namespace) -> int:
         'real_time_factor': args.real_time_factor,
         **summarize(drive.records, world.route),
         'exit_statuses': drive.exit_statuses,
-        'trouble': drive.trouble,
     }
+    if drive.trouble:
+        summary['trouble'] = drive.trouble
     write_results(args.out, summary, drive, world)
     sys.stdout.write(f'{table(summary)}\n\nresults in {args.out}\n')
     wanted = round(args.duration / STEP_S)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
 # A spectator must not hold up the bridge: best effort, newest only.
 SPECTATOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -47,7 +48,7 @@ class FrameSampler:
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
 
-    def __enter__(self) -> FrameSampler:
+    def __enter__(self) -> Self:
         """Start to receive."""
         self._thread.start()
         return self

@@ -6,7 +6,6 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 import os
-from pathlib import Path
 import random
 import signal
 import socket
@@ -19,7 +18,10 @@ from td3_agent.evaluation.config import config_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from types import TracebackType
+
+    from typing_extensions import Self
 
 # Domain ids above 101 use ports that the operating system hands out to others.
 DOMAIN_IDS = range(1, 102)
@@ -103,7 +105,7 @@ class ProcessGroup:
         """Start a node program."""
         log_path = self._log_folder / f'{name}.log'
         with log_path.open('wb') as log:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603  our own nodes; no shell
                 node_command(name, parameters),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -125,7 +127,7 @@ class ProcessGroup:
             _end(node.process)
         return {node.name: node.process.returncode for node in self.nodes}
 
-    def __enter__(self) -> ProcessGroup:
+    def __enter__(self) -> Self:
         """Return the group itself."""
         return self
 

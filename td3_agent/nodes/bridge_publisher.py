@@ -32,7 +32,6 @@ from td3_agent.driving.frames import quaternion_from_rpy, stamp_from_seconds
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import control_message
 from td3_agent.nodes.qos import LATCHED, RELIABLE
-
 from td3_agent.sim.world import EGO_ACTOR_ID
 
 if TYPE_CHECKING:
@@ -127,9 +126,7 @@ class BridgePublisher:
     def _publish_camera(self, stamp: Time) -> None:
         if self._world.frame % self._params.camera_period_frames:
             return
-        header = Header(
-            stamp=stamp, frame_id=f'{self._params.role_name}/{self._params.camera_id}'
-        )
+        header = Header(stamp=stamp, frame_id=f'{self._params.role_name}/{self._params.camera_id}')
         self._camera_info_msg.header = header
         self._camera_info.publish(self._camera_info_msg)
         pixels = self._world.render()

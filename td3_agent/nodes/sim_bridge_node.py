@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from typing import Any
 
 from carla_msgs.msg import CarlaControl, CarlaEgoVehicleControl
 from geometry_msgs.msg import Pose, Twist
@@ -35,7 +36,7 @@ END_WAIT_S = 3.0
 class SimBridgeNode(Node):
     """One world with one ego vehicle, seen through the bridge's topics."""
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  what Node takes
         """Build the world and start the loop; keyword arguments go to ``rclpy.node.Node``."""
         super().__init__(
             'carla_ros_bridge', automatically_declare_parameters_from_overrides=True, **kwargs

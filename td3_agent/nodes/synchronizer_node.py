@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 import sys
+from typing import Any
 
 from carla_msgs.msg import (
     CarlaCollisionEvent,
@@ -67,7 +68,7 @@ class SynchronizerParams(LockstepParams):
 class SynchronizerNode(Node):
     """Owns the bridge's clock: one STEP_ONCE each time all roles have answered the frame."""
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  what Node takes
         """Start to pause the bridge; keyword arguments go to ``rclpy.node.Node``."""
         super().__init__(
             'synchronizer', automatically_declare_parameters_from_overrides=True, **kwargs

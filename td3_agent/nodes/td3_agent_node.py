@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from carla_msgs.msg import CarlaEgoVehicleInfo
 from geometry_msgs.msg import Twist, TwistStamped
@@ -72,9 +72,7 @@ class Td3AgentParams(DriverParams):
     )
     image_topic: str = param('', 'image topic; empty: /carla/<role_name>/<camera_id>/image')
     odometry_topic: str = param('', 'odometry topic; empty: /carla/<role_name>/odometry')
-    rate_hz: float = param(
-        20.0, 'command rate when free-running', unit='Hz', low=0.1, high=1000.0
-    )
+    rate_hz: float = param(20.0, 'command rate when free-running', unit='Hz', low=0.1, high=1000.0)
     max_frame_age_s: float = param(
         0.5,
         'free-running: stop the car when the newest frame arrived longer ago (steady clock)',
@@ -99,7 +97,7 @@ class Received:
 class Td3AgentNode(LifecycleNode):
     """Answers every complete frame with one Twist."""
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  what Node takes
         """Read the parameters; keyword arguments go to ``rclpy.node.Node``."""
         super().__init__(
             'td3_agent', automatically_declare_parameters_from_overrides=True, **kwargs

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
 from geometry_msgs.msg import Twist, TwistStamped
@@ -80,7 +80,7 @@ class TwistToControlParams(VelocityControlParams):
 class TwistToControlNode(Node):
     """Answers each frame with exactly one vehicle command."""
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  what Node takes
         """Subscribe to commands and frames; keyword arguments go to ``rclpy.node.Node``."""
         super().__init__(
             'twist_to_control', automatically_declare_parameters_from_overrides=True, **kwargs
@@ -155,10 +155,8 @@ class TwistToControlNode(Node):
             self._refuse('twist_stamped', error)
 
     def _on_twist(self, msg: Twist) -> None:
-        if self._lockstep:
-            stamp = self.gate.open_stamp_ns
-        else:
-            stamp = self.get_clock().now().nanoseconds
+        now_ns = self.get_clock().now().nanoseconds
+        stamp = self.gate.open_stamp_ns if self._lockstep else now_ns
         if stamp is not None:
             self._on_command(stamp, command_from_twist(msg))
 

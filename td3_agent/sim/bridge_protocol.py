@@ -88,11 +88,9 @@ class RunState:
     def _newest(self) -> ControlCommand | None:
         """Drain the queue and return the newest command, if there is one."""
         command = None
-        while True:
-            try:
-                command = self._taken(self._queue.get_nowait())
-            except queue.Empty:
-                return command
+        while not self._queue.empty():  # nobody else takes from it
+            command = self._taken(self._queue.get())
+        return command
 
     @staticmethod
     def _taken(command: ControlCommand | None) -> ControlCommand:

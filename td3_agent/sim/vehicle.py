@@ -10,6 +10,8 @@ single-track model at speed, the kinematic one below ``KINEMATIC_BELOW_MPS``. De
   unstable backwards; so the change is made at 2 m/s, and reversing is always kinematic.
 * Its tyres are linear and never let go. Here the wheel angle that counts is capped where
   lateral acceleration reaches grip: beyond that the car pushes wide instead of turning harder.
+* Braking hard moves load off its rear tyres until, at speed, it spins for ever. Yaw rate and
+  slip are bounded as stability control does.
 * Its steering rate limit (0.4 rad/s at the wheels) is a comfort bound; CARLA cars steer faster.
 
 Longitudinal: engine force that falls with speed, drag, rolling and engine drag, brakes up to
@@ -50,6 +52,7 @@ FRONTAL_AREA_M2 = 2.1
 AIR_DENSITY_KGPM3 = 1.2
 ROLLING_RESISTANCE = 0.012
 GRIP_SHARE = 0.9  # usable part of the tyres' friction, along and across
+SLIP_BOUND_PER_MPS2 = 0.02  # Rajamani, 2nd ed., ch. 8: slip <= atan(0.02 mu g)
 HAND_BRAKE_SHARE = 0.4  # of full braking: rear wheels only
 MAX_RPM = 6500.0
 HALF_TRACK_M = 0.69
@@ -230,6 +233,8 @@ class Vehicle:
         self._wheelbase_m = float(self._p.a + self._p.b)
         self._max_steer_rad = float(self._p.steering.max)
         self._grip_mps2 = _max_grip_mps2()
+        friction = float(self._p.tire.p_dy1)
+        self._most_slip_rad = math.atan(SLIP_BOUND_PER_MPS2 * friction * GRAVITY_MPS2)
         drag = 0.5 * AIR_DENSITY_KGPM3 * DRAG_COEFFICIENT * FRONTAL_AREA_M2
         self._mass_kg = float(self._p.m)
         self._drag_per_m = drag / self._mass_kg
@@ -288,10 +293,23 @@ class Vehicle:
             x, y, _, speed, yaw, yaw_rate, slip = _runge_kutta(
                 vehicle_dynamics_st, start, inputs, p, step_s
             )
+            yaw_rate, slip = self._stabilised(held_rad, speed, yaw_rate, slip)
         if acceleration * speed < 0.0 and abs(speed) < 1e-9:
             speed = 0.0
             yaw_rate = 0.0
         return Motion(x, y, angle_rad, speed, yaw, yaw_rate, slip)
+
+    def _stabilised(
+        self, angle_rad: float, speed_mps: float, yaw_rate: float, slip: float
+    ) -> tuple[float, float]:
+        """Bound yaw rate and slip as stability control does (Rajamani, 2nd ed., ch. 8).
+
+        Slip may exceed the bound by what the wheel angle alone makes of it at low speed.
+        """
+        most_rate = self._grip_mps2 / max(abs(speed_mps), 1.0)
+        geometric = abs(math.atan(math.tan(angle_rad) * self._p.b / self._wheelbase_m))
+        most_slip = geometric + self._most_slip_rad
+        return clamp(yaw_rate, -most_rate, most_rate), clamp(slip, -most_slip, most_slip)
 
     def _held_by_grip(self, angle_rad: float, speed_mps: float) -> float:
         """Cap a wheel angle where ``v^2 tan(angle) / L`` reaches grip [rad]."""
