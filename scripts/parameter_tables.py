@@ -57,13 +57,11 @@ def with_tables(readme: str) -> str:
         ValueError: a node's markers are missing.
     """
     for name, cls in NODES.items():
-        pattern = rf'(<!-- parameters of {name} -->\n).*?(\n<!-- end -->)'
+        pattern = rf'(<!-- parameters of {name} -->\n)(?:(?!<!--).)*(<!-- end -->)'
         if not re.search(pattern, readme, flags=re.DOTALL):
             raise ValueError(f'README.md has no markers for the parameters of {name}')
         table = table_text(cls)
-        readme = re.sub(
-            pattern, lambda m, t=table: m.group(1) + t + m.group(2), readme, flags=re.DOTALL
-        )
+        readme = re.sub(pattern, lambda m, t=table: f'{m[1]}{t}\n{m[2]}', readme, flags=re.DOTALL)
     return readme
 
 

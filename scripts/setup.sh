@@ -265,6 +265,11 @@ setup_environment_and_messages() {
   fi
 }
 
+everything_is_built() {
+  [ -d install/td3_agent ] && is_done package "$2" && venv_is_usable \
+    && { messages_are_installed || messages_are_built "$1"; }
+}
+
 main() {
   local started environment messages package
   started=$(clock)
@@ -284,7 +289,7 @@ main() {
     flock 9
   fi
   environment=$(environment_key) messages=$(messages_key) package=$(package_key)
-  if [ -d install/td3_agent ] && is_done package "$package" && venv_is_usable; then return; fi
+  if everything_is_built "$messages" "$package"; then return; fi
   check_tools
   make_venv
   setup_environment_and_messages "$environment" "$messages"

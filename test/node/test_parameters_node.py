@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters as ROS sees them: refused at the edge, read-only, described, and in the files."""
+
+import dataclasses
+import importlib
+import importlib.util
+from pathlib import Path
+
+import pytest
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+import yaml
+
+from td3_agent.driving.parameters import ParameterError, Params, param
+from td3_agent.evaluation.processes import config_path
+from td3_agent.nodes.parameters import declare
+
+ROOT = Path(__file__).parents[2]
+NODES = {
+    'sim_bridge_node': ('SimBridgeNode', 'SimBridgeParams'),
+    'synchronizer_node': ('SynchronizerNode', 'SynchronizerParams'),
+    'td3_agent_node': ('Td3AgentNode', 'Td3AgentParams'),
+    'twist_to_control_node': ('TwistToControlNode', 'TwistToControlParams'),
+}
+each_node = pytest.mark.parametrize('name', NODES)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CarParams(Params):
+    """One parameter of each type."""
+
+    role_name: str = param('hero', 'who it is')
+    mode: str = param('slow', 'how it goes', choices=('slow', 'fast'))
+    top_speed: float = param(8.0, 'how fast it goes', unit='m/s', low=0.5, high=60.0)
+    wheels: int = param(4, 'what it goes on', low=1)
+    loud: bool = param(default=False, text='whether it is heard')
+    friends: tuple[str, ...] = param(('a', 'b'), 'who else is there')
+
+
+class CarNode(Node):
+    """A node with CarParams."""
+
+    def __init__(self, **kwargs):
+        super().__init__('car', automatically_declare_parameters_from_overrides=True, **kwargs)
+        try:
+            self.params = declare(self, CarParams)
+        except ParameterError:
+            self.destroy_node()
+            raise
+
+
+def node_class(name):
+    """Class of a node program."""
+    return getattr(importlib.import_module(f'td3_agent.nodes.{name}'), NODES[name][0])
+
+
+def params_class(name):
+    """Parameter class of a node program."""
+    return getattr(importlib.import_module(f'td3_agent.nodes.{name}'), NODES[name][1])
+
+
+def values_in_file(name):
+    """Parameters of the node's configuration file."""
+    return yaml.safe_load(config_path(name).read_text('utf-8'))['/**']['ros__parameters']
+
+
+@pytest.fixture(scope='module')
+def tables():
+    """The program that writes configuration files and the README's tables."""
+    spec = importlib.util.spec_from_file_location(
+        'parameter_tables', ROOT / 'scripts' / 'parameter_tables.py'
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class TestDeclare:
+    def test_defaults(self, ros):
+        assert ros.make(CarNode).params == CarParams()
+
+    def test_given_values(self, ros):
+        given = {'mode': 'fast', 'top_speed': 2.5, 'loud': True, 'friends': ['c']}
+        node = ros.make(CarNode, **given)
+        assert node.params == CarParams(**given)
+        assert node.params.friends == ('c',)
+        assert node.get_parameter('friends').value == ['c']
+        assert node.get_parameter('top_speed').value == 2.5
+
+    def test_an_integer_serves_as_a_float(self, ros):
+        node = ros.make(CarNode, top_speed=2)
+        assert node.params.top_speed == 2.0
+        assert node.get_parameter('top_speed').type_ == Parameter.Type.DOUBLE
+
+    def test_misspelt_name(self, ros):
+        with pytest.raises(ParameterError, match="no parameter 'top_sped'.*'top_speed'"):
+            ros.make(CarNode, top_sped=2.0)
+
+    def test_unknown_name_without_neighbour(self, ros):
+        with pytest.raises(ParameterError, match="car has no parameter 'xyz'$"):
+            ros.make(CarNode, xyz=2.0)
+
+    def test_every_unknown_name_is_named(self, ros):
+        with pytest.raises(ParameterError, match="'modus'.*'lout'"):
+            ros.make(CarNode, modus='fast', lout=True)
+
+    @pytest.mark.parametrize(
+        ('given', 'text'),
+        [
+            ({'top_speed': 'quick'}, "top_speed must be float, got 'quick'"),
+            ({'wheels': 3.5}, 'wheels must be int, got 3.5'),
+            ({'wheels': True}, 'wheels must be int, got True'),
+            ({'loud': 1}, 'loud must be bool, got 1'),
+            ({'role_name': 7}, 'role_name must be str, got 7'),
+            ({'friends': [1, 2]}, 'friends must be a list of texts'),
+        ],
+    )
+    def test_wrong_type(self, ros, given, text):
+        with pytest.raises(ParameterError, match=text):
+            ros.make(CarNode, **given)
+
+    @pytest.mark.parametrize('value', [0.0, -3.0, 60.5, float('nan'), float('inf')])
+    def test_out_of_range_names_limits_and_unit(self, ros, value):
+        with pytest.raises(ParameterError, match=r'top_speed must be in \[0.5, 60\] \[m/s\], got'):
+            ros.make(CarNode, top_speed=value)
+
+    def test_not_a_choice(self, ros):
+        with pytest.raises(ParameterError, match="mode must be one of slow, fast, got 'medium'"):
+            ros.make(CarNode, mode='medium')
+
+    def test_all_faults_at_once(self, ros):
+        with pytest.raises(ParameterError, match='top_speed must be .*; wheels must be >= 1'):
+            ros.make(CarNode, top_speed=0.0, wheels=0)
+
+    @pytest.mark.parametrize('given', [{}, {'top_speed': 3.0, 'mode': 'fast'}])
+    def test_read_only_afterwards(self, ros, given):
+        node = ros.make(CarNode, **given)
+        for changed in (
+            Parameter('top_speed', value=9.0),
+            Parameter('mode', value='slow'),
+            Parameter('friends', value=['z']),
+        ):
+            before = node.get_parameter(changed.name).value
+            (result,) = node.set_parameters([changed])
+            assert not result.successful
+            assert 'read-only' in result.reason
+            assert node.get_parameter(changed.name).value == before
+
+    @pytest.mark.parametrize('given', [{}, {'top_speed': 3.0, 'mode': 'fast'}])
+    def test_described_to_ros(self, ros, given):
+        node = ros.make(CarNode, **given)
+        speed = node.describe_parameter('top_speed')
+        assert speed.description == 'how fast it goes'
+        assert speed.additional_constraints == 'in [0.5, 60] [m/s]'
+        assert speed.read_only
+        assert node.describe_parameter('mode').additional_constraints == 'one of slow, fast'
+
+    def test_use_sim_time_is_rclpys_own(self, ros):
+        node = ros.make(CarNode, use_sim_time=True)
+        assert node.get_parameter('use_sim_time').value is True
+
+
+class TestNodes:
+    @each_node
+    def test_unknown_parameter_is_refused_by_every_node(self, ros, name):
+        field = dataclasses.fields(params_class(name))[0].name
+        with pytest.raises(ParameterError, match=f'{field}x.*did you mean {field!r}'):
+            ros.make(node_class(name), **{f'{field}x': 'a'})
+
+    @each_node
+    def test_configuration_file_equals_the_defaults(self, name):
+        assert params_class(name)(**values_in_file(name)) == params_class(name)()
+
+    @each_node
+    def test_configuration_file_names_every_parameter(self, name):
+        fields = [field.name for field in dataclasses.fields(params_class(name))]
+        assert list(values_in_file(name)) == fields
+
+    @each_node
+    def test_configuration_file_is_loadable(self, ros, name):
+        values = values_in_file(name)
+        if name == 'td3_agent_node':
+            values['autostart'] = False  # no need to build a network here
+        if name == 'sim_bridge_node':
+            values['start_paused'] = True
+        node = ros.make(node_class(name), **values)
+        for key, value in values.items():
+            assert node.get_parameter(key).value == value
+            assert node.describe_parameter(key).read_only
+
+
+class TestTables:
+    def test_files_are_as_the_code_says(self, tables):
+        stale = [
+            str(path.relative_to(ROOT))
+            for path, text in tables.wanted_files().items()
+            if path.read_text('utf-8') != text
+        ]
+        assert not stale, 'run scripts/parameter_tables.py'
+
+    def test_every_node_has_its_tables(self, tables):
+        assert {name: cls.__name__ for name, cls in tables.NODES.items()} == {
+            name: params for name, (_, params) in NODES.items()
+        }
+
+    @each_node
+    def test_table_has_a_row_per_parameter(self, tables, name):
+        rows = tables.table_text(params_class(name)).splitlines()[2:]
+        for field, row in zip(dataclasses.fields(params_class(name)), rows, strict=True):
+            assert row.startswith(f'| `{field.name}` |')
+            assert field.metadata['unit'] in row
+
+    def test_readme_without_markers_is_refused(self, tables):
+        with pytest.raises(ValueError, match='no markers for the parameters of'):
+            tables.with_tables('# empty\n')
+
+    def test_readme_tables_are_renewed(self, tables):
+        old = '\n'.join(
+            f'<!-- parameters of {name} -->\nold\n<!-- end -->' for name in tables.NODES
+        )
+        new = tables.with_tables(old)
+        assert 'old' not in new
+        assert tables.with_tables(new) == new
