@@ -65,7 +65,12 @@ def generate_launch_description() -> LaunchDescription:
     """Describe the four processes and what ends them."""
     role_name, convention = text('role_name'), text('twist_convention')
     bridge = node(
-        'sim_bridge_node', role_name=role_name, map=text('map'), seed=number('seed', int)
+        'sim_bridge_node',
+        role_name=role_name,
+        map=text('map'),
+        seed=number('seed', int),
+        spawn_index=0,
+        start_paused=True,  # so that the first frame is the synchronizer's
     )
     agent = node(
         'td3_agent_node',

@@ -15,7 +15,7 @@ import sys
 from td3_agent.driving.parameters import Params, describe
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams
 from td3_agent.nodes.synchronizer_node import SynchronizerParams
-from td3_agent.nodes.td3_agent_node import Td3AgentParams
+from td3_agent.nodes.td3_agent_params import Td3AgentParams
 from td3_agent.nodes.twist_to_control_node import TwistToControlParams
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -40,7 +40,8 @@ def carla_from_ros_rotation(
 
 def wrap_angle(angle_rad: float) -> float:
     """Bring an angle into [-pi, pi) [rad]."""
-    return (angle_rad + math.pi) % (2.0 * math.pi) - math.pi
+    wrapped = (angle_rad + math.pi) % (2.0 * math.pi) - math.pi
+    return wrapped if wrapped < math.pi else -math.pi  # rounding can reach the open end
 
 
 def quaternion_from_rpy(

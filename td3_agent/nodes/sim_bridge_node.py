@@ -26,6 +26,7 @@ from td3_agent.nodes.conversions import control_from_message
 from td3_agent.nodes.diagnostics import Diagnostics, Status
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import LATCHED, RELIABLE
+from td3_agent.nodes.refusals import Refusals
 from td3_agent.nodes.runtime import run
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
 from td3_agent.sim.bridge_protocol import VEHICLE_CONTROL_TIMEOUT_S, CommandWait, RunState
@@ -53,7 +54,8 @@ class SimBridgeNode(Node):
         )
         self.finished = Future()
         self.exit_status = 0
-        self._timeouts = self._unexpected = self._refused = 0
+        self._timeouts = self._unexpected = 0
+        self._refusals = Refusals(self)
         self._subscribe(params.role_name)
         self._diagnostics = Diagnostics(self, self._describe)
         self._publisher.publish_status()
@@ -84,15 +86,14 @@ class SimBridgeNode(Node):
             (Pose, topics.of(role, 'control/set_transform'), self._on_transform, RELIABLE),
             (Twist, topics.of(role, 'control/set_target_velocity'), self._on_velocity, RELIABLE),
         ):
-            self.create_subscription(kind, topic, handler, qos)
+            self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
 
     # Callbacks, on the executor's thread
 
     def _on_carla_control(self, msg: CarlaControl) -> None:
         if not self._run_state.put(msg.command):
-            self._refuse(
-                f'{topics.CONTROL}: command must be 0 (PLAY), 1 (PAUSE) or 2 (STEP_ONCE), '
-                f'got {msg.command}'
+            raise ValueError(
+                f'command must be 0 (PLAY), 1 (PAUSE) or 2 (STEP_ONCE), got {msg.command}'
             )
 
     def _on_control(self, msg: CarlaEgoVehicleControl) -> None:
@@ -110,8 +111,7 @@ class SimBridgeNode(Node):
         """Take the newest command; it persists until the next, and its header is ignored."""
         control = control_from_message(msg)
         if not control.is_finite:
-            self._refuse(f'vehicle_control_cmd: throttle, steer, brake must be finite: {control}')
-            return
+            raise ValueError(f'throttle, steer and brake must be finite, got {control}')
         with self._lock:
             self._control = control
         if not self._params.synchronous_mode_wait_for_vehicle_control_command:
@@ -124,27 +124,15 @@ class SimBridgeNode(Node):
             )
 
     def _on_transform(self, msg: Pose) -> None:
-        position, q = msg.position, msg.orientation
-        try:
-            yaw_rad = yaw_from_quaternion(q.x, q.y, q.z, q.w)
-            with self._lock:
-                self._world.set_pose(position.x, position.y, yaw_rad)
-        except ValueError as error:
-            self._refuse(f'set_transform: {error}')
+        q = msg.orientation
+        yaw_rad = yaw_from_quaternion(q.x, q.y, q.z, q.w)
+        with self._lock:
+            self._world.set_pose(msg.position.x, msg.position.y, yaw_rad)
 
     def _on_velocity(self, msg: Twist) -> None:
-        if self._manual_override:
-            return
-        try:
+        if not self._manual_override:
             with self._lock:
                 self._world.set_velocity(msg.linear.x, msg.linear.y, msg.angular.z)
-        except ValueError as error:
-            self._refuse(f'set_target_velocity: {error}')
-
-    def _refuse(self, text: str) -> None:
-        """Count and log an input that was not obeyed."""
-        self._refused += 1
-        self.get_logger().warning(f'refused: {text}', throttle_duration_sec=1.0)
 
     # The loop, on a thread of its own
 
@@ -193,7 +181,7 @@ class SimBridgeNode(Node):
             'frame': self._world.frame,
             'command_timeouts': self._timeouts,
             'unexpected_commands': self._unexpected,
-            'refused': self._refused,
+            'refused': self._refusals.count,
         }
         return Status(f'embedded simulator, map {self._world.map_name}', values=values)
 

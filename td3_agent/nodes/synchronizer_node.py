@@ -42,6 +42,7 @@ from td3_agent.nodes.conversions import (
 from td3_agent.nodes.diagnostics import Diagnostics, Status
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import RELIABLE, REPORTS
+from td3_agent.nodes.refusals import Refusals
 from td3_agent.nodes.runtime import WakeUp, run, steady_ns
 
 COMMANDS = {Request.PAUSE: CarlaControl.PAUSE, Request.STEP_ONCE: CarlaControl.STEP_ONCE}
@@ -82,8 +83,10 @@ class SynchronizerNode(Node):
         self._everybody_there = False
         self._step_facts: dict[str, int] = {}
         self._control_pub = self.create_publisher(CarlaControl, topics.CONTROL, RELIABLE)
+        self._refusals = Refusals(self)
         self.create_subscription(CarlaStatus, topics.STATUS, self._on_status, RELIABLE)
-        self.create_subscription(Clock, '/clock', self._on_clock, RELIABLE)
+        guarded_clock = self._refusals.guard('/clock', self._on_clock)
+        self.create_subscription(Clock, '/clock', guarded_clock, RELIABLE)
         for role in params.role_names:
             self._subscribe_role(role)
         self.create_service(Trigger, '~/stop', self._on_stop)
@@ -114,7 +117,8 @@ class SynchronizerNode(Node):
             (DiagnosticArray, topics.agent_report(role), self._on_report, REPORTS),
             (DiagnosticArray, topics.gate_report(role), self._on_report, REPORTS),
         ):
-            self.create_subscription(kind, topic, partial(handler, role), qos)
+            guarded = self._refusals.guard(topic, partial(handler, role))
+            self.create_subscription(kind, topic, guarded, qos)
 
     def _on_status(self, msg: CarlaStatus) -> None:
         now_ns = steady_ns()
@@ -141,12 +145,7 @@ class SynchronizerNode(Node):
         self.logs[role].note_status(stamp_ns(msg.header.stamp), control)
 
     def _on_odometry(self, role: str, msg: Odometry) -> None:
-        try:
-            state = state_from_odometry(msg)
-        except ValueError as error:
-            self.get_logger().warning(f'odometry refused: {error}', throttle_duration_sec=1.0)
-            return
-        facts = asdict(state)
+        facts = asdict(state_from_odometry(msg))
         self.logs[role].note(facts.pop('stamp_ns'), **facts)
 
     def _on_collision(self, role: str, msg: CarlaCollisionEvent) -> None:
@@ -217,6 +216,7 @@ class SynchronizerNode(Node):
         values = asdict(self.lockstep.counts) | {'phase': self.lockstep.phase.value}
         violations = sum(log.counts.violations for log in self.logs.values())
         values |= {'frame': self.lockstep.frame, 'violations': violations}
+        values['refused'] = self._refusals.count
         if self._step_mismatch is not None:
             text = (
                 f'fixed_delta_seconds is {self._step_mismatch:.6g} s at the bridge, '

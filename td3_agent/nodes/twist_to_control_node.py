@@ -34,11 +34,11 @@ from td3_agent.nodes.conversions import (
 from td3_agent.nodes.diagnostics import Diagnostics, Status
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import LATCHED, RELIABLE
+from td3_agent.nodes.refusals import Refusals
 from td3_agent.nodes.runtime import WakeUp, run, steady_ns
 
 if TYPE_CHECKING:
     from td3_agent.driving.command import TwistCommand
-    from td3_agent.driving.vehicle import VehicleState
 
 LAST_WORD_S = 0.5  # how long the final stop may take to reach the bridge
 
@@ -92,28 +92,29 @@ class TwistToControlNode(Node):
         self._control_pub = self.create_publisher(
             CarlaEgoVehicleControl, topics.control(role), RELIABLE
         )
-        self.create_subscription(
-            CarlaEgoVehicleInfo, topics.vehicle_info(role), self._on_info, LATCHED
-        )
-        self._odometry_sub = self.create_subscription(
-            Odometry,
-            params.odometry_topic or topics.odometry(role),
-            self._on_odometry,
-            RELIABLE,
-        )
-        if params.input == 'twist':
-            self.create_subscription(Twist, topics.twist(role), self._on_twist, RELIABLE)
-        else:
-            self.create_subscription(
-                TwistStamped, topics.twist_stamped(role), self._on_twist_stamped, RELIABLE
-            )
-        if self._lockstep:
-            self.create_subscription(Clock, '/clock', self._on_clock, RELIABLE)
-        self._refused = 0
+        self._refusals = Refusals(self)
+        self._subscribe(role)
         self._last_outcome: Outcome | None = None
         self._deadline = WakeUp(self, self._on_deadline)
         self._announcer = Announcer(self, topics.gate_report(role), self._is_ready)
         self._diagnostics = Diagnostics(self, self._describe)
+
+    def _subscribe(self, role: str) -> None:
+        """Listen to frames, to the vehicle's data, and to the agent."""
+        odometry = self._params.odometry_topic or topics.odometry(role)
+        inputs = [
+            (CarlaEgoVehicleInfo, topics.vehicle_info(role), self._on_info, LATCHED),
+            (Odometry, odometry, self._on_odometry, RELIABLE),
+        ]
+        if self._params.input == 'twist':
+            inputs.append((Twist, topics.twist(role), self._on_twist, RELIABLE))
+        else:
+            stamped = topics.twist_stamped(role)
+            inputs.append((TwistStamped, stamped, self._on_twist_stamped, RELIABLE))
+        if self._lockstep:
+            inputs.append((Clock, '/clock', self._on_clock, RELIABLE))
+        for kind, topic, handler, qos in inputs:
+            self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
 
     def close(self) -> None:
         """Say the last word: full brake, because CARLA keeps the last command for ever."""
@@ -125,34 +126,22 @@ class TwistToControlNode(Node):
     def _is_ready(self) -> bool:
         """Whether every frame from now on can be answered."""
         return (
-            self.count_publishers(self._odometry_sub.topic) > 0
+            self.count_publishers(
+                self._params.odometry_topic or topics.odometry(self._params.role_name)
+            )
+            > 0
             and self._control_pub.get_subscription_count() > 0
         )
 
     def _on_info(self, msg: CarlaEgoVehicleInfo) -> None:
-        try:
-            geometry = geometry_from_info(msg, self._params.default_wheelbase_m)
-        except ValueError as error:
-            self._refuse('vehicle_info', error)
-            return
+        geometry = geometry_from_info(msg, self._params.default_wheelbase_m)
         self._send(self.gate.on_geometry(geometry))
 
     def _on_odometry(self, msg: Odometry) -> None:
-        try:
-            state = state_from_odometry(msg)
-        except ValueError as error:
-            self._refuse('odometry', error)
-            return
-        self._on_state(state)
-
-    def _on_state(self, state: VehicleState) -> None:
-        self._send(self.gate.on_state(state, steady_ns()))
+        self._send(self.gate.on_state(state_from_odometry(msg), steady_ns()))
 
     def _on_twist_stamped(self, msg: TwistStamped) -> None:
-        try:
-            self._on_command(stamp_ns(msg.header.stamp), command_from_twist(msg.twist))
-        except ValueError as error:
-            self._refuse('twist_stamped', error)
+        self._on_command(stamp_ns(msg.header.stamp), command_from_twist(msg.twist))
 
     def _on_twist(self, msg: Twist) -> None:
         now_ns = self.get_clock().now().nanoseconds
@@ -167,12 +156,7 @@ class TwistToControlNode(Node):
             self._send(self.gate.on_command(stamp, twist, steady_ns()))
 
     def _on_clock(self, msg: Clock) -> None:
-        try:
-            stamp = stamp_ns(msg.clock)
-        except ValueError as error:
-            self._refuse('/clock', error)
-            return
-        self._send(self.gate.on_frame(stamp, steady_ns()))
+        self._send(self.gate.on_frame(stamp_ns(msg.clock), steady_ns()))
 
     def _on_deadline(self) -> None:
         self._send(self.gate.on_time(steady_ns()))
@@ -188,16 +172,9 @@ class TwistToControlNode(Node):
             self._diagnostics.changed()
         self._deadline.at(self.gate.due_ns)
 
-    def _refuse(self, topic: str, error: ValueError) -> None:
-        """Count and log a message that was not used."""
-        self._refused += 1
-        self.get_logger().warning(
-            f'{topic} refused ({self._refused} so far): {error}', throttle_duration_sec=1.0
-        )
-
     def _describe(self) -> Status:
         """Say how the gate stands."""
-        values = asdict(self.gate.counts) | {'refused': self._refused}
+        values = asdict(self.gate.counts) | {'refused': self._refusals.count}
         if self.gate.geometry is None:
             return Status('vehicle_info has not arrived', is_warning=True, values=values)
         if self._last_outcome is None:

@@ -216,8 +216,8 @@ class TestTables:
 
     def test_readme_tables_are_renewed(self, tables):
         old = '\n'.join(
-            f'<!-- parameters of {name} -->\nold\n<!-- end -->' for name in tables.NODES
+            f'<!-- parameters of {name} -->\nyesterday\n<!-- end -->' for name in tables.NODES
         )
         new = tables.with_tables(old)
-        assert 'old' not in new
+        assert 'yesterday' not in new
         assert tables.with_tables(new) == new

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the messages of a frame to its command: what the agent node does, without the node.
+
+In lockstep every complete frame is answered once, at once. Free-running, a timer asks for a
+command; the same frame gives the same command again, and a frame that is too old gives a stop.
+Every call is given the steady time [ns].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from td3_agent.driving.command import STOP
+from td3_agent.driving.pairing import FramePairer
+
+if TYPE_CHECKING:
+    from td3_agent.driving.agent import Agent, TwistEncoder
+    from td3_agent.driving.command import TwistCommand
+    from td3_agent.driving.observation import ImageView
+    from td3_agent.driving.pairing import Pair, PairingCounts
+    from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
+
+
+@dataclass(frozen=True)
+class Received:
+    """One half of a frame, and when it came [ns, steady]."""
+
+    content: Any
+    received_ns: int
+
+
+@dataclass(frozen=True)
+class FrameCommand:
+    """What is to be published for a frame.
+
+    Attributes:
+        stamp_ns: simulated time of the frame [ns].
+        twist: in the convention that the receiver understands.
+        facts: what the ledger records of it; empty for a repeated command.
+    """
+
+    stamp_ns: int
+    twist: TwistCommand
+    facts: dict[str, Any]
+
+
+class FrameAnswerer:
+    """Pairs, decides and encodes for one vehicle."""
+
+    def __init__(
+        self, agent: Agent, encoder: TwistEncoder, *, lockstep: bool, max_frame_age_ns: int
+    ) -> None:
+        """Answer with ``agent``.
+
+        Args:
+            agent: decides.
+            encoder: says the decision in the receiver's convention.
+            lockstep: answer frames as they come; otherwise only :meth:`on_timer` answers.
+            max_frame_age_ns: free-running: an older newest frame gives a stop [ns, steady].
+        """
+        self._agent = agent
+        self._encoder = encoder
+        self._lockstep = lockstep
+        self._max_frame_age_ns = max_frame_age_ns
+        self._pairer: FramePairer[Received, Received] = FramePairer()
+        self._geometry: VehicleGeometry | None = None
+        self._newest: Pair[Received, Received] | None = None
+        self._answered: FrameCommand | None = None
+        self.trouble = ''  # what is wrong at present, as a sentence
+
+    @property
+    def counts(self) -> PairingCounts:
+        """What became of the halves of frames."""
+        return self._pairer.counts
+
+    @property
+    def newest_stamp_ns(self) -> int | None:
+        """Stamp of the newest complete frame [ns]; None before any."""
+        return None if self._newest is None else self._newest.stamp_ns
+
+    def reset(self) -> None:
+        """Forget the past: a new drive begins."""
+        self._answered = None
+        self._agent.reset()
+        self._encoder.reset()
+
+    def on_image(self, stamp_ns: int, image: ImageView, now_ns: int) -> FrameCommand | None:
+        """Take the image of a frame."""
+        return self._on_pair(self._pairer.add_image(stamp_ns, Received(image, now_ns)))
+
+    def on_motion(self, state: VehicleState, now_ns: int) -> FrameCommand | None:
+        """Take the odometry of a frame."""
+        return self._on_pair(self._pairer.add_motion(state.stamp_ns, Received(state, now_ns)))
+
+    def on_geometry(self, geometry: VehicleGeometry) -> FrameCommand | None:
+        """Take the vehicle's geometry; a frame may have been waiting for it."""
+        self._geometry = geometry
+        return self._answer_once() if self._lockstep else None
+
+    def on_timer(self, now_ns: int) -> FrameCommand | None:
+        """Free-running: command from the newest frame, or a stop when that is too old."""
+        pair = self._newest
+        if pair is None:
+            return None
+        arrived_ns = max(pair.image.received_ns, pair.motion.received_ns)
+        if now_ns - arrived_ns > self._max_frame_age_ns:
+            self.trouble = 'the newest frame is too old: the car is stopped'
+            return FrameCommand(pair.stamp_ns, STOP, {})
+        fresh = self._answer_once()
+        if fresh is None and self._answered is not None:  # same frame, same command
+            return FrameCommand(pair.stamp_ns, self._answered.twist, {})
+        return fresh
+
+    def _on_pair(self, pair: Pair[Received, Received] | None) -> FrameCommand | None:
+        """Keep a complete frame, and answer it now in lockstep."""
+        if pair is None:
+            return None
+        self._newest = pair
+        if pair.fresh_start:
+            self.reset()
+        return self._answer_once() if self._lockstep else None
+
+    def _answer_once(self) -> FrameCommand | None:
+        """Answer the newest frame unless it was answered, or something needed is missing."""
+        pair = self._newest
+        if pair is None or (self._encoder.needs_geometry and self._geometry is None):
+            return None
+        if self._answered is not None and self._answered.stamp_ns == pair.stamp_ns:
+            return None
+        self._answered = self._answer(pair)
+        return self._answered
+
+    def _answer(self, pair: Pair[Received, Received]) -> FrameCommand:
+        """Decide and encode; a driver that fails stops the car."""
+        facts = {
+            'image_received_ns': pair.image.received_ns,
+            'odometry_received_ns': pair.motion.received_ns,
+        }
+        state: VehicleState = pair.motion.content
+        try:
+            decision = self._agent.decide(pair.image.content, state)
+            twist = self._encoder.encode(decision.twist, state, self._geometry)
+        except (ValueError, RuntimeError) as error:
+            self.trouble = f'driver failed: {error}'
+            return FrameCommand(pair.stamp_ns, STOP, facts | {'agent_error': str(error)})
+        self.trouble = ''
+        return FrameCommand(pair.stamp_ns, twist, facts | decision.facts())

@@ -1,0 +1,505 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate on the wire: one command per frame, and a full brake when in doubt."""
+
+import math
+import time
+
+from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo, CarlaEgoVehicleInfoWheel
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import Twist, TwistStamped, Vector3
+from nav_msgs.msg import Odometry
+import numpy as np
+import pytest
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+
+from td3_agent.driving.command import FULL_BRAKE, TwistCommand, TwistConvention
+from td3_agent.driving.gate import TwistConverter
+from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
+from td3_agent.nodes import topics
+from td3_agent.nodes.conversions import (
+    control_from_message,
+    facts_from_report,
+    stamp_ns,
+    time_from_ns,
+)
+from td3_agent.nodes.qos import LATCHED, REPORTS
+from td3_agent.nodes.twist_to_control_node import TwistToControlNode
+
+ROLE = 'ego_vehicle'
+STEP_NS = 50_000_000
+START_NS = 10_000_000_000
+MAX_STEER_RAD = 1.2
+WHEELBASE_M = 2.8
+SHORT_S = 0.05  # a deadline that tests wait for
+LONG_S = 0.9  # one that they do not
+
+
+def stamp_of(frame):
+    return START_NS + frame * STEP_NS
+
+
+def twist(linear_x=0.0, angular_z=0.0):
+    msg = Twist()
+    msg.linear.x, msg.angular.z = linear_x, angular_z
+    return msg
+
+
+class Bench:
+    """A gate, and all who talk to it."""
+
+    def __init__(self, ros, *, info=True, **parameters):
+        self.ros = ros
+        self.commands = ros.listen(CarlaEgoVehicleControl, topics.control(ROLE))
+        self.reports = ros.listen(DiagnosticArray, topics.gate_report(ROLE), REPORTS)
+        self.clock_pub = ros.talk(Clock, '/clock')
+        self.odometry_pub = ros.talk(Odometry, topics.odometry(ROLE))
+        self.stamped_pub = ros.talk(TwistStamped, topics.twist_stamped(ROLE))
+        self.plain_pub = ros.talk(Twist, topics.twist(ROLE))
+        self.info_pub = ros.talk(CarlaEgoVehicleInfo, topics.vehicle_info(ROLE), LATCHED)
+        if info:
+            self.tell_info()
+        self.node = ros.make(TwistToControlNode, **({'deadline_s': LONG_S} | parameters))
+        self.gate = self.node.gate
+        ros.spin_until_matched()
+        ros.spin_until(lambda: (self.gate.geometry is not None) == info, 'vehicle_info')
+        ros.spin_until(lambda: ros.peer.count_publishers(topics.gate_report(ROLE)), 'announced')
+        ros.spin_until_matched()
+
+    def tell_info(self):
+        wheel = CarlaEgoVehicleInfoWheel(max_steer_angle=MAX_STEER_RAD)
+        info = CarlaEgoVehicleInfo(wheels=[wheel] * 4)
+        for i in range(4):
+            x_m, y_m = WHEELBASE_M / 2 * (1 if i < 2 else -1), 0.8 * (-1) ** i
+            info.wheels[i] = CarlaEgoVehicleInfoWheel(
+                max_steer_angle=MAX_STEER_RAD, position=Vector3(x=x_m, y=y_m)
+            )
+        self.info_pub.publish(info)
+
+    def clock(self, frame):
+        self.clock_pub.publish(Clock(clock=time_from_ns(stamp_of(frame))))
+
+    def odometry(self, frame, speed_mps=0.0):
+        msg = Odometry()
+        msg.header.stamp = time_from_ns(stamp_of(frame))
+        msg.pose.pose.orientation.w = 1.0
+        msg.twist.twist.linear.x = speed_mps
+        self.odometry_pub.publish(msg)
+
+    def twist(self, frame, linear_x=0.0, angular_z=0.0):
+        msg = TwistStamped(twist=twist(linear_x, angular_z))
+        msg.header.stamp = time_from_ns(stamp_of(frame))
+        self.stamped_pub.publish(msg)
+
+    def wait(self, count):
+        """Spin until so many commands were heard, and return the newest."""
+        self.ros.spin_until(lambda: len(self.commands) >= count, f'{count} commands')
+        assert len(self.commands) == count
+        return self.commands[-1]
+
+    def frames(self):
+        """Number of the frame that each command answers."""
+        stamps = [stamp_ns(msg.header.stamp) for msg in self.commands]
+        return [(stamp - START_NS) / STEP_NS for stamp in stamps]
+
+    def outcomes(self, count):
+        """Outcome of each frame, as reported."""
+        self.ros.spin_until(lambda: len(self.reports) >= count, 'reports')
+        return [facts_from_report(msg)['outcome'] for msg in self.reports]
+
+    def counted(self, **wanted):
+        """Spin until the gate has counted so many."""
+        counts = self.gate.counts
+        self.ros.spin_until(
+            lambda: all(getattr(counts, name) == n for name, n in wanted.items()), str(wanted)
+        )
+
+
+def is_full_brake(msg):
+    return control_from_message(msg) == FULL_BRAKE
+
+
+def state(frame, speed_mps):
+    return VehicleState(
+        stamp_ns=stamp_of(frame),
+        x_m=0.0,
+        y_m=0.0,
+        z_m=0.0,
+        yaw_rad=0.0,
+        speed_mps=speed_mps,
+        yaw_rate_radps=0.0,
+    )
+
+
+GEOMETRY = VehicleGeometry(
+    wheelbase_m=WHEELBASE_M, max_steer_angle_rad=float(np.float32(MAX_STEER_RAD))
+)
+
+
+class TestLockstep:
+    @pytest.mark.parametrize('order', ['cot', 'cto', 'toc', 'tco', 'oct', 'otc'])
+    def test_one_command_whatever_comes_first(self, ros, order):
+        bench = Bench(ros)
+        says = {'c': bench.clock, 'o': bench.odometry, 't': lambda n: bench.twist(n, 5.0)}
+        for n in range(1, 6):
+            for who in order:
+                says[who](n)
+            command = bench.wait(n)
+            assert command.throttle > 0.0
+        assert bench.frames() == [1, 2, 3, 4, 5]
+        assert bench.outcomes(5) == ['ok'] * 5
+
+    def test_odometry_alone_opens_a_frame(self, ros):
+        bench = Bench(ros)
+        bench.odometry(1)
+        bench.twist(1, 5.0)
+        bench.wait(1)
+
+    def test_everything_twice_is_one_command_per_frame(self, ros):
+        bench = Bench(ros)
+        for n in range(1, 11):
+            for say in (bench.clock, bench.odometry, bench.twist):
+                say(n)
+                say(n)
+            bench.ros.spin_until(lambda n=n: len(bench.commands) >= n, 'a command')
+        bench.ros.spin_until(
+            lambda: bench.gate.counts.late + bench.gate.counts.repeated == 10, 'all seconds'
+        )
+        assert bench.frames() == list(range(1, 11))
+
+    def test_no_command_is_full_brake_at_the_deadline(self, ros):
+        bench = Bench(ros, deadline_s=SHORT_S)
+        for n in range(1, 4):
+            sent_s = time.monotonic()
+            bench.clock(n)
+            bench.odometry(n, speed_mps=5.0)
+            assert is_full_brake(bench.wait(n))
+            assert time.monotonic() - sent_s > SHORT_S
+        assert bench.frames() == [1, 2, 3]
+        assert bench.outcomes(3) == ['stopped_no_command'] * 3
+
+    def test_late_command_is_dropped_and_counted(self, ros):
+        bench = Bench(ros, deadline_s=SHORT_S)
+        bench.odometry(1)
+        bench.wait(1)
+        bench.twist(1, 5.0)
+        bench.counted(late=1)
+        bench.odometry(2)
+        bench.wait(2)
+        bench.twist(2, 5.0)
+        bench.counted(late=2)
+        assert len(bench.commands) == 2
+
+    def test_command_for_a_frame_long_past_is_dropped(self, ros):
+        bench = Bench(ros)
+        bench.odometry(5)
+        bench.twist(3, 5.0)
+        bench.counted(late=1)
+        bench.twist(5, 5.0)
+        bench.wait(1)
+        assert bench.frames() == [5]
+
+    def test_early_command_waits_for_its_frame(self, ros):
+        bench = Bench(ros)
+        bench.twist(2, 5.0)
+        bench.odometry(1)
+        bench.twist(1, 0.0)
+        assert bench.wait(1).throttle == 0.0
+        bench.odometry(2)
+        assert bench.wait(2).throttle > 0.0
+
+    def test_frame_that_was_passed_over_is_never_answered(self, ros):
+        bench = Bench(ros)
+        bench.odometry(1)
+        bench.odometry(2)
+        bench.counted(unanswered=1)
+        bench.twist(1, 5.0)
+        bench.twist(2, 5.0)
+        bench.wait(1)
+        assert bench.frames() == [2]
+
+    @pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize('component', [0, 1])
+    def test_not_finite_is_full_brake_at_once(self, ros, bad, component):
+        bench = Bench(ros)
+        bench.odometry(1, speed_mps=3.0)
+        bench.twist(1, *((bad, 0.0) if component == 0 else (3.0, bad)))
+        assert is_full_brake(bench.wait(1))
+        bench.counted(invalid=1)
+        bench.odometry(2, speed_mps=3.0)
+        bench.twist(2, 6.0)
+        assert bench.wait(2).throttle > 0.0
+        assert bench.outcomes(2) == ['stopped_invalid_command', 'ok']
+
+    def test_no_odometry(self, ros):
+        bench = Bench(ros, deadline_s=SHORT_S)
+        bench.clock(1)
+        bench.twist(1, 5.0)
+        assert is_full_brake(bench.wait(1))
+        assert bench.outcomes(1) == ['stopped_no_odometry']
+
+    def test_no_vehicle_info(self, ros, diagnosed):
+        bench = Bench(ros, info=False, deadline_s=SHORT_S)
+        bench.odometry(1)
+        bench.twist(1, 5.0)
+        assert is_full_brake(bench.wait(1))
+        assert bench.outcomes(1) == ['stopped_no_vehicle_info']
+        ros.spin_until(lambda: diagnosed('twist_to_control'), 'diagnostics')
+        assert diagnosed('twist_to_control').message == 'vehicle_info has not arrived'
+        bench.odometry(2)
+        bench.twist(2, 5.0)
+        bench.tell_info()
+        assert bench.wait(2).throttle > 0.0
+
+    @pytest.mark.parametrize(
+        ('speed', 'w'), [(math.nan, 1.0), (math.inf, 1.0), (1e30, 1.0), (0.0, 0.0)]
+    )
+    def test_bad_odometry_is_no_odometry(self, ros, speed, w):
+        bench = Bench(ros, deadline_s=SHORT_S)
+        msg = Odometry()
+        msg.header.stamp = time_from_ns(stamp_of(1))
+        msg.pose.pose.orientation.w = w
+        msg.twist.twist.linear.x = speed
+        bench.clock(1)
+        bench.twist(1, 5.0)
+        bench.odometry_pub.publish(msg)
+        assert is_full_brake(bench.wait(1))
+        ros.spin_until(lambda: bench.node._refusals.count == 1, 'refused')
+        assert bench.outcomes(1) == ['stopped_no_odometry']
+
+    def test_impossible_stamps_are_refused(self, ros):
+        bench = Bench(ros)
+        clock, odometry, stamped = Clock(), Odometry(), TwistStamped()
+        clock.clock.sec = -1
+        odometry.header.stamp.sec = -5
+        odometry.pose.pose.orientation.w = 1.0
+        stamped.header.stamp.nanosec = 1_000_000_000
+        bench.clock_pub.publish(clock)
+        bench.odometry_pub.publish(odometry)
+        bench.stamped_pub.publish(stamped)
+        ros.spin_until(lambda: bench.node._refusals.count == 3, 'all three refused')
+        assert not bench.commands
+
+    def test_time_that_runs_back_begins_anew(self, ros):
+        bench = Bench(ros)
+        bench.odometry(1000)
+        bench.twist(1000, 5.0)
+        bench.wait(1)
+        bench.odometry(1)
+        bench.twist(1, 5.0)
+        bench.wait(2)
+        bench.counted(resets=1)
+        assert bench.frames() == [1000, 1]
+
+    def test_slightly_older_frame_is_not_answered_again(self, ros):
+        bench = Bench(ros)
+        bench.odometry(2)
+        bench.twist(2, 5.0)
+        bench.wait(1)
+        bench.odometry(1)
+        bench.twist(1, 5.0)
+        bench.counted(late=1, resets=0)
+        assert len(bench.commands) == 1
+
+
+class TestConventions:
+    def test_velocity(self, ros):
+        bench = Bench(ros)
+        expected = TwistConverter(TwistConvention.VELOCITY)
+        for n, (v, yaw_rate, speed) in enumerate(
+            [(8.0, 0.3, 2.0), (8.0, -0.3, 4.0), (1.0, 0.0, 6.0), (0.0, 0.0, 3.0), (-2.0, 0.0, 0.0)],
+            start=1,
+        ):
+            bench.odometry(n, speed)
+            bench.twist(n, v, yaw_rate)
+            wanted = expected.convert(TwistCommand(v, yaw_rate), state(n, speed), GEOMETRY)
+            assert control_from_message(bench.wait(n)) == wanted
+        left, right, slower, stop, back = bench.commands
+        assert left.steer < 0.0  # CARLA steer is right positive
+        assert right.steer > left.steer
+        assert 0.0 < slower.brake < 1.0
+        assert stop.brake > 0.0
+        assert back.reverse
+
+    def test_upstreams(self, ros):
+        bench = Bench(ros, twist_convention='carla_twist_to_control')
+        cases = [
+            ((5.0, 0.0), {'throttle': 0.5}),
+            ((20.0, 0.6), {'throttle': 1.0, 'steer': -0.5}),
+            ((5.0, -9.0), {'throttle': 0.5, 'steer': 1.0}),
+            ((-5.0, 0.0), {'throttle': 0.5, 'reverse': True}),
+            ((0.0, 0.6), {'throttle': 0.0, 'steer': -0.5, 'reverse': True}),
+            ((0.0, 0.0), {'brake': 1.0}),
+        ]
+        for n, (given, wanted) in enumerate(cases, start=1):
+            bench.odometry(n)
+            bench.twist(n, *given)
+            command = bench.wait(n)
+            for name in ('throttle', 'steer', 'brake', 'reverse'):
+                value = wanted.get(name, 0)
+                assert getattr(command, name) == pytest.approx(value, abs=1e-6), (given, name)
+
+    def test_upstream_brakes_only_when_all_six_components_are_zero(self, ros):
+        bench = Bench(ros, twist_convention='carla_twist_to_control', input='twist')
+        bench.odometry(1)
+        ros.spin_until(lambda: bench.gate.open_stamp_ns is not None, 'an open frame')
+        msg = Twist()
+        msg.linear.y = 1e-9
+        bench.plain_pub.publish(msg)
+        command = bench.wait(1)
+        assert (command.brake, command.reverse) == (0.0, True)
+
+    def test_commands_are_always_in_range(self, ros):
+        bench = Bench(ros)
+        rng = np.random.default_rng(0)
+        for n in range(1, 31):
+            bench.odometry(n, float(rng.uniform(-20.0, 40.0)))
+            bench.twist(n, *(float(v) for v in rng.normal(0.0, 1e3, 2)))
+            assert not control_from_message(bench.wait(n)).faults()
+
+
+class TestPlainTwist:
+    def test_answers_the_open_frame(self, ros):
+        bench = Bench(ros, input='twist')
+        for n in range(1, 4):
+            bench.odometry(n)
+            ros.spin_until(lambda n=n: bench.gate.open_stamp_ns == stamp_of(n), 'open')
+            bench.plain_pub.publish(twist(5.0))
+            bench.wait(n)
+        assert bench.frames() == [1, 2, 3]
+        assert bench.stamped_pub.get_subscription_count() == 0
+
+    def test_between_frames_it_is_dropped(self, ros):
+        bench = Bench(ros, input='twist', deadline_s=SHORT_S)
+        for _ in range(3):
+            bench.plain_pub.publish(twist(5.0))
+        bench.odometry(1)
+        bench.wait(1)
+        bench.plain_pub.publish(twist(5.0))
+        bench.odometry(2)
+        bench.wait(2)
+        assert bench.frames() == [1, 2]
+
+
+class TestFreeRunning:
+    def test_every_command_is_converted_at_once(self, ros):
+        bench = Bench(ros, mode='free_running')
+        bench.odometry(1, 2.0)
+        ros.spin_until(lambda: bench.gate._state is not None, 'odometry')
+        for n in range(1, 6):
+            bench.twist(n, 6.0)
+            assert bench.wait(n).throttle > 0.0
+        assert bench.frames() == [1, 2, 3, 4, 5]
+        assert bench.outcomes(5) == ['ok'] * 5
+
+    def test_silence_is_full_brake_until_somebody_speaks(self, ros, diagnosed):
+        bench = Bench(ros, mode='free_running', deadline_s=SHORT_S)
+        bench.odometry(1, 2.0)
+        ros.spin_until(lambda: bench.gate._state is not None, 'odometry')
+        bench.twist(1, 6.0)
+        ros.spin_until(lambda: len(bench.commands) >= 4, 'three brakes')
+        assert bench.commands[0].throttle > 0.0
+        assert all(is_full_brake(msg) for msg in bench.commands[1:])
+        ros.spin_until(lambda: diagnosed('twist_to_control').level == DiagnosticStatus.ERROR)
+        bench.twist(2, 6.0)
+        ros.spin_until(lambda: not is_full_brake(bench.commands[-1]), 'driving again')
+
+    def test_nothing_before_the_first_command(self, ros):
+        bench = Bench(ros, mode='free_running', deadline_s=0.02)
+        assert bench.gate.due_ns is None
+        bench.odometry(1)
+        ros.spin_until(lambda: bench.gate._state is not None, 'odometry')
+        assert bench.gate.due_ns is None
+        assert not bench.commands
+
+    def test_before_odometry_it_brakes(self, ros):
+        bench = Bench(ros, mode='free_running')
+        bench.twist(1, 6.0)
+        assert is_full_brake(bench.wait(1))
+        assert bench.outcomes(1) == ['stopped_no_odometry']
+
+    def test_plain_twist(self, ros):
+        bench = Bench(ros, mode='free_running', input='twist')
+        bench.odometry(1, 2.0)
+        ros.spin_until(lambda: bench.gate._state is not None, 'odometry')
+        bench.plain_pub.publish(twist(6.0))
+        assert bench.wait(1).throttle > 0.0
+
+    def test_older_command_is_dropped(self, ros):
+        bench = Bench(ros, mode='free_running')
+        bench.odometry(1)
+        ros.spin_until(lambda: bench.gate._state is not None, 'odometry')
+        bench.twist(5, 6.0)
+        bench.twist(4, 6.0)
+        bench.counted(late=1)
+        assert bench.frames() == [5]
+
+
+class TestEnds:
+    def test_last_word_is_full_brake(self, ros):
+        bench = Bench(ros)
+        bench.odometry(1)
+        bench.twist(1, 5.0)
+        bench.wait(1)
+        bench.node.close()
+        assert is_full_brake(bench.wait(2))
+
+    def test_no_last_word_where_nothing_was_said(self, ros):
+        bench = Bench(ros)
+        publish = bench.node._control_pub.publish
+        said = []
+        bench.node._control_pub.publish = lambda msg: (said.append(msg), publish(msg))
+        bench.node.close()
+        assert not said
+
+    def test_publisher(self, ros):
+        Bench(ros)
+        (info,) = ros.peer.get_publishers_info_by_topic(topics.control(ROLE))
+        assert info.node_name == 'twist_to_control'
+        assert info.topic_type == 'carla_msgs/msg/CarlaEgoVehicleControl'
+        assert info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+        assert info.qos_profile.durability == DurabilityPolicy.VOLATILE
+
+    def test_odometry_topic_can_be_named(self, ros):
+        ros.talk(Odometry, '/odom')
+        node = ros.make(TwistToControlNode, odometry_topic='/odom', role_name='hero')
+        assert {s.topic_name for s in node.subscriptions} == {
+            '/odom',
+            '/clock',
+            '/carla/hero/twist_stamped',
+            '/carla/hero/vehicle_info',
+        }
+
+    def test_announced_only_when_every_frame_can_be_answered(self, ros):
+        node = ros.make(TwistToControlNode)
+        announced = [lambda: node.count_publishers(topics.gate_report(ROLE)) > 0]
+        looks = []
+        look = node._announcer._is_ready
+        node._announcer._is_ready = lambda: looks.append(look()) or looks[-1]
+        ros.spin_until(lambda: len(looks) >= 2, 'two looks')
+        assert not announced[0]()
+        ros.talk(Odometry, topics.odometry(ROLE))
+        ros.spin_until(lambda: node.count_publishers(topics.odometry(ROLE)), 'odometry')
+        count = len(looks)
+        ros.spin_until(lambda: len(looks) >= count + 2, 'two more looks')
+        assert not announced[0]()
+        ros.listen(CarlaEgoVehicleControl, topics.control(ROLE))
+        ros.spin_until(announced[0], 'announced')
+
+    def test_diagnostics_name_the_fault_and_its_end(self, ros, diagnosed):
+        bench = Bench(ros, deadline_s=SHORT_S)
+        bench.odometry(1)
+        ros.spin_until(
+            lambda: (
+                (said := diagnosed('twist_to_control'))
+                and said.message == 'last frame stopped_no_command: the car is braked'
+            ),
+            'the fault',
+        )
+        assert diagnosed('twist_to_control').level == DiagnosticStatus.ERROR
+        bench.odometry(2)
+        bench.twist(2, 1.0)
+        ros.spin_until(
+            lambda: diagnosed('twist_to_control').message == 'every frame answered', 'the end'
+        )
+        assert diagnosed('twist_to_control').level == DiagnosticStatus.OK
