@@ -111,8 +111,10 @@ class FrameLog:
         """End a frame; return the records that are complete by now, oldest first."""
         records = []
         if self._closed and stamp_ns <= self._closed[-1][1]:  # the simulator was restarted
+            parts = self._parts
             records = self.flush()
             self._last_frame = None
+            self._parts = {stamp: p for stamp, p in parts.items() if stamp <= stamp_ns}
         self._closed.append((frame, stamp_ns))
         return records + self._release(LAG_FRAMES)
 
@@ -267,7 +269,7 @@ def _faults_between(before: dict[str, Any] | None, record: dict[str, Any]) -> li
         return faults
     if frame != before['frame'] + 1:
         faults.append(f'frame {frame} follows frame {before["frame"]}')
-    if record.get('stamp_ns', 0) <= before.get('stamp_ns', -1):
+    if 'stamp_ns' in record and record['stamp_ns'] <= before.get('stamp_ns', -1):
         faults.append(
             f'frame {frame}: time went from {before["stamp_ns"]} to {record["stamp_ns"]}'
         )

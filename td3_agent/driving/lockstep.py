@@ -4,8 +4,10 @@
 Pure logic: no ROS, no clocks, no threads; every call is given the steady time [ns]. The bridge
 is paused and stepped with STEP_ONCE, one in flight. A step is over when the bridge has
 acknowledged it (the frame grew and the running flag went back to False) *and* every role's
-command for that frame was seen: the acknowledgement alone is also what a bridge sends after
-its own 1.0 s timeout, or when a stray command has shifted its count.
+command for that frame is out: the acknowledgement alone is also what a bridge sends after its
+own 1.0 s timeout, or when its count is shifted. The count shifts when a command arrives while
+the bridge's loop is between its last message of the frame and its wait, which a busy machine
+makes likely; the bridge then acknowledges every frame at once, before its command.
 """
 
 from __future__ import annotations
@@ -164,6 +166,7 @@ class LockstepCounts:
     steps: int = 0
     resent: int = 0
     no_command: int = 0
+    early_acknowledgements: int = 0
     skipped: int = 0
     uninvited: int = 0
     repeated: int = 0
@@ -223,6 +226,7 @@ class Lockstep:
         if self.phase is Phase.STEPPING and not running and self._has_ticked():
             self._acked_ns = now_ns
             self.phase = Phase.HOLDING
+            self.counts.early_acknowledgements += bool(self._barrier.missing)
 
     def on_clock(self, stamp_ns: int) -> None:
         """Take a /clock message [ns]; a repeated or slightly older one says nothing new."""
@@ -235,7 +239,7 @@ class Lockstep:
         self._barrier.open(stamp_ns)
 
     def on_command(self, role_name: str, stamp_ns: int) -> Verdict:
-        """Take the gate's command of one role for a frame."""
+        """Take note that the gate's command of one role for a frame is out."""
         verdict = self._barrier.answer(role_name, stamp_ns)
         if verdict is Verdict.REPEATED:
             self.counts.repeated += 1

@@ -69,7 +69,6 @@ class SimBridgeNode(Node):
 
     def _subscribe(self, role: str) -> None:
         for kind, topic, handler, qos in (
-            (CarlaControl, topics.CONTROL, self._on_carla_control, RELIABLE),
             (CarlaEgoVehicleControl, topics.control(role), self._on_control, RELIABLE),
             (
                 CarlaEgoVehicleControl,
@@ -85,6 +84,9 @@ class SimBridgeNode(Node):
             ),
             (Pose, topics.of(role, 'control/set_transform'), self._on_transform, RELIABLE),
             (Twist, topics.of(role, 'control/set_target_velocity'), self._on_velocity, RELIABLE),
+            # Last: the executor serves ready subscriptions in this order, and a command that
+            # came before a step must be taken before it.
+            (CarlaControl, topics.CONTROL, self._on_carla_control, RELIABLE),
         ):
             self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
 

@@ -105,6 +105,8 @@ class SynchronizerNode(Node):
             self._write(log.flush())
         if self._ledger is not None:
             self._ledger.close()
+        counts = ', '.join(f'{name} {n}' for name, n in asdict(self.lockstep.counts).items())
+        self.get_logger().info(f'ended: {counts}')
 
     def _subscribe_role(self, role: str) -> None:
         """Listen to everything that is said of one vehicle."""
@@ -114,8 +116,8 @@ class SynchronizerNode(Node):
             (Odometry, topics.odometry(role), self._on_odometry, RELIABLE),
             (CarlaCollisionEvent, topics.collision(role), self._on_collision, RELIABLE),
             (CarlaLaneInvasionEvent, topics.lane_invasion(role), self._on_invasion, RELIABLE),
-            (DiagnosticArray, topics.agent_report(role), self._on_report, REPORTS),
-            (DiagnosticArray, topics.gate_report(role), self._on_report, REPORTS),
+            (DiagnosticArray, topics.agent_report(role), self._on_agent_report, REPORTS),
+            (DiagnosticArray, topics.gate_report(role), self._on_gate_report, REPORTS),
         ):
             guarded = self._refusals.guard(topic, partial(handler, role))
             self.create_subscription(kind, topic, guarded, qos)
@@ -137,8 +139,6 @@ class SynchronizerNode(Node):
     def _on_command(self, role: str, msg: CarlaEgoVehicleControl) -> None:
         stamp = stamp_ns(msg.header.stamp)
         self.logs[role].note_command(stamp, control_from_message(msg), steady_ns())
-        self.lockstep.on_command(role, stamp)
-        self._advance()
 
     def _on_vehicle(self, role: str, msg: CarlaEgoVehicleStatus) -> None:
         control = control_from_message(msg.control)
@@ -155,8 +155,19 @@ class SynchronizerNode(Node):
         crossed = list(msg.crossed_lane_markings)
         self.logs[role].note(stamp_ns(msg.header.stamp), lane_invasion=crossed)
 
-    def _on_report(self, role: str, msg: DiagnosticArray) -> None:
+    def _on_agent_report(self, role: str, msg: DiagnosticArray) -> None:
         self.logs[role].note(stamp_ns(msg.header.stamp), **facts_from_report(msg))
+
+    def _on_gate_report(self, role: str, msg: DiagnosticArray) -> None:
+        """Take the gate's word that its command is out.
+
+        The command itself may reach us before it reaches the bridge; the report is sent when
+        publishing has returned, so a step sent now cannot overtake the command.
+        """
+        stamp = stamp_ns(msg.header.stamp)
+        self.logs[role].note(stamp, **facts_from_report(msg))
+        self.lockstep.on_command(role, stamp)
+        self._advance()
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._end()

@@ -40,6 +40,7 @@ from td3_agent.nodes.qos import LATCHED, RELIABLE, camera
 from td3_agent.nodes.refusals import Refusals
 from td3_agent.nodes.runtime import run, steady_ns
 from td3_agent.nodes.td3_agent_params import Td3AgentParams
+from td3_agent.nodes.transitions import refuse_illegal_transitions
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import State
@@ -55,6 +56,7 @@ class Td3AgentNode(LifecycleNode):
         super().__init__(
             'td3_agent', automatically_declare_parameters_from_overrides=True, **kwargs
         )
+        refuse_illegal_transitions(self)
         self.params = declare(self, Td3AgentParams)
         self._equipment: Equipment | None = None
         self._answerer: FrameAnswerer | None = None
@@ -165,8 +167,9 @@ class Td3AgentNode(LifecycleNode):
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
-        self.destroy_publisher(self._twist_pub)
-        self.destroy_publisher(self._stamped_pub)
+        self._has_route = False
+        self.destroy_lifecycle_publisher(self._twist_pub)
+        self.destroy_lifecycle_publisher(self._stamped_pub)
         if self._timer is not None:
             self.destroy_timer(self._timer)
             self._timer = None

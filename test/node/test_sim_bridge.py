@@ -110,15 +110,21 @@ class Bench:
 
     def begin_step(self):
         """Ask for one frame, and wait until all of it has been seen."""
-        frames = len(self.odometry)
+        frames, since, frame = len(self.odometry), len(self.status), self.world.frame
         self.order(CarlaControl.STEP_ONCE)
-        self.ros.spin_until(lambda: len(self.odometry) > frames, 'a frame')
+        self.ros.spin_until(
+            lambda: (
+                len(self.odometry) > frames
+                and any(m.frame > frame for m in self.status[since:])
+                and self.is_complete()
+            ),
+            'a frame',
+        )
 
     def end_step(self, **control):
         """Answer the frame, and wait until the bridge has acknowledged it."""
         self.control.publish(CarlaEgoVehicleControl(**control))
         self.ros.spin_until(self.is_idle, 'acknowledged')
-        self.ros.spin_until(self.is_complete, 'the rest of the frame')
 
     def step(self, **control):
         """One clean cycle of the strict lockstep."""

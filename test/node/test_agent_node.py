@@ -1,0 +1,621 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent on the wire: one Twist per complete frame, and a stop whenever it ends."""
+
+import math
+
+from carla_msgs.msg import CarlaEgoVehicleInfo, CarlaEgoVehicleInfoWheel
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from nav_msgs.msg import Odometry, Path
+import numpy as np
+import pytest
+from rclpy.clock import ClockType
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+from td3_agent.nodes import topics
+from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
+from td3_agent.nodes.qos import LATCHED, REPORTS
+from td3_agent.nodes.td3_agent_node import Td3AgentNode
+
+ROLE = 'ego_vehicle'
+SIDE_PX = 84
+STEP_NS = 50_000_000
+START_NS = 10_000_000_000
+BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+SUCCESS = TransitionCallbackReturn.SUCCESS
+
+
+def stamp_of(frame):
+    return START_NS + frame * STEP_NS
+
+
+def image(frame, grey=100, **changed):
+    """An image that is in order but for what was changed."""
+    msg = Image(height=SIDE_PX, width=SIDE_PX, encoding='bgra8', step=4 * SIDE_PX)
+    msg.header.stamp = time_from_ns(stamp_of(frame))
+    msg.data = np.full(4 * SIDE_PX * SIDE_PX, grey, np.uint8).tobytes()
+    for name, value in changed.items():
+        setattr(msg, name, value)
+    return msg
+
+
+def odometry(frame, x=0.0, y=0.0, speed=0.0, w=1.0):
+    msg = Odometry()
+    msg.header.stamp = time_from_ns(stamp_of(frame))
+    msg.pose.pose.position.x, msg.pose.pose.position.y = x, y
+    msg.pose.pose.orientation.w = w
+    msg.twist.twist.linear.x = speed
+    return msg
+
+
+def path(points=100, y=0.0):
+    """A straight path along x."""
+    msg = Path()
+    for i in range(points):
+        pose = PoseStamped()
+        pose.pose.position.x, pose.pose.position.y = float(i), y
+        msg.poses.append(pose)
+    return msg
+
+
+def vehicle_info():
+    return CarlaEgoVehicleInfo(wheels=[CarlaEgoVehicleInfoWheel(max_steer_angle=1.2)] * 4)
+
+
+def state_of(node):
+    return node._state_machine.current_state[1]
+
+
+class Bench:
+    """An agent, and all who talk to it."""
+
+    def __init__(self, ros, *, route=True, image_qos=None, **parameters):
+        self.ros = ros
+        self.stamped = ros.listen(TwistStamped, topics.twist_stamped(ROLE))
+        self.plain = ros.listen(Twist, topics.twist(ROLE))
+        self.reports = ros.listen(DiagnosticArray, topics.agent_report(ROLE), REPORTS)
+        self.image_pub = ros.talk(Image, topics.image(ROLE, 'camera'), image_qos)
+        self.odometry_pub = ros.talk(Odometry, topics.odometry(ROLE))
+        self.info_pub = ros.talk(CarlaEgoVehicleInfo, topics.vehicle_info(ROLE), LATCHED)
+        self.path_pub = ros.talk(Path, topics.waypoints(ROLE), LATCHED)
+        if route:
+            self.path_pub.publish(path())
+        self.node = ros.make(Td3AgentNode, **({'driver': 'pure_pursuit'} | parameters))
+        ros.spin_until_matched()
+
+    def wait_until_announced(self):
+        self.ros.spin_until(self.is_announced, 'announced')
+        self.ros.spin_until_matched()
+        return self
+
+    def is_announced(self):
+        return self.ros.peer.count_publishers(topics.agent_report(ROLE)) > 0
+
+    def image(self, frame, **what):
+        self.image_pub.publish(image(frame, **what))
+
+    def odometry(self, frame, **what):
+        self.odometry_pub.publish(odometry(frame, **what))
+
+    def frame(self, frame, grey=100, **motion):
+        self.image(frame, grey=grey)
+        self.odometry(frame, **motion)
+
+    def wait(self, count):
+        """Spin until so many answers were heard, plain ones too; return the newest."""
+        self.ros.spin_until(
+            lambda: len(self.stamped) >= count and len(self.plain) >= count, f'{count} answers'
+        )
+        assert len(self.stamped) == count
+        return self.stamped[-1]
+
+    def frames(self):
+        return [(stamp_ns(msg.header.stamp) - START_NS) / STEP_NS for msg in self.stamped]
+
+    def facts(self, count):
+        self.ros.spin_until(lambda: len(self.reports) >= count, 'reports')
+        return [facts_from_report(msg) for msg in self.reports]
+
+    def refused(self, count):
+        self.ros.spin_until(lambda: self.node._refusals.count == count, f'{count} refused')
+
+
+def is_stop(msg):
+    return msg.twist == Twist()
+
+
+@pytest.fixture
+def bench(ros):
+    return Bench(ros).wait_until_announced()
+
+
+class TestFrames:
+    @pytest.mark.parametrize('odometry_first', [False, True])
+    def test_a_frame_is_answered_once_when_both_halves_are_in(self, bench, odometry_first):
+        first, second = bench.image, bench.odometry
+        if odometry_first:
+            first, second = second, first
+        for n in range(1, 6):
+            first(n)
+            bench.ros.spin_until(
+                lambda: bench.node._answerer._pairer._open, 'one half is not enough'
+            )
+            assert len(bench.stamped) == n - 1
+            second(n)
+            bench.wait(n)
+        assert bench.frames() == [1, 2, 3, 4, 5]
+
+    def test_answer_carries_the_stamp_of_the_observation(self, bench):
+        bench.frame(7)
+        answer = bench.wait(1)
+        assert answer.header.stamp == time_from_ns(stamp_of(7))
+        assert answer.header.frame_id == ROLE
+        assert answer.twist.linear.x > 0.0
+        assert bench.plain == [answer.twist]
+
+    def test_different_stamps_are_different_frames(self, bench):
+        bench.image(1)
+        bench.odometry(2)
+        late = image(3)
+        late.header.stamp.nanosec += 1
+        bench.image_pub.publish(late)
+        bench.odometry(3)
+        bench.frame(4)
+        bench.wait(1)
+        assert bench.frames() == [4]
+        assert bench.node._answerer.counts.unpaired == 4
+
+    def test_everything_twice_is_one_answer(self, bench):
+        for n in range(1, 6):
+            for _ in range(2):
+                bench.frame(n)
+            bench.ros.spin_until(lambda n=n: len(bench.stamped) >= n, 'an answer')
+        counts = bench.node._answerer.counts
+        bench.ros.spin_until(lambda: counts.stale + counts.repeated == 10, 'all seconds')
+        assert bench.frames() == [1, 2, 3, 4, 5]
+
+    def test_older_frame_is_not_answered(self, bench):
+        bench.frame(5)
+        bench.wait(1)
+        bench.frame(4)
+        bench.ros.spin_until(lambda: bench.node._answerer.counts.stale == 2, 'stale')
+        bench.frame(6)
+        bench.wait(2)
+        assert bench.frames() == [5, 6]
+
+    def test_report(self, bench):
+        bench.frame(1)
+        answer = bench.wait(1)
+        (facts,) = bench.facts(1)
+        assert bench.reports[0].header.stamp == answer.header.stamp
+        assert len(facts['observation_sha256']) == 64
+        assert len(facts['action']) == 2
+        assert facts['twist'] == [answer.twist.linear.x, answer.twist.angular.z]
+        received = max(facts['image_received_ns'], facts['odometry_received_ns'])
+        assert received <= facts['twist_published_ns']
+
+    def test_time_that_runs_back_forgets_the_stack(self, bench):
+        for n, grey in ((1000, 10), (1001, 60), (1002, 200), (1, 10), (2, 60)):
+            bench.frame(n, grey=grey)
+            bench.wait(len(bench.stamped) + 1)
+        hashes = [facts['observation_sha256'] for facts in bench.facts(5)]
+        assert hashes[3:] == hashes[:2]
+        assert len(set(hashes)) == 3
+        assert bench.node._answerer.counts.resets == 1
+
+    def test_a_gap_forgets_the_stack(self, bench):
+        for n, grey in ((1, 10), (2, 60), (30, 10)):
+            bench.frame(n, grey=grey)
+            bench.wait(len(bench.stamped) + 1)
+        hashes = [facts['observation_sha256'] for facts in bench.facts(3)]
+        assert hashes[2] == hashes[0] != hashes[1]
+
+    def test_steers_back_to_the_path(self, bench):
+        bench.frame(1, y=1.0, speed=5.0)
+        bench.frame(2, y=-1.0, speed=5.0)
+        bench.wait(2)
+        left_of_it, right_of_it = bench.stamped
+        assert left_of_it.twist.angular.z < 0.0 < right_of_it.twist.angular.z
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        'wrong',
+        [
+            {'encoding': '16UC1'},
+            {'encoding': ''},
+            {'encoding': 'yuv422'},
+            {'data': b''},
+            {'data': bytes(4 * SIDE_PX * SIDE_PX - 1)},
+            {'data': bytes(4 * SIDE_PX * SIDE_PX + 4)},
+            {'step': 4 * SIDE_PX - 1},
+            {'step': 0},
+            {'height': 0},
+            {'width': 0},
+            {'height': 65535, 'width': 65535, 'step': 4 * 65535},
+            {'height': 2**32 - 1},
+            {'encoding': 'bgr8'},
+        ],
+        ids=str,
+    )
+    def test_bad_image(self, bench, wrong, capfd):
+        if wrong == {'encoding': 'bgr8'}:
+            wrong = {'encoding': 'bgr8', 'data': bytes(12)}
+        bench.image(1, **wrong)
+        bench.odometry(1)
+        bench.refused(1)
+        bench.frame(2)
+        bench.wait(1)
+        assert bench.frames() == [2]
+        assert 'camera/image refused (1 so far):' in capfd.readouterr().err
+
+    @pytest.mark.parametrize('encoding', ['bgra8', 'rgba8', 'bgr8', 'rgb8', 'mono8'])
+    def test_known_encodings(self, bench, encoding):
+        channels = {'bgra8': 4, 'rgba8': 4, 'bgr8': 3, 'rgb8': 3, 'mono8': 1}[encoding]
+        padded = channels * SIDE_PX + 5  # rows may be padded
+        data = bytes([100]) * (padded * SIDE_PX)
+        bench.image(1, encoding=encoding, step=padded, data=data)
+        bench.odometry(1)
+        bench.frame(1001)  # the same picture, in bgra8 and without padding; the stack is new
+        bench.wait(2)
+        first, second = (facts['observation_sha256'] for facts in bench.facts(2))
+        assert first == second
+
+    @pytest.mark.parametrize(
+        'wrong',
+        [{'x': math.nan}, {'y': math.inf}, {'speed': math.nan}, {'speed': 1e30}, {'w': 0.0}],
+        ids=str,
+    )
+    def test_bad_odometry(self, bench, wrong, capfd):
+        bench.image(1)
+        bench.odometry(1, **wrong)
+        bench.refused(1)
+        bench.frame(2)
+        bench.wait(1)
+        assert bench.frames() == [2]
+        assert 'odometry refused (1 so far):' in capfd.readouterr().err
+
+    def test_impossible_stamps(self, bench):
+        picture, motion = image(1), odometry(1)
+        picture.header.stamp.nanosec = motion.header.stamp.nanosec = 1_500_000_000
+        bench.image_pub.publish(picture)
+        bench.odometry_pub.publish(motion)
+        picture, motion = image(1), odometry(1)
+        picture.header.stamp.sec = motion.header.stamp.sec = -3
+        bench.image_pub.publish(picture)
+        bench.odometry_pub.publish(motion)
+        bench.refused(4)
+        assert not bench.stamped
+
+    def test_bad_path_leaves_the_old_one(self, bench):
+        broken = path()
+        broken.poses[50].pose.position.y = math.nan
+        bench.path_pub.publish(broken)
+        bench.refused(1)
+        bench.path_pub.publish(path(points=1))
+        bench.refused(2)
+        bench.frame(1)
+        assert not is_stop(bench.wait(1))
+
+    def test_driver_that_fails_stops_the_car(self, bench, diagnosed):
+        act = bench.node._equipment.driver.act
+        bench.node._equipment.driver.act = fails
+        bench.frame(1, speed=5.0)
+        assert is_stop(bench.wait(1))
+        assert 'out of order' in bench.facts(1)[0]['agent_error']
+        bench.ros.spin_until(
+            lambda: (
+                (said := diagnosed('td3_agent')) and said.message == 'driver failed: out of order'
+            ),
+            'diagnosed',
+        )
+        bench.node._equipment.driver.act = act
+        bench.frame(2, speed=5.0)
+        assert not is_stop(bench.wait(2))
+        bench.ros.spin_until(
+            lambda: diagnosed('td3_agent').message == 'driving: pure pursuit', 'well again'
+        )
+
+    def test_driver_that_answers_nonsense_stops_the_car(self, bench):
+        bench.node._equipment.driver.act = lambda _: np.array([math.nan, 0.0], np.float32)
+        bench.frame(1, speed=5.0)
+        assert is_stop(bench.wait(1))
+        assert 'finite' in bench.facts(1)[0]['agent_error']
+
+
+def fails(_):
+    raise RuntimeError('out of order')
+
+
+class TestLifecycle:
+    def test_autostart(self, bench):
+        assert state_of(bench.node) == 'active'
+
+    def test_every_transition(self, ros):
+        bench = Bench(ros, autostart=False)
+        node = bench.node
+        assert state_of(node) == 'unconfigured'
+        assert not inputs_of(node)
+        assert node.trigger_configure() is SUCCESS
+        assert state_of(node) == 'inactive'
+        ros.spin_until_matched()
+        bench.frame(1)
+        ros.spin_until(lambda: node._has_route, 'the path')
+        assert not bench.is_announced()
+        assert node.trigger_activate() is SUCCESS
+        assert state_of(node) == 'active'
+        bench.wait_until_announced()
+        bench.frame(2)
+        bench.wait(1)
+        assert bench.frames() == [2]
+        assert node.trigger_deactivate() is SUCCESS
+        assert state_of(node) == 'inactive'
+        assert is_stop(bench.wait(2))
+        ros.spin_until(lambda: not bench.is_announced(), 'withdrawn')
+        assert node.trigger_cleanup() is SUCCESS
+        assert state_of(node) == 'unconfigured'
+        assert not inputs_of(node)
+        assert node.trigger_shutdown() is SUCCESS
+        assert state_of(node) == 'finalized'
+
+    def test_through_the_services_and_twice(self, ros, bench):
+        change = ros.peer.create_client(ChangeState, '/td3_agent/change_state')
+        get = ros.peer.create_client(GetState, '/td3_agent/get_state')
+        ros.spin_until(lambda: change.service_is_ready() and get.service_is_ready(), 'services')
+
+        def ask(client, request):
+            future = client.call_async(request)
+            ros.spin_until(future.done, 'an answer')
+            return future.result()
+
+        def transit(number):
+            return ask(change, ChangeState.Request(transition=Transition(id=number))).success
+
+        assert ask(get, GetState.Request()).current_state.label == 'active'
+        assert not transit(Transition.TRANSITION_ACTIVATE)
+        assert not transit(Transition.TRANSITION_CONFIGURE)
+        assert ask(get, GetState.Request()).current_state.label == 'active'
+        bench.frame(1)
+        bench.wait(1)
+        assert transit(Transition.TRANSITION_DEACTIVATE)
+        assert not transit(Transition.TRANSITION_DEACTIVATE)
+        assert ask(get, GetState.Request()).current_state.label == 'inactive'
+        assert transit(Transition.TRANSITION_ACTIVATE)
+
+    def test_twenty_cycles_leave_nothing_behind(self, ros):
+        bench = Bench(ros)
+        node = bench.node
+        before = entities_of(node)
+        for n in range(20):
+            assert node.trigger_deactivate() is SUCCESS
+            assert node.trigger_cleanup() is SUCCESS
+            assert node.trigger_configure() is SUCCESS
+            assert node.trigger_activate() is SUCCESS
+            assert entities_of(node) == before, n
+        bench.wait_until_announced()
+        bench.frame(1)
+        bench.ros.spin_until(lambda: bench.frames()[-1:] == [1.0], 'an answer')
+
+    def test_after_cleanup_it_waits_for_the_path_again(self, ros):
+        bench = Bench(ros).wait_until_announced()
+        node = bench.node
+        node.trigger_deactivate()
+        node.trigger_cleanup()
+        ros.spin_until(lambda: not bench.is_announced(), 'withdrawn')
+        node.trigger_configure()
+        node.trigger_activate()
+        assert not node._is_ready()  # the new driver has not been told where to drive
+        bench.wait_until_announced()
+        bench.frame(1)
+        assert not is_stop(bench.wait(1))
+
+    @pytest.mark.parametrize('end', ['close', 'trigger_shutdown', 'trigger_deactivate'])
+    def test_ends_with_a_stop(self, bench, end):
+        bench.frame(1, speed=5.0)
+        assert not is_stop(bench.wait(1))
+        getattr(bench.node, end)()
+        assert is_stop(bench.wait(2))
+        assert bench.frames() == [1, 1]
+        assert bench.plain[-1] == Twist()
+
+    def test_refused_policy_leaves_it_out_of_service(self, ros, diagnosed, tmp_path):
+        (tmp_path / 'manifest.json').write_text('{}', 'utf-8')
+        node = ros.make(Td3AgentNode, driver='td3', policy_path=str(tmp_path))
+        assert state_of(node) == 'unconfigured'
+        ros.spin_until(lambda: diagnosed('td3_agent'), 'diagnosed')
+        said = diagnosed('td3_agent')
+        assert said.level == DiagnosticStatus.ERROR
+        assert said.message.startswith('policy refused: ')
+        assert str(tmp_path) in said.message
+        assert not inputs_of(node)
+        assert not node.count_publishers(topics.twist(ROLE))
+
+    def test_missing_policy_is_refused(self, ros, diagnosed, tmp_path):
+        node = ros.make(Td3AgentNode, driver='td3', policy_path=str(tmp_path / 'none'))
+        assert state_of(node) == 'unconfigured'
+        ros.spin_until(lambda: diagnosed('td3_agent'), 'diagnosed')
+        assert str(tmp_path / 'none') in diagnosed('td3_agent').message
+
+    def test_untrained_policy_says_so(self, ros, diagnosed, capfd):
+        bench = Bench(ros, driver='td3').wait_until_announced()
+        assert 'driver: TD3, UNTRAINED policy' in capfd.readouterr().err
+        ros.spin_until(lambda: diagnosed('td3_agent'), 'diagnosed')
+        assert diagnosed('td3_agent').message == 'driving: TD3, UNTRAINED policy'
+        for n in range(1, 4):
+            bench.frame(n, grey=40 * n)
+            bench.wait(n)
+        actions = np.array([facts['action'] for facts in bench.facts(3)])
+        assert np.abs(actions).max() <= 1.0
+
+    def test_same_seed_same_untrained_policy(self, ros):
+        twists = []
+        for seed in (3, 3, 4):
+            bench = Bench(ros, driver='td3', policy_seed=seed).wait_until_announced()
+            bench.frame(1)
+            twists.append(bench.wait(1).twist)
+            ros.drop(bench.node)
+            ros.drop(ros.peer)
+            ros._peer = None
+        assert twists[0] == twists[1] != twists[2]
+
+
+def inputs_of(node):
+    """Topics that the node listens to."""
+    return {subscription.topic_name for subscription in node.subscriptions}
+
+
+def entities_of(node):
+    return (
+        len(list(node.subscriptions)),
+        len(list(node.publishers)),
+        len(list(node.timers)),
+        len(node._managed_entities),
+    )
+
+
+class TestReadiness:
+    def test_pure_pursuit_needs_waypoints(self, ros):
+        bench = Bench(ros, route=False)
+        looks = spied_looks(bench.node)
+        ros.spin_until(lambda: len(looks) >= 3, 'three looks')
+        assert not bench.is_announced()
+        bench.path_pub.publish(path())
+        bench.wait_until_announced()
+
+    def test_untrained_policy_needs_none(self, ros):
+        bench = Bench(ros, driver='td3', route=False).wait_until_announced()
+        assert topics.waypoints(ROLE) not in inputs_of(bench.node)
+
+    def test_needs_camera_odometry_and_a_listener(self, ros):
+        ros.talk(Path, topics.waypoints(ROLE), LATCHED).publish(path())
+        node = ros.make(Td3AgentNode, driver='pure_pursuit')
+        looks = spied_looks(node)
+        for complete in (
+            lambda: ros.talk(Image, topics.image(ROLE, 'camera')),
+            lambda: ros.talk(Odometry, topics.odometry(ROLE)),
+            lambda: ros.listen(TwistStamped, topics.twist_stamped(ROLE)),
+        ):
+            count = len(looks)
+            ros.spin_until(lambda count=count: len(looks) >= count + 2, 'two looks')
+            assert not any(looks)
+            complete()
+        ros.spin_until(lambda: any(looks), 'ready')
+
+    def test_topics_can_be_named(self, ros):
+        node = ros.make(
+            Td3AgentNode,
+            driver='pure_pursuit',
+            role_name='hero',
+            camera_id='rgb',
+            odometry_topic='/odom',
+        )
+        assert inputs_of(node) == {
+            '/carla/hero/rgb/image',
+            '/odom',
+            '/carla/hero/vehicle_info',
+            '/carla/hero/waypoints',
+        }
+        other = ros.make(Td3AgentNode, driver='pure_pursuit', image_topic='/cam', role_name='b')
+        assert '/cam' in inputs_of(other)
+
+    def test_best_effort_camera(self, ros):
+        bench = Bench(ros, image_qos=BEST_EFFORT, camera_reliability='best_effort')
+        bench.wait_until_announced()
+        bench.frame(1)
+        bench.wait(1)
+
+    def test_best_effort_reader_hears_a_reliable_camera(self, ros):
+        bench = Bench(ros, camera_reliability='best_effort').wait_until_announced()
+        bench.frame(1)
+        bench.wait(1)
+
+    def test_qualities_of_service(self, ros, bench):
+        (info,) = ros.peer.get_subscriptions_info_by_topic(topics.image(ROLE, 'camera'))
+        assert info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+        for topic in (topics.twist(ROLE), topics.twist_stamped(ROLE)):
+            (info,) = ros.peer.get_publishers_info_by_topic(topic)
+            assert info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+            assert info.qos_profile.durability == DurabilityPolicy.VOLATILE
+        (info,) = ros.peer.get_subscriptions_info_by_topic(topics.vehicle_info(ROLE))
+        assert info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+        assert bench.node.get_name() == 'td3_agent'
+
+    def test_upstreams_convention_waits_for_vehicle_info(self, ros):
+        bench = Bench(ros, twist_convention='carla_twist_to_control')
+        bench.ros.spin_until_matched()
+        ros.spin_until(lambda: bench.node._has_route, 'the path')
+        bench.frame(1)
+        ros.spin_until(lambda: bench.node._answerer.newest_stamp_ns == stamp_of(1), 'complete')
+        assert not bench.stamped
+        bench.info_pub.publish(vehicle_info())
+        answer = bench.wait(1)
+        assert 0.0 < answer.twist.linear.x <= 10.0  # throttle x 10
+        assert bench.frames() == [1]
+
+
+def spied_looks(node):
+    """Results of every look whether the node is ready, from now on."""
+    looks = []
+    is_ready = node._announcer._is_ready
+    node._announcer._is_ready = lambda: looks.append(is_ready()) or looks[-1]
+    return looks
+
+
+class TestFreeRunning:
+    def test_timer_is_steady_and_20_hz(self, ros):
+        bench = Bench(ros, mode='free_running')
+        (timer,) = (t for t in bench.node.timers if t.timer_period_ns == 50_000_000)
+        assert timer.clock.clock_type == ClockType.STEADY_TIME
+
+    def test_same_frame_same_command_then_a_stop(self, ros, diagnosed):
+        bench = Bench(ros, mode='free_running', max_frame_age_s=0.2, rate_hz=100.0)
+        bench.wait_until_announced()
+        assert not bench.stamped
+        bench.frame(1, y=1.0, speed=5.0)
+        ros.spin_until(lambda: bench.stamped and is_stop(bench.stamped[-1]), 'a stop')
+        driving = [msg for msg in bench.stamped if not is_stop(msg)]
+        assert len(driving) >= 3
+        assert all(msg == driving[0] for msg in driving)
+        assert set(bench.frames()) == {1}
+        assert len(bench.reports) == 1  # the policy was asked once
+        ros.spin_until(
+            lambda: diagnosed('td3_agent').message.startswith('the newest frame is too old'),
+            'diagnosed',
+        )
+        count = len(bench.stamped)
+        ros.spin_until(lambda: len(bench.stamped) >= count + 3, 'it goes on stopping')
+        assert all(is_stop(msg) for msg in bench.stamped[count:])
+        bench.frame(2, y=-1.0, speed=5.0)
+        ros.spin_until(lambda: not is_stop(bench.stamped[-1]), 'driving again')
+        assert bench.frames()[-1] == 2
+        ros.spin_until(
+            lambda: diagnosed('td3_agent').message == 'driving: pure pursuit', 'well again'
+        )
+
+    def test_newest_frame_counts(self, ros):
+        bench = Bench(ros, mode='free_running', max_frame_age_s=10.0)
+        bench.wait_until_announced()
+        for n in range(1, 9):
+            bench.frame(n)
+        ros.spin_until(lambda: 8 in bench.frames(), 'the newest')
+        assert bench.frames() == sorted(bench.frames())
+        assert len(set(bench.frames())) <= 3  # in between there was no time for more
+
+    def test_nothing_without_a_frame(self, ros):
+        bench = Bench(ros, mode='free_running', rate_hz=200.0)
+        ticks = []
+        on_timer = bench.node._answerer.on_timer
+        bench.node._answerer.on_timer = lambda now_ns: ticks.append(1) or on_timer(now_ns)
+        ros.spin_until(lambda: len(ticks) >= 5, 'five turns')
+        assert not bench.stamped
+
+    def test_deactivate_stops(self, ros):
+        bench = Bench(ros, mode='free_running', max_frame_age_s=10.0).wait_until_announced()
+        bench.frame(1, speed=5.0)
+        ros.spin_until(lambda: bench.stamped, 'driving')
+        bench.node.trigger_deactivate()
+        ros.spin_until(lambda: is_stop(bench.stamped[-1]), 'the stop')

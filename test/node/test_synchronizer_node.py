@@ -1,0 +1,541 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The synchronizer against a bridge that a test can make misbehave."""
+
+from carla_msgs.msg import (
+    CarlaCollisionEvent,
+    CarlaControl,
+    CarlaEgoVehicleControl,
+    CarlaEgoVehicleStatus,
+    CarlaLaneInvasionEvent,
+    CarlaStatus,
+)
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from nav_msgs.msg import Odometry
+import pytest
+from rclpy.clock import ClockType
+from rosgraph_msgs.msg import Clock
+from std_srvs.srv import Trigger
+
+from td3_agent.driving.ledger import check_ledger, read_ledger
+from td3_agent.nodes import topics
+from td3_agent.nodes.conversions import report_message, stamp_ns, time_from_ns
+from td3_agent.nodes.qos import REPORTS
+from td3_agent.nodes.synchronizer_node import SynchronizerNode
+
+ROLE = 'ego_vehicle'
+STEP_NS = 50_000_000
+START_NS = 10_000_000_000
+PAUSE, STEP_ONCE = CarlaControl.PAUSE, CarlaControl.STEP_ONCE
+
+
+class Vehicle:
+    """One role of the fake bridge, with its gate and its agent."""
+
+    def __init__(self, ros, role, bridge):
+        self.role = role
+        self.bridge = bridge
+        self.applied = CarlaEgoVehicleControl()
+        self.newest = CarlaEgoVehicleControl()
+        self.status_pub = ros.talk(CarlaEgoVehicleStatus, topics.vehicle_status(role))
+        self.odometry_pub = ros.talk(Odometry, topics.odometry(role))
+        self.command_pub = ros.talk(CarlaEgoVehicleControl, topics.control(role))
+        self.collision_pub = ros.talk(CarlaCollisionEvent, topics.collision(role))
+        self.invasion_pub = ros.talk(CarlaLaneInvasionEvent, topics.lane_invasion(role))
+        self.gate_pub = self.agent_pub = None
+        ros.listen(CarlaEgoVehicleControl, topics.control(role), react=self.on_command)
+
+    def announce_gate(self, ros):
+        self.gate_pub = ros.talk(DiagnosticArray, topics.gate_report(self.role), REPORTS)
+
+    def announce_agent(self, ros):
+        self.agent_pub = ros.talk(DiagnosticArray, topics.agent_report(self.role), REPORTS)
+
+    def on_command(self, msg):
+        self.newest = msg
+        self.bridge.on_command(self.role)
+
+    def publish_frame(self, stamp):
+        status = CarlaEgoVehicleStatus(control=self.newest)
+        status.header.stamp = stamp
+        self.status_pub.publish(status)
+        odometry = Odometry()
+        odometry.header.stamp = stamp
+        odometry.pose.pose.orientation.w = 1.0
+        odometry.twist.twist.linear.x = 3.0
+        self.odometry_pub.publish(odometry)
+
+    def answer(self, stamp, **control):
+        """What the gate says for a frame, and what gate and agent report of it."""
+        command = CarlaEgoVehicleControl(**({'throttle': 0.5} | control))
+        command.header.stamp = stamp
+        self.command_pub.publish(command)
+        if self.agent_pub:
+            self.agent_pub.publish(report_message(stamp, 'agent', {'action': [0.5, 0.0]}))
+        if self.gate_pub:
+            self.gate_pub.publish(report_message(stamp, 'gate', {'outcome': 'ok'}))
+
+
+class FakeBridge:
+    """Steps when told to, and lets a test interfere with every part of a step."""
+
+    def __init__(self, ros, roles=(ROLE,)):
+        self.ros = ros
+        self.orders = []
+        self.frame = 1
+        self.running = True
+        self.step_s = 0.05
+        self.answering = True
+        self.acknowledging = True
+        self.ticks = 1  # per STEP_ONCE
+        self.deaf = 0  # orders to come that are lost
+        self.missing = set()
+        self.status_pub = ros.talk(CarlaStatus, topics.STATUS)
+        self.clock_pub = ros.talk(Clock, '/clock')
+        ros.listen(CarlaControl, topics.CONTROL, react=self.on_order)
+        self.vehicles = {role: Vehicle(ros, role, self) for role in roles}
+
+    def announce(self):
+        for vehicle in self.vehicles.values():
+            vehicle.announce_gate(self.ros)
+            vehicle.announce_agent(self.ros)
+        return self
+
+    @property
+    def stamp(self):
+        return time_from_ns(START_NS + self.frame * STEP_NS)
+
+    @property
+    def steps(self):
+        return self.orders.count(STEP_ONCE)
+
+    def say_status(self, running):
+        self.running = running
+        self.status_pub.publish(
+            CarlaStatus(
+                frame=self.frame,
+                fixed_delta_seconds=self.step_s,
+                synchronous_mode=True,
+                synchronous_mode_running=running,
+            )
+        )
+
+    def on_order(self, msg):
+        self.orders.append(msg.command)
+        if self.deaf:
+            self.deaf -= 1
+        elif msg.command == PAUSE:
+            if self.running:
+                self.say_status(running=False)
+        else:
+            self.say_status(running=True)
+            for _ in range(self.ticks):
+                self.tick()
+
+    def tick(self):
+        self.frame += 1
+        self.missing = set(self.vehicles)
+        self.say_status(running=True)
+        self.clock_pub.publish(Clock(clock=self.stamp))
+        for vehicle in self.vehicles.values():
+            vehicle.publish_frame(self.stamp)
+            if self.answering:
+                vehicle.answer(self.stamp)
+
+    def on_command(self, role):
+        if role in self.missing:
+            self.missing.remove(role)
+            if not self.missing:
+                self.say_status(running=False)
+
+
+@pytest.fixture
+def bridge(ros):
+    return FakeBridge(ros).announce()
+
+
+@pytest.fixture
+def start(ros, tmp_path):
+    """Start the synchronizer, as fast as possible, with a ledger."""
+
+    def started(**parameters):
+        defaults = {
+            'real_time_factor': 0.0,
+            'ledger_path': str(tmp_path / 'ledger.jsonl'),
+            'pause_timeout_s': 1.1,
+        }
+        return ros.make(SynchronizerNode, **(defaults | parameters))
+
+    return started
+
+
+@pytest.fixture
+def records(tmp_path, ros):
+    """Return a function that ends the synchronizer and reads its ledger."""
+
+    def read(node):
+        if not node.finished.done():
+            node.lockstep.stop()
+        ros.drop(node)
+        return list(read_ledger(tmp_path / 'ledger.jsonl'))
+
+    return read
+
+
+def spin_looks(ros, node, count=3):
+    """Spin until the node has looked around so often."""
+    looks = []
+    look = node._look_around
+    timer = next(t for t in node.timers if t.callback == look)
+    timer.callback = lambda: looks.append(look())
+    ros.spin_until(lambda: len(looks) >= count, 'looks')
+    timer.callback = look
+
+
+class TestStepping:
+    def test_pauses_then_one_step_per_answered_frame(self, ros, bridge, start, records):
+        node = start(max_frames=20)
+        ros.spin_until(node.finished.done, 'the end')
+        assert bridge.orders == [PAUSE] + [STEP_ONCE] * 20
+        ledger = records(node)
+        assert check_ledger(ledger) == []
+        assert [record['frame'] for record in ledger] == list(range(2, 22))
+        for record in ledger:
+            assert record['outcome'] == 'ok'
+            assert record['commands'] == 1
+            assert record['action'] == [0.5, 0.0]
+            assert record['speed_mps'] == 3.0
+            assert record['sent']['throttle'] == 0.5
+        assert [record['applied'] for record in ledger[:-1]] == [r['sent'] for r in ledger[:-1]]
+
+    def test_no_step_before_the_answer(self, ros, bridge, start):
+        bridge.answering = False
+        node = start()
+        for n in range(1, 6):
+            ros.spin_until(lambda n=n: len(bridge.orders) == 1 + n, 'a step')
+            spin_looks(ros, node)
+            assert bridge.steps == n
+            bridge.vehicles[ROLE].answer(bridge.stamp)
+
+    def test_acknowledgement_alone_is_not_enough(self, ros, bridge, start, records):
+        """That is what a bridge sends after its own timeout, too."""
+        bridge.answering = False
+        node = start(command_timeout_s=0.3, max_frames=2)
+        ros.spin_until(lambda: bridge.steps == 1, 'a step')
+        bridge.say_status(running=False)
+        ros.spin_until(lambda: node.lockstep.phase.name == 'HOLDING', 'holding')
+        assert bridge.steps == 1
+        ros.spin_until(lambda: bridge.steps == 2, 'the next step, after the patience')
+        bridge.vehicles[ROLE].answer(bridge.stamp)
+        ros.spin_until(node.finished.done, 'the end')
+        assert node.lockstep.counts.no_command == 1
+        assert [record['outcome'] for record in records(node)] == ['no_command', 'ok']
+
+    def test_answer_before_acknowledgement(self, ros, bridge, start):
+        bridge.answering = False
+        bridge.missing_was = None
+        bridge.on_command = lambda role: None  # commands are heard, and not acknowledged
+        start()
+        ros.spin_until(lambda: bridge.steps == 1, 'a step')
+        bridge.vehicles[ROLE].answer(bridge.stamp)
+        ros.spin_until(
+            lambda: bridge.vehicles[ROLE].newest.header.stamp == bridge.stamp, 'the command'
+        )
+        assert bridge.steps == 1
+        bridge.say_status(running=False)
+        ros.spin_until(lambda: bridge.steps == 2, 'the next step')
+
+    def test_bridge_that_was_paused_already_says_nothing(self, ros, bridge, start):
+        bridge.running = False
+        node = start(max_frames=3)
+        ros.spin_until(node.finished.done, 'the end')
+        assert bridge.orders == [PAUSE] + [STEP_ONCE] * 3
+
+    def test_lost_step_is_sent_again(self, ros, bridge, start, records):
+        node = start(max_frames=3, step_timeout_s=1.1)
+        ros.spin_until(lambda: bridge.orders == [PAUSE], 'the pause')
+        bridge.deaf = 1
+        ros.spin_until(node.finished.done, 'the end')
+        assert bridge.steps == 4
+        assert node.lockstep.counts.resent == 1
+        ledger = records(node)
+        assert check_ledger(ledger) == []
+        assert len(ledger) == 3
+
+    def test_slow_step_is_not_sent_again(self, ros, bridge, start):
+        bridge.answering = False
+        node = start(step_timeout_s=1.1, command_timeout_s=0.1)
+        ros.spin_until(lambda: bridge.steps == 1, 'a step')
+        spin_looks(ros, node, 14)  # 1.4 s
+        assert bridge.steps == 1
+
+    def test_stop_service(self, ros, bridge, start, records):
+        node = start()
+        client = ros.peer.create_client(Trigger, '/synchronizer/stop')
+        ros.spin_until(lambda: client.service_is_ready() and bridge.steps >= 5, 'some steps')
+        future = client.call_async(Trigger.Request())
+        ros.spin_until(future.done, 'the answer')
+        assert future.result().success
+        assert future.result().message == f'ended after {node.lockstep.counts.steps} steps'
+        steps = bridge.steps
+        ros.spin_until(node.finished.done, 'the end')
+        assert bridge.steps == steps
+        again = client.call_async(Trigger.Request())
+        ros.spin_until(again.done, 'the second answer')
+        assert check_ledger(records(node)) == []
+
+    def test_two_roles(self, ros, start, records):
+        bridge = FakeBridge(ros, ('red', 'blue')).announce()
+        bridge.answering = False
+        node = start(role_names=['red', 'blue'], max_frames=4)
+        for n in range(1, 5):
+            ros.spin_until(lambda n=n: bridge.steps == n, 'a step')
+            bridge.vehicles['red'].answer(bridge.stamp)
+            ros.spin_until(lambda: bridge.missing == {'blue'}, 'red has answered')
+            assert bridge.steps == n
+            bridge.vehicles['blue'].answer(bridge.stamp, throttle=0.25)
+        ros.spin_until(node.finished.done, 'the end')
+        ledger = records(node)
+        assert check_ledger(ledger) == []
+        for role, throttle in (('red', 0.5), ('blue', 0.25)):
+            sent = [record['sent'] for record in ledger if record['role_name'] == role]
+            assert [control['throttle'] for control in sent] == [throttle] * 4
+
+    def test_restarted_bridge_is_paused_again(self, ros, bridge, start):
+        node = start()
+        ros.spin_until(lambda: bridge.steps >= 5, 'some steps')
+        before = len(bridge.orders)
+        bridge.frame, bridge.answering = 0, False
+        ros.spin_until(lambda: len(bridge.orders) > before, 'one more step')
+        bridge.frame = 0
+        bridge.say_status(running=True)
+        ros.spin_until(lambda: PAUSE in bridge.orders[before:], 'paused again')
+        assert node.lockstep.counts.restarts >= 1
+        bridge.answering = True
+        steps = bridge.steps
+        ros.spin_until(lambda: bridge.steps > steps + 3, 'stepping again')
+
+
+class TestPacing:
+    def test_steps_are_due_at_absolute_times(self, ros, bridge, start):
+        node = start(real_time_factor=0.5, max_frames=8)
+        pacer = node.lockstep._pacer
+        assert pacer.period_ns == 100_000_000
+        assert pacer.LARGEST_LAG_STEPS * pacer.period_ns == 500_000_000
+        steps = []
+        stepped = pacer.stepped
+
+        def spied(now_ns):
+            due_ns = pacer.due_ns(now_ns)
+            stepped(now_ns)
+            steps.append((now_ns, due_ns))
+
+        pacer.stepped = spied
+        ros.spin_until(node.finished.done, 'the end')
+        assert len(steps) == 8
+        assert all(now_ns >= due_ns for now_ns, due_ns in steps)
+        due = [due_ns for _, due_ns in steps]
+        lags = [now_ns - due_ns for now_ns, due_ns in steps]
+        if max(lags) < pacer.LARGEST_LAG_STEPS * pacer.period_ns:  # the machine kept up
+            assert [b - a for a, b in zip(due, due[1:], strict=False)] == [pacer.period_ns] * 7
+
+    def test_as_fast_as_possible_is_due_at_once(self, start):
+        assert start().lockstep._pacer.due_ns(123) == 123
+
+    def test_every_timer_is_steady(self, start):
+        assert {t.clock.clock_type for t in start().timers} == {ClockType.STEADY_TIME}
+
+
+class TestWaiting:
+    def test_for_gate_and_agent(self, ros, start, diagnosed):
+        bridge = FakeBridge(ros)
+        node = start()
+        ros.spin_until(lambda: bridge.orders == [PAUSE], 'the pause')
+        spin_looks(ros, node)
+        assert bridge.steps == 0
+        ros.spin_until(lambda: diagnosed('synchronizer'), 'diagnosed')
+        assert diagnosed('synchronizer').message == 'waiting for bridge, gate and agent'
+        assert diagnosed('synchronizer').level == DiagnosticStatus.WARN
+        bridge.vehicles[ROLE].announce_gate(ros)
+        spin_looks(ros, node)
+        assert bridge.steps == 0
+        bridge.vehicles[ROLE].announce_agent(ros)
+        ros.spin_until(lambda: bridge.steps >= 3, 'steps')
+
+    def test_agent_may_be_left_out(self, ros, start):
+        bridge = FakeBridge(ros)
+        start(wait_for_agent=False)
+        bridge.vehicles[ROLE].announce_gate(ros)
+        ros.spin_until(lambda: bridge.steps >= 3, 'steps')
+
+    def test_every_role_needs_its_agent(self, ros, start):
+        bridge = FakeBridge(ros, ('red', 'blue'))
+        node = start(role_names=['red', 'blue'])
+        for vehicle in bridge.vehicles.values():
+            vehicle.announce_gate(ros)
+        bridge.vehicles['red'].announce_agent(ros)
+        ros.spin_until(lambda: bridge.orders == [PAUSE], 'the pause')
+        spin_looks(ros, node)
+        assert bridge.steps == 0
+        bridge.vehicles['blue'].announce_agent(ros)
+        ros.spin_until(lambda: bridge.steps >= 3, 'steps')
+
+    def test_stepping_pauses_while_the_agent_is_away(self, ros, bridge, start, records):
+        node = start()
+        ros.spin_until(lambda: bridge.steps >= 3, 'steps')
+        vehicle = bridge.vehicles[ROLE]
+        ros.peer.destroy_publisher(vehicle.agent_pub)
+        vehicle.agent_pub = None
+        ros.spin_until(lambda: not node._everybody_there, 'seen to be away')
+        spin_looks(ros, node)
+        steps = bridge.steps
+        spin_looks(ros, node)
+        assert bridge.steps == steps
+        vehicle.announce_agent(ros)
+        ros.spin_until(lambda: bridge.steps >= steps + 3, 'steps again')
+        assert check_ledger(records(node)) == []
+
+    def test_for_a_bridge_that_starts_last(self, ros, start):
+        node = start(max_frames=3)
+        spin_looks(ros, node)
+        bridge = FakeBridge(ros).announce()
+        ros.spin_until(node.finished.done, 'the end')
+        assert bridge.orders == [PAUSE] + [STEP_ONCE] * 3
+
+
+class TestViolations:
+    def test_doubled_command(self, ros, bridge, start, records, diagnosed):
+        node = start()
+        ros.spin_until(lambda: bridge.steps >= 5, 'steps')
+        bridge.vehicles[ROLE].answer(bridge.stamp)
+        ros.spin_until(
+            lambda: (
+                (said := diagnosed('synchronizer')) and said.message == 'lockstep violations'
+            ),
+            'diagnosed',
+        )
+        assert diagnosed('synchronizer').level == DiagnosticStatus.ERROR
+        assert node.logs[ROLE].counts.doubled == 1
+        (fault,) = check_ledger(records(node))
+        assert fault.endswith('2 commands')
+
+    def test_command_that_was_not_executed(self, ros, bridge, start, records):
+        node = start()
+        ros.spin_until(lambda: bridge.steps >= 5, 'steps')
+        vehicle = bridge.vehicles[ROLE]
+        publish_frame = vehicle.publish_frame
+
+        def with_another_command(stamp):
+            vehicle.newest = CarlaEgoVehicleControl(brake=0.75)
+            publish_frame(stamp)
+            vehicle.publish_frame = publish_frame
+
+        vehicle.publish_frame = with_another_command
+        ros.spin_until(lambda: node.logs[ROLE].counts.slipped, 'slipped')
+        (fault,) = check_ledger(records(node))
+        assert 'applied' in fault
+        assert '0.75' in fault
+        assert node.logs[ROLE].counts.violations == 1
+
+    def test_skipped_frames_have_their_place_in_the_ledger(self, ros, bridge, start, records):
+        node = start()
+        ros.spin_until(lambda: bridge.steps >= 5, 'steps')
+        bridge.ticks = 3
+        ros.spin_until(lambda: bridge.frame >= 9, 'a step that was three')
+        bridge.ticks = 1
+        steps = bridge.steps
+        ros.spin_until(lambda: bridge.steps >= steps + 8, 'more steps')
+        ledger = records(node)
+        frames = [record['frame'] for record in ledger]
+        assert frames == list(range(2, 2 + len(frames)))
+        assert node.logs[ROLE].counts.skipped >= 1
+        assert any('skipped' in fault for fault in check_ledger(ledger))
+
+    def test_clean_run_is_silent(self, ros, bridge, start, diagnosed):
+        node = start(max_frames=30)
+        ros.spin_until(node.finished.done, 'the end')
+        assert node.logs[ROLE].counts.violations == 0
+        assert not diagnosed('synchronizer') or (
+            diagnosed('synchronizer').level != DiagnosticStatus.ERROR
+        )
+
+
+class TestReports:
+    def test_another_step_length_is_named(self, ros, bridge, start, diagnosed):
+        bridge.step_s = 0.1
+        start(max_frames=3)
+        ros.spin_until(
+            lambda: (
+                (said := diagnosed('synchronizer')) and said.level == DiagnosticStatus.ERROR
+            ),
+            'diagnosed',
+        )
+        expected = 'fixed_delta_seconds is 0.1 s at the bridge, 0.05 s here'
+        assert diagnosed('synchronizer').message == expected
+
+    def test_float32_of_the_step_is_no_mismatch(self, ros, bridge, start):
+        node = start(max_frames=3)
+        ros.spin_until(node.finished.done, 'the end')
+        assert node._step_mismatch is None
+
+    def test_events_reach_the_ledger(self, ros, bridge, start, records):
+        bridge.answering = False
+        node = start(max_frames=2)
+        vehicle = bridge.vehicles[ROLE]
+        ros.spin_until(lambda: bridge.steps == 1, 'a step')
+        collision = CarlaCollisionEvent(other_actor_id=207)
+        invasion = CarlaLaneInvasionEvent(crossed_lane_markings=[1, 2])
+        collision.header.stamp = invasion.header.stamp = bridge.stamp
+        vehicle.collision_pub.publish(collision)
+        vehicle.invasion_pub.publish(invasion)
+        log = node.logs[ROLE]
+        part = stamp_ns(bridge.stamp)
+        ros.spin_until(
+            lambda: {'collision', 'lane_invasion'} <= set(log._parts.get(part, ())), 'events'
+        )
+        bridge.answering = True
+        vehicle.answer(bridge.stamp)
+        ros.spin_until(node.finished.done, 'the end')
+        first, second = records(node)
+        assert (first['collision'], first['lane_invasion']) == (207, [1, 2])
+        assert 'collision' not in second
+
+    def test_latencies_are_in_order(self, ros, bridge, start, records):
+        node = start(max_frames=5)
+        ros.spin_until(node.finished.done, 'the end')
+        for record in records(node):
+            assert record['step_sent_ns'] <= record['command_heard_ns']
+            assert record['step_sent_ns'] <= record['acknowledged_ns'] <= record['frame_closed_ns']
+
+    def test_impossible_messages_are_refused_and_survived(self, ros, bridge, start, records):
+        node = start()
+        ros.spin_until(lambda: bridge.steps >= 2, 'steps')
+        vehicle = bridge.vehicles[ROLE]
+        command, odometry = CarlaEgoVehicleControl(), Odometry()
+        command.header.stamp.nanosec = 1_000_000_000
+        vehicle.command_pub.publish(command)
+        vehicle.odometry_pub.publish(odometry)  # its quaternion is zero
+        bridge.clock_pub.publish(Clock(clock=time_from_ns(-1)))
+        report = report_message(bridge.stamp, 'agent', {})
+        report.status[0].values = [KeyValue(key='action', value='{not JSON')]
+        vehicle.agent_pub.publish(report)
+        ros.spin_until(lambda: node._refusals.count == 4, 'all four refused')
+        steps = bridge.steps
+        ros.spin_until(lambda: bridge.steps >= steps + 8, 'more steps')
+        assert check_ledger(records(node)) == []
+
+    def test_without_a_ledger(self, ros, bridge, start):
+        node = start(ledger_path='', max_frames=5)
+        ros.spin_until(node.finished.done, 'the end')
+        assert node.logs[ROLE].counts.frames >= 1
+
+    def test_ledger_is_whole_when_the_run_is_cut_short(self, ros, bridge, start, records):
+        node = start(ledger_flush_frames=100000)
+        ros.spin_until(lambda: bridge.steps >= 10, 'steps')
+        ledger = records(node)
+        assert len(ledger) >= 9
+        assert check_ledger(ledger) == []
+
+    def test_ledger_is_flushed_while_it_runs(self, ros, bridge, start, tmp_path):
+        start(ledger_flush_frames=1)
+        ros.spin_until(lambda: bridge.steps >= 12, 'steps')
+        assert len(list(read_ledger(tmp_path / 'ledger.jsonl'))) >= 5

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent without its node: frames in, commands out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from td3_agent.driving.agent import Agent, TwistEncoder
+from td3_agent.driving.answering import FrameAnswerer
+from td3_agent.driving.command import STOP, TwistConvention, twist_from_action
+from td3_agent.driving.observation import ImageView
+from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
+
+FRAME_NS = 50_000_000
+START_NS = 10_000_000_000
+MAX_AGE_NS = 500_000_000
+GEOMETRY = VehicleGeometry(wheelbase_m=2.8, max_steer_angle_rad=1.0)
+IMAGE = ImageView(data=bytes(84 * 84), height=84, width=84, encoding='mono8', step=84)
+
+
+class CountingDriver:
+    """Asks for a little more speed at each call, so that calls can be told apart."""
+
+    def __init__(self):
+        self.calls = 0
+        self.resets = 0
+        self.error = None
+
+    def reset(self):
+        self.resets += 1
+
+    def act(self, observation):
+        del observation
+        if self.error is not None:
+            raise self.error
+        self.calls += 1
+        return np.array([-1.0 + 0.01 * self.calls, 0.5], dtype=np.float32)
+
+
+def state(stamp_ns):
+    return VehicleState(
+        stamp_ns=stamp_ns,
+        x_m=0.0,
+        y_m=0.0,
+        z_m=0.0,
+        yaw_rad=0.0,
+        speed_mps=5.0,
+        yaw_rate_radps=0.0,
+    )
+
+
+def answerer(driver, *, lockstep=True, convention=TwistConvention.VELOCITY):
+    return FrameAnswerer(
+        Agent(driver), TwistEncoder(convention), lockstep=lockstep, max_frame_age_ns=MAX_AGE_NS
+    )
+
+
+@pytest.fixture
+def driver():
+    return CountingDriver()
+
+
+def test_lockstep_answers_when_the_second_half_arrives_in_either_order(driver):
+    agent = answerer(driver)
+    assert agent.on_image(START_NS, IMAGE, 1) is None
+    first = agent.on_motion(state(START_NS), 2)
+    second_ns = START_NS + FRAME_NS
+    assert agent.on_motion(state(second_ns), 3) is None
+    second = agent.on_image(second_ns, IMAGE, 4)
+    assert (first.stamp_ns, second.stamp_ns) == (START_NS, second_ns)
+    assert first.twist == twist_from_action(np.array([-0.99, 0.5], dtype=np.float32))
+    assert (second.facts['odometry_received_ns'], second.facts['image_received_ns']) == (3, 4)
+
+
+def test_halves_of_different_frames_are_never_paired(driver):
+    agent = answerer(driver)
+    assert agent.on_image(START_NS, IMAGE, 1) is None
+    assert agent.on_motion(state(START_NS + 1), 2) is None
+    assert driver.calls == 0
+
+
+def test_repeated_messages_give_no_second_command(driver):
+    agent = answerer(driver)
+    agent.on_image(START_NS, IMAGE, 1)
+    assert agent.on_motion(state(START_NS), 2) is not None
+    assert agent.on_motion(state(START_NS), 3) is None
+    assert agent.on_image(START_NS, IMAGE, 3) is None
+    assert driver.calls == 1
+
+
+def test_a_failing_driver_stops_the_car_and_is_reported(driver):
+    agent = answerer(driver)
+    driver.error = RuntimeError('no network')
+    agent.on_image(START_NS, IMAGE, 1)
+    command = agent.on_motion(state(START_NS), 2)
+    assert command.twist == STOP
+    assert 'no network' in agent.trouble
+    driver.error = None
+    agent.on_image(START_NS + FRAME_NS, IMAGE, 3)
+    assert agent.on_motion(state(START_NS + FRAME_NS), 4).twist != STOP
+    assert not agent.trouble
+
+
+def test_an_action_that_is_no_number_stops_the_car(driver):
+    driver.act = lambda _: np.array([np.nan, 0.0], dtype=np.float32)
+    agent = answerer(driver)
+    agent.on_image(START_NS, IMAGE, 1)
+    command = agent.on_motion(state(START_NS), 2)
+    assert command.twist == STOP
+    assert 'finite' in agent.trouble
+
+
+def test_time_that_runs_back_starts_a_new_drive_once(driver):
+    agent = answerer(driver)
+    for stamp_ns in (START_NS, START_NS + FRAME_NS, FRAME_NS, 2 * FRAME_NS):
+        agent.on_image(stamp_ns, IMAGE, 1)
+        assert agent.on_motion(state(stamp_ns), 1).stamp_ns == stamp_ns
+    assert driver.resets == 2  # at the first frame ever, and at the jump
+    assert agent.counts.resets == 1
+
+
+def test_upstream_convention_waits_for_the_geometry_and_then_answers(driver):
+    agent = answerer(driver, convention=TwistConvention.CARLA_TWIST_TO_CONTROL)
+    agent.on_image(START_NS, IMAGE, 1)
+    assert agent.on_motion(state(START_NS), 2) is None
+    assert driver.calls == 0
+    assert agent.on_geometry(GEOMETRY).stamp_ns == START_NS
+    assert agent.on_geometry(GEOMETRY) is None
+    assert driver.calls == 1
+
+
+def test_free_running_answers_only_on_the_timer_and_each_frame_once(driver):
+    agent = answerer(driver, lockstep=False)
+    assert agent.on_timer(0) is None
+    agent.on_image(START_NS, IMAGE, 10)
+    assert agent.on_motion(state(START_NS), 20) is None
+    first = agent.on_timer(30)
+    again = agent.on_timer(40)
+    assert first.facts
+    assert (again.stamp_ns, again.twist, again.facts) == (first.stamp_ns, first.twist, {})
+    assert driver.calls == 1
+
+
+def test_free_running_stops_when_the_newest_frame_is_too_old_and_recovers(driver):
+    agent = answerer(driver, lockstep=False)
+    agent.on_image(START_NS, IMAGE, 0)
+    agent.on_motion(state(START_NS), 10)
+    assert agent.on_timer(10 + MAX_AGE_NS).twist != STOP
+    assert agent.on_timer(11 + MAX_AGE_NS).twist == STOP
+    assert 'too old' in agent.trouble
+    now_ns = 20 + MAX_AGE_NS
+    agent.on_image(START_NS + FRAME_NS, IMAGE, now_ns)
+    agent.on_motion(state(START_NS + FRAME_NS), now_ns)
+    assert agent.on_timer(now_ns).twist != STOP
+    assert not agent.trouble

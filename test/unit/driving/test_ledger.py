@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger: records in order without gaps, whatever order the facts came in."""
+
+import json
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import pytest
+
+from td3_agent.driving.command import VehicleControl
+from td3_agent.driving.ledger import (
+    LAG_FRAMES,
+    NO_COMMAND,
+    PARTS_KEPT,
+    SCHEMA_VERSION,
+    SKIPPED,
+    UNREPORTED,
+    FrameLog,
+    LedgerError,
+    LedgerWriter,
+    LogCounts,
+    check_ledger,
+    control_record,
+    read_ledger,
+)
+
+unhurried = settings(deadline=None)  # the machine may be busy with something else
+STEP_NS = 50_000_000
+START_NS = 10 * 10**9
+FRAME_ZERO = 100  # the bridge counts from wherever it likes
+ROLE = 'ego_vehicle'
+
+
+def stamp(i):
+    return START_NS + i * STEP_NS
+
+
+def command(i):
+    """Return a command that only frame i was sent."""
+    return VehicleControl(throttle=i / 1024.0)
+
+
+def facts_of(i):
+    """Return what is learnt of frame i, each as (method, arguments, facts)."""
+    return [
+        ('note_command', (stamp(i), command(i)), {'heard_ns': 1000 + i}),
+        ('note_status', (stamp(i), command(i - 1)), {}),
+        ('note', (stamp(i),), {'outcome': 'ok'}),
+        ('note', (stamp(i),), {'x_m': float(i)}),
+    ]
+
+
+def tell(log, facts):
+    method, args, kwargs = facts
+    getattr(log, method)(*args, **kwargs)
+
+
+def clean_drive(frames, log=None):
+    """Return the log and all records of a drive in which everything comes in order."""
+    log, records = log or FrameLog(ROLE), []
+    for i in range(1, frames + 1):
+        for facts in facts_of(i):
+            tell(log, facts)
+        records += log.close_frame(FRAME_ZERO + i, stamp(i))
+    return log, records + log.flush()
+
+
+def test_record_holds_everything_that_was_learnt():
+    _, records = clean_drive(2)
+    assert records[0] == {
+        'frame': FRAME_ZERO + 1,
+        'stamp_ns': stamp(1),
+        'role_name': ROLE,
+        'outcome': 'ok',
+        'commands': 1,
+        'sent': control_record(command(1)),
+        'applied': control_record(command(1)),
+        'command_heard_ns': 1001,
+        'x_m': 1.0,
+    }
+
+
+def test_applied_command_of_the_next_frame_confirms_this_one():
+    log, records = clean_drive(10)
+    for i, record in enumerate(records[:-1], start=1):
+        assert record['applied'] == record['sent'] == control_record(command(i))
+    assert records[-1]['applied'] is None  # nobody saw what became of it
+    assert (log.counts.slipped, log.counts.violations, log.counts.frames) == (0, 0, 10)
+    assert check_ledger(records) == []
+
+
+def test_frames_are_released_with_a_lag_for_late_reports():
+    log, released = FrameLog(ROLE), []
+    for i in range(1, 10):
+        released.append([r['frame'] for r in log.close_frame(FRAME_ZERO + i, stamp(i))])
+    assert released == [[]] * LAG_FRAMES + [[FRAME_ZERO + i] for i in range(1, 10 - LAG_FRAMES)]
+    assert [r['frame'] for r in log.flush()] == [
+        FRAME_ZERO + i for i in range(10 - LAG_FRAMES, 10)
+    ]
+    assert log.flush() == []
+
+
+@unhurried
+@given(st.data())
+def test_facts_may_come_in_any_order_within_the_lag(data):
+    frames = 7
+    told = {i: [] for i in range(1, frames + LAG_FRAMES)}
+    for i in range(1, frames + 1):
+        for facts in facts_of(i):
+            told[i + data.draw(st.integers(0, LAG_FRAMES - 1))].append(facts)
+    log, records = FrameLog(ROLE), []
+    for i, come in told.items():
+        for facts in data.draw(st.permutations(come)):
+            tell(log, facts)
+        if i <= frames:
+            records += log.close_frame(FRAME_ZERO + i, stamp(i))
+    assert records + log.flush() == clean_drive(frames)[1]
+
+
+def test_facts_may_come_before_their_frame_is_closed_or_known():
+    log = FrameLog(ROLE)
+    for i in range(1, 4):
+        for facts in facts_of(i):
+            tell(log, facts)
+    records = [r for i in range(1, 4) for r in log.close_frame(FRAME_ZERO + i, stamp(i))]
+    assert records + log.flush() == clean_drive(3)[1]
+
+
+def test_report_that_comes_too_late_changes_nothing():
+    log, records = FrameLog(ROLE), []
+    for i in range(1, 7):
+        records += log.close_frame(FRAME_ZERO + i, stamp(i))
+    log.note(stamp(1), outcome='ok')
+    records += log.flush()
+    assert records[0]['outcome'] == NO_COMMAND
+    assert [r['frame'] for r in records] == list(range(FRAME_ZERO + 1, FRAME_ZERO + 7))
+
+
+def test_frame_without_any_report():
+    log = FrameLog(ROLE)
+    log.close_frame(FRAME_ZERO, stamp(0))
+    (record,) = log.flush()
+    assert (record['outcome'], record['commands'], record['sent']) == (NO_COMMAND, 0, None)
+
+
+def test_command_without_the_gates_word_is_unreported():
+    log = FrameLog(ROLE)
+    log.note_command(stamp(0), command(0), heard_ns=5)
+    log.close_frame(FRAME_ZERO, stamp(0))
+    (record,) = log.flush()
+    assert (record['outcome'], record['commands']) == (UNREPORTED, 1)
+
+
+def test_two_commands_for_a_frame_are_doubled_and_the_first_one_is_recorded():
+    log = FrameLog(ROLE)
+    log.note_command(stamp(0), command(1), heard_ns=5)
+    log.note_command(stamp(0), command(2), heard_ns=6)
+    log.close_frame(FRAME_ZERO, stamp(0))
+    (record,) = log.flush()
+    assert (record['commands'], record['command_heard_ns']) == (2, 5)
+    assert record['sent'] == control_record(command(1))
+    assert (log.counts.doubled, log.counts.violations) == (1, 1)
+    assert check_ledger([record]) == [f'frame {FRAME_ZERO}: 2 commands']
+
+
+@pytest.mark.parametrize(
+    'changed',
+    [
+        {'throttle': 0.25},
+        {'steer': 0.25},
+        {'brake': 0.25},
+        {'reverse': True},
+        {'hand_brake': True},
+    ],
+)
+def test_another_applied_command_is_slipped_whatever_field_differs(changed):
+    log = FrameLog(ROLE)
+    applied = VehicleControl(**({'throttle': 0.5} | changed))
+    log.note_command(stamp(0), VehicleControl(throttle=0.5), heard_ns=0)
+    log.note_status(stamp(1), applied)
+    log.close_frame(FRAME_ZERO, stamp(0))
+    log.close_frame(FRAME_ZERO + 1, stamp(1))
+    records = log.flush()
+    assert records[0]['applied'] == control_record(applied)
+    assert (log.counts.slipped, log.counts.violations) == (1, 1)
+    assert len(check_ledger(records)) == 1
+
+
+def test_skipped_frames_are_recorded_in_their_place():
+    log, records = FrameLog(ROLE), []
+    for i in (1, 2, 5, 6):
+        log.note(stamp(i), outcome='ok')
+        records += log.close_frame(FRAME_ZERO + i, stamp(i))
+    records += log.flush()
+    assert [r['frame'] for r in records] == [FRAME_ZERO + i for i in range(1, 7)]
+    assert [r['outcome'] for r in records] == ['ok', 'ok', SKIPPED, SKIPPED, 'ok', 'ok']
+    assert (log.counts.skipped, log.counts.frames, log.counts.violations) == (2, 4, 2)
+    assert log.counts.outcomes == {'ok': 4, SKIPPED: 2}
+
+
+def test_frame_before_the_first_one_is_not_skipped():
+    log = FrameLog(ROLE)
+    log.close_frame(5000, stamp(0))
+    log.flush()
+    assert log.counts.skipped == 0
+
+
+@pytest.mark.parametrize('frame_runs_back', [False, True])
+def test_restart_releases_the_old_frames_and_keeps_the_facts_of_the_new_ones(frame_runs_back):
+    log, records = FrameLog(ROLE), []
+    for i in range(1, 4):
+        for facts in facts_of(i):
+            tell(log, facts)
+        records += log.close_frame(FRAME_ZERO + i, stamp(i))
+    first = 1 if frame_runs_back else FRAME_ZERO + 50
+    for i in range(3):  # the restarted simulator; its frame is heard of before it is closed
+        log.note_status(i * STEP_NS, command(i - 1))
+        log.note_command(i * STEP_NS, command(i), heard_ns=i)
+        log.note(i * STEP_NS, outcome='ok')
+        records += log.close_frame(first + i, i * STEP_NS)
+    records += log.flush()
+    assert [r['frame'] for r in records] == [FRAME_ZERO + i for i in (1, 2, 3)] + [
+        first + i for i in range(3)
+    ]
+    assert [r['outcome'] for r in records] == ['ok'] * 6
+    assert [r['commands'] for r in records] == [1] * 6
+    assert [r['applied'] is None for r in records] == [False, False, True] * 2
+    assert log.counts.violations == 0
+
+
+def test_frames_that_are_never_closed_do_not_pile_up():
+    log = FrameLog(ROLE)
+    for i in range(1000):
+        log.note_status(stamp(i), command(0))
+    assert len(log._parts) == PARTS_KEPT
+
+
+def test_counts_add_up_from_the_records_alone():
+    log, records = clean_drive(6)
+    counts = LogCounts()
+    for record in records:
+        counts.add(record)
+    assert counts == log.counts
+
+
+def written(path, records, **settings_):
+    with LedgerWriter(path, **settings_) as writer:
+        for record in records:
+            writer.write(record)
+    return path
+
+
+def test_ledger_survives_the_round_trip(tmp_path):
+    _, records = clean_drive(30)
+    path = written(tmp_path / 'new' / 'folder' / 'ledger.jsonl', records)
+    assert list(read_ledger(path)) == records
+    header = json.loads(path.read_text(encoding='utf-8').splitlines()[0])
+    assert header['schema_version'] == SCHEMA_VERSION
+
+
+def test_ledger_replaces_an_older_one(tmp_path):
+    path = written(tmp_path / 'ledger.jsonl', clean_drive(9)[1])
+    written(path, [{'frame': 1}])
+    assert list(read_ledger(path)) == [{'frame': 1}]
+
+
+@pytest.mark.parametrize('flush_every', [1, 5])
+def test_kill_loses_at_most_flush_every_records(tmp_path, flush_every):
+    path = tmp_path / 'ledger.jsonl'
+    writer = LedgerWriter(path, flush_every=flush_every)
+    for number in range(23):
+        writer.write({'frame': number})
+        assert len(list(read_ledger(path))) > number - flush_every  # as a killed writer leaves it
+    writer.close()
+
+
+def test_file_is_closed_whatever_happens(tmp_path):
+    path = tmp_path / 'ledger.jsonl'
+    writer = LedgerWriter(path)
+    writer.write({'frame': 1})
+    with pytest.raises(TypeError, match='JSON serializable'), writer:
+        writer.write({'frame': object()})
+    assert writer._file.closed
+    assert list(read_ledger(path)) == [{'frame': 1}]
+
+
+def test_line_cut_short_by_a_kill_ends_the_ledger_without_an_error(tmp_path):
+    records = clean_drive(3)[1]
+    path = written(tmp_path / 'ledger.jsonl', records)
+    whole = path.read_bytes()
+    last = len(whole) - whole[:-1].rindex(b'\n') - 1
+    for cut in range(1, last + 1):
+        path.write_bytes(whole[:-cut])
+        assert list(read_ledger(path)) == records[:-1]
+
+
+@pytest.mark.parametrize(
+    ('text', 'fault'),
+    [
+        ('{"schema_version":2,"kind":"td3_agent ledger"}\n', 'schema_version must be 1'),
+        ('{"frame":1}\n', 'schema_version must be 1'),
+        ('hello\n', ':1: not JSON'),
+        ('[1, 2]\n', ':1: must be a JSON object'),
+        ('{"schema_version":1}\n{"frame":1}\n{"frame":\n{"frame":3}\n', ':3: not JSON'),
+        ('{"schema_version":1}\n7\n', ':2: must be a JSON object'),
+    ],
+)
+def test_what_is_no_ledger_is_refused_with_file_and_line(tmp_path, text, fault):
+    path = tmp_path / 'ledger.jsonl'
+    path.write_text(text, encoding='utf-8')
+    with pytest.raises(LedgerError, match=f'ledger.jsonl.*{fault}'):
+        list(read_ledger(path))
+
+
+def record(frame, **changes):
+    """Return a good record with some fields replaced."""
+    sent = control_record(command(frame))
+    good = {
+        'frame': frame,
+        'stamp_ns': stamp(frame),
+        'role_name': ROLE,
+        'outcome': 'ok',
+        'commands': 1,
+        'sent': sent,
+        'applied': sent,
+    }
+    return good | changes
+
+
+def skipped(frame, role=ROLE):
+    return {'frame': frame, 'role_name': role, 'outcome': SKIPPED}
+
+
+def test_good_ledger_of_two_roles_has_no_faults():
+    records = [record(i, role_name=role) for i in range(1, 6) for role in (ROLE, 'hero')]
+    assert check_ledger(records) == []
+
+
+@pytest.mark.parametrize(
+    ('planted', 'fault'),
+    [
+        (record(3, applied=control_record(command(2))), '^frame 3: applied .*, sent'),
+        (record(3, commands=2), '^frame 3: 2 commands$'),
+        (skipped(3), '^frame 3: skipped$'),
+        (record(3, stamp_ns=stamp(2)), '^frame 3: time went from'),
+        (record(3, stamp_ns=stamp(1)), '^frame 3: time went from'),
+    ],
+)
+def test_each_planted_fault_is_found_and_nothing_else(planted, fault):
+    records = [record(1), record(2), planted, record(4)]
+    (found,) = check_ledger(records)
+    assert re.search(fault, found)
+
+
+def test_missing_and_repeated_frames_are_found():
+    assert check_ledger([record(1), record(2), record(4)]) == ['frame 4 follows frame 2']
+    faults = check_ledger([record(1), record(2), record(2)])
+    assert faults[0] == 'frame 2 follows frame 2'
+
+
+def test_several_skipped_frames_are_each_found_once():
+    records = [record(1), skipped(2), skipped(3), record(4)]
+    assert check_ledger(records) == ['frame 2: skipped', 'frame 3: skipped']
+
+
+def test_faults_of_one_role_are_not_hidden_by_the_other():
+    records = [record(1), record(1, role_name='hero'), record(2), record(3, role_name='hero')]
+    assert check_ledger(records) == ['frame 3 follows frame 1']
+
+
+def test_log_of_a_drive_with_skipped_frames_is_checked_without_a_crash():
+    log, records = FrameLog(ROLE), []
+    for i in (1, 2, 5):
+        records += log.close_frame(FRAME_ZERO + i, stamp(i))
+    records += log.flush()
+    assert check_ledger(records) == [f'frame {FRAME_ZERO + i}: skipped' for i in (3, 4)]
