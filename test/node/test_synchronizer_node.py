@@ -232,7 +232,6 @@ class TestStepping:
 
     def test_answer_before_acknowledgement(self, ros, bridge, start):
         bridge.answering = False
-        bridge.missing_was = None
         bridge.on_command = lambda role: None  # commands are heard, and not acknowledged
         start()
         ros.spin_until(lambda: bridge.steps == 1, 'a step')
@@ -513,7 +512,8 @@ class TestReports:
         command, odometry = CarlaEgoVehicleControl(), Odometry()
         command.header.stamp.nanosec = 1_000_000_000
         vehicle.command_pub.publish(command)
-        vehicle.odometry_pub.publish(odometry)  # its quaternion is zero
+        odometry.pose.pose.orientation.w = 0.0
+        vehicle.odometry_pub.publish(odometry)
         bridge.clock_pub.publish(Clock(clock=time_from_ns(-1)))
         report = report_message(bridge.stamp, 'agent', {})
         report.status[0].values = [KeyValue(key='action', value='{not JSON')]
