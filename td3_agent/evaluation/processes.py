@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 import os
 import random
@@ -11,13 +11,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
 from td3_agent.evaluation.config import config_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 DOMAIN_IDS = range(1, 102)
 # RTPS 2.2, 9.6.1.1: unicast discovery port of the first participant of a domain.
 PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST = 7400, 250, 10
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ENDING = ((signal.SIGINT, 5.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0))
 
 
@@ -123,8 +125,9 @@ class ProcessGroup:
 
     def end(self) -> dict[str, int]:
         """End all processes, the last started first; return their exit statuses by name."""
-        for node in reversed(self.nodes):
-            _end(node.process)
+        with _uninterrupted():
+            for node in reversed(self.nodes):
+                _end(node.process)
         return {node.name: node.process.returncode for node in self.nodes}
 
     def __enter__(self) -> Self:
@@ -139,6 +142,20 @@ class ProcessGroup:
     ) -> None:
         """End everything, whatever happened."""
         self.end()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let nobody's second Ctrl-C leave processes behind; it takes seconds at most."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals never interrupt this one
+        return
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in INTERRUPTIONS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -509,7 +509,7 @@ class TestReports:
         node = start()
         ros.spin_until(lambda: bridge.steps >= 2, 'steps')
         vehicle = bridge.vehicles[ROLE]
-        command, odometry = CarlaEgoVehicleControl(), Odometry()
+        command, odometry = CarlaEgoVehicleControl(throttle=0.5), Odometry()
         command.header.stamp.nanosec = 1_000_000_000
         vehicle.command_pub.publish(command)
         odometry.pose.pose.orientation.w = 0.0

@@ -104,14 +104,13 @@ def test_frames_are_released_with_a_lag_for_late_reports():
 @unhurried
 @given(st.data())
 def test_facts_may_come_in_any_order_within_the_lag(data):
-    frames = 7
-    told = {i: [] for i in range(1, frames + LAG_FRAMES)}
-    for i in range(1, frames + 1):
-        for facts in facts_of(i):
-            told[i + data.draw(st.integers(0, LAG_FRAMES - 1))].append(facts)
+    frames, delays = 7, st.integers(0, LAG_FRAMES - 1)
+    reports = [
+        (i + data.draw(delays), facts) for i in range(1, frames + 1) for facts in facts_of(i)
+    ]
     log, records = FrameLog(ROLE), []
-    for i, come in told.items():
-        for facts in data.draw(st.permutations(come)):
+    for i in range(1, frames + LAG_FRAMES):
+        for facts in data.draw(st.permutations([f for when, f in reports if when == i])):
             tell(log, facts)
         if i <= frames:
             records += log.close_frame(FRAME_ZERO + i, stamp(i))

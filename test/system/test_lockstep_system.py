@@ -1,0 +1,503 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole loop in processes of its own: nothing lost, nothing doubled, whatever happens."""
+
+from collections import Counter
+import json
+import os
+from pathlib import Path
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+from carla_msgs.msg import CarlaControl, CarlaEgoVehicleControl
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TwistStamped
+from nav_msgs.msg import Odometry
+import pytest
+from rosgraph_msgs.msg import Clock
+from std_srvs.srv import Trigger
+
+from td3_agent.driving.agent import Agent
+from td3_agent.driving.command import TwistConvention
+from td3_agent.driving.gate import TwistConverter
+from td3_agent.driving.ledger import LogCounts, check_ledger, read_ledger
+from td3_agent.evaluation.direct import DirectDrive
+from td3_agent.evaluation.processes import ProcessGroup, ros_environment
+from td3_agent.nodes import topics
+from td3_agent.nodes.bridge_publisher import path_message
+from td3_agent.nodes.conversions import facts_from_report, route_from_path, stamp_ns
+from td3_agent.nodes.drivers import DriverParams, make_driver
+from td3_agent.nodes.qos import REPORTS
+from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
+
+pytestmark = pytest.mark.system
+
+ROLE = 'ego_vehicle'
+BRIDGE, GATE = 'sim_bridge_node', 'twist_to_control_node'
+AGENT, SYNCHRONIZER = 'td3_agent_node', 'synchronizer_node'
+ALL = (BRIDGE, GATE, AGENT, SYNCHRONIZER)
+PATIENCE_S = 90.0
+COMPARED = (
+    'frame',
+    'stamp_ns',
+    'outcome',
+    'commands',
+    'observation_sha256',
+    'action',
+    'twist',
+    'sent',
+    'applied',
+    'x_m',
+    'y_m',
+    'yaw_rad',
+    'speed_mps',
+    'yaw_rate_radps',
+)
+
+
+class Run:
+    """Processes in the test's own domain, and what can be heard of them."""
+
+    def __init__(self, ros, group, folder):
+        self.ros = ros
+        self.group = group
+        self.ledger_path = folder / 'ledger.jsonl'
+        self.parameters = {
+            BRIDGE: {'spawn_index': 0, 'start_paused': True},
+            GATE: {},
+            AGENT: {'driver': 'pure_pursuit'},
+            SYNCHRONIZER: {
+                'real_time_factor': 0.0,
+                'ledger_path': str(self.ledger_path),
+                'pause_timeout_s': 1.1,
+            },
+        }
+        self.gate_reports = ros.listen(DiagnosticArray, topics.gate_report(ROLE), REPORTS)
+        self.commands = ros.listen(CarlaEgoVehicleControl, topics.control(ROLE))
+
+    def start(self, name, group=None, **parameters):
+        return (group or self.group).start(name, self.parameters[name] | parameters)
+
+    def start_all(self, order=ALL):
+        return {name: self.start(name) for name in order}
+
+    def spin_until(self, condition, what):
+        """Spin until ``condition()`` holds, unless a process breaks first."""
+        self.ros.spin_until(lambda: self._broken() or condition(), what, deadline_s=PATIENCE_S)
+        assert not self._broken(), self._broken()
+
+    def _broken(self):
+        dead = self.group.ended_early()
+        return dead and f'{dead.name}: {dead.process.returncode}: {dead.last_words(20)}'
+
+    def outcomes(self):
+        return [facts_from_report(msg)['outcome'] for msg in self.gate_reports]
+
+    def drive(self, frames, order=ALL):
+        """Start everything, drive so many frames, end everything; return the ledger."""
+        self.parameters[SYNCHRONIZER]['max_frames'] = frames
+        return self.finish(self.start_all(order)[SYNCHRONIZER])
+
+    def finish(self, synchronizer):
+        """Wait for the end of the drive, end everything, and return the ledger."""
+        self.spin_until(lambda: synchronizer.process.poll() is not None, 'the end')
+        statuses = self.group.end()
+        assert set(statuses.values()) == {0}, statuses
+        return list(read_ledger(self.ledger_path))
+
+    def stop(self):
+        """Ask the synchronizer to end."""
+        client = self.ros.peer.create_client(Trigger, '/synchronizer/stop')
+        self.spin_until(client.service_is_ready, 'the stop service')
+        future = client.call_async(Trigger.Request())
+        self.spin_until(future.done, 'the answer')
+
+
+@pytest.fixture
+def run(ros, tmp_path):
+    with ProcessGroup(tmp_path, ros_environment(ros.domain_id)) as group:
+        yield Run(ros, group, tmp_path)
+
+
+def counts_of(ledger):
+    counts = LogCounts()
+    for record in ledger:
+        counts.add(record)
+    return counts
+
+
+def check_clean(ledger, frames):
+    """Every frame answered by the agent, none lost, none doubled."""
+    assert check_ledger(ledger) == []
+    assert [record['frame'] for record in ledger] == list(
+        range(ledger[0]['frame'], ledger[0]['frame'] + frames)
+    )
+    assert counts_of(ledger).outcomes == {'ok': frames}
+
+
+def direct_ledger(frames, driver):
+    """Ledger of the same drive without ROS."""
+    world = make_world(SimBridgeParams(spawn_index=0))
+    equipment = make_driver(DriverParams(driver=driver))
+    if equipment.needs_route:
+        equipment.driver.set_route(route_from_path(path_message(world)))
+    agent = Agent(equipment.driver, equipment.spec)
+    return list(DirectDrive(world, agent, TwistConverter(TwistConvention.VELOCITY)).drive(frames))
+
+
+class TestLockstep:
+    @pytest.mark.parametrize(('driver', 'frames'), [('pure_pursuit', 500), ('td3', 120)])
+    def test_every_frame_as_on_the_direct_path(self, run, driver, frames):
+        run.parameters[AGENT]['driver'] = driver
+        ledger = run.drive(frames)
+        check_clean(ledger, frames)
+        direct = direct_ledger(frames, driver)
+        for over_ros, without in zip(ledger, direct, strict=True):
+            for name in COMPARED:
+                assert over_ros[name] == without[name], (over_ros['frame'], name)
+        assert len({record['observation_sha256'] for record in ledger}) > frames // 2
+
+    @pytest.mark.parametrize('seed', range(4))
+    def test_any_start_order(self, run, seed):
+        order = random.Random(seed).sample(ALL, len(ALL))
+        run.parameters[BRIDGE]['start_paused'] = bool(seed % 2)
+        check_clean(run.drive(40, order), 40)
+
+    def test_large_images(self, run):
+        run.parameters[BRIDGE] |= {'camera_width': 800, 'camera_height': 600}
+        check_clean(run.drive(60), 60)
+
+    def test_paced(self, run):
+        run.parameters[SYNCHRONIZER]['real_time_factor'] = 4.0
+        ledger = run.drive(40)
+        check_clean(ledger, 40)
+        took_s = (ledger[-1]['step_sent_ns'] - ledger[0]['step_sent_ns']) / 1e9
+        assert took_s >= 39 * 0.05 / 4.0 - 0.08  # later is the machine's fault, sooner is ours
+
+
+class FaultyAgent:
+    """Stands in for the agent's process, and answers when the test wants it to."""
+
+    def __init__(self, run, *, is_late=lambda _: False, on_clock=False):
+        ros = run.ros
+        self.late = []  # stamps answered after the gate's patience [ns]
+        self.answered = 0
+        self._is_late = is_late
+        self._waiting = None
+        self._twist_pub = ros.talk(TwistStamped, topics.twist_stamped(ROLE))
+        ros.talk(DiagnosticArray, topics.agent_report(ROLE), REPORTS)  # the sign that we are there
+        ros.listen(CarlaEgoVehicleControl, topics.control(ROLE), react=self._on_command)
+        if on_clock:
+            ros.listen(Clock, '/clock', react=lambda msg: self._on_frame(msg.clock))
+        else:
+            ros.listen(
+                Odometry, topics.odometry(ROLE), react=lambda msg: self._on_frame(msg.header.stamp)
+            )
+
+    def _on_frame(self, stamp):
+        self.answered += 1
+        if self._is_late(self.answered):
+            self._waiting = stamp
+            self.late.append(stamp_ns(stamp))
+        else:
+            self._answer(stamp)
+
+    def _on_command(self, msg):
+        """The gate has answered without us: now we are late beyond doubt."""
+        if self._waiting is not None and msg.header.stamp == self._waiting:
+            self._answer(self._waiting)
+            self._waiting = None
+
+    def _answer(self, stamp):
+        msg = TwistStamped()
+        msg.header.stamp = stamp
+        msg.twist.linear.x = 5.0
+        self._twist_pub.publish(msg)
+
+
+class TestTiming:
+    def test_late_answers_become_brakes(self, run, diagnosed):
+        agent = FaultyAgent(run, is_late=lambda n: n % 5 == 0)
+        run.parameters[GATE]['deadline_s'] = 0.15
+        run.parameters[SYNCHRONIZER]['max_frames'] = 40
+        nodes = {name: run.start(name) for name in (BRIDGE, GATE, SYNCHRONIZER)}
+        run.spin_until(lambda: nodes[SYNCHRONIZER].process.poll() is not None, 'the end')
+        run.spin_until(lambda: late_at(diagnosed) >= len(agent.late), 'all late ones counted')
+        ledger = run.finish(nodes[SYNCHRONIZER])
+        assert check_ledger(ledger) == []
+        braked = [r for r in ledger if r['outcome'] == 'stopped_no_command']
+        assert set(agent.late) <= {record['stamp_ns'] for record in braked}
+        assert len(agent.late) == 8
+        assert all(record['sent']['brake'] == 1.0 for record in braked)
+        assert counts_of(ledger).outcomes['ok'] == 40 - len(braked)
+        assert len(braked) <= 12  # the others were in time, unless the machine was not
+
+    def test_early_answers_wait_for_their_frame(self, run):
+        agent = FaultyAgent(run, on_clock=True)
+        run.parameters[SYNCHRONIZER]['max_frames'] = 60
+        nodes = {name: run.start(name) for name in (BRIDGE, GATE, SYNCHRONIZER)}
+        check_clean(run.finish(nodes[SYNCHRONIZER]), 60)
+        assert agent.answered == 60
+
+
+def late_at(diagnosed):
+    """Late commands that the gate has counted, as far as it has said."""
+    status = diagnosed('twist_to_control')
+    return int(next((p.value for p in status.values if p.key == 'late'), 0)) if status else 0
+
+
+class TestInterference:
+    def test_two_commands_per_frame_are_detected(self, run):
+        rogue = run.ros.talk(CarlaEgoVehicleControl, topics.control(ROLE))
+        doubled = set()
+
+        def double(msg):
+            stamp = stamp_ns(msg.header.stamp)
+            if stamp not in doubled and len(run.commands) > 20:
+                doubled.add(stamp)
+                rogue.publish(msg)
+
+        run.ros.listen(CarlaEgoVehicleControl, topics.control(ROLE), react=double)
+        ledger = run.drive(60)
+        counts = counts_of(ledger)
+        assert counts.doubled > 10
+        assert check_ledger(ledger)
+        assert all(record['commands'] == 1 for record in ledger[:18])
+
+    def test_command_before_its_frame_is_complete_is_detected(self, run):
+        """Race R1: the bridge books it, and no longer waits for the frame it was meant for."""
+        rogue = run.ros.talk(CarlaEgoVehicleControl, topics.control(ROLE))
+        seen = []
+
+        def answer_early(msg):
+            seen.append(msg.clock)
+            if len(seen) in {20, 30, 40}:
+                command = CarlaEgoVehicleControl(brake=0.125)
+                command.header.stamp = msg.clock
+                rogue.publish(command)
+
+        run.ros.listen(Clock, '/clock', react=answer_early)
+        ledger = run.drive(60)
+        counts = counts_of(ledger)
+        assert counts.doubled == 3
+        assert len([r for r in ledger if r['outcome'] == 'ok']) >= 57
+
+    def test_bursts_from_outside_are_survived(self, run):
+        rogue = run.ros.talk(CarlaControl, topics.CONTROL)
+        heard = []
+
+        def burst(msg):
+            heard.append(msg)
+            if len(heard) in {10, 20, 30}:
+                for command in (CarlaControl.PAUSE, *[CarlaControl.STEP_ONCE] * 3):
+                    rogue.publish(CarlaControl(command=command))
+            if len(heard) in {40, 41}:
+                rogue.publish(CarlaControl(command=CarlaControl.PAUSE))
+
+        run.ros.listen(Odometry, topics.odometry(ROLE), react=burst)
+        ledger = run.drive(80)
+        frames = [record['frame'] for record in ledger]
+        assert frames == list(range(frames[0], frames[0] + len(frames)))  # no gap, no repeat
+        outcomes = counts_of(ledger).outcomes
+        assert outcomes['ok'] >= 70
+        assert counts_of(ledger).doubled == 0
+
+    def test_killed_agent_means_brakes_until_it_is_back(self, run, tmp_path):
+        nodes = run.start_all()
+        run.spin_until(lambda: run.outcomes().count('ok') >= 30, 'driving')
+        run.group.nodes.remove(nodes[AGENT])
+        nodes[AGENT].process.kill()
+        nodes[AGENT].process.wait()
+        run.spin_until(lambda: run.outcomes().count('stopped_no_command') >= 2, 'two brakes')
+        assert run.commands[-1].brake == 1.0
+        self.restart(run, tmp_path, nodes)
+
+    def test_ended_agent_pauses_the_stepping_until_it_is_back(self, run, tmp_path, diagnosed):
+        nodes = run.start_all()
+        run.spin_until(lambda: run.outcomes().count('ok') >= 30, 'driving')
+        nodes[AGENT].process.terminate()
+        assert nodes[AGENT].process.wait(PATIENCE_S) == 0
+        run.spin_until(
+            lambda: (
+                (said := diagnosed('synchronizer'))
+                and said.message == 'waiting for bridge, gate and agent'
+            ),
+            'the synchronizer to notice',
+        )
+        run.spin_until(lambda: run.outcomes()[-1] == 'stopped_no_command', 'the brake')
+        assert run.commands[-1].brake == 1.0
+        answered, said = len(run.commands), []
+        run.ros.listen(DiagnosticArray, '/diagnostics', react=said.append)
+        run.spin_until(lambda: len(said) >= 8, 'some seconds')
+        assert len(run.commands) == answered  # no step was taken in that time
+        self.restart(run, tmp_path, nodes)
+
+    @staticmethod
+    def restart(run, tmp_path, nodes):
+        """Start the agent again, drive on, and check the ledger of it all."""
+        folder = tmp_path / 'again'
+        folder.mkdir()
+        good = run.outcomes().count('ok')
+        with ProcessGroup(folder, ros_environment(run.ros.domain_id)) as again:
+            run.start(AGENT, group=again)
+            run.spin_until(lambda: run.outcomes().count('ok') >= good + 30, 'driving again')
+            run.stop()
+            ledger = run.finish(nodes[SYNCHRONIZER])
+            assert again.end() == {AGENT: 0}
+        assert check_ledger(ledger) == []
+        assert set(counts_of(ledger).outcomes) == {'ok', 'stopped_no_command'}
+
+
+class TestSignals:
+    @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+    def test_all_at_once_while_driving(self, run, number):
+        nodes = run.start_all()
+        run.spin_until(lambda: run.outcomes().count('ok') >= 20, 'driving')
+        self.end(nodes, number)
+        ledger = list(read_ledger(run.ledger_path))
+        assert len(ledger) >= 19
+        assert check_ledger(ledger) == []
+
+    @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+    def test_each_alone_while_waiting(self, run, number, diagnosed):
+        """Nobody there to talk to: still they end, at once."""
+        nodes = {name: run.start(name, **{}) for name in ALL[1:]}
+        names = ('twist_to_control', 'td3_agent', 'synchronizer')
+        run.spin_until(lambda: all(diagnosed(name) for name in names), 'all up')
+        self.end(nodes, number)
+
+    def test_paused_bridge(self, run, diagnosed):
+        nodes = {BRIDGE: run.start(BRIDGE)}
+        run.spin_until(lambda: diagnosed('carla_ros_bridge'), 'up')
+        self.end(nodes, signal.SIGINT)
+
+    @staticmethod
+    def end(nodes, number):
+        """Signal all at once; every one must end well within three seconds."""
+        for node in nodes.values():
+            node.process.send_signal(number)
+        deadline_s = time.monotonic() + 3.0
+        for node in nodes.values():
+            status = node.process.wait(max(deadline_s - time.monotonic(), 0.01))
+            assert status == 0, (node.name, node.last_words(20))
+
+
+class Program:
+    """A td3_agent program, whose processes can be told from all others."""
+
+    def __init__(self, *arguments):
+        self.mark = f'TD3_AGENT_TEST={uuid.uuid4()}'
+        name, value = self.mark.split('=')
+        self.process = subprocess.Popen(
+            [sys.executable, '-m', 'td3_agent', *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(os.environ, **{name: value}),
+        )
+
+    def alive(self):
+        """Ids of all its processes, its own included."""
+        return [pid for pid in all_processes() if self.mark.encode() in environment_of(pid)]
+
+    def wait_until(self, condition, what):
+        """Wait until ``condition()`` holds while it runs."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline_s, what
+            try:
+                self.process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+            pytest.fail(f'ended before {what}: {self.process.stdout.read()}')
+
+    def end(self):
+        """Wait for its end; return status and output."""
+        output, _ = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, output.decode()
+
+
+def all_processes():
+    return [int(entry.name) for entry in Path('/proc').iterdir() if entry.name.isdigit()]
+
+
+def environment_of(pid):
+    """Environment of a process; that of one that has ended is empty."""
+    try:
+        return Path(f'/proc/{pid}/environ').read_bytes()
+    except OSError:
+        return b''
+
+
+@pytest.fixture
+def demo(tmp_path):
+    """Return a function that starts the demo; whatever is left of it is ended."""
+    programs = []
+
+    def start(*arguments):
+        programs.append(Program('demo', '--out', str(tmp_path / 'out'), *arguments))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        for pid in program.alive():
+            os.kill(pid, signal.SIGKILL)
+        program.process.wait()
+        program.process.stdout.close()
+
+
+needs_proc = pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='needs /proc')
+
+
+@needs_proc
+class TestDemo:
+    def test_results(self, demo, tmp_path):
+        program = demo('--duration', '5', '--real-time-factor', '0')
+        status, output = program.end()
+        assert status == 0, output
+        assert program.alive() == []
+        out = tmp_path / 'out'
+        summary = json.loads((out / 'summary.json').read_text('utf-8'))
+        assert (summary['frames'], summary['violations']) == (100, 0)
+        assert set(summary['exit_statuses'].values()) == {0}
+        assert summary['outcomes'] == {'ok': 100}
+        assert summary['distance_m'] > 5.0
+        check_clean(list(read_ledger(out / 'ledger.jsonl')), 100)
+        for name in ('trajectory.png', 'camera.png'):
+            picture = (out / name).read_bytes()
+            assert picture.startswith(b'\x89PNG')
+            assert len(picture) > 5000
+        for text in ('violations', 'command_rate_hz', 'image_to_twist_p99_ms', 'results in'):
+            assert text in output
+
+    @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+    def test_interrupted_while_driving(self, demo, tmp_path, number):
+        program = demo('--duration', '600')
+        ledger = tmp_path / 'out' / 'ledger.jsonl'
+        program.wait_until(
+            lambda: ledger.exists() and ledger.stat().st_size > 1000, 'it was driving'
+        )
+        assert len(program.alive()) == 1 + len(ALL)
+        program.process.send_signal(number)
+        status, output = program.end()
+        assert status == 130, output
+        assert program.alive() == []
+        assert 'interrupted' in output
+
+    def test_interrupted_while_starting(self, demo):
+        program = demo('--duration', '600')
+        program.wait_until(lambda: len(program.alive()) > 1, 'it had a child')
+        program.process.send_signal(signal.SIGINT)
+        status, output = program.end()
+        assert status == 130, output
+        assert program.alive() == []
+
+    def test_bad_map_is_one_sentence(self, demo):
+        program = demo('--map', 'nowhere.xodr')
+        status, output = program.end()
+        assert status == 2
+        assert output.startswith('td3_agent demo: ')
+        assert 'nowhere.xodr' in output
+        assert Counter(output)['\n'] == 1

@@ -1,0 +1,613 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lockstep against a small bridge that pauses, steps and keeps silent as CARLA's does.
+
+No clock and no thread: a :class:`Stage` moves steady time from one event to the next, and every
+message takes the time it is told to take.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+import heapq
+from itertools import count, pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import pytest
+
+from td3_agent.driving.lockstep import (
+    Lockstep,
+    LockstepParams,
+    Pacer,
+    Phase,
+    Request,
+    StepBarrier,
+    Verdict,
+)
+from td3_agent.driving.parameters import ParameterError
+
+unhurried = settings(deadline=None)  # the machine may be busy with something else
+MS = 1_000_000  # [ns]
+S = 1_000_000_000  # [ns]
+STEP_NS = 50 * MS
+ROLE = 'ego_vehicle'
+
+
+class TestStepBarrier:
+    def test_nobody_is_missing_before_the_first_instant(self):
+        barrier = StepBarrier(['a', 'b'])
+        assert barrier.missing == frozenset()
+        assert barrier.stamp_ns == -1
+
+    def test_instant_waits_for_every_member(self):
+        barrier = StepBarrier(['a', 'b'])
+        barrier.open(100)
+        assert barrier.missing == {'a', 'b'}
+        assert barrier.answer('a', 100) is Verdict.ACCEPTED
+        assert barrier.missing == {'b'}
+        assert barrier.answer('b', 100) is Verdict.ACCEPTED
+        assert not barrier.missing
+
+    def test_answering_twice_counts_once(self):
+        barrier = StepBarrier(['a', 'b'])
+        barrier.open(100)
+        barrier.answer('a', 100)
+        assert barrier.answer('a', 100) is Verdict.REPEATED
+        assert barrier.missing == {'b'}
+
+    def test_stranger_does_not_count(self):
+        barrier = StepBarrier(['a'])
+        barrier.open(100)
+        assert barrier.answer('stranger', 100) is Verdict.REPEATED
+        assert barrier.missing == {'a'}
+
+    def test_late_answer_does_not_release_a_later_instant(self):
+        barrier = StepBarrier(['a'])
+        barrier.open(100)
+        barrier.open(200)
+        assert barrier.answer('a', 100) is Verdict.STALE
+        assert barrier.missing == {'a'}
+
+    def test_early_answer_is_kept_for_its_own_instant_only(self):
+        barrier = StepBarrier(['a'])
+        barrier.open(100)
+        assert barrier.answer('a', 300) is Verdict.EARLY
+        barrier.open(200)
+        assert barrier.missing == {'a'}
+        barrier.open(300)
+        assert not barrier.missing
+
+    def test_early_answers_to_instants_that_were_jumped_over_are_forgotten(self):
+        barrier = StepBarrier(['a'])
+        for stamp_ns in range(1, 100):
+            barrier.answer('a', stamp_ns)
+        barrier.open(200)
+        assert barrier.missing == {'a'}
+        assert not barrier._early
+
+    @pytest.mark.parametrize('stamp_ns', [100, 99, 0])
+    def test_time_must_grow(self, stamp_ns):
+        barrier = StepBarrier(['a'])
+        barrier.open(100)
+        with pytest.raises(ValueError, match=f'went from 100 to {stamp_ns} ns'):
+            barrier.open(stamp_ns)
+
+    @unhurried
+    @given(st.lists(st.tuples(st.sampled_from('abx'), st.integers(1, 5)), max_size=40), st.data())
+    def test_whatever_order_each_instant_wants_exactly_its_own_answers(self, answers, data):
+        barrier, given_ = StepBarrier('ab'), set()
+        opened = 0
+        for member, stamp_ns in answers:
+            while opened < 5 and data.draw(st.booleans()):
+                opened += 1
+                barrier.open(opened)
+            verdict = barrier.answer(member, stamp_ns)
+            assert (verdict is Verdict.STALE) == (stamp_ns < opened)
+            given_.add((member, stamp_ns))
+            if opened:
+                assert barrier.missing == {m for m in 'ab' if (m, opened) not in given_}
+
+
+class TestPacer:
+    @pytest.mark.parametrize('period_ns', [STEP_NS, 33_333_333])
+    def test_jittered_calls_do_not_make_it_drift(self, period_ns):
+        pacer, start_ns = Pacer(period_ns), 7 * S
+        now_ns = start_ns
+        for step in range(10_000):
+            assert pacer.due_ns(now_ns) == start_ns + step * period_ns
+            now_ns = pacer.due_ns(now_ns) + (step * 7919) % (period_ns // 2)  # always late
+            pacer.stepped(now_ns)
+
+    def test_stall_is_given_up_and_not_caught_up(self):
+        pacer = Pacer(STEP_NS)
+        pacer.stepped(0)
+        stalled_ns = 10 * S
+        steps = 0
+        while pacer.due_ns(stalled_ns) <= stalled_ns:
+            pacer.stepped(stalled_ns)
+            steps += 1
+        assert steps == 1
+        assert pacer.due_ns(stalled_ns) == stalled_ns + STEP_NS
+
+    def test_small_lag_is_caught_up(self):
+        pacer = Pacer(STEP_NS)
+        pacer.stepped(0)
+        pacer.stepped(STEP_NS + Pacer.LARGEST_LAG_STEPS * STEP_NS)
+        assert pacer.due_ns(0) == 2 * STEP_NS
+
+    def test_no_burst_is_longer_than_the_largest_lag(self):
+        pacer = Pacer(STEP_NS)
+        pacer.stepped(0)
+        for lag_ns in range(0, S, 13 * MS):
+            now_ns = pacer.due_ns(0) + lag_ns
+            steps = 0
+            while pacer.due_ns(now_ns) <= now_ns:
+                pacer.stepped(now_ns)
+                steps += 1
+            assert steps <= Pacer.LARGEST_LAG_STEPS + 1
+
+    def test_period_of_zero_is_as_fast_as_possible(self):
+        pacer = Pacer(0)
+        for now_ns in (0, 5, 5, 6, 10 * S):
+            assert pacer.due_ns(now_ns) == now_ns
+            pacer.stepped(now_ns)
+
+
+class Bridge:
+    """The bridge's loop with the wait option on, as a generator that yields when to wake it.
+
+    Each turn: drain the control queue (only the newest counts; PAUSE blocks), tick, publish
+    status and clock, wait at most 1.0 s for every vehicle's command. Status is published when
+    the frame or the running flag changes, and never repeated for a late listener.
+    """
+
+    def __init__(self, stage, roles, *, frame=1000, stamp_ns=10 * S, paused=False):
+        self.stage, self.roles = stage, roles
+        self.frame, self.stamp_ns = frame, stamp_ns
+        self.queue = deque(['pause'] if paused else [])
+        self.missing = set()
+        self.running = True
+        self.ticks = []  # (frame, commands that were missing when its wait ended)
+        self.loop = self._loop()
+        self.wake_ns = 0
+
+    def on_control(self, request):
+        self.queue.append({Request.PAUSE: 'pause', Request.STEP_ONCE: 'step'}[request])
+
+    def on_command(self, role):
+        self.missing.discard(role)
+
+    def advance(self):
+        """Run until it waits again; it is asked after every event."""
+        self.wake_ns = next(self.loop)
+
+    def _loop(self):
+        while True:
+            yield from self._turn()
+            self.missing = set(self.roles)
+            yield from self._until(self.stage.now_ns + 2 * MS)  # tick and sensors
+            self.frame += 1
+            self.stamp_ns += STEP_NS
+            self._publish_status()
+            self.stage.send('clock', self.stamp_ns)
+            due_ns = self.stage.now_ns + S
+            while self.missing and self.stage.now_ns < due_ns:
+                yield due_ns
+            self.ticks.append((self.frame, frozenset(self.missing)))
+
+    def _turn(self):
+        newest = None
+        while self.queue:
+            newest = self.queue.popleft()
+        while newest == 'pause':
+            self._set_running(running=False)
+            while not self.queue:
+                yield None
+            newest = self.queue.popleft()
+        if newest == 'step':
+            self._set_running(running=True)
+            self.queue.append('pause')
+
+    def _until(self, when_ns):
+        while self.stage.now_ns < when_ns:
+            yield when_ns
+
+    def _set_running(self, *, running):
+        if running != self.running:
+            self.running = running
+            self._publish_status()
+
+    def _publish_status(self):
+        self.stage.send('status', (self.frame, self.running))
+
+
+@dataclass
+class Stage:
+    """Steady time, the messages under way, one bridge, the gates and the lockstep."""
+
+    params: LockstepParams = field(default_factory=LockstepParams)
+    copies: int = 1  # every message arrives so often
+    delay_ns: object = lambda _: MS  # of a message on a topic; order within a topic is kept
+    gate_answers: object = lambda _role, _stamp_ns: True
+    lost_requests: int = 0
+    gates_present: bool = True
+    now_ns: int = S
+    most_steps: int = 10**9
+
+    def __post_init__(self):
+        self.lockstep = Lockstep(self.params, STEP_NS)
+        self.requests = []  # (steady time, request, phase before)
+        self.verdicts = []
+        self._under_way, self._order, self._last_ns = [], count(), {}
+        self._answered = set()
+        self.bridge = None
+
+    def start(self, **how):
+        """Start a bridge, or another one in place of the last."""
+        self._under_way = []
+        self._answered = set()
+        self.bridge = Bridge(self, self.params.role_names, **how)
+        self.bridge.advance()
+        return self
+
+    def send(self, topic, content):
+        arrival_ns = max(self.now_ns + self.delay_ns(topic), self._last_ns.get(topic, 0))
+        self._last_ns[topic] = arrival_ns
+        for _ in range(self.copies):
+            item = (arrival_ns, next(self._order), topic, content)
+            heapq.heappush(self._under_way, item)
+
+    def run(self, seconds, until=lambda _: False):
+        """Let events happen, for so long or until something holds."""
+        end_ns = self.now_ns + round(seconds * S)
+        while not until(self):
+            self._poll()
+            self.bridge.advance()
+            wishes = [self.bridge.wake_ns, self._lockstep_wake_ns()]
+            wishes += [self._under_way[0][0]] if self._under_way else []
+            next_ns = min((w for w in wishes if w is not None), default=end_ns)
+            if next_ns > end_ns:
+                self.now_ns = end_ns
+                break
+            self.now_ns = max(self.now_ns, next_ns)
+            if self._under_way and self._under_way[0][0] <= self.now_ns:
+                self._deliver(*heapq.heappop(self._under_way)[2:])
+        return self
+
+    def steps(self, number, seconds=60.0):
+        """Run until so many steps are finished."""
+        return self.run(
+            seconds,
+            lambda stage: (
+                stage.lockstep.counts.steps >= number
+                and stage.lockstep.phase in {Phase.READY, Phase.DONE}
+            ),
+        )
+
+    def _may_step(self):
+        return self.gates_present and self.lockstep.counts.steps < self.most_steps
+
+    def _lockstep_wake_ns(self):
+        wake_ns = self.lockstep.wake_ns(self.now_ns)
+        resting = self.lockstep.phase is Phase.READY and not self._may_step()
+        if wake_ns is None or resting or not self.gates_present:
+            return None
+        return max(wake_ns, self.now_ns + 1)
+
+    def _poll(self):
+        before = self.lockstep.phase
+        request = self.lockstep.poll(self.now_ns, gates_present=self._may_step())
+        if request is not None:
+            self.requests.append((self.now_ns, request, before))
+            self.send('control', request)
+
+    def _deliver(self, topic, content):
+        if topic == 'status':
+            frame, running = content
+            self.lockstep.on_status(frame, running=running, now_ns=self.now_ns)
+        elif topic == 'clock':
+            self.lockstep.on_clock(content)
+            self._answer(content)
+        elif topic == 'control':
+            if self.lost_requests:
+                self.lost_requests -= 1
+            else:
+                self.bridge.on_control(content)
+        elif topic == 'command':
+            self.verdicts.append(self.lockstep.on_command(*content))
+        else:
+            self.bridge.on_command(content[0])
+
+    def _answer(self, stamp_ns):
+        """Every gate answers a frame once, however often it hears of it."""
+        for role in self.params.role_names:
+            if (role, stamp_ns) in self._answered or not self.gate_answers(role, stamp_ns):
+                continue
+            self._answered.add((role, stamp_ns))
+            self.send('command', (role, stamp_ns))
+            self.send('command at bridge', (role, stamp_ns))
+
+    def sent(self, request):
+        return [when_ns for when_ns, what, _ in self.requests if what is request]
+
+
+def fast(**params):
+    return LockstepParams(real_time_factor=0.0, **params)
+
+
+def check_clean(stage, steps):
+    """One STEP_ONCE, one frame and one command of every role per step, and nothing else."""
+    counts = stage.lockstep.counts
+    assert counts.steps == steps
+    assert len(stage.sent(Request.STEP_ONCE)) == steps
+    stepped = stage.bridge.ticks[-steps:]
+    assert all(later[0] == earlier[0] + 1 for earlier, later in pairwise(stepped))
+    assert not any(missing for _, missing in stepped)
+    assert (counts.resent, counts.no_command, counts.skipped, counts.uninvited) == (0, 0, 0, 0)
+
+
+def test_bridge_that_plays_is_paused_and_then_stepped():
+    stage = Stage(fast()).start()
+    stage.run(0.5, lambda s: s.bridge.frame > 1003)
+    stage.steps(50)
+    check_clean(stage, 50)
+    assert [what for _, what, _ in stage.requests][:2] == [Request.PAUSE, Request.STEP_ONCE]
+
+
+def test_late_joiner_hears_nothing_from_a_paused_bridge_and_steps_it_after_the_silence():
+    stage = Stage(fast()).start(paused=True)
+    stage._under_way.clear()  # status was sent before we came
+    frame = stage.bridge.frame
+    stage.run(2.4)
+    assert stage.requests == [(S, Request.PAUSE, Phase.PAUSING)]
+    stage.steps(50)
+    check_clean(stage, 50)
+    assert stage.bridge.frame == frame + 50
+    assert stage.sent(Request.STEP_ONCE)[0] == S + 2.5 * S
+
+
+def test_bridge_that_goes_on_ticking_is_asked_again_to_pause():
+    stage = Stage(fast(), lost_requests=2, gate_answers=lambda *_: False).start()
+    stage.steps(1)
+    assert len(stage.sent(Request.PAUSE)) == 3
+    assert all(
+        later - earlier >= 2.5 * S for earlier, later in pairwise(stage.sent(Request.PAUSE))
+    )
+
+
+def test_nothing_more_is_sent_while_a_step_is_in_flight():
+    stage = Stage(fast()).start(paused=True)
+    stage.steps(20)
+    assert {phase for _, what, phase in stage.requests if what is Request.STEP_ONCE} <= {
+        Phase.READY,
+        Phase.HOLDING,
+    }
+    for sent_ns, next_ns in pairwise(stage.sent(Request.STEP_ONCE)):
+        assert next_ns - sent_ns >= 2 * MS + 2 * MS  # the tick, and a message either way
+
+
+@pytest.mark.parametrize('factor', [1.0, 0.5, 4.0])
+def test_steps_keep_to_the_real_time_factor(factor):
+    stage = Stage(LockstepParams(real_time_factor=factor)).start(paused=True)
+    stage.steps(100)
+    times = stage.sent(Request.STEP_ONCE)
+    assert [t - times[0] for t in times] == [round(i * STEP_NS / factor) for i in range(100)]
+
+
+@pytest.mark.parametrize('lost', [1, 2])
+def test_lost_step_is_sent_again_and_made_once(lost):
+    stage = Stage(fast()).start(paused=True)
+    stage.steps(3)
+    frame = stage.bridge.frame
+    stage.lost_requests = lost
+    stage.steps(4)
+    counts = stage.lockstep.counts
+    assert (counts.steps, counts.resent, counts.skipped, counts.uninvited) == (4, lost, 0, 0)
+    assert stage.bridge.frame == frame + 1
+    *_, before, after = stage.sent(Request.STEP_ONCE)
+    assert after - before == 5 * S
+
+
+def test_step_is_not_sent_again_once_the_frame_has_grown():
+    lockstep = paused_lockstep()
+    assert lockstep.poll(S) is Request.STEP_ONCE
+    lockstep.on_status(8, running=True, now_ns=S)
+    assert all(lockstep.poll(S + i * S) is None for i in range(100))
+    assert lockstep.counts.resent == 0
+    assert lockstep.wake_ns(200 * S) is None
+
+
+def paused_lockstep(params=None):
+    """Return a lockstep at frame 7 of a bridge that was just paused."""
+    lockstep = Lockstep(params or fast(), STEP_NS)
+    assert lockstep.poll(0) is Request.PAUSE
+    lockstep.on_status(7, running=True, now_ns=0)
+    lockstep.on_status(7, running=False, now_ns=0)
+    assert lockstep.phase is Phase.READY
+    return lockstep
+
+
+def test_acknowledgement_alone_does_not_end_a_step():
+    lockstep = paused_lockstep()
+    lockstep.poll(0)
+    lockstep.on_status(8, running=True, now_ns=0)
+    lockstep.on_clock(100)
+    lockstep.on_status(8, running=False, now_ns=0)
+    assert lockstep.poll(0) is None
+    assert lockstep.missing == {ROLE}
+    assert lockstep.on_command(ROLE, 100) is Verdict.ACCEPTED
+    assert lockstep.poll(0) is Request.STEP_ONCE
+
+
+def test_command_alone_does_not_end_a_step():
+    lockstep = paused_lockstep()
+    lockstep.poll(0)
+    lockstep.on_status(8, running=True, now_ns=0)
+    lockstep.on_clock(100)
+    lockstep.on_command(ROLE, 100)
+    assert lockstep.poll(0) is None
+    lockstep.on_status(8, running=False, now_ns=0)
+    assert lockstep.poll(0) is Request.STEP_ONCE
+
+
+def test_acknowledgement_of_the_frame_before_is_none():
+    lockstep = paused_lockstep()
+    lockstep.poll(0)
+    lockstep.on_status(7, running=False, now_ns=0)  # a duplicate from the pause
+    assert lockstep.phase is Phase.STEPPING
+
+
+def test_command_for_the_frame_before_does_not_end_a_step():
+    lockstep = paused_lockstep()
+    lockstep.on_clock(50)
+    lockstep.on_command(ROLE, 50)
+    lockstep.poll(0)
+    lockstep.on_status(8, running=True, now_ns=0)
+    lockstep.on_status(8, running=False, now_ns=0)
+    assert lockstep.poll(0) is None  # the clock of frame 8 is still under way
+    lockstep.on_clock(100)
+    assert lockstep.on_command(ROLE, 50) is Verdict.STALE
+    assert lockstep.poll(0) is None
+
+
+def test_missing_command_is_waited_for_counted_and_left_behind():
+    silent_ns = 10 * S + 3 * STEP_NS
+    stage = Stage(fast(), gate_answers=lambda _, stamp_ns: stamp_ns != silent_ns)
+    stage.start(paused=True).steps(5)
+    counts = stage.lockstep.counts
+    assert (counts.no_command, counts.steps, counts.resent, counts.skipped) == (1, 5, 0, 0)
+    assert [missing for _, missing in stage.bridge.ticks] == [set(), set(), {ROLE}, set(), set()]
+    waited_ns = [b - a for a, b in pairwise(stage.sent(Request.STEP_ONCE))]
+    assert waited_ns[2] >= S + 1.5 * S  # the bridge's own wait, then ours
+    assert max(waited_ns[:2] + waited_ns[3:]) < S
+
+
+def test_paused_bridge_stays_paused_while_gates_are_absent():
+    stage = Stage(fast(), gates_present=False).start()
+    stage.run(60.0)
+    assert {what for _, what, _ in stage.requests} <= {Request.PAUSE}
+    stage.gates_present = True
+    stage.steps(5)
+    stage.gates_present = False
+    frame = stage.bridge.frame
+    stage.run(60.0)
+    assert stage.bridge.frame == frame
+    stage.gates_present = True
+    stage.steps(10)
+    assert stage.bridge.frame == frame + 5
+
+
+def test_both_roles_must_answer():
+    params = fast(role_names=('hero', ROLE))
+    check_clean(Stage(params).start(paused=True).steps(20), 20)
+    stage = Stage(params, gate_answers=lambda role, _: role == 'hero').start(paused=True)
+    stage.steps(3)
+    assert stage.lockstep.counts.no_command == 3
+    assert [missing for _, missing in stage.bridge.ticks] == [{ROLE}] * 3
+
+
+def test_lockstep_ends_after_max_frames():
+    stage = Stage(fast(max_frames=7)).start().run(30.0)
+    assert stage.lockstep.phase is Phase.DONE
+    assert len(stage.sent(Request.STEP_ONCE)) == 7
+    assert stage.lockstep.wake_ns(stage.now_ns) is None
+    assert stage.lockstep.poll(stage.now_ns) is None
+
+
+def test_stop_ends_at_once():
+    lockstep = paused_lockstep()
+    lockstep.stop()
+    assert lockstep.poll(0) is None
+    lockstep.on_status(1, running=True, now_ns=0)  # even if the bridge is restarted
+    assert lockstep.phase is Phase.DONE
+
+
+def test_frames_that_nobody_asked_for_are_counted():
+    lockstep = paused_lockstep()
+    lockstep.on_status(8, running=True, now_ns=0)  # somebody else stepped or played
+    assert (lockstep.counts.uninvited, lockstep.counts.skipped) == (1, 0)
+
+
+def test_frames_that_were_jumped_over_are_counted():
+    lockstep = paused_lockstep()
+    lockstep.poll(0)
+    lockstep.on_status(11, running=True, now_ns=0)
+    assert (lockstep.counts.uninvited, lockstep.counts.skipped) == (0, 3)
+
+
+def test_frames_while_it_is_being_paused_are_nobodys_fault():
+    stage = Stage(fast()).start()
+    stage.run(3.0, lambda s: s.lockstep.phase is Phase.READY)
+    assert (stage.lockstep.counts.uninvited, stage.lockstep.counts.skipped) == (0, 0)
+
+
+@pytest.mark.parametrize('paused', [False, True])
+@pytest.mark.parametrize(('frame', 'stamp_ns'), [(1, 0), (1, 500 * S)])
+def test_restarted_bridge_is_paused_and_stepped_anew(paused, frame, stamp_ns):
+    stage = Stage(fast()).start()
+    stage.steps(5)
+    stage.start(frame=frame, stamp_ns=stamp_ns, paused=paused)
+    assert stage.bridge.frame < 1000
+    stage.run(0.01)  # a paused one has told its status before anybody asks
+    before = stage.lockstep.counts.steps
+    stage.steps(before + 10)
+    assert stage.lockstep.counts.restarts == 1
+    stepped = stage.bridge.ticks[-10:]
+    assert not any(missing for _, missing in stepped[1:])
+    assert stage.lockstep.frame == stage.bridge.frame
+    assert stage.lockstep.stamp_ns == stage.bridge.stamp_ns
+
+
+def test_clock_that_runs_back_alone_is_a_restart():
+    lockstep = paused_lockstep()
+    lockstep.on_clock(100 * S)
+    lockstep.on_clock(99 * S)
+    assert (lockstep.phase, lockstep.counts.restarts) == (Phase.PAUSING, 1)
+    assert lockstep.stamp_ns == 99 * S
+    assert lockstep.poll(0) is Request.PAUSE
+    lockstep.on_clock(99 * S + STEP_NS)
+    assert lockstep.counts.restarts == 1
+
+
+@pytest.mark.parametrize('back_ns', [0, 1, MS, S // 2])
+def test_repeated_or_slightly_older_clock_says_nothing_new(back_ns):
+    lockstep = paused_lockstep()
+    lockstep.on_clock(100 * S)
+    lockstep.on_clock(100 * S - back_ns)
+    assert (lockstep.phase, lockstep.counts.restarts) == (Phase.READY, 0)
+    assert lockstep.stamp_ns == 100 * S
+
+
+@pytest.mark.parametrize('copies', [2, 10])
+@pytest.mark.parametrize('paused', [False, True])
+def test_duplicated_messages_cause_exactly_one_step_per_frame(copies, paused):
+    stage = Stage(fast(), copies=copies).start(paused=paused)
+    stage.steps(50)
+    check_clean(stage, 50)
+    assert stage.lockstep.counts.restarts == 0
+    assert stage.lockstep.counts.repeated + stage.verdicts.count(Verdict.STALE) > 0
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.randoms(use_true_random=False), st.sampled_from([1, 2]), st.booleans())
+def test_topics_that_overtake_each_other_do_not_break_the_lockstep(random, copies, paused):
+    stage = Stage(fast(), copies, delay_ns=lambda _: random.randrange(1, 200 * MS))
+    stage.start(paused=paused).steps(20)
+    check_clean(stage, 20)
+    assert stage.lockstep.counts.restarts == 0
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.sets(st.integers(1, 20), max_size=6))
+def test_every_unanswered_frame_is_counted_once(silent):
+    silent_ns = {10 * S + i * STEP_NS for i in silent}
+    stage = Stage(fast(), gate_answers=lambda _, stamp_ns: stamp_ns not in silent_ns)
+    stage.start(paused=True).steps(20, seconds=200.0)
+    counts = stage.lockstep.counts
+    assert (counts.steps, counts.no_command) == (20, len(silent))
+    assert [i for i, (_, missing) in enumerate(stage.bridge.ticks, 1) if missing] == sorted(silent)
+
+
+@pytest.mark.parametrize('roles', [(), ('',), ('a', 'a'), ('a', '')])
+def test_roles_must_be_named_and_unique(roles):
+    with pytest.raises(ParameterError, match='role_names must be non-empty and unique'):
+        LockstepParams(role_names=roles)
