@@ -139,11 +139,7 @@ class Ros:
                 for p in publishers
                 if p.get_subscription_count() < heard.count(p.topic_name)
             ),
-            *(
-                s.topic_name
-                for s in readers
-                if publisher_count(s) < spoken.count(s.topic_name)
-            ),
+            *(s.topic_name for s in readers if publisher_count(s) < spoken.count(s.topic_name)),
         ]
 
     def close(self):

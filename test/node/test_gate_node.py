@@ -307,7 +307,13 @@ class TestConventions:
         bench = Bench(ros)
         expected = TwistConverter(TwistConvention.VELOCITY)
         for n, (v, yaw_rate, speed) in enumerate(
-            [(8.0, 0.3, 2.0), (8.0, -0.3, 4.0), (4.0, 0.0, 6.0), (0.0, 0.0, 3.0), (-2.0, 0.0, 0.0)],
+            [
+                (8.0, 0.3, 2.0),
+                (8.0, -0.3, 4.0),
+                (4.0, 0.0, 6.0),
+                (0.0, 0.0, 3.0),
+                (-2.0, 0.0, 0.0),
+            ],
             start=1,
         ):
             bench.odometry(n, speed)

@@ -93,15 +93,15 @@ class TestDeclare:
         assert node.get_parameter('top_speed').type_ == Parameter.Type.DOUBLE
 
     def test_misspelt_name(self, ros):
-        with pytest.raises(ParameterError, match="no parameter 'top_sped'.*'top_speed'"):
+        with pytest.raises(ParameterError, match=r"no parameter 'top_sped'.*'top_speed'"):
             ros.make(CarNode, top_sped=2.0)
 
     def test_unknown_name_without_neighbour(self, ros):
-        with pytest.raises(ParameterError, match="car has no parameter 'xyz'$"):
+        with pytest.raises(ParameterError, match=r"car has no parameter 'xyz'$"):
             ros.make(CarNode, xyz=2.0)
 
     def test_every_unknown_name_is_named(self, ros):
-        with pytest.raises(ParameterError, match="'modus'.*'lout'"):
+        with pytest.raises(ParameterError, match=r"'modus'.*'lout'"):
             ros.make(CarNode, modus='fast', lout=True)
 
     @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ class TestDeclare:
             ros.make(CarNode, mode='medium')
 
     def test_all_faults_at_once(self, ros):
-        with pytest.raises(ParameterError, match='top_speed must be .*; wheels must be >= 1'):
+        with pytest.raises(ParameterError, match=r'top_speed must be .*; wheels must be >= 1'):
             ros.make(CarNode, top_speed=0.0, wheels=0)
 
     @pytest.mark.parametrize('given', [{}, {'top_speed': 3.0, 'mode': 'fast'}])

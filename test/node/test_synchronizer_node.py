@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The synchronizer against a bridge that a test can make misbehave."""
 
+from itertools import pairwise
+
 from carla_msgs.msg import (
     CarlaCollisionEvent,
     CarlaControl,
@@ -232,7 +234,7 @@ class TestStepping:
 
     def test_answer_before_acknowledgement(self, ros, bridge, start):
         bridge.answering = False
-        bridge.on_command = lambda role: None  # commands are heard, and not acknowledged
+        bridge.on_command = lambda _: None  # commands are heard, and not acknowledged
         start()
         ros.spin_until(lambda: bridge.steps == 1, 'a step')
         bridge.vehicles[ROLE].answer(bridge.stamp)
@@ -315,7 +317,8 @@ class TestStepping:
 
 
 class TestPacing:
-    def test_steps_are_due_at_absolute_times(self, ros, bridge, start):
+    @pytest.mark.usefixtures('bridge')
+    def test_steps_are_due_at_absolute_times(self, ros, start):
         node = start(real_time_factor=0.5, max_frames=8)
         pacer = node.lockstep._pacer
         assert pacer.period_ns == 100_000_000
@@ -335,7 +338,7 @@ class TestPacing:
         due = [due_ns for _, due_ns in steps]
         lags = [now_ns - due_ns for now_ns, due_ns in steps]
         if max(lags) < pacer.LARGEST_LAG_STEPS * pacer.period_ns:  # the machine kept up
-            assert [b - a for a, b in zip(due, due[1:], strict=False)] == [pacer.period_ns] * 7
+            assert [b - a for a, b in pairwise(due)] == [pacer.period_ns] * 7
 
     def test_as_fast_as_possible_is_due_at_once(self, start):
         assert start().lockstep._pacer.due_ns(123) == 123
@@ -407,9 +410,7 @@ class TestViolations:
         ros.spin_until(lambda: bridge.steps >= 5, 'steps')
         bridge.vehicles[ROLE].answer(bridge.stamp)
         ros.spin_until(
-            lambda: (
-                (said := diagnosed('synchronizer')) and said.message == 'lockstep violations'
-            ),
+            lambda: (said := diagnosed('synchronizer')) and said.message == 'lockstep violations',
             'diagnosed',
         )
         assert diagnosed('synchronizer').level == DiagnosticStatus.ERROR
@@ -449,7 +450,8 @@ class TestViolations:
         assert node.logs[ROLE].counts.skipped >= 1
         assert any('skipped' in fault for fault in check_ledger(ledger))
 
-    def test_clean_run_is_silent(self, ros, bridge, start, diagnosed):
+    @pytest.mark.usefixtures('bridge')
+    def test_clean_run_is_silent(self, ros, start, diagnosed):
         node = start(max_frames=30)
         ros.spin_until(node.finished.done, 'the end')
         assert node.logs[ROLE].counts.violations == 0
@@ -463,15 +465,14 @@ class TestReports:
         bridge.step_s = 0.1
         start(max_frames=3)
         ros.spin_until(
-            lambda: (
-                (said := diagnosed('synchronizer')) and said.level == DiagnosticStatus.ERROR
-            ),
+            lambda: (said := diagnosed('synchronizer')) and said.level == DiagnosticStatus.ERROR,
             'diagnosed',
         )
         expected = 'fixed_delta_seconds is 0.1 s at the bridge, 0.05 s here'
         assert diagnosed('synchronizer').message == expected
 
-    def test_float32_of_the_step_is_no_mismatch(self, ros, bridge, start):
+    @pytest.mark.usefixtures('bridge')
+    def test_float32_of_the_step_is_no_mismatch(self, ros, start):
         node = start(max_frames=3)
         ros.spin_until(node.finished.done, 'the end')
         assert node._step_mismatch is None
@@ -498,7 +499,8 @@ class TestReports:
         assert (first['collision'], first['lane_invasion']) == (207, [1, 2])
         assert 'collision' not in second
 
-    def test_latencies_are_in_order(self, ros, bridge, start, records):
+    @pytest.mark.usefixtures('bridge')
+    def test_latencies_are_in_order(self, ros, start, records):
         node = start(max_frames=5)
         ros.spin_until(node.finished.done, 'the end')
         for record in records(node):
@@ -523,7 +525,8 @@ class TestReports:
         ros.spin_until(lambda: bridge.steps >= steps + 8, 'more steps')
         assert check_ledger(records(node)) == []
 
-    def test_without_a_ledger(self, ros, bridge, start):
+    @pytest.mark.usefixtures('bridge')
+    def test_without_a_ledger(self, ros, start):
         node = start(ledger_path='', max_frames=5)
         ros.spin_until(node.finished.done, 'the end')
         assert node.logs[ROLE].counts.frames >= 1

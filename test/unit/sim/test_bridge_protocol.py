@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bridge's protocol as measured: what collapses, what blocks, and the races R1, R2, R5."""
+
+import queue
+import threading
+
+import pytest
+
+from td3_agent.sim.bridge_protocol import CommandWait, ControlCommand, RunState
+
+PLAY, PAUSE, STEP_ONCE = ControlCommand.PLAY, ControlCommand.PAUSE, ControlCommand.STEP_ONCE
+PATIENCE_S = 10.0  # before a test gives up; nothing here takes that long
+SHORT_S = 0.02
+
+
+class Loop:
+    """The bridge's loop thread: every flag it publishes and every turn it gets, in order.
+
+    After 'running False' it is blocked until the next command, so waiting for that event is
+    waiting for the pause.
+    """
+
+    def __init__(self, *, start_paused=False):
+        self.events = queue.Queue()
+        self.state = RunState(
+            lambda running: self.events.put(f'running {running}'), start_paused=start_paused
+        )
+        self.may_tick = threading.Semaphore(0)
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.state.shut_down()
+        for _ in range(100):
+            self.may_tick.release()
+        self.thread.join(PATIENCE_S)
+        assert not self.thread.is_alive()
+
+    def _run(self):
+        while self.state.wait_for_turn():
+            self.events.put('turn')
+            self.may_tick.acquire()
+        self.events.put('end')
+
+    def put(self, *commands):
+        for command in commands:
+            self.state.put(command)
+
+    def tick(self):
+        """Let the turn that was given come to its end."""
+        self.may_tick.release()
+
+    def expect(self, *events):
+        assert [self.events.get(timeout=PATIENCE_S) for _ in events] == list(events)
+
+
+def test_it_plays_from_the_start():
+    with Loop() as loop:
+        for _ in range(3):
+            loop.expect('turn')
+            assert loop.state.is_playing
+            loop.tick()
+
+
+def test_it_can_start_paused():
+    with Loop(start_paused=True) as loop:
+        loop.expect('running False')
+        loop.put(PLAY)
+        loop.expect('running True', 'turn')
+
+
+def test_pause_holds_until_play():
+    with Loop() as loop:
+        loop.expect('turn')
+        loop.put(PAUSE)
+        loop.tick()
+        loop.expect('running False')
+        loop.put(PLAY)
+        loop.expect('running True', 'turn')
+        loop.tick()
+        loop.expect('turn')
+
+
+def test_steps_one_by_one_are_one_turn_each():
+    with Loop(start_paused=True) as loop:
+        loop.expect('running False')
+        for _ in range(3):
+            loop.put(STEP_ONCE)
+            loop.expect('running True', 'turn')
+            assert not loop.state.is_playing
+            loop.tick()
+            loop.expect('running False')
+
+
+def test_step_while_playing_is_one_more_turn_and_then_a_pause():
+    with Loop() as loop:
+        loop.expect('turn')
+        loop.put(STEP_ONCE)
+        loop.tick()
+        loop.expect('running True', 'turn')
+        loop.tick()
+        loop.expect('running False')
+
+
+def test_pause_and_three_steps_sent_together_are_one_turn():
+    with Loop() as loop:
+        loop.expect('turn')
+        loop.put(PAUSE, STEP_ONCE, STEP_ONCE, STEP_ONCE)
+        loop.tick()
+        loop.expect('running True', 'turn')
+        loop.tick()
+        loop.expect('running False')
+
+
+def test_three_steps_sent_together_while_paused_are_one_turn():
+    flags = []
+
+    def on_running(running):
+        flags.append(running)
+        if flags == [False]:
+            assert all(state.put(STEP_ONCE) for _ in range(3))
+        elif flags == [False, True, False]:
+            state.shut_down()
+
+    state = RunState(on_running, start_paused=True)
+    assert state.wait_for_turn()
+    assert not state.wait_for_turn()  # the pause that the step queued for itself came last
+    assert flags == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ('burst', 'events'),
+    [
+        ((PAUSE, PLAY), ['running True', 'turn', 'turn']),
+        ((PLAY, PAUSE), ['running False']),
+        ((STEP_ONCE, PAUSE), ['running False']),
+        ((PAUSE, STEP_ONCE), ['running True', 'turn', 'running False']),
+        ((STEP_ONCE, PLAY), ['running True', 'turn', 'turn']),
+        ((PLAY, STEP_ONCE), ['running True', 'turn', 'running False']),
+        ((PAUSE,) * 5, ['running False']),
+    ],
+)
+def test_only_the_newest_of_a_burst_counts(burst, events):
+    with Loop() as loop:
+        loop.expect('turn')
+        loop.put(*burst)
+        loop.tick()
+        for event in events:
+            loop.expect(event)
+            if event == 'turn':
+                loop.tick()
+
+
+def test_step_that_comes_during_a_step_is_one_more_turn():
+    with Loop(start_paused=True) as loop:
+        loop.expect('running False')
+        loop.put(STEP_ONCE)
+        loop.expect('running True', 'turn')
+        loop.put(STEP_ONCE)  # after the pause that the first one queued for itself
+        loop.tick()
+        loop.expect('running True', 'turn')
+        loop.tick()
+        loop.expect('running False')
+
+
+def test_pausing_twice_says_so_twice():
+    with Loop() as loop:
+        loop.expect('turn')
+        loop.put(PAUSE)
+        loop.tick()
+        loop.expect('running False')
+        loop.put(PAUSE)
+        loop.expect('running False')  # it is the caller who publishes changes only
+
+
+@pytest.mark.parametrize('value', [-1, 3, 9, 127])
+def test_unknown_value_is_refused_and_changes_nothing(value):
+    with Loop() as loop:
+        loop.expect('turn')
+        assert not loop.state.put(value)
+        loop.tick()
+        loop.expect('turn')
+        loop.put(PAUSE)
+        assert not loop.state.put(value)
+        loop.tick()
+        loop.expect('running False')
+        assert not loop.state.put(value)
+        assert loop.state.put(PLAY)
+        loop.expect('running True', 'turn')  # upstream would spin for ever
+
+
+@pytest.mark.parametrize('value', ControlCommand)
+def test_plain_numbers_of_the_message_are_understood(value):
+    assert RunState(lambda _: None).put(int(value))
+
+
+def test_shut_down_while_paused_ends_the_loop():
+    with Loop() as loop:
+        loop.expect('turn')
+        loop.put(PAUSE)
+        loop.tick()
+        loop.expect('running False')
+        loop.state.shut_down()
+        loop.expect('end')
+
+
+@pytest.mark.parametrize('after', [(), (PLAY,), (STEP_ONCE, PAUSE)])
+def test_shut_down_while_playing_ends_the_loop_whatever_comes_after(after):
+    with Loop() as loop:
+        loop.expect('turn')
+        loop.state.shut_down()
+        loop.put(*after)
+        loop.tick()
+        loop.expect('end')
+
+
+@pytest.fixture
+def wait():
+    """Return a wait that expects the command of one vehicle."""
+    wait = CommandWait()
+    wait.expect(['ego'])
+    return wait
+
+
+def test_command_in_time_ends_the_wait(wait):
+    answered = threading.Event()
+
+    def answer():
+        answered.wait(PATIENCE_S)
+        wait.received('ego')
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    answered.set()
+    assert wait.wait(PATIENCE_S) == []
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+
+def test_nobody_expected_is_no_wait():
+    wait = CommandWait()
+    assert wait.wait(PATIENCE_S) == []
+    wait.expect([])
+    assert wait.wait(PATIENCE_S) == []
+
+
+def test_timeout_names_who_is_missing():
+    wait = CommandWait()
+    wait.expect(['a', 'b', 'c'])
+    assert wait.received('b')
+    assert wait.wait(SHORT_S) == ['a', 'c']  # race R5
+    wait.expect(['a'])
+    assert wait.wait(SHORT_S) == ['a']
+
+
+def test_every_expected_vehicle_is_waited_for():
+    wait = CommandWait()
+    wait.expect(['a', 'b'])
+    wait.received('a')
+    assert not wait._all_received.is_set()
+    wait.received('b')
+    assert wait._all_received.is_set()
+
+
+def test_early_reply_makes_the_next_wait_return_at_once(wait):
+    assert wait.received('ego')  # before the bridge waits: race R1
+    assert wait.wait(SHORT_S) == []
+    wait.expect(['ego'])
+    assert wait.wait(SHORT_S) == []  # nobody has answered this frame
+    wait.expect(['ego'])
+    assert wait.wait(SHORT_S) == ['ego']  # one wait was lost, no more
+
+
+def test_early_replies_stay_one_frame_ahead(wait):
+    wait.received('ego')
+    for _ in range(5):
+        wait.wait(SHORT_S)
+        wait.expect(['ego'])
+        assert wait.wait(SHORT_S) == []  # released by the command of the frame before
+        wait.received('ego')
+
+
+def test_second_command_makes_the_next_wait_return_at_once(wait):
+    stopper = threading.Thread(target=wait.received, args=('ego',))
+    stopper.start()
+    assert wait.wait(PATIENCE_S) == []
+    stopper.join(PATIENCE_S)
+    assert not wait.received('ego')  # unexpected, and still it sets the event: race R2
+    wait.expect(['ego'])
+    assert wait.wait(SHORT_S) == []
+
+
+def test_command_of_a_stranger_is_unexpected_and_releases_nobody(wait):
+    assert not wait.received('stranger')
+    assert wait.wait(SHORT_S) == ['ego']
+
+
+def test_command_that_nobody_waits_for_is_unexpected():
+    assert not CommandWait().received('ego')
+
+
+def test_command_of_the_frame_before_does_not_count_after_a_timeout(wait):
+    assert wait.wait(SHORT_S) == ['ego']
+    assert wait.received('ego')  # too late for its frame: it is still on the list
+    wait.expect(['ego'])
+    assert wait.wait(SHORT_S) == []  # and releases the next one, as upstream does
