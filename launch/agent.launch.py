@@ -1,17 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Agent and gate alone: for a played bag, a robot, or a bridge that somebody else steps."""
 
-from pathlib import Path
-
-from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, RegisterEventHandler, Shutdown
-from launch.event_handlers import OnProcessExit
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
 
-CONFIG = Path(get_package_share_directory('td3_agent')) / 'config'
+from td3_agent.launching import declared, end_all_after, node, text
 
 ARGUMENTS = {
     'role_name': ('ego_vehicle', 'role name of the vehicle'),
@@ -24,40 +16,13 @@ ARGUMENTS = {
     'image_topic': ('', 'image topic; empty: /carla/<role_name>/<camera_id>/image'),
     'odometry_topic': ('', 'odometry topic; empty: /carla/<role_name>/odometry'),
 }
-
-
-def text(name: str) -> ParameterValue:
-    """Return the argument as a string, whatever it looks like."""
-    return ParameterValue(LaunchConfiguration(name), value_type=str)
-
-
-def node(executable: str, *arguments: str) -> Node:
-    """Make a node of this package with its own parameter file and these launch arguments."""
-    return Node(
-        package='td3_agent',
-        executable=executable,
-        output='screen',
-        parameters=[
-            str(CONFIG / f'{executable}.yaml'),
-            {name: text(name) for name in arguments},
-        ],
-    )
+OF_THE_GATE = ('role_name', 'mode', 'twist_convention', 'odometry_topic')
 
 
 def generate_launch_description() -> LaunchDescription:
     """Describe the two processes and what ends them."""
-    agent = node('td3_agent_node', *ARGUMENTS)
-    gate = node('twist_to_control_node', 'role_name', 'mode', 'twist_convention', 'odometry_topic')
+    agent = node('td3_agent_node', {name: text(name) for name in ARGUMENTS})
+    gate = node('twist_to_control_node', {name: text(name) for name in OF_THE_GATE})
     # Without the gate nobody could stop the car, so the agent does not go on alone.
-    end = OnProcessExit(target_action=gate, on_exit=[Shutdown(reason='the gate ended')])
-    return LaunchDescription(
-        [
-            *(
-                DeclareLaunchArgument(name, default_value=value, description=words)
-                for name, (value, words) in ARGUMENTS.items()
-            ),
-            RegisterEventHandler(end),
-            agent,
-            gate,
-        ]
-    )
+    end = end_all_after(gate, 'the gate ended')
+    return LaunchDescription([*declared(ARGUMENTS), end, agent, gate])

@@ -17,8 +17,6 @@ from sensor_msgs.msg import Image
 from td3_agent.nodes.conversions import image_view, stamp_ns
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Self
@@ -53,12 +51,7 @@ class FrameSampler:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop receiving and leave the domain."""
         self._executor.shutdown()
         self._thread.join(timeout=5.0)

@@ -20,7 +20,6 @@ from td3_agent.evaluation.config import config_path
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -134,12 +133,7 @@ class ProcessGroup:
         """Return the group itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End everything, whatever happened."""
         self.end()
 

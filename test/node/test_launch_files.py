@@ -43,9 +43,11 @@ def nodes(path, monkeypatch):
     """Arguments of each ``Node`` that a launch file makes, with stand-ins for launch."""
     for name in STOOD_IN:
         monkeypatch.setitem(sys.modules, name, MagicMock(name=name))
+    monkeypatch.delitem(sys.modules, 'td3_agent.launching', raising=False)
     share = sys.modules['ament_index_python.packages'].get_package_share_directory
     share.return_value = str(ROOT)
     runpy.run_path(str(path))['generate_launch_description']()
+    monkeypatch.delitem(sys.modules, 'td3_agent.launching')  # nobody else gets the stand-ins
     calls = sys.modules['launch_ros.actions'].Node.call_args_list
     return {call.kwargs['executable']: call.kwargs for call in calls}
 

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the package's launch files share; imported by them alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ament_index_python.packages import get_package_share_directory
+from launch.actions import DeclareLaunchArgument, RegisterEventHandler, Shutdown
+from launch.event_handlers import OnProcessExit
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def declared(arguments: Mapping[str, tuple[Any, str]]) -> list[DeclareLaunchArgument]:
+    """Declare launch arguments, each given as its default and one line of text."""
+    return [
+        DeclareLaunchArgument(name, default_value=value, description=words)
+        for name, (value, words) in arguments.items()
+    ]
+
+
+def text(name: str) -> ParameterValue:
+    """Return the launch argument as a string, whatever it looks like."""
+    return ParameterValue(LaunchConfiguration(name), value_type=str)
+
+
+def number(name: str, kind: type) -> ParameterValue:
+    """Return the launch argument as an int or a float."""
+    return ParameterValue(LaunchConfiguration(name), value_type=kind)
+
+
+def only(name: str) -> ParameterValue:
+    """Return a list of one string; a plain list of substitutions would be joined to a string."""
+    return ParameterValue(["['", LaunchConfiguration(name), "']"], value_type=list[str])
+
+
+def node(
+    executable: str,
+    parameters: Mapping[str, object],
+    remappings: list[tuple[Any, Any]] | None = None,
+) -> Node:
+    """Make a node of this package: its own parameter file, then ``parameters`` over it."""
+    config = Path(get_package_share_directory('td3_agent')) / 'config' / f'{executable}.yaml'
+    return Node(
+        package='td3_agent',
+        executable=executable,
+        output='screen',
+        parameters=[str(config), dict(parameters)],
+        remappings=remappings or [],
+    )
+
+
+def end_all_after(process: Node, reason: str) -> RegisterEventHandler:
+    """Shut the whole launch down when ``process`` has ended."""
+    ended = OnProcessExit(target_action=process, on_exit=[Shutdown(reason=reason)])
+    return RegisterEventHandler(ended)
