@@ -9,7 +9,12 @@ import os
 from pathlib import Path
 import time
 
+import hypothesis
 import pytest
+
+# Examples have no time limit of their own: the machine may be busy with something else.
+hypothesis.settings.register_profile('td3_agent', deadline=None)
+hypothesis.settings.load_profile('td3_agent')
 
 # Before rclpy is imported: what the tests say stays on this machine.
 if os.environ.get('ROS_DISTRO') == 'humble':

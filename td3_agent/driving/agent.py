@@ -77,7 +77,7 @@ class Agent:
         observation = self._builder.build(image, state, self._previous_action)
         action = self._driver.act(observation)
         twist = twist_from_action(action)
-        self._previous_action = action
+        self._previous_action = np.clip(action, -1.0, 1.0)  # as executed
         return Decision(twist=twist, action=action, observation_sha256=observation.sha256())
 
 

@@ -72,7 +72,12 @@ class LogCounts:
             return
         self.frames += 1
         self.doubled += record['commands'] > 1
-        self.slipped += record['applied'] not in (None, record['sent'])
+        self.slipped += has_slipped(record)
+
+
+def has_slipped(record: dict[str, Any]) -> bool:
+    """Whether the vehicle executed something else than what was sent for the frame."""
+    return record['sent'] is not None and record['applied'] not in (None, record['sent'])
 
 
 class FrameLog:
@@ -183,6 +188,7 @@ class LedgerWriter:
         self._flush_every = flush_every
         self._unflushed = 0
         self.write({'schema_version': SCHEMA_VERSION, 'kind': 'td3_agent ledger'})
+        self._file.flush()  # a file without its header is no ledger
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record."""
@@ -216,22 +222,21 @@ def read_ledger(path: Path) -> Iterator[dict[str, Any]]:
         LedgerError: not a ledger, another schema, or a line that is not a JSON object. A last
             line cut short by a kill ends the ledger without an error.
     """
-    with path.open(encoding='utf-8') as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.endswith('\n'):
+    with path.open('rb') as lines:
+        header = _parsed(path, 1, next(lines, b''))
+        if header.get('schema_version') != SCHEMA_VERSION:
+            raise LedgerError(f'{path}: schema_version must be {SCHEMA_VERSION}, got {header}')
+        for number, line in enumerate(lines, start=2):
+            if not line.endswith(b'\n'):
                 return
-            record = _parsed(path, number, line)
-            if number > 1:
-                yield record
-            elif record.get('schema_version') != SCHEMA_VERSION:
-                raise LedgerError(f'{path}: schema_version must be {SCHEMA_VERSION}, got {record}')
+            yield _parsed(path, number, line)
 
 
-def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
+def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """Return one line as a record."""
     try:
         record = json.loads(line)
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not even text
         raise LedgerError(f'{path}:{number}: not JSON: {error}') from error
     if not isinstance(record, dict):
         raise LedgerError(f'{path}:{number}: must be a JSON object, got {line[:40]!r}')
@@ -255,7 +260,7 @@ def _faults_between(before: dict[str, Any] | None, record: dict[str, Any]) -> li
     faults = []
     if record['outcome'] == SKIPPED:
         faults.append(f'frame {frame}: skipped')
-    elif record['applied'] not in (None, record['sent']):
+    elif has_slipped(record):
         faults.append(f'frame {frame}: applied {record["applied"]}, sent {record["sent"]}')
     elif record['commands'] > 1:
         faults.append(f'frame {frame}: {record["commands"]} commands')

@@ -61,6 +61,10 @@ class LockstepParams(Params):
             raise ParameterError(f'role_names must be non-empty and unique, got {list(roles)}')
 
 
+# A status this much older than the newest was overtaken; one older still is a restart.
+REORDERED_FRAMES = 3
+
+
 class Verdict(Enum):
     """What became of one answer."""
 
@@ -167,6 +171,7 @@ class LockstepCounts:
     resent: int = 0
     no_command: int = 0
     early_acknowledgements: int = 0
+    lost_acknowledgements: int = 0
     skipped: int = 0
     uninvited: int = 0
     repeated: int = 0
@@ -215,14 +220,17 @@ class Lockstep:
         """Take a CarlaStatus: frame number and synchronous_mode_running."""
         self._heard_ns = now_ns
         grown = 0 if self._frame is None else frame - self._frame
-        self._frame = frame
+        if -REORDERED_FRAMES <= grown < 0:
+            return  # overtaken on its way: it says nothing new
         if grown < 0:
             self._restart()
-        elif self.phase is Phase.PAUSING:
-            if not running:
-                self.phase = Phase.READY
-        elif grown > 0:
+        elif grown > 0 and self.phase is not Phase.PAUSING:
             self._on_new_frame(grown)
+        if self._frame is None and self.phase is Phase.STEPPING and running:
+            self._frame_before = frame  # first ever heard: the flag of our step, not its tick
+        self._frame = frame
+        if self.phase is Phase.PAUSING and not running and grown >= 0:
+            self.phase = Phase.READY
         if self.phase is Phase.STEPPING and not running and self._has_ticked():
             self._acked_ns = now_ns
             self.phase = Phase.HOLDING
@@ -268,9 +276,8 @@ class Lockstep:
         if self.phase is Phase.PAUSING:
             return (self._sent_ns or now_ns) + _ns(self._params.pause_timeout_s)
         if self.phase is Phase.STEPPING:
-            if self._has_ticked():
-                return None  # only the bridge's acknowledgement can help now
-            return (self._sent_ns or now_ns) + _ns(self._params.step_timeout_s)
+            since_ns = max(self._sent_ns or now_ns, self._heard_ns)
+            return since_ns + _ns(self._params.step_timeout_s)
         if self.phase is Phase.HOLDING:
             return self._acked_ns + _ns(self._params.command_timeout_s)
         if self.phase is Phase.READY:
@@ -305,9 +312,17 @@ class Lockstep:
         return Request.STEP_ONCE
 
     def _poll_stepping(self, now_ns: int) -> Request | None:
-        """Send the step again only if the frame did not grow."""
-        sent_ns = self._sent_ns or now_ns
-        if self._has_ticked() or now_ns - sent_ns < _ns(self._params.step_timeout_s):
+        """Send the step again only if the frame did not grow.
+
+        A single step always ends in a pause: after it has ticked, silence means paused.
+        """
+        since_ns = max(self._sent_ns or now_ns, self._heard_ns)
+        if now_ns - since_ns < _ns(self._params.step_timeout_s):
+            return None
+        if self._has_ticked():
+            self.counts.lost_acknowledgements += 1
+            self._acked_ns = now_ns
+            self.phase = Phase.HOLDING
             return None
         self._sent_ns = now_ns
         self.counts.resent += 1
@@ -328,14 +343,14 @@ class Lockstep:
     def _on_new_frame(self, grown: int) -> None:
         """Count frames that nobody asked for."""
         self.counts.skipped += grown - 1
-        if self.phase is not Phase.STEPPING:
+        if self.phase is not Phase.STEPPING or self._has_ticked():
             self.counts.uninvited += 1
 
     def _restart(self) -> None:
         """Begin anew with a bridge that was restarted: frame or time ran back."""
         self.counts.restarts += 1
         self._barrier = StepBarrier(self._params.role_names)
-        self._clock_ns = None
+        self._clock_ns = self._frame = None  # the other one will run back too
         self._sent_ns = None
         if self.phase is not Phase.DONE:
             self.phase = Phase.PAUSING

@@ -41,7 +41,7 @@ class VelocityControlParams(Params):
         CONTROL_MAX_SPEED_MPS, 'largest target speed, either way', unit='m/s', low=0.1, high=60.0
     )
     throttle_gain: float = param(
-        0.30, 'throttle per speed error', unit='1/(m/s)', low=0.0, high=10.0
+        0.5, 'throttle per speed error', unit='1/(m/s)', low=0.0, high=10.0
     )
     throttle_integral_gain: float = param(
         0.15, 'throttle per integrated speed error', unit='1/m', low=0.0, high=10.0

@@ -45,7 +45,7 @@ def command_pace(records: Iterable[dict[str, Any]]) -> dict[str, float | None]:
     """Return rate [Hz] and jitter [ms] (standard deviation of intervals) of the commands."""
     heard = [r['command_heard_ns'] for r in records if r.get('command_heard_ns')]
     intervals_ms = np.diff(np.array(sorted(heard), dtype=np.float64)) / 1e6
-    if intervals_ms.size == 0:
+    if not intervals_ms.any():
         return {'command_rate_hz': None, 'command_jitter_ms': None}
     return {
         'command_rate_hz': float(1e3 / intervals_ms.mean()),

@@ -81,6 +81,7 @@ class SynchronizerNode(Node):
         self._ledger = open_ledger(params)
         self._step_mismatch: float | None = None
         self._everybody_there = False
+        self._closed_stamp_ns: int | None = None
         self._step_facts: dict[str, int] = {}
         self._control_pub = self.create_publisher(CarlaControl, topics.CONTROL, RELIABLE)
         self._refusals = Refusals(self)
@@ -203,8 +204,9 @@ class SynchronizerNode(Node):
     def _close_frame(self, now_ns: int) -> None:
         """Enter the frame that has just ended into the logs."""
         frame, stamp = self.lockstep.frame, self.lockstep.stamp_ns
-        if frame is None or stamp is None:
-            return
+        if frame is None or stamp in {None, self._closed_stamp_ns}:
+            return  # without a /clock of its own, the frame is a gap before the next one
+        self._closed_stamp_ns = stamp
         for log in self.logs.values():
             log.note(stamp, **self._step_facts, frame_closed_ns=now_ns)
             self._write(log.close_frame(frame, stamp))

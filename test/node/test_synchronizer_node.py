@@ -90,6 +90,7 @@ class FakeBridge:
         self.acknowledging = True
         self.ticks = 1  # per STEP_ONCE
         self.deaf = 0  # orders to come that are lost
+        self.clockless = set()  # frames whose /clock is lost
         self.missing = set()
         self.status_pub = ros.talk(CarlaStatus, topics.STATUS)
         self.clock_pub = ros.talk(Clock, '/clock')
@@ -137,7 +138,8 @@ class FakeBridge:
         self.frame += 1
         self.missing = set(self.vehicles)
         self.say_status(running=True)
-        self.clock_pub.publish(Clock(clock=self.stamp))
+        if self.frame not in self.clockless:
+            self.clock_pub.publish(Clock(clock=self.stamp))
         for vehicle in self.vehicles.values():
             vehicle.publish_frame(self.stamp)
             if self.answering:
@@ -449,6 +451,16 @@ class TestViolations:
         assert frames == list(range(2, 2 + len(frames)))
         assert node.logs[ROLE].counts.skipped >= 1
         assert any('skipped' in fault for fault in check_ledger(ledger))
+
+    def test_frame_whose_clock_was_lost_keeps_its_place(self, ros, bridge, start, records):
+        bridge.clockless = {6}
+        node = start(max_frames=12, command_timeout_s=0.3)
+        ros.spin_until(node.finished.done, 'the end')
+        ledger = records(node)
+        assert [record['frame'] for record in ledger] == list(range(2, 14))
+        stamps = [record['stamp_ns'] for record in ledger if 'stamp_ns' in record]
+        assert len(set(stamps)) == len(stamps)  # none lent to another frame
+        assert node.logs[ROLE].counts.slipped == 0
 
     @pytest.mark.usefixtures('bridge')
     def test_clean_run_is_silent(self, ros, start, diagnosed):

@@ -238,6 +238,14 @@ def test_restart_begins_anew_and_old_commands_are_gone():
     assert gate.counts.resets == 1
 
 
+def test_command_from_before_a_restart_does_not_serve_the_same_stamp_after_it():
+    gate = make_gate()
+    gate.on_frame(stamp(20), 0)
+    gate.on_command(stamp(21), DRIVE)
+    gate.on_frame(0, 0)  # the simulator was restarted
+    assert gate.on_state(moving(stamp(21)), 0) is None
+
+
 def test_restart_while_a_frame_is_open_does_not_answer_it():
     gate = make_gate()
     gate.on_frame(stamp(3), 0)

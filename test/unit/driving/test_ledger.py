@@ -91,11 +91,13 @@ def test_applied_command_of_the_next_frame_confirms_this_one():
 
 
 def test_frames_are_released_with_a_lag_for_late_reports():
-    log, released = FrameLog(ROLE), []
-    for i in range(1, 10):
-        released.append([r['frame'] for r in log.close_frame(FRAME_ZERO + i, stamp(i))])
-    assert released == [[]] * LAG_FRAMES + [[FRAME_ZERO + i] for i in range(1, 10 - LAG_FRAMES)]
-    assert [r['frame'] for r in log.flush()] == [
+    log = FrameLog(ROLE)
+    released = [log.close_frame(FRAME_ZERO + i, stamp(i)) for i in range(10)]
+    assert released[:LAG_FRAMES] == [[]] * LAG_FRAMES
+    assert [record['frame'] for (record,) in released[LAG_FRAMES:]] == [
+        FRAME_ZERO + i for i in range(10 - LAG_FRAMES)
+    ]
+    assert [record['frame'] for record in log.flush()] == [
         FRAME_ZERO + i for i in range(10 - LAG_FRAMES, 10)
     ]
     assert log.flush() == []
@@ -374,3 +376,22 @@ def test_log_of_a_drive_with_skipped_frames_is_checked_without_a_crash():
         records += log.close_frame(FRAME_ZERO + i, stamp(i))
     records += log.flush()
     assert check_ledger(records) == [f'frame {FRAME_ZERO + i}: skipped' for i in (3, 4)]
+
+
+def test_frame_without_a_command_has_not_slipped():
+    log = FrameLog('ego_vehicle')
+    log.note_status(2 * 50, VehicleControl(throttle=0.5))
+    log.close_frame(1, 50)
+    log.close_frame(2, 2 * 50)
+    records = log.flush()
+    assert records[0]['outcome'] == NO_COMMAND
+    assert log.counts.slipped == 0
+    assert check_ledger(records) == []
+
+
+@pytest.mark.parametrize('content', [b'', b'\x89PNG\r\n\x1a\n\xff\xfe'])
+def test_file_that_is_no_ledger_is_named(tmp_path, content):
+    path = tmp_path / 'ledger.jsonl'
+    path.write_bytes(content)
+    with pytest.raises(LedgerError, match=r'ledger\.jsonl:1'):
+        list(read_ledger(path))

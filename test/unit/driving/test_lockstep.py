@@ -348,7 +348,9 @@ def check_clean(stage, steps):
     stepped = stage.bridge.ticks[-steps:]
     assert all(later[0] == earlier[0] + 1 for earlier, later in pairwise(stepped))
     assert not any(missing for _, missing in stepped)
-    assert (counts.resent, counts.no_command, counts.skipped, counts.uninvited) == (0, 0, 0, 0)
+    assert (counts.resent, counts.no_command, counts.skipped) == (0, 0, 0)
+    # A STEP_ONCE that arrives twice really ticks twice: the lockstep cannot undo that, but tells.
+    assert counts.uninvited == (steps if stage.copies > 1 else 0)
 
 
 def test_bridge_that_plays_is_paused_and_then_stepped():
@@ -416,8 +418,52 @@ def test_step_is_not_sent_again_once_the_frame_has_grown():
     lockstep = paused_lockstep()
     assert lockstep.poll(S) is Request.STEP_ONCE
     lockstep.on_status(8, running=True, now_ns=S)
-    assert all(lockstep.poll(S + i * S) is None for i in range(100))
+    assert all(lockstep.poll(S + i * MS) is None for i in range(0, 5_000, 50))
     assert lockstep.counts.resent == 0
+
+
+def test_lost_acknowledgement_is_not_waited_for_for_ever():
+    lockstep = paused_lockstep()
+    assert lockstep.poll(S) is Request.STEP_ONCE
+    lockstep.on_status(8, running=True, now_ns=S)
+    lockstep.on_clock(10 * S)
+    lockstep.on_command('ego_vehicle', 10 * S)
+    patience_ns = round(fast().step_timeout_s * S)
+    assert lockstep.wake_ns(S) == S + patience_ns
+    assert lockstep.poll(S + patience_ns - 1) is None
+    assert lockstep.phase is Phase.STEPPING
+    assert lockstep.poll(S + patience_ns) is None
+    assert lockstep.poll(S + patience_ns) is Request.STEP_ONCE
+    assert (lockstep.counts.lost_acknowledgements, lockstep.counts.resent) == (1, 0)
+
+
+def test_second_frame_within_one_step_is_counted():
+    lockstep = paused_lockstep()
+    assert lockstep.poll(S) is Request.STEP_ONCE
+    lockstep.on_status(8, running=True, now_ns=S)
+    lockstep.on_status(9, running=True, now_ns=S)
+    assert lockstep.counts.uninvited == 1
+
+
+def test_status_that_was_overtaken_is_no_restart():
+    lockstep = paused_lockstep()
+    assert lockstep.poll(S) is Request.STEP_ONCE
+    lockstep.on_status(8, running=True, now_ns=S)
+    lockstep.on_status(7, running=True, now_ns=S)
+    assert (lockstep.frame, lockstep.phase, lockstep.counts.restarts) == (8, Phase.STEPPING, 0)
+
+
+@pytest.mark.parametrize('clock_first', [False, True])
+def test_restart_is_counted_once_whichever_runs_back_first(clock_first):
+    lockstep = paused_lockstep()
+    lockstep.on_status(1000, running=True, now_ns=S)
+    lockstep.on_clock(100 * S)
+    if clock_first:
+        lockstep.on_clock(S)
+    lockstep.on_status(1, running=True, now_ns=S)
+    if not clock_first:
+        lockstep.on_clock(S)
+    assert lockstep.counts.restarts == 1
 
 
 def paused_lockstep(params=None):

@@ -19,8 +19,9 @@ STEP_S = 0.05
 GEOMETRY = VehicleGeometry(wheelbase_m=2.7, max_steer_angle_rad=1.22)
 # Limits out of the way: what the loops want is what comes out.
 AT_ONCE = VelocityControlParams(max_throttle_rate=1000.0, max_steer_rate=1000.0)
+GAIN = VelocityControlParams().throttle_gain
 # Where the coast band of 0.4 m/s ends the brake takes over.
-MOST_OVERSHOOT_MPS = 0.45
+MOST_OVERSHOOT_MPS = 0.3
 FULL_THROTTLE_MPS2, FULL_BRAKE_MPS2 = 4.0, 8.0
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -143,8 +144,8 @@ def test_small_excess_is_left_to_coasting(excess):
 
 
 def test_proportional_throttle_of_the_first_step():
-    control = first_control(6.0, 0.0, 4.0)
-    assert (control.throttle, control.brake) == (pytest.approx(0.30 * 2.0), 0.0)
+    control = first_control(5.0, 0.0, 4.0)
+    assert (control.throttle, control.brake) == (pytest.approx(GAIN), 0.0)
 
 
 def test_integral_adds_the_area_under_the_error():
@@ -153,7 +154,7 @@ def test_integral_adds_the_area_under_the_error():
         throttle = controller.control(
             TwistCommand(5.0, 0.0), moving(4.0, i * STEP_NS), GEOMETRY
         ).throttle
-    assert throttle == pytest.approx(0.30 + 0.15 * 10 * STEP_S)
+    assert throttle == pytest.approx(GAIN + 0.15 * 10 * STEP_S)
 
 
 @pytest.mark.parametrize('target', [0.0, 0.04, -0.04])
@@ -238,7 +239,7 @@ def test_saturation_does_not_wind_the_integral_up():
     for i in range(1000):  # 50 s against a wall
         controller.control(TwistCommand(8.0, 0.0), moving(0.0, i * STEP_NS), GEOMETRY)
     control = controller.control(TwistCommand(8.0, 0.0), moving(7.9, 1000 * STEP_NS), GEOMETRY)
-    assert control.throttle == pytest.approx(0.30 * 0.1, abs=0.01)
+    assert control.throttle == pytest.approx(GAIN * 0.1, abs=0.01)
 
 
 def test_braking_forgets_the_integral():
@@ -247,7 +248,7 @@ def test_braking_forgets_the_integral():
         controller.control(TwistCommand(4.0, 0.0), moving(3.0, i * STEP_NS), GEOMETRY)
     controller.control(TwistCommand(1.0, 0.0), moving(3.0, 100 * STEP_NS), GEOMETRY)
     control = controller.control(TwistCommand(4.0, 0.0), moving(3.0, 101 * STEP_NS), GEOMETRY)
-    assert control.throttle == pytest.approx(0.30)
+    assert control.throttle == pytest.approx(GAIN)
 
 
 def test_time_that_runs_back_begins_anew():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The direct path: pure pursuit finishes every built-in map; equal drives, equal ledgers."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -141,6 +142,24 @@ def test_commands_are_rounded_as_the_wire_rounds_them(oval):
     for record in make_drive(oval, pursuit(oval)).drive(30):
         sent = VehicleControl(**record['sent'])
         assert sent == sent.as_float32()
+
+
+def test_driver_sees_the_yaw_as_odometry_carries_it(oval):
+    class Bend:
+        """Drives a bend and compares what it sees with the world."""
+
+        def __init__(self):
+            self.exact = []
+
+        def act(self, observation):
+            assert observation.vehicle == oval.state.as_odometry()
+            self.exact.append(observation.vehicle == oval.state)
+            return np.array([0.0, 0.3], dtype=np.float32)
+
+    oval.reset(0)
+    driver = Bend()
+    assert len(list(make_drive(oval, driver).drive(40))) == 40
+    assert not all(driver.exact)  # the quaternion rounds: else this would prove nothing
 
 
 def test_geometry_is_read_from_vehicle_info(oval):

@@ -225,16 +225,27 @@ def wait():
     return wait
 
 
-def test_command_in_time_ends_the_wait(wait):
-    answered = threading.Event()
+class AnsweredMeanwhile(threading.Event):
+    """An event whose wait is interrupted by a command, every time."""
 
-    def answer():
-        answered.wait(PATIENCE_S)
-        wait.received('ego')
+    def __init__(self, wait):
+        super().__init__()
+        self._command_wait = wait
 
-    thread = threading.Thread(target=answer)
+    def wait(self, timeout=None):
+        self._command_wait.received('ego')
+        return super().wait(timeout)
+
+
+def test_command_in_time_ends_the_wait_and_leaves_nothing_behind(wait):
+    wait._all_received = AnsweredMeanwhile(wait)
+    assert wait.wait(PATIENCE_S) == []
+    assert not wait._all_received.is_set()
+
+
+def test_command_of_another_thread_ends_the_wait(wait):
+    thread = threading.Thread(target=wait.received, args=('ego',))
     thread.start()
-    answered.set()
     assert wait.wait(PATIENCE_S) == []
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
@@ -284,13 +295,14 @@ def test_early_replies_stay_one_frame_ahead(wait):
 
 
 def test_second_command_makes_the_next_wait_return_at_once(wait):
-    stopper = threading.Thread(target=wait.received, args=('ego',))
-    stopper.start()
+    wait._all_received = AnsweredMeanwhile(wait)
     assert wait.wait(PATIENCE_S) == []
-    stopper.join(PATIENCE_S)
+    wait._all_received = threading.Event()
     assert not wait.received('ego')  # unexpected, and still it sets the event: race R2
     wait.expect(['ego'])
     assert wait.wait(SHORT_S) == []
+    wait.expect(['ego'])
+    assert wait.wait(SHORT_S) == ['ego']
 
 
 def test_command_of_a_stranger_is_unexpected_and_releases_nobody(wait):
