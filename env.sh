@@ -63,8 +63,10 @@ _td3_workspace() {
   fi
 }
 
-# Nothing leaves the machine, and two checkouts do not hear each other.
+# Nothing leaves the machine, large images get through, and two checkouts do not hear each other.
 _td3_loopback() {
+  export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$1/config/fastdds_loopback.xml}
+  export FASTDDS_DEFAULT_PROFILES_FILE=${FASTDDS_DEFAULT_PROFILES_FILE:-$1/config/fastdds_loopback.xml}
   if [ "$ROS_DISTRO" = humble ]; then
     export ROS_LOCALHOST_ONLY=1
   else

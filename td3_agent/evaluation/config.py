@@ -10,15 +10,15 @@ from ament_index_python.packages import PackageNotFoundError, get_package_share_
 
 
 def config_path(name: str) -> Path:
-    """Return the path of ``config/<name>.yaml``.
+    """Return the path of ``config/<name>``.
 
     Raises:
         FileNotFoundError: there is none, neither beside the sources nor in the package's share.
     """
-    candidates = [Path(__file__).resolve().parents[2] / 'config' / f'{name}.yaml']
+    candidates = [Path(__file__).resolve().parents[2] / 'config' / name]
     with suppress(PackageNotFoundError):
         share = Path(get_package_share_directory('td3_agent'))
-        candidates.append(share / 'config' / f'{name}.yaml')
+        candidates.append(share / 'config' / name)
     for path in candidates:
         if path.is_file():
             return path

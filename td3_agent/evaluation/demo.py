@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 import json
+import os
 from pathlib import Path
 import signal
 import sys
@@ -154,12 +155,14 @@ def _drive(args: argparse.Namespace) -> Drive:
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: leave no process behind
         signal.signal(number, signal.default_int_handler)
     domain_id = free_domain_id()
+    environment = ros_environment(domain_id)
+    os.environ.update(environment)  # the spectator in this process goes by it too
     total = round(args.duration / STEP_S)
     ledger_path = args.out / 'ledger.jsonl'
     ledger_path.unlink(missing_ok=True)
     image_topic = topics.image(args.role_name, 'camera')
     every = max(total // STRIP_FRAMES, 1)
-    with ProcessGroup(args.out, ros_environment(domain_id)) as group:
+    with ProcessGroup(args.out, environment) as group:
         synchronizer = _start_nodes(group, args, ledger_path, total)
         with FrameSampler(image_topic, domain_id, every) as sampler:
             trouble = _follow(group, synchronizer.process, ledger_path, args)

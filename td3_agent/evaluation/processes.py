@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 DOMAIN_IDS = range(1, 102)
 # RTPS 2.2, 9.6.1.1: unicast discovery port of the first participant of a domain.
 PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST = 7400, 250, 10
+FASTDDS_PROFILE_VARIABLES = (
+    'FASTRTPS_DEFAULT_PROFILES_FILE',  # Fast DDS 2
+    'FASTDDS_DEFAULT_PROFILES_FILE',  # Fast DDS 3
+)
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ENDING = ((signal.SIGINT, 5.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0))
 
@@ -42,8 +46,13 @@ def free_domain_id() -> int:
 
 
 def ros_environment(domain_id: int) -> dict[str, str]:
-    """Return an environment in which ROS traffic stays on this machine and in one domain."""
+    """Return an environment in which ROS traffic stays on this machine and in one domain.
+
+    Fast DDS gets the package's profile, unless another one is named already.
+    """
     environment = dict(os.environ, ROS_DOMAIN_ID=str(domain_id))
+    for variable in FASTDDS_PROFILE_VARIABLES:
+        environment.setdefault(variable, str(config_path('fastdds_loopback.xml')))
     if environment.get('ROS_DISTRO') == 'humble':
         environment['ROS_LOCALHOST_ONLY'] = '1'
     else:
@@ -54,7 +63,7 @@ def ros_environment(domain_id: int) -> dict[str, str]:
 def node_command(name: str, parameters: Mapping[str, object]) -> list[str]:
     """Return the command line of the node program ``name`` with its configuration file."""
     command = [sys.executable, '-m', f'td3_agent.nodes.{name}', '--ros-args']
-    command += ['--params-file', str(config_path(name))]
+    command += ['--params-file', str(config_path(f'{name}.yaml'))]
     for key, value in parameters.items():
         command += ['-p', f'{key}:={_yaml(value)}']
     return command
@@ -105,7 +114,7 @@ class ProcessGroup:
     def start(self, name: str, parameters: Mapping[str, object]) -> NodeProcess:
         """Start a node program."""
         log_path = self._log_folder / f'{name}.log'
-        with log_path.open('wb') as log:
+        with log_path.open('wb') as log, _interruptions_held_back():
             process = subprocess.Popen(  # noqa: S603  our own nodes; no shell
                 node_command(name, parameters),
                 stdin=subprocess.DEVNULL,
@@ -114,8 +123,8 @@ class ProcessGroup:
                 env=self._environment,
                 start_new_session=True,
             )
-        node = NodeProcess(name, process, log_path)
-        self.nodes.append(node)
+            node = NodeProcess(name, process, log_path)
+            self.nodes.append(node)
         return node
 
     def ended_early(self) -> NodeProcess | None:
@@ -124,7 +133,7 @@ class ProcessGroup:
 
     def end(self) -> dict[str, int]:
         """End all processes, the last started first; return their exit statuses by name."""
-        with _uninterrupted():
+        with _interruptions_held_back(for_good=True):  # a second Ctrl-C leaves nobody behind
             for node in reversed(self.nodes):
                 _end(node.process)
         return {node.name: node.process.returncode for node in self.nodes}
@@ -139,17 +148,23 @@ class ProcessGroup:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let nobody's second Ctrl-C leave processes behind; it takes seconds at most."""
+def _interruptions_held_back(*, for_good: bool = False) -> Iterator[None]:
+    """Let a Ctrl-C wait until the block is done, or be forgotten.
+
+    Held back, not ignored: a process inherits what is ignored when it is started.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals never interrupt this one
         return
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in INTERRUPTIONS}
+    held: list[int] = []
+    previous = {n: signal.signal(n, lambda n, _: held.append(n)) for n in INTERRUPTIONS}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        for number in held if not for_good else ():
+            signal.raise_signal(number)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -61,7 +61,7 @@ def params_class(name):
 
 def values_in_file(name):
     """Parameters of the node's configuration file."""
-    return yaml.safe_load(config_path(name).read_text('utf-8'))['/**']['ros__parameters']
+    return yaml.safe_load(config_path(f'{name}.yaml').read_text('utf-8'))['/**']['ros__parameters']
 
 
 @pytest.fixture(scope='module')
