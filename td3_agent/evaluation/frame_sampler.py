@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SPECTATOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
+END_WAIT_S = 5.0
+
+
 class FrameSampler:
     """Receives an image topic in a thread of its own and keeps every ``every``-th message."""
 
@@ -53,8 +56,8 @@ class FrameSampler:
 
     def __exit__(self, *_: object) -> None:
         """Stop receiving and leave the domain."""
-        self._executor.shutdown()
-        self._thread.join(timeout=5.0)
+        self._executor.shutdown(timeout_sec=END_WAIT_S)
+        self._thread.join(timeout=END_WAIT_S)
         self._node.destroy_node()
         rclpy.shutdown(context=self._context)
 

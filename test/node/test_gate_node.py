@@ -438,6 +438,7 @@ class TestFreeRunning:
         bench.twist(5, 6.0)
         bench.twist(4, 6.0)
         bench.counted(late=1)
+        bench.wait(1)
         assert bench.frames() == [5]
 
 

@@ -70,7 +70,6 @@ ORDER = [
     f'/carla/{ROLE}/odometry',
 ]
 ONCE = ('/carla/world_info', f'/carla/{ROLE}/vehicle_info')
-PROMPT_S = 0.7  # sooner than any of the bridge's own 1.0 s waits could have ended
 
 
 class Bench:
@@ -79,10 +78,7 @@ class Bench:
     def __init__(self, ros, **parameters):
         settings = {'map': 'oval', 'spawn_index': 0, 'parked_vehicles': 0, 'start_paused': True}
         self.ros = ros
-        self.status_times_s = []
-        self.status = ros.listen(
-            CarlaStatus, topics.STATUS, react=lambda _: self.status_times_s.append(now_s())
-        )
+        self.status = ros.listen(CarlaStatus, topics.STATUS)
         self.clock = ros.listen(Clock, '/clock')
         self.vehicle_status = ros.listen(CarlaEgoVehicleStatus, topics.vehicle_status(ROLE))
         self.odometry = ros.listen(Odometry, topics.odometry(ROLE))
@@ -236,6 +232,7 @@ class TestTopics:
         world = ros.listen(CarlaWorldInfo, topics.WORLD_INFO, LATCHED)
         for _ in range(3):
             bench.step()
+        ros.spin_until(lambda: info and world, 'both')
         assert (len(info), len(world)) == (1, 1)
 
     @pytest.mark.parametrize('map_name', ['oval', 'winding'])
@@ -570,12 +567,10 @@ class TestProtocol:
             bench.bridge._on_control(CarlaEgoVehicleControl())
 
         monkeypatch.setattr(bench.bridge._publisher, 'publish_frame', answered_early)
-        started_s = now_s()
         bench.order(CarlaControl.STEP_ONCE)
         bench.ros.spin_until(lambda: bench.flags()[-1] == (3, False), 'not waited for')
         bench.begin_step()  # nobody answers this one
         bench.ros.spin_until(lambda: bench.flags()[-1] == (4, False), 'not waited for either')
-        assert now_s() - started_s < PROMPT_S
         assert bench.bridge._timeouts == 0
         bench.step()  # from here on in order again
 
@@ -593,10 +588,8 @@ class TestProtocol:
         monkeypatch.setattr(bench.bridge._run_state, 'wait_for_turn', second_command_first)
         bench.order(CarlaControl.PLAY)
         bench.ros.spin_until(lambda: bench.bridge._run_state._queue.qsize() == 2, 'PLAY')
-        started_s = now_s()
         bench.control.publish(CarlaEgoVehicleControl())
         bench.ros.spin_until(lambda: bench.world.frame == 5, 'a frame too many')
-        assert now_s() - started_s < PROMPT_S
         assert (bench.bridge._timeouts, bench.bridge._unexpected) == (0, 1)
 
     def test_command_while_paused_spoils_the_next_wait(self, bench, capfd):
@@ -605,15 +598,24 @@ class TestProtocol:
         bench.ros.spin_until(lambda: bench.bridge._unexpected == 1, 'unexpected')
         assert f'Unexpected vehicle control command received from {ROLE}' in capfd.readouterr().err
         bench.begin_step()
-        bench.ros.spin_until(bench.is_idle, 'acknowledged before any reply', deadline_s=PROMPT_S)
+        bench.ros.spin_until(bench.is_idle, 'acknowledged before any reply')
+        assert bench.bridge._timeouts == 0
 
-    def test_without_a_command_one_tick_per_second(self, bench, capfd):
+    def test_without_a_command_one_tick_per_second(self, bench, monkeypatch, capfd):
         """R5: the bridge gives up after 1.0 s and goes on."""
+        times_s = []
+        publish_frame = bench.bridge._publisher.publish_frame
+
+        def timed():
+            publish_frame()
+            times_s.append(now_s())
+
+        monkeypatch.setattr(bench.bridge._publisher, 'publish_frame', timed)
         bench.order(CarlaControl.PLAY)
-        bench.ros.spin_until(lambda: len(bench.odometry) >= 3, 'three frames')
-        first = next(i for i, (frame, _) in enumerate(bench.flags()) if frame == 2)
-        times_s = bench.status_times_s[first : first + 3]
-        assert np.diff(times_s) == pytest.approx([1.0, 1.0], abs=0.3)
+        bench.ros.spin_until(lambda: len(times_s) >= 3, 'three frames')
+        assert np.diff(times_s).min() > 0.98
+        assert np.diff(times_s).max() < 2.0
+        assert bench.bridge._timeouts == 2
         expected = (
             "Timeout (1.0s) while waiting for vehicle control commands. Missing command from ['"
         )
@@ -621,12 +623,11 @@ class TestProtocol:
 
     def test_without_the_wait_option_commands_are_not_waited_for(self, ros):
         bench = Bench(ros, synchronous_mode_wait_for_vehicle_control_command=False)
-        started_s = now_s()
         for _ in range(3):
             bench.order(CarlaControl.STEP_ONCE)
             frames = len(bench.odometry) + 1
             ros.spin_until(lambda n=frames: len(bench.odometry) == n and bench.is_idle(), 'frame')
-        assert now_s() - started_s < PROMPT_S
+        assert bench.bridge._timeouts == 0
 
     @pytest.mark.parametrize('value', [9, 3, -1, 127])
     def test_unknown_value_is_refused_and_later_ones_obeyed(self, bench, capfd, value):
@@ -646,7 +647,7 @@ class TestProtocol:
         bench.step()
         started_s = now_s()
         bench.bridge.close()
-        assert now_s() - started_s < 0.5
+        assert now_s() - started_s < 1.0
         assert not bench.bridge._loop.is_alive()
 
     def test_shut_down_while_waiting_for_a_command(self, bench):

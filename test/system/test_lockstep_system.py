@@ -84,6 +84,12 @@ class Run:
     def start_all(self, order=ALL):
         return {name: self.start(name) for name in order}
 
+    def start_around(self, agent):
+        """Start bridge and gate, and the synchronizer once the test's own agent has met them."""
+        nodes = {name: self.start(name) for name in (BRIDGE, GATE)}
+        self.spin_until(agent.is_matched, 'the agent to be matched')
+        return nodes | {SYNCHRONIZER: self.start(SYNCHRONIZER)}
+
     def spin_until(self, condition, what):
         """Spin until ``condition()`` holds, unless a process breaks first."""
         self.ros.spin_until(lambda: self._broken() or condition(), what, deadline_s=PATIENCE_S)
@@ -183,12 +189,19 @@ class FaultyAgent:
         self._twist_pub = ros.talk(TwistStamped, topics.twist_stamped(ROLE))
         ros.talk(DiagnosticArray, topics.agent_report(ROLE), REPORTS)  # the sign that we are there
         ros.listen(CarlaEgoVehicleControl, topics.control(ROLE), react=self._on_command)
+        self._peer = ros.peer
+        self._topic = '/clock' if on_clock else topics.odometry(ROLE)
         if on_clock:
-            ros.listen(Clock, '/clock', react=lambda msg: self._on_frame(msg.clock))
+            ros.listen(Clock, self._topic, react=lambda msg: self._on_frame(msg.clock))
         else:
-            ros.listen(
-                Odometry, topics.odometry(ROLE), react=lambda msg: self._on_frame(msg.header.stamp)
-            )
+            ros.listen(Odometry, self._topic, react=lambda msg: self._on_frame(msg.header.stamp))
+
+    def is_matched(self):
+        """Whether frames reach us and answers leave us: before that the first would be lost."""
+        readers = [s for s in self._peer.subscriptions if s.topic_name == self._topic]
+        return self._twist_pub.get_subscription_count() > 0 and all(
+            reader.get_publisher_count() > 0 for reader in readers
+        )
 
     def _on_frame(self, stamp):
         self.answered += 1
@@ -216,7 +229,7 @@ class TestTiming:
         agent = FaultyAgent(run, is_late=lambda n: n % 5 == 0)
         run.parameters[GATE]['deadline_s'] = 0.3
         run.parameters[SYNCHRONIZER]['max_frames'] = 30
-        nodes = {name: run.start(name) for name in (BRIDGE, GATE, SYNCHRONIZER)}
+        nodes = run.start_around(agent)
         run.spin_until(lambda: nodes[SYNCHRONIZER].process.poll() is not None, 'the end')
         run.spin_until(lambda: late_at(diagnosed) >= len(agent.late), 'all late ones counted')
         ledger = run.finish(nodes[SYNCHRONIZER])
@@ -231,7 +244,7 @@ class TestTiming:
     def test_early_answers_wait_for_their_frame(self, run):
         agent = FaultyAgent(run, on_clock=True)
         run.parameters[SYNCHRONIZER]['max_frames'] = 60
-        nodes = {name: run.start(name) for name in (BRIDGE, GATE, SYNCHRONIZER)}
+        nodes = run.start_around(agent)
         check_clean(run.finish(nodes[SYNCHRONIZER]), 60)
         assert agent.answered == 60
 
