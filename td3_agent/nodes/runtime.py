@@ -21,8 +21,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
-from td3_agent.driving.parameters import ParameterError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
@@ -91,7 +89,7 @@ def _run(make_node: Callable[[], Node]) -> int:
     """Make the node, spin it, and let it end cleanly."""
     try:
         node = make_node()
-    except ParameterError as error:
+    except (ValueError, OSError) as error:  # a parameter, map or path that was refused
         sys.stderr.write(f'{error}\n')
         return EXIT_REFUSED
     executor = SingleThreadedExecutor()

@@ -5,6 +5,8 @@ import dataclasses
 import importlib
 import importlib.util
 from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 from rclpy.node import Node
@@ -221,3 +223,20 @@ class TestTables:
         new = tables.with_tables(old)
         assert 'yesterday' not in new
         assert tables.with_tables(new) == new
+
+
+class TestRefusedStart:
+    @pytest.mark.parametrize(
+        ('name', 'argument', 'named'),
+        [
+            ('synchronizer_node', 'ledger_path:=/dev/null/ledger.jsonl', '/dev/null'),
+            ('sim_bridge_node', 'map:=/dev/null/town.xodr', '/dev/null/town.xodr'),
+            ('twist_to_control_node', 'deadline_s:=7.0', 'deadline_s must be in [0.02, 0.9] [s]'),
+        ],
+    )
+    def test_program_ends_with_one_sentence(self, name, argument, named):
+        command = [sys.executable, '-m', f'td3_agent.nodes.{name}', '--ros-args', '-p', argument]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60.0, check=False)
+        assert ended.returncode == 2
+        assert len(ended.stderr.splitlines()) == 1
+        assert named in ended.stderr
