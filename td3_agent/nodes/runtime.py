@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 import rclpy
@@ -24,10 +25,12 @@ from rclpy.task import Future
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
+    from typing import NoReturn
 
     from rclpy.node import Node
 
-EXIT_REFUSED = 2
+EXIT_BROKEN, EXIT_REFUSED = 1, 2
+CLEAN_UP_S = 3.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MIN_TIMER_NS = 1_000
 
@@ -72,21 +75,20 @@ class WakeUp:
         self._callback()
 
 
-def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
-    """Run a node until it ends by itself or is asked to; return the exit status.
+def run_program(make_node: Callable[[], Node], args: list[str] | None = None) -> NoReturn:
+    """Run a node as this process's only task, and end the process with its exit status.
 
     The node may offer ``finished`` (a Future; done when it has nothing more to do), ``close()``
     (its last word, while it can still publish) and ``exit_status``.
     """
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        return _run(make_node)
-    finally:
-        rclpy.try_shutdown()
+    status = _run(make_node)
+    rclpy.try_shutdown()
+    _leave(status)
 
 
 def _run(make_node: Callable[[], Node]) -> int:
-    """Make the node, spin it, and let it end cleanly."""
+    """Make the node, spin it, and let it end cleanly; return the exit status."""
     try:
         node = make_node()
     except (ValueError, OSError) as error:  # a parameter, map or path that was refused
@@ -96,14 +98,46 @@ def _run(make_node: Callable[[], Node]) -> int:
     executor.add_node(node)
     finished = getattr(node, 'finished', None) or Future()
     stop_on_signal(finished)
+    status = _spin(executor, finished)
+    if hasattr(node, 'close'):
+        node.close()
+    status = status or getattr(node, 'exit_status', 0)
+    _bound_clean_up(status)
+    node.destroy_node()
+    executor.shutdown(timeout_sec=1.0)
+    return status
+
+
+def _spin(executor: SingleThreadedExecutor, finished: Future) -> int:
+    """Work until it is time to end; return the exit status as far as it is known."""
     try:
         executor.spin_until_future_complete(finished)
-    finally:
-        if hasattr(node, 'close'):
-            node.close()
-        node.destroy_node()
-        executor.shutdown(timeout_sec=1.0)
-    return getattr(node, 'exit_status', 0)
+    except Exception:  # noqa: BLE001  whatever it was, the last word must still be said
+        traceback.print_exc()
+        return EXIT_BROKEN
+    return 0
+
+
+def _bound_clean_up(status: int) -> None:
+    """Leave in :data:`CLEAN_UP_S` at the latest: everything has been said.
+
+    A peer that was killed while it held a lock in shared memory can keep the middleware from
+    letting go, and whoever waits for this process would have to kill it.
+    """
+    watchdog = threading.Timer(CLEAN_UP_S, _leave, (status,))
+    watchdog.daemon = True
+    watchdog.start()
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process at once, without the interpreter's own end.
+
+    That would hand signals back to their defaults, so a second one would change the status,
+    and destroy what is left of the middleware, which has hung there.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def stop_on_signal(finished: Future) -> None:

@@ -8,7 +8,6 @@ upstream; callbacks run on the executor's.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from typing import Any
@@ -27,11 +26,11 @@ from td3_agent.nodes.diagnostics import Diagnostics, Status
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import LATCHED, RELIABLE
 from td3_agent.nodes.refusals import Refusals
-from td3_agent.nodes.runtime import run
+from td3_agent.nodes.runtime import run_program
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
 from td3_agent.sim.bridge_protocol import VEHICLE_CONTROL_TIMEOUT_S, CommandWait, RunState
 
-END_WAIT_S = 3.0
+END_WAIT_S = 2.0  # the loop may be waiting for a command, which takes a second at most
 
 
 class SimBridgeNode(Node):
@@ -190,7 +189,7 @@ class SimBridgeNode(Node):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is asked to end."""
-    sys.exit(run(SimBridgeNode, args))
+    run_program(SimBridgeNode, args)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-import sys
 from typing import Any
 
 from carla_msgs.msg import (
@@ -43,7 +42,7 @@ from td3_agent.nodes.diagnostics import Diagnostics, Status
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import RELIABLE, REPORTS
 from td3_agent.nodes.refusals import Refusals
-from td3_agent.nodes.runtime import WakeUp, run, steady_ns
+from td3_agent.nodes.runtime import WakeUp, run_program, steady_ns
 
 COMMANDS = {Request.PAUSE: CarlaControl.PAUSE, Request.STEP_ONCE: CarlaControl.STEP_ONCE}
 LAST_REPORTS_NS = 300_000_000
@@ -252,7 +251,7 @@ def open_ledger(params: SynchronizerParams) -> LedgerWriter | None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is asked to end."""
-    sys.exit(run(SynchronizerNode, args))
+    run_program(SynchronizerNode, args)
 
 
 if __name__ == '__main__':

@@ -8,7 +8,6 @@ opens the command topics, deactivate and shutdown end with a stop.
 from __future__ import annotations
 
 from dataclasses import asdict
-import sys
 from typing import TYPE_CHECKING, Any
 
 from carla_msgs.msg import CarlaEgoVehicleInfo
@@ -38,7 +37,7 @@ from td3_agent.nodes.drivers import Equipment, make_driver
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import LATCHED, RELIABLE, camera
 from td3_agent.nodes.refusals import Refusals
-from td3_agent.nodes.runtime import run, steady_ns
+from td3_agent.nodes.runtime import run_program, steady_ns
 from td3_agent.nodes.td3_agent_params import Td3AgentParams
 from td3_agent.nodes.transitions import refuse_illegal_transitions
 
@@ -234,7 +233,7 @@ class Td3AgentNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is asked to end."""
-    sys.exit(run(Td3AgentNode, args))
+    run_program(Td3AgentNode, args)
 
 
 if __name__ == '__main__':

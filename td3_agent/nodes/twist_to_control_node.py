@@ -7,7 +7,6 @@ Wires :mod:`td3_agent.driving.gate` to the agent's Twist and to the CARLA ROS br
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-import sys
 from typing import TYPE_CHECKING, Any
 
 from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
@@ -35,7 +34,7 @@ from td3_agent.nodes.diagnostics import Diagnostics, Status
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import LATCHED, RELIABLE
 from td3_agent.nodes.refusals import Refusals
-from td3_agent.nodes.runtime import WakeUp, run, steady_ns
+from td3_agent.nodes.runtime import WakeUp, run_program, steady_ns
 
 if TYPE_CHECKING:
     from td3_agent.driving.command import TwistCommand
@@ -199,7 +198,7 @@ def make_gate(params: TwistToControlParams) -> Gate | FreeRunningGate:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is asked to end."""
-    sys.exit(run(TwistToControlNode, args))
+    run_program(TwistToControlNode, args)
 
 
 if __name__ == '__main__':
