@@ -8,6 +8,7 @@ here: the node says its last word first.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -83,6 +84,7 @@ def run_program(make_node: Callable[[], Node], args: list[str] | None = None) ->
     """
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     status = _run(make_node)
+    gc.collect()  # only when nothing refers to them do a lifecycle node's last parts go
     rclpy.try_shutdown()
     _leave(status)
 

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -434,6 +435,15 @@ def environment_of(pid):
         return b''
 
 
+def shared_memory_of(pid):
+    """Files of the Fast DDS segments that a process has mapped; ports are everybody's."""
+    try:
+        maps = Path(f'/proc/{pid}/maps').read_text(encoding='utf-8')
+    except OSError:
+        return set()
+    return {Path(name) for name in re.findall(r'/dev/shm/fastrtps_[0-9a-f]{16}\b', maps)}
+
+
 @pytest.fixture
 def demo(tmp_path):
     """Return a function that starts the demo; whatever is left of it is ended."""
@@ -458,10 +468,14 @@ needs_proc = pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason=
 class TestDemo:
     def test_results(self, demo, tmp_path):
         program = demo('--duration', '5', '--real-time-factor', '0')
+        out = tmp_path / 'out'
+        program.wait_until((out / 'ledger.jsonl').exists, 'it was driving')
+        segments = set().union(*map(shared_memory_of, program.alive()))
+        assert segments or os.environ.get('RMW_IMPLEMENTATION', '').endswith('cyclonedds_cpp')
         status, output = program.end()
         assert status == 0, output
         assert program.alive() == []
-        out = tmp_path / 'out'
+        assert not any(segment.exists() for segment in segments)
         summary = json.loads((out / 'summary.json').read_text('utf-8'))
         assert (summary['frames'], summary['violations']) == (100, 0)
         assert set(summary['exit_statuses'].values()) == {0}
