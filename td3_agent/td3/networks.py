@@ -100,7 +100,7 @@ class Encoder(nn.Module):
         channels, height, width = image_shape
         layers: list[nn.Module] = []
         for outputs, kernel, stride in conv:
-            layers += [nn.Conv2d(channels, outputs, kernel, stride), nn.ReLU()]
+            layers += [nn.Conv2d(channels, outputs, kernel, stride), nn.ReLU(inplace=True)]
             channels = outputs
             height, width = _conv_size(height, kernel, stride), _conv_size(width, kernel, stride)
         self.conv = nn.Sequential(*layers)
@@ -116,7 +116,9 @@ class Encoder(nn.Module):
         Returns:
             (B, features) float32 in [-1, 1].
         """
-        centred = image.float() / 255.0 - 0.5
+        centred = image.float().div_(255.0).sub_(0.5)
+        if torch.is_grad_enabled():  # twice as fast backwards, slower forwards alone
+            centred = centred.contiguous(memory_format=torch.channels_last)
         projected = self.projection(self.conv(centred).flatten(1))
         return torch.tanh(self.norm(projected))
 
@@ -139,7 +141,7 @@ class Actor(nn.Module):
         inputs = config.state_size + (0 if self.encoder is None else config.features)
         layers: list[nn.Module] = []
         for units in config.hidden:
-            layers += [nn.Linear(inputs, units), nn.ReLU()]
+            layers += [nn.Linear(inputs, units), nn.ReLU(inplace=True)]
             inputs = units
         self.trunk = nn.Sequential(*layers)
         self.head = nn.Linear(inputs, len(config.action_low))
@@ -158,12 +160,20 @@ class Actor(nn.Module):
         Returns:
             (B, actions).
         """
+        return self.pre_tanh_from(self.inputs(state, image))
+
+    def inputs(self, state: Tensor, image: Tensor | None = None) -> Tensor:
+        """Return what the first hidden layer sees, (B, features + state_size)."""
         if (self.encoder is None) != (image is None):
             wanted = 'no image' if self.encoder is None else 'an image'
             raise ValueError(f'this actor takes {wanted}')
-        if self.encoder is not None:
-            state = torch.cat((self.encoder(image), state), dim=1)
-        output: Tensor = self.head(self.trunk(state))
+        if self.encoder is None:
+            return state
+        return torch.cat((self.encoder(image), state), dim=1)
+
+    def pre_tanh_from(self, inputs: Tensor) -> Tensor:
+        """Return :meth:`pre_tanh` for what :meth:`inputs` returned."""
+        output: Tensor = self.head(self.trunk(inputs))
         return output
 
     def forward(self, state: Tensor, image: Tensor | None = None) -> Tensor:

@@ -1,0 +1,533 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replay buffer: every observation is stored once, image stacks are rebuilt at sampling.
+
+A ring of slots. A slot holds an observation (newest frame and vectors), and, once the step has
+been taken, its action, reward and what multiplies the bootstrap. The next observation of slot i
+is slot i + 1, so the last observation of an episode takes a slot without an action, which is
+never sampled as a start. One 84 x 84 grey transition takes 7.1 kB::
+
+    slot        0     1     2     3     4     5
+    frame       o0    o1    o2    o3    o0'   o1'       o3 ends the first episode
+    action      a0    a1    a2    -     a0'   -         o1' is the newest: step not taken yet
+    position    0     1     2     3     0     1         steps since the episode began
+
+Several environments at once write to streams of their own, rings side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class ReplayError(ValueError):
+    """What was to be stored, sampled or restored does not fit the buffer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservationShape:
+    """Sizes of an observation.
+
+    Attributes:
+        state_size: numbers in the state vector, >= 0.
+        image_shape: (channels, height, width) of the uint8 image, None without images.
+        frame_stack: how many successive frames the image's channels hold, oldest first;
+            1 stores the image as it is.
+        privileged_size: numbers only the critics are given, >= 0.
+
+    Raises:
+        ReplayError: the channels are no multiple of the frames, or there is nothing to see.
+    """
+
+    state_size: int
+    image_shape: tuple[int, int, int] | None = None
+    frame_stack: int = 1
+    privileged_size: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be an observation."""
+        if self.state_size < 0 or self.privileged_size < 0:
+            raise ReplayError(
+                f'state_size and privileged_size must be >= 0, got {self.state_size} '
+                f'and {self.privileged_size}'
+            )
+        if self.image_shape is None:
+            if self.state_size == 0:
+                raise ReplayError('state_size must be > 0 without images')
+            return
+        if not 1 <= self.frame_stack <= 255 or self.image_shape[0] % self.frame_stack:
+            raise ReplayError(
+                f'frame_stack must divide the {self.image_shape[0]} channels of the image, '
+                f'got {self.frame_stack}'
+            )
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int] | None:
+        """Return (channels, height, width) of one frame."""
+        if self.image_shape is None:
+            return None
+        channels, height, width = self.image_shape
+        return channels // self.frame_stack, height, width
+
+
+class Observed(NamedTuple):
+    """One observation.
+
+    Attributes:
+        state: (state_size,) float32.
+        image: (C, H, W) uint8, oldest frame first; None without images.
+        privileged: (privileged_size,) float32; None without.
+    """
+
+    state: NDArray[np.float32]
+    image: NDArray[np.uint8] | None = None
+    privileged: NDArray[np.float32] | None = None
+
+
+class Sample(NamedTuple):
+    """Transitions; the arrays belong to the buffer and are overwritten by the next sample.
+
+    Attributes:
+        state: (B, state_size + privileged_size) float32, privileged numbers last.
+        image: (B, C, H, W) uint8, None without images.
+        action: (B, actions) float32 in [-1, 1].
+        reward: (B, 1) float32, the discounted sum of up to ``n_step`` rewards.
+        bootstrap: (B, 1) float32, what multiplies discount * value of the next observation:
+            0 where the episode terminated, else discount ** (steps summed - 1).
+        next_state: as ``state``, after those steps.
+        next_image: as ``image``, after those steps.
+    """
+
+    state: NDArray[np.float32]
+    image: NDArray[np.uint8] | None
+    action: NDArray[np.float32]
+    reward: NDArray[np.float32]
+    bootstrap: NDArray[np.float32]
+    next_state: NDArray[np.float32]
+    next_image: NDArray[np.uint8] | None
+
+
+class ReplayBuffer:
+    """Stores steps of one or more environments and samples transitions uniformly."""
+
+    def __init__(
+        self,
+        shape: ObservationShape,
+        action_size: int,
+        *,
+        capacity: int,
+        seed: int | np.random.SeedSequence,
+        streams: int = 1,
+    ) -> None:
+        """Reserve the memory; the system hands it out page by page as it is filled.
+
+        Args:
+            shape: sizes of an observation.
+            action_size: numbers in an action.
+            capacity: slots of all streams together.
+            seed: of the generator that draws samples.
+            streams: environments that write.
+
+        Raises:
+            ReplayError: a stream would have no room for a transition with its frames.
+        """
+        self._room = capacity // streams
+        least = max(shape.frame_stack, 1) + 2
+        if self._room < least:
+            raise ReplayError(f'capacity must be >= {least * streams}, got {capacity}')
+        self.shape = shape
+        self.rng = np.random.default_rng(seed)
+        self._streams = streams
+        slots = self._room * streams
+        frame = shape.frame_shape
+        pixels = 0 if frame is None else int(np.prod(frame))
+        self._frames: NDArray[np.uint8] = np.zeros((slots, pixels), np.uint8)
+        self._vectors = np.zeros((slots, shape.state_size + shape.privileged_size), np.float32)
+        self._actions = np.zeros((slots, action_size), np.float32)
+        self._rewards = np.zeros(slots, np.float32)
+        self._bootstraps = np.zeros(slots, np.float32)  # 0 where terminated, 1 elsewhere
+        self._positions = np.zeros(slots, np.uint8)  # up to frame_stack - 1
+        self._has_action = np.zeros(slots, np.bool_)
+        self._written = np.zeros(streams, np.int64)  # observations ever written, by stream
+        self._open = np.zeros(streams, np.bool_)  # whether an episode is going on
+        self._images: list[NDArray[np.uint8] | None] = [None] * streams  # newest, to compare
+        self._batch = _BatchMemory(shape, action_size)
+
+    def __len__(self) -> int:
+        """Return the number of stored observations."""
+        return int(np.minimum(self._written, self._room).sum())
+
+    @property
+    def transitions(self) -> int:
+        """How many steps are stored, whether they can still be sampled or not."""
+        return int(self._has_action.sum())
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the full buffer takes [bytes]."""
+        return sum(array.nbytes for array in self._arrays().values())
+
+    @property
+    def largest_reward(self) -> float:
+        """Largest magnitude of a stored reward."""
+        return float(np.abs(self._rewards[self._has_action]).max(initial=0.0))
+
+    def states(self) -> NDArray[np.float32]:
+        """Return a copy of the state vectors from which a step was taken, (N, state_size)."""
+        return self._vectors[self._has_action, : self.shape.state_size]
+
+    # ---- Writing --------------------------------------------------------------------------------
+
+    def begin(self, observed: Observed, stream: int = 0) -> None:
+        """Begin an episode; one that was going on is cut, without a transition across.
+
+        Raises:
+            ReplayError: the observation does not fit, or its image is no stack of one frame.
+        """
+        self._check(observed)
+        image, shape = observed.image, self.shape
+        if image is not None and shape.frame_stack > 1:
+            frames = image.reshape(shape.frame_stack, -1)
+            if (frames != frames[-1]).any():
+                raise ReplayError('the first image must repeat its frame through the stack')
+        self._write(observed, stream, position=0)
+        self._open[stream] = True
+
+    def add(  # noqa: PLR0913  what a step is made of
+        self,
+        action: NDArray[np.float32],
+        reward: float,
+        observed: Observed,
+        *,
+        terminated: bool,
+        truncated: bool,
+        stream: int = 0,
+    ) -> None:
+        """Store one step from the newest observation.
+
+        Args:
+            action: (actions,) in [-1, 1].
+            reward: finite.
+            observed: what followed, also when the episode ended with it.
+            terminated: nothing can follow: the target does not bootstrap.
+            truncated: the episode was merely cut off: the target bootstraps.
+            stream: environment it comes from.
+
+        Raises:
+            ReplayError: no episode is going on, or something does not fit.
+        """
+        if not self._open[stream]:
+            raise ReplayError('no episode is going on, call begin first')
+        if np.shape(action) != self._actions.shape[1:]:
+            expected = self._actions.shape[1:]
+            raise ReplayError(f'action must be {expected}, got {np.shape(action)}')
+        if not (np.isfinite(action).all() and np.isfinite(reward)):
+            raise ReplayError(f'action and reward must be finite, got {action} and {reward}')
+        self._check(observed)
+        self._check_stack(observed, stream)
+        slot = self._slot(stream, int(self._written[stream]) - 1)
+        self._actions[slot] = action
+        self._rewards[slot] = reward
+        self._bootstraps[slot] = 0.0 if terminated else 1.0
+        self._has_action[slot] = True
+        position = min(int(self._positions[slot]) + 1, self.shape.frame_stack - 1)
+        self._write(observed, stream, position)
+        self._open[stream] = not (terminated or truncated)
+
+    def cut(self, stream: int = 0) -> None:
+        """End the episode where it stands, as after a crash: the step under way is lost."""
+        self._open[stream] = False
+
+    def _slot(self, stream: int, number: int) -> int:
+        """Return where the stream's observation ``number`` is, counted since the beginning."""
+        return stream * self._room + number % self._room
+
+    def _write(self, observed: Observed, stream: int, position: int) -> None:
+        """Put an observation after the newest one."""
+        slot = self._slot(stream, int(self._written[stream]))
+        states = self.shape.state_size
+        self._vectors[slot, :states] = observed.state
+        if observed.privileged is not None:
+            self._vectors[slot, states:] = observed.privileged
+        if observed.image is not None:
+            pixels = self._frames.shape[1]
+            self._frames[slot] = observed.image.reshape(-1)[-pixels:]
+            self._images[stream] = observed.image.copy()  # environments reuse their memory
+        self._positions[slot] = position
+        self._has_action[slot] = False
+        self._written[stream] += 1
+
+    def _check(self, observed: Observed) -> None:
+        shape = self.shape
+        _check_vector('state', observed.state, shape.state_size)
+        _check_vector('privileged', observed.privileged, shape.privileged_size)
+        image = observed.image
+        given = None if image is None else image.shape
+        if given != shape.image_shape or (image is not None and image.dtype != np.uint8):
+            kind = '' if image is None else f' {image.dtype}'
+            raise ReplayError(f'image must be {shape.image_shape} uint8, got {given}{kind}')
+
+    def _check_stack(self, observed: Observed, stream: int) -> None:
+        """Refuse images that are not the last ones moved on by one frame."""
+        previous, image = self._images[stream], observed.image
+        if image is None or previous is None or self.shape.frame_stack == 1:
+            return
+        pixels = self._frames.shape[1]
+        if not np.array_equal(image.reshape(-1)[:-pixels], previous.reshape(-1)[pixels:]):
+            raise ReplayError(
+                f'the image must be the last one moved on by one of {self.shape.frame_stack} '
+                'frames; is frame_stack right?'
+            )
+
+    # ---- Sampling -------------------------------------------------------------------------------
+
+    def sample(
+        self, size: int, *, n_step: int = 1, discount: float = 1.0, random_shift_px: int = 0
+    ) -> Sample:
+        """Draw transitions uniformly, with replacement.
+
+        Args:
+            size: how many (B).
+            n_step: rewards summed, fewer at the end of an episode.
+            discount: of the second and later of those rewards.
+            random_shift_px: largest shift of images, each way, edges repeated (Kostrikov et al.
+                2020, arXiv:2004.13649); one shift per image stack.
+
+        Raises:
+            ReplayError: nothing can be sampled yet.
+        """
+        slots = self._draw(size)
+        memory = self._batch.of(size)
+        memory.reward[:, 0] = self._rewards[slots]
+        memory.bootstrap[:, 0] = self._bootstraps[slots]
+        following = self._after(slots, 1)
+        if n_step > 1:
+            following = self._sum_rewards(memory, following, n_step, discount)
+        np.take(self._vectors, slots, axis=0, out=memory.state, mode='clip')
+        np.take(self._vectors, following, axis=0, out=memory.next_state, mode='clip')
+        np.take(self._actions, slots, axis=0, out=memory.action, mode='clip')
+        image, next_image = memory.image, memory.next_image
+        if image is not None and next_image is not None:
+            self._stack(slots, image)
+            self._stack(following, next_image)
+            if random_shift_px:
+                image = random_shift(image, random_shift_px, self.rng)
+                next_image = random_shift(next_image, random_shift_px, self.rng)
+        return Sample(
+            memory.state,
+            image,
+            memory.action,
+            memory.reward,
+            memory.bootstrap,
+            memory.next_state,
+            next_image,
+        )
+
+    def _draw(self, size: int) -> NDArray[np.int64]:
+        """Return slots that have a step and all frames of their stack, uniformly drawn."""
+        starts = np.maximum(np.minimum(self._written, self._room) - 1, 0)  # the newest has none
+        ends = np.cumsum(starts)
+        slots = np.empty(size, np.int64)
+        wanted = np.arange(size)
+        while wanted.size:
+            drawn = self.rng.integers(0, max(ends[-1], 1), wanted.size)
+            found, good = self._valid(drawn, starts, ends)
+            if not good.any():  # rare, except when there is nothing
+                self._refuse_empty(starts, ends)
+            slots[wanted] = found
+            wanted = wanted[~good]
+        return slots
+
+    def _valid(
+        self, drawn: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return slots by number, oldest first and stream by stream, and which can be sampled."""
+        stream = np.minimum(np.searchsorted(ends, drawn, side='right'), self._streams - 1)
+        age = drawn - (ends[stream] - starts[stream])  # 0 is the oldest
+        oldest = np.maximum(self._written[stream] - self._room, 0)
+        slots = stream * self._room + (oldest + age) % self._room
+        # The oldest slots may have lost the frames before them.
+        return slots, self._has_action[slots] & (self._positions[slots] <= age)
+
+    def _refuse_empty(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        if not self._valid(np.arange(ends[-1]), starts, ends)[1].any():
+            raise ReplayError('nothing to sample: no whole transition is stored')
+
+    def _after(self, slots: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+        """Return the slots that many steps later, within each stream's ring."""
+        if self._streams == 1:
+            return (slots + steps) % self._room
+        stream = slots // self._room
+        return stream * self._room + (slots - stream * self._room + steps) % self._room
+
+    def _sum_rewards(
+        self, memory: _Batch, following: NDArray[np.int64], n_step: int, discount: float
+    ) -> NDArray[np.int64]:
+        """Add later rewards up to the end of the episode; return where each sum ends."""
+        going_on = np.ones(following.shape, np.bool_)
+        weight = 1.0
+        for _ in range(n_step - 1):
+            # A slot without a step is the end of its episode, or the newest observation.
+            going_on &= self._has_action[following]
+            weight *= discount
+            memory.reward[:, 0] += np.where(going_on, weight * self._rewards[following], 0.0)
+            grown = discount * memory.bootstrap[:, 0] * self._bootstraps[following]
+            memory.bootstrap[:, 0] = np.where(going_on, grown, memory.bootstrap[:, 0])
+            following = np.where(going_on, self._after(following, 1), following)
+        return following
+
+    def _stack(self, slots: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Rebuild the image stacks of slots; before an episode's first frame it is repeated."""
+        frames = self.shape.frame_stack
+        back = np.arange(frames - 1, -1, -1)
+        back = np.minimum(back, self._positions[slots][:, np.newaxis])  # (B, stack)
+        stream_start = slots // self._room * self._room
+        where = (slots - stream_start)[:, np.newaxis] - back
+        where = np.where(where < 0, where + self._room, where) + stream_start[:, np.newaxis]
+        rows = out.reshape(-1, self._frames.shape[1])
+        np.take(self._frames, where.reshape(-1), axis=0, out=rows, mode='clip')
+
+    # ---- Saving ---------------------------------------------------------------------------------
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {
+            'frames': self._frames,
+            'vectors': self._vectors,
+            'actions': self._actions,
+            'rewards': self._rewards,
+            'bootstraps': self._bootstraps,
+            'positions': self._positions,
+            'has_action': self._has_action,
+        }
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Return everything there is to save: arrays (views, filled part only) and plain JSON."""
+        used = self._used()
+        arrays = {
+            name: array.reshape(self._streams, self._room, *array.shape[1:])[:, :used]
+            for name, array in self._arrays().items()
+        }
+        facts = {
+            'streams': self._streams,
+            'room': self._room,
+            'written': self._written.tolist(),
+            'open': self._open.tolist(),
+            'rng': self.rng.bit_generator.state,
+        }
+        return arrays, facts
+
+    def restore(self, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
+        """Become the buffer that :meth:`state` was taken of, its random numbers included.
+
+        Raises:
+            ReplayError: it was a buffer of other sizes.
+        """
+        sizes = {'streams': self._streams, 'room': self._room}
+        given = {name: facts[name] for name in sizes}
+        if given != sizes:
+            raise ReplayError(f'the saved buffer has {given}, expected {sizes}')
+        self._written[:] = facts['written']
+        self._open[:] = facts['open']
+        used = self._used()
+        for name, array in self._arrays().items():
+            mine = array.reshape(self._streams, self._room, *array.shape[1:])
+            if arrays[name].shape != mine[:, :used].shape or arrays[name].dtype != array.dtype:
+                raise ReplayError(
+                    f'saved {name} are {arrays[name].shape} {arrays[name].dtype}, '
+                    f'expected {mine[:, :used].shape} {array.dtype}'
+                )
+            mine[:, :used] = arrays[name]
+            mine[:, used:] = 0
+        self._images = [self._newest_image(stream) for stream in range(self._streams)]
+        self.rng.bit_generator.state = facts['rng']
+
+    def _newest_image(self, stream: int) -> NDArray[np.uint8] | None:
+        """Rebuild the last image that a stream was given."""
+        if self.shape.image_shape is None or self._written[stream] == 0:
+            return None
+        image: NDArray[np.uint8] = np.empty((1, *self.shape.image_shape), np.uint8)
+        self._stack(np.array([self._slot(stream, int(self._written[stream]) - 1)]), image)
+        return np.asarray(image[0])
+
+    def _used(self) -> int:
+        """Return how many slots of each stream hold something in at least one stream."""
+        return int(np.minimum(self._written, self._room).max())
+
+
+class _Batch(NamedTuple):
+    """Memory that samples are written to; fields as in :class:`Sample`."""
+
+    state: NDArray[np.float32]
+    image: NDArray[np.uint8] | None
+    action: NDArray[np.float32]
+    reward: NDArray[np.float32]
+    bootstrap: NDArray[np.float32]
+    next_state: NDArray[np.float32]
+    next_image: NDArray[np.uint8] | None
+
+
+class _BatchMemory:
+    """Keeps the memory of the last batch size: a training run has one."""
+
+    def __init__(self, shape: ObservationShape, action_size: int) -> None:
+        self._shape, self._action_size = shape, action_size
+        self._batch: _Batch | None = None
+
+    def of(self, size: int) -> _Batch:
+        if self._batch is None or len(self._batch.reward) != size:
+            self._batch = self._reserve(size)
+        return self._batch
+
+    def _reserve(self, size: int) -> _Batch:
+        shape = self._shape
+        vector = (size, shape.state_size + shape.privileged_size)
+
+        def image() -> NDArray[np.uint8] | None:
+            return None if shape.image_shape is None else np.empty((size, *shape.image_shape), 'B')
+
+        return _Batch(
+            state=np.empty(vector, np.float32),
+            image=image(),
+            action=np.empty((size, self._action_size), np.float32),
+            reward=np.empty((size, 1), np.float32),
+            bootstrap=np.empty((size, 1), np.float32),
+            next_state=np.empty(vector, np.float32),
+            next_image=image(),
+        )
+
+
+def random_shift(
+    images: NDArray[np.uint8], largest_px: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Return images shifted by up to ``largest_px`` rows and columns each way, edges repeated.
+
+    Args:
+        images: (B, C, H, W); all channels of one image move together.
+        largest_px: > 0 [px].
+        rng: draws the shifts.
+    """
+    count, _, height, width = images.shape
+    margin = ((0, 0), (0, 0), (largest_px, largest_px), (largest_px, largest_px))
+    padded = np.pad(images, margin, mode='edge')
+    rows, columns = rng.integers(0, 2 * largest_px + 1, (2, count))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
+    shifted: NDArray[np.uint8] = windows[np.arange(count), :, rows, columns]
+    return shifted
+
+
+def _check_vector(name: str, value: NDArray[np.float32] | None, size: int) -> None:
+    """Refuse vectors of another size, and numbers that are none.
+
+    Raises:
+        ReplayError: naming what was given and what was expected.
+    """
+    given = 0 if value is None else np.shape(value)
+    if given not in {size, (size,)}:
+        raise ReplayError(f'{name} must have {size} numbers, got {given}')
+    if value is not None and not np.isfinite(value).all():
+        raise ReplayError(f'{name} must be finite, got {value}')

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replay buffer: every sample is a transition that was stored, whatever the ring went through."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+
+from td3_agent.td3.replay import (
+    ObservationShape,
+    Observed,
+    ReplayBuffer,
+    ReplayError,
+    random_shift,
+)
+
+STACK = 3
+SIDE = 2
+IMAGES = ObservationShape(
+    state_size=1, image_shape=(STACK, SIDE, SIDE), frame_stack=STACK, privileged_size=1
+)
+VECTORS = ObservationShape(state_size=2)
+ACTIONS = 2
+
+
+class Recorder:
+    """Writes numbered observations and remembers what a sample from each must be."""
+
+    def __init__(self, buffer, stream=0):
+        self.buffer, self.stream = buffer, stream
+        self.number = 1000 * stream  # of the newest observation; also its state
+        self.known = {}  # number of the first observation: everything about the step
+        self.image = None
+
+    def observed(self, *, fresh):
+        self.number += 1
+        frame = np.full((1, SIDE, SIDE), self.number % 251, np.uint8)
+        if fresh:
+            self.image = np.repeat(frame, STACK, axis=0)
+        else:
+            self.image = np.concatenate((self.image[1:], frame))
+        value = np.array([self.number], np.float32)
+        if self.buffer.shape.image_shape is None:
+            return Observed(state=np.array([self.number, -self.number], np.float32))
+        return Observed(state=value, image=self.image, privileged=-value)
+
+    def begin(self):
+        self.buffer.begin(self.observed(fresh=True), self.stream)
+
+    def step(self, *, terminated=False, truncated=False):
+        before, old_image = self.number, self.image.copy()
+        action = np.array([before % 7, before % 3], np.float32) / 10.0
+        self.buffer.add(
+            action,
+            before / 8.0,
+            self.observed(fresh=False),
+            terminated=terminated,
+            truncated=truncated,
+            stream=self.stream,
+        )
+        self.known[before] = (action, before / 8.0, float(not terminated), old_image, self.image)
+
+    def check(self, sample, row):
+        number = int(sample.state[row, 0])
+        action, reward, bootstrap, image, next_image = self.known[number]
+        np.testing.assert_array_equal(sample.state[row], [number, -number])
+        np.testing.assert_array_equal(sample.next_state[row], [number + 1, -number - 1])
+        np.testing.assert_array_equal(sample.action[row], action)
+        assert sample.reward[row, 0] == reward
+        assert sample.bootstrap[row, 0] == bootstrap
+        if sample.image is not None:
+            np.testing.assert_array_equal(sample.image[row], image)
+            np.testing.assert_array_equal(sample.next_image[row], next_image)
+        return number
+
+
+def buffer_of(shape=IMAGES, capacity=12, streams=1, seed=0):
+    return ReplayBuffer(shape, ACTIONS, capacity=capacity, seed=seed, streams=streams)
+
+
+def filled(steps=5, **kwargs):
+    recorder = Recorder(buffer_of(**kwargs))
+    recorder.begin()
+    for _ in range(steps):
+        recorder.step()
+    return recorder
+
+
+EPISODES = st.lists(
+    st.tuples(st.integers(0, 9), st.sampled_from(['terminated', 'truncated', 'cut'])),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(EPISODES, st.integers(STACK + 2, 20), st.sampled_from([IMAGES, VECTORS]))
+def test_every_sample_is_a_step_that_was_stored(episodes, capacity, shape):
+    recorder = Recorder(buffer_of(shape, capacity))
+    for length, how in episodes:
+        recorder.begin()
+        for i in range(length):
+            last = i == length - 1
+            recorder.step(
+                terminated=last and how == 'terminated', truncated=last and how == 'truncated'
+            )
+        recorder.buffer.cut()
+        try:
+            sample = recorder.buffer.sample(64)
+        except ReplayError:
+            continue  # nothing whole is left
+        for row in range(64):
+            recorder.check(sample, row)
+
+
+def test_all_steps_with_their_frames_are_drawn_and_evenly():
+    recorder = filled(30, capacity=12)
+    sample = recorder.buffer.sample(4000)
+    numbers = [recorder.check(sample, row) for row in range(4000)]
+    # 31 observations in 12 slots: 20 ... 31. Of these, 20 and 21 lack frames, 31 has no step.
+    values, counts = np.unique(numbers, return_counts=True)
+    assert values.tolist() == list(range(22, 31))
+    assert counts.min() > 4000 / 9 * 0.8
+
+
+def test_streams_do_not_mix():
+    buffer = buffer_of(capacity=24, streams=2)
+    recorders = [Recorder(buffer, stream) for stream in (0, 1)]
+    for recorder in recorders:
+        recorder.begin()
+    for i in range(40):
+        for recorder in recorders[: 1 + (i % 3 == 0)]:  # one is slower
+            recorder.step(truncated=i % 9 == 8)
+            if i % 9 == 8:
+                recorder.begin()
+    sample = buffer.sample(512)
+    seen = {recorders[int(sample.state[row, 0] > 1000)].check(sample, row) for row in range(512)}
+    assert any(number > 1000 for number in seen)
+    assert any(number < 1000 for number in seen)
+
+
+@pytest.mark.parametrize('streams', [1, 2])
+def test_same_seed_draws_the_same(streams):
+    first, second = (filled(seed=3, streams=streams, capacity=24) for _ in range(2))
+    other = filled(seed=4, streams=streams, capacity=24)
+    drawn = [r.buffer.sample(32).state.copy() for r in (first, second, other)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any()
+
+
+class TestEndings:
+    def one_step(self, *, terminated, truncated):
+        recorder = Recorder(buffer_of())
+        recorder.begin()
+        recorder.step(terminated=terminated, truncated=truncated)
+        return recorder.buffer.sample(8).bootstrap
+
+    def test_termination_does_not_bootstrap(self):
+        assert (self.one_step(terminated=True, truncated=False) == 0.0).all()
+
+    def test_truncation_bootstraps(self):
+        assert (self.one_step(terminated=False, truncated=True) == 1.0).all()
+
+    def test_both_at_once_is_a_termination(self):
+        assert (self.one_step(terminated=True, truncated=True) == 0.0).all()
+
+    def test_next_image_at_the_end_is_the_real_last_one(self):
+        recorder = filled(4)
+        recorder.step(truncated=True)
+        recorder.begin()
+        sample = recorder.buffer.sample(200)
+        assert {recorder.check(sample, row) for row in range(200)} == {1, 2, 3, 4, 5}
+
+    def test_no_step_follows_an_end(self):
+        recorder = filled(1)
+        recorder.step(truncated=True)
+        with pytest.raises(ReplayError, match='no episode'):
+            recorder.step()
+
+    def test_cut_stores_nothing_across(self):
+        recorder = filled(2)
+        recorder.buffer.cut()
+        recorder.begin()
+        recorder.step()
+        sample = recorder.buffer.sample(200)
+        assert {recorder.check(sample, row) for row in range(200)} == {1, 2, 4}
+
+
+class TestSeveralSteps:
+    @pytest.mark.parametrize(('terminated', 'last'), [(True, 0.0), (False, 1.0)])
+    def test_sum_stops_at_the_end(self, terminated, last):
+        recorder = filled(3, shape=VECTORS, capacity=12)
+        recorder.step(terminated=terminated, truncated=not terminated)
+        sample = recorder.buffer.sample(300, n_step=3, discount=0.5)
+        for row in range(300):
+            number = int(sample.state[row, 0])
+            steps = min(3, 5 - number)
+            reward = sum(0.5**i * (number + i) / 8.0 for i in range(steps))
+            assert sample.reward[row, 0] == pytest.approx(reward)
+            assert sample.next_state[row, 0] == number + steps
+            end = last if number + steps == 5 else 1.0
+            assert sample.bootstrap[row, 0] == end * 0.5 ** (steps - 1)
+
+    def test_sum_stops_at_the_newest(self):
+        recorder = filled(2, shape=VECTORS)
+        sample = recorder.buffer.sample(100, n_step=9, discount=0.5)
+        assert (sample.next_state[:, 0] == 3).all()
+        assert set(sample.bootstrap[:, 0]) == {1.0, 0.5}
+
+
+def test_transition_of_84_by_84_takes_at_most_9_kb():
+    shape = ObservationShape(
+        state_size=4, image_shape=(4, 84, 84), frame_stack=4, privileged_size=64
+    )
+    assert ReplayBuffer(shape, 2, capacity=1000, seed=0).nbytes / 1000 < 9000
+
+
+def test_images_are_copied_when_stored():
+    recorder = filled(3)
+    recorder.image[:] = 99  # as an environment that reuses its memory
+    sample = recorder.buffer.sample(100)
+    assert (sample.next_image[sample.state[:, 0] == 3] != 99).all()
+
+
+class TestSaving:
+    @pytest.mark.parametrize('steps', [0, 1, 7, 40])
+    def test_restored_buffer_goes_on_alike(self, steps):
+        recorder = filled(steps)
+        copy = buffer_of(seed=9)
+        copy.restore(*recorder.buffer.state())
+        for buffer in (recorder.buffer, copy):
+            twin = Recorder(buffer)
+            twin.number, twin.image = recorder.number, recorder.image
+            for _ in range(5):
+                twin.step()
+        for mine, theirs in zip(recorder.buffer.sample(64), copy.sample(64), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+    def test_other_sizes_are_refused(self):
+        arrays, facts = filled().buffer.state()
+        with pytest.raises(ReplayError, match=r"'room': 12.*expected.*'room': 20"):
+            buffer_of(capacity=20).restore(arrays, facts)
+        with pytest.raises(ReplayError, match='frames'):
+            buffer_of(VECTORS).restore(arrays, facts)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ('change', 'said'),
+        [
+            ({'state': np.zeros(2, np.float32)}, r'state must have 1 numbers, got \(2,\)'),
+            ({'state': np.array([np.nan])}, 'state must be finite'),
+            ({'privileged': None}, 'privileged must have 1'),
+            ({'image': None}, r'image must be \(3, 2, 2\) uint8, got None'),
+            ({'image': np.zeros((3, 2, 2))}, 'got .* float64'),
+        ],
+    )
+    def test_observation(self, change, said):
+        recorder = filled()
+        with pytest.raises(ReplayError, match=said):
+            recorder.buffer.begin(recorder.observed(fresh=True)._replace(**change))
+
+    def test_image_that_is_no_stack(self):
+        recorder = filled()
+        with pytest.raises(ReplayError, match='moved on by one'):
+            recorder.buffer.add(
+                np.zeros(2, np.float32),
+                0.0,
+                recorder.observed(fresh=False)._replace(image=np.full((3, 2, 2), 7, np.uint8)),
+                terminated=False,
+                truncated=False,
+            )
+        with pytest.raises(ReplayError, match='repeat its frame'):
+            recorder.buffer.begin(recorder.observed(fresh=False))
+
+    @pytest.mark.parametrize('bad', [np.zeros(3), np.array([0.0, np.nan])])
+    def test_action(self, bad):
+        recorder = filled()
+        with pytest.raises(ReplayError, match='action'):
+            recorder.buffer.add(
+                bad, 0.0, recorder.observed(fresh=False), terminated=False, truncated=False
+            )
+
+    def test_reward(self):
+        recorder = filled()
+        with pytest.raises(ReplayError, match='reward'):
+            recorder.buffer.add(
+                np.zeros(2),
+                np.inf,
+                recorder.observed(fresh=False),
+                terminated=False,
+                truncated=False,
+            )
+
+    def test_sampling_nothing(self):
+        with pytest.raises(ReplayError, match='nothing to sample'):
+            buffer_of().sample(1)
+        with pytest.raises(ReplayError, match='nothing to sample'):
+            filled(0).buffer.sample(1)
+
+    def test_sizes(self):
+        with pytest.raises(ReplayError, match='frame_stack must divide the 4'):
+            ObservationShape(state_size=1, image_shape=(4, 8, 8), frame_stack=3)
+        with pytest.raises(ReplayError, match='state_size must be > 0'):
+            ObservationShape(state_size=0)
+        with pytest.raises(ReplayError, match='capacity must be >= 5'):
+            buffer_of(capacity=4)
+
+
+def test_shift_moves_whole_stacks_and_repeats_edges():
+    image = np.arange(5 * 5, dtype=np.uint8).reshape(1, 1, 5, 5)
+    images = np.concatenate((image, image + 100), axis=1).repeat(64, axis=0)
+    shifted = random_shift(images, 1, np.random.default_rng(0))
+    padded = np.pad(image[0, 0], 1, mode='edge')
+    wanted = {padded[r : r + 5, c : c + 5].tobytes() for r in range(3) for c in range(3)}
+    assert {one[0].tobytes() for one in shifted} == wanted
+    assert all((one[1] == one[0] + 100).all() for one in shifted)
+
+
+def test_shift_is_drawn_by_the_buffer():
+    recorder = filled(3)
+    assert recorder.buffer.sample(8, random_shift_px=1).image.shape == (8, STACK, SIDE, SIDE)
