@@ -4,33 +4,41 @@
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 import sys
 
 from td3_agent import __version__
-from td3_agent.evaluation import demo
 
 EXIT_USAGE = 2
+# Verb: module with add_arguments and run, and what it does. Only the module of the verb in use
+# is imported: training needs no ROS, and the demo's nodes no gymnasium.
+VERBS = {
+    'demo': ('td3_agent.evaluation.demo', 'drive a car around a road with four ROS 2 processes'),
+    'train': ('td3_agent.training.train', 'train TD3 on a Gymnasium task'),
+}
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all verbs."""
+def parser(verb: str) -> argparse.ArgumentParser:
+    """Return the parser of all verbs; the arguments of one alone are filled in."""
     top = argparse.ArgumentParser(prog='td3_agent', description=__doc__)
     top.add_argument('--version', action='version', version=f'td3_agent {__version__}')
     verbs = top.add_subparsers(dest='verb', required=True, metavar='VERB')
-    add = verbs.add_parser(
-        'demo',
-        help='drive a car around a road with four ROS 2 processes',
-        description=demo.__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    demo.add_arguments(add)
-    add.set_defaults(run=demo.run)
+    for name, (module_name, about) in VERBS.items():
+        add = verbs.add_parser(
+            name, help=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        if name == verb:
+            module = import_module(module_name)
+            add.description = module.__doc__
+            module.add_arguments(add)
+            add.set_defaults(run=module.run)
     return top
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run one verb and exit with its status; bad input ends with one sentence."""
-    args = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser(next((word for word in argv if word in VERBS), '')).parse_args(argv)
     try:
         status = args.run(args)
     except (ValueError, OSError) as error:

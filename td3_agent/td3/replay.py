@@ -181,6 +181,19 @@ class ReplayBuffer:
         """Return a copy of the state vectors from which a step was taken, (N, state_size)."""
         return self._vectors[self._has_action, : self.shape.state_size]
 
+    def newest(self, stream: int = 0) -> Observed:
+        """Return a copy of the last observation that a stream was given.
+
+        Raises:
+            ReplayError: it was given none.
+        """
+        if self._written[stream] == 0:
+            raise ReplayError(f'stream {stream} has no observation yet')
+        vector = self._vectors[self._slot(stream, int(self._written[stream]) - 1)].copy()
+        states = self.shape.state_size
+        privileged = vector[states:] if self.shape.privileged_size else None
+        return Observed(vector[:states], self._newest_image(stream), privileged)
+
     # ---- Writing --------------------------------------------------------------------------------
 
     def begin(self, observed: Observed, stream: int = 0) -> None:

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures that tell a learner's illnesses before weeks are lost to them, and their alarms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from td3_agent.td3.learner import Batch, Learner
+
+SATURATED = 0.99  # |tanh| beyond this leaves 2 % of the gradient
+LARGEST_SATURATION = 0.2
+LARGEST_Q_GAP = 1e-3
+BEYOND_ANY_RETURN = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """State of a learner, seen on one batch.
+
+    Attributes:
+        saturation: share of the policy's actions beyond 0.99 of their range, in [0, 1].
+        pre_tanh: mean magnitude of the last layer's output.
+        head_gradient: norm of the last gradient of that layer.
+        q_actor: mean Q1 of the policy's actions, as the actor's loss computes it.
+        q_critic: mean Q1 of the stored actions, as the critics' loss computes it.
+        q_gap: largest difference of the two computations on the *same* actions, relative;
+            beyond rounding, the actor would be following another network's features.
+        critic_loss: of the last update.
+        actor_loss: of the last update of the actor.
+        largest_return: no return can be larger than this, given the rewards seen so far.
+    """
+
+    saturation: float
+    pre_tanh: float
+    head_gradient: float
+    q_actor: float
+    q_critic: float
+    q_gap: float
+    critic_loss: float
+    actor_loss: float
+    largest_return: float
+
+    def alarms(self) -> tuple[str, ...]:
+        """Return what is wrong, one sentence each; empty when all is well."""
+        checks = (
+            (self.saturation <= LARGEST_SATURATION, f'{self.saturation:.0%} of actions saturated'),
+            (self.head_gradient > 0.0, "no gradient reaches the actor's head"),
+            (self.q_gap <= LARGEST_Q_GAP, f'actor sees Q off by {self.q_gap:.2g}'),
+            (
+                abs(self.q_actor) <= BEYOND_ANY_RETURN * self.largest_return,
+                f'Q of {self.q_actor:.3g} is beyond any return of {self.largest_return:.3g}',
+            ),
+        )
+        return tuple(text for holds, text in checks if not holds)  # NaN fails every check
+
+
+def examine(learner: Learner, batch: Batch, largest_reward: float) -> Health:
+    """Return the health of a learner; nothing in it changes.
+
+    Args:
+        learner: after at least one update of its actor.
+        batch: transitions, those of the last update say.
+        largest_reward: largest magnitude of a reward so far.
+    """
+    networks, discount = learner.networks, learner.params.discount
+    with torch.no_grad():
+        pre_tanh = networks.actor.pre_tanh_from(networks.views(batch.state, batch.image).actor)
+        action = torch.tanh(pre_tanh)
+        view = networks.critic_view(batch.state, batch.image)
+        by_critic = networks.critic(view, action)[0]
+        by_actor = learner.actor_values(batch)
+        gap = ((by_actor - by_critic).abs() / (1.0 + by_critic.abs())).max()
+        return Health(
+            saturation=float((action.abs() > SATURATED).float().mean()),
+            pre_tanh=float(pre_tanh.abs().mean()),
+            head_gradient=learner.head_gradient(),
+            q_actor=float(by_actor.mean()),
+            q_critic=float(networks.critic(view, batch.action)[0].mean()),
+            q_gap=float(gap),
+            critic_loss=float(learner.critic_loss),
+            actor_loss=float(learner.actor_loss),
+            largest_return=largest_reward / (1.0 - discount),
+        )

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training: environments, exploration, the loop, its logs and its snapshots; no ROS."""

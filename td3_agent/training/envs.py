@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Environments to learn from: here or in a process of their own, always replayable.
+
+Every episode begins with a seed of its own, which follows from the run's seed, the stream and
+the episode's number. So seed and actions are all it takes to get back to any point of it, in
+any environment that is deterministic: that is how a run resumes in the middle of an episode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import multiprocessing
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+    import gymnasium
+    from numpy.typing import NDArray
+
+TRAINING, EVALUATION = 1, 2  # keep the seeds of the two apart
+FAILURES = (RuntimeError, OSError, EOFError)  # how simulators end; TimeoutError is an OSError
+LARGEST_FAILURES = 5
+PATIENCE_S = 120.0
+
+
+class EnvFailureError(RuntimeError):
+    """An environment broke, not the program: the episode is lost, training is not."""
+
+
+class ResumeError(RuntimeError):
+    """An episode could not be brought back to where it was."""
+
+
+class Outcome(NamedTuple):
+    """What an environment answered to a step, or to a reset (then without reward)."""
+
+    observation: Any
+    reward: float = 0.0
+    terminated: bool = False
+    truncated: bool = False
+    info: dict[str, Any] = {}  # noqa: RUF012  never written to
+
+
+class EnvPort(Protocol):
+    """An environment that is asked first and answers later, so that several work at once."""
+
+    def ask(self, command: str, argument: Any) -> None:  # noqa: ANN401
+        """Ask for ``reset`` with a seed or ``step`` with an action."""
+
+    def answer(self) -> Outcome:
+        """Return the answer to the last question.
+
+        Raises:
+            EnvFailureError: the environment broke; the next question begins with a fresh one.
+        """
+
+    def close(self) -> None:
+        """Let go of the environment."""
+
+
+def perform(env: gymnasium.Env[Any, Any], command: str, argument: Any) -> Outcome:  # noqa: ANN401
+    """Do what a port was asked for."""
+    if command == 'reset':
+        observation, info = env.reset(seed=argument)
+        return Outcome(observation, info=info)
+    observation, reward, terminated, truncated, info = env.step(argument)
+    return Outcome(observation, float(reward), bool(terminated), bool(truncated), info)
+
+
+class LocalEnv:
+    """An environment in this process."""
+
+    def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]]) -> None:
+        """Make it at the first question."""
+        self._make = make
+        self._env: gymnasium.Env[Any, Any] | None = None
+        self._question: tuple[str, Any] = ('', None)
+
+    def ask(self, command: str, argument: Any) -> None:  # noqa: ANN401
+        """Keep the question; see :class:`EnvPort`."""
+        self._question = (command, argument)
+
+    def answer(self) -> Outcome:
+        """Work and answer; see :class:`EnvPort`."""
+        try:
+            if self._env is None:
+                self._env = self._make()
+            return perform(self._env, *self._question)
+        except FAILURES as error:
+            self._env = None  # it may not even close any more
+            raise EnvFailureError(f'{type(error).__name__}: {error}') from error
+
+    def close(self) -> None:
+        """Close it; see :class:`EnvPort`."""
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+
+class ProcessEnv:
+    """An environment in a process of its own, which may crash or hang without harm."""
+
+    def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]]) -> None:
+        """Start it at the first question; ``make`` must be picklable (it goes to a process)."""
+        self._make = make
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection[Any, Any] | None = None
+
+    def ask(self, command: str, argument: Any) -> None:  # noqa: ANN401
+        """Send the question; see :class:`EnvPort`."""
+        if self._pipe is None:
+            # Spawned: a fork would copy torch's threads in the middle of their work.
+            context = multiprocessing.get_context('spawn')
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(target=serve, args=(self._make, theirs), daemon=True)
+            self._process.start()
+            theirs.close()
+        try:
+            self._pipe.send((command, argument))
+        except OSError:
+            return  # gone: the answer will say so
+
+    def answer(self) -> Outcome:
+        """Wait for the answer; see :class:`EnvPort`."""
+        assert self._pipe is not None  # noqa: S101  a question came first
+        try:
+            if not self._pipe.poll(PATIENCE_S):
+                raise TimeoutError(f'no answer within {PATIENCE_S:.0f} s')
+            answer = self._pipe.recv()
+        except FAILURES as error:
+            self.close()
+            raise EnvFailureError(f'{type(error).__name__}: {error}') from error
+        if isinstance(answer, str):
+            self.close()
+            raise EnvFailureError(answer)
+        return Outcome._make(answer)
+
+    def close(self) -> None:
+        """End the process; see :class:`EnvPort`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process.close()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+
+def serve(make: Callable[[], gymnasium.Env[Any, Any]], pipe: Connection[Any, Any]) -> None:
+    """Answer questions until nobody asks any more; what the process of an environment does."""
+    env = None
+    try:
+        while True:
+            command, argument = pipe.recv()
+            try:
+                env = env or make()
+                pipe.send(tuple(perform(env, command, argument)))
+            except FAILURES as error:
+                pipe.send(f'{type(error).__name__}: {error}')
+                return
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        return
+
+
+def episode_seed(seed: int, purpose: int, stream: int, episode: int) -> int:
+    """Return the seed of one episode, in [0, 2**31)."""
+    words = np.random.SeedSequence((seed, purpose, stream, episode)).generate_state(1)
+    return int(words[0] >> 1)
+
+
+@dataclass
+class Episodes:
+    """One stream of episodes, with what it takes to get back to where it stands.
+
+    Attributes:
+        port: the environment.
+        seed: of the run.
+        stream: number of this stream.
+        number: of the episode that is going on, -1 before the first.
+        actions: taken in it so far.
+        failures: episodes that broke.
+    """
+
+    port: EnvPort
+    seed: int
+    stream: int = 0
+    number: int = -1
+    failures: int = 0
+
+    def __post_init__(self) -> None:
+        """Begin without history."""
+        self.actions: list[NDArray[np.float32]] = []
+
+    def begin(self) -> Any:  # noqa: ANN401  an observation
+        """Begin the next episode and return its first observation.
+
+        An environment that breaks is made anew, with the next episode.
+
+        Raises:
+            EnvFailureError: it broke again and again.
+        """
+        for attempt in range(LARGEST_FAILURES):
+            self.number += 1
+            self.actions = []
+            try:
+                return self._reset()
+            except EnvFailureError:
+                self.failures += 1
+                if attempt == LARGEST_FAILURES - 1:
+                    raise
+                time.sleep(0.1 * 2**attempt)  # a server may need its time to come back
+        raise AssertionError
+
+    def ask(self, action: NDArray[np.float32]) -> None:
+        """Take a step; :meth:`answer` tells what came of it."""
+        self.actions.append(action)
+        self.port.ask('step', action)
+
+    def answer(self) -> Outcome:
+        """Return what came of the step.
+
+        Raises:
+            EnvFailureError: the environment broke; :meth:`begin` goes on.
+        """
+        try:
+            return self.port.answer()
+        except EnvFailureError:
+            self.failures += 1
+            raise
+
+    def _reset(self) -> Any:  # noqa: ANN401
+        self.port.ask('reset', episode_seed(self.seed, TRAINING, self.stream, self.number))
+        return self.port.answer().observation
+
+    def state(self) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Return everything there is to save."""
+        facts = {'number': self.number, 'failures': self.failures, 'steps': len(self.actions)}
+        return np.array(self.actions, np.float32).reshape(len(self.actions), -1), facts
+
+    def restore(self, actions: NDArray[np.float32], facts: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Replay the episode and return the observation that it stands at.
+
+        Raises:
+            ResumeError: the environment takes another course this time.
+        """
+        self.number, self.failures = facts['number'], facts['failures']
+        self.actions = list(actions)
+        observation = self._reset()
+        for action in self.actions:
+            self.port.ask('step', action)
+            outcome = self.port.answer()
+            if outcome.terminated or outcome.truncated:
+                raise ResumeError(f'episode {self.number} of stream {self.stream} ends early')
+            observation = outcome.observation
+        return observation

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of a training run, besides those of the algorithm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from td3_agent.driving.parameters import Params, param
+
+DEVICES = ('auto', 'cpu', 'cuda')
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainParams(Params):
+    """How long, on what, and how often to look, write and save."""
+
+    steps: int = param(20_000, 'environment steps, of all environments together', low=1)
+    seed: int = param(0, 'seed of everything random', low=0)
+    eval_every: int = param(2000, 'steps between evaluations; 0 has none', low=0)
+    eval_episodes: int = param(10, 'episodes of an evaluation, always the same', low=1, high=1000)
+    log_every: int = param(500, 'steps between rows of progress.csv', low=1)
+    snapshot_every: int = param(10_000, 'steps between snapshots; 0 has none', low=0)
+    keep: int = param(2, 'last snapshots and policies that are kept', low=1, high=1000)
+    device: str = param('auto', 'what computes; auto takes a GPU if there is one', choices=DEVICES)
+    threads: int = param(1, 'threads of torch; resuming is exact with one', low=1, high=256)
+    processes: bool = param(False, 'run each environment in a process of its own')
+    frame_stack: int = param(
+        0, 'frames in an image; 0 asks the environment, which may not know: then 1', low=0, high=32
+    )

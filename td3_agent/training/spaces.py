@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From Gymnasium spaces to the learner's terms and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gymnasium import spaces
+import numpy as np
+
+from td3_agent.td3.learner import denormalised
+from td3_agent.td3.replay import ObservationShape, Observed
+
+if TYPE_CHECKING:
+    import gymnasium
+    from numpy.typing import NDArray
+
+PARTS = ('image', 'state', 'privileged')
+
+
+@dataclass(frozen=True)
+class TaskSpaces:
+    """What a task shows and takes.
+
+    Attributes:
+        shape: sizes of an observation.
+        is_dict: whether observations are dicts.
+        low: (actions,) float32, lower limit of each action.
+        high: (actions,) float32, upper limit of each action.
+    """
+
+    shape: ObservationShape
+    is_dict: bool
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, env: gymnasium.Env[Any, Any], frame_stack: int = 0) -> TaskSpaces:
+        """Read the spaces of an environment.
+
+        Args:
+            env: its observations are a Box of numbers, a uint8 Box of an image (C, H, W), or a
+                Dict of ``image``, ``state`` and ``privileged``.
+            frame_stack: frames in an image, 0 asks the environment.
+
+        Raises:
+            ValueError: observations or actions are of another kind.
+        """
+        space = env.observation_space
+        is_dict = isinstance(space, spaces.Dict)
+        parts: dict[str, Any] = dict(space.spaces) if isinstance(space, spaces.Dict) else {}
+        if not is_dict:
+            parts = {'image' if getattr(space, 'dtype', None) == np.uint8 else 'state': space}
+        faults = _part_faults(parts)
+        if faults:
+            raise ValueError('; '.join(faults))
+        image = parts['image'].shape if 'image' in parts else None
+        sizes = {name: parts[name].shape[0] if name in parts else 0 for name in PARTS[1:]}
+        shape = ObservationShape(
+            state_size=sizes['state'],
+            image_shape=image,
+            frame_stack=1 if image is None else frame_stack or frames_of(env),
+            privileged_size=sizes['privileged'],
+        )
+        return cls(shape, is_dict, *_limits(env.action_space))
+
+    def observed(self, observation: Any) -> Observed:  # noqa: ANN401  what Gymnasium returns
+        """Return an observation of the environment as the buffer takes it."""
+        if self.is_dict:
+            empty = np.zeros(0, np.float32)
+            return Observed(
+                observation.get('state', empty),
+                observation.get('image'),
+                observation.get('privileged'),
+            )
+        if self.shape.image_shape is not None:
+            return Observed(np.zeros(0, np.float32), observation)
+        return Observed(observation)
+
+    def action(self, normalised: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return an action in [-1, 1] as the environment takes it, never beyond its limits."""
+        action = denormalised(normalised, self.low, self.high)
+        return np.asarray(np.clip(action, self.low, self.high), np.float32)
+
+
+def frames_of(env: gymnasium.Env[Any, Any]) -> int:
+    """Return how many frames the images of an environment hold, as far as it says."""
+    inner = env.unwrapped
+    inner = getattr(inner, 'spec_of_observation', inner)  # of td3_agent/Driving-v0
+    return int(getattr(inner, 'frame_stack', 1))
+
+
+def _part_faults(parts: dict[str, Any]) -> list[str]:
+    """Name what cannot be observed."""
+    faults = [f'observation part {name!r} is not one of {", ".join(PARTS)}' for name in parts]
+    faults = [fault for fault, name in zip(faults, parts, strict=True) if name not in PARTS]
+    for name in [name for name in parts if name in PARTS]:
+        box, dimensions = parts[name], 3 if name == 'image' else 1
+        if not isinstance(box, spaces.Box) or len(box.shape) != dimensions:
+            faults.append(f'{name} must be a Box of {dimensions} dimensions, got {box}')
+        elif (box.dtype == np.uint8) != (name == 'image'):
+            kind = 'uint8' if name == 'image' else 'floating point'
+            faults.append(f'{name} must be {kind}, got {box.dtype}')
+    return faults
+
+
+def _limits(space: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:  # noqa: ANN401
+    """Return the limits of actions.
+
+    Raises:
+        ValueError: actions are no bounded vector.
+    """
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
+        raise ValueError(f'actions must be a bounded Box of 1 dimension, got {space}')
+    return space.low.astype(np.float32), space.high.astype(np.float32)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train TD3 on a Gymnasium task: logs, snapshots to resume from, and the policy to deploy.
+
+In the folder: ``config.json``, ``progress.csv``, ``eval.csv``, ``tensorboard/`` (if installed),
+``snapshots/`` for --resume, ``policies/`` (the last ones), ``best/`` (the deployable policy with
+the best evaluation), and ``summary.json`` at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+import json
+import logging
+from pathlib import Path
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from td3_agent.driving.parameters import Params, expected
+from td3_agent.td3.params import Td3Params
+from td3_agent.training.params import TrainParams
+from td3_agent.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    import argparse
+
+EXIT_INTERRUPTED = 130
+P = TypeVar('P', bound=Params)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments: those of the run, then every setting of it and of TD3."""
+    parser.add_argument(
+        '--env',
+        action='append',
+        required=True,
+        metavar='ID',
+        help='Gymnasium id, "module:id" imports first; several are trained on side by side',
+    )
+    parser.add_argument('--out', type=Path, default=Path('train'), help='folder for the results')
+    parser.add_argument('--resume', action='store_true', help='go on from the last snapshot')
+    for cls in (TrainParams, Td3Params):
+        group = parser.add_argument_group(cls.__name__)
+        for spec in fields(cls):
+            _add_parameter(group, spec)
+
+
+def _add_parameter(group: Any, spec: Any) -> None:  # noqa: ANN401  argparse's and dataclasses' own
+    name = '--' + spec.name.replace('_', '-')
+    text = spec.metadata['text'].replace('%', '%%')
+    if isinstance(spec.default, bool):
+        group.add_argument(name, action='store_true', default=spec.default, help=text)
+        return
+    choices = spec.metadata['choices'] or None
+    if choices is None:
+        text += f'; {expected(spec.metadata)}'
+    group.add_argument(
+        name, type=type(spec.default), choices=choices, default=spec.default, help=text
+    )
+
+
+def params_of(args: argparse.Namespace, cls: type[P]) -> P:
+    """Return the settings of one class.
+
+    Raises:
+        ParameterError: naming every value that is refused.
+    """
+    return cls(**{spec.name: getattr(args, spec.name) for spec in fields(cls)})
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, write the results, and return the exit status."""
+    logging.basicConfig(level=logging.INFO, format='%(levelname)s: %(message)s')
+    td3, train = params_of(args, Td3Params), params_of(args, TrainParams)
+    trainer = Trainer(tuple(args.env), td3, train, args.out)
+    try:
+        summary = trainer.run(resume=args.resume)
+    except KeyboardInterrupt:
+        sys.stderr.write(f'interrupted; --resume --out {args.out} goes on\n')
+        return EXIT_INTERRUPTED
+    text = json.dumps(summary, indent=2) + '\n'
+    (args.out / 'summary.json').write_text(text, encoding='utf-8')
+    sys.stdout.write(table(summary) + f'\n\nresults in {args.out}\n')
+    return 0
+
+
+def table(summary: dict[str, Any]) -> str:
+    """Return the outcome of a run as lines of text."""
+    names = ('env', 'step', 'best_return', 'last_return', 'steps_per_s', 'alarms', 'exact')
+    return '\n'.join(f'{name:<12} {_shown(summary[name])}' for name in names)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ', '.join(map(str, value)) or 'none'
+    return f'{value:.2f}' if isinstance(value, float) else str(value)

@@ -1,0 +1,434 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop, and everything it takes to stop it anywhere and go on as if nothing was."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+import json
+import logging
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from td3_agent import __version__
+from td3_agent.td3.health import examine
+from td3_agent.td3.learner import Learner
+from td3_agent.td3.replay import Observed, ReplayBuffer
+from td3_agent.td3.snapshot import load_newest, save_snapshot
+from td3_agent.training.envs import (
+    EnvFailureError,
+    Episodes,
+    LocalEnv,
+    ProcessEnv,
+    ResumeError,
+)
+from td3_agent.training.evaluate import Evaluation, evaluate
+from td3_agent.training.exploration import Explorer
+from td3_agent.training.logs import CsvLog, TensorBoard
+from td3_agent.training.policies import PolicySaver
+from td3_agent.training.spaces import TaskSpaces
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from td3_agent.td3.learner import Batch
+    from td3_agent.td3.params import Td3Params
+    from td3_agent.training.envs import Outcome
+    from td3_agent.training.params import TrainParams
+
+LOG = logging.getLogger(__name__)
+REMEMBERED_RETURNS = 10
+# What a resumed run may do otherwise than the run it goes on with.
+MAY_CHANGE = ('steps', 'keep', 'processes', 'device', 'threads')
+
+
+class Trainer:
+    """Trains one policy on one or more environments of the same spaces.
+
+    Attributes:
+        step: environment steps so far.
+        exact: whether the run is what it would have been without an interruption.
+    """
+
+    def __init__(
+        self, env_ids: tuple[str, ...], td3: Td3Params, train: TrainParams, out: Path
+    ) -> None:
+        """Make environments, learner and buffer; nothing is written yet.
+
+        Raises:
+            ValueError: the task cannot be learned with these settings.
+        """
+        self.env_ids, self.td3, self.train, self.out = env_ids, td3, train, out
+        torch.set_num_threads(train.threads)
+        makers = [partial(gymnasium.make, env_id) for env_id in env_ids]
+        self._eval_envs = [make() for make in makers]
+        self.spaces = _common_spaces(self._eval_envs, env_ids, train.frame_stack)
+        streams = len(env_ids)
+        port = ProcessEnv if train.processes else LocalEnv
+        self._episodes = [
+            Episodes(port(make), train.seed, stream) for stream, make in enumerate(makers)
+        ]
+        low, high = (tuple(float(x) for x in side) for side in (self.spaces.low, self.spaces.high))
+        self.learner = Learner(
+            td3, self.spaces.shape, low, high, seed=train.seed, device=device_of(train.device)
+        )
+        self.buffer = ReplayBuffer(
+            self.spaces.shape,
+            len(low),
+            capacity=td3.buffer_capacity,
+            seed=np.random.SeedSequence((train.seed, 2)),
+            streams=streams,
+        )
+        self._explorer = Explorer(
+            self.learner, action_size=len(low), streams=streams, seed=train.seed
+        )
+        self._saver = PolicySaver(out, self.spaces, self._eval_envs[0], keep=train.keep)
+        self._progress, self._evaluations = CsvLog(out / 'progress.csv'), CsvLog(out / 'eval.csv')
+        self._board: TensorBoard | None = None
+        self._observed: list[Observed] = []
+        self._returns = [0.0] * streams  # of the episodes that are going on
+        self._finished: list[float] = []  # of the last whole ones
+        self._alarms: tuple[str, ...] = ()
+        self._alarmed: list[str] = []
+        self._best: float | None = None
+        self._last: Evaluation | None = None
+        self._clock = (time.monotonic(), 0)
+        self.step = 0
+        self.exact = True
+
+    def run(self, *, resume: bool = False) -> dict[str, Any]:
+        """Train to the last step and return the summary.
+
+        Raises:
+            ValueError: the folder is that of another run, or of none to go on with.
+        """
+        self._open(resume=resume)
+        if self.step == 0:
+            self._observed = [self._begin(stream) for stream in range(len(self._episodes))]
+            self._evaluate()  # the untrained policy: what training has to beat
+        self._clock = (time.monotonic(), self.step)
+        begun_s, begun_at = self._clock
+        try:
+            with tqdm(
+                total=self.train.steps, initial=self.step, unit='step', disable=None
+            ) as progress:
+                while self.step < self.train.steps:
+                    self._round()
+                    progress.update(self.step - progress.n)
+        finally:
+            self.close()
+        return self._summary(time.monotonic() - begun_s, self.step - begun_at)
+
+    def close(self) -> None:
+        """End environments and logs."""
+        for episodes in self._episodes:
+            episodes.port.close()
+        for env in self._eval_envs:
+            env.close()
+        if self._board is not None:
+            self._board.close()
+
+    # ---- One round: a step of every environment, and the updates that are due ------------------
+
+    def _round(self) -> None:
+        before = self.step
+        self._act()
+        batch = None
+        for _ in range(self._updates_due() - self.learner.updates):
+            batch = self._learn()
+        if batch is not None and self._passes(before, self.train.log_every):
+            self._log(batch)
+        if self._passes(before, self.train.eval_every):
+            self._evaluate()
+        if self._passes(before, self.train.snapshot_every):
+            self._save()
+
+    def _passes(self, before: int, every: int) -> bool:
+        return every > 0 and before // every < self.step // every
+
+    def _act(self) -> None:
+        """Take a step in every environment; they work at the same time."""
+        actions = []
+        for stream, episodes in enumerate(self._episodes):
+            action = self._explorer.action(self._observed[stream], self.step + stream, stream)
+            episodes.ask(self.spaces.action(action))
+            actions.append(action)
+        for stream, episodes in enumerate(self._episodes):
+            try:
+                outcome = episodes.answer()
+            except EnvFailureError as error:
+                LOG.warning('environment %d broke, its episode is cut: %s', stream, error)
+                self.buffer.cut(stream)
+                self._observed[stream] = self._begin(stream)
+            else:
+                self._store(stream, actions[stream], outcome)
+        self.step += len(self._episodes)
+
+    def _store(self, stream: int, action: np.ndarray[Any, Any], outcome: Outcome) -> None:
+        observed = self.spaces.observed(outcome.observation)
+        self.buffer.add(
+            action,
+            outcome.reward,
+            observed,
+            terminated=outcome.terminated,
+            truncated=outcome.truncated,
+            stream=stream,
+        )
+        self._returns[stream] += outcome.reward
+        if outcome.terminated or outcome.truncated:
+            self._finished = [*self._finished, self._returns[stream]][-REMEMBERED_RETURNS:]
+            observed = self._begin(stream)
+        self._observed[stream] = observed
+
+    def _begin(self, stream: int) -> Observed:
+        """Begin an episode and return its first observation."""
+        observed = self.spaces.observed(self._episodes[stream].begin())
+        self.buffer.begin(observed, stream)
+        self._explorer.begin(stream)
+        self._returns[stream] = 0.0
+        return observed
+
+    def _updates_due(self) -> int:
+        """Return how many updates there should have been by now."""
+        return int(max(self.step - self.td3.start_steps, 0) * self.td3.updates_per_step)
+
+    def _learn(self) -> Batch:
+        params = self.td3
+        batch = self.learner.batch(
+            self.buffer.sample(
+                params.batch_size,
+                n_step=params.n_step,
+                discount=params.discount,
+                random_shift_px=params.random_shift_px,
+            )
+        )
+        self.learner.update(batch)
+        return batch
+
+    # ---- Logs ----------------------------------------------------------------------------------
+
+    def _log(self, batch: Batch) -> None:
+        """Write a row of progress, and warn of what has become wrong since the last one."""
+        health = examine(self.learner, batch, self.buffer.largest_reward)
+        alarms = health.alarms()
+        if self.learner.updates < self.td3.policy_delay:
+            alarms = ()  # the actor has had no gradient yet
+        for alarm in set(map(_kind, alarms)) - set(map(_kind, self._alarms)):
+            LOG.warning('step %d: %s', self.step, next(a for a in alarms if _kind(a) == alarm))
+        self._alarms = alarms
+        self._alarmed = sorted({*self._alarmed, *map(_kind, alarms)})
+        now_s, (then_s, then) = time.monotonic(), self._clock
+        self._clock = (now_s, self.step)
+        row: dict[str, float | str] = {
+            'step': self.step,
+            'updates': self.learner.updates,
+            'episodes': sum(episodes.number for episodes in self._episodes),
+            'failures': sum(episodes.failures for episodes in self._episodes),
+            'return_mean': statistics.fmean(self._finished) if self._finished else '',
+            **asdict(health),
+            'steps_per_s': (self.step - then) / (now_s - then_s),
+            'alarms': '; '.join(alarms),
+        }
+        self._write(self._progress, 'train', row)
+
+    def _evaluate(self) -> None:
+        """Evaluate, log, and save the policy."""
+        if not self.train.eval_every:
+            return
+        self._last = evaluate(
+            self.learner,
+            self.spaces,
+            self._eval_envs,
+            episodes=self.train.eval_episodes,
+            step=self.step,
+        )
+        row = self._last.row()
+        best = self._best is None or row['return_mean'] > self._best
+        self._best = row['return_mean'] if best else self._best
+        self._write(self._evaluations, 'eval', row)
+        notes = {**self._settings(), 'evaluation': row}
+        self._saver.save(self.learner.actor, self.step, notes, best=best)
+
+    def _write(self, table: CsvLog, group: str, row: Mapping[str, float | str]) -> None:
+        table.write(row)
+        if self._board is not None:
+            self._board.write(group, row, self.step)
+
+    def _summary(self, wall_s: float, steps: int) -> dict[str, Any]:
+        return {
+            **self._settings(),
+            'step': self.step,
+            'best_return': self._best,
+            'last_return': None if self._last is None else self._last.row()['return_mean'],
+            'alarms': self._alarmed,
+            'failures': sum(episodes.failures for episodes in self._episodes),
+            'exact': self.exact,
+            'wall_s': round(wall_s, 3),
+            'steps_per_s': round(steps / wall_s, 3) if wall_s > 0.0 else None,
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            'env': list(self.env_ids),
+            'td3': asdict(self.td3),
+            'train': asdict(self.train),
+            'versions': {
+                'td3_agent': __version__,
+                'torch': torch.__version__,
+                'numpy': np.__version__,
+                'gymnasium': gymnasium.__version__,
+            },
+        }
+
+    # ---- Saving and resuming -------------------------------------------------------------------
+
+    def _open(self, *, resume: bool) -> None:
+        """Make the folder of the run, or go on with the one that is there."""
+        config = self.out / 'config.json'
+        if config.exists() and not resume:
+            raise ValueError(f'{self.out} holds a run already; --resume goes on with it')
+        if resume:
+            self._resume()
+        self.out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self._settings(), indent=2) + '\n'
+        config.write_text(text, encoding='utf-8')
+        self._board = TensorBoard(self.out / 'tensorboard', self.step or None)
+
+    def _save(self) -> None:
+        """Write a snapshot of everything."""
+        tensors, facts = self.state()
+        save_snapshot(self.out / 'snapshots', self.step, tensors, facts, keep=self.train.keep)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return everything there is to save: tensors and plain JSON."""
+        parts: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = {
+            'learner': self.learner.state(),
+            'buffer': self.buffer.state(),
+        }
+        noise, explorer = self._explorer.state()
+        parts['explorer'] = ({'noise': noise}, explorer)
+        for stream, episodes in enumerate(self._episodes):
+            actions, facts = episodes.state()
+            parts[f'stream_{stream}'] = ({'actions': actions}, facts)
+        tensors = {
+            f'{part}.{name}': torch.as_tensor(array)
+            for part, (arrays, _) in parts.items()
+            for name, array in arrays.items()
+        }
+        own = {
+            'settings': self._settings(),
+            'step': self.step,
+            'returns': self._returns,
+            'finished': self._finished,
+            'alarms': list(self._alarms),
+            'alarmed': self._alarmed,
+            'best': self._best,
+            'exact': self.exact,
+        }
+        return tensors, own | {part: facts for part, (_, facts) in parts.items()}
+
+    def _resume(self) -> None:
+        """Become the trainer whose snapshot is the newest.
+
+        Raises:
+            ValueError: there is none, or it is of a run with other settings.
+        """
+        tensors, facts = load_newest(self.out / 'snapshots')
+        self._refuse_changes(facts['settings'])
+
+        def part(name: str) -> dict[str, Tensor]:
+            prefix = f'{name}.'
+            return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.learner.restore(part('learner'), facts['learner'])
+        arrays = {name: tensor.numpy() for name, tensor in part('buffer').items()}
+        self.buffer.restore(arrays, facts['buffer'])
+        self._explorer.restore(part('explorer')['noise'].numpy(), facts['explorer'])
+        self.step, self._best, self.exact = facts['step'], facts['best'], facts['exact']
+        self._returns, self._finished = facts['returns'], facts['finished']
+        self._alarms, self._alarmed = tuple(facts['alarms']), facts['alarmed']
+        for table in (self._progress, self._evaluations):
+            table.rewind(self.step)
+        for stream in range(len(self._episodes)):
+            actions = part(f'stream_{stream}')['actions'].numpy()
+            self._observed.append(self._replayed(stream, actions, facts[f'stream_{stream}']))
+
+    def _refuse_changes(self, saved: dict[str, Any]) -> None:
+        mine = json.loads(json.dumps(self._settings()))
+        faults = [] if saved['env'] == mine['env'] else [f'env was {saved["env"]}']
+        for group in ('td3', 'train'):
+            for name, value in mine[group].items():
+                was = saved[group].get(name)
+                if was != value and name not in MAY_CHANGE:
+                    faults.append(f'{name} was {was}, now {value}')
+        if faults:
+            raise ValueError(f'cannot resume {self.out}: ' + '; '.join(faults))
+        if saved['versions'] != mine['versions']:
+            LOG.warning('resuming with other versions, exactness is not promised')
+
+    def _replayed(
+        self, stream: int, actions: np.ndarray[Any, Any], facts: dict[str, Any]
+    ) -> Observed:
+        """Bring an episode back to where it was; one that cannot be is cut."""
+        episodes = self._episodes[stream]
+        try:
+            observed = self.spaces.observed(episodes.restore(actions, facts))
+            wanted = self.buffer.newest(stream)
+            for mine, saved in zip(observed, wanted, strict=True):
+                if not np.array_equal(
+                    *(np.zeros(0) if x is None else np.asarray(x, x.dtype) for x in (mine, saved))
+                ):
+                    raise ResumeError(f'environment {stream} does not repeat itself')
+        except (ResumeError, EnvFailureError) as error:
+            LOG.warning('resuming is not exact, the episode is cut: %s', error)
+            self.exact = False
+            self.buffer.cut(stream)
+            return self._begin(stream)
+        return observed
+
+
+def device_of(name: str) -> str:
+    """Return the torch device for a choice.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if name == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    if name == 'cuda' and not torch.cuda.is_available():
+        raise ValueError('device cuda was asked for, but torch finds no GPU here')
+    return name
+
+
+def _common_spaces(
+    envs: list[gymnasium.Env[Any, Any]], env_ids: tuple[str, ...], frame_stack: int
+) -> TaskSpaces:
+    """Return the spaces that all environments have.
+
+    Raises:
+        ValueError: they differ.
+    """
+    first = TaskSpaces.of(envs[0], frame_stack)
+    for env, env_id in zip(envs, env_ids, strict=True):
+        other = TaskSpaces.of(env, frame_stack)
+        same_limits = all(
+            np.array_equal(mine, theirs)
+            for mine, theirs in ((first.low, other.low), (first.high, other.high))
+        )
+        if other.shape != first.shape or not same_limits:
+            raise ValueError(f'{env_id} has other spaces than {env_ids[0]}')
+    return first
+
+
+def _kind(alarm: str) -> str:
+    """Return an alarm without its numbers, to tell a new one from an old one."""
+    return ' '.join(word for word in alarm.split() if not any(c.isdigit() for c in word))
