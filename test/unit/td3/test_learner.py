@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learner: each line of the algorithm, and that it goes on exactly where it was saved."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from td3_agent.td3.critic import TwinCritic, initialise_twins
+from td3_agent.td3.flat import FlatParameters
+from td3_agent.td3.health import Health, examine
+from td3_agent.td3.learner import Learner, denormalised, normalised
+from td3_agent.td3.params import Td3Params
+from td3_agent.td3.replay import ObservationShape, Sample
+
+VECTORS = ObservationShape(state_size=3, privileged_size=2)
+IMAGES = ObservationShape(state_size=3, image_shape=(2, 12, 12), frame_stack=2, privileged_size=2)
+LOW, HIGH = (-2.0, 0.0), (2.0, 0.5)
+SMALL = {'hidden_units': 16, 'encoder': 'small_images', 'features': 8, 'batch_size': 8}
+WAYS = [(VECTORS, 'observation'), (VECTORS, 'privileged')]
+WAYS += [(IMAGES, how) for how in ('observation', 'privileged', 'both')]
+
+
+def learner_of(shape=VECTORS, seed=0, **settings):
+    return Learner(Td3Params(**{**SMALL, **settings}), shape, LOW, HIGH, seed=seed)
+
+
+def sample_of(shape=VECTORS, seed=0, size=8, bootstrap=1.0):
+    rng = np.random.default_rng(seed)
+
+    def vector():
+        return rng.normal(size=(size, shape.state_size + shape.privileged_size)).astype('f')
+
+    def image():
+        if shape.image_shape is None:
+            return None
+        return rng.integers(0, 256, (size, *shape.image_shape), dtype=np.uint8)
+
+    return Sample(
+        state=vector(),
+        image=image(),
+        action=rng.uniform(-1.0, 1.0, (size, 2)).astype('f'),
+        reward=rng.normal(size=(size, 1)).astype('f'),
+        bootstrap=np.full((size, 1), bootstrap, 'f'),
+        next_state=vector(),
+        next_image=image(),
+    )
+
+
+def update(learner, times=1, shape=VECTORS, first=0):
+    for i in range(first, first + times):
+        learner.update(learner.batch(sample_of(shape, seed=i)))
+
+
+def vectors_of(learner):
+    return {name: tensor.clone() for name, tensor in learner.state()[0].items()}
+
+
+# ---- Networks ----------------------------------------------------------------------------------
+
+
+def test_twins_are_two_networks():
+    critic = TwinCritic(3, 2, (16, 16))
+    initialise_twins(critic, torch.Generator().manual_seed(0))
+    inputs, action = torch.randn(5, 3), torch.randn(5, 2)
+    both = critic(inputs, action)
+    for twin in (0, 1):
+        values = torch.cat((inputs, action), dim=1)
+        for i, layer in enumerate(critic.layers):
+            values = torch.relu(values) if i else values
+            values = values @ layer.weight[twin] + layer.bias[twin]
+        torch.testing.assert_close(both[twin], values)
+    torch.testing.assert_close(critic.first(inputs, action), both[0])
+    assert (both[0] - both[1]).abs().min() > 0.0
+
+
+def test_one_vector_is_all_parameters():
+    """Adam on the vector is Adam on the layers."""
+    plain = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+    flat_net = copy.deepcopy(plain)
+    flat = FlatParameters(flat_net.parameters())
+    ours = torch.optim.Adam([flat.values], lr=0.01, fused=True)
+    theirs = torch.optim.Adam(plain.parameters(), lr=0.01)
+    for _ in range(5):
+        x = torch.randn(6, 3)
+        flat.differentiate(flat_net(x).square().mean())
+        ours.step()
+        theirs.zero_grad()
+        plain(x).square().mean().backward()
+        theirs.step()
+    for mine, other in zip(flat_net.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
+    gradient = flat.gradient_of(flat_net[2])
+    assert gradient.shape == (5,)
+    torch.testing.assert_close(gradient, flat.gradient[-5:])
+
+
+@pytest.mark.parametrize(('shape', 'how'), WAYS)
+def test_every_parameter_is_trained_by_one_loss(shape, how):
+    networks = learner_of(shape, critic_input=how).networks
+    critic, actor = networks.critic_parameters(), networks.actor_parameters()
+    assert {id(p) for p in critic} & {id(p) for p in actor} == set()
+    assert {id(p) for p in critic + actor} == {id(p) for p in networks.parameters()}
+
+
+def test_simulator_state_must_be_there():
+    with pytest.raises(ValueError, match=r"critic_input 'both' needs .*'privileged'"):
+        learner_of(ObservationShape(state_size=3), critic_input='both')
+
+
+# ---- Algorithm 1 -------------------------------------------------------------------------------
+
+
+def test_first_update_is_the_papers_formula():
+    """Target, loss and its gradient written out, without noise."""
+    learner = learner_of(target_noise=0.0, discount=0.9, critic_lr=0.0)
+    sample = sample_of(bootstrap=0.5)
+    batch, nets = learner.batch(sample), learner.networks
+    own, later = batch.state[:, :3], batch.next_state[:, :3]
+    with torch.no_grad():
+        action = torch.tanh(nets.actor.pre_tanh(later))
+        target = batch.reward + 0.9 * 0.5 * torch.min(*nets.critic(later, action))
+    loss = sum((q - target).square().mean() for q in nets.critic(own, batch.action))
+    learner.update(batch)
+    torch.testing.assert_close(learner.critic_loss, loss.detach())
+
+
+@pytest.mark.parametrize('bootstrap', [0.0, 1.0])
+def test_only_what_goes_on_has_a_future(bootstrap):
+    learners = [learner_of(), learner_of()]
+    for learner, shift in zip(learners, (0.0, 5.0), strict=True):
+        sample = sample_of(bootstrap=bootstrap)
+        sample.next_state[:] += shift
+        learner.update(learner.batch(sample))
+    same = bool(learners[0].critic_loss == learners[1].critic_loss)
+    assert same == (bootstrap == 0.0)
+
+
+def test_smoothing_noise_is_clipped_and_so_is_the_action():
+    learner = learner_of(target_noise=2.0, target_noise_clip=0.3)
+    noise = learner._smoothing(torch.zeros(4000, 2))
+    assert noise.abs().max() == pytest.approx(0.3)
+    assert 0.0 < (noise.abs() < 0.3).float().mean() < 0.2
+    seen = []
+    learner.target.critic.forward = lambda _, action: (
+        seen.append(action),
+        torch.zeros(2, len(action), 1),
+    )[1]
+    learner.params = Td3Params(**SMALL, target_noise=2.0, target_noise_clip=2.0)
+    update(learner)
+    assert seen[0].abs().max() == 1.0
+
+
+def test_actor_and_targets_wait_for_their_turn():
+    learner = learner_of(policy_delay=3)
+    before = vectors_of(learner)
+    update(learner, 2)
+    waiting = vectors_of(learner)
+    for name in ('actor', 'target_actor', 'target_critic'):
+        assert torch.equal(waiting[name], before[name])
+    assert not torch.equal(waiting['critic'], before['critic'])
+    update(learner, 1, first=2)
+    for name in ('actor', 'target_actor', 'target_critic'):
+        assert not torch.equal(vectors_of(learner)[name], before[name])
+
+
+@pytest.mark.parametrize(('shape', 'how'), WAYS)
+def test_every_target_parameter_lags(shape, how):
+    learner = learner_of(shape, critic_input=how, tau=0.25, policy_delay=1)
+    before = copy.deepcopy(learner.target.state_dict())
+    update(learner, 1, shape)
+    for name, target in learner.target.state_dict().items():
+        online = learner.networks.state_dict()[name]
+        torch.testing.assert_close(target, 0.75 * before[name] + 0.25 * online)
+        assert not torch.equal(online, before[name]), name  # it has learned, all of it
+
+
+def test_actor_climbs_q1():
+    learner = learner_of(critic_lr=0.0, actor_lr=1e-3, policy_delay=1)
+    batch = learner.batch(sample_of())
+    before = learner.actor_values(batch).mean().item()
+    for _ in range(50):
+        learner.update(batch)
+    assert learner.actor_values(batch).mean().item() > before
+
+
+@pytest.mark.parametrize(('shape', 'how'), WAYS)
+def test_actor_sees_the_critics_q(shape, how):
+    """Of the same actions: the actor must not follow another network's features."""
+    learner = learner_of(shape, critic_input=how)
+    update(learner, 4, shape)
+    batch, nets = learner.batch(sample_of(shape, seed=9)), learner.networks
+    with torch.no_grad():
+        action = nets.act(nets.views(batch.state, batch.image).actor)
+        wanted = nets.critic(nets.critic_view(batch.state, batch.image), action)[0]
+    torch.testing.assert_close(learner.actor_values(batch).detach(), wanted)
+
+
+@pytest.mark.parametrize(('how', 'trains'), [('observation', False), ('privileged', True)])
+def test_encoder_has_one_owner(how, trains):
+    learner = learner_of(IMAGES, critic_input=how)
+    values = learner.actor_values(learner.batch(sample_of(IMAGES))).sum()
+    encoder = list(learner.actor.encoder.parameters())
+    gradients = torch.autograd.grad(values, encoder, allow_unused=True)
+    assert all((gradient is not None) == trains for gradient in gradients)
+
+
+@pytest.mark.parametrize(('shape', 'how'), WAYS)
+def test_policy_reads_no_simulator_state(shape, how):
+    learner = learner_of(shape, critic_input=how)
+    sample = sample_of(shape)
+    batch = learner.batch(sample)
+    before = learner.networks.views(batch.state, batch.image).actor.detach().clone()
+    sample.state[:, 3:] += 9.0
+    assert torch.equal(learner.networks.views(batch.state, batch.image).actor, before)
+
+
+# ---- Randomness, saving ------------------------------------------------------------------------
+
+
+def test_same_seed_same_learner_whatever_the_global_generator():
+    torch.manual_seed(1)
+    first = learner_of()
+    update(first, 4)
+    torch.manual_seed(2)
+    before = torch.random.get_rng_state()
+    second = learner_of()
+    update(second, 4)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for name, tensor in vectors_of(first).items():
+        assert torch.equal(tensor, vectors_of(second)[name]), name
+    assert not torch.equal(vectors_of(learner_of(seed=1))['critic'], vectors_of(second)['critic'])
+
+
+@pytest.mark.parametrize('saved_at', [0, 1, 5])
+@pytest.mark.parametrize(('shape', 'how'), WAYS)
+def test_restored_learner_goes_on_to_the_last_bit(shape, how, saved_at):
+    learner, copy_of_it = (learner_of(shape, critic_input=how) for _ in range(2))
+    update(learner, saved_at, shape)
+    tensors, facts = learner.state()
+    update(copy_of_it, 3, shape, first=50)  # it has been elsewhere
+    copy_of_it.restore({name: tensor.clone() for name, tensor in tensors.items()}, facts)
+    for one in (learner, copy_of_it):
+        update(one, 4, shape, first=saved_at)
+    assert learner.updates == copy_of_it.updates == saved_at + 4
+    for name, tensor in vectors_of(learner).items():
+        assert torch.equal(tensor, vectors_of(copy_of_it)[name]), name
+
+
+def test_another_network_is_refused():
+    tensors, facts = learner_of(hidden_units=8).state()
+    with pytest.raises(ValueError, match=r'saved critic has \d+ parameters, expected'):
+        learner_of().restore(tensors, facts)
+
+
+def test_normalised_actions_reach_unequal_bounds():
+    low, high = np.array(LOW, 'f'), np.array(HIGH, 'f')
+    np.testing.assert_allclose(denormalised(np.array([-1.0, 1.0]), low, high), [-2.0, 0.5])
+    np.testing.assert_allclose(denormalised(np.array([0.0, 0.0]), low, high), [0.0, 0.25])
+    action = np.array([0.3, 0.1])
+    np.testing.assert_allclose(denormalised(normalised(action, low, high), low, high), action)
+
+
+# ---- Health ------------------------------------------------------------------------------------
+
+
+def healthy(**changes):
+    figures = {
+        'saturation': 0.1,
+        'pre_tanh': 0.5,
+        'head_gradient': 0.01,
+        'q_actor': 5.0,
+        'q_critic': 5.0,
+        'q_gap': 1e-7,
+        'critic_loss': 0.1,
+        'actor_loss': -5.0,
+        'largest_return': 100.0,
+    }
+    return Health(**{**figures, **changes})
+
+
+@pytest.mark.parametrize(
+    ('change', 'said'),
+    [
+        ({'saturation': 0.21}, '21% of actions saturated'),
+        ({'head_gradient': 0.0}, "no gradient reaches the actor's head"),
+        ({'q_gap': 0.1}, 'actor sees Q off by 0.1'),
+        ({'q_actor': 201.0}, 'Q of 201 is beyond any return of 100'),
+        ({'q_actor': math.nan}, 'Q of nan'),
+    ],
+)
+def test_alarm(change, said):
+    assert healthy().alarms() == ()
+    assert said in healthy(**change).alarms()[0]
+
+
+def test_saturated_actor_is_seen():
+    learner = learner_of()
+    update(learner, 2)
+    batch = learner.batch(sample_of())
+    well = examine(learner, batch, 1.0)
+    assert well.saturation == 0.0
+    assert well.head_gradient > 0.0
+    with torch.no_grad():
+        learner.actor.head.bias.fill_(20.0)
+    update(learner, 2, first=2)
+    ill = examine(learner, batch, 1.0)
+    assert ill.saturation == 1.0
+    assert ill.head_gradient == 0.0
+    assert len(ill.alarms()) == 2
+
+
+def test_wrong_features_are_seen():
+    learner = learner_of(IMAGES)
+    update(learner, 4, IMAGES)
+    batch = learner.batch(sample_of(IMAGES))
+    assert examine(learner, batch, 1.0).q_gap < 1e-5
+    mixed_up = learner_of(IMAGES, seed=5)
+    learner.actor_values = mixed_up.actor_values
+    assert examine(learner, batch, 1.0).q_gap > 1e-3

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training as a whole: it learns, every setting counts, and it resumes to the last bit."""
+
+import csv
+from dataclasses import asdict, fields, replace
+import hashlib
+import json
+import os
+from pathlib import Path
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+gymnasium = pytest.importorskip('gymnasium')
+
+from td3_agent.__main__ import main  # noqa: E402
+from td3_agent.td3.checkpoint import load_checkpoint  # noqa: E402
+from td3_agent.td3.params import Td3Params  # noqa: E402
+from td3_agent.training.params import TrainParams  # noqa: E402
+from td3_agent.training.trainer import Trainer  # noqa: E402
+
+ROOT = Path(__file__).parents[3]
+IDENTITY = 'td3_agent.training.tasks:td3_agent/Identity-v0'
+SPOT = 'td3_agent.training.tasks:td3_agent/Spot-v0'
+TINY = {'hidden_units': 8, 'hidden_layers': 1, 'batch_size': 4, 'start_steps': 10}
+TINY |= {'encoder': 'small_images', 'features': 4, 'buffer_capacity': 40}
+SHORT = {'steps': 60, 'eval_every': 30, 'eval_episodes': 1, 'log_every': 20, 'device': 'cpu'}
+TIMES = ('steps_per_s',)  # columns that no two runs share
+
+
+def trainer_of(out, env=IDENTITY, td3=None, **train):
+    return Trainer((env,), Td3Params(**(td3 or TINY)), TrainParams(**{**SHORT, **train}), out)
+
+
+def fingerprint(trainer):
+    """Hash of everything that a snapshot of the trainer would hold, save its settings."""
+    tensors, facts = trainer.state()
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].detach().contiguous().numpy().tobytes())
+    digest.update(json.dumps(facts | {'settings': None}, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def rows(path):
+    with path.open(newline='') as file:
+        return [
+            {name: value for name, value in row.items() if name not in TIMES}
+            for row in csv.DictReader(file)
+        ]
+
+
+# ---- It learns ---------------------------------------------------------------------------------
+
+
+def trained_return(env, tmp_path, steps, **td3):
+    params = Td3Params(start_steps=200, actor_lr=1e-3, critic_lr=1e-3, hidden_units=64, **td3)
+    train = TrainParams(steps=steps, eval_every=steps, device='cpu', snapshot_every=0)
+    out = tmp_path / 'run'
+    summary = Trainer((env,), params, train, out).run()
+    first, last = rows(out / 'eval.csv')
+    assert float(last['return_mean']) == summary['last_return'] == summary['best_return']
+    return float(first['return_mean']), summary['last_return']
+
+
+def test_identity_is_learned(tmp_path):
+    before, after = trained_return(IDENTITY, tmp_path, 1000, batch_size=64, discount=0.5)
+    assert before < -4.0
+    assert after > -0.3
+
+
+@pytest.mark.parametrize('critic_input', ['observation', 'privileged'])
+def test_image_task_is_learned(tmp_path, critic_input):
+    settings = {'encoder': 'small_images', 'features': 32, 'discount': 0.0}
+    before, after = trained_return(
+        SPOT, tmp_path, 1500, batch_size=64, critic_input=critic_input, **settings
+    )
+    assert before < -2.5
+    assert after > -0.6
+
+
+# ---- No dead settings --------------------------------------------------------------------------
+
+CHANGED = {
+    'discount': 0.5,
+    'tau': 0.1,
+    'policy_delay': 3,
+    'target_noise': 0.4,
+    'target_noise_clip': 0.05,
+    'actor_lr': 1e-2,
+    'critic_lr': 1e-2,
+    'batch_size': 5,
+    'hidden_units': 9,
+    'hidden_layers': 2,
+    'encoder': 'other',
+    'features': 5,
+    'random_shift_px': 1,
+    'critic_input': 'both',
+    'n_step': 3,
+    'buffer_capacity': 30,
+    'start_steps': 12,
+    'updates_per_step': 0.5,
+    'exploration_noise': 0.3,
+    'exploration_correlation': 0.5,
+}
+
+
+@pytest.fixture(scope='module')
+def base_fingerprint(tmp_path_factory):
+    trainer = trainer_of(tmp_path_factory.mktemp('base') / 'run', SPOT)
+    trainer.run()
+    return fingerprint(trainer)
+
+
+def test_every_setting_is_tried():
+    assert set(CHANGED) == {spec.name for spec in fields(Td3Params)}
+
+
+@pytest.mark.parametrize('name', CHANGED)
+def test_every_setting_makes_a_difference(name, tmp_path, base_fingerprint, monkeypatch):
+    monkeypatch.setitem(
+        __import__('td3_agent.td3.params', fromlist=['ENCODERS']).ENCODERS, 'other', ((4, 3, 2),)
+    )
+    if name == 'encoder':
+        monkeypatch.setattr('td3_agent.td3.params.Td3Params.__post_init__', lambda _: None)
+    trainer = trainer_of(tmp_path / 'run', SPOT, TINY | {name: CHANGED[name]})
+    trainer.run()
+    assert fingerprint(trainer) != base_fingerprint
+
+
+def test_seed_is_the_only_randomness(tmp_path, base_fingerprint):
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002  must have no effect
+    same = trainer_of(tmp_path / 'same', SPOT)
+    same.run()
+    assert fingerprint(same) == base_fingerprint
+    other = trainer_of(tmp_path / 'other', SPOT, seed=1)
+    other.run()
+    assert fingerprint(other) != base_fingerprint
+
+
+def test_looking_changes_nothing(tmp_path, base_fingerprint):
+    """Evaluations, logs and snapshots leave no trace in the training."""
+    trainer = trainer_of(tmp_path / 'run', SPOT, eval_every=7, log_every=3, snapshot_every=9)
+    trainer.run()
+    reference = trainer_of(tmp_path / 'other', SPOT)
+    reference.run()
+    mine, theirs = (one.state()[0] for one in (trainer, reference))
+    assert all(bool((mine[name] == theirs[name]).all()) for name in theirs)
+
+
+# ---- Resuming ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('env', [IDENTITY, SPOT])
+@pytest.mark.parametrize('stopped_at', [7, 15, 38, 50])  # before, after learning; mid-episode
+def test_resumed_run_is_the_uninterrupted_one(env, stopped_at, tmp_path):
+    whole = trainer_of(tmp_path / 'whole', env, snapshot_every=7)
+    whole.run()
+    first = trainer_of(tmp_path / 'cut', env, snapshot_every=7, steps=stopped_at)
+    first.run()
+    second = trainer_of(tmp_path / 'cut', env, snapshot_every=7)
+    second.run(resume=True)
+    assert second.exact
+    assert fingerprint(second) == fingerprint(whole)
+    for name in ('progress.csv', 'eval.csv'):
+        assert rows(tmp_path / 'cut' / name) == rows(tmp_path / 'whole' / name)
+    policies = [load_checkpoint(tmp_path / run / 'best')[1].weights for run in ('cut', 'whole')]
+    assert policies[0] == policies[1]
+
+
+COMMAND = (
+    *(sys.executable, '-m', 'td3_agent', 'train', '--env', IDENTITY, '--device', 'cpu'),
+    *('--steps', '600', '--snapshot-every', '35', '--eval-every', '200', '--eval-episodes', '1'),
+    *('--log-every', '50', '--hidden-units', '8', '--batch-size', '4', '--start-steps', '20'),
+)
+
+
+def start(out, *more):
+    environment = os.environ | {'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path])}
+    return subprocess.Popen([*COMMAND, '--out', str(out), *more], env=environment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kills', [2])
+def test_killed_process_resumes_to_the_last_bit(kills, tmp_path):
+    """Kill -9 as soon as a new snapshot is being written, again and again."""
+    assert start(tmp_path / 'whole').wait(120) == 0
+    folder = tmp_path / 'cut' / 'snapshots'
+    for i in range(kills):
+        known = set(folder.glob('*')) if folder.exists() else set()
+        process = start(tmp_path / 'cut', *(['--resume'] if i else []))
+        deadline = time.monotonic() + 60.0
+        while process.poll() is None and time.monotonic() < deadline:
+            if folder.exists() and len(set(folder.glob('*')) - known) > i:
+                break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start(tmp_path / 'cut', '--resume').wait(120) == 0
+    hashes = [
+        json.loads((tmp_path / run / 'snapshots' / 'step_0000000595' / 'state.json').read_text())
+        for run in ('whole', 'cut')
+    ]
+    assert hashes[0]['sha256'] == hashes[1]['sha256']
+    for name in ('progress.csv', 'eval.csv'):
+        assert rows(tmp_path / 'cut' / name) == rows(tmp_path / 'whole' / name)
+
+
+class Forgetful(gymnasium.Env):
+    """Depends on something that a seed does not bring back."""
+
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    made = 0
+
+    def __init__(self):
+        type(self).made += 1
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed, options=options)
+        return np.array([self.made / 100.0], np.float32), {}
+
+    def step(self, action):
+        return np.array([self.made / 100.0], np.float32), float(action[0]), False, False, {}
+
+
+def test_environment_that_does_not_repeat_itself_is_told(tmp_path, caplog):
+    gymnasium.register('Forgetful-v0', entry_point=Forgetful)
+    try:
+        trainer_of(tmp_path / 'run', 'Forgetful-v0', snapshot_every=20).run()
+        again = trainer_of(tmp_path / 'run', 'Forgetful-v0', snapshot_every=20, steps=80)
+        assert not again.run(resume=True)['exact']
+        assert 'does not repeat itself' in caplog.text
+    finally:
+        del gymnasium.registry['Forgetful-v0']
+
+
+def test_other_settings_are_refused(tmp_path):
+    trainer_of(tmp_path / 'run', snapshot_every=20).run()
+    with pytest.raises(ValueError, match=r'holds a run already; --resume'):
+        trainer_of(tmp_path / 'run').run()
+    other = trainer_of(tmp_path / 'run', td3=TINY | {'tau': 0.1}, snapshot_every=20, seed=3)
+    with pytest.raises(ValueError, match=r'tau was 0.005, now 0.1; seed was 0, now 3'):
+        other.run(resume=True)
+
+
+# ---- Environments that break -------------------------------------------------------------------
+
+
+class Breaking(gymnasium.Env):
+    """A simulator whose server dies at every 13th step."""
+
+    observation_space = gymnasium.spaces.Box(-1e6, 1e6, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    steps = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed, options=options)
+        return np.array([1000.0 * self.np_random.integers(1, 1000)], np.float32), {}
+
+    def step(self, action):
+        type(self).steps += 1
+        if self.steps % 13 == 0:
+            raise ConnectionError('server is gone')
+        self.at = action
+        return np.array([0.0], np.float32), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize('processes', [False, True])
+def test_training_survives_a_simulator_that_dies(processes, tmp_path, caplog):
+    gymnasium.register('Breaking-v0', entry_point=Breaking)
+    try:
+        trainer = trainer_of(tmp_path / 'run', 'Breaking-v0')
+        if processes:
+            pytest.skip('the class lives in this process only')
+        summary = trainer.run()
+    finally:
+        del gymnasium.registry['Breaking-v0']
+    assert summary['failures'] == 4
+    assert 'server is gone' in caplog.text
+    sample = trainer.buffer.sample(500)
+    assert (sample.next_state == 0.0).all()  # never the first observation of a later episode
+    assert (sample.bootstrap == 1.0).all()
+
+
+# ---- Several environments, the command line ----------------------------------------------------
+
+
+@pytest.mark.slow
+def test_processes_do_what_this_process_does(tmp_path):
+    runs = []
+    for processes in (False, True):
+        train = TrainParams(**SHORT, processes=processes)
+        td3 = Td3Params(**TINY)
+        trainer = Trainer((IDENTITY, IDENTITY), td3, train, tmp_path / str(processes))
+        trainer.run()
+        runs.append(fingerprint(trainer))
+    assert runs[0] == runs[1]
+
+
+def test_environments_must_agree(tmp_path):
+    with pytest.raises(ValueError, match='has other spaces than'):
+        Trainer((IDENTITY, SPOT), Td3Params(**TINY), TrainParams(**SHORT), tmp_path)
+
+
+def test_command_line_reaches_every_setting(tmp_path, capsys):
+    out = tmp_path / 'run'
+    small = [f'--{name.replace("_", "-")}={value}' for name, value in TINY.items()]
+    with pytest.raises(SystemExit) as ended:
+        main(['train', '--env', IDENTITY, '--steps', '60', '--out', str(out), *small])
+    assert ended.value.code == 0
+    assert 'best_return' in capsys.readouterr().out
+    config = json.loads((out / 'config.json').read_text())
+    assert config['td3'] == asdict(Td3Params(**TINY))
+    assert config['train'] == asdict(replace(TrainParams(), steps=60))
+    assert json.loads((out / 'summary.json').read_text())['step'] == 60
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['--batch-size', '0'], 'batch_size must be in'),
+        (['--env', 'CartPole-v1'], 'actions must be a bounded Box'),
+    ],
+)
+def test_bad_input_ends_with_a_sentence(arguments, said, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(['train', '--env', 'CartPole-v1', '--out', str(tmp_path / 'run'), *arguments])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
