@@ -170,7 +170,8 @@ class Learner:
         self.target = copy.deepcopy(self.networks).requires_grad_(requires_grad=False)
         self.device = torch.device(device)
         self.updates = 0
-        self.critic_loss = self.actor_loss = torch.zeros((), device=device)
+        self.critic_loss = torch.zeros((), device=device)
+        self.actor_loss = torch.zeros((), device=device)
         self._generator = torch.Generator(device).manual_seed(seed)
         self._noise = torch.empty(0, device=device)
         self._critic = FlatParameters(self.networks.critic_parameters())

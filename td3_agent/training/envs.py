@@ -240,7 +240,7 @@ class Episodes:
     def state(self) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Return everything there is to save."""
         facts = {'number': self.number, 'failures': self.failures, 'steps': len(self.actions)}
-        return np.array(self.actions, np.float32).reshape(len(self.actions), -1), facts
+        return np.array(self.actions, np.float32), facts  # (steps, actions), or (0,)
 
     def restore(self, actions: NDArray[np.float32], facts: dict[str, Any]) -> Any:  # noqa: ANN401
         """Replay the episode and return the observation that it stands at.

@@ -69,7 +69,7 @@ def trained_return(env, tmp_path, steps, **td3):
 
 
 def test_identity_is_learned(tmp_path):
-    before, after = trained_return(IDENTITY, tmp_path, 1000, batch_size=64, discount=0.5)
+    before, after = trained_return(IDENTITY, tmp_path, 800, batch_size=64, discount=0.5)
     assert before < -4.0
     assert after > -0.3
 
@@ -78,7 +78,7 @@ def test_identity_is_learned(tmp_path):
 def test_image_task_is_learned(tmp_path, critic_input):
     settings = {'encoder': 'small_images', 'features': 32, 'discount': 0.0}
     before, after = trained_return(
-        SPOT, tmp_path, 1500, batch_size=64, critic_input=critic_input, **settings
+        SPOT, tmp_path, 1200, batch_size=64, critic_input=critic_input, **settings
     )
     assert before < -2.5
     assert after > -0.6
@@ -144,7 +144,7 @@ def test_seed_is_the_only_randomness(tmp_path, base_fingerprint):
     assert fingerprint(other) != base_fingerprint
 
 
-def test_looking_changes_nothing(tmp_path, base_fingerprint):
+def test_looking_changes_nothing(tmp_path):
     """Evaluations, logs and snapshots leave no trace in the training."""
     trainer = trainer_of(tmp_path / 'run', SPOT, eval_every=7, log_every=3, snapshot_every=9)
     trainer.run()
