@@ -20,7 +20,7 @@ from td3_agent import __version__
 from td3_agent.td3.health import examine
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.replay import Observed, ReplayBuffer
-from td3_agent.td3.snapshot import load_newest, save_snapshot
+from td3_agent.td3.snapshot import load_newest, save_snapshot, snapshots
 from td3_agent.training.envs import (
     EnvFailureError,
     Episodes,
@@ -28,7 +28,7 @@ from td3_agent.training.envs import (
     ProcessEnv,
     ResumeError,
 )
-from td3_agent.training.evaluate import Evaluation, evaluate
+from td3_agent.training.evaluate import evaluate
 from td3_agent.training.exploration import Explorer
 from td3_agent.training.logs import CsvLog, TensorBoard
 from td3_agent.training.policies import PolicySaver
@@ -100,7 +100,8 @@ class Trainer:
         self._alarms: tuple[str, ...] = ()
         self._alarmed: list[str] = []
         self._best: float | None = None
-        self._last: Evaluation | None = None
+        self._last: dict[str, float] | None = None
+        self._saved_at = 0
         self._clock = (time.monotonic(), 0)
         self.step = 0
         self.exact = True
@@ -124,6 +125,7 @@ class Trainer:
                 while self.step < self.train.steps:
                     self._round()
                     progress.update(self.step - progress.n)
+            self._finish()
         finally:
             self.close()
         return self._summary(time.monotonic() - begun_s, self.step - begun_at)
@@ -150,6 +152,13 @@ class Trainer:
         if self._passes(before, self.train.eval_every):
             self._evaluate()
         if self._passes(before, self.train.snapshot_every):
+            self._save()
+
+    def _finish(self) -> None:
+        """Evaluate and save the last step, where it was not its turn anyway."""
+        if self._last is None or self._last['step'] != self.step:
+            self._evaluate()
+        if self.train.snapshot_every and self._saved_at != self.step:
             self._save()
 
     def _passes(self, before: int, every: int) -> bool:
@@ -244,14 +253,13 @@ class Trainer:
         """Evaluate, log, and save the policy."""
         if not self.train.eval_every:
             return
-        self._last = evaluate(
+        row = self._last = evaluate(
             self.learner,
             self.spaces,
             self._eval_envs,
             episodes=self.train.eval_episodes,
             step=self.step,
-        )
-        row = self._last.row()
+        ).row()
         best = self._best is None or row['return_mean'] > self._best
         self._best = row['return_mean'] if best else self._best
         self._write(self._evaluations, 'eval', row)
@@ -268,7 +276,7 @@ class Trainer:
             **self._settings(),
             'step': self.step,
             'best_return': self._best,
-            'last_return': None if self._last is None else self._last.row()['return_mean'],
+            'last_return': None if self._last is None else self._last['return_mean'],
             'alarms': self._alarmed,
             'failures': sum(episodes.failures for episodes in self._episodes),
             'exact': self.exact,
@@ -294,19 +302,25 @@ class Trainer:
     def _open(self, *, resume: bool) -> None:
         """Make the folder of the run, or go on with the one that is there."""
         config = self.out / 'config.json'
-        if config.exists() and not resume:
-            raise ValueError(f'{self.out} holds a run already; --resume goes on with it')
+        if config.exists() != resume:
+            advice = (
+                'holds no run to go on with' if resume else 'holds a run already; see --resume'
+            )
+            raise ValueError(f'{self.out} {advice}')
         if resume:
+            self._refuse_changes(json.loads(config.read_text(encoding='utf-8')))
             self._resume()
         self.out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self._settings(), indent=2) + '\n'
-        config.write_text(text, encoding='utf-8')
+        beside = config.with_suffix('.tmp')
+        beside.write_text(json.dumps(self._settings(), indent=2) + '\n', encoding='utf-8')
+        beside.replace(config)
         self._board = TensorBoard(self.out / 'tensorboard', self.step or None)
 
     def _save(self) -> None:
         """Write a snapshot of everything."""
         tensors, facts = self.state()
         save_snapshot(self.out / 'snapshots', self.step, tensors, facts, keep=self.train.keep)
+        self._saved_at = self.step
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything there is to save: tensors and plain JSON."""
@@ -325,25 +339,28 @@ class Trainer:
             for name, array in arrays.items()
         }
         own = {
-            'settings': self._settings(),
             'step': self.step,
             'returns': self._returns,
             'finished': self._finished,
             'alarms': list(self._alarms),
             'alarmed': self._alarmed,
             'best': self._best,
+            'last': self._last,
             'exact': self.exact,
         }
         return tensors, own | {part: facts for part, (_, facts) in parts.items()}
 
     def _resume(self) -> None:
-        """Become the trainer whose snapshot is the newest.
+        """Become the trainer whose snapshot is the newest; without one the run begins anew.
 
         Raises:
-            ValueError: there is none, or it is of a run with other settings.
+            ValueError: there are snapshots, but none is whole.
         """
-        tensors, facts = load_newest(self.out / 'snapshots')
-        self._refuse_changes(facts['settings'])
+        folder = self.out / 'snapshots'
+        if not snapshots(folder):
+            self._rewind(-1)
+            return
+        tensors, facts = load_newest(folder)
 
         def part(name: str) -> dict[str, Tensor]:
             prefix = f'{name}.'
@@ -353,14 +370,18 @@ class Trainer:
         arrays = {name: tensor.numpy() for name, tensor in part('buffer').items()}
         self.buffer.restore(arrays, facts['buffer'])
         self._explorer.restore(part('explorer')['noise'].numpy(), facts['explorer'])
-        self.step, self._best, self.exact = facts['step'], facts['best'], facts['exact']
+        self.step = self._saved_at = facts['step']
+        self._best, self._last, self.exact = facts['best'], facts['last'], facts['exact']
         self._returns, self._finished = facts['returns'], facts['finished']
         self._alarms, self._alarmed = tuple(facts['alarms']), facts['alarmed']
-        for table in (self._progress, self._evaluations):
-            table.rewind(self.step)
+        self._rewind(self.step)
         for stream in range(len(self._episodes)):
             actions = part(f'stream_{stream}')['actions'].numpy()
             self._observed.append(self._replayed(stream, actions, facts[f'stream_{stream}']))
+
+    def _rewind(self, step: int) -> None:
+        for table in (self._progress, self._evaluations):
+            table.rewind(step)
 
     def _refuse_changes(self, saved: dict[str, Any]) -> None:
         mine = json.loads(json.dumps(self._settings()))
