@@ -48,15 +48,25 @@ class Evaluation:
         }
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  what an evaluation is made of
     learner: Learner,
     spaces: TaskSpaces,
     envs: Sequence[gymnasium.Env[Any, Any]],
     *,
     episodes: int,
+    longest: int,
     step: int,
 ) -> Evaluation:
-    """Drive the policy as it is through the fixed episodes, in turn in each environment."""
+    """Run the policy as it is through the fixed episodes, in turn in each environment.
+
+    Args:
+        learner: whose policy is evaluated.
+        spaces: of the task.
+        envs: of the evaluation alone.
+        episodes: how many.
+        longest: steps after which an episode is cut; some tasks never end by themselves.
+        step: environment steps trained so far.
+    """
     returns, lengths = [], []
     for episode in range(episodes):
         env = envs[episode % len(envs)]
@@ -67,7 +77,7 @@ def evaluate(
             observation, reward, terminated, truncated, _ = env.step(action)
             total += float(reward)
             length += 1
-            over = terminated or truncated
+            over = terminated or truncated or length == longest
         returns.append(total)
         lengths.append(length)
     return Evaluation(step=step, returns=tuple(returns), lengths=tuple(lengths))

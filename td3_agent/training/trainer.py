@@ -258,6 +258,7 @@ class Trainer:
             self.spaces,
             self._eval_envs,
             episodes=self.train.eval_episodes,
+            longest=self.train.eval_steps,
             step=self.step,
         ).row()
         best = self._best is None or row['return_mean'] > self._best

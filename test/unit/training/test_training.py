@@ -30,7 +30,8 @@ IDENTITY = 'td3_agent.training.tasks:td3_agent/Identity-v0'
 SPOT = 'td3_agent.training.tasks:td3_agent/Spot-v0'
 TINY = {'hidden_units': 8, 'hidden_layers': 1, 'batch_size': 4, 'start_steps': 10}
 TINY |= {'encoder': 'small_images', 'features': 4, 'buffer_capacity': 40}
-SHORT = {'steps': 60, 'eval_every': 30, 'eval_episodes': 1, 'log_every': 20, 'device': 'cpu'}
+SHORT = {'steps': 60, 'eval_every': 30, 'eval_episodes': 1, 'eval_steps': 20, 'log_every': 20}
+SHORT |= {'device': 'cpu'}
 TIMES = ('steps_per_s',)  # columns that no two runs share
 
 
@@ -218,8 +219,9 @@ def test_killed_process_resumes_to_the_last_bit(env, tmp_path):
     deadline = time.monotonic() + 120.0
     table = out / 'progress.csv'
     while not (table.exists() and table.read_bytes().count(b'\n') > step):
-        assert process.poll() is None
         assert time.monotonic() < deadline
+        with pytest.raises(subprocess.TimeoutExpired):  # it goes on, and is given the time to
+            process.wait(0.02)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     steps = int(snapshots(out / 'snapshots')[-1].name.removeprefix('step_')) + 30
@@ -298,13 +300,10 @@ class Breaking(gymnasium.Env):
         return np.array([0.0], np.float32), 0.0, False, False, {}
 
 
-@pytest.mark.parametrize('processes', [False, True])
-def test_training_survives_a_simulator_that_dies(processes, tmp_path, caplog):
+def test_training_survives_a_simulator_that_dies(tmp_path, caplog):
     gymnasium.register('Breaking-v0', entry_point=Breaking)
     try:
-        trainer = trainer_of(tmp_path / 'run', 'Breaking-v0')
-        if processes:
-            pytest.skip('the class lives in this process only')
+        trainer = trainer_of(tmp_path / 'run', 'Breaking-v0', eval_every=0)
         summary = trainer.run()
     finally:
         del gymnasium.registry['Breaking-v0']
