@@ -15,8 +15,8 @@ import gymnasium
 import numpy as np
 import torch
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from td3_agent import __version__
 from td3_agent.td3.health import examine
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.replay import Observed, ReplayBuffer
@@ -33,6 +33,8 @@ from td3_agent.training.exploration import Explorer
 from td3_agent.training.logs import CsvLog, TensorBoard
 from td3_agent.training.policies import PolicySaver
 from td3_agent.training.spaces import TaskSpaces
+from td3_agent.training.speeds import parked_alarm, speed_state_of
+from td3_agent.training.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,9 +99,10 @@ class Trainer:
         self._observed: list[Observed] = []
         self._returns = [0.0] * streams  # of the episodes that are going on
         self._finished: list[float] = []  # of the last whole ones
-        self._alarms: tuple[str, ...] = ()
-        self._alarmed: list[str] = []
-        self._best: float | None = None
+        self._speed_state = speed_state_of(self._eval_envs[0])
+        self._alarms: dict[str, str] = {}  # that are on, by name
+        self._alarmed: dict[str, int] = {}  # rows of progress.csv that each was on
+        self._best: list[float] | None = None  # success rate and return
         self._last: dict[str, float] | None = None
         self._saved_at = 0
         self._clock = (time.monotonic(), 0)
@@ -119,12 +122,16 @@ class Trainer:
         self._clock = (time.monotonic(), self.step)
         begun_s, begun_at = self._clock
         try:
-            with tqdm(
-                total=self.train.steps, initial=self.step, unit='step', disable=None
-            ) as progress:
+            with (
+                logging_redirect_tqdm(),
+                tqdm(
+                    total=self.train.steps, initial=self.step, unit='step', disable=None
+                ) as progress,
+            ):
                 while self.step < self.train.steps:
                     self._round()
                     progress.update(self.step - progress.n)
+                    progress.set_postfix_str(self._shown(), refresh=False)
             self._finish()
         finally:
             self.close()
@@ -138,6 +145,11 @@ class Trainer:
             env.close()
         if self._board is not None:
             self._board.close()
+
+    def _shown(self) -> str:
+        """Return what stands beside the progress bar."""
+        parts = [] if self._last is None else [f'return {self._last["return_mean"]:.1f}']
+        return ', '.join([*parts, *self._alarms.values()])
 
     # ---- One round: a step of every environment, and the updates that are due ------------------
 
@@ -228,13 +240,16 @@ class Trainer:
     def _log(self, batch: Batch) -> None:
         """Write a row of progress, and warn of what has become wrong since the last one."""
         health = examine(self.learner, batch, self.buffer.largest_reward)
-        alarms = health.alarms()
-        if self.learner.updates < self.td3.policy_delay:
-            alarms = ()  # the actor has had no gradient yet
-        for alarm in set(map(_kind, alarms)) - set(map(_kind, self._alarms)):
-            LOG.warning('step %d: %s', self.step, next(a for a in alarms if _kind(a) == alarm))
+        speeds = (
+            {} if self._speed_state is None else self._speed_state.shares(self.buffer.states())
+        )
+        begun = self.learner.updates >= self.td3.policy_delay  # the actor has had a gradient
+        alarms = (health.alarms() if begun else {}) | parked_alarm(speeds)
+        for name in alarms.keys() - self._alarms.keys():
+            LOG.warning('step %d: %s', self.step, alarms[name])
         self._alarms = alarms
-        self._alarmed = sorted({*self._alarmed, *map(_kind, alarms)})
+        for name in alarms:
+            self._alarmed[name] = self._alarmed.get(name, 0) + 1
         now_s, (then_s, then) = time.monotonic(), self._clock
         self._clock = (now_s, self.step)
         row: dict[str, float | str] = {
@@ -244,8 +259,9 @@ class Trainer:
             'failures': sum(episodes.failures for episodes in self._episodes),
             'return_mean': statistics.fmean(self._finished) if self._finished else '',
             **asdict(health),
+            **speeds,
             'steps_per_s': (self.step - then) / (now_s - then_s),
-            'alarms': '; '.join(alarms),
+            'alarms': '; '.join(alarms.values()),
         }
         self._write(self._progress, 'train', row)
 
@@ -261,8 +277,9 @@ class Trainer:
             longest=self.train.eval_steps,
             step=self.step,
         ).row()
-        best = self._best is None or row['return_mean'] > self._best
-        self._best = row['return_mean'] if best else self._best
+        merit = [row.get('success_rate', 0.0), row['return_mean']]
+        best = self._best is None or merit > self._best
+        self._best = merit if best else self._best
         self._write(self._evaluations, 'eval', row)
         notes = {**self._settings(), 'evaluation': row}
         self._saver.save(self.learner.actor, self.step, notes, best=best)
@@ -276,7 +293,7 @@ class Trainer:
         return {
             **self._settings(),
             'step': self.step,
-            'best_return': self._best,
+            'best_return': None if self._best is None else self._best[1],
             'last_return': None if self._last is None else self._last['return_mean'],
             'alarms': self._alarmed,
             'failures': sum(episodes.failures for episodes in self._episodes),
@@ -290,12 +307,7 @@ class Trainer:
             'env': list(self.env_ids),
             'td3': asdict(self.td3),
             'train': asdict(self.train),
-            'versions': {
-                'td3_agent': __version__,
-                'torch': torch.__version__,
-                'numpy': np.__version__,
-                'gymnasium': gymnasium.__version__,
-            },
+            'versions': versions(),
         }
 
     # ---- Saving and resuming -------------------------------------------------------------------
@@ -343,7 +355,7 @@ class Trainer:
             'step': self.step,
             'returns': self._returns,
             'finished': self._finished,
-            'alarms': list(self._alarms),
+            'alarms': self._alarms,
             'alarmed': self._alarmed,
             'best': self._best,
             'last': self._last,
@@ -374,7 +386,7 @@ class Trainer:
         self.step = self._saved_at = facts['step']
         self._best, self._last, self.exact = facts['best'], facts['last'], facts['exact']
         self._returns, self._finished = facts['returns'], facts['finished']
-        self._alarms, self._alarmed = tuple(facts['alarms']), facts['alarmed']
+        self._alarms, self._alarmed = facts['alarms'], facts['alarmed']
         self._rewind(self.step)
         for stream in range(len(self._episodes)):
             actions = part(f'stream_{stream}')['actions'].numpy()
@@ -446,11 +458,6 @@ def _common_spaces(
         if other.shape != first.shape or not same_limits:
             raise ValueError(f'{env_id} has other spaces than {env_ids[0]}')
     return first
-
-
-def _kind(alarm: str) -> str:
-    """Return an alarm without its numbers, to tell a new one from an old one."""
-    return ' '.join(word for word in alarm.split() if not any(c.isdigit() for c in word))
 
 
 def _equal(one: Observed, other: Observed) -> bool:

@@ -293,8 +293,9 @@ def healthy(**changes):
     ],
 )
 def test_alarm(change, said):
-    assert healthy().alarms() == ()
-    assert said in healthy(**change).alarms()[0]
+    assert healthy().alarms() == {}
+    (name,) = change
+    assert said in healthy(**change).alarms()[name]
 
 
 def test_saturated_actor_is_seen():
