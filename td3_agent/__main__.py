@@ -15,6 +15,7 @@ EXIT_USAGE = 2
 VERBS = {
     'demo': ('td3_agent.evaluation.demo', 'drive a car around a road with four ROS 2 processes'),
     'train': ('td3_agent.training.train', 'train TD3 on a Gymnasium task'),
+    'bench': ('td3_agent.bench.command', 'measure speed, beside what people use instead'),
 }
 
 
