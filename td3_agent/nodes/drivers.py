@@ -73,4 +73,5 @@ def _td3_driver(params: DriverParams) -> Equipment:
         policy = untrained_policy(params.policy_seed)
         return Equipment(policy, ObservationSpec(), 'TD3, UNTRAINED policy')
     policy, manifest = load_checkpoint(Path(params.policy_path), kind='driving')
-    return Equipment(policy, manifest.observation_spec, f'TD3, {params.policy_path}')
+    spec = manifest.observation_spec
+    return Equipment(policy, spec, f'TD3, {params.policy_path}', needs_route=spec.path)

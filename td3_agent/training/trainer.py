@@ -70,8 +70,9 @@ class Trainer:
         self.env_ids, self.td3, self.train, self.out = env_ids, td3, train, out
         torch.set_num_threads(train.threads)
         makers = [partial(gymnasium.make, env_id) for env_id in env_ids]
-        self._eval_envs = [make() for make in makers]
-        self.spaces = _common_spaces(self._eval_envs, env_ids, train.frame_stack)
+        eval_ids = (train.eval_env,) if train.eval_env else env_ids
+        self._eval_envs = [gymnasium.make(env_id) for env_id in eval_ids]
+        self.spaces = _common_spaces(self._eval_envs, eval_ids, train.frame_stack)
         streams = len(env_ids)
         port = ProcessEnv if train.processes else LocalEnv
         self._episodes = [
