@@ -17,6 +17,7 @@ OBSERVATION, PRIVILEGED, BOTH = 'observation', 'privileged', 'both'
 ENCODERS: dict[str, tuple[Conv, ...]] = {
     'lean': ((16, 8, 4), (32, 4, 2), (32, 3, 1)),
     'nature': ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
+    'compact': ((16, 4, 4), (32, 3, 2), (32, 3, 2)),
     'small_images': ((16, 3, 2), (16, 3, 2)),
 }
 
