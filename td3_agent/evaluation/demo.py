@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import json
 import os
 from pathlib import Path
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,12 @@ from tqdm import tqdm
 from td3_agent.driving.ledger import read_ledger
 from td3_agent.evaluation.frame_sampler import FrameSampler
 from td3_agent.evaluation.pictures import camera_strip, plot_trajectory
-from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
+from td3_agent.evaluation.processes import (
+    ProcessGroup,
+    free_domain_id,
+    interruptions_noted,
+    ros_environment,
+)
 from td3_agent.evaluation.summary import starts_anew, summarize, table
 from td3_agent.nodes import topics
 from td3_agent.sim.world import World, WorldConfig
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from td3_agent.evaluation.processes import NodeProcess
+    from td3_agent.evaluation.processes import Interruption, NodeProcess
 
 STEP_S = 0.05
 STRIP_FRAMES = 12
@@ -151,9 +155,11 @@ def world_config(args: argparse.Namespace) -> WorldConfig:
 
 
 def _drive(args: argparse.Namespace) -> Drive:
-    """Bring up the four processes, follow the drive, and end them."""
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: leave no process behind
-        signal.signal(number, signal.default_int_handler)
+    """Bring up the four processes, follow the drive, and end them.
+
+    Raises:
+        KeyboardInterrupt: asked to end, by whatever signal; no process is left.
+    """
     domain_id = free_domain_id()
     environment = ros_environment(domain_id)
     os.environ.update(environment)  # the spectator in this process goes by it too
@@ -162,10 +168,10 @@ def _drive(args: argparse.Namespace) -> Drive:
     ledger_path.unlink(missing_ok=True)
     image_topic = topics.image(args.role_name, 'camera')
     every = max(total // STRIP_FRAMES, 1)
-    with ProcessGroup(args.out, environment) as group:
+    with interruptions_noted() as interruption, ProcessGroup(args.out, environment) as group:
         synchronizer = _start_nodes(group, args, ledger_path, total)
         with FrameSampler(image_topic, domain_id, every) as sampler:
-            trouble = _follow(group, synchronizer.process, ledger_path, args)
+            trouble = _follow(group, synchronizer.process, ledger_path, args, interruption)
         exit_statuses = group.end()
     records = list(read_ledger(ledger_path)) if ledger_path.exists() else []
     return Drive(records, sampler.frames, exit_statuses, trouble)
@@ -207,14 +213,20 @@ def _follow(
     synchronizer: subprocess.Popen[bytes],
     ledger_path: Path,
     args: argparse.Namespace,
+    interruption: Interruption,
 ) -> str:
-    """Show the progress until the synchronizer has ended; return what went wrong, if anything."""
+    """Show the progress until the synchronizer has ended; return what went wrong, if anything.
+
+    Raises:
+        KeyboardInterrupt: asked to end.
+    """
     total = round(args.duration / STEP_S)
     ledger = LineCounter(ledger_path)
     pace_s = max(STEP_S / args.real_time_factor if args.real_time_factor else 0.0, SLOW_FRAME_S)
     deadline_s = time.monotonic() + START_PATIENCE_S + total * pace_s
     with tqdm(total=total, unit='frame', desc='driving', disable=None) as progress:
         while synchronizer.poll() is None:
+            interruption.check()
             if dead := group.ended_early():
                 return f'{dead.name} ended with {dead.process.returncode}: {dead.last_words()}'
             if time.monotonic() > deadline_s:

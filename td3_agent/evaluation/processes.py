@@ -147,6 +147,37 @@ class ProcessGroup:
         self.end()
 
 
+@dataclass
+class Interruption:
+    """Whether this program was asked to end."""
+
+    happened: bool = False
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if it was."""
+        if self.happened:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def interruptions_noted() -> Iterator[Interruption]:
+    """Note a Ctrl-C and its like, for the block to look at where it can end cleanly.
+
+    As an exception it may come up inside a destructor or a callback, and is lost there.
+    """
+    noted = Interruption()
+
+    def note(*_: object) -> None:
+        noted.happened = True
+
+    previous = {number: signal.signal(number, note) for number in INTERRUPTIONS}
+    try:
+        yield noted
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
 @contextmanager
 def _interruptions_held_back(*, for_good: bool = False) -> Iterator[None]:
     """Let a Ctrl-C wait until the block is done, or be forgotten.
