@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from td3_agent import __version__
-from td3_agent.evaluation import demo
+from td3_agent.evaluation import demo, evaluate
 
 EXIT_USAGE = 2
 
@@ -25,6 +25,14 @@ def parser() -> argparse.ArgumentParser:
     )
     demo.add_arguments(add)
     add.set_defaults(run=demo.run)
+    add = verbs.add_parser(
+        'evaluate',
+        help='measure a driver on many episodes, over ROS 2 or without',
+        description=evaluate.__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    evaluate.add_arguments(add)
+    add.set_defaults(run=evaluate.run)
     return top
 
 

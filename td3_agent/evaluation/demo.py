@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import json
 import os
 from pathlib import Path
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,20 +16,20 @@ import numpy as np
 from tqdm import tqdm
 
 from td3_agent.driving.ledger import read_ledger
+from td3_agent.evaluation.four_nodes import FourNodes, end_like_ctrl_c
 from td3_agent.evaluation.frame_sampler import FrameSampler
+from td3_agent.evaluation.judging import events
 from td3_agent.evaluation.pictures import camera_strip, plot_trajectory
 from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
-from td3_agent.evaluation.summary import starts_anew, summarize, table
+from td3_agent.evaluation.summary import summarize, table
 from td3_agent.nodes import topics
 from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     import subprocess
 
     from numpy.typing import NDArray
 
-    from td3_agent.evaluation.processes import NodeProcess
 
 STEP_S = 0.05
 STRIP_FRAMES = 12
@@ -152,8 +151,7 @@ def world_config(args: argparse.Namespace) -> WorldConfig:
 
 def _drive(args: argparse.Namespace) -> Drive:
     """Bring up the four processes, follow the drive, and end them."""
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: leave no process behind
-        signal.signal(number, signal.default_int_handler)
+    end_like_ctrl_c()
     domain_id = free_domain_id()
     environment = ros_environment(domain_id)
     os.environ.update(environment)  # the spectator in this process goes by it too
@@ -163,7 +161,7 @@ def _drive(args: argparse.Namespace) -> Drive:
     image_topic = topics.image(args.role_name, 'camera')
     every = max(total // STRIP_FRAMES, 1)
     with ProcessGroup(args.out, environment) as group:
-        synchronizer = _start_nodes(group, args, ledger_path, total)
+        synchronizer = four_nodes(args, ledger_path, total).start(group)
         with FrameSampler(image_topic, domain_id, every) as sampler:
             trouble = _follow(group, synchronizer.process, ledger_path, args)
         exit_statuses = group.end()
@@ -171,30 +169,20 @@ def _drive(args: argparse.Namespace) -> Drive:
     return Drive(records, sampler.frames, exit_statuses, trouble)
 
 
-def _start_nodes(
-    group: ProcessGroup, args: argparse.Namespace, ledger_path: Path, total: int
-) -> NodeProcess:
-    """Start bridge, gate, agent and synchronizer; return the synchronizer."""
-    role = {'role_name': args.role_name}
-    group.start(
-        'sim_bridge_node',
-        role
-        | {
+def four_nodes(args: argparse.Namespace, ledger_path: Path, total: int) -> FourNodes:
+    """Return the parameters of bridge, gate, agent and synchronizer."""
+    return FourNodes(
+        role_name=args.role_name,
+        bridge={
             'map': args.map,
             'map_seed': args.map_seed,
             'seed': args.seed,
             'spawn_index': args.spawn_index,
             'camera_width': args.camera_width,
             'camera_height': args.camera_height,
-            'start_paused': True,  # so that the first frame is the synchronizer's
         },
-    )
-    group.start('twist_to_control_node', role)
-    group.start('td3_agent_node', role | {'driver': args.driver, 'policy_path': args.policy})
-    return group.start(
-        'synchronizer_node',
-        {
-            'role_names': [args.role_name],
+        agent={'driver': args.driver, 'policy_path': args.policy},
+        synchronizer={
             'real_time_factor': float(args.real_time_factor),
             'max_frames': total,
             'ledger_path': str(ledger_path),
@@ -275,13 +263,3 @@ def write_results(out: Path, summary: dict[str, Any], drive: Drive, world: World
 def road_polygons(world: World) -> list[NDArray[np.float64]]:
     """Return the outlines of all lanes, (K, 2) [m] each."""
     return [np.vstack((lane.left, lane.right[::-1])) for lane in world.map.lanes]
-
-
-def events(driven: Sequence[dict[str, Any]]) -> list[tuple[float, float, str]]:
-    """Return where something happened: x [m], y [m], what."""
-    return [
-        (record['x_m'], record['y_m'], name.replace('_', ' '))
-        for name in ('collision', 'lane_invasion')
-        for record, begins in zip(driven, starts_anew(driven, name), strict=True)
-        if begins
-    ]
