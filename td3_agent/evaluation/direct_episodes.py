@@ -30,7 +30,7 @@ from td3_agent.evaluation.judging import Judged, judge
 from td3_agent.nodes.drivers import make_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from td3_agent.evaluation.episodes import Episode, EpisodePlan
@@ -98,7 +98,9 @@ def write_ledger(path: Path, records: Sequence[dict[str, Any]]) -> None:
             ledger.write(record)
 
 
-def drive_jobs(jobs: Sequence[DirectJob], processes: int) -> Iterator[dict[str, Judged]]:
+def drive_jobs(
+    jobs: Sequence[DirectJob], processes: int
+) -> Generator[dict[str, Judged], None, None]:
     """Drive all jobs and yield their results in order.
 
     Raises:
@@ -107,16 +109,19 @@ def drive_jobs(jobs: Sequence[DirectJob], processes: int) -> Iterator[dict[str, 
     if processes == 1 or len(jobs) == 1:
         yield from map(drive_job, jobs)
         return
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         min(processes, len(jobs)), multiprocessing.get_context('spawn'), prepare_worker
     )
+    results = pool.map(drive_job, jobs)  # starts the workers
+    workers = set(multiprocessing.active_children()) - others
     try:
-        yield from pool.map(drive_job, jobs)
+        yield from results
     except BrokenProcessPool as error:
         raise EvaluationError(f'a worker process died: {error}') from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for worker in multiprocessing.active_children():  # what is under way is of no use now
+        for worker in workers:  # what is still under way is of no use
             worker.terminate()
 
 

@@ -70,7 +70,7 @@ class EpisodePlan(Params):
         return Episode(
             number=number,
             bridge=SimBridgeParams(
-                map=self.map if built_in else str(Path(self.map).resolve()),
+                map=str(Path(self.map).resolve()) if self.map.endswith('.xodr') else self.map,
                 map_seed=map_seed(self.family, self.seed, number) if built_in else 0,
                 seed=int(drawn) % WORLD_SEEDS,
                 spawn_index=-1,

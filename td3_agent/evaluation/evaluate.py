@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict, dataclass
 import json
 from pathlib import Path
@@ -225,10 +226,11 @@ def drive_all(evaluation: Evaluation) -> Rows:
     jobs = direct_jobs(evaluation)
     count = len(jobs) + (evaluation.plan.episodes if over_ros else 0)
     with tqdm(total=count, unit='episode', desc='evaluating', disable=None) as progress:
-        for results in drive_jobs(jobs, evaluation.processes):
-            for row, one in results.items():
-                rows.setdefault(row, []).append(one)
-            progress.update()
+        with closing(drive_jobs(jobs, evaluation.processes)) as driven:
+            for results in driven:
+                for row, one in results.items():
+                    rows.setdefault(row, []).append(one)
+                progress.update()
         for one in over_ros_episodes(evaluation) if over_ros else ():
             rows.setdefault(row_name(ROS), []).append(one)
             progress.update()

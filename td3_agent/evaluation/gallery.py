@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
     from td3_agent.evaluation.judging import EpisodeView, Judged
 
 MOST_COLUMNS = 8
 CELL_IN = 1.9
 MARGIN_M = 15.0
+FLATTEST = 0.35
 GOOD, BAD = '#1f7a3d', '#b3202a'
 FAST = Normalize(0.0, FULL_SCALE_MPS)
 EVENT_LABELS = {
@@ -55,14 +57,17 @@ def plot_gallery(path: Path, judged: Sequence[Judged], title: str) -> None:
         judged: the episodes, at least one.
         title: heading of the picture.
     """
-    columns = min(len(judged), MOST_COLUMNS, max(4, math.ceil(math.sqrt(1.6 * len(judged)))))
+    aspect = cell_aspect([one.view for one in judged])
+    columns = min(
+        len(judged), MOST_COLUMNS, max(4, math.ceil(math.sqrt(1.6 * aspect * len(judged))))
+    )
     rows = math.ceil(len(judged) / columns)
-    size = (max(columns, 4) * CELL_IN + 1.0, rows * (CELL_IN + 0.3) + 1.2)
+    size = (max(columns, 4) * CELL_IN + 1.0, rows * (aspect * CELL_IN + 0.35) + 1.2)
     figure = Figure(figsize=size, dpi=DPI, facecolor='white', layout='constrained')
     figure.suptitle(title, color=INK, fontsize=13, fontweight='bold', x=0.01, ha='left')
     cells = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for axes, one in zip(cells, judged, strict=False):
-        _draw_episode(axes, one)
+        _draw_episode(axes, one, aspect)
     for axes in cells[len(judged) :]:
         axes.set_axis_off()
     bar = figure.colorbar(
@@ -82,7 +87,7 @@ def plot_gallery(path: Path, judged: Sequence[Judged], title: str) -> None:
     save(figure, path)
 
 
-def _draw_episode(axes: Axes, one: Judged) -> None:
+def _draw_episode(axes: Axes, one: Judged, aspect: float) -> None:
     """Draw one episode: road, route, driven line, goal and events."""
     view, figures = one.view, one.figures
     axes.set_facecolor(VERGE)
@@ -91,7 +96,7 @@ def _draw_episode(axes: Axes, one: Judged) -> None:
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_color('#c3c8c0')
-    _set_view(axes, view)
+    _set_view(axes, view, aspect)
     axes.add_collection(PolyCollection(view.road, facecolors=EDGE, edgecolors=EDGE, linewidths=1))
     axes.add_collection(PolyCollection(view.road, facecolors=ROAD, edgecolors=ROAD, linewidths=0))
     axes.plot(*view.route.T, color=INK, linewidth=0.7, linestyle=(0, (3, 3)), zorder=3)
@@ -112,13 +117,25 @@ def _draw_episode(axes: Axes, one: Judged) -> None:
     )
 
 
-def _set_view(axes: Axes, view: EpisodeView) -> None:
-    """Show route and drive in a square."""
+def _bounds(view: EpisodeView) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return middle and half extent of what is to be seen, (2,) [m] each."""
     points = np.vstack((view.route, view.driven))
-    middle = (points.min(axis=0) + points.max(axis=0)) / 2.0
-    half = float(np.ptp(points, axis=0).max()) / 2.0 + MARGIN_M
-    axes.set_xlim(middle[0] - half, middle[0] + half)
-    axes.set_ylim(middle[1] - half, middle[1] + half)
+    low, high = points.min(axis=0), points.max(axis=0)
+    return (low + high) / 2.0, (high - low) / 2.0 + MARGIN_M
+
+
+def cell_aspect(views: Sequence[EpisodeView]) -> float:
+    """Return height per width of a cell that suits all episodes: long roads get flat ones."""
+    tallest = max(float(half[1] / half[0]) for _, half in map(_bounds, views))
+    return min(max(tallest, FLATTEST), 1.0)
+
+
+def _set_view(axes: Axes, view: EpisodeView, aspect: float) -> None:
+    """Show route and drive, ``aspect`` times as high as wide."""
+    middle, half = _bounds(view)
+    wide = max(half[0], half[1] / aspect)
+    axes.set_xlim(middle[0] - wide, middle[0] + wide)
+    axes.set_ylim(middle[1] - wide * aspect, middle[1] + wide * aspect)
 
 
 def _draw_driven(axes: Axes, view: EpisodeView) -> None:
