@@ -25,7 +25,6 @@ from td3_agent.evaluation.result_tables import (
     episode_table,
     figure_table,
 )
-from td3_agent.evaluation.ros_episodes import ROS, drive_over_ros
 from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.sim.seeds import FAMILIES
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from td3_agent.evaluation.episodes import Episode
     from td3_agent.evaluation.judging import Judged
 
+ROS = 'ros'
 DRIVER = 'driver'  # row of the driver that is evaluated
 REFERENCES = {
     'untrained': DriverParams(driver='td3'),
@@ -258,7 +258,9 @@ def direct_jobs(evaluation: Evaluation) -> list[DirectJob]:
 
 
 def over_ros_episodes(evaluation: Evaluation) -> Iterator[Judged]:
-    """Drive the episodes over ROS, one after the other."""
+    """Drive the episodes over ROS, one after the other; nothing else here needs ROS."""
+    from td3_agent.evaluation.ros_episodes import drive_over_ros  # noqa: PLC0415
+
     for episode in evaluation.episodes:
         yield drive_over_ros(
             evaluation.plan,

@@ -133,7 +133,7 @@ def episode_figures(
     penalty = infraction_penalty(collisions, outside)
     return {
         'ending': ending.name.lower(),
-        'success': is_success(ending, collisions, track.on_road),
+        'success': is_success(ending, collisions, track.in_lane),
         'route_completion': route_completion,
         'driving_score': route_completion * penalty,
         'infraction_penalty': penalty,
@@ -191,9 +191,9 @@ def infraction_penalty(collisions: int, outside_share: float | None) -> float:
     return VEHICLE_COLLISION_PENALTY**collisions * (1.0 - (outside_share or 0.0))
 
 
-def is_success(ending: Ending, collisions: int, on_road: NDArray[np.bool_]) -> bool:
+def is_success(ending: Ending, collisions: int, in_lane: NDArray[np.bool_]) -> bool:
     """Whether the goal was reached without infraction; crossing a line is counted apart."""
-    return ending is Ending.GOAL and collisions == 0 and bool(on_road.all())
+    return ending is Ending.GOAL and collisions == 0 and bool(in_lane.all())
 
 
 def share_of_way(steps_m: NDArray[np.float64], chosen: NDArray[np.bool_]) -> float | None:
@@ -211,8 +211,7 @@ def duration_s(time_s: NDArray[np.float64], frames: int) -> float:
     """Return the time that the frames of an episode took [s]; the first one counts."""
     if len(time_s) < 2:
         return 0.0
-    step_s = (time_s[-1] - time_s[0]) / (len(time_s) - 1)
-    return float(step_s * frames)
+    return float(np.median(np.diff(time_s)) * frames)  # not all frames need have odometry
 
 
 def mean(values: NDArray[np.float64]) -> float | None:
