@@ -31,7 +31,8 @@ def agreement(direct: Sequence[dict[str, Any]], ros: Sequence[dict[str, Any]]) -
     A frame that only one of them has, or in which either has no hash, counts as different.
     """
     observations = actions = 0
-    for one, other in zip_longest(direct, ros, fillvalue={}):
+    nothing: dict[str, Any] = {}
+    for one, other in zip_longest(direct, ros, fillvalue=nothing):
         observations += _differ(observation_sha256(one), observation_sha256(other))
         actions += _differ(action_sha256(one), action_sha256(other))
     same_ending = bool(direct and ros) and direct[-1]['frame'] == ros[-1]['frame']

@@ -71,7 +71,12 @@ def plot_gallery(path: Path, judged: Sequence[Judged], title: str) -> None:
     for axes in cells[len(judged) :]:
         axes.set_axis_off()
     bar = figure.colorbar(
-        ScalarMappable(FAST, SPEED_COLOURS), ax=cells, fraction=0.03, pad=0.01, aspect=30
+        ScalarMappable(FAST, SPEED_COLOURS),
+        ax=cells,
+        fraction=0.03,
+        pad=0.01,
+        aspect=30,
+        shrink=min(1.0, 4.0 / rows),
     )
     bar.set_label('speed [m/s]', color=INK)
     bar.ax.tick_params(colors=QUIET, labelsize=9)

@@ -138,7 +138,7 @@ def test_results_hold_together_and_do_not_depend_on_the_number_of_processes(tmp_
 def check_files(out, summary):
     """Every file tells the same of the same episodes."""
     assert (out / 'trajectories.png').read_bytes().startswith(b'\x89PNG')
-    rows = list(csv.DictReader((out / 'episodes.csv').open(encoding='utf-8')))
+    rows = list(csv.DictReader((out / 'episodes.csv').read_text('utf-8').splitlines()))
     frames = [episode['frames'] for episode in summary['episodes']]
     assert [int(row['frames']) for row in rows] == frames
     joined = ledger_of(out / 'ledger.jsonl')
@@ -146,7 +146,7 @@ def check_files(out, summary):
         own = ledger_of(out / f'episode_{number:03d}' / 'ledger.jsonl')
         assert check_ledger(own) == []
         assert len(own) == count
-        mine = [{**record} for record in joined if record['episode'] == number]
+        mine = [record for record in joined if record['episode'] == number]
         assert [record.pop('episode') for record in mine] == [number] * count
         assert mine == own
 
@@ -252,9 +252,7 @@ def wait_until(condition, process, what):
     ],
 )
 def test_interrupted_leaves_no_process_and_no_summary(program, tmp_path, arguments, sign, number):
-    process, alive = program(
-        '--driver', 'pure_pursuit', '--episodes', '40', '--no-references', *arguments
-    )
+    process, alive = program(*SHORT, '--driver', 'pure_pursuit', '--episodes', '200', *arguments)
     wait_until((tmp_path / sign).exists, process, sign)
     process.send_signal(number)
     _, errors = process.communicate(timeout=PATIENCE_S)
