@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prints the figures of an evaluation as a Markdown table, or puts them into a document.
 
-``--into docs/evaluation.md --block winding`` renews the text between ``<!-- evaluation winding -->``
-and ``<!-- end -->`` there; ``--picture`` copies the picture of the trajectories.
+``--into docs/evaluation.md --block winding`` renews the text there, between
+``<!-- evaluation winding -->`` and ``<!-- end -->``; ``--picture`` copies the picture of the
+trajectories.
 """
 
 from __future__ import annotations

@@ -16,7 +16,17 @@ import pytest
 from td3_agent.__main__ import parser
 from td3_agent.driving.ledger import check_ledger, read_ledger
 from td3_agent.evaluation import evaluate, ros_episodes
-from td3_agent.evaluation.direct_episodes import DirectJob, drive_job, write_ledger
+from td3_agent.evaluation.direct_episodes import (
+    DirectJob,
+    EvaluationError,
+    drive_job,
+    drive_jobs,
+    write_ledger,
+)
+from td3_agent.evaluation.episodes import EpisodePlan, route_on_the_wire
+from td3_agent.evaluation.ros_episodes import LedgerTail
+from td3_agent.nodes.bridge_publisher import path_message
+from td3_agent.nodes.conversions import route_from_path
 
 pytestmark = pytest.mark.system
 
@@ -146,9 +156,9 @@ def check_files(out, summary):
         own = ledger_of(out / f'episode_{number:03d}' / 'ledger.jsonl')
         assert check_ledger(own) == []
         assert len(own) == count
-        mine = [record for record in joined if record['episode'] == number]
-        assert [record.pop('episode') for record in mine] == [number] * count
-        assert mine == own
+        assert [r for r in joined if r['episode'] == number] == [
+            {'episode': number, **record} for record in own
+        ]
 
 
 def test_unanswered_frame_fails(tmp_path, over_ros, monkeypatch):
@@ -167,6 +177,36 @@ def test_process_that_fails_ends_the_evaluation_with_one_sentence(tmp_path, monk
     )
     assert (status, summary) == (1, None)
     assert 'twist_to_control_node ended with' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('name', 'closed'), [('oval', True), ('winding', False)])
+def test_route_on_the_direct_path_is_the_one_that_the_node_reads(name, closed):
+    world = EpisodePlan(map=name, route_length_m=1000.0).episode(0).world()
+    read, told = route_from_path(path_message(world)), route_on_the_wire(world)
+    assert read.closed is told.closed is closed
+    assert (read.points_xy == told.points_xy).all()
+
+
+def test_worker_that_dies_is_an_error(capfd):
+    class Deadly:
+        def __reduce__(self):
+            return os._exit, (3,)
+
+    with pytest.raises(EvaluationError, match='worker process died'):
+        list(drive_jobs([Deadly(), Deadly()], 2))
+    capfd.readouterr()
+
+
+def test_ledger_is_read_while_it_is_written(tmp_path):
+    path = tmp_path / 'ledger.jsonl'
+    tail = LedgerTail(path)
+    assert tail.read() == []
+    with path.open('w', encoding='utf-8') as file:
+        for text, new in (('{"sche', 0), ('ma": 1}\n{"frame": 2}\n{"fra', 1), ('me": 3}\n', 1)):
+            file.write(text)
+            file.flush()
+            assert len(tail.read()) == new
+    assert tail.records == [{'frame': 2}, {'frame': 3}]
 
 
 @pytest.mark.parametrize(
