@@ -50,7 +50,15 @@ WEIGHTED = {
     'outside_lanes_share': 'distance_m',
     'mean_speed_mps': 'duration_s',
 }
-SUMS = ('frames', 'distance_m', 'collisions', 'lane_invasions', 'frames_not_ok', 'violations')
+SUMS = (
+    'frames',
+    'distance_m',
+    'collisions',
+    'lane_invasions',
+    'frames_not_ok',
+    'violations',
+    'attempts',
+)
 
 
 def totals(episodes: Sequence[dict[str, Any]]) -> dict[str, Any]:

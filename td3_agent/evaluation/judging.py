@@ -76,6 +76,7 @@ def judge(
     figures = {
         'episode': episode.number,
         'transport': transport,
+        'attempts': 1,
         **episode.settings,
         'route_m': world.route.length_m,
         **episode_figures(records, track, referee.ending, referee.route_completion),

@@ -24,6 +24,7 @@ EPISODE_COLUMNS = (
     ('mean_speed_mps', 'speed [m/s]', 1.0, 2),
     ('lateral_error_rms_m', 'lateral RMS [m]', 1.0, 2),
     ('jerk_rms_mps3', 'jerk RMS [m/s³]', 1.0, 1),
+    ('attempts', 'attempts', 1.0, 0),
 )
 FIGURE_ROWS = (
     ('success_rate', 'success [%]', PERCENT, 1),

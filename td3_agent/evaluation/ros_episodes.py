@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
 
 from td3_agent.evaluation.direct_episodes import EvaluationError, write_ledger
 from td3_agent.evaluation.episodes import Referee, frames_to_drive, up_to_the_ending
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 ROS = 'ros'
 POLL_S = 0.05
+ATTEMPTS = 3
 START_PATIENCE_S = 60.0
 SLOW_FRAME_S = 1.0  # the bridge waits no longer for a command
 # In lockstep simulated time waits; how a busy machine delays frames is not what is measured.
@@ -33,6 +37,41 @@ def drive_over_ros(
     plan: EpisodePlan, episode: Episode, driver: DriverParams, folder: Path, ledger_path: Path
 ) -> Judged:
     """Drive one episode with four processes; what they say is written to ``folder``.
+
+    A drive whose lockstep was broken, as when a process got no processor for a second, measures
+    the machine and not the driver: the episode is driven again, at most ``ATTEMPTS`` times in
+    all. The ledger of each attempt is kept, and the result says which attempt it is.
+
+    Raises:
+        EvaluationError: a process ended early or badly, or the episode had no ending.
+    """
+    for attempt in range(1, ATTEMPTS):
+        judged = drive_once(plan, episode, driver, folder, ledger_path)
+        judged.figures['attempts'] = attempt
+        if lockstep_held(judged.figures):
+            return judged
+        ledger_path.replace(ledger_path.with_name(f'{ledger_path.stem}_attempt_{attempt}.jsonl'))
+        text = f'episode {episode.number}: lockstep broken, {fault(judged.figures)}; once more'
+        tqdm.write(text, file=sys.stderr)
+    judged = drive_once(plan, episode, driver, folder, ledger_path)
+    judged.figures['attempts'] = ATTEMPTS
+    return judged
+
+
+def lockstep_held(figures: dict[str, Any]) -> bool:
+    """Whether every frame was answered, and every answer executed."""
+    return not figures['violations'] and not figures['frames_not_ok']
+
+
+def fault(figures: dict[str, Any]) -> str:
+    """Return how often the lockstep was broken, for people."""
+    return f'{figures["frames_not_ok"]} frames not ok, {figures["violations"]} violations'
+
+
+def drive_once(
+    plan: EpisodePlan, episode: Episode, driver: DriverParams, folder: Path, ledger_path: Path
+) -> Judged:
+    """Drive one episode with four processes of its own, up to its ending.
 
     Frames that were driven between the ending and the end of the processes are dropped.
 
@@ -46,22 +85,22 @@ def drive_over_ros(
     raw_path = folder / 'synchronizer.jsonl'
     raw_path.unlink(missing_ok=True)
     nodes = four_nodes(episode, driver, raw_path, frames_to_drive(task))
-    referee, tail = Referee(world.route, start, task), LedgerTail(raw_path)
+    tail, watching = LedgerTail(raw_path), Referee(world.route, start, task)
     with ProcessGroup(folder, ros_environment(free_domain_id())) as group:
-        _follow(group, nodes.start(group), tail, referee, frames_to_drive(task))
+        _follow(group, nodes.start(group), tail, watching, frames_to_drive(task))
         statuses = group.end()
     tail.read()
-    judge_again = Referee(world.route, start, task)
-    records = up_to_the_ending(tail.records, judge_again)
+    referee = Referee(world.route, start, task)
+    records = up_to_the_ending(tail.records, referee)
     if bad := {name: status for name, status in statuses.items() if status}:
         raise EvaluationError(f'episode {episode.number}: exit statuses {bad}, see {folder}')
-    if judge_again.ending is Ending.NONE:
+    if referee.ending is Ending.NONE:
         raise EvaluationError(
             f'episode {episode.number}: no ending within {len(records)} frames, see {folder}'
         )
     write_ledger(ledger_path, records)
     raw_path.unlink()
-    return judge(episode, world, records, judge_again, transport=ROS)
+    return judge(episode, world, records, referee, transport=ROS)
 
 
 def four_nodes(

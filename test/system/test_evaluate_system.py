@@ -24,6 +24,7 @@ from td3_agent.evaluation.direct_episodes import (
     write_ledger,
 )
 from td3_agent.evaluation.episodes import EpisodePlan, route_on_the_wire
+from td3_agent.evaluation.judging import Judged
 from td3_agent.evaluation.ros_episodes import LedgerTail
 from td3_agent.nodes.bridge_publisher import path_message
 from td3_agent.nodes.conversions import route_from_path
@@ -177,6 +178,40 @@ def test_process_that_fails_ends_the_evaluation_with_one_sentence(tmp_path, monk
     )
     assert (status, summary) == (1, None)
     assert 'twist_to_control_node ended with' in capsys.readouterr().err
+
+
+class TestAttempts:
+    """An episode whose lockstep was broken is driven again, and never in silence."""
+
+    def drive(self, tmp_path, monkeypatch, faults):
+        """Drive one episode whose attempts have these numbers of unanswered frames."""
+        left = iter(faults)
+
+        def once(_plan, _episode, _driver, _folder, ledger_path):
+            write_ledger(ledger_path, [])
+            return Judged(figures={'violations': 0, 'frames_not_ok': next(left)}, view=None)
+
+        monkeypatch.setattr(ros_episodes, 'drive_once', once)
+        plan, path = EpisodePlan(), tmp_path / 'ledger.jsonl'
+        judged = ros_episodes.drive_over_ros(plan, plan.episode(0), None, tmp_path, path)
+        assert list(left) == []
+        return judged.figures, sorted(path.name for path in tmp_path.iterdir())
+
+    def test_sound_episode_is_driven_once(self, tmp_path, monkeypatch, capsys):
+        figures, files = self.drive(tmp_path, monkeypatch, [0])
+        assert (figures['attempts'], files) == (1, ['ledger.jsonl'])
+        assert not capsys.readouterr().err
+
+    def test_broken_attempt_is_told_and_kept(self, tmp_path, monkeypatch, capsys):
+        figures, files = self.drive(tmp_path, monkeypatch, [5, 0])
+        assert (figures['attempts'], figures['frames_not_ok']) == (2, 0)
+        assert files == ['ledger.jsonl', 'ledger_attempt_1.jsonl']
+        assert 'episode 0: lockstep broken, 5 frames not ok' in capsys.readouterr().err
+
+    def test_last_attempt_counts_as_it_is(self, tmp_path, monkeypatch):
+        figures, files = self.drive(tmp_path, monkeypatch, [5, 3, 2])
+        assert (figures['attempts'], figures['frames_not_ok']) == (3, 2)
+        assert len(files) == 3
 
 
 @pytest.mark.parametrize(('name', 'closed'), [('oval', True), ('winding', False)])

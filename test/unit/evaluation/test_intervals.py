@@ -31,6 +31,7 @@ def episode(**changes):
         'frames': 2000,
         'frames_not_ok': 0,
         'violations': 0,
+        'attempts': 1,
         **changes,
     }
 
