@@ -24,6 +24,8 @@ HEADING_BLEND_M = 2.0  # at a corner the heading turns over at most this length 
 SEARCH_WINDOW_M = 10.0  # far more than a car moves in one tick, far less than a loop of road
 CURVATURE_BASE_M = 2.0
 START_TOLERANCE_M = 2.0
+LAP_GAP_M = 0.1  # a path whose ends are this close is closed
+LAP_POINTS = 3
 
 
 class Projection(NamedTuple):
@@ -41,6 +43,20 @@ class Projection(NamedTuple):
     lateral_m: float
     heading_rad: float
     distance_m: float
+
+
+def route_from_points(points_xy: ArrayLike) -> Route:
+    """Return the route that a path describes; a path that ends at its start is a lap.
+
+    Args:
+        points_xy: (N, 2) positions in the map frame [m].
+
+    Raises:
+        ValueError: too few points, or a value that is not finite.
+    """
+    points = np.asarray(points_xy, dtype=np.float64).reshape(-1, 2)
+    closed = len(points) > LAP_POINTS and bool(np.hypot(*(points[0] - points[-1])) < LAP_GAP_M)
+    return Route(points, closed=closed)
 
 
 class Route:

@@ -16,7 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from td3_agent.driving.ledger import read_ledger
+from td3_agent.evaluation.four_nodes import FourNodes
 from td3_agent.evaluation.frame_sampler import FrameSampler
+from td3_agent.evaluation.judging import events
 from td3_agent.evaluation.pictures import camera_strip, plot_trajectory
 from td3_agent.evaluation.processes import (
     ProcessGroup,
@@ -24,17 +26,16 @@ from td3_agent.evaluation.processes import (
     interruptions_noted,
     ros_environment,
 )
-from td3_agent.evaluation.summary import starts_anew, summarize, table
+from td3_agent.evaluation.summary import summarize, table
 from td3_agent.nodes import topics
 from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     import subprocess
 
     from numpy.typing import NDArray
 
-    from td3_agent.evaluation.processes import Interruption, NodeProcess
+    from td3_agent.evaluation.processes import Interruption
 
 STEP_S = 0.05
 STRIP_FRAMES = 12
@@ -169,7 +170,7 @@ def _drive(args: argparse.Namespace) -> Drive:
     image_topic = topics.image(args.role_name, 'camera')
     every = max(total // STRIP_FRAMES, 1)
     with interruptions_noted() as interruption, ProcessGroup(args.out, environment) as group:
-        synchronizer = _start_nodes(group, args, ledger_path, total)
+        synchronizer = four_nodes(args, ledger_path, total).start(group)
         with FrameSampler(image_topic, domain_id, every) as sampler:
             trouble = _follow(group, synchronizer.process, ledger_path, args, interruption)
         exit_statuses = group.end()
@@ -177,30 +178,20 @@ def _drive(args: argparse.Namespace) -> Drive:
     return Drive(records, sampler.frames, exit_statuses, trouble)
 
 
-def _start_nodes(
-    group: ProcessGroup, args: argparse.Namespace, ledger_path: Path, total: int
-) -> NodeProcess:
-    """Start bridge, gate, agent and synchronizer; return the synchronizer."""
-    role = {'role_name': args.role_name}
-    group.start(
-        'sim_bridge_node',
-        role
-        | {
+def four_nodes(args: argparse.Namespace, ledger_path: Path, total: int) -> FourNodes:
+    """Return the parameters of bridge, gate, agent and synchronizer."""
+    return FourNodes(
+        role_name=args.role_name,
+        bridge={
             'map': args.map,
             'map_seed': args.map_seed,
             'seed': args.seed,
             'spawn_index': args.spawn_index,
             'camera_width': args.camera_width,
             'camera_height': args.camera_height,
-            'start_paused': True,  # so that the first frame is the synchronizer's
         },
-    )
-    group.start('twist_to_control_node', role)
-    group.start('td3_agent_node', role | {'driver': args.driver, 'policy_path': args.policy})
-    return group.start(
-        'synchronizer_node',
-        {
-            'role_names': [args.role_name],
+        agent={'driver': args.driver, 'policy_path': args.policy},
+        synchronizer={
             'real_time_factor': float(args.real_time_factor),
             'max_frames': total,
             'ledger_path': str(ledger_path),
@@ -287,13 +278,3 @@ def write_results(out: Path, summary: dict[str, Any], drive: Drive, world: World
 def road_polygons(world: World) -> list[NDArray[np.float64]]:
     """Return the outlines of all lanes, (K, 2) [m] each."""
     return [np.vstack((lane.left, lane.right[::-1])) for lane in world.map.lanes]
-
-
-def events(driven: Sequence[dict[str, Any]]) -> list[tuple[float, float, str]]:
-    """Return where something happened: x [m], y [m], what."""
-    return [
-        (record['x_m'], record['y_m'], name.replace('_', ' '))
-        for name in ('collision', 'lane_invasion')
-        for record, begins in zip(driven, starts_anew(driven, name), strict=True)
-        if begins
-    ]

@@ -22,6 +22,9 @@ class SimBridgeParams(Params):
     map_seed: int = param(0, 'seed of a built-in map', low=0)
     seed: int = param(0, 'seed of spawn point, route, parked vehicles and light', low=0)
     spawn_index: int = param(-1, 'spawn point on the map; -1 draws one from the seed', low=-1)
+    route_length_m: float = param(
+        1000.0, 'length at which an open route ends', unit='m', low=20.0, high=1e5
+    )
     parked_vehicles: int = param(6, 'vehicles parked beside the road', low=0, high=200)
     fixed_delta_seconds: float = param(0.05, 'simulated step', unit='s', low=0.001, high=0.1)
     synchronous_mode_wait_for_vehicle_control_command: bool = param(
@@ -67,12 +70,8 @@ class SimBridgeParams(Params):
         return round(1.0 / (self.camera_rate_hz * self.fixed_delta_seconds))
 
 
-def make_world(params: SimBridgeParams) -> World:
-    """Return the world that the parameters describe, painted and ready.
-
-    Raises:
-        ValueError: the map cannot be read; the text names file and fault.
-    """
+def world_config(params: SimBridgeParams) -> WorldConfig:
+    """Return what the world of these parameters is made of."""
     camera = CameraConfig(
         width=params.camera_width,
         height=params.camera_height,
@@ -84,15 +83,24 @@ def make_world(params: SimBridgeParams) -> World:
         pitch=params.camera_pitch,
         yaw=params.camera_yaw,
     )
-    config = WorldConfig(
+    return WorldConfig(
         map=params.map,
         map_seed=params.map_seed,
         seed=params.seed,
         spawn_index=params.spawn_index,
+        route_length_m=params.route_length_m,
         parked_vehicles=params.parked_vehicles,
         fixed_delta_seconds=params.fixed_delta_seconds,
         camera=camera,
     )
-    world = World(config)
+
+
+def make_world(params: SimBridgeParams) -> World:
+    """Return the world that the parameters describe, painted and ready.
+
+    Raises:
+        ValueError: the map cannot be read; the text names file and fault.
+    """
+    world = World(world_config(params))
     world.camera.render(0.0, 0.0, 0.0)  # paint now: the first frame must not wait for it
     return world

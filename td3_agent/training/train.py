@@ -8,6 +8,7 @@ the best evaluation), and ``summary.json`` at the end.
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import fields
 import json
 import logging
@@ -23,7 +24,6 @@ from td3_agent.training.params import TrainParams
 from td3_agent.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping
 
 EXIT_INTERRUPTED = 130
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--env',
         action='append',
+        default=argparse.SUPPRESS,
         metavar='ID',
         help='Gymnasium id, "module:id" imports first; several are trained on side by side',
     )
@@ -53,13 +54,15 @@ def _add_parameter(group: Any, spec: Any) -> None:  # noqa: ANN401  argparse's a
     name = '--' + spec.name.replace('_', '-')
     text = spec.metadata['text'].replace('%', '%%')
     if isinstance(spec.default, bool):
-        group.add_argument(name, action='store_true', default=None, help=text)
+        group.add_argument(name, action='store_true', default=argparse.SUPPRESS, help=text)
         return
     choices = spec.metadata['choices'] or None
     if choices is None:
         text += f'; {expected(spec.metadata)}'
-    text += f' (default {spec.default})' if spec.default != '' else ''
-    group.add_argument(name, type=type(spec.default), choices=choices, help=text)
+    text += f' (default: {spec.default})' if spec.default != '' else ''
+    group.add_argument(
+        name, type=type(spec.default), choices=choices, default=argparse.SUPPRESS, help=text
+    )
 
 
 def params_of(settings: Mapping[str, Any], cls: type[P]) -> P:
@@ -79,7 +82,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """
     names = {'env', *(spec.name for cls in (TrainParams, Td3Params) for spec in fields(cls))}
     settings = {} if args.config is None else _read_config(args.config, names)
-    settings |= {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    settings |= {name: getattr(args, name) for name in names if hasattr(args, name)}
     if not settings.get('env'):
         raise ValueError('nothing to train on: give --env ID, or --config FILE with env: [ID]')
     return settings
@@ -96,7 +99,10 @@ def _read_config(path: Path, names: set[str]) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f'config {path} cannot be read: {error}') from error
     if not isinstance(content, dict) or not isinstance(content.get('env', []), list):
-        raise ValueError(f'config {path} must be a mapping of settings, with a list as env')
+        # The content of a file is bad, not the type of an argument.
+        raise ValueError(  # noqa: TRY004
+            f'config {path} must be a mapping of settings, with a list as env'
+        )
     unknown = sorted(map(str, content.keys() - names))
     if unknown:
         raise ValueError(f'config {path} has unknown settings: {", ".join(unknown)}')

@@ -149,9 +149,9 @@ def direct_ledger(frames, driver):
     """Ledger of the same drive without ROS."""
     world = make_world(SimBridgeParams(spawn_index=0))
     equipment = make_driver(DriverParams(driver=driver))
-    if equipment.needs_route:
-        equipment.driver.set_route(route_from_path(path_message(world)))
     agent = Agent(equipment.driver, equipment.spec)
+    if equipment.needs_route:
+        agent.set_route(route_from_path(path_message(world)))
     return list(DirectDrive(world, agent, TwistConverter(TwistConvention.VELOCITY)).drive(frames))
 
 
