@@ -44,7 +44,7 @@ TASK = TaskConfig(
     lateral_weight=0.45,
     steer_weight=0.1,
     jerk_weight=0.45,
-    jerk_scale_mps3=8.0,
+    jerk_scale_mps3=10.0,
 )
 
 
