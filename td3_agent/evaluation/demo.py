@@ -73,9 +73,11 @@ class Drive:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the demo's arguments."""
     parser.add_argument(
-        '--driver', choices=('td3', 'pure_pursuit'), default='pure_pursuit', help='who drives'
+        '--driver', choices=('td3', 'pure_pursuit'), default='td3', help='who drives'
     )
-    parser.add_argument('--policy', default='', help='checkpoint folder of the TD3 policy')
+    parser.add_argument(
+        '--policy', default='lane', help='lane, route, untrained, or a checkpoint folder'
+    )
     parser.add_argument(
         '--map', default='winding', help='oval, winding, town, or an OpenDRIVE file'
     )
@@ -190,7 +192,7 @@ def four_nodes(args: argparse.Namespace, ledger_path: Path, total: int) -> FourN
             'camera_width': args.camera_width,
             'camera_height': args.camera_height,
         },
-        agent={'driver': args.driver, 'policy_path': args.policy},
+        agent={'driver': args.driver, 'policy': args.policy},
         synchronizer={
             'real_time_factor': float(args.real_time_factor),
             'max_frames': total,

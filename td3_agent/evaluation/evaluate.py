@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ROS = 'ros'
 DRIVER = 'driver'  # row of the driver that is evaluated
 REFERENCES = {
-    'untrained': DriverParams(driver='td3'),
+    'untrained': DriverParams(driver='td3', policy='untrained'),
     'pure_pursuit': DriverParams(driver='pure_pursuit'),
 }
 EXIT_FAILED = 1
@@ -85,8 +85,7 @@ class Evaluation:
         """Who drives, for headings."""
         if self.driver.driver == 'pure_pursuit':
             return 'pure pursuit'
-        name = Path(self.driver.policy_path).resolve().name
-        return f'TD3 {name}' if self.driver.policy_path else 'TD3 untrained'
+        return f'TD3 {Path(self.driver.policy).name}'
 
     def folder(self, episode: Episode) -> Path:
         """Where the results of one episode lie."""
@@ -103,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan = EpisodePlan()
     parser.add_argument('--driver', choices=('td3', 'pure_pursuit'), default='td3', help='who')
     parser.add_argument(
-        '--policy', default='', help='checkpoint folder of the TD3 policy; none: untrained'
+        '--policy', default='', help='lane (default), route, untrained, or a checkpoint folder'
     )
     parser.add_argument(
         '--transport',
@@ -196,7 +195,7 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
     )
     return Evaluation(
         plan=plan,
-        driver=DriverParams(driver=args.driver, policy_path=args.policy),
+        driver=DriverParams(driver=args.driver, policy=args.policy or 'lane'),
         transport=args.transport,
         compare=args.compare,
         references=not args.no_references,
@@ -282,7 +281,7 @@ def summarize(evaluation: Evaluation, rows: Rows) -> dict[str, Any]:
     summary: dict[str, Any] = {
         'title': evaluation.title,
         'driver': evaluation.driver.driver,
-        'policy': evaluation.driver.policy_path,
+        'policy': evaluation.driver.policy,
         'transport': evaluation.transport,
         'plan': asdict(evaluation.plan),
         **totals(episodes),

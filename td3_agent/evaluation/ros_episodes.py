@@ -111,7 +111,7 @@ def four_nodes(
         role_name=episode.bridge.role_name,
         bridge=episode.settings,
         gate={'deadline_s': GATE_DEADLINE_S},
-        agent={'driver': driver.driver, 'policy_path': driver.policy_path},
+        agent={'driver': driver.driver, 'policy': driver.policy},
         synchronizer={
             'real_time_factor': 0.0,
             'max_frames': max_frames,

@@ -62,7 +62,7 @@ class Td3Params(Params):
         0.1, 'noise on actions, in half ranges of the action', low=0.0, high=2.0
     )
     exploration_noise_end: float = param(
-        0.1, 'that noise after exploration_decay_steps', low=0.0, high=2.0
+        0.05, 'that noise after exploration_decay_steps', low=0.0, high=2.0
     )
     exploration_decay_steps: int = param(
         0, 'steps in which it gets there, evenly; 0 keeps exploration_noise', low=0

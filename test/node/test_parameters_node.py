@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter
 import yaml
 
 from td3_agent.driving.parameters import ParameterError, Params, param
-from td3_agent.evaluation.processes import config_path
+from td3_agent.nodes.share import shared_path
 from td3_agent.nodes.parameters import declare
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,9 @@ def params_class(name):
 
 def values_in_file(name):
     """Parameters of the node's configuration file."""
-    return yaml.safe_load(config_path(f'{name}.yaml').read_text('utf-8'))['/**']['ros__parameters']
+    return yaml.safe_load(shared_path(f'config/{name}.yaml').read_text('utf-8'))['/**'][
+        'ros__parameters'
+    ]
 
 
 @pytest.fixture(scope='module')
