@@ -302,7 +302,9 @@ def reference_row(
     """Return the figures of a reference driver; the driver evaluated may be one itself."""
     itself = who == evaluation.driver and DIRECT in evaluation.transports
     judged = rows[row_name(DIRECT) if itself else name]
-    return {'transport': DIRECT, **totals([one.figures for one in judged])}
+    figures = totals([one.figures for one in judged])
+    same = itself and evaluation.transport == DIRECT
+    return {'transport': DIRECT, 'is_the_driver': same, **figures}
 
 
 def compare(evaluation: Evaluation, episode: Episode) -> dict[str, Any]:

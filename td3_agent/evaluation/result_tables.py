@@ -89,12 +89,13 @@ def figure_markdown(summary: dict[str, Any]) -> str:
 
 
 def rows_of(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the figures by driver: the one evaluated first, then the references."""
+    """Return the figures by driver: the one evaluated first, then the other references."""
     first = f'{summary["title"]} ({summary["transport"]})'
     references = summary.get('references') or {}
     return {first: summary} | {
         f'{name.replace("_", " ")} ({figures["transport"]})': figures
         for name, figures in references.items()
+        if not figures['is_the_driver']
     }
 
 

@@ -28,9 +28,10 @@ ROS = 'ros'
 POLL_S = 0.05
 ATTEMPTS = 3
 START_PATIENCE_S = 60.0
-SLOW_FRAME_S = 1.0  # the bridge waits no longer for a command
+SLOW_FRAME_S = 1.0  # far beyond the mean of a busy machine
 # In lockstep simulated time waits; how a busy machine delays frames is not what is measured.
-GATE_DEADLINE_S = 0.9
+# The gate gives up first, then the bridge, then the synchronizer.
+GATE_DEADLINE_S, BRIDGE_WAIT_S, SYNCHRONIZER_WAIT_S = 20.0, 25.0, 30.0
 
 
 def drive_over_ros(
@@ -38,7 +39,7 @@ def drive_over_ros(
 ) -> Judged:
     """Drive one episode with four processes; what they say is written to ``folder``.
 
-    A drive whose lockstep was broken, as when a process got no processor for a second, measures
+    A drive whose lockstep was broken, as when a process got no processor for long, measures
     the machine and not the driver: the episode is driven again, at most ``ATTEMPTS`` times in
     all. The ledger of each attempt is kept, and the result says which attempt it is.
 
@@ -109,13 +110,15 @@ def four_nodes(
     """Return the parameters of the four processes."""
     return FourNodes(
         role_name=episode.bridge.role_name,
-        bridge=episode.settings,
-        gate={'deadline_s': GATE_DEADLINE_S},
+        bridge={**episode.settings, 'command_wait_s': BRIDGE_WAIT_S},
+        gate={'deadline_s': GATE_DEADLINE_S, 'bridge_wait_s': BRIDGE_WAIT_S},
         agent={'driver': driver.driver, 'policy': driver.policy},
         synchronizer={
             'real_time_factor': 0.0,
             'max_frames': max_frames,
             'ledger_path': str(ledger_path),
+            'command_timeout_s': SYNCHRONIZER_WAIT_S,
+            'step_timeout_s': SYNCHRONIZER_WAIT_S,
             'ledger_flush_frames': 1,  # the ending is to be seen when it happens
         },
     )

@@ -28,7 +28,10 @@ class SimBridgeParams(Params):
     parked_vehicles: int = param(6, 'vehicles parked beside the road', low=0, high=200)
     fixed_delta_seconds: float = param(0.05, 'simulated step', unit='s', low=0.001, high=0.1)
     synchronous_mode_wait_for_vehicle_control_command: bool = param(
-        True, 'wait up to 1.0 s for the command of each frame'
+        True, 'wait up to command_wait_s for the command of each frame'
+    )
+    command_wait_s: float = param(
+        1.0, 'longest wait for a command; upstream knows only 1.0', unit='s', low=0.1, high=600.0
     )
     start_paused: bool = param(False, 'wait for the first STEP_ONCE or PLAY; upstream plays')
     play_real_time_factor: float = param(

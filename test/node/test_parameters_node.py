@@ -233,7 +233,8 @@ class TestRefusedStart:
         [
             ('synchronizer_node', 'ledger_path:=/dev/null/ledger.jsonl', '/dev/null'),
             ('sim_bridge_node', 'map:=/dev/null/town.xodr', '/dev/null/town.xodr'),
-            ('twist_to_control_node', 'deadline_s:=7.0', 'deadline_s must be in [0.02, 0.9] [s]'),
+            ('twist_to_control_node', 'deadline_s:=0.0', 'deadline_s must be in [0.02, 600] [s]'),
+            ('twist_to_control_node', 'deadline_s:=7.0', 'deadline_s must be <= 0.9 * bridge'),
         ],
     )
     def test_program_ends_with_one_sentence(self, name, argument, named):

@@ -26,7 +26,11 @@ def figures(value=0.5, interval=(0.25, 0.75)):
 
 
 def summary():
-    references = {'pure_pursuit': {'transport': 'direct', **figures(None, None)}}
+    lines = {'transport': 'direct', **figures(None, None)}
+    references = {
+        'untrained': {**lines, 'is_the_driver': True},
+        'pure_pursuit': {**lines, 'is_the_driver': False},
+    }
     return {'title': 'TD3 best', 'transport': 'ros', **figures(), 'references': references}
 
 
