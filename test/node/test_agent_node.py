@@ -441,7 +441,7 @@ class TestLifecycle:
         assert str(tmp_path / 'none') in diagnosed('td3_agent').message
 
     def test_untrained_policy_says_so(self, ros, diagnosed, capfd):
-        bench = Bench(ros, driver='td3').wait_until_announced()
+        bench = Bench(ros, driver='td3', policy='untrained').wait_until_announced()
         assert 'driver: TD3, UNTRAINED policy' in capfd.readouterr().err
         ros.spin_until(lambda: diagnosed('td3_agent'), 'diagnosed')
         assert diagnosed('td3_agent').message == 'driving: TD3, UNTRAINED policy'
@@ -488,9 +488,17 @@ class TestReadiness:
         bench.path_pub.publish(path())
         bench.wait_until_announced()
 
-    def test_untrained_policy_needs_none(self, ros):
-        bench = Bench(ros, driver='td3', route=False).wait_until_announced()
+    def test_lane_policy_needs_none(self, ros):
+        bench = Bench(ros, driver='td3', policy='lane', route=False).wait_until_announced()
         assert topics.waypoints(ROLE) not in inputs_of(bench.node)
+
+    def test_route_policy_needs_waypoints(self, ros):
+        bench = Bench(ros, driver='td3', policy='route', route=False)
+        looks = spied_looks(bench.node)
+        ros.spin_until(lambda: len(looks) >= 3, 'three looks')
+        assert not bench.is_announced()
+        bench.path_pub.publish(path())
+        bench.wait_until_announced()
 
     def test_needs_camera_odometry_and_a_listener(self, ros):
         ros.talk(Path, topics.waypoints(ROLE), LATCHED).publish(path())
