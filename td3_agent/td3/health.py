@@ -44,18 +44,23 @@ class Health:
     actor_loss: float
     largest_return: float
 
-    def alarms(self) -> tuple[str, ...]:
-        """Return what is wrong, one sentence each; empty when all is well."""
-        checks = (
-            (self.saturation <= LARGEST_SATURATION, f'{self.saturation:.0%} of actions saturated'),
-            (self.head_gradient > 0.0, "no gradient reaches the actor's head"),
-            (self.q_gap <= LARGEST_Q_GAP, f'actor sees Q off by {self.q_gap:.2g}'),
-            (
-                abs(self.q_actor) <= BEYOND_ANY_RETURN * self.largest_return,
+    def alarms(self) -> dict[str, str]:
+        """Return what is wrong, a sentence by name; empty when all is well."""
+        limit = BEYOND_ANY_RETURN * self.largest_return
+        checks = {
+            'saturation': (
+                self.saturation <= LARGEST_SATURATION,
+                f'{self.saturation:.0%} of actions saturated',
+            ),
+            'head_gradient': (self.head_gradient > 0.0, "no gradient reaches the actor's head"),
+            'q_gap': (self.q_gap <= LARGEST_Q_GAP, f'actor sees Q off by {self.q_gap:.2g}'),
+            'q_actor': (
+                abs(self.q_actor) <= limit,
                 f'Q of {self.q_actor:.3g} is beyond any return of {self.largest_return:.3g}',
             ),
-        )
-        return tuple(text for holds, text in checks if not holds)  # NaN fails every check
+        }
+        # Written so that NaN fails every check.
+        return {name: text for name, (holds, text) in checks.items() if not holds}
 
 
 def examine(learner: Learner, batch: Batch, largest_reward: float) -> Health:

@@ -248,6 +248,7 @@ class Learner:
             for per_parameter in adam.state.values():
                 tensors |= {f'{name}.{key}': value for key, value in per_parameter.items()}
         tensors['noise_generator'] = self._generator.get_state()
+        tensors['actor_gradient'] = self._actor.gradient  # a log right after resuming shows it
         tensors['critic_loss'], tensors['actor_loss'] = self.critic_loss, self.actor_loss
         return tensors, {'updates': self.updates}
 
@@ -271,6 +272,7 @@ class Learner:
             whole = adam.state_dict()
             adam.load_state_dict({**whole, 'state': {0: moments} if moments else {}})
         self._generator.set_state(tensors['noise_generator'])
+        self._actor.gradient.copy_(tensors['actor_gradient'])
         self.critic_loss = tensors['critic_loss'].to(self.device)
         self.actor_loss = tensors['actor_loss'].to(self.device)
         self.updates = facts['updates']

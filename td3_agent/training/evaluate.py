@@ -29,14 +29,17 @@ class Evaluation:
         step: environment steps trained so far.
         returns: sum of rewards of each episode.
         lengths: steps of each episode.
+        successes: whether each reached its goal; empty where the environment does not tell.
     """
 
     step: int
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
+    successes: tuple[bool, ...] = ()
 
     def row(self) -> dict[str, float]:
         """Return the figures that are logged."""
+        success = {'success_rate': statistics.fmean(self.successes)} if self.successes else {}
         return {
             'step': self.step,
             'return_mean': statistics.fmean(self.returns),
@@ -45,29 +48,46 @@ class Evaluation:
             'return_max': max(self.returns),
             'length_mean': statistics.fmean(self.lengths),
             'episodes': len(self.returns),
+            **success,
         }
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  what an evaluation is made of
     learner: Learner,
     spaces: TaskSpaces,
     envs: Sequence[gymnasium.Env[Any, Any]],
     *,
     episodes: int,
+    longest: int,
     step: int,
 ) -> Evaluation:
-    """Drive the policy as it is through the fixed episodes, in turn in each environment."""
-    returns, lengths = [], []
+    """Run the policy as it is through the fixed episodes, in turn in each environment.
+
+    An environment may tell success by ``is_success`` in the info of an episode's last step.
+
+    Args:
+        learner: whose policy is evaluated.
+        spaces: of the task.
+        envs: of the evaluation alone.
+        episodes: how many.
+        longest: steps after which an episode is cut; some tasks never end by themselves.
+        step: environment steps trained so far.
+    """
+    returns, lengths, successes = [], [], []
     for episode in range(episodes):
         env = envs[episode % len(envs)]
         total, length, over = 0.0, 0, False
         observation, _ = env.reset(seed=episode_seed(EVALUATION_SEED, EVALUATION, 0, episode))
         while not over:
             action = spaces.action(greedy(learner, spaces.observed(observation)))
-            observation, reward, terminated, truncated, _ = env.step(action)
+            observation, reward, terminated, truncated, info = env.step(action)
             total += float(reward)
             length += 1
-            over = terminated or truncated
+            over = terminated or truncated or length == longest
         returns.append(total)
         lengths.append(length)
-    return Evaluation(step=step, returns=tuple(returns), lengths=tuple(lengths))
+        if 'is_success' in info:
+            successes.append(bool(info['is_success']))
+    return Evaluation(
+        step=step, returns=tuple(returns), lengths=tuple(lengths), successes=tuple(successes)
+    )

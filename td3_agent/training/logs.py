@@ -6,12 +6,15 @@ from __future__ import annotations
 import csv
 import importlib
 from importlib.util import find_spec
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+LOG = logging.getLogger(__name__)
 
 
 class CsvLog:
@@ -44,21 +47,25 @@ class CsvLog:
 
 
 class TensorBoard:
-    """Scalars for TensorBoard; does nothing where it is not installed."""
+    """Scalars and texts for TensorBoard; does nothing, and says so, where it is not installed."""
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
         """Write to ``folder``; steps from ``purge_step`` on are written anew."""
         self._writer: Any = None
-        if find_spec('tensorboard') is not None:
+        if find_spec('tensorboard') is None:
+            LOG.info('tensorboard is not installed: the logs are the CSV files alone')
+        else:
             module = importlib.import_module('torch.utils.tensorboard')
             self._writer = module.SummaryWriter(str(folder), purge_step=purge_step)
 
     def write(self, group: str, row: Mapping[str, float | str], step: int) -> None:
-        """Add every number of a row."""
+        """Add every number and text of a row."""
         if self._writer is not None:
             for name, value in row.items():
                 if isinstance(value, (int, float)):
                     self._writer.add_scalar(f'{group}/{name}', value, step)
+                elif value:
+                    self._writer.add_text(f'{group}/{name}', value, step)
 
     def close(self) -> None:
         """Flush what is left."""

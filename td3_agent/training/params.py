@@ -19,6 +19,7 @@ class TrainParams(Params):
     eval_env: str = param('', 'Gymnasium id to evaluate on; empty: those that are trained on')
     eval_every: int = param(2000, 'steps between evaluations; 0 has none', low=0)
     eval_episodes: int = param(10, 'episodes of an evaluation, always the same', low=1, high=1000)
+    eval_steps: int = param(10_000, 'steps after which an evaluation episode is cut', low=1)
     log_every: int = param(500, 'steps between rows of progress.csv', low=1)
     snapshot_every: int = param(10_000, 'steps between snapshots; 0 has none', low=0)
     keep: int = param(2, 'last snapshots and policies that are kept', low=1, high=1000)

@@ -133,6 +133,8 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ', '.join(f'{name} ({rows} rows)' for name, rows in value.items()) or 'none'
     if isinstance(value, list):
-        return ', '.join(map(str, value)) or 'none'
+        return ', '.join(map(str, value))
     return f'{value:.2f}' if isinstance(value, float) else str(value)

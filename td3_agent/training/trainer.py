@@ -15,12 +15,12 @@ import gymnasium
 import numpy as np
 import torch
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from td3_agent import __version__
 from td3_agent.td3.health import examine
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.replay import Observed, ReplayBuffer
-from td3_agent.td3.snapshot import load_newest, save_snapshot
+from td3_agent.td3.snapshot import load_newest, save_snapshot, snapshots
 from td3_agent.training.envs import (
     EnvFailureError,
     Episodes,
@@ -28,11 +28,13 @@ from td3_agent.training.envs import (
     ProcessEnv,
     ResumeError,
 )
-from td3_agent.training.evaluate import Evaluation, evaluate
+from td3_agent.training.evaluate import evaluate
 from td3_agent.training.exploration import Explorer
 from td3_agent.training.logs import CsvLog, TensorBoard
 from td3_agent.training.policies import PolicySaver
 from td3_agent.training.spaces import TaskSpaces
+from td3_agent.training.speeds import parked_alarm, speed_state_of
+from td3_agent.training.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,10 +104,12 @@ class Trainer:
         self._observed: list[Observed] = []
         self._returns = [0.0] * streams  # of the episodes that are going on
         self._finished: list[float] = []  # of the last whole ones
-        self._alarms: tuple[str, ...] = ()
-        self._alarmed: list[str] = []
-        self._best: float | None = None
-        self._last: Evaluation | None = None
+        self._speed_state = speed_state_of(self._eval_envs[0])
+        self._alarms: dict[str, str] = {}  # that are on, by name
+        self._alarmed: dict[str, int] = {}  # rows of progress.csv that each was on
+        self._best: list[float] | None = None  # success rate and return
+        self._last: dict[str, float] | None = None
+        self._saved_at = 0
         self._clock = (time.monotonic(), 0)
         self.step = 0
         self.exact = True
@@ -123,12 +127,17 @@ class Trainer:
         self._clock = (time.monotonic(), self.step)
         begun_s, begun_at = self._clock
         try:
-            with tqdm(
-                total=self.train.steps, initial=self.step, unit='step', disable=None
-            ) as progress:
+            with (
+                logging_redirect_tqdm(),
+                tqdm(
+                    total=self.train.steps, initial=self.step, unit='step', disable=None
+                ) as progress,
+            ):
                 while self.step < self.train.steps:
                     self._round()
                     progress.update(self.step - progress.n)
+                    progress.set_postfix_str(self._shown(), refresh=False)
+            self._finish()
         finally:
             self.close()
         return self._summary(time.monotonic() - begun_s, self.step - begun_at)
@@ -141,6 +150,11 @@ class Trainer:
             env.close()
         if self._board is not None:
             self._board.close()
+
+    def _shown(self) -> str:
+        """Return what stands beside the progress bar."""
+        parts = [] if self._last is None else [f'return {self._last["return_mean"]:.1f}']
+        return ', '.join([*parts, *self._alarms.values()])
 
     # ---- One round: a step of every environment, and the updates that are due ------------------
 
@@ -155,6 +169,13 @@ class Trainer:
         if self._passes(before, self.train.eval_every):
             self._evaluate()
         if self._passes(before, self.train.snapshot_every):
+            self._save()
+
+    def _finish(self) -> None:
+        """Evaluate and save the last step, where it was not its turn anyway."""
+        if self._last is None or self._last['step'] != self.step:
+            self._evaluate()
+        if self.train.snapshot_every and self._saved_at != self.step:
             self._save()
 
     def _passes(self, before: int, every: int) -> bool:
@@ -224,13 +245,16 @@ class Trainer:
     def _log(self, batch: Batch) -> None:
         """Write a row of progress, and warn of what has become wrong since the last one."""
         health = examine(self.learner, batch, self.buffer.largest_reward)
-        alarms = health.alarms()
-        if self.learner.updates < self.td3.policy_delay:
-            alarms = ()  # the actor has had no gradient yet
-        for alarm in set(map(_kind, alarms)) - set(map(_kind, self._alarms)):
-            LOG.warning('step %d: %s', self.step, next(a for a in alarms if _kind(a) == alarm))
+        speeds = (
+            {} if self._speed_state is None else self._speed_state.shares(self.buffer.states())
+        )
+        begun = self.learner.updates >= self.td3.policy_delay  # the actor has had a gradient
+        alarms = (health.alarms() if begun else {}) | parked_alarm(speeds)
+        for name in alarms.keys() - self._alarms.keys():
+            LOG.warning('step %d: %s', self.step, alarms[name])
         self._alarms = alarms
-        self._alarmed = sorted({*self._alarmed, *map(_kind, alarms)})
+        for name in alarms:
+            self._alarmed[name] = self._alarmed.get(name, 0) + 1
         now_s, (then_s, then) = time.monotonic(), self._clock
         self._clock = (now_s, self.step)
         row: dict[str, float | str] = {
@@ -240,8 +264,9 @@ class Trainer:
             'failures': sum(episodes.failures for episodes in self._episodes),
             'return_mean': statistics.fmean(self._finished) if self._finished else '',
             **asdict(health),
+            **speeds,
             'steps_per_s': (self.step - then) / (now_s - then_s),
-            'alarms': '; '.join(alarms),
+            'alarms': '; '.join(alarms.values()),
         }
         self._write(self._progress, 'train', row)
 
@@ -249,16 +274,17 @@ class Trainer:
         """Evaluate, log, and save the policy."""
         if not self.train.eval_every:
             return
-        self._last = evaluate(
+        row = self._last = evaluate(
             self.learner,
             self.spaces,
             self._eval_envs,
             episodes=self.train.eval_episodes,
+            longest=self.train.eval_steps,
             step=self.step,
-        )
-        row = self._last.row()
-        best = self._best is None or row['return_mean'] > self._best
-        self._best = row['return_mean'] if best else self._best
+        ).row()
+        merit = [row.get('success_rate', 0.0), row['return_mean']]
+        best = self._best is None or merit > self._best
+        self._best = merit if best else self._best
         self._write(self._evaluations, 'eval', row)
         notes = {**self._settings(), 'evaluation': row}
         self._saver.save(self.learner.actor, self.step, notes, best=best)
@@ -272,8 +298,8 @@ class Trainer:
         return {
             **self._settings(),
             'step': self.step,
-            'best_return': self._best,
-            'last_return': None if self._last is None else self._last.row()['return_mean'],
+            'best_return': None if self._best is None else self._best[1],
+            'last_return': None if self._last is None else self._last['return_mean'],
             'alarms': self._alarmed,
             'failures': sum(episodes.failures for episodes in self._episodes),
             'exact': self.exact,
@@ -286,12 +312,7 @@ class Trainer:
             'env': list(self.env_ids),
             'td3': asdict(self.td3),
             'train': asdict(self.train),
-            'versions': {
-                'td3_agent': __version__,
-                'torch': torch.__version__,
-                'numpy': np.__version__,
-                'gymnasium': gymnasium.__version__,
-            },
+            'versions': versions(),
         }
 
     # ---- Saving and resuming -------------------------------------------------------------------
@@ -299,19 +320,25 @@ class Trainer:
     def _open(self, *, resume: bool) -> None:
         """Make the folder of the run, or go on with the one that is there."""
         config = self.out / 'config.json'
-        if config.exists() and not resume:
-            raise ValueError(f'{self.out} holds a run already; --resume goes on with it')
+        if config.exists() != resume:
+            advice = (
+                'holds no run to go on with' if resume else 'holds a run already; see --resume'
+            )
+            raise ValueError(f'{self.out} {advice}')
         if resume:
+            self._refuse_changes(json.loads(config.read_text(encoding='utf-8')))
             self._resume()
         self.out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self._settings(), indent=2) + '\n'
-        config.write_text(text, encoding='utf-8')
+        beside = config.with_suffix('.tmp')
+        beside.write_text(json.dumps(self._settings(), indent=2) + '\n', encoding='utf-8')
+        beside.replace(config)
         self._board = TensorBoard(self.out / 'tensorboard', self.step or None)
 
     def _save(self) -> None:
         """Write a snapshot of everything."""
         tensors, facts = self.state()
         save_snapshot(self.out / 'snapshots', self.step, tensors, facts, keep=self.train.keep)
+        self._saved_at = self.step
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything there is to save: tensors and plain JSON."""
@@ -330,25 +357,28 @@ class Trainer:
             for name, array in arrays.items()
         }
         own = {
-            'settings': self._settings(),
             'step': self.step,
             'returns': self._returns,
             'finished': self._finished,
-            'alarms': list(self._alarms),
+            'alarms': self._alarms,
             'alarmed': self._alarmed,
             'best': self._best,
+            'last': self._last,
             'exact': self.exact,
         }
         return tensors, own | {part: facts for part, (_, facts) in parts.items()}
 
     def _resume(self) -> None:
-        """Become the trainer whose snapshot is the newest.
+        """Become the trainer whose snapshot is the newest; without one the run begins anew.
 
         Raises:
-            ValueError: there is none, or it is of a run with other settings.
+            ValueError: there are snapshots, but none is whole.
         """
-        tensors, facts = load_newest(self.out / 'snapshots')
-        self._refuse_changes(facts['settings'])
+        folder = self.out / 'snapshots'
+        if not snapshots(folder):
+            self._rewind(-1)
+            return
+        tensors, facts = load_newest(folder)
 
         def part(name: str) -> dict[str, Tensor]:
             prefix = f'{name}.'
@@ -358,14 +388,18 @@ class Trainer:
         arrays = {name: tensor.numpy() for name, tensor in part('buffer').items()}
         self.buffer.restore(arrays, facts['buffer'])
         self._explorer.restore(part('explorer')['noise'].numpy(), facts['explorer'])
-        self.step, self._best, self.exact = facts['step'], facts['best'], facts['exact']
+        self.step = self._saved_at = facts['step']
+        self._best, self._last, self.exact = facts['best'], facts['last'], facts['exact']
         self._returns, self._finished = facts['returns'], facts['finished']
-        self._alarms, self._alarmed = tuple(facts['alarms']), facts['alarmed']
-        for table in (self._progress, self._evaluations):
-            table.rewind(self.step)
+        self._alarms, self._alarmed = facts['alarms'], facts['alarmed']
+        self._rewind(self.step)
         for stream in range(len(self._episodes)):
             actions = part(f'stream_{stream}')['actions'].numpy()
             self._observed.append(self._replayed(stream, actions, facts[f'stream_{stream}']))
+
+    def _rewind(self, step: int) -> None:
+        for table in (self._progress, self._evaluations):
+            table.rewind(step)
 
     def _refuse_changes(self, saved: dict[str, Any]) -> None:
         mine = json.loads(json.dumps(self._settings()))
@@ -428,11 +462,6 @@ def _common_spaces(envs: dict[str, gymnasium.Env[Any, Any]], frame_stack: int) -
         if other.shape != first.shape or not same_limits:
             raise ValueError(f'{env_id} has other spaces than {first_id}')
     return first
-
-
-def _kind(alarm: str) -> str:
-    """Return an alarm without its numbers, to tell a new one from an old one."""
-    return ' '.join(word for word in alarm.split() if not any(c.isdigit() for c in word))
 
 
 def _equal(one: Observed, other: Observed) -> bool:

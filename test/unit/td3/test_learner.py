@@ -242,6 +242,7 @@ def test_restored_learner_goes_on_to_the_last_bit(shape, how, saved_at):
     tensors, facts = learner.state()
     update(copy_of_it, 3, shape, first=50)  # it has been elsewhere
     copy_of_it.restore({name: tensor.clone() for name, tensor in tensors.items()}, facts)
+    assert copy_of_it.head_gradient() == learner.head_gradient()
     for one in (learner, copy_of_it):
         update(one, 4, shape, first=saved_at)
     assert learner.updates == copy_of_it.updates == saved_at + 4
@@ -292,8 +293,9 @@ def healthy(**changes):
     ],
 )
 def test_alarm(change, said):
-    assert healthy().alarms() == ()
-    assert said in healthy(**change).alarms()[0]
+    assert healthy().alarms() == {}
+    (name,) = change
+    assert said in healthy(**change).alarms()[name]
 
 
 def test_saturated_actor_is_seen():
