@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GRAIN_FRAMES, GRAIN_LEVELS, GRAIN_CENTRE = 32, 25.0, 128
+SPAWN_TRIES, SHORT_ROUTE_M = 12, 210.0
 CROP_TOP = 0.35  # the sky says nothing about the road
 # A little below the largest command, so that the best answer is not at its limit, where a tanh
 # has no gradient; and gentler than the task's own weights: noise on pixels must not be steered.
@@ -61,6 +62,9 @@ class Randomisation(Params):
     noise_levels: float = param(
         6.0, 'largest standard deviation of pixel noise', unit='of 255', low=0.0, high=50.0
     )
+    road_end_share: float = param(
+        0.3, 'share of episodes that are sought to reach the end of the road', low=0.0, high=1.0
+    )
     late_share: float = param(
         0.3, 'share of episodes whose commands arrive a frame late', low=0.0, high=1.0
     )
@@ -74,6 +78,7 @@ NOTHING_RANDOM = Randomisation(
     camera_pitch_deg=0.0,
     camera_yaw_deg=0.0,
     noise_levels=0.0,
+    road_end_share=0.0,
     late_share=0.0,
 )
 
@@ -130,7 +135,12 @@ class RandomDrivingEnv(DrivingEnv):
         if number not in self._worlds:
             self._worlds[number] = World(self._configs[number])
         world = self.world = self._worlds[number]
-        world.reset(int(rng.integers(SEED_BOUND)))
+        # Few drives would get there by chance, and grass ahead must have been seen.
+        seeks_end = rng.random() < limits.road_end_share
+        for _ in range(SPAWN_TRIES if seeks_end else 1):
+            world.reset(int(rng.integers(SEED_BOUND)))
+            if world.route.length_m < SHORT_ROUTE_M:
+                break
         x_m, y_m, yaw_rad = world.route.sample(0.0)
         left_m = rng.uniform(-limits.lateral_m, limits.lateral_m)
         askew_rad = rng.uniform(-limits.heading_rad, limits.heading_rad)
@@ -191,9 +201,14 @@ def _grain(shape: tuple[int, int]) -> NDArray[np.uint8]:
 def _makers() -> dict[str, dict[str, Any]]:
     """Return the registered tasks: id, arguments."""
     tasks: dict[str, dict[str, Any]] = {}
-    for name, road, path in (('Lane', 'winding', False), ('Route', 'town', True)):
+    towns = Randomisation(road_end_share=0.0)  # their streets do not end
+    for name, road, path, random in (
+        ('Lane', 'winding', False, Randomisation()),
+        ('Route', 'town', True, towns),
+    ):
         common = {'map': road, 'path': path}
-        tasks[f'td3_agent/{name}Training-v0'] = {**common, 'family': 'training'}
+        training = {'family': 'training', 'random': random}
+        tasks[f'td3_agent/{name}Training-v0'] = {**common, **training}
         tasks[f'td3_agent/{name}Validation-v0'] = {
             **common,
             'family': 'validation',

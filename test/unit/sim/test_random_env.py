@@ -88,6 +88,16 @@ def test_nothing_random_starts_on_the_road_at_rest(ideal):
     assert observation['privileged'][2] == pytest.approx(1.0, abs=1e-3)  # cos of heading error
 
 
+def test_end_of_the_road_is_sought():
+    def short_ones(share):
+        env = RandomDrivingEnv(roads=1, random=Randomisation(road_end_share=share))
+        for seed in range(8):
+            env.reset(seed=seed)
+            yield env.world.route.length_m < 210.0
+
+    assert sum(short_ones(1.0)) > sum(short_ones(0.0)) + 2
+
+
 def test_noise_is_as_large_as_drawn():
     quiet = RandomDrivingEnv(roads=1, random=NOTHING_RANDOM)
     quiet.reset(seed=2)
