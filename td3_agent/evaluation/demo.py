@@ -134,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_FAILED
     summary = {
         'driver': args.driver,
+        'policy': args.policy if args.driver == 'td3' else None,
         'map': args.map,
         'map_seed': args.map_seed,
         'seed': args.seed,
