@@ -95,7 +95,7 @@ CASES = {
 }
 
 
-class Stream(gymnasium.Env):  # type: ignore[type-arg]
+class Stream(gymnasium.Env[Any, Any]):
     """A seeded stream of observations; the same for both."""
 
     def __init__(self, shape: ObservationShape, actions: int) -> None:
