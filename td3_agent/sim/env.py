@@ -171,7 +171,8 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
             data=image.data, height=height, width=width, encoding='bgra8', step=BGRA_BYTES * width
         )
         self._observation = self._builder.build(view, self.world.state, self._action)
-        observed = {'image': self._observation.image, 'state': self._observation.state}
+        seen = self._observation
+        observed: Observed = {'image': seen.image, 'state': seen.state}
         if self._privileged:
             observed['privileged'] = self._known()
         return observed
@@ -253,7 +254,7 @@ def _observation_space(spec: ObservationSpec, *, privileged: bool) -> spaces.Dic
     image_shape = (spec.frame_stack, spec.image_height_px, spec.image_width_px)
     largest = np.full(spec.state_size, 2.0, dtype=np.float32)  # route points are 24 m at most
     largest[:STATE_SIZE] = (10.0, 10.0, 1.0, 1.0)
-    parts = {
+    parts: dict[str, spaces.Space[Any]] = {
         'image': spaces.Box(0, 255, image_shape, np.uint8),
         'state': spaces.Box(-largest, largest, dtype=np.float32),
     }

@@ -206,7 +206,7 @@ def driving_inputs(spec: ObservationSpec | None = None, rate_hz: float = 20.0) -
     settings = asdict(spec)
     has_path = settings.pop('path')
     image = ImageContract(encodings=tuple(ENCODINGS), **settings)
-    state = (
+    state: tuple[StateField, ...] = (
         StateField(name='speed', unit='m/s', scale=CONTROL_MAX_SPEED_MPS),
         StateField(name='yaw_rate', unit='rad/s'),
         StateField(name='previous_action_0', unit='1'),
