@@ -11,7 +11,7 @@ ARGUMENTS = {
     'camera_reliability': ('best_effort', 'reliable or best_effort, as the camera publishes'),
     'mode': ('free_running', 'free_running, or lockstep where somebody steps the simulator'),
     'driver': ('td3', 'who drives: td3 or pure_pursuit'),
-    'policy_path': ('', 'checkpoint folder of the td3 driver; empty: untrained'),
+    'policy': ('lane', 'of the td3 driver: lane, route, untrained, or a checkpoint folder'),
     'twist_convention': ('velocity', 'how Twist is meant: velocity or carla_twist_to_control'),
     'image_topic': ('', 'image topic; empty: /carla/<role_name>/<camera_id>/image'),
     'odometry_topic': ('', 'odometry topic; empty: /carla/<role_name>/odometry'),

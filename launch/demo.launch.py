@@ -14,8 +14,8 @@ FRAME_S = 0.05  # simulated time of one frame
 
 ARGUMENTS = {
     'role_name': ('ego_vehicle', 'role name of the vehicle'),
-    'driver': ('pure_pursuit', 'who drives: td3 or pure_pursuit'),
-    'policy_path': ('', 'checkpoint folder of the td3 driver; empty: untrained'),
+    'driver': ('td3', 'who drives: td3 or pure_pursuit'),
+    'policy': ('lane', 'of the td3 driver: lane, route, untrained, or a checkpoint folder'),
     'twist_convention': ('velocity', 'how Twist is meant: velocity or carla_twist_to_control'),
     'map': ('winding', 'built-in map, or path of an OpenDRIVE file'),
     'seed': ('0', 'seed of the simulated world'),
@@ -49,7 +49,7 @@ def generate_launch_description() -> LaunchDescription:
         role
         | {
             'driver': text('driver'),
-            'policy_path': text('policy_path'),
+            'policy': text('policy'),
             'twist_convention': convention,
         },
     )

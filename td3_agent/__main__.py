@@ -14,6 +14,10 @@ EXIT_USAGE = 2
 # is imported: training needs no ROS, and the demo's nodes no gymnasium.
 VERBS = {
     'demo': ('td3_agent.evaluation.demo', 'drive a car around a road with four ROS 2 processes'),
+    'evaluate': (
+        'td3_agent.evaluation.evaluate',
+        'measure a driver on many episodes, over ROS 2 or without',
+    ),
     'train': ('td3_agent.training.train', 'train TD3 on a Gymnasium task'),
     'bench': ('td3_agent.bench.command', 'measure speed, beside what people use instead'),
 }

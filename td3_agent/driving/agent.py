@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from td3_agent.driving.driver import Driver
     from td3_agent.driving.observation import ImageView
+    from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
 
 
@@ -61,6 +62,11 @@ class Agent:
         self._driver = driver
         self._builder = ObservationBuilder(spec)
         self._previous_action = np.zeros(ACTION_SIZE, dtype=np.float32)
+
+    def set_route(self, route: Route) -> None:
+        """Drive along this route from now on, as far as driver and observation know of any."""
+        self._driver.set_route(route)
+        self._builder.set_route(route)
 
     def reset(self) -> None:
         """Forget the past: a new drive begins, or time has jumped."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.command import TwistCommand
     from td3_agent.driving.observation import ImageView
     from td3_agent.driving.pairing import Pair, PairingCounts
+    from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
 
 
@@ -78,6 +79,10 @@ class FrameAnswerer:
     def newest_stamp_ns(self) -> int | None:
         """Stamp of the newest complete frame [ns]; None before any."""
         return None if self._newest is None else self._newest.stamp_ns
+
+    def set_route(self, route: Route) -> None:
+        """Drive along this route from now on."""
+        self._agent.set_route(route)
 
     def reset(self) -> None:
         """Forget the past: a new drive begins."""

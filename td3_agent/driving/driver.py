@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from td3_agent.driving.observation import Observation
+    from td3_agent.driving.route import Route
 
 
 class Driver(Protocol):
@@ -17,6 +18,9 @@ class Driver(Protocol):
 
     def reset(self) -> None:
         """Forget the past: the next observation starts a new drive."""
+
+    def set_route(self, route: Route) -> None:
+        """Take note of the route; drivers that only look ahead have nothing to do."""
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """Return the action, (2,) float32 in [-1, 1]: target speed and yaw rate.

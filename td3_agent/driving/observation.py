@@ -11,12 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 import hashlib
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from td3_agent.driving.command import ACTION_SIZE, CONTROL_MAX_SPEED_MPS
 from td3_agent.driving.parameters import Params, param
+from td3_agent.driving.route import Route, RouteTracker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +38,11 @@ MAX_IMAGE_SIDE_PX = 8192
 # ITU-R BT.601 luma in 1/256: exact in 16 bit, within one level of the real-valued formula.
 LUMA_RED, LUMA_GREEN, LUMA_BLUE = 77, 150, 29
 WEIGHT_ONE = 1 << 16  # area weights are integers that sum to this
-STATE_SIZE = 2 + ACTION_SIZE
+STATE_SIZE = 2 + ACTION_SIZE  # without route points
+PATH_POINTS = 8
+PATH_SPACING_M = 3.0
+PATH_SCALE_M = PATH_POINTS * PATH_SPACING_M
+LOST_DISTANCE_M = 20.0  # farther from the route its points mean nothing
 
 
 class ImageError(ValueError):
@@ -100,6 +106,12 @@ class ObservationSpec(Params):
     image_width_px: int = param(84, 'columns of the network input', unit='px', low=8, high=1024)
     frame_stack: int = param(4, 'frames the network sees at once, oldest first', low=1, high=32)
     crop_top: float = param(0.0, 'share of the image cut off above (sky)', low=0.0, high=0.9)
+    path: bool = param(default=False, text='whether the points of the route ahead are seen too')
+
+    @property
+    def state_size(self) -> int:
+        """How many numbers the state vector has."""
+        return STATE_SIZE + (2 * PATH_POINTS if self.path else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +120,7 @@ class Observation:
 
     Attributes:
         image: (stack, height, width) uint8, grey, oldest frame first.
-        state: (4,) float32, see :meth:`ObservationBuilder.build`.
+        state: (state_size,) float32, see :meth:`ObservationBuilder.build`.
         vehicle: motion of the vehicle at the same instant.
     """
 
@@ -130,10 +142,22 @@ class ObservationBuilder:
         """Start with an empty stack."""
         self._spec = spec or ObservationSpec()
         self._stack: NDArray[np.uint8] | None = None
+        self._tracker: RouteTracker | None = None
+
+    @property
+    def needs_route(self) -> bool:
+        """Whether nothing can be built before :meth:`set_route`."""
+        return self._spec.path
+
+    def set_route(self, route: Route) -> None:
+        """Show the points of this route from now on."""
+        self._tracker = RouteTracker(route, LOST_DISTANCE_M)
 
     def reset(self) -> None:
         """Forget the stacked frames; the next one fills the whole stack."""
         self._stack = None
+        if self._tracker is not None:
+            self._tracker.reset()
 
     def build(
         self, image: ImageView, state: VehicleState, previous_action: NDArray[np.float32]
@@ -146,15 +170,35 @@ class ObservationBuilder:
         0     speed, signed, / 8.33          m/s
         1     yaw rate, left positive        rad/s
         2, 3  previous action                [-1, 1]
+        4, 5  next point of the route, / 24  m
+        ...   eight of them, 3 m apart       m
         ====  =============================  ========
+
+        Route points (forward, left of the vehicle) are there only where the spec has ``path``;
+        where the route is more than 20 m away they are zero.
+
+        Raises:
+            ValueError: the spec has ``path`` and there is no route yet.
         """
         frame = self._frame(image)
         self._stack = self._pushed(frame)
-        vector = np.empty(STATE_SIZE, dtype=np.float32)
+        vector = np.zeros(self._spec.state_size, dtype=np.float32)
         vector[0] = state.speed_mps / CONTROL_MAX_SPEED_MPS
         vector[1] = state.yaw_rate_radps
-        vector[2:] = previous_action
+        vector[2:STATE_SIZE] = previous_action
+        if self._spec.path:
+            vector[STATE_SIZE:] = self._path(state).ravel() / PATH_SCALE_M
         return Observation(image=self._stack, state=vector, vehicle=state)
+
+    def _path(self, state: VehicleState) -> NDArray[np.float64]:
+        """Return the route ahead, (PATH_POINTS, 2) forward and left of the vehicle [m]."""
+        if self._tracker is None:
+            raise ValueError('the observation has a path, and no route has been given')
+        s_m = self._tracker.locate(state.x_m, state.y_m)
+        if s_m is None:
+            return np.zeros((PATH_POINTS, 2))
+        ahead_m = s_m + PATH_SPACING_M * np.arange(1, PATH_POINTS + 1)
+        return in_vehicle_frame(self._tracker.route.sample_array(ahead_m), state)
 
     def _frame(self, image: ImageView) -> NDArray[np.uint8]:
         """Return one network frame, (height, width) uint8."""
@@ -170,6 +214,13 @@ class ObservationBuilder:
         stack[:-1] = self._stack[1:]
         stack[-1] = frame
         return stack
+
+
+def in_vehicle_frame(points: NDArray[np.float64], state: VehicleState) -> NDArray[np.float64]:
+    """Return (K, 2) forward and left of the vehicle [m] for (K, >= 2) map positions [m]."""
+    cos, sin = math.cos(state.yaw_rad), math.sin(state.yaw_rad)
+    dx, dy = points[:, 0] - state.x_m, points[:, 1] - state.y_m
+    return np.column_stack((cos * dx + sin * dy, cos * dy - sin * dx))
 
 
 def grey_from_image(image: ImageView) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ from td3_agent.driving.command import (
 from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
 from td3_agent.driving.parameters import ParameterError, Params, param
 from td3_agent.driving.pid import Pid, PidParams
-from td3_agent.driving.route import Route
+from td3_agent.driving.route import Route, RouteTracker
 from td3_agent.driving.velocity_control import LONGEST_STEP_S, MIN_STEERING_SPEED_MPS
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 PROFILE_STEP_M = 0.5
 # The gate takes a target below 0.05 m/s for "stand": the last metre is driven a little faster.
 CREEP_SPEED_MPS = 0.5
-START_TOLERANCE_M = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,14 +108,16 @@ class PurePursuitDriver:
         """Start with the given settings or the defaults; the route may come later."""
         self._params = params or PurePursuitParams()
         self._pid = Pid(_pid_params(self._params))
-        self._route = route
-        self._profile_mps = [] if route is None else speed_profile(route, self._params)
+        self._tracker: RouteTracker | None = None
+        self._profile_mps: list[float] = []
         self.reset()
+        if route is not None:
+            self.set_route(route)
 
     @property
     def route(self) -> Route | None:
         """The route that is followed."""
-        return self._route
+        return None if self._tracker is None else self._tracker.route
 
     @property
     def arrived(self) -> bool:
@@ -135,13 +136,14 @@ class PurePursuitDriver:
         """
         route = points if isinstance(points, Route) else Route(points, closed=closed)
         self._profile_mps = speed_profile(route, self._params)
-        self._route = route
+        self._tracker = RouteTracker(route, self._params.lost_distance_m)
         self.reset()
 
     def reset(self) -> None:
         """Forget progress, set point and trim; the route stays."""
         self._pid.reset()
-        self._near_s_m: float | None = None
+        if self._tracker is not None:
+            self._tracker.reset()
         self._set_point_mps: float | None = None
         self._last_stamp_ns: int | None = None
         self._arrived = False
@@ -153,12 +155,12 @@ class PurePursuitDriver:
     def twist(self, state: VehicleState) -> TwistCommand:
         """Return target speed [m/s] and yaw rate [rad/s] for the motion of one frame."""
         step_s = self._step_s(state.stamp_ns)
-        route = self._route
-        if route is None:
+        if self._tracker is None:
             return STOP
+        route = self._tracker.route
         x_m = state.x_m - self._params.rear_axle_m * math.cos(state.yaw_rad)
         y_m = state.y_m - self._params.rear_axle_m * math.sin(state.yaw_rad)
-        s_m = self._locate(route, x_m, y_m)
+        s_m = self._tracker.locate(x_m, y_m)
         if s_m is None:
             return self._halt()
         curvature = self._pursue(route, s_m, x_m, y_m, state)
@@ -177,20 +179,6 @@ class PurePursuitDriver:
         if last_ns is None:
             return 0.0
         return min((stamp_ns - last_ns) / NANOSECONDS_PER_SECOND, LONGEST_STEP_S)
-
-    def _locate(self, route: Route, x_m: float, y_m: float) -> float | None:
-        """Return the arc length of the rear axle [m], or None when it is nowhere near.
-
-        The last place is tried first, at a new drive the start: a lap drawn as an open route
-        begins where it ends. A car that was moved elsewhere is searched on the whole route.
-        """
-        new = self._near_s_m is None
-        found = route.project(x_m, y_m, 0.0 if new else self._near_s_m)
-        if found.distance_m > (START_TOLERANCE_M if new else self._params.lost_distance_m):
-            found = route.project(x_m, y_m)
-        lost = found.distance_m > self._params.lost_distance_m
-        self._near_s_m = None if lost else found.s_m
-        return self._near_s_m
 
     def _halt(self) -> TwistCommand:
         self._pid.reset()

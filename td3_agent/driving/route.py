@@ -23,6 +23,9 @@ MIN_SPACING_M = 1e-3  # closer neighbours are one point: their direction is only
 HEADING_BLEND_M = 2.0  # at a corner the heading turns over at most this length on either side
 SEARCH_WINDOW_M = 10.0  # far more than a car moves in one tick, far less than a loop of road
 CURVATURE_BASE_M = 2.0
+START_TOLERANCE_M = 2.0
+LAP_GAP_M = 0.1  # a path whose ends are this close is closed
+LAP_POINTS = 3
 
 
 class Projection(NamedTuple):
@@ -40,6 +43,20 @@ class Projection(NamedTuple):
     lateral_m: float
     heading_rad: float
     distance_m: float
+
+
+def route_from_points(points_xy: ArrayLike) -> Route:
+    """Return the route that a path describes; a path that ends at its start is a lap.
+
+    Args:
+        points_xy: (N, 2) positions in the map frame [m].
+
+    Raises:
+        ValueError: too few points, or a value that is not finite.
+    """
+    points = np.asarray(points_xy, dtype=np.float64).reshape(-1, 2)
+    closed = len(points) > LAP_POINTS and bool(np.hypot(*(points[0] - points[-1])) < LAP_GAP_M)
+    return Route(points, closed=closed)
 
 
 class Route:
@@ -290,6 +307,34 @@ class Route:
         if s.ndim != 1 or not np.isfinite(s).all():
             raise ValueError(f's_m must be a finite (K,) array [m], got shape {s.shape}')
         return s % self._length_m if self._closed else np.clip(s, 0.0, self._length_m)
+
+
+class RouteTracker:
+    """Keeps one's place on a route from frame to frame."""
+
+    def __init__(self, route: Route, lost_distance_m: float) -> None:
+        """Follow ``route``; farther away than ``lost_distance_m`` [m] the place is lost."""
+        self.route = route
+        self._lost_distance_m = lost_distance_m
+        self._near_s_m: float | None = None
+
+    def reset(self) -> None:
+        """Begin at the start again."""
+        self._near_s_m = None
+
+    def locate(self, x_m: float, y_m: float) -> float | None:
+        """Return the arc length of a position [m], or None when it is nowhere near.
+
+        The last place is tried first, at a new drive the start: a lap drawn as an open route
+        begins where it ends. Who was moved elsewhere is searched on the whole route.
+        """
+        new = self._near_s_m is None
+        found = self.route.project(x_m, y_m, 0.0 if new else self._near_s_m)
+        if found.distance_m > (START_TOLERANCE_M if new else self._lost_distance_m):
+            found = self.route.project(x_m, y_m)
+        lost = found.distance_m > self._lost_distance_m
+        self._near_s_m = None if lost else found.s_m
+        return self._near_s_m
 
 
 def _checked_points(points_xy: ArrayLike, *, closed: bool) -> FloatArray:

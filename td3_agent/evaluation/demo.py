@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import json
 import os
 from pathlib import Path
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,20 +16,26 @@ import numpy as np
 from tqdm import tqdm
 
 from td3_agent.driving.ledger import read_ledger
+from td3_agent.evaluation.four_nodes import FourNodes
 from td3_agent.evaluation.frame_sampler import FrameSampler
+from td3_agent.evaluation.judging import events
 from td3_agent.evaluation.pictures import camera_strip, plot_trajectory
-from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
-from td3_agent.evaluation.summary import starts_anew, summarize, table
+from td3_agent.evaluation.processes import (
+    ProcessGroup,
+    free_domain_id,
+    interruptions_noted,
+    ros_environment,
+)
+from td3_agent.evaluation.summary import summarize, table
 from td3_agent.nodes import topics
 from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     import subprocess
 
     from numpy.typing import NDArray
 
-    from td3_agent.evaluation.processes import NodeProcess
+    from td3_agent.evaluation.processes import Interruption
 
 STEP_S = 0.05
 STRIP_FRAMES = 12
@@ -68,9 +73,11 @@ class Drive:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the demo's arguments."""
     parser.add_argument(
-        '--driver', choices=('td3', 'pure_pursuit'), default='pure_pursuit', help='who drives'
+        '--driver', choices=('td3', 'pure_pursuit'), default='td3', help='who drives'
     )
-    parser.add_argument('--policy', default='', help='checkpoint folder of the TD3 policy')
+    parser.add_argument(
+        '--policy', default='lane', help='lane, route, untrained, or a checkpoint folder'
+    )
     parser.add_argument(
         '--map', default='winding', help='oval, winding, town, or an OpenDRIVE file'
     )
@@ -127,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_FAILED
     summary = {
         'driver': args.driver,
+        'policy': args.policy if args.driver == 'td3' else None,
         'map': args.map,
         'map_seed': args.map_seed,
         'seed': args.seed,
@@ -151,9 +159,11 @@ def world_config(args: argparse.Namespace) -> WorldConfig:
 
 
 def _drive(args: argparse.Namespace) -> Drive:
-    """Bring up the four processes, follow the drive, and end them."""
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: leave no process behind
-        signal.signal(number, signal.default_int_handler)
+    """Bring up the four processes, follow the drive, and end them.
+
+    Raises:
+        KeyboardInterrupt: asked to end, by whatever signal; no process is left.
+    """
     domain_id = free_domain_id()
     environment = ros_environment(domain_id)
     os.environ.update(environment)  # the spectator in this process goes by it too
@@ -162,39 +172,29 @@ def _drive(args: argparse.Namespace) -> Drive:
     ledger_path.unlink(missing_ok=True)
     image_topic = topics.image(args.role_name, 'camera')
     every = max(total // STRIP_FRAMES, 1)
-    with ProcessGroup(args.out, environment) as group:
-        synchronizer = _start_nodes(group, args, ledger_path, total)
+    with interruptions_noted() as interruption, ProcessGroup(args.out, environment) as group:
+        synchronizer = four_nodes(args, ledger_path, total).start(group)
         with FrameSampler(image_topic, domain_id, every) as sampler:
-            trouble = _follow(group, synchronizer.process, ledger_path, args)
+            trouble = _follow(group, synchronizer.process, ledger_path, args, interruption)
         exit_statuses = group.end()
     records = list(read_ledger(ledger_path)) if ledger_path.exists() else []
     return Drive(records, sampler.frames, exit_statuses, trouble)
 
 
-def _start_nodes(
-    group: ProcessGroup, args: argparse.Namespace, ledger_path: Path, total: int
-) -> NodeProcess:
-    """Start bridge, gate, agent and synchronizer; return the synchronizer."""
-    role = {'role_name': args.role_name}
-    group.start(
-        'sim_bridge_node',
-        role
-        | {
+def four_nodes(args: argparse.Namespace, ledger_path: Path, total: int) -> FourNodes:
+    """Return the parameters of bridge, gate, agent and synchronizer."""
+    return FourNodes(
+        role_name=args.role_name,
+        bridge={
             'map': args.map,
             'map_seed': args.map_seed,
             'seed': args.seed,
             'spawn_index': args.spawn_index,
             'camera_width': args.camera_width,
             'camera_height': args.camera_height,
-            'start_paused': True,  # so that the first frame is the synchronizer's
         },
-    )
-    group.start('twist_to_control_node', role)
-    group.start('td3_agent_node', role | {'driver': args.driver, 'policy_path': args.policy})
-    return group.start(
-        'synchronizer_node',
-        {
-            'role_names': [args.role_name],
+        agent={'driver': args.driver, 'policy': args.policy},
+        synchronizer={
             'real_time_factor': float(args.real_time_factor),
             'max_frames': total,
             'ledger_path': str(ledger_path),
@@ -207,14 +207,20 @@ def _follow(
     synchronizer: subprocess.Popen[bytes],
     ledger_path: Path,
     args: argparse.Namespace,
+    interruption: Interruption,
 ) -> str:
-    """Show the progress until the synchronizer has ended; return what went wrong, if anything."""
+    """Show the progress until the synchronizer has ended; return what went wrong, if anything.
+
+    Raises:
+        KeyboardInterrupt: asked to end.
+    """
     total = round(args.duration / STEP_S)
     ledger = LineCounter(ledger_path)
     pace_s = max(STEP_S / args.real_time_factor if args.real_time_factor else 0.0, SLOW_FRAME_S)
     deadline_s = time.monotonic() + START_PATIENCE_S + total * pace_s
     with tqdm(total=total, unit='frame', desc='driving', disable=None) as progress:
         while synchronizer.poll() is None:
+            interruption.check()
             if dead := group.ended_early():
                 return f'{dead.name} ended with {dead.process.returncode}: {dead.last_words()}'
             if time.monotonic() > deadline_s:
@@ -275,13 +281,3 @@ def write_results(out: Path, summary: dict[str, Any], drive: Drive, world: World
 def road_polygons(world: World) -> list[NDArray[np.float64]]:
     """Return the outlines of all lanes, (K, 2) [m] each."""
     return [np.vstack((lane.left, lane.right[::-1])) for lane in world.map.lanes]
-
-
-def events(driven: Sequence[dict[str, Any]]) -> list[tuple[float, float, str]]:
-    """Return where something happened: x [m], y [m], what."""
-    return [
-        (record['x_m'], record['y_m'], name.replace('_', ' '))
-        for name in ('collision', 'lane_invasion')
-        for record, begins in zip(driven, starts_anew(driven, name), strict=True)
-        if begins
-    ]

@@ -118,7 +118,7 @@ def plot_trajectory(  # noqa: PLR0913  the layers of a map
             handletextpad=0.5,
             columnspacing=1.8,
         )
-    _save(figure, path)
+    save(figure, path)
 
 
 def camera_strip(
@@ -184,7 +184,7 @@ def camera_strip(
             color=INK,
             fontweight='bold',
         )
-    _save(figure, path)
+    save(figure, path)
 
 
 def _points(name: str, values: ArrayLike) -> NDArray[np.float64]:
@@ -341,7 +341,8 @@ def _rgb(frame: NDArray[np.uint8], order: str) -> NDArray[np.uint8]:
     return colours[:, :, ::-1] if order == 'bgr' else colours
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as a PNG; equal figures give equal bytes."""
     # Without the library's version in the file, equal pictures are equal bytes.
     FigureCanvasAgg(figure)
     figure.savefig(path, format='png', metadata={'Software': None})

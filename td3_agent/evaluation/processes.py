@@ -15,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from td3_agent.evaluation.config import config_path
+from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,7 +52,7 @@ def ros_environment(domain_id: int) -> dict[str, str]:
     """
     environment = dict(os.environ, ROS_DOMAIN_ID=str(domain_id))
     for variable in FASTDDS_PROFILE_VARIABLES:
-        environment.setdefault(variable, str(config_path('fastdds_loopback.xml')))
+        environment.setdefault(variable, str(shared_path('config/fastdds_loopback.xml')))
     if environment.get('ROS_DISTRO') == 'humble':
         environment['ROS_LOCALHOST_ONLY'] = '1'
     else:
@@ -63,7 +63,7 @@ def ros_environment(domain_id: int) -> dict[str, str]:
 def node_command(name: str, parameters: Mapping[str, object]) -> list[str]:
     """Return the command line of the node program ``name`` with its configuration file."""
     command = [sys.executable, '-m', f'td3_agent.nodes.{name}', '--ros-args']
-    command += ['--params-file', str(config_path(f'{name}.yaml'))]
+    command += ['--params-file', str(shared_path(f'config/{name}.yaml'))]
     for key, value in parameters.items():
         command += ['-p', f'{key}:={_yaml(value)}']
     return command
@@ -145,6 +145,37 @@ class ProcessGroup:
     def __exit__(self, *_: object) -> None:
         """End everything, whatever happened."""
         self.end()
+
+
+@dataclass
+class Interruption:
+    """Whether this program was asked to end."""
+
+    happened: bool = False
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if it was."""
+        if self.happened:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def interruptions_noted() -> Iterator[Interruption]:
+    """Note a Ctrl-C and its like, for the block to look at where it can end cleanly.
+
+    As an exception it may come up inside a destructor or a callback, and is lost there.
+    """
+    noted = Interruption()
+
+    def note(*_: object) -> None:
+        noted.happened = True
+
+    previous = {number: signal.signal(number, note) for number in INTERRUPTIONS}
+    try:
+        yield noted
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

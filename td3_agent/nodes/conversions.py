@@ -10,7 +10,6 @@ from builtin_interfaces.msg import Time
 from carla_msgs.msg import CarlaEgoVehicleControl
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Twist, TwistStamped
-import numpy as np
 
 from td3_agent.driving.command import TwistCommand, VehicleControl
 from td3_agent.driving.frames import (
@@ -19,7 +18,7 @@ from td3_agent.driving.frames import (
     yaw_from_quaternion,
 )
 from td3_agent.driving.observation import ImageView
-from td3_agent.driving.route import Route
+from td3_agent.driving.route import route_from_points
 from td3_agent.driving.vehicle import VehicleState, geometry_from_wheels
 
 if TYPE_CHECKING:
@@ -27,11 +26,8 @@ if TYPE_CHECKING:
     from nav_msgs.msg import Odometry, Path
     from sensor_msgs.msg import Image
 
+    from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry
-
-
-LAP_GAP_M = 0.1  # a path whose ends are this close is closed
-LAP_POINTS = 3
 
 
 def stamp_ns(stamp: Time) -> int:
@@ -86,11 +82,7 @@ def route_from_path(msg: Path) -> Route:
     Raises:
         ValueError: too few points, or a value that is not finite.
     """
-    points = np.array(
-        [(p.pose.position.x, p.pose.position.y) for p in msg.poses], dtype=np.float64
-    ).reshape(-1, 2)
-    closed = len(points) > LAP_POINTS and bool(np.hypot(*(points[0] - points[-1])) < LAP_GAP_M)
-    return Route(points, closed=closed)
+    return route_from_points([(p.pose.position.x, p.pose.position.y) for p in msg.poses])
 
 
 def geometry_from_info(msg: CarlaEgoVehicleInfo, default_wheelbase_m: float) -> VehicleGeometry:

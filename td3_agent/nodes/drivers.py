@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 from td3_agent.driving.observation import ObservationSpec
 from td3_agent.driving.parameters import Params, param
 from td3_agent.driving.pure_pursuit import PurePursuitDriver, PurePursuitParams
+from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
     from td3_agent.driving.driver import Driver
+
+UNTRAINED = 'untrained'
+SHIPPED = ('lane', 'route')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +26,9 @@ class DriverParams(Params):
     driver: str = param(
         'td3', 'who drives: a TD3 policy, or pure pursuit', choices=('td3', 'pure_pursuit')
     )
-    policy_path: str = param('', 'checkpoint folder of the TD3 policy; empty: untrained')
+    policy: str = param(
+        'lane', "a policy that ships (lane, route), 'untrained', or a checkpoint folder"
+    )
     policy_seed: int = param(0, 'seed of the untrained policy', low=0)
     torch_threads: int = param(
         1, 'threads of torch; more than one misses deadlines on busy cores', low=1, high=64
@@ -69,8 +75,14 @@ def _td3_driver(params: DriverParams) -> Equipment:
     from td3_agent.td3.policy import untrained_policy  # noqa: PLC0415
 
     torch.set_num_threads(params.torch_threads)
-    if not params.policy_path:
+    if params.policy == UNTRAINED:
         policy = untrained_policy(params.policy_seed)
         return Equipment(policy, ObservationSpec(), 'TD3, UNTRAINED policy')
-    policy, manifest = load_checkpoint(Path(params.policy_path), kind='driving')
-    return Equipment(policy, manifest.observation_spec, f'TD3, {params.policy_path}')
+    policy, manifest = load_checkpoint(policy_folder(params.policy), kind='driving')
+    spec = manifest.observation_spec
+    return Equipment(policy, spec, f'TD3, {params.policy}', needs_route=spec.path)
+
+
+def policy_folder(name: str) -> Path:
+    """Return the checkpoint folder of a policy that ships, or the folder that is named."""
+    return shared_path(f'weights/{name}') if name in SHIPPED else Path(name)

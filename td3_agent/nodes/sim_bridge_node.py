@@ -28,9 +28,9 @@ from td3_agent.nodes.qos import LATCHED, RELIABLE
 from td3_agent.nodes.refusals import Refusals
 from td3_agent.nodes.runtime import run_program
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
-from td3_agent.sim.bridge_protocol import VEHICLE_CONTROL_TIMEOUT_S, CommandWait, RunState
+from td3_agent.sim.bridge_protocol import CommandWait, RunState
 
-END_WAIT_S = 2.0  # the loop may be waiting for a command, which takes a second at most
+END_WAIT_S = 2.0  # the loop may be in the middle of a frame
 
 
 class SimBridgeNode(Node):
@@ -64,6 +64,7 @@ class SimBridgeNode(Node):
     def close(self) -> None:
         """End the loop, also while it is paused (upstream hangs there)."""
         self._run_state.shut_down()
+        self._commands.give_up()
         self._loop.join(END_WAIT_S)
 
     def _subscribe(self, role: str) -> None:
@@ -167,11 +168,12 @@ class SimBridgeNode(Node):
         with self._lock:
             self._world.tick(self._control)
         self._publisher.publish_frame()
-        missing = self._commands.wait() if waits else []
+        wait_s = self._params.command_wait_s
+        missing = self._commands.wait(wait_s) if waits else []
         if missing:
             self._timeouts += 1
             self.get_logger().warning(
-                f'Timeout ({VEHICLE_CONTROL_TIMEOUT_S}s) while waiting for vehicle control '
+                f'Timeout ({wait_s}s) while waiting for vehicle control '
                 f'commands. Missing command from {missing}',
                 throttle_duration_sec=1.0,
             )

@@ -22,10 +22,16 @@ class SimBridgeParams(Params):
     map_seed: int = param(0, 'seed of a built-in map', low=0)
     seed: int = param(0, 'seed of spawn point, route, parked vehicles and light', low=0)
     spawn_index: int = param(-1, 'spawn point on the map; -1 draws one from the seed', low=-1)
+    route_length_m: float = param(
+        1000.0, 'length at which an open route ends', unit='m', low=20.0, high=1e5
+    )
     parked_vehicles: int = param(6, 'vehicles parked beside the road', low=0, high=200)
     fixed_delta_seconds: float = param(0.05, 'simulated step', unit='s', low=0.001, high=0.1)
     synchronous_mode_wait_for_vehicle_control_command: bool = param(
-        True, 'wait up to 1.0 s for the command of each frame'
+        True, 'wait up to command_wait_s for the command of each frame'
+    )
+    command_wait_s: float = param(
+        1.0, 'longest wait for a command; upstream knows only 1.0', unit='s', low=0.1, high=600.0
     )
     start_paused: bool = param(False, 'wait for the first STEP_ONCE or PLAY; upstream plays')
     play_real_time_factor: float = param(
@@ -67,12 +73,8 @@ class SimBridgeParams(Params):
         return round(1.0 / (self.camera_rate_hz * self.fixed_delta_seconds))
 
 
-def make_world(params: SimBridgeParams) -> World:
-    """Return the world that the parameters describe, painted and ready.
-
-    Raises:
-        ValueError: the map cannot be read; the text names file and fault.
-    """
+def world_config(params: SimBridgeParams) -> WorldConfig:
+    """Return what the world of these parameters is made of."""
     camera = CameraConfig(
         width=params.camera_width,
         height=params.camera_height,
@@ -84,15 +86,24 @@ def make_world(params: SimBridgeParams) -> World:
         pitch=params.camera_pitch,
         yaw=params.camera_yaw,
     )
-    config = WorldConfig(
+    return WorldConfig(
         map=params.map,
         map_seed=params.map_seed,
         seed=params.seed,
         spawn_index=params.spawn_index,
+        route_length_m=params.route_length_m,
         parked_vehicles=params.parked_vehicles,
         fixed_delta_seconds=params.fixed_delta_seconds,
         camera=camera,
     )
-    world = World(config)
+
+
+def make_world(params: SimBridgeParams) -> World:
+    """Return the world that the parameters describe, painted and ready.
+
+    Raises:
+        ValueError: the map cannot be read; the text names file and fault.
+    """
+    world = World(world_config(params))
     world.camera.render(0.0, 0.0, 0.0)  # paint now: the first frame must not wait for it
     return world

@@ -198,7 +198,7 @@ class Td3AgentNode(LifecycleNode):
         self._publish(self._answerer.on_geometry(geometry))
 
     def _on_path(self, msg: Path) -> None:
-        self._equipment.driver.set_route(route_from_path(msg))
+        self._answerer.set_route(route_from_path(msg))
         self._has_route = True
 
     def _on_timer(self) -> None:

@@ -18,7 +18,7 @@ from rosgraph_msgs.msg import Clock
 
 from td3_agent.driving.command import FULL_BRAKE, TwistConvention
 from td3_agent.driving.gate import Answer, FreeRunningGate, Gate, Outcome, TwistConverter
-from td3_agent.driving.parameters import param
+from td3_agent.driving.parameters import ParameterError, param
 from td3_agent.driving.velocity_control import VelocityControlParams
 from td3_agent.nodes import topics
 from td3_agent.nodes.announcer import Announcer
@@ -39,6 +39,7 @@ from td3_agent.nodes.runtime import WakeUp, run_program, steady_ns
 if TYPE_CHECKING:
     from td3_agent.driving.command import TwistCommand
 
+DEADLINE_SHARE = 0.9  # of the bridge's wait; the rest is for the way there
 LAST_WORD_S = 0.5  # how long the final stop may take to reach the bridge
 
 
@@ -64,16 +65,33 @@ class TwistToControlParams(VelocityControlParams):
     )
     deadline_s: float = param(
         0.5,
-        'full brake when no command has come for so long (steady clock; the bridge gives up '
-        'at 1.0 s)',
+        'full brake when no command has come for so long (steady clock); at most 0.9 of '
+        'bridge_wait_s',
         unit='s',
         low=0.02,
-        high=0.9,
+        high=600.0,
+    )
+    bridge_wait_s: float = param(
+        1.0, 'the bridge gives up waiting after so long; 1.0 upstream', unit='s', low=0.1
     )
     default_wheelbase_m: float = param(
         2.87, 'wheelbase when vehicle_info does not tell', unit='m', low=1.0, high=10.0
     )
     odometry_topic: str = param('', 'odometry topic; empty: /carla/<role_name>/odometry')
+
+    def __post_init__(self) -> None:
+        """Refuse a deadline that the bridge would not wait for.
+
+        Raises:
+            ParameterError: naming each field and value.
+        """
+        super().__post_init__()
+        longest_s = DEADLINE_SHARE * self.bridge_wait_s
+        if self.deadline_s > longest_s:
+            raise ParameterError(
+                f'deadline_s must be <= {DEADLINE_SHARE} * bridge_wait_s = {longest_s:g} [s], '
+                f'got {self.deadline_s}'
+            )
 
 
 class TwistToControlNode(Node):

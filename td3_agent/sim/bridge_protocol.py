@@ -8,7 +8,7 @@ ever. The order of one loop iteration:
 1. :meth:`RunState.wait_for_turn`  may block here while paused
 2. :meth:`CommandWait.expect`      all vehicles known now
 3. tick, publish status, clock, vehicle, sensors in the order of the objects file
-4. :meth:`CommandWait.wait`        at most 1.0 s, only if a command is still missing
+4. :meth:`CommandWait.wait`        at most 1.0 s upstream, only if a command is still missing
 """
 
 from __future__ import annotations
@@ -139,3 +139,7 @@ class CommandWait:
         in_time = self._all_received.wait(timeout_s)
         self._all_received.clear()
         return [] if in_time else list(self._expected)
+
+    def give_up(self) -> None:
+        """End a wait that is going on: the program ends."""
+        self._all_received.set()

@@ -9,6 +9,7 @@ does the same here as behind the bridge. Importing this module registers the env
 from __future__ import annotations
 
 from dataclasses import replace
+import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import cv2
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 ENV_ID = 'td3_agent/Driving-v0'
 SEED_BOUND = 2**31
 BGRA_BYTES = 4
+CURVATURE_STEP_M = 5.0
+CURVATURE_AHEAD_M = np.arange(0.0, 41.0, CURVATURE_STEP_M)
+PRIVILEGED_SIZE = 9 + len(CURVATURE_AHEAD_M)
+GOAL_IN_SIGHT_M = 50.0
 
 Observed = dict[str, 'NDArray[Any]']
 
@@ -51,7 +56,8 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
 
     =======  =========================  ===============================================
     image    (4, 84, 84) uint8          grey frames, oldest first
-    state    (4,) float32               speed / 8.33 m/s, yaw rate [rad/s], last action
+    state    (4,) float32               speed / 8.33 m/s, yaw rate [rad/s], last action,
+                                        and the route ahead where ``observation.path`` is set
     =======  =========================  ===============================================
 
     Action, (2,) float32 in [-1, 1]: target speed (0 .. 8.33 m/s) and yaw rate (+-1 rad/s, left
@@ -61,6 +67,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         world: map, seeds, camera; ``seed`` is used only until the first ``reset(seed=...)``.
         task: reward and episode rules.
         observation: how images become observations.
+        privileged: also show, as ``privileged``, what only the simulator knows; for critics.
         render_mode: ``'rgb_array'`` or None.
     """
 
@@ -75,6 +82,8 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         task: TaskConfig | None = None,
         observation: ObservationSpec | None = None,
         render_mode: str | None = None,
+        *,
+        privileged: bool = False,
     ) -> None:
         """Build the world; the map is loaded and painted once."""
         if render_mode not in (None, *self.metadata['render_modes']):
@@ -84,13 +93,14 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         self.task = task or TaskConfig()
         self.spec_of_observation = observation or ObservationSpec()
         self._builder = ObservationBuilder(self.spec_of_observation)
+        self._privileged = privileged
         self._controller = VelocityController()
         self._image: NDArray[np.uint8] | None = None
         self._action = np.zeros(ACTION_SIZE, dtype=np.float32)
         self.situation = Situation()
         # A Dict of Boxes gives dicts of arrays, which Gymnasium's types cannot say.
         self.observation_space = _observation_space(  # type: ignore[assignment]
-            self.spec_of_observation
+            self.spec_of_observation, privileged=privileged
         )
         self.action_space = spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
 
@@ -99,12 +109,17 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
     ) -> tuple[Observed, dict[str, Any]]:
         """Begin an episode: spawn point, route, parked vehicles and light are drawn anew."""
         super().reset(seed=seed, options=options)
-        self.world.reset(int(self.np_random.integers(SEED_BOUND)))
+        self._place()
+        self._builder.set_route(self.world.route)
         self._builder.reset()
         self._controller.reset()
         self._action = np.zeros(ACTION_SIZE, dtype=np.float32)
         self.situation = self._first_situation()
         return self._observed(), self._info(Ending.NONE)
+
+    def _place(self) -> None:
+        """Put the car on the road."""
+        self.world.reset(int(self.np_random.integers(SEED_BOUND)))
 
     def step(
         self, action: NDArray[np.float32]
@@ -117,7 +132,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         world = self.world
         twist = twist_from_action(action)
         geometry = world.vehicle_info.geometry
-        world.tick(self._controller.control(twist, world.state, geometry))
+        world.tick(self._actuated(self._controller.control(twist, world.state, geometry)))
         self._action = np.clip(action, -1.0, 1.0).astype(np.float32)
         before, self.situation = self.situation, self._next_situation(world.control)
         how = ending(self.situation, self.task)
@@ -128,6 +143,14 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
             how.truncated,
             self._info(how),
         )
+
+    def _actuated(self, control: VehicleControl) -> VehicleControl:
+        """Return what the car executes when it is told ``control``."""
+        return control
+
+    def _seen(self) -> NDArray[np.uint8]:
+        """Return the camera image of this frame, (H, W, 4) BGRA."""
+        return self.world.render()
 
     def render(self) -> NDArray[np.uint8] | None:
         """Return the last camera image, (H, W, 3) uint8 RGB, in mode ``'rgb_array'``."""
@@ -142,13 +165,43 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
 
     def _observed(self) -> Observed:
         """Render, build and keep the observation of this frame."""
-        image = self._image = self.world.render()
+        image = self._image = self._seen()
         height, width = image.shape[:2]
         view = ImageView(
             data=image.data, height=height, width=width, encoding='bgra8', step=BGRA_BYTES * width
         )
         self._observation = self._builder.build(view, self.world.state, self._action)
-        return {'image': self._observation.image, 'state': self._observation.state}
+        seen = self._observation
+        observed: Observed = {'image': seen.image, 'state': seen.state}
+        if self._privileged:
+            observed['privileged'] = self._known()
+        return observed
+
+    def _known(self) -> NDArray[np.float32]:
+        """Return what only the simulator knows, each number around [-1, 1].
+
+        Lateral error, sine and cosine of the heading error, slip, both accelerations, way to the
+        goal, half the lane width, then the curvature of the route from here to 40 m ahead.
+        """
+        world, situation = self.world, self.situation
+        route = world.route
+        heading = route.sample(situation.s_m)[2]
+        error_rad = world.state.yaw_rad - heading
+        forward, left = situation.acceleration_mps2
+        ahead = route.curvature_array(situation.s_m + CURVATURE_AHEAD_M, CURVATURE_STEP_M)
+        known = (
+            situation.lateral_m / 2.0,
+            math.sin(error_rad),
+            math.cos(error_rad),
+            world.motion.slip_rad * 10.0,
+            forward / 5.0,
+            left / 5.0,
+            min(situation.to_goal_m, GOAL_IN_SIGHT_M) / GOAL_IN_SIGHT_M,
+            world.control.steer * 2.0,
+            world.control.throttle - world.control.brake,
+            *(ahead * 20.0),
+        )
+        return np.clip(np.array(known, dtype=np.float32), -5.0, 5.0)
 
     def _first_situation(self) -> Situation:
         state, route = self.world.state, self.world.route
@@ -168,9 +221,16 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
             s_m=seen.s_m,
             lateral_m=seen.lateral_m,
             steer=control.steer,
+            acceleration_mps2=self._acceleration(),
             collided=bool(world.collisions),
             to_goal_m=self._to_goal(seen.s_m),
         )
+
+    def _acceleration(self) -> tuple[float, float]:
+        """Return (forward, left) over the last step, in the car's axes [m/s^2]."""
+        x, y, _ = self.world.acceleration
+        cos, sin = math.cos(self.world.state.yaw_rad), math.sin(self.world.state.yaw_rad)
+        return cos * x + sin * y, cos * y - sin * x
 
     def _to_goal(self, s_m: float) -> float:
         route = self.world.route
@@ -189,17 +249,18 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         }
 
 
-def _observation_space(spec: ObservationSpec) -> spaces.Dict:
-    """Return the bounds of an observation; speed and yaw rate keep a margin over the usual."""
+def _observation_space(spec: ObservationSpec, *, privileged: bool) -> spaces.Dict:
+    """Return the bounds of an observation; all of them keep a margin over the usual."""
     image_shape = (spec.frame_stack, spec.image_height_px, spec.image_width_px)
-    largest = np.array([10.0, 10.0, 1.0, 1.0], dtype=np.float32)
-    assert len(largest) == STATE_SIZE  # noqa: S101  the two definitions must agree
-    return spaces.Dict(
-        {
-            'image': spaces.Box(0, 255, image_shape, np.uint8),
-            'state': spaces.Box(-largest, largest, dtype=np.float32),
-        }
-    )
+    largest = np.full(spec.state_size, 2.0, dtype=np.float32)  # route points are 24 m at most
+    largest[:STATE_SIZE] = (10.0, 10.0, 1.0, 1.0)
+    parts: dict[str, spaces.Space[Any]] = {
+        'image': spaces.Box(0, 255, image_shape, np.uint8),
+        'state': spaces.Box(-largest, largest, dtype=np.float32),
+    }
+    if privileged:
+        parts['privileged'] = spaces.Box(-5.0, 5.0, (PRIVILEGED_SIZE,), np.float32)
+    return spaces.Dict(parts)
 
 
 def register() -> None:

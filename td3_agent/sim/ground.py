@@ -31,6 +31,7 @@ LEVELS = 5
 # Colours are BGR, as in the bridge's images, at the *dullest* light: the camera's gain only
 # brightens, so that alpha stays saturated at 255.
 GRASS_BGR = (42, 98, 74)
+DRY_GRASS_BGR = (70, 110, 122)
 ASPHALT_BGR = (56, 54, 53)
 PAVEMENT_BGR = (96, 98, 100)
 KERB_BGR = (112, 116, 118)
@@ -79,6 +80,38 @@ PAVED_KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class Palette:
+    """Colours of the ground, BGR, at the dullest light."""
+
+    grass: tuple[int, int, int] = GRASS_BGR
+    asphalt: tuple[int, int, int] = ASPHALT_BGR
+    kerb: tuple[int, int, int] = KERB_BGR
+    wear: float = 0.0  # how far markings have faded into the asphalt, in [0, 1)
+
+    @classmethod
+    def drawn(cls, seed: int) -> Palette:
+        """Return the colours that belong to a seed: summer to winter, fresh to worn."""
+        rng = np.random.default_rng((seed, 2))  # apart from geometry and markings
+
+        def near(colour: tuple[int, int, int], spread: float) -> tuple[int, int, int]:
+            b, g, r = (rng.uniform(1.0 - spread, 1.0 + spread) * value for value in colour)
+            return round(b), round(g), round(r)
+
+        grass = GRASS_BGR if rng.random() < 0.7 else DRY_GRASS_BGR
+        return cls(
+            near(grass, 0.3), near(ASPHALT_BGR, 0.3), near(KERB_BGR, 0.3), rng.uniform(0.0, 0.4)
+        )
+
+    def faded(self, colour: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return the colour of a marking as worn as all of them."""
+        b, g, r = (
+            round(paint + self.wear * (road - paint))
+            for paint, road in zip(colour, self.asphalt, strict=True)
+        )
+        return b, g, r
+
+
 @dataclass(frozen=True, eq=False)
 class Ground:
     """A painted ground.
@@ -116,7 +149,12 @@ class Ground:
         return sum(level.nbytes for level in self.levels)
 
 
-def paint_ground(road_map: RoadMap, seed: int = 0, budget_bytes: int = BUDGET_BYTES) -> Ground:
+def paint_ground(
+    road_map: RoadMap,
+    seed: int = 0,
+    budget_bytes: int = BUDGET_BYTES,
+    palette: Palette | None = None,
+) -> Ground:
     """Paint a map.
 
     The resolution follows from the map's extent and the memory budget, 5 cm per cell at best.
@@ -125,6 +163,7 @@ def paint_ground(road_map: RoadMap, seed: int = 0, budget_bytes: int = BUDGET_BY
         road_map: what to paint.
         seed: of the grain of grass and asphalt.
         budget_bytes: upper bound of the pyramid's memory.
+        palette: colours, by default those of a fresh summer day.
 
     Raises:
         MapError: the map is so large that markings would vanish at this budget.
@@ -143,11 +182,13 @@ def paint_ground(road_map: RoadMap, seed: int = 0, budget_bytes: int = BUDGET_BY
         cell_m,
         math.ceil(height_m / cell_m),
         math.ceil(width_m / cell_m),
+        palette or Palette(),
     )
     texture = painter.surfaces(road_map, np.random.default_rng(seed))
     for marking in road_map.markings:
         painter.mark(texture, marking)
-    return Ground(_pyramid(texture), cell_m, x0 - MARGIN_M, y1 + MARGIN_M)
+    background = (*painter.palette.grass, OPAQUE)
+    return Ground(_pyramid(texture), cell_m, x0 - MARGIN_M, y1 + MARGIN_M, background)
 
 
 def _pyramid(texture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
@@ -163,9 +204,16 @@ def _pyramid(texture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
 class _Painter:
     """Draws map geometry into texture cells."""
 
-    def __init__(
-        self, west_m: float, north_m: float, cell_m: float, rows: int, columns: int
+    def __init__(  # noqa: PLR0913  place, size and colours
+        self,
+        west_m: float,
+        north_m: float,
+        cell_m: float,
+        rows: int,
+        columns: int,
+        palette: Palette,
     ) -> None:
+        self.palette = palette
         self._west_m, self._north_m, self._cell_m = west_m, north_m, cell_m
         self._shape = (rows, columns)
 
@@ -177,21 +225,22 @@ class _Painter:
         reach = max(1, round(KERB_WIDTH_M / self._cell_m))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
         kerb = cv2.dilate(paved, kernel)
-        grass = _grain(rng, GRASS_BGR, 13.0, self._shape[1])
-        asphalt = _grain(rng, ASPHALT_BGR, 5.0, self._shape[1])
+        grass = _grain(rng, self.palette.grass, 13.0, self._shape[1])
+        asphalt = _grain(rng, self.palette.asphalt, 5.0, self._shape[1])
         texture = np.empty((*self._shape, 4), dtype=np.uint8)
         for top in range(0, self._shape[0], NOISE_TILE):  # in strips, to spare memory
             strip = texture[top : top + NOISE_TILE]
             part = slice(top, top + len(strip))
             strip[:] = grass[: len(strip)]
             strip[walks[part] > 0] = (*PAVEMENT_BGR, OPAQUE)
-            strip[kerb[part] > 0] = (*KERB_BGR, OPAQUE)
+            strip[kerb[part] > 0] = (*self.palette.kerb, OPAQUE)
             cv2.copyTo(asphalt[: len(strip)], paved[part], strip)
         return texture
 
     def mark(self, texture: NDArray[np.uint8], marking: Marking) -> None:
         """Paint one marking; types CARLA does not paint (grass, kerb) are left alone."""
-        colour = (*MARKING_BGR.get(marking.colour, WHITE_BGR), OPAQUE)
+        paint = MARKING_BGR.get(marking.colour, WHITE_BGR)
+        colour = (*self.palette.faded(paint), OPAQUE)
         if marking.kind in DOUBLE_MARKS:
             offset = 0.5 * (MARKING_WIDTH_M + DOUBLE_GAP_M)
             left, right = DOUBLE_MARKS[marking.kind]

@@ -10,6 +10,7 @@ town       4 x 3 street grid, eight junctions, no marking inside the junctions
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 import math
 from pathlib import Path
@@ -26,7 +27,6 @@ from td3_agent.sim.road import RoadMap
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-LANE_WIDTH_M = 3.5
 MARKING_WIDTH_M = 0.15
 WINDING_LENGTH_M = 950.0
 WINDING_MIN_RADIUS_M = 45.0
@@ -36,10 +36,45 @@ GRID_COLUMNS = 4
 GRID_ROWS = 3
 CORNER_RADIUS_M = 14.0  # half a junction, and the radius of a turn's reference line
 
+MARK_TYPES = (xodr.RoadMarkType.broken, xodr.RoadMarkType.solid, xodr.RoadMarkType.solid_solid)
+EDGE_TYPES = (xodr.RoadMarkType.solid, xodr.RoadMarkType.broken)
+COLOURS = (xodr.RoadMarkColor.white, xodr.RoadMarkColor.yellow)
+
 Geometry: TypeAlias = 'xodr.Line | xodr.Arc | xodr.Spiral'
 
 
-def load_map(name_or_path: str, seed: int = 0) -> RoadMap:
+@dataclass(frozen=True, kw_only=True)
+class RoadStyle:
+    """How a built-in road looks.
+
+    Attributes:
+        lane_width_m: of every lane [m].
+        centre: type and colour of the line between the directions.
+        edge: type and colour of the outer lines.
+    """
+
+    lane_width_m: float = 3.5
+    centre: tuple[xodr.RoadMarkType, xodr.RoadMarkColor] = (
+        xodr.RoadMarkType.broken,
+        xodr.RoadMarkColor.yellow,
+    )
+    edge: tuple[xodr.RoadMarkType, xodr.RoadMarkColor] = (
+        xodr.RoadMarkType.solid,
+        xodr.RoadMarkColor.white,
+    )
+
+    @classmethod
+    def drawn(cls, seed: int) -> RoadStyle:
+        """Return the style that belongs to a seed."""
+        rng = np.random.default_rng((seed, 1))  # apart from what decides on the geometry
+        return cls(
+            lane_width_m=float(rng.uniform(3.1, 3.9)),
+            centre=(MARK_TYPES[rng.integers(len(MARK_TYPES))], COLOURS[rng.integers(2)]),
+            edge=(EDGE_TYPES[rng.integers(len(EDGE_TYPES))], COLOURS[rng.integers(2)]),
+        )
+
+
+def load_map(name_or_path: str, seed: int = 0, *, random_style: bool = False) -> RoadMap:
     """Return a built-in map by name, or the map in an ``.xodr`` file.
 
     Maps are cached: asking again for the same one is free.
@@ -47,12 +82,13 @@ def load_map(name_or_path: str, seed: int = 0) -> RoadMap:
     Args:
         name_or_path: ``'oval'``, ``'winding'``, ``'town'``, or a path that ends in ``.xodr``.
         seed: of a built-in map; a file has none.
+        random_style: draw lane width and markings of a built-in map from its seed.
 
     Raises:
         MapError: no such map, or the file is not usable.
     """
     if name_or_path in BUILT_IN:
-        return _built_in(name_or_path, seed)
+        return _built_in(name_or_path, seed, random_style)
     if not name_or_path.endswith('.xodr'):
         known = ', '.join(BUILT_IN)
         raise MapError(
@@ -63,8 +99,8 @@ def load_map(name_or_path: str, seed: int = 0) -> RoadMap:
 
 
 @lru_cache(maxsize=8)
-def _built_in(name: str, seed: int) -> RoadMap:
-    return RoadMap(name, built_in_opendrive(name, seed))
+def _built_in(name: str, seed: int, random_style: bool) -> RoadMap:  # noqa: FBT001  cached
+    return RoadMap(name, built_in_opendrive(name, seed, random_style=random_style))
 
 
 @lru_cache(maxsize=4)
@@ -74,26 +110,27 @@ def _from_outside(name: str, opendrive: str) -> RoadMap:
     return RoadMap(name, opendrive)
 
 
-def built_in_opendrive(name: str, seed: int) -> str:
+def built_in_opendrive(name: str, seed: int, *, random_style: bool = False) -> str:
     """Return the OpenDRIVE text of a built-in map; equal arguments give equal text."""
-    root = BUILT_IN[name](np.random.default_rng(seed)).get_element()
+    style = RoadStyle.drawn(seed) if random_style else RoadStyle()
+    root = BUILT_IN[name](np.random.default_rng(seed), style).get_element()
     header = root.find('header')
     header.set('date', '1970-01-01T00:00:00')  # the library writes the time of day
     return ET.tostring(root, encoding='unicode')
 
 
-def oval(rng: np.random.Generator) -> xodr.OpenDrive:
+def oval(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
     """Return a stadium: two straights, two half turns with clothoids at both ends."""
     straight_m = float(rng.uniform(70.0, 110.0))
     radius_m = float(rng.uniform(28.0, 36.0))
     clothoid_m = 20.0
     bend = _bend(1.0 / radius_m, math.pi, clothoid_m)
     return _chain(
-        'oval', [[xodr.Line(straight_m)], bend, [xodr.Line(straight_m)], bend], closed=True
+        'oval', [[xodr.Line(straight_m)], bend, [xodr.Line(straight_m)], bend], style, closed=True
     )
 
 
-def winding(rng: np.random.Generator) -> xodr.OpenDrive:
+def winding(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
     """Return a country road that swings left and right about its main direction.
 
     The heading stays within a right angle of that direction, so the road never meets itself.
@@ -108,17 +145,17 @@ def winding(rng: np.random.Generator) -> xodr.OpenDrive:
         parts += [bend, [line]]
         length_m += sum(piece.length for piece in [*bend, line])
         heading, side = target, -side
-    return _chain('winding', parts, closed=False)
+    return _chain('winding', parts, style, closed=False)
 
 
-def town(rng: np.random.Generator) -> xodr.OpenDrive:
+def town(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
     """Return a street grid: curved corners, T junctions on the rim, crossings inside."""
     xs = np.concatenate(([0.0], np.cumsum(rng.uniform(75.0, 105.0, GRID_COLUMNS - 1))))
     ys = np.concatenate(([0.0], np.cumsum(rng.uniform(75.0, 105.0, GRID_ROWS - 1))))
-    return _TownBuilder(xs.tolist(), ys.tolist()).build()
+    return _TownBuilder(xs.tolist(), ys.tolist(), style).build()
 
 
-BUILT_IN: dict[str, Callable[[np.random.Generator], xodr.OpenDrive]] = {
+BUILT_IN: dict[str, Callable[[np.random.Generator, RoadStyle], xodr.OpenDrive]] = {
     'oval': oval,
     'winding': winding,
     'town': town,
@@ -140,31 +177,30 @@ def _bend(curvature: float, angle_rad: float, clothoid_m: float) -> list[Geometr
     ]
 
 
-def _lane(*, marked: bool) -> xodr.Lane:
-    lane = xodr.Lane(a=LANE_WIDTH_M)
-    kind = xodr.RoadMarkType.solid if marked else xodr.RoadMarkType.none
-    lane.add_roadmark(xodr.RoadMark(kind, MARKING_WIDTH_M, color=xodr.RoadMarkColor.white))
+def _lane(style: RoadStyle, *, marked: bool) -> xodr.Lane:
+    lane = xodr.Lane(a=style.lane_width_m)
+    kind, colour = style.edge if marked else (xodr.RoadMarkType.none, xodr.RoadMarkColor.white)
+    lane.add_roadmark(xodr.RoadMark(kind, MARKING_WIDTH_M, color=colour))
     return lane
 
 
-def _two_way_lanes() -> xodr.Lanes:
-    """One lane each way: broken centre line, solid edges."""
+def _two_way_lanes(style: RoadStyle) -> xodr.Lanes:
+    """One lane each way, a line between them and one at each edge."""
     centre = xodr.Lane(a=0.0)
-    centre.add_roadmark(
-        xodr.RoadMark(xodr.RoadMarkType.broken, MARKING_WIDTH_M, color=xodr.RoadMarkColor.yellow)
-    )
+    kind, colour = style.centre
+    centre.add_roadmark(xodr.RoadMark(kind, MARKING_WIDTH_M, color=colour))
     section = xodr.LaneSection(0, centre)
-    section.add_right_lane(_lane(marked=True))
-    section.add_left_lane(_lane(marked=True))
+    section.add_right_lane(_lane(style, marked=True))
+    section.add_left_lane(_lane(style, marked=True))
     lanes = xodr.Lanes()
     lanes.add_lanesection(section)
     return lanes
 
 
-def _connecting_lanes() -> xodr.Lanes:
+def _connecting_lanes(style: RoadStyle) -> xodr.Lanes:
     """Return the single unmarked lane of a path through a junction."""
     section = xodr.LaneSection(0, xodr.Lane(a=0.0))
-    section.add_right_lane(_lane(marked=False))
+    section.add_right_lane(_lane(style, marked=False))
     lanes = xodr.Lanes()
     lanes.add_lanesection(section)
     return lanes
@@ -177,7 +213,9 @@ def _plan(pieces: Sequence[Geometry], x: float, y: float, heading: float) -> xod
     return plan
 
 
-def _chain(name: str, parts: list[list[Geometry]], *, closed: bool) -> xodr.OpenDrive:
+def _chain(
+    name: str, parts: list[list[Geometry]], style: RoadStyle, *, closed: bool
+) -> xodr.OpenDrive:
     """Join parts, one road each, head to tail."""
     drive = xodr.OpenDrive(name, geo_reference=GEO_REFERENCE)
     last = len(parts)
@@ -185,7 +223,7 @@ def _chain(name: str, parts: list[list[Geometry]], *, closed: bool) -> xodr.Open
         plan = xodr.PlanView()
         for piece in pieces:
             plan.add_geometry(piece)
-        road = xodr.Road(number, plan, _two_way_lanes())
+        road = xodr.Road(number, plan, _two_way_lanes(style))
         if closed or number > 1:
             before = number - 1 or last
             road.add_predecessor(xodr.ElementType.road, before, xodr.ContactPoint.end)
@@ -219,8 +257,9 @@ class _Arm:
 class _TownBuilder:
     """Lays out the street grid; junctions are the nodes with three or four arms."""
 
-    def __init__(self, xs: list[float], ys: list[float]) -> None:
+    def __init__(self, xs: list[float], ys: list[float], style: RoadStyle) -> None:
         self._xs, self._ys = xs, ys
+        self._style = style
         self._drive = xodr.OpenDrive('town', geo_reference=GEO_REFERENCE)
         self._arms: dict[Node, list[_Arm]] = {}
         self._next_road = 1
@@ -274,7 +313,7 @@ class _TownBuilder:
             pieces.append(xodr.Line(abs(second) - 2.0 * CORNER_RADIUS_M))
         plan = _plan(pieces, origin.real, origin.imag, _angle(direction))
         number = self._take_road_number()
-        road = xodr.Road(number, plan, _two_way_lanes())
+        road = xodr.Road(number, plan, _two_way_lanes(self._style))
         road.add_predecessor(xodr.ElementType.junction, self._junction_id(start))
         road.add_successor(xodr.ElementType.junction, self._junction_id(end))
         self._drive.add_road(road)
@@ -306,7 +345,7 @@ class _TownBuilder:
             pieces = [xodr.Arc(math.copysign(1.0 / CORNER_RADIUS_M, turn), angle=turn)]
         number = self._take_road_number()
         plan = _plan(pieces, source.x, source.y, heading_in)
-        road = xodr.Road(number, plan, _connecting_lanes(), road_type=junction_id)
+        road = xodr.Road(number, plan, _connecting_lanes(self._style), road_type=junction_id)
         road.add_predecessor(xodr.ElementType.road, source.road, source.contact)
         road.add_successor(xodr.ElementType.road, target.road, target.contact)
         self._drive.add_road(road)

@@ -5,6 +5,7 @@ Reward of one step::
 
     progress = new ground along the route / (8.33 m/s * dt), in [0, 1]
     quality  = 1 - w_lateral * min(1, (lateral / scale)^2) - w_steer * |steer change| / 2
+                 - w_jerk * min(1, |jerk| / scale)
     reward   = progress * quality                      while driving
     reward   = -collision_penalty or -off_route_penalty   where the episode ends badly
     reward   = progress * quality + goal_bonus, at most 1   at the goal
@@ -19,11 +20,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+import math
 
 from td3_agent.driving.command import CONTROL_MAX_SPEED_MPS
 from td3_agent.driving.parameters import ParameterError, Params, param
 
 LARGEST_STEER_CHANGE = 2.0
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +41,19 @@ class TaskConfig(Params):
         high=60.0,
     )
     lateral_weight: float = param(
-        0.6, 'share of the reward lost at lateral_scale_m', low=0.0, high=1.0
+        0.5, 'share of the reward lost at lateral_scale_m', low=0.0, high=1.0
     )
     lateral_scale_m: float = param(
         1.75, 'lateral error that costs the whole share', unit='m', low=0.1, high=20.0
     )
     steer_weight: float = param(
-        0.3, 'share of the reward lost to a full change of steer', low=0.0, high=1.0
+        0.2, 'share of the reward lost to a full change of steer', low=0.0, high=1.0
+    )
+    jerk_weight: float = param(
+        0.3, 'share of the reward lost at jerk_scale_mps3', low=0.0, high=1.0
+    )
+    jerk_scale_mps3: float = param(
+        10.0, 'jerk that costs the whole share', unit='m/s^3', low=0.1, high=1000.0
     )
     collision_penalty: float = param(1.0, 'cost of a collision', low=0.0, high=10.0)
     off_route_penalty: float = param(0.8, 'cost of leaving the route', low=0.0, high=10.0)
@@ -66,10 +75,11 @@ class TaskConfig(Params):
     def __post_init__(self) -> None:
         """Refuse weights that could make driving cost something."""
         super().__post_init__()
-        if self.lateral_weight + self.steer_weight > 1.0:
+        weights = (self.lateral_weight, self.steer_weight, self.jerk_weight)
+        if sum(weights) > 1.0 + ROUNDING:
             raise ParameterError(
-                'lateral_weight + steer_weight must be <= 1, or driving badly would cost more '
-                f'than standing, got {self.lateral_weight} + {self.steer_weight}'
+                'lateral_weight + steer_weight + jerk_weight must be <= 1, or driving badly would '
+                f'cost more than standing, got {" + ".join(map(str, weights))}'
             )
         if self.collision_penalty < self.off_route_penalty:
             raise ParameterError(
@@ -111,6 +121,7 @@ class Situation:
         standing_s: how long progress has been slower than ``stall_speed_mps`` [s].
         lateral_m: signed offset from the route [m], left positive.
         steer: last steer command, in [-1, 1].
+        acceleration_mps2: (forward, left) over the last step [m/s^2].
         collided: whether the car touched something in this step.
         to_goal_m: way left to the end of an open route [m]; infinite on a closed one.
     """
@@ -122,6 +133,7 @@ class Situation:
     standing_s: float = 0.0
     lateral_m: float = 0.0
     steer: float = 0.0
+    acceleration_mps2: tuple[float, float] = (0.0, 0.0)
     collided: bool = False
     to_goal_m: float = float('inf')
 
@@ -135,6 +147,7 @@ def follow(  # noqa: PLR0913  the facts of one step
     s_m: float,
     lateral_m: float,
     steer: float,
+    acceleration_mps2: tuple[float, float] = (0.0, 0.0),
     collided: bool,
     to_goal_m: float,
 ) -> Situation:
@@ -148,6 +161,7 @@ def follow(  # noqa: PLR0913  the facts of one step
         s_m: arc length now [m].
         lateral_m: signed offset from the route now [m].
         steer: command of this step.
+        acceleration_mps2: (forward, left) over this step [m/s^2].
         collided: whether the car touched something in this step.
         to_goal_m: way left [m].
     """
@@ -163,6 +177,7 @@ def follow(  # noqa: PLR0913  the facts of one step
         standing_s=previous.standing_s + step_s if standing else 0.0,
         lateral_m=lateral_m,
         steer=steer,
+        acceleration_mps2=acceleration_mps2,
         collided=collided,
         to_goal_m=to_goal_m,
     )
@@ -205,7 +220,19 @@ def progress_share(previous: Situation, current: Situation, config: TaskConfig) 
 
 
 def quality(previous: Situation, current: Situation, config: TaskConfig) -> float:
-    """How well the step was driven, in [0, 1]: close to the route, with a steady hand."""
+    """How well the step was driven, in [0, 1]: close to the route, steady and gentle."""
     off = abs(current.lateral_m) / config.lateral_scale_m
-    jerk = abs(current.steer - previous.steer) / LARGEST_STEER_CHANGE
-    return 1.0 - config.lateral_weight * min(1.0, off * off) - config.steer_weight * min(1.0, jerk)
+    turned = abs(current.steer - previous.steer) / LARGEST_STEER_CHANGE
+    jolt = jerk_mps3(previous, current) / config.jerk_scale_mps3
+    lost = config.lateral_weight * min(1.0, off * off)
+    lost += config.steer_weight * min(1.0, turned)
+    lost += config.jerk_weight * min(1.0, jolt)
+    return max(1.0 - lost, 0.0)
+
+
+def jerk_mps3(previous: Situation, current: Situation) -> float:
+    """Magnitude of the change of acceleration over the step [m/s^3]."""
+    step_s = current.elapsed_s - previous.elapsed_s
+    if step_s <= 0.0:
+        return 0.0
+    return math.dist(current.acceleration_mps2, previous.acceleration_mps2) / step_s

@@ -8,7 +8,7 @@ configurations and commands give bit-identical states, events and images.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 import math
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from td3_agent.driving.route import Route
 from td3_agent.driving.vehicle import VehicleState
 from td3_agent.sim.boxes import Box, overlap
 from td3_agent.sim.camera import Camera, CameraConfig
-from td3_agent.sim.ground import Ground, paint_ground
+from td3_agent.sim.ground import Ground, Palette, paint_ground
 from td3_agent.sim.lane_watch import LaneWatch
 from td3_agent.sim.maps import load_map
 from td3_agent.sim.parking import park
@@ -69,6 +69,9 @@ class WorldConfig(Params):
     )
     parked_vehicles: int = param(6, 'vehicles parked beside the lanes', low=0, high=200)
     random_light: bool = param(default=True, text='draw the brightness from the seed')
+    random_style: bool = param(
+        default=False, text='draw lane width, markings and colours from the seed of the map'
+    )
     camera: CameraConfig = param(  # noqa: RUF009  it is a dataclasses.field
         CameraConfig(), 'image size and mounting'
     )
@@ -136,7 +139,8 @@ class World:
     def __init__(self, config: WorldConfig | None = None) -> None:
         """Load and paint the map, then place the car (the first frame)."""
         self.config = config or WorldConfig()
-        self.map = load_map(self.config.map, self.config.map_seed)
+        config = self.config
+        self.map = load_map(config.map, config.map_seed, random_style=config.random_style)
         self.vehicle_info: VehicleInfo = vehicle_info()
         self._vehicle = Vehicle()
         self.collisions: list[CollisionEvent] = []
@@ -306,8 +310,18 @@ class World:
     def camera(self) -> Camera:
         """The camera; asked for the first time, it has the map painted."""
         if self._camera is None:
-            self._camera = Camera(self.config.camera, _painted(self.map))
+            self._camera = Camera(self.config.camera, self._ground)
         return self._camera
+
+    def mount_camera(self, config: CameraConfig) -> None:
+        """Put another camera, or the same one elsewhere, on the car."""
+        self._camera = Camera(config, self._ground)
+
+    @cached_property
+    def _ground(self) -> Ground:
+        config = self.config
+        palette = Palette.drawn(config.map_seed) if config.random_style else Palette()
+        return _painted(self.map, palette)
 
     def _start(self, rng: np.random.Generator) -> tuple[SpawnPoint, RouteTrace]:
         """Choose a spawn point and follow its route.
@@ -409,9 +423,9 @@ class World:
 
 
 @lru_cache(maxsize=2)
-def _painted(road_map: RoadMap) -> Ground:
+def _painted(road_map: RoadMap, palette: Palette) -> Ground:
     """Paint a map, or return it as painted before: grounds are large, keep few."""
-    return paint_ground(road_map)
+    return paint_ground(road_map, palette=palette)
 
 
 def _checked(control: VehicleControl) -> VehicleControl:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 import ctypes
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 import errno
 import hashlib
 import importlib.metadata
@@ -37,7 +37,13 @@ from td3_agent.driving.command import (
     CONTROL_MAX_YAW_RATE_RADPS,
     TwistConvention,
 )
-from td3_agent.driving.observation import ENCODINGS, ObservationSpec
+from td3_agent.driving.observation import (
+    ENCODINGS,
+    PATH_POINTS,
+    PATH_SCALE_M,
+    STATE_SIZE,
+    ObservationSpec,
+)
 from td3_agent.td3.networks import Actor, ActorConfig, tensor_shapes
 from td3_agent.td3.policy import Policy, PolicyError
 
@@ -186,19 +192,32 @@ class Manifest:
         """
         if self.inputs.image is None:
             raise ValueError(f'a policy of kind {self.kind!r} takes no image')
-        return self.inputs.image.observation_spec()
+        # A driving policy sees its route exactly where its state has more than the vehicle's own.
+        return replace(self.inputs.image.observation_spec(), path=_has_path(self.inputs.state))
+
+
+def _has_path(state: tuple[StateField, ...]) -> bool:
+    return len(state) > STATE_SIZE
 
 
 def driving_inputs(spec: ObservationSpec | None = None, rate_hz: float = 20.0) -> InputContract:
     """Return the input contract of a policy that drives from camera and odometry."""
     spec = spec or ObservationSpec()
-    image = ImageContract(encodings=tuple(ENCODINGS), **asdict(spec))
-    state = (
+    settings = asdict(spec)
+    has_path = settings.pop('path')
+    image = ImageContract(encodings=tuple(ENCODINGS), **settings)
+    state: tuple[StateField, ...] = (
         StateField(name='speed', unit='m/s', scale=CONTROL_MAX_SPEED_MPS),
         StateField(name='yaw_rate', unit='rad/s'),
         StateField(name='previous_action_0', unit='1'),
         StateField(name='previous_action_1', unit='1'),
     )
+    if has_path:
+        state += tuple(
+            StateField(name=f'route_{axis}_{i}', unit='m', scale=PATH_SCALE_M)
+            for i in range(PATH_POINTS)
+            for axis in ('x', 'y')
+        )
     return InputContract(image=image, state=state, rate_hz=rate_hz)
 
 
@@ -703,7 +722,8 @@ def _range_faults(manifest: Manifest) -> list[str]:
 def _driving_faults(manifest: Manifest) -> list[str]:
     """Name where a driving policy means something else than this software does."""
     actor, outputs = manifest.actor, driving_outputs()
-    faults = _expect('inputs.state', manifest.inputs.state, driving_inputs().state)
+    expected = driving_inputs(ObservationSpec(path=_has_path(manifest.inputs.state)))
+    faults = _expect('inputs.state', manifest.inputs.state, expected.state)
     faults += _expect('outputs.actions', manifest.outputs.actions, outputs.actions)
     faults += _expect(
         'outputs.twist_convention', manifest.outputs.twist_convention, outputs.twist_convention

@@ -17,6 +17,7 @@ OBSERVATION, PRIVILEGED, BOTH = 'observation', 'privileged', 'both'
 ENCODERS: dict[str, tuple[Conv, ...]] = {
     'lean': ((16, 8, 4), (32, 4, 2), (32, 3, 1)),
     'nature': ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
+    'compact': ((16, 4, 4), (32, 3, 2), (32, 3, 2)),
     'small_images': ((16, 3, 2), (16, 3, 2)),
 }
 
@@ -59,6 +60,12 @@ class Td3Params(Params):
     )
     exploration_noise: float = param(
         0.1, 'noise on actions, in half ranges of the action', low=0.0, high=2.0
+    )
+    exploration_noise_end: float = param(
+        0.05, 'that noise after exploration_decay_steps', low=0.0, high=2.0
+    )
+    exploration_decay_steps: int = param(
+        0, 'steps in which it gets there, evenly; 0 keeps exploration_noise', low=0
     )
     exploration_correlation: float = param(
         0.0, 'correlation of successive exploration noise', low=0.0, high=0.999

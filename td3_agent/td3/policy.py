@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from td3_agent.driving.observation import Observation
+    from td3_agent.driving.route import Route
 
 WARM_UP_CALLS = 3
 
@@ -67,6 +68,9 @@ class Policy:
 
     def reset(self) -> None:
         """Begin a new drive; a policy without memory has nothing to forget."""
+
+    def set_route(self, route: Route) -> None:
+        """Do nothing: a policy sees of the route what its observation holds."""
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """Return the action, (actions,) float32 within the bounds.

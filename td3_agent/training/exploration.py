@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from td3_agent.td3.learner import Learner
+    from td3_agent.td3.params import Td3Params
     from td3_agent.td3.replay import Observed
 
 
@@ -25,6 +26,15 @@ def greedy(learner: Learner, observed: Observed) -> NDArray[np.float32]:
             image = torch.from_numpy(np.array(observed.image)[np.newaxis]).to(learner.device)
         pre_tanh = learner.actor.pre_tanh(state.to(learner.device), image)
         return np.asarray(torch.tanh(pre_tanh)[0].cpu().numpy())
+
+
+def noise_at(step: int, params: Td3Params) -> float:
+    """Return the standard deviation of the noise at a step of the run, in half ranges."""
+    if params.exploration_decay_steps == 0:
+        return params.exploration_noise
+    share = min(step / params.exploration_decay_steps, 1.0)
+    change = params.exploration_noise_end - params.exploration_noise
+    return params.exploration_noise + share * change
 
 
 class Explorer:
@@ -47,7 +57,7 @@ class Explorer:
             return self._rng.uniform(-1.0, 1.0, size).astype(np.float32)
         # Stationary: the variance is the same for every correlation.
         kept = params.exploration_correlation
-        fresh = self._rng.normal(0.0, params.exploration_noise, size)
+        fresh = self._rng.normal(0.0, noise_at(step, params), size)
         self._noise[stream] = kept * self._noise[stream] + math.sqrt(1.0 - kept**2) * fresh
         noisy = greedy(self._learner, observed) + self._noise[stream]
         return np.asarray(np.clip(noisy, -1.0, 1.0), np.float32)

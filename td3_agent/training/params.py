@@ -16,6 +16,7 @@ class TrainParams(Params):
 
     steps: int = param(20_000, 'environment steps, of all environments together', low=1)
     seed: int = param(0, 'seed of everything random', low=0)
+    eval_env: str = param('', 'Gymnasium id to evaluate on; empty: those that are trained on')
     eval_every: int = param(2000, 'steps between evaluations; 0 has none', low=0)
     eval_episodes: int = param(10, 'episodes of an evaluation, always the same', low=1, high=1000)
     eval_steps: int = param(10_000, 'steps after which an evaluation episode is cut', low=1)

@@ -8,6 +8,7 @@ the best evaluation), and ``summary.json`` at the end.
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import fields
 import json
 import logging
@@ -15,13 +16,15 @@ from pathlib import Path
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import yaml
+
 from td3_agent.driving.parameters import Params, expected
 from td3_agent.td3.params import Td3Params
 from td3_agent.training.params import TrainParams
 from td3_agent.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    import argparse
+    from collections.abc import Mapping
 
 EXIT_INTERRUPTED = 130
 P = TypeVar('P', bound=Params)
@@ -30,9 +33,12 @@ P = TypeVar('P', bound=Params)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments: those of the run, then every setting of it and of TD3."""
     parser.add_argument(
+        '--config', type=Path, help='YAML file of settings; options on the command line go before'
+    )
+    parser.add_argument(
         '--env',
         action='append',
-        required=True,
+        default=argparse.SUPPRESS,
         metavar='ID',
         help='Gymnasium id, "module:id" imports first; several are trained on side by side',
     )
@@ -48,30 +54,67 @@ def _add_parameter(group: Any, spec: Any) -> None:  # noqa: ANN401  argparse's a
     name = '--' + spec.name.replace('_', '-')
     text = spec.metadata['text'].replace('%', '%%')
     if isinstance(spec.default, bool):
-        group.add_argument(name, action='store_true', default=spec.default, help=text)
+        group.add_argument(name, action='store_true', default=argparse.SUPPRESS, help=text)
         return
     choices = spec.metadata['choices'] or None
     if choices is None:
         text += f'; {expected(spec.metadata)}'
+    text += f' (default: {spec.default})' if spec.default != '' else ''
     group.add_argument(
-        name, type=type(spec.default), choices=choices, default=spec.default, help=text
+        name, type=type(spec.default), choices=choices, default=argparse.SUPPRESS, help=text
     )
 
 
-def params_of(args: argparse.Namespace, cls: type[P]) -> P:
+def params_of(settings: Mapping[str, Any], cls: type[P]) -> P:
     """Return the settings of one class.
 
     Raises:
         ParameterError: naming every value that is refused.
     """
-    return cls(**{spec.name: getattr(args, spec.name) for spec in fields(cls)})
+    return cls(**{spec.name: settings[spec.name] for spec in fields(cls) if spec.name in settings})
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Return all settings that are given, those of the command line before those of the file.
+
+    Raises:
+        ValueError: the file cannot be read, or holds a name that is none.
+    """
+    names = {'env', *(spec.name for cls in (TrainParams, Td3Params) for spec in fields(cls))}
+    settings = {} if args.config is None else _read_config(args.config, names)
+    settings |= {name: getattr(args, name) for name in names if hasattr(args, name)}
+    if not settings.get('env'):
+        raise ValueError('nothing to train on: give --env ID, or --config FILE with env: [ID]')
+    return settings
+
+
+def _read_config(path: Path, names: set[str]) -> dict[str, Any]:
+    """Return the settings in a file.
+
+    Raises:
+        ValueError: it cannot be read, or holds a name that is none.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f'config {path} cannot be read: {error}') from error
+    if not isinstance(content, dict) or not isinstance(content.get('env', []), list):
+        # The content of a file is bad, not the type of an argument.
+        raise ValueError(  # noqa: TRY004
+            f'config {path} must be a mapping of settings, with a list as env'
+        )
+    unknown = sorted(map(str, content.keys() - names))
+    if unknown:
+        raise ValueError(f'config {path} has unknown settings: {", ".join(unknown)}')
+    return content
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, write the results, and return the exit status."""
     logging.basicConfig(level=logging.INFO, format='%(levelname)s: %(message)s')
-    td3, train = params_of(args, Td3Params), params_of(args, TrainParams)
-    trainer = Trainer(tuple(args.env), td3, train, args.out)
+    settings = settings_of(args)
+    td3, train = params_of(settings, Td3Params), params_of(settings, TrainParams)
+    trainer = Trainer(tuple(settings['env']), td3, train, args.out)
     try:
         summary = trainer.run(resume=args.resume)
     except KeyboardInterrupt:

@@ -74,8 +74,13 @@ class Trainer:
         torch.set_num_threads(train.threads)
         keep_freed_memory()
         makers = [partial(gymnasium.make, env_id) for env_id in env_ids]
-        self._eval_envs = [make() for make in makers]
-        self.spaces = _common_spaces(self._eval_envs, env_ids, train.frame_stack)
+        eval_ids = (train.eval_env,) if train.eval_env else env_ids
+        self._eval_envs = [gymnasium.make(env_id) for env_id in eval_ids]
+        envs = dict(zip(eval_ids, self._eval_envs, strict=False))
+        envs |= {
+            name: make() for name, make in zip(env_ids, makers, strict=True) if name not in envs
+        }
+        self.spaces = _common_spaces(envs, train.frame_stack)
         streams = len(env_ids)
         port = ProcessEnv if train.processes else LocalEnv
         self._episodes = [
@@ -442,23 +447,22 @@ def device_of(name: str) -> str:
     return name
 
 
-def _common_spaces(
-    envs: list[gymnasium.Env[Any, Any]], env_ids: tuple[str, ...], frame_stack: int
-) -> TaskSpaces:
-    """Return the spaces that all environments have.
+def _common_spaces(envs: dict[str, gymnasium.Env[Any, Any]], frame_stack: int) -> TaskSpaces:
+    """Return the spaces that all environments, given by id, have.
 
     Raises:
         ValueError: they differ.
     """
-    first = TaskSpaces.of(envs[0], frame_stack)
-    for env, env_id in zip(envs, env_ids, strict=True):
-        other = TaskSpaces.of(env, frame_stack)
+    (first_id, first), *others = (
+        (env_id, TaskSpaces.of(env, frame_stack)) for env_id, env in envs.items()
+    )
+    for env_id, other in others:
         same_limits = all(
             np.array_equal(mine, theirs)
             for mine, theirs in ((first.low, other.low), (first.high, other.high))
         )
         if other.shape != first.shape or not same_limits:
-            raise ValueError(f'{env_id} has other spaces than {env_ids[0]}')
+            raise ValueError(f'{env_id} has other spaces than {first_id}')
     return first
 
 

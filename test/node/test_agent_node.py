@@ -424,7 +424,7 @@ class TestLifecycle:
 
     def test_refused_policy_leaves_it_out_of_service(self, ros, diagnosed, tmp_path):
         (tmp_path / 'manifest.json').write_text('{}', 'utf-8')
-        node = ros.make(Td3AgentNode, driver='td3', policy_path=str(tmp_path))
+        node = ros.make(Td3AgentNode, driver='td3', policy=str(tmp_path))
         assert state_of(node) == 'unconfigured'
         ros.spin_until(lambda: diagnosed('td3_agent'), 'diagnosed')
         said = diagnosed('td3_agent')
@@ -435,13 +435,13 @@ class TestLifecycle:
         assert not node.count_publishers(topics.twist(ROLE))
 
     def test_missing_policy_is_refused(self, ros, diagnosed, tmp_path):
-        node = ros.make(Td3AgentNode, driver='td3', policy_path=str(tmp_path / 'none'))
+        node = ros.make(Td3AgentNode, driver='td3', policy=str(tmp_path / 'none'))
         assert state_of(node) == 'unconfigured'
         ros.spin_until(lambda: diagnosed('td3_agent'), 'diagnosed')
         assert str(tmp_path / 'none') in diagnosed('td3_agent').message
 
     def test_untrained_policy_says_so(self, ros, diagnosed, capfd):
-        bench = Bench(ros, driver='td3').wait_until_announced()
+        bench = Bench(ros, driver='td3', policy='untrained').wait_until_announced()
         assert 'driver: TD3, UNTRAINED policy' in capfd.readouterr().err
         ros.spin_until(lambda: diagnosed('td3_agent'), 'diagnosed')
         assert diagnosed('td3_agent').message == 'driving: TD3, UNTRAINED policy'
@@ -454,7 +454,9 @@ class TestLifecycle:
     def test_same_seed_same_untrained_policy(self, ros):
         twists = []
         for seed in (3, 3, 4):
-            bench = Bench(ros, driver='td3', policy_seed=seed).wait_until_announced()
+            bench = Bench(
+                ros, driver='td3', policy='untrained', policy_seed=seed
+            ).wait_until_announced()
             bench.frame(1)
             twists.append(bench.wait(1).twist)
             ros.drop(bench.node)
@@ -486,9 +488,17 @@ class TestReadiness:
         bench.path_pub.publish(path())
         bench.wait_until_announced()
 
-    def test_untrained_policy_needs_none(self, ros):
-        bench = Bench(ros, driver='td3', route=False).wait_until_announced()
+    def test_lane_policy_needs_none(self, ros):
+        bench = Bench(ros, driver='td3', policy='lane', route=False).wait_until_announced()
         assert topics.waypoints(ROLE) not in inputs_of(bench.node)
+
+    def test_route_policy_needs_waypoints(self, ros):
+        bench = Bench(ros, driver='td3', policy='route', route=False)
+        looks = spied_looks(bench.node)
+        ros.spin_until(lambda: len(looks) >= 3, 'three looks')
+        assert not bench.is_announced()
+        bench.path_pub.publish(path())
+        bench.wait_until_announced()
 
     def test_needs_camera_odometry_and_a_listener(self, ros):
         ros.talk(Path, topics.waypoints(ROLE), LATCHED).publish(path())

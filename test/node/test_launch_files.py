@@ -102,4 +102,4 @@ def test_launch_can_load_it(path):
         launch.LaunchContext()
     )
     arguments = {argument.name for argument in description.get_launch_arguments()}
-    assert {'role_name', 'driver', 'policy_path', 'twist_convention'} <= arguments
+    assert {'role_name', 'driver', 'policy', 'twist_convention'} <= arguments

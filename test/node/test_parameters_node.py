@@ -14,8 +14,8 @@ from rclpy.parameter import Parameter
 import yaml
 
 from td3_agent.driving.parameters import ParameterError, Params, param
-from td3_agent.evaluation.processes import config_path
 from td3_agent.nodes.parameters import declare
+from td3_agent.nodes.share import shared_path
 
 ROOT = Path(__file__).parents[2]
 NODES = {
@@ -63,7 +63,9 @@ def params_class(name):
 
 def values_in_file(name):
     """Parameters of the node's configuration file."""
-    return yaml.safe_load(config_path(f'{name}.yaml').read_text('utf-8'))['/**']['ros__parameters']
+    return yaml.safe_load(shared_path(f'config/{name}.yaml').read_text('utf-8'))['/**'][
+        'ros__parameters'
+    ]
 
 
 @pytest.fixture(scope='module')
@@ -231,7 +233,8 @@ class TestRefusedStart:
         [
             ('synchronizer_node', 'ledger_path:=/dev/null/ledger.jsonl', '/dev/null'),
             ('sim_bridge_node', 'map:=/dev/null/town.xodr', '/dev/null/town.xodr'),
-            ('twist_to_control_node', 'deadline_s:=7.0', 'deadline_s must be in [0.02, 0.9] [s]'),
+            ('twist_to_control_node', 'deadline_s:=0.0', 'deadline_s must be in [0.02, 600] [s]'),
+            ('twist_to_control_node', 'deadline_s:=7.0', 'deadline_s must be <= 0.9 * bridge'),
         ],
     )
     def test_program_ends_with_one_sentence(self, name, argument, named):

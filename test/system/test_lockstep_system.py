@@ -145,23 +145,31 @@ def check_clean(ledger, frames):
     assert counts_of(ledger).outcomes == {'ok': frames}
 
 
-def direct_ledger(frames, driver):
+def direct_ledger(frames, road, driver):
     """Ledger of the same drive without ROS."""
-    world = make_world(SimBridgeParams(spawn_index=0))
-    equipment = make_driver(DriverParams(driver=driver))
-    if equipment.needs_route:
-        equipment.driver.set_route(route_from_path(path_message(world)))
+    world = make_world(SimBridgeParams(spawn_index=0, map=road))
+    equipment = make_driver(DriverParams(**driver))
     agent = Agent(equipment.driver, equipment.spec)
+    if equipment.needs_route:
+        agent.set_route(route_from_path(path_message(world)))
     return list(DirectDrive(world, agent, TwistConverter(TwistConvention.VELOCITY)).drive(frames))
 
 
 class TestLockstep:
-    @pytest.mark.parametrize(('driver', 'frames'), [('pure_pursuit', 500), ('td3', 120)])
-    def test_every_frame_as_on_the_direct_path(self, run, driver, frames):
-        run.parameters[AGENT]['driver'] = driver
+    @pytest.mark.parametrize(
+        ('frames', 'road', 'driver'),
+        [
+            (500, 'winding', {'driver': 'pure_pursuit'}),
+            (200, 'winding', {'driver': 'td3', 'policy': 'lane'}),
+            (200, 'town', {'driver': 'td3', 'policy': 'route'}),
+        ],
+    )
+    def test_every_frame_as_on_the_direct_path(self, run, frames, road, driver):
+        run.parameters[AGENT] = driver
+        run.parameters[BRIDGE]['map'] = road
         ledger = run.drive(frames)
         check_clean(ledger, frames)
-        direct = direct_ledger(frames, driver)
+        direct = direct_ledger(frames, road, driver)
         for over_ros, without in zip(ledger, direct, strict=True):
             for name in COMPARED:
                 assert over_ros[name] == without[name], (over_ros['frame'], name)

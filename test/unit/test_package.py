@@ -25,6 +25,8 @@ CONFIGS = {
     'objects.json',
     'sim_bridge_node.yaml',
     'synchronizer_node.yaml',
+    'train_lane.yaml',
+    'train_route.yaml',
     'td3_agent_node.yaml',
     'twist_to_control_node.yaml',
 }
@@ -145,6 +147,8 @@ def test_every_shared_file_is_installed(setup_arguments):
     assert {path.name for path in (ROOT / 'config').iterdir()} == CONFIGS
     installed = {name for _, names in setup_arguments['data_files'] for name in names}
     shared = [*(ROOT / 'config').iterdir(), *(ROOT / 'launch').glob('*.launch.py')]
+    shared += (ROOT / 'weights').glob('*/*')
+    assert {path.parent.name for path in shared[-4:]} == {'lane', 'route'}
     assert {str(path.relative_to(ROOT)) for path in shared} <= installed
     assert {'package.xml', 'resource/td3_agent'} <= installed
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Observations: exact pixels, refused messages, and a stack that never lies about the past."""
 
+from dataclasses import replace
 from fractions import Fraction
 import math
 import tracemalloc
@@ -12,6 +13,10 @@ import pytest
 
 from td3_agent.driving.observation import (
     ENCODINGS,
+    LOST_DISTANCE_M,
+    PATH_POINTS,
+    PATH_SCALE_M,
+    PATH_SPACING_M,
     ImageError,
     ImageView,
     ObservationBuilder,
@@ -19,6 +24,7 @@ from td3_agent.driving.observation import (
     grey_from_image,
     resize_area,
 )
+from td3_agent.driving.route import Route
 from td3_agent.driving.vehicle import VehicleState
 
 unhurried = settings(deadline=None)  # the machine may be busy with something else
@@ -341,6 +347,66 @@ def test_state_vector(speed, yaw_rate, action, vector):
     assert observation.state.dtype == np.float32
     np.testing.assert_allclose(observation.state, vector, rtol=1e-6)
     assert observation.vehicle is state
+
+
+class TestPath:
+    SPEC = replace(SMALL, path=True)
+    AHEAD_M = PATH_SPACING_M * np.arange(1, PATH_POINTS + 1)
+
+    def seen(self, route, state):
+        """Points of the route in an observation, (PATH_POINTS, 2) [m]."""
+        builder = ObservationBuilder(self.SPEC)
+        builder.set_route(route)
+        vector = builder.build(grey_view(0), state, STOPPED).state
+        assert vector.shape == (self.SPEC.state_size,)
+        return vector[4:].reshape(PATH_POINTS, 2) * PATH_SCALE_M
+
+    @pytest.mark.parametrize('left_m', [-1.5, 0.0, 2.0])
+    def test_straight_road_east(self, left_m):
+        """Beside the road the points are beside the vehicle, on the other side."""
+        state = replace(moving(), x_m=10.0, y_m=left_m, yaw_rad=0.0)
+        points = self.seen(Route([(0.0, 0.0), (100.0, 0.0)]), state)
+        np.testing.assert_allclose(points[:, 0], self.AHEAD_M, atol=1e-5)
+        np.testing.assert_allclose(points[:, 1], -left_m, atol=1e-5)
+
+    @given(yaw=st.floats(-3.0, 3.0), x=st.floats(-50.0, 50.0), y=st.floats(-50.0, 50.0))
+    def test_only_the_pose_relative_to_the_road_matters(self, yaw, x, y):
+        cos, sin = math.cos(yaw), math.sin(yaw)
+        road = [(s, 0.02 * s * s) for s in np.linspace(0.0, 60.0, 61)]
+        moved = [(x + cos * a - sin * b, y + sin * a + cos * b) for a, b in road]
+        here = self.seen(Route(road), replace(moving(), x_m=0.0, y_m=0.0, yaw_rad=0.0))
+        there = self.seen(Route(moved), replace(moving(), x_m=x, y_m=y, yaw_rad=yaw))
+        np.testing.assert_allclose(there, here, atol=1e-4)
+
+    def test_left_bend_is_on_the_left(self):
+        bend = [(0.0, 0.0), (5.0, 0.0), (10.0, 2.0), (15.0, 6.0), (20.0, 12.0), (22.0, 40.0)]
+        lefts = self.seen(Route(bend), replace(moving(), x_m=0.0, y_m=0.0, yaw_rad=0.0))[:, 1]
+        assert (np.diff(lefts) >= 0.0).all()
+        assert lefts[-1] > 5.0
+
+    def test_route_far_away_is_not_seen(self):
+        state = replace(moving(), x_m=0.0, y_m=LOST_DISTANCE_M + 1.0, yaw_rad=0.0)
+        assert not self.seen(Route([(0.0, 0.0), (100.0, 0.0)]), state).any()
+
+    def test_points_move_on_with_the_vehicle(self):
+        """Pitfall: waypoints that are zero, or behind, some hundred metres on."""
+        route = Route([(0.0, 0.0), (400.0, 0.0)])
+        builder = ObservationBuilder(self.SPEC)
+        builder.set_route(route)
+        for x_m in np.arange(0.0, 300.0, 5.0):
+            state = replace(moving(), x_m=x_m, y_m=0.0, yaw_rad=0.0)
+            points = builder.build(grey_view(0), state, STOPPED).state[4::2] * PATH_SCALE_M
+            np.testing.assert_allclose(points, self.AHEAD_M, atol=1e-3)
+
+    def test_no_route_is_refused(self):
+        with pytest.raises(ValueError, match='no route has been given'):
+            ObservationBuilder(self.SPEC).build(grey_view(0), moving(), STOPPED)
+
+    def test_without_path_the_route_changes_nothing(self):
+        plain, routed = ObservationBuilder(SMALL), ObservationBuilder(SMALL)
+        routed.set_route(Route([(0.0, 0.0), (100.0, 0.0)]))
+        one, other = (b.build(grey_view(9), moving(), STOPPED) for b in (plain, routed))
+        assert one.sha256() == other.sha256()
 
 
 def test_hash_changes_with_every_component_and_with_nothing_else():

@@ -319,3 +319,14 @@ def test_command_of_the_frame_before_does_not_count_after_a_timeout(wait):
     assert wait.received('ego')  # too late for its frame: it is still on the list
     wait.expect(['ego'])
     assert wait.wait(SHORT_S) == []  # and releases the next one, as upstream does
+
+
+def test_wait_is_given_up_when_the_program_ends():
+    wait, missing = CommandWait(), queue.Queue()
+    wait.expect(['ego'])
+    waiting = threading.Thread(target=lambda: missing.put(wait.wait(PATIENCE_S)))
+    waiting.start()
+    wait.give_up()
+    waiting.join(PATIENCE_S / 2.0)
+    assert not waiting.is_alive()
+    assert missing.get_nowait() == []

@@ -101,3 +101,19 @@ def test_markings_are_broken_between_lanes_and_solid_at_the_edges(name):
             for s in (0.4, -0.4)
         ]
         assert all(both_sides) == (marking.kind == broken)
+
+
+def test_style_follows_the_seed_and_leaves_the_geometry_alone():
+    widths, marks = set(), set()
+    for seed in range(8):
+        plain, styled = load_map('winding', seed), load_map('winding', seed, random_style=True)
+        assert plain.bounds_m[2] == pytest.approx(styled.bounds_m[2], abs=1.0)
+        width = float(
+            np.hypot(*(styled.driving_lanes[0].left - styled.driving_lanes[0].right).T)[0]
+        )
+        assert 3.1 <= width <= 3.9
+        widths.add(round(width, 3))
+        marks.add(tuple(sorted({(m.kind, m.colour) for m in styled.markings})))
+    assert len(widths) == 8
+    assert len(marks) > 2
+    assert built_in_opendrive('winding', 3) == built_in_opendrive('winding', 3, random_style=False)

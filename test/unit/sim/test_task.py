@@ -21,6 +21,7 @@ def step(  # noqa: PLR0913
     advance_m=0.0,
     lateral_m=0.0,
     steer=0.0,
+    acceleration_mps2=(0.0, 0.0),
     collided=False,
     to_goal_m=math.inf,
     config=CONFIG,
@@ -35,6 +36,7 @@ def step(  # noqa: PLR0913
         s_m=previous.s_m + advance_m,
         lateral_m=lateral_m,
         steer=steer,
+        acceleration_mps2=acceleration_mps2,
         collided=collided,
         to_goal_m=to_goal_m,
     )
@@ -111,6 +113,19 @@ def test_jerking_the_wheel_costs_a_steady_wheel_does_not():
     assert jerky < step(advance_m=0.4)[1] == step(turned, advance_m=0.4, steer=1.0)[1]
 
 
+@pytest.mark.parametrize('axis', [0, 1])
+def test_jerk_costs_in_proportion_and_steady_acceleration_nothing(axis):
+    """Half of jerk_scale_mps3 loses half of the share; so does going back to rest."""
+    change = 0.5 * CONFIG.jerk_scale_mps3 * STEP_S
+    pushed = (change, 0.0) if axis == 0 else (0.0, change)
+    full = step(advance_m=0.4)[1]
+    lost = 0.5 * CONFIG.jerk_weight * 0.4 / FULL_STEP_M
+    accelerating, earned, _ = step(advance_m=0.4, acceleration_mps2=pushed)
+    assert earned == pytest.approx(full - lost)
+    assert step(accelerating, advance_m=0.4, acceleration_mps2=pushed)[1] == pytest.approx(full)
+    assert step(accelerating, advance_m=0.4)[1] == pytest.approx(full - lost)
+
+
 @pytest.mark.parametrize(
     ('facts', 'expected'),
     [
@@ -164,17 +179,20 @@ def test_terminated_and_truncated_never_meet():
 
 
 def test_weights_reach_the_reward():
-    heavy = TaskConfig(lateral_weight=0.9, steer_weight=0.1)
+    heavy = TaskConfig(lateral_weight=0.9, steer_weight=0.1, jerk_weight=0.0)
     light = TaskConfig(lateral_weight=0.1, steer_weight=0.1)
     facts = {'advance_m': 0.4, 'lateral_m': 1.0}
     assert step(**facts, config=heavy)[1] < step(**facts, config=light)[1]
+    jolt = {'advance_m': 0.4, 'acceleration_mps2': (0.1, 0.0)}
+    stiff, soft = TaskConfig(jerk_scale_mps3=1.0), TaskConfig(jerk_scale_mps3=100.0)
+    assert step(**jolt, config=stiff)[1] < step(**jolt, config=soft)[1]
 
 
 @pytest.mark.parametrize(
     ('values', 'text'),
     [
         ({'collision_penalty': -1.0}, r'collision_penalty must be in \[0, 10\], got -1'),
-        ({'lateral_weight': 0.9, 'steer_weight': 0.2}, 'must be <= 1'),
+        ({'lateral_weight': 0.7, 'steer_weight': 0.2, 'jerk_weight': 0.2}, 'must be <= 1'),
         ({'collision_penalty': 0.1}, 'must be >= off_route_penalty'),
         ({'stall_time_s': math.inf}, r'stall_time_s must be in .* \[s\], got inf'),
     ],

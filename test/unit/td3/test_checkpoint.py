@@ -128,6 +128,26 @@ def test_loaded_policy_acts_bit_for_bit_like_the_saved_one(tmp_path, config):
     assert manifest == read_manifest(tmp_path / 'policy')
 
 
+def test_policy_that_sees_its_route_says_so(tmp_path):
+    spec = ObservationSpec(path=True, crop_top=0.25)
+    config = dataclasses.replace(SMALL, state_size=spec.state_size)
+    manifest = save(tmp_path / 'policy', actor_of(config), inputs=driving_inputs(spec))
+    assert load_checkpoint(tmp_path / 'policy', kind=DRIVING)[1] == manifest
+    assert manifest.observation_spec == spec
+    assert [field.name for field in manifest.inputs.state[4:6]] == ['route_x_0', 'route_y_0']
+
+
+def test_route_points_of_another_kind_are_refused(tmp_path):
+    spec = ObservationSpec(path=True)
+    save(
+        tmp_path / 'policy',
+        actor_of(dataclasses.replace(SMALL, state_size=spec.state_size)),
+        inputs=driving_inputs(spec),
+    )
+    edit(tmp_path / 'policy', lambda c: c['inputs']['state'][5].update(scale=12.0))
+    assert 'inputs.state' in refusal(tmp_path / 'policy')
+
+
 def test_manifest_says_what_the_policy_needs_and_means(good):
     manifest = read_manifest(good)
     assert manifest.inputs == driving_inputs()

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[3]
 IDENTITY = 'td3_agent.training.tasks:td3_agent/Identity-v0'
 SPOT = 'td3_agent.training.tasks:td3_agent/Spot-v0'
 TINY = {'hidden_units': 8, 'hidden_layers': 1, 'batch_size': 4, 'start_steps': 10}
+TINY |= {'exploration_decay_steps': 30}
 TINY |= {'encoder': 'small_images', 'features': 4, 'buffer_capacity': 40}
 SHORT = {'steps': 60, 'eval_every': 30, 'eval_episodes': 1, 'eval_steps': 20, 'log_every': 20}
 SHORT |= {'device': 'cpu'}
@@ -108,6 +109,8 @@ CHANGED = {
     'start_steps': 12,
     'updates_per_step': 0.5,
     'exploration_noise': 0.3,
+    'exploration_noise_end': 0.3,
+    'exploration_decay_steps': 20,
     'exploration_correlation': 0.5,
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the package's configuration files lie, installed or in a checkout."""
+"""Where the files that come with the package lie, installed or in a checkout."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from pathlib import Path
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
 
-def config_path(name: str) -> Path:
-    """Return the path of ``config/<name>``.
+def shared_path(name: str) -> Path:
+    """Return the path of a shipped file or folder, such as ``config/demo.yaml``.
 
     Raises:
         FileNotFoundError: there is none, neither beside the sources nor in the package's share.
     """
-    candidates = [Path(__file__).resolve().parents[2] / 'config' / name]
+    candidates = [Path(__file__).resolve().parents[2] / name]
     with suppress(PackageNotFoundError):
-        share = Path(get_package_share_directory('td3_agent'))
-        candidates.append(share / 'config' / name)
+        candidates.append(Path(get_package_share_directory('td3_agent')) / name)
     for path in candidates:
-        if path.is_file():
+        if path.exists():
             return path
     places = ' or '.join(str(path) for path in candidates)
-    raise FileNotFoundError(f'config {name!r} must exist as {places}')
+    raise FileNotFoundError(f'{name!r} must exist as {places}')

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Prints the figures of an evaluation as a Markdown table, or puts them into a document.
+
+``--into docs/evaluation.md --block winding`` renews the text there, between
+``<!-- evaluation winding -->`` and ``<!-- end -->``; ``--picture`` copies the picture of the
+trajectories.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+import re
+import shutil
+import sys
+from typing import Any
+
+from td3_agent.evaluation.result_tables import figure_markdown
+
+
+def caption(summary: dict[str, Any]) -> str:
+    """Return what was evaluated, and the command that does it again."""
+    plan = summary['plan']
+    road = Path(plan['map']).name
+    text = (
+        f'{plan["episodes"]} episodes, map `{road}`, family {plan["family"]}, seed {plan["seed"]},'
+        f' routes of {plan["route_length_m"]:g} m; 95 % intervals in brackets.'
+    )
+    comparison = summary.get('comparison')
+    if comparison:
+        frames = sum(row['frames_ros'] for row in comparison)
+        equal = sum(row['equal'] for row in comparison)
+        text += (
+            f' Over ROS and without: {equal} of {len(comparison)} episodes equal in every'
+            f' observation and action hash, {frames} frames.'
+        )
+    return text
+
+
+def block_text(summary: dict[str, Any]) -> str:
+    """Return caption and table."""
+    return f'{caption(summary)}\n\n{figure_markdown(summary)}\n'
+
+
+def renewed(document: str, block: str, text: str) -> str:
+    """Return a document with the text of one block replaced.
+
+    Raises:
+        ValueError: the document has no such block.
+    """
+    start = f'<!-- evaluation {block} -->\n'
+    pattern = re.compile(rf'({re.escape(start)})(?:(?!<!--).)*(<!-- end -->)', flags=re.DOTALL)
+    document, count = pattern.subn(lambda m: m[1] + text + m[2], document)
+    if count != 1:
+        raise ValueError(f'the document must hold one block {start.strip()!r}, found {count}')
+    return document
+
+
+def main() -> None:
+    """Print or renew."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument('evaluation', type=Path, help='folder that evaluate --out named')
+    arguments.add_argument('--into', type=Path, help='document to renew instead of printing')
+    arguments.add_argument('--block', default='', help='which block of it')
+    arguments.add_argument('--picture', type=Path, help='where to copy the trajectories')
+    args = arguments.parse_args()
+    summary = json.loads((args.evaluation / 'summary.json').read_text(encoding='utf-8'))
+    text = block_text(summary)
+    if args.into is None:
+        sys.stdout.write(text)
+    else:
+        document = args.into.read_text(encoding='utf-8')
+        args.into.write_text(renewed(document, args.block, text), encoding='utf-8')
+    if args.picture is not None:
+        shutil.copyfile(args.evaluation / 'trajectories.png', args.picture)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives episodes on the direct path, one after the other or in parallel processes."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+import multiprocessing
+from multiprocessing import connection
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import cv2
+
+from td3_agent.driving.agent import Agent
+from td3_agent.driving.command import TwistConvention
+from td3_agent.driving.gate import TwistConverter
+from td3_agent.driving.ledger import LedgerWriter
+from td3_agent.evaluation.direct import DirectDrive
+from td3_agent.evaluation.episodes import (
+    Referee,
+    frames_to_drive,
+    route_on_the_wire,
+    up_to_the_ending,
+)
+from td3_agent.evaluation.judging import Judged, judge
+from td3_agent.nodes.drivers import make_driver
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
+
+    from td3_agent.evaluation.episodes import Episode, EpisodePlan
+    from td3_agent.nodes.drivers import DriverParams, Equipment
+    from td3_agent.sim.world import World
+
+DIRECT = 'direct'
+
+
+class EvaluationError(RuntimeError):
+    """An episode could not be driven to its end; the text says which and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectJob:
+    """One episode and all who drive it, one after the other: its map is painted once.
+
+    Attributes:
+        plan: rules of the episodes.
+        episode: the episode.
+        drivers: who drives, by the name of their row.
+        ledgers: where the ledger of a row is written; rows not named keep none.
+    """
+
+    plan: EpisodePlan
+    episode: Episode
+    drivers: dict[str, DriverParams]
+    ledgers: dict[str, Path]
+
+
+def drive_job(job: DirectJob) -> dict[str, Judged]:
+    """Drive one episode with each of its drivers; return what came of it, by row."""
+    judged = {}
+    for row, driver in job.drivers.items():
+        world = job.episode.world()
+        start = (world.state.x_m, world.state.y_m)
+        referee = Referee(world.route, start, job.plan.task(world.route))
+        records = drive_episode(world, make_driver(driver), job.plan, referee)
+        if row in job.ledgers:
+            write_ledger(job.ledgers[row], records)
+        judged[row] = judge(job.episode, world, records, referee, transport=DIRECT)
+    return judged
+
+
+def drive_episode(
+    world: World, equipment: Equipment, plan: EpisodePlan, referee: Referee
+) -> list[dict[str, Any]]:
+    """Drive one episode and return its ledger records up to the ending."""
+    agent = equipped_agent(equipment, world)
+    drive = DirectDrive(world, agent, TwistConverter(TwistConvention.VELOCITY))
+    return up_to_the_ending(drive.drive(frames_to_drive(plan.task(world.route))), referee)
+
+
+def equipped_agent(equipment: Equipment, world: World) -> Agent:
+    """Return the agent, told the world's route if its driver needs one: as the node tells it."""
+    agent = Agent(equipment.driver, equipment.spec)
+    if equipment.needs_route:
+        agent.set_route(route_on_the_wire(world))
+    return agent
+
+
+def write_ledger(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Write records as a ledger file."""
+    with LedgerWriter(path) as ledger:
+        for record in records:
+            ledger.write(record)
+
+
+def drive_jobs(
+    jobs: Sequence[DirectJob], processes: int
+) -> Generator[dict[str, Judged], None, None]:
+    """Drive all jobs and yield their results in order.
+
+    Raises:
+        EvaluationError: a worker process died.
+    """
+    if processes == 1 or len(jobs) == 1:
+        yield from map(drive_job, jobs)
+        return
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
+        min(processes, len(jobs)), multiprocessing.get_context('spawn'), prepare_worker
+    )
+    results = pool.map(drive_job, jobs)  # starts the workers
+    workers = set(multiprocessing.active_children()) - others
+    try:
+        yield from results
+    except BrokenProcessPool as error:
+        raise EvaluationError(f'a worker process died: {error}') from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:  # what is still under way is of no use
+            worker.terminate()
+
+
+def prepare_worker() -> None:
+    """Keep a worker to one thread, deaf to the Ctrl-C that its parent hears, and mortal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has ended, even if that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

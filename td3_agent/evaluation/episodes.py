@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Episodes of an evaluation: which roads, how long they may take, and when they end.
+
+An episode ends by the rules of :mod:`td3_agent.sim.task`, applied to nothing but the records of
+its ledger. Whatever drove it, over ROS or not, the same records end at the same frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from td3_agent.driving.ledger import LAG_FRAMES
+from td3_agent.driving.parameters import Params, param
+from td3_agent.driving.route import route_from_points
+from td3_agent.nodes.sim_bridge_params import SimBridgeParams, world_config
+from td3_agent.sim.maps import BUILT_IN
+from td3_agent.sim.seeds import map_seed
+from td3_agent.sim.task import Ending, Situation, TaskConfig, ending, follow
+from td3_agent.sim.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from td3_agent.driving.route import Route
+
+STEP_S = 0.05
+WORLD_SEEDS = 2**31
+WORLD_STREAM = 1  # tells the seeds of worlds from those of maps, which are drawn alike
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodePlan(Params):
+    """Which episodes are driven, and how long each may take."""
+
+    map: str = param('winding', 'oval, winding, town, or the path of an OpenDRIVE file')
+    family: str = param(
+        'test',
+        'family of seeds that the roads come from',
+        choices=('test', 'validation', 'training'),
+    )
+    episodes: int = param(20, 'how many', low=1, high=10000)
+    seed: int = param(0, 'chooses roads, spawn points, parked vehicles and light', low=0)
+    route_length_m: float = param(
+        400.0, 'length at which a route ends', unit='m', low=20.0, high=1e5
+    )
+    parked_vehicles: int = param(6, 'vehicles parked beside the road', low=0, high=200)
+    camera_width: int = param(160, 'image columns', unit='px', low=8, high=4096)
+    camera_height: int = param(120, 'image rows', unit='px', low=8, high=4096)
+    least_mean_speed_mps: float = param(
+        2.0, 'slower than this over the whole route is too late', unit='m/s', low=0.1, high=60.0
+    )
+    time_allowance_s: float = param(
+        10.0, 'added to the time that this speed takes', unit='s', low=0.0, high=1e4
+    )
+
+    def task(self, route: Route) -> TaskConfig:
+        """Return the episode rules on ``route``: the task's own, with the time limit it needs."""
+        limit_s = route.length_m / self.least_mean_speed_mps + self.time_allowance_s
+        return TaskConfig(time_limit_s=limit_s)
+
+    def episode(self, number: int) -> Episode:
+        """Return one episode; equal plans and numbers give equal episodes."""
+        drawn = np.random.SeedSequence((self.seed, number, WORLD_STREAM)).generate_state(1)[0]
+        built_in = self.map in BUILT_IN
+        return Episode(
+            number=number,
+            bridge=SimBridgeParams(
+                map=str(Path(self.map).resolve()) if self.map.endswith('.xodr') else self.map,
+                map_seed=map_seed(self.family, self.seed, number) if built_in else 0,
+                seed=int(drawn) % WORLD_SEEDS,
+                spawn_index=-1,
+                route_length_m=self.route_length_m,
+                parked_vehicles=self.parked_vehicles,
+                camera_width=self.camera_width,
+                camera_height=self.camera_height,
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """One start on one road.
+
+    Attributes:
+        number: in its plan, from 0.
+        bridge: parameters of the bridge process; the direct path builds the same world.
+    """
+
+    number: int
+    bridge: SimBridgeParams
+
+    def world(self) -> World:
+        """Return the world at its first frame; the map is not painted yet.
+
+        Raises:
+            ValueError: the map cannot be used.
+        """
+        return World(world_config(self.bridge))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What makes this episode this one: parameters of the bridge node."""
+        names = ('map', 'map_seed', 'seed', 'spawn_index', 'route_length_m', 'parked_vehicles')
+        return {
+            name: getattr(self.bridge, name) for name in (*names, 'camera_width', 'camera_height')
+        }
+
+
+def route_on_the_wire(world: World) -> Route:
+    """Return the world's route as a reader of its path message gets it."""
+    points = world.route_points[:, :2]
+    return route_from_points(np.vstack((points, points[:1])) if world.route.closed else points)
+
+
+def frames_to_drive(task: TaskConfig) -> int:
+    """Return how many frames the longest episode takes, and those that confirm its last one."""
+    return math.ceil(task.time_limit_s / STEP_S) + LAG_FRAMES
+
+
+class Referee:
+    """Follows an episode through its ledger records and says when and how it ends."""
+
+    def __init__(self, route: Route, start: tuple[float, float], task: TaskConfig) -> None:
+        """Begin at ``start`` (x [m], y [m]), where the car stands before the first record."""
+        self._route = route
+        self._task = task
+        first = route.project(*start)
+        self._start_s_m = first.s_m
+        self.situation = Situation(
+            s_m=first.s_m, lateral_m=first.lateral_m, to_goal_m=route.length_m - first.s_m
+        )
+        self.ending = Ending.NONE
+
+    @property
+    def route_completion(self) -> float:
+        """Share of the route that has been covered, in [0, 1]; the goal reached is all of it."""
+        if self.ending is Ending.GOAL:
+            return 1.0
+        whole_m = self._whole_m
+        return min(self.situation.progress_m / whole_m, 1.0) if whole_m > 0.0 else 0.0
+
+    def judge(self, record: dict[str, Any]) -> Ending:
+        """Take the record of the next frame; nothing changes once the episode has ended."""
+        if self.ending is not Ending.NONE:
+            return self.ending
+        before, route = self.situation, self._route
+        s_m, lateral_m = before.s_m, before.lateral_m
+        if 'x_m' in record:  # a frame without odometry takes its time all the same
+            s_m, lateral_m = route.project(record['x_m'], record['y_m'], before.s_m)[:2]
+        advance_m = route.advance(before.s_m, s_m)
+        self.situation = follow(
+            before,
+            self._task,
+            step_s=STEP_S,
+            advance_m=advance_m,
+            s_m=s_m,
+            lateral_m=lateral_m,
+            steer=(record.get('sent') or {}).get('steer', 0.0),
+            collided='collision' in record,
+            to_goal_m=self._to_goal_m(s_m, before.travelled_m + advance_m),
+        )
+        self.ending = ending(self.situation, self._task)
+        return self.ending
+
+    @property
+    def _whole_m(self) -> float:
+        """Way from the start to the end of the route [m]."""
+        closed = self._route.closed
+        return self._route.length_m - (0.0 if closed else self._start_s_m)
+
+    def _to_goal_m(self, s_m: float, travelled_m: float) -> float:
+        """Return the way left [m]; a closed route ends after one lap."""
+        return self._route.length_m - (travelled_m if self._route.closed else s_m)
+
+
+def up_to_the_ending(records: Iterable[dict[str, Any]], referee: Referee) -> list[dict[str, Any]]:
+    """Return the records up to the frame that ends the episode; later ones are dropped."""
+    kept = []
+    for record in records:
+        kept.append(record)
+        if referee.judge(record) is not Ending.NONE:
+            break
+    return kept

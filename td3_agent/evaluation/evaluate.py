@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation: many episodes on unseen roads; ends with figures, intervals, ledgers, a picture."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict, dataclass
+import json
+from pathlib import Path
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from td3_agent.driving.ledger import SCHEMA_VERSION, read_ledger
+from td3_agent.evaluation.agreement import agreement
+from td3_agent.evaluation.direct_episodes import DIRECT, DirectJob, EvaluationError, drive_jobs
+from td3_agent.evaluation.episodes import EpisodePlan
+from td3_agent.evaluation.four_nodes import end_like_ctrl_c
+from td3_agent.evaluation.gallery import plot_gallery
+from td3_agent.evaluation.intervals import totals
+from td3_agent.evaluation.result_tables import (
+    agreement_table,
+    episode_csv,
+    episode_table,
+    figure_table,
+)
+from td3_agent.nodes.drivers import DriverParams, make_driver
+from td3_agent.sim.seeds import FAMILIES
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from td3_agent.evaluation.episodes import Episode
+    from td3_agent.evaluation.judging import Judged
+
+ROS = 'ros'
+DRIVER = 'driver'  # row of the driver that is evaluated
+REFERENCES = {
+    'untrained': DriverParams(driver='td3', policy='untrained'),
+    'pure_pursuit': DriverParams(driver='pure_pursuit'),
+}
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+Rows = dict[str, list['Judged']]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is evaluated, and how.
+
+    Attributes:
+        plan: the episodes.
+        driver: who drives.
+        transport: how frames travel in the episodes whose figures count, direct or ros.
+        compare: whether the other transport drives them too.
+        references: whether the reference drivers drive them too.
+        processes: for episodes on the direct path.
+        out: folder of the results.
+    """
+
+    plan: EpisodePlan
+    driver: DriverParams
+    transport: str
+    compare: bool
+    references: bool
+    processes: int
+    out: Path
+
+    @property
+    def episodes(self) -> list[Episode]:
+        """All episodes of the plan."""
+        return [self.plan.episode(number) for number in range(self.plan.episodes)]
+
+    @property
+    def transports(self) -> tuple[str, ...]:
+        """Transports that the driver drives over, the one that counts first."""
+        other = DIRECT if self.transport == ROS else ROS
+        return (self.transport, other) if self.compare else (self.transport,)
+
+    @property
+    def title(self) -> str:
+        """Who drives, for headings."""
+        if self.driver.driver == 'pure_pursuit':
+            return 'pure pursuit'
+        return f'TD3 {Path(self.driver.policy).name}'
+
+    def folder(self, episode: Episode) -> Path:
+        """Where the results of one episode lie."""
+        return self.out / f'episode_{episode.number:03d}'
+
+    def ledger_path(self, episode: Episode, transport: str) -> Path:
+        """Where the ledger of one episode lies."""
+        name = 'ledger' if transport == self.transport else f'ledger_{transport}'
+        return self.folder(episode) / f'{name}.jsonl'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb."""
+    plan = EpisodePlan()
+    parser.add_argument('--driver', choices=('td3', 'pure_pursuit'), default='td3', help='who')
+    parser.add_argument(
+        '--policy', default='', help='lane (default), route, untrained, or a checkpoint folder'
+    )
+    parser.add_argument(
+        '--transport',
+        choices=(DIRECT, ROS),
+        default=DIRECT,
+        help='one process, or the four ROS 2 processes in lockstep',
+    )
+    parser.add_argument('--episodes', type=int, default=plan.episodes, help='how many')
+    parser.add_argument(
+        '--seed', type=int, default=plan.seed, help='chooses roads, starts, parked cars, light'
+    )
+    parser.add_argument('--map', default=plan.map, help='oval, winding, town, or an .xodr file')
+    parser.add_argument(
+        '--family', choices=tuple(FAMILIES), default=plan.family, help='of unseen or seen roads'
+    )
+    parser.add_argument(
+        '--route-length', type=float, default=plan.route_length_m, help='longest route [m]'
+    )
+    parser.add_argument(
+        '--least-mean-speed',
+        type=float,
+        default=plan.least_mean_speed_mps,
+        help=f'the time limit is the route at this speed [m/s] + {plan.time_allowance_s:g} s',
+    )
+    parser.add_argument(
+        '--parked-vehicles', type=int, default=plan.parked_vehicles, help='beside each road'
+    )
+    parser.add_argument('--camera-width', type=int, default=plan.camera_width, help='[px]')
+    parser.add_argument('--camera-height', type=int, default=plan.camera_height, help='[px]')
+    parser.add_argument(
+        '--compare', action='store_true', help='drive over both transports; hashes must agree'
+    )
+    parser.add_argument(
+        '--no-references', action='store_true', help='without untrained policy and pure pursuit'
+    )
+    parser.add_argument(
+        '--jobs', type=int, default=1, help='processes for episodes on the direct path'
+    )
+    parser.add_argument('--out', type=Path, default=Path('evaluation'), help='for the results')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Drive all episodes, write the results, and return the exit status.
+
+    0 only if the driver answered every frame, the ledgers show no violation, and, with
+    ``--compare``, both transports agree.
+
+    Raises:
+        ValueError: an argument, the map or the checkpoint was refused.
+    """
+    end_like_ctrl_c()
+    evaluation = evaluation_of(args)
+    make_driver(evaluation.driver)  # refused before anything is driven
+    evaluation.plan.episode(0).world()
+    prepare(evaluation)
+    try:
+        rows = drive_all(evaluation)
+    except KeyboardInterrupt:
+        sys.stderr.write('interrupted: all processes ended, no summary written\n')
+        return EXIT_INTERRUPTED
+    except EvaluationError as error:
+        sys.stderr.write(f'td3_agent evaluate: {error}\n')
+        return EXIT_FAILED
+    summary = summarize(evaluation, rows)
+    write_results(evaluation, summary, rows)
+    sys.stdout.write(report(evaluation, summary))
+    return 0 if holds(summary) else EXIT_FAILED
+
+
+def evaluation_of(args: argparse.Namespace) -> Evaluation:
+    """Return what the arguments ask for.
+
+    Raises:
+        ValueError: naming each value that was refused.
+    """
+    if args.jobs < 1:
+        raise ValueError(f'--jobs must be >= 1, got {args.jobs}')
+    if args.driver == 'pure_pursuit' and args.policy:
+        raise ValueError(f'--policy is for --driver td3, got {args.policy!r} for pure_pursuit')
+    plan = EpisodePlan(
+        map=args.map,
+        family=args.family,
+        episodes=args.episodes,
+        seed=args.seed,
+        route_length_m=args.route_length,
+        parked_vehicles=args.parked_vehicles,
+        camera_width=args.camera_width,
+        camera_height=args.camera_height,
+        least_mean_speed_mps=args.least_mean_speed,
+    )
+    return Evaluation(
+        plan=plan,
+        driver=DriverParams(driver=args.driver, policy=args.policy or 'lane'),
+        transport=args.transport,
+        compare=args.compare,
+        references=not args.no_references,
+        processes=args.jobs,
+        out=args.out,
+    )
+
+
+def prepare(evaluation: Evaluation) -> None:
+    """Make the folder; what an earlier evaluation left there must not pass for this one's."""
+    evaluation.out.mkdir(parents=True, exist_ok=True)
+    for name in ('summary.json', 'ledger.jsonl', 'episodes.csv', 'trajectories.png'):
+        (evaluation.out / name).unlink(missing_ok=True)
+    for path in evaluation.out.glob('episode_[0-9][0-9][0-9]*/*'):
+        if path.suffix in {'.jsonl', '.log'}:
+            path.unlink()
+
+
+def drive_all(evaluation: Evaluation) -> Rows:
+    """Drive every episode with everybody; return what came of it by row, episodes in order.
+
+    Raises:
+        EvaluationError: an episode could not be driven to its end.
+    """
+    rows: Rows = {}
+    over_ros = ROS in evaluation.transports
+    jobs = direct_jobs(evaluation)
+    count = len(jobs) + (evaluation.plan.episodes if over_ros else 0)
+    with tqdm(total=count, unit='episode', desc='evaluating', disable=None) as progress:
+        with closing(drive_jobs(jobs, evaluation.processes)) as driven:
+            for results in driven:
+                for row, one in results.items():
+                    rows.setdefault(row, []).append(one)
+                progress.update()
+        for one in over_ros_episodes(evaluation) if over_ros else ():
+            rows.setdefault(row_name(ROS), []).append(one)
+            progress.update()
+    return rows
+
+
+def direct_jobs(evaluation: Evaluation) -> list[DirectJob]:
+    """Return what is to be driven on the direct path; nobody drives an episode twice."""
+    drivers = dict(REFERENCES) if evaluation.references else {}
+    direct = DIRECT in evaluation.transports
+    if direct:
+        drivers = {name: who for name, who in drivers.items() if who != evaluation.driver}
+        drivers = {row_name(DIRECT): evaluation.driver} | drivers
+    if not drivers:
+        return []
+    return [
+        DirectJob(
+            plan=evaluation.plan,
+            episode=episode,
+            drivers=drivers,
+            ledgers={row_name(DIRECT): evaluation.ledger_path(episode, DIRECT)},
+        )
+        for episode in evaluation.episodes
+    ]
+
+
+def over_ros_episodes(evaluation: Evaluation) -> Iterator[Judged]:
+    """Drive the episodes over ROS, one after the other; nothing else here needs ROS."""
+    from td3_agent.evaluation.ros_episodes import drive_over_ros  # noqa: PLC0415
+
+    for episode in evaluation.episodes:
+        yield drive_over_ros(
+            evaluation.plan,
+            episode,
+            evaluation.driver,
+            evaluation.folder(episode),
+            evaluation.ledger_path(episode, ROS),
+        )
+
+
+def row_name(transport: str) -> str:
+    """Return the row of the driver that is evaluated, driving over a transport."""
+    return f'{DRIVER} {transport}'
+
+
+def summarize(evaluation: Evaluation, rows: Rows) -> dict[str, Any]:
+    """Return everything that goes into ``summary.json``."""
+    episodes = [one.figures for one in rows[row_name(evaluation.transport)]]
+    summary: dict[str, Any] = {
+        'title': evaluation.title,
+        'driver': evaluation.driver.driver,
+        'policy': evaluation.driver.policy,
+        'transport': evaluation.transport,
+        'plan': asdict(evaluation.plan),
+        **totals(episodes),
+    }
+    if evaluation.references:
+        summary['references'] = {
+            name: reference_row(evaluation, rows, name, who) for name, who in REFERENCES.items()
+        }
+    if evaluation.compare:
+        summary['comparison'] = [compare(evaluation, e) for e in evaluation.episodes]
+    summary['episodes'] = episodes
+    return summary
+
+
+def reference_row(
+    evaluation: Evaluation, rows: Rows, name: str, who: DriverParams
+) -> dict[str, Any]:
+    """Return the figures of a reference driver; the driver evaluated may be one itself."""
+    itself = who == evaluation.driver and DIRECT in evaluation.transports
+    judged = rows[row_name(DIRECT) if itself else name]
+    figures = totals([one.figures for one in judged])
+    same = itself and evaluation.transport == DIRECT
+    return {'transport': DIRECT, 'is_the_driver': same, **figures}
+
+
+def compare(evaluation: Evaluation, episode: Episode) -> dict[str, Any]:
+    """Return how the two transports agree on an episode."""
+    direct, ros = (
+        list(read_ledger(evaluation.ledger_path(episode, transport)))
+        for transport in (DIRECT, ROS)
+    )
+    return {'episode': episode.number, **agreement(direct, ros)}
+
+
+def holds(summary: dict[str, Any]) -> bool:
+    """Whether the evaluation is what it says: every frame answered, both transports equal."""
+    sound = summary['violations'] == 0 and summary['frames_not_ok'] == 0
+    return sound and all(row['equal'] for row in summary.get('comparison', ()))
+
+
+def write_results(evaluation: Evaluation, summary: dict[str, Any], rows: Rows) -> None:
+    """Write picture, table, ledger, and last and at once the summary."""
+    out = evaluation.out
+    judged = rows[row_name(evaluation.transport)]
+    plan = evaluation.plan
+    map_name = Path(plan.map).stem
+    title = f'{evaluation.title} on {len(judged)} roads: {map_name} ({evaluation.transport})'
+    plot_gallery(out / 'trajectories.png', judged, title)
+    (out / 'episodes.csv').write_text(episode_csv(summary['episodes']), encoding='utf-8')
+    join_ledgers(evaluation)
+    text = json.dumps(summary, indent=2) + '\n'
+    unfinished = out / 'summary.json.part'
+    unfinished.write_text(text, encoding='utf-8')
+    unfinished.replace(out / 'summary.json')
+
+
+def join_ledgers(evaluation: Evaluation) -> None:
+    """Write one ledger of all episodes; each record says which ``episode`` it belongs to."""
+    with (evaluation.out / 'ledger.jsonl').open('w', encoding='utf-8') as joined:
+        header = {'schema_version': SCHEMA_VERSION, 'kind': 'td3_agent evaluation ledger'}
+        joined.write(json.dumps(header, separators=(',', ':')) + '\n')
+        for episode in evaluation.episodes:
+            for record in read_ledger(evaluation.ledger_path(episode, evaluation.transport)):
+                whole = {'episode': episode.number, **record}
+                joined.write(json.dumps(whole, separators=(',', ':')) + '\n')
+
+
+def report(evaluation: Evaluation, summary: dict[str, Any]) -> str:
+    """Return what is printed at the end."""
+    parts = [episode_table(summary['episodes']), figure_table(summary)]
+    if 'comparison' in summary:
+        parts.append(agreement_table(summary['comparison']))
+    return '\n\n'.join(parts) + f'\n\nresults in {evaluation.out}\n'

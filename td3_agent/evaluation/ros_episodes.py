@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives an episode over ROS: four processes in lockstep, watched through their ledger."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from td3_agent.evaluation.direct_episodes import EvaluationError, write_ledger
+from td3_agent.evaluation.episodes import Referee, frames_to_drive, up_to_the_ending
+from td3_agent.evaluation.four_nodes import FourNodes
+from td3_agent.evaluation.judging import Judged, judge
+from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
+from td3_agent.sim.task import Ending
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from td3_agent.evaluation.episodes import Episode, EpisodePlan
+    from td3_agent.evaluation.processes import NodeProcess
+    from td3_agent.nodes.drivers import DriverParams
+
+ROS = 'ros'
+POLL_S = 0.05
+ATTEMPTS = 3
+START_PATIENCE_S = 60.0
+SLOW_FRAME_S = 1.0  # far beyond the mean of a busy machine
+# In lockstep simulated time waits; how a busy machine delays frames is not what is measured.
+# The gate gives up first, then the bridge, then the synchronizer.
+GATE_DEADLINE_S, BRIDGE_WAIT_S, SYNCHRONIZER_WAIT_S = 20.0, 25.0, 30.0
+
+
+def drive_over_ros(
+    plan: EpisodePlan, episode: Episode, driver: DriverParams, folder: Path, ledger_path: Path
+) -> Judged:
+    """Drive one episode with four processes; what they say is written to ``folder``.
+
+    A drive whose lockstep was broken, as when a process got no processor for long, measures
+    the machine and not the driver: the episode is driven again, at most ``ATTEMPTS`` times in
+    all. The ledger of each attempt is kept, and the result says which attempt it is.
+
+    Raises:
+        EvaluationError: a process ended early or badly, or the episode had no ending.
+    """
+    for attempt in range(1, ATTEMPTS):
+        judged = drive_once(plan, episode, driver, folder, ledger_path)
+        judged.figures['attempts'] = attempt
+        if lockstep_held(judged.figures):
+            return judged
+        ledger_path.replace(ledger_path.with_name(f'{ledger_path.stem}_attempt_{attempt}.jsonl'))
+        text = f'episode {episode.number}: lockstep broken, {fault(judged.figures)}; once more'
+        tqdm.write(text, file=sys.stderr)
+    judged = drive_once(plan, episode, driver, folder, ledger_path)
+    judged.figures['attempts'] = ATTEMPTS
+    return judged
+
+
+def lockstep_held(figures: dict[str, Any]) -> bool:
+    """Whether every frame was answered, and every answer executed."""
+    return not figures['violations'] and not figures['frames_not_ok']
+
+
+def fault(figures: dict[str, Any]) -> str:
+    """Return how often the lockstep was broken, for people."""
+    return f'{figures["frames_not_ok"]} frames not ok, {figures["violations"]} violations'
+
+
+def drive_once(
+    plan: EpisodePlan, episode: Episode, driver: DriverParams, folder: Path, ledger_path: Path
+) -> Judged:
+    """Drive one episode with four processes of its own, up to its ending.
+
+    Frames that were driven between the ending and the end of the processes are dropped.
+
+    Raises:
+        EvaluationError: a process ended early or badly, or the episode had no ending.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    world = episode.world()
+    task = plan.task(world.route)
+    start = (world.state.x_m, world.state.y_m)
+    raw_path = folder / 'synchronizer.jsonl'
+    raw_path.unlink(missing_ok=True)
+    nodes = four_nodes(episode, driver, raw_path, frames_to_drive(task))
+    tail, watching = LedgerTail(raw_path), Referee(world.route, start, task)
+    with ProcessGroup(folder, ros_environment(free_domain_id())) as group:
+        _follow(group, nodes.start(group), tail, watching, frames_to_drive(task))
+        statuses = group.end()
+    tail.read()
+    referee = Referee(world.route, start, task)
+    records = up_to_the_ending(tail.records, referee)
+    if bad := {name: status for name, status in statuses.items() if status}:
+        raise EvaluationError(f'episode {episode.number}: exit statuses {bad}, see {folder}')
+    if referee.ending is Ending.NONE:
+        raise EvaluationError(
+            f'episode {episode.number}: no ending within {len(records)} frames, see {folder}'
+        )
+    write_ledger(ledger_path, records)
+    raw_path.unlink()
+    return judge(episode, world, records, referee, transport=ROS)
+
+
+def four_nodes(
+    episode: Episode, driver: DriverParams, ledger_path: Path, max_frames: int
+) -> FourNodes:
+    """Return the parameters of the four processes."""
+    return FourNodes(
+        role_name=episode.bridge.role_name,
+        bridge={**episode.settings, 'command_wait_s': BRIDGE_WAIT_S},
+        gate={'deadline_s': GATE_DEADLINE_S, 'bridge_wait_s': BRIDGE_WAIT_S},
+        agent={'driver': driver.driver, 'policy': driver.policy},
+        synchronizer={
+            'real_time_factor': 0.0,
+            'max_frames': max_frames,
+            'ledger_path': str(ledger_path),
+            'command_timeout_s': SYNCHRONIZER_WAIT_S,
+            'step_timeout_s': SYNCHRONIZER_WAIT_S,
+            'ledger_flush_frames': 1,  # the ending is to be seen when it happens
+        },
+    )
+
+
+def _follow(
+    group: ProcessGroup,
+    synchronizer: NodeProcess,
+    tail: LedgerTail,
+    referee: Referee,
+    max_frames: int,
+) -> None:
+    """Wait until the episode has ended, or the synchronizer has."""
+    deadline_s = time.monotonic() + START_PATIENCE_S + max_frames * SLOW_FRAME_S
+    while synchronizer.process.poll() is None:
+        if any(referee.judge(record) is not Ending.NONE for record in tail.read()):
+            return
+        if dead := group.ended_early():
+            raise EvaluationError(
+                f'{dead.name} ended with {dead.process.returncode}: {dead.last_words()}'
+            )
+        if time.monotonic() > deadline_s:
+            raise EvaluationError(f'not finished in time: {len(tail.records)} frames')
+        time.sleep(POLL_S)
+
+
+class LedgerTail:
+    """Reads a ledger while it is being written.
+
+    Attributes:
+        records: all that was read so far, header left out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Watch ``path``, which need not exist yet."""
+        self.records: list[dict[str, Any]] = []
+        self._path = path
+        self._offset = 0
+        self._header_read = False
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return the records that are new; a line still being written waits for its end."""
+        if not self._path.exists():
+            return []
+        with self._path.open('rb') as file:
+            file.seek(self._offset)
+            whole, newline, _ = file.read().rpartition(b'\n')
+        self._offset += len(whole) + len(newline)
+        lines = whole.splitlines()
+        if lines and not self._header_read:
+            self._header_read = True
+            lines = lines[1:]
+        new = [json.loads(line) for line in lines]
+        self.records += new
+        return new

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request to end is never lost, wherever in the program it comes up."""
+
+import signal
+
+import pytest
+
+from td3_agent.evaluation.processes import INTERRUPTIONS, interruptions_noted
+
+
+class Interrupted:
+    """Is interrupted in its destructor, where Python drops every exception."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize('number', INTERRUPTIONS)
+def test_interruption_in_a_destructor_is_not_lost(number):
+    with interruptions_noted() as interruption:
+        interruption.check()
+        Interrupted(number)
+        with pytest.raises(KeyboardInterrupt):
+            interruption.check()
+
+
+def test_handlers_are_handed_back():
+    before = [signal.getsignal(number) for number in INTERRUPTIONS]
+    with interruptions_noted():
+        assert [signal.getsignal(number) for number in INTERRUPTIONS] != before
+    assert [signal.getsignal(number) for number in INTERRUPTIONS] == before

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policies that ship: trained, whole, with the record of their training, and they drive."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip('torch')
+
+from td3_agent.driving.agent import Agent  # noqa: E402
+from td3_agent.driving.command import TwistConvention  # noqa: E402
+from td3_agent.driving.gate import TwistConverter  # noqa: E402
+from td3_agent.evaluation.direct import DirectDrive  # noqa: E402
+from td3_agent.nodes.drivers import SHIPPED, DriverParams, make_driver  # noqa: E402
+from td3_agent.sim.seeds import map_seed  # noqa: E402
+from td3_agent.sim.world import World, WorldConfig  # noqa: E402
+from td3_agent.td3.checkpoint import load_checkpoint  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+ROADS = {'lane': 'winding', 'route': 'town'}
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """Hand back the threads that making a driver takes away."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize('name', SHIPPED)
+def test_weights_are_those_of_the_recorded_training(name):
+    policy, manifest = load_checkpoint(ROOT / 'weights' / name, kind='driving')
+    assert policy.trained
+    assert manifest.observation_spec.path == (name == 'route')
+    logs = ROOT / 'docs' / 'results' / 'driving' / name
+    summary = json.loads((logs / 'summary.json').read_text())
+    with (logs / 'eval.csv').open(newline='') as file:
+        returns = {int(row['step']): float(row['return_mean']) for row in csv.DictReader(file)}
+    assert manifest.training['train']['seed'] == summary['train']['seed']
+    assert returns[manifest.training['step']] == max(returns.values()) == summary['best_return']
+    assert manifest.training['env'] == summary['env']
+
+
+@pytest.mark.parametrize('name', SHIPPED)
+def test_unseen_road_is_driven(name):
+    """Fifteen seconds on a road of the test family: in the lane, and not at a crawl."""
+    config = WorldConfig(map=ROADS[name], map_seed=map_seed('test', 123, 0), seed=5)
+    world = World(config)
+    equipment = make_driver(DriverParams(driver='td3', policy=name))
+    agent = Agent(equipment.driver, equipment.spec)
+    if equipment.needs_route:
+        agent.set_route(world.route)
+    drive = DirectDrive(world, agent, TwistConverter(TwistConvention.VELOCITY))
+    records = list(drive.drive(300))
+    near_m, lateral_m = None, []
+    for record in records:
+        seen = world.route.project(record['x_m'], record['y_m'], near_m)
+        near_m = seen.s_m
+        lateral_m.append(abs(seen.lateral_m))
+    assert max(lateral_m) < 1.5
+    assert near_m > 50.0
+    assert not any('collision' in record for record in records)
