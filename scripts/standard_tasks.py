@@ -75,7 +75,7 @@ def task_table() -> str:
             first, last = rows[0], rows[-1]
             best = max(rows, key=lambda row: row['return_mean'])
             lines.append(
-                f'| {task} | {seed} | {last["step"]:.0f} | {first["return_mean"]:.0f} '
+                f'| {task} | {seed} | {last["step"]:.0f} | {round(first["return_mean"])} '
                 f'| **{last["return_mean"]:.1f}** ± {last["return_std"]:.1f} '
                 f'| {best["return_mean"]:.1f} at step {best["step"]:.0f} | {asked} |'
             )
