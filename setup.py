@@ -39,6 +39,8 @@ setup(
     python_requires='>=3.10',
     install_requires=['setuptools'],
     extras_require={
+        'bench': ['mujoco', 'stable-baselines3'],
+        'logs': ['tensorboard'],
         'sim': [
             'carla==0.9.16',
             'commonroad-vehicle-models',

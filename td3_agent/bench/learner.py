@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training speed beside Stable-Baselines3's TD3: updates/s, and steps/s of a whole run.
 
-Both in one process on one thread, in turns, on the same data and with sampling included; a ratio
-is the median over the turns. Needs stable-baselines3, which the package itself does not.
+Each in a process of its own, on one thread, in turns, on the same data and with sampling
+included; a ratio is the median over the turns. Rates count a process's own time: on a machine
+with nothing else to do, that is the time. Needs stable-baselines3, which the package itself does
+not.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
+import multiprocessing
 from pathlib import Path
 import statistics
 import tempfile
@@ -22,6 +26,7 @@ import torch
 from tqdm import tqdm
 
 from td3_agent.td3.learner import Learner
+from td3_agent.td3.memory import keep_freed_memory
 from td3_agent.td3.params import Td3Params
 from td3_agent.td3.replay import ObservationShape, Observed, ReplayBuffer
 from td3_agent.training.params import TrainParams
@@ -30,6 +35,7 @@ from td3_agent.training.trainer import Trainer
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
+    from multiprocessing.connection import Connection
 
     from numpy.typing import NDArray
 
@@ -122,6 +128,7 @@ class Stream(gymnasium.Env[Any, Any]):
 
 def ours(case: Case) -> Callable[[int], None]:
     """Return a function that makes that many updates with this package's learner."""
+    keep_freed_memory()  # as a training run does
     shape, actions = case.shape, case.actions
     params = Td3Params(batch_size=case.batch, **case.settings)
     learner = Learner(params, shape, (-1.0,) * actions, (1.0,) * actions, seed=0)
@@ -197,16 +204,47 @@ def their_run(steps: int) -> None:
     model.learn(steps)
 
 
-def rate(work: Callable[[int], None], count: int) -> float:
-    """Return how much of ``count`` is done per second [1/s]."""
-    start_s = time.perf_counter()
-    work(count)
-    return count / (time.perf_counter() - start_s)
+class Worker:
+    """A process that does some work again and again, when asked."""
+
+    def __init__(self, make: Callable[[], Callable[[int], None]]) -> None:
+        """Start it; ``make`` goes there and returns the work."""
+        context = multiprocessing.get_context('spawn')  # each begins with a fresh torch
+        self._pipe, pipe = context.Pipe()
+        self._process = context.Process(target=work, args=(make, pipe), daemon=True)
+        self._process.start()
+        pipe.close()
+
+    def rate(self, count: int) -> float:
+        """Return how much of ``count`` is done per second of the process's own time [1/s].
+
+        Raises:
+            EOFError: the process has ended; it has said why.
+        """
+        self._pipe.send(count)
+        return float(self._pipe.recv())
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()
+        self._process.join()
 
 
-def compare(
-    mine: Callable[[int], None], other: Callable[[int], None], count: int, turns: int, unit: str
-) -> dict[str, float]:
+def work(make: Callable[[], Callable[[int], None]], pipe: Connection[Any, Any]) -> None:
+    """Do as much as is asked for and answer with the rate; what a worker's process does."""
+    torch.set_num_threads(1)
+    do = make()
+    try:
+        while True:
+            count = pipe.recv()
+            start_s = time.process_time()
+            do(count)
+            pipe.send(count / (time.process_time() - start_s))
+    except EOFError:
+        return
+
+
+def compare(mine: Worker, other: Worker, count: int, turns: int, unit: str) -> dict[str, float]:
     """Return the median rates of both and the median of their ratios, in turns.
 
     Who begins changes from turn to turn, so that a machine that slows down favours neither.
@@ -214,7 +252,7 @@ def compare(
     pairs = []
     for turn in tqdm(range(turns), unit='turn', disable=None, leave=False):
         both = (mine, other) if turn % 2 == 0 else (other, mine)
-        rates = [rate(work, count) for work in both]
+        rates = [worker.rate(count) for worker in both]
         pairs.append(rates if turn % 2 == 0 else rates[::-1])
     return {
         unit: statistics.median(pair[0] for pair in pairs),
@@ -225,10 +263,28 @@ def compare(
 
 def compare_updates(case: Case, turns: int) -> dict[str, float]:
     """Return the rates of updates, after a turn of each to warm up."""
-    mine, other = ours(case), theirs(case)
-    for work in (mine, other):
-        work(case.updates)
-    return compare(mine, other, case.updates, turns, 'updates_per_s')
+    mine, other = Worker(partial(ours, case)), Worker(partial(theirs, case))
+    for worker in (mine, other):
+        worker.rate(case.updates)
+    figures = compare(mine, other, case.updates, turns, 'updates_per_s')
+    for worker in (mine, other):
+        worker.close()
+    return figures
+
+
+def compare_runs(steps: int, runs: int) -> dict[str, float]:
+    """Return the rates of whole runs, after a short one of each to warm up."""
+    mine, other = Worker(partial(_same, our_run)), Worker(partial(_same, their_run))
+    for worker in (mine, other):
+        worker.rate(Td3Params().start_steps + 10)
+    figures = compare(mine, other, steps, runs, 'steps_per_s')
+    for worker in (mine, other):
+        worker.close()
+    return figures
+
+
+def _same(run: Callable[[int], None]) -> Callable[[int], None]:
+    return run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -257,15 +313,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         )
     import stable_baselines3  # noqa: PLC0415  not everywhere there
 
-    torch.set_num_threads(1)
     figures = {}
     for name in args.case or (*CASES, PENDULUM):
         if name == PENDULUM:
-            figures[name] = compare(our_run, their_run, args.run_steps, args.runs, 'steps_per_s')
+            figures[name] = compare_runs(args.run_steps, args.runs)
         else:
             figures[name] = compare_updates(CASES[name], args.turns)
     versions = {'torch': torch.__version__, 'stable_baselines3': stable_baselines3.__version__}
-    return {'versions': versions, 'threads': torch.get_num_threads(), 'cases': figures}
+    return {'versions': versions, 'threads': 1, 'cases': figures}
 
 
 def table(report: dict[str, Any]) -> str:

@@ -75,7 +75,7 @@ def examine(learner: Learner, batch: Batch, largest_reward: float) -> Health:
     with torch.no_grad():
         pre_tanh = networks.actor.pre_tanh_from(networks.views(batch.state, batch.image).actor)
         action = torch.tanh(pre_tanh)
-        view = networks.critic_view(batch.state, batch.image)
+        view = networks.critic_views(batch.state, batch.image).critic
         by_critic = networks.critic(view, action)[0]
         by_actor = learner.actor_values(batch)
         gap = ((by_actor - by_critic).abs() / (1.0 + by_critic.abs())).max()

@@ -118,9 +118,9 @@ class Networks(nn.Module):
             return Views(actor, actor)
         return Views(actor, torch.cat((features, vectors), dim=1))
 
-    def critic_view(self, state: Tensor, image: Tensor | None) -> Tensor:
-        """Return what the critics see."""
-        return self.views(state, image if self.critic_sees_images else None).critic
+    def critic_views(self, state: Tensor, image: Tensor | None) -> Views:
+        """Return :meth:`views` for the critics: the actor's is whole only if they see images."""
+        return self.views(state, image if self.critic_sees_images else None)
 
     def act(self, view: Tensor) -> Tensor:
         """Return the policy's action for what the actor sees, (B, actions) in [-1, 1]."""
@@ -207,7 +207,8 @@ class Learner:
             wanted = value.mul_(batch.bootstrap).mul_(params.discount).add_(batch.reward)
 
         # theta_i <- argmin N^-1 sum (y - Q_theta_i(s, a))^2, one step of Adam for both
-        values = networks.critic(networks.critic_view(batch.state, batch.image), batch.action)
+        seen = networks.critic_views(batch.state, batch.image)
+        values = networks.critic(seen.critic, batch.action)
         loss = (values - wanted).square().sum() / len(wanted)
         self._critic.differentiate(loss)
         self._critic_adam.step()
@@ -216,7 +217,7 @@ class Learner:
         self.updates += 1
         if self.updates % params.policy_delay == 0:
             # phi: up the gradient N^-1 sum grad_a Q_theta_1(s, a) grad_phi pi_phi(s)
-            loss = -self.actor_values(batch).mean()
+            loss = -self.actor_values(batch, seen).mean()
             self._actor.differentiate(loss)
             self._actor_adam.step()
             self.actor_loss = loss.detach()
@@ -224,11 +225,20 @@ class Learner:
             self._target_critic.approach(self._critic, params.tau)
             self._target_actor.approach(self._actor, params.tau)
 
-    def actor_values(self, batch: Batch) -> Tensor:
-        """Return Q1 of the policy's own actions, (B, 1): what the actor is to make large."""
+    def actor_values(self, batch: Batch, seen: Views | None = None) -> Tensor:
+        """Return Q1 of the policy's own actions, (B, 1): what the actor is to make large.
+
+        Args:
+            batch: the transitions.
+            seen: what the critics' loss was computed from. Not in the paper: where the encoder is
+                the critics', the actor goes by the same features, one step of Adam old, so that
+                an update encodes each image once (as Yarats et al. 2021, arXiv:2107.09645, do).
+        """
         networks = self.networks
-        with torch.set_grad_enabled(not networks.critic_sees_images):  # who owns the encoder
+        if seen is None or not networks.critic_sees_images:
             seen = networks.views(batch.state, batch.image)
+        if networks.critic_sees_images:  # the actor's loss does not train their encoder
+            seen = Views(seen.actor.detach(), seen.critic.detach())
         return networks.critic.first(seen.critic, networks.act(seen.actor))
 
     def _smoothing(self, action: Tensor) -> Tensor:

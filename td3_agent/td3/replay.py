@@ -360,7 +360,9 @@ class ReplayBuffer:
         self, drawn: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return slots by number, oldest first and stream by stream, and which can be sampled."""
-        stream = np.minimum(np.searchsorted(ends, drawn, side='right'), self._streams - 1)
+        stream: Any = 0  # mostly there is one, and nothing to search
+        if self._streams > 1:
+            stream = np.minimum(np.searchsorted(ends, drawn, side='right'), self._streams - 1)
         age = drawn - (ends[stream] - starts[stream])  # 0 is the oldest
         oldest = np.maximum(self._written[stream] - self._room, 0)
         slots = stream * self._room + (oldest + age) % self._room

@@ -19,6 +19,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from td3_agent.td3.health import examine
 from td3_agent.td3.learner import Learner
+from td3_agent.td3.memory import keep_freed_memory
 from td3_agent.td3.replay import Observed, ReplayBuffer
 from td3_agent.td3.snapshot import load_newest, save_snapshot, snapshots
 from td3_agent.training.envs import (
@@ -71,6 +72,7 @@ class Trainer:
         """
         self.env_ids, self.td3, self.train, self.out = env_ids, td3, train, out
         torch.set_num_threads(train.threads)
+        keep_freed_memory()
         makers = [partial(gymnasium.make, env_id) for env_id in env_ids]
         eval_ids = (train.eval_env,) if train.eval_env else env_ids
         self._eval_envs = [gymnasium.make(env_id) for env_id in eval_ids]

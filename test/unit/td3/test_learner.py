@@ -194,7 +194,7 @@ def test_actor_sees_the_critics_q(shape, how):
     batch, nets = learner.batch(sample_of(shape, seed=9)), learner.networks
     with torch.no_grad():
         action = nets.act(nets.views(batch.state, batch.image).actor)
-        wanted = nets.critic(nets.critic_view(batch.state, batch.image), action)[0]
+        wanted = nets.critic(nets.views(batch.state, batch.image).critic, action)[0]
     torch.testing.assert_close(learner.actor_values(batch).detach(), wanted)
 
 

@@ -12,6 +12,7 @@ from td3_agent.td3.networks import (
     LAST_LAYER_BOUND,
     Actor,
     ActorConfig,
+    Encoder,
     build_actor,
     tensor_shapes,
 )
@@ -145,3 +146,14 @@ def test_missing_or_superfluous_image_is_refused():
 def test_impossible_architectures_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(DRIVING_ACTOR, **changes)
+
+
+def test_gradients_of_images_are_those_of_plain_layers():
+    """Their layout in memory is ours, their values are not."""
+    encoder = Encoder((2, 20, 20), ((4, 8, 4), (8, 2, 1)), 6)
+    image = torch.randint(0, 256, (3, 2, 20, 20), dtype=torch.uint8)
+    mine = torch.autograd.grad(encoder(image).square().sum(), list(encoder.parameters()))
+    features = encoder.norm(encoder.projection(encoder.conv(image / 255.0 - 0.5).flatten(1)))
+    plain = torch.autograd.grad(features.tanh().square().sum(), list(encoder.parameters()))
+    for one, other in zip(mine, plain, strict=True):
+        torch.testing.assert_close(one, other)

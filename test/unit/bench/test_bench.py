@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench verb: what it refuses, how it compares, and that its work is real work."""
+
+from functools import partial
+import json
+import types
+
+import pytest
+
+pytest.importorskip('gymnasium')
+pytest.importorskip('tqdm')
+
+from td3_agent.__main__ import main
+from td3_agent.bench import command, learner
+from td3_agent.bench.learner import CASES, Case, Worker, compare, ours
+from td3_agent.td3.replay import ObservationShape
+
+TINY = Case(
+    shape=ObservationShape(state_size=3),
+    actions=1,
+    batch=4,
+    stored=10,
+    updates=2,
+    policy='MlpPolicy',
+    settings={'hidden_units': 8},
+)
+
+
+def ended(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main(['bench', *arguments])
+    return end.value.code
+
+
+def test_missing_rival_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(learner, 'find_spec', lambda _: None)
+    assert ended('learner') == 2
+    assert capsys.readouterr().err == (
+        'td3_agent bench: stable-baselines3 is what this compares with, and it is not installed: '
+        'pip install stable-baselines3\n'
+    )
+
+
+@pytest.mark.parametrize('name', ['turns', 'run-steps', 'runs'])
+def test_counts_are_positive(name, capsys):
+    assert ended('learner', f'--{name}', '0') == 2
+    assert f'{name.replace("-", "_")} must be >= 1, got 0' in capsys.readouterr().err
+
+
+def test_help_and_names(capsys):
+    assert ended('--help') == 0
+    assert 'Stable-Baselines3' in capsys.readouterr().out
+    assert ended('learner', '--help') == 0
+    assert '--turns' in capsys.readouterr().out
+    assert ended('nothing') == 2
+
+
+class Rated:
+    def __init__(self, *rates):
+        self.rates, self.asked = list(rates), []
+
+    def rate(self, count):
+        self.asked.append(count)
+        return self.rates.pop(0)
+
+
+def test_ratio_is_of_neighbours():
+    """The machine slows down by half after the first turn; the ratio does not."""
+    figures = compare(Rated(40.0, 20.0, 20.0), Rated(20.0, 10.0, 10.0), 7, 3, 'updates_per_s')
+    assert figures == {'updates_per_s': 20.0, 'sb3_updates_per_s': 10.0, 'ratio': 2.0}
+
+
+def test_work_is_done_in_a_process():
+    worker = Worker(partial(ours, TINY))
+    try:
+        assert worker.rate(2) > 0.0
+    finally:
+        worker.close()
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_cases_fit_our_learner(case, monkeypatch):
+    monkeypatch.setattr(learner, 'keep_freed_memory', lambda: None)
+    whole = CASES[case]
+    fields = {name: getattr(whole, name) for name in ('shape', 'actions', 'policy', 'settings')}
+    ours(Case(**fields, batch=2, stored=8, updates=1))(2)
+
+
+@pytest.mark.parametrize(('ratio', 'status'), [(1.49, 1), (1.5, 0)])
+def test_report_and_status(ratio, status, monkeypatch, capsys):
+    figures = {'updates_per_s': 3.0, 'sb3_updates_per_s': 2.0, 'ratio': ratio}
+    monkeypatch.setattr(learner, 'measure', lambda _: {'cases': {'vector': figures}})
+    args = types.SimpleNamespace(benchmark='learner', arguments=['--json'])
+    assert command.run(args) == status
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert report['cases']['vector'] == figures
+    assert {'cpu', 'cores', 'load_before', 'load_after'} <= set(report['machine'])
+    assert ('expected >= 1.5' in said.err) == (status == 1)
+    args.arguments = []
+    command.run(args)
+    assert capsys.readouterr().out.splitlines()[1].split() == [
+        'vector',
+        '3.0',
+        '2.0',
+        f'{ratio}'.ljust(4, '0'),
+    ]
