@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .PHONY: help setup demo test check lock clean distclean
 
 DEMO_OUT ?= build/demo
-DEMO_ARGS ?= --driver pure_pursuit --map winding --duration 60 --real-time-factor 1.0
+DEMO_ARGS ?= --map winding --duration 60 --real-time-factor 1.0
 TEST_ARGS ?=
 PURE_CODE := $(wildcard td3_agent/driving td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/bench)
 

@@ -251,11 +251,18 @@ class LineCounter:
         return self.lines
 
 
+def who_drives(summary: dict[str, Any]) -> str:
+    """Return the driver as people call it."""
+    if summary['driver'] == 'td3':
+        return f'TD3 policy {Path(summary["policy"]).name}'
+    return str(summary['driver']).replace('_', ' ')
+
+
 def write_results(out: Path, summary: dict[str, Any], drive: Drive, world: World) -> None:
     """Write ``summary.json``, ``trajectory.png`` and ``camera.png``; the ledger lies there."""
     text = json.dumps(summary, indent=2) + '\n'
     (out / 'summary.json').write_text(text, encoding='utf-8')
-    title = f'{summary["driver"]} on {summary["map"]}: {summary["distance_m"] or 0.0:.0f} m'
+    title = f'{who_drives(summary)} on {summary["map"]}: {summary["distance_m"] or 0.0:.0f} m'
     driven = [record for record in drive.records if 'x_m' in record]
     plot_trajectory(
         out / 'trajectory.png',

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -114,16 +115,19 @@ def drive_jobs(
     pool = ProcessPoolExecutor(
         min(processes, len(jobs)), multiprocessing.get_context('spawn'), prepare_worker
     )
-    results = pool.map(drive_job, jobs)  # starts the workers
+    # Not pool.map: interrupted, it cancels what is pending, and the pool's own thread then
+    # complains that cancelled jobs have no workers any more.
+    pending = deque(pool.submit(drive_job, job) for job in jobs)  # starts the workers
     workers = set(multiprocessing.active_children()) - others
     try:
-        yield from results
+        while pending:
+            yield pending.popleft().result()
     except BrokenProcessPool as error:
         raise EvaluationError(f'a worker process died: {error}') from error
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
         for worker in workers:  # what is still under way is of no use
             worker.terminate()
+        pool.shutdown()
 
 
 def prepare_worker() -> None:

@@ -16,9 +16,9 @@ from td3_agent.driving.ledger import SCHEMA_VERSION, read_ledger
 from td3_agent.evaluation.agreement import agreement
 from td3_agent.evaluation.direct_episodes import DIRECT, DirectJob, EvaluationError, drive_jobs
 from td3_agent.evaluation.episodes import EpisodePlan
-from td3_agent.evaluation.four_nodes import end_like_ctrl_c
 from td3_agent.evaluation.gallery import plot_gallery
 from td3_agent.evaluation.intervals import totals
+from td3_agent.evaluation.processes import interruptions_noted
 from td3_agent.evaluation.result_tables import (
     agreement_table,
     episode_csv,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from td3_agent.evaluation.episodes import Episode
     from td3_agent.evaluation.judging import Judged
+    from td3_agent.evaluation.processes import Interruption
 
 ROS = 'ros'
 DRIVER = 'driver'  # row of the driver that is evaluated
@@ -153,13 +154,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: an argument, the map or the checkpoint was refused.
     """
-    end_like_ctrl_c()
     evaluation = evaluation_of(args)
     make_driver(evaluation.driver)  # refused before anything is driven
     evaluation.plan.episode(0).world()
     prepare(evaluation)
     try:
-        rows = drive_all(evaluation)
+        with interruptions_noted(raising=True) as interruption:
+            rows = drive_all(evaluation, interruption)
     except KeyboardInterrupt:
         sys.stderr.write('interrupted: all processes ended, no summary written\n')
         return EXIT_INTERRUPTED
@@ -214,10 +215,11 @@ def prepare(evaluation: Evaluation) -> None:
             path.unlink()
 
 
-def drive_all(evaluation: Evaluation) -> Rows:
+def drive_all(evaluation: Evaluation, interruption: Interruption) -> Rows:
     """Drive every episode with everybody; return what came of it by row, episodes in order.
 
     Raises:
+        KeyboardInterrupt: asked to end.
         EvaluationError: an episode could not be driven to its end.
     """
     rows: Rows = {}
@@ -230,9 +232,11 @@ def drive_all(evaluation: Evaluation) -> Rows:
                 for row, one in results.items():
                     rows.setdefault(row, []).append(one)
                 progress.update()
+                interruption.check()
         for one in over_ros_episodes(evaluation) if over_ros else ():
             rows.setdefault(row_name(ROS), []).append(one)
             progress.update()
+            interruption.check()
     return rows
 
 

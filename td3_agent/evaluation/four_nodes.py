@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-import signal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,9 +40,3 @@ class FourNodes:
         return group.start(
             'synchronizer_node', {'role_names': [self.role_name], **self.synchronizer}
         )
-
-
-def end_like_ctrl_c() -> None:
-    """Let SIGTERM and SIGHUP interrupt this program as Ctrl-C does: no process is left behind."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)

@@ -160,15 +160,20 @@ class Interruption:
 
 
 @contextmanager
-def interruptions_noted() -> Iterator[Interruption]:
+def interruptions_noted(*, raising: bool = False) -> Iterator[Interruption]:
     """Note a Ctrl-C and its like, for the block to look at where it can end cleanly.
 
-    As an exception it may come up inside a destructor or a callback, and is lost there.
+    As an exception alone it may come up inside a destructor or a callback, and is lost there.
+
+    Args:
+        raising: raise it too, for blocks that are long between two looks.
     """
     noted = Interruption()
 
     def note(*_: object) -> None:
         noted.happened = True
+        if raising:
+            raise KeyboardInterrupt
 
     previous = {number: signal.signal(number, note) for number in INTERRUPTIONS}
     try:

@@ -45,7 +45,7 @@ FIGURES = (
 
 def run_here(out, *arguments):
     """Run the verb in this process; return exit status and summary."""
-    args = parser().parse_args(['evaluate', '--out', str(out), *arguments])
+    args = parser('evaluate').parse_args(['evaluate', '--out', str(out), *arguments])
     status = args.run(args)
     path = out / 'summary.json'
     return status, json.loads(path.read_text('utf-8')) if path.exists() else None
@@ -257,7 +257,7 @@ def test_ledger_is_read_while_it_is_written(tmp_path):
     ],
 )
 def test_bad_arguments_are_refused_in_one_sentence(tmp_path, arguments, texts):
-    args = parser().parse_args(['evaluate', '--out', str(tmp_path), *arguments])
+    args = parser('evaluate').parse_args(['evaluate', '--out', str(tmp_path), *arguments])
     with pytest.raises((ValueError, OSError)) as error:
         args.run(args)
     assert '\n' not in str(error.value)

@@ -2,6 +2,7 @@
 """A request to end is never lost, wherever in the program it comes up."""
 
 import signal
+import sys
 
 import pytest
 
@@ -32,3 +33,17 @@ def test_handlers_are_handed_back():
     with interruptions_noted():
         assert [signal.getsignal(number) for number in INTERRUPTIONS] != before
     assert [signal.getsignal(number) for number in INTERRUPTIONS] == before
+
+
+def test_raised_where_it_can_be_and_noted_where_not(monkeypatch):
+    with interruptions_noted(raising=True) as interruption:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert interruption.happened
+    lost = []
+    monkeypatch.setattr(sys, 'unraisablehook', lambda told: lost.append(told.exc_type))
+    with interruptions_noted(raising=True) as interruption:
+        Interrupted(signal.SIGINT)
+        assert lost == [KeyboardInterrupt]
+        with pytest.raises(KeyboardInterrupt):
+            interruption.check()
