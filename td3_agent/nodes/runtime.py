@@ -23,6 +23,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
+from td3_agent.td3.memory import keep_freed_memory
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
@@ -82,6 +84,7 @@ def run_program(make_node: Callable[[], Node], args: list[str] | None = None) ->
     The node may offer ``finished`` (a Future; done when it has nothing more to do), ``close()``
     (its last word, while it can still publish) and ``exit_status``.
     """
+    keep_freed_memory()  # else clearing pages takes more of a large image's way than copying it
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     status = _run(make_node)
     gc.collect()  # only when nothing refers to them do a lifecycle node's last parts go

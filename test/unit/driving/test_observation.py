@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+import hashlib
 import math
 import tracemalloc
 
@@ -127,6 +128,32 @@ def test_row_padding_is_skipped(encoding, padding):
     )
 
 
+@unhurried
+@given(
+    st.sampled_from(list(ENCODINGS)),
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    st.integers(0, 9),
+    st.floats(0.0, 0.9),
+    st.integers(0, 2**32 - 1),
+)
+def test_grey_is_the_integer_formula_from_any_row_on(enc, size, padding, cut, seed):
+    height, width = size
+    pixels = pixels_of(height, width, ENCODINGS[enc][0], seed)
+    first_row = int(height * cut)
+    red, green, blue = (pixels[:, :, at].astype(int) for at in ENCODINGS[enc][1])
+    luma = (77 * red + 150 * green + 29 * blue + 128) >> 8
+    grey = grey_from_image(view(pixels, enc, padding), first_row)
+    np.testing.assert_array_equal(grey, luma[first_row:])
+
+
+@pytest.mark.parametrize('shift', [0, 1, 2, 3])
+def test_pixels_may_begin_at_any_address(shift):
+    pixels = pixels_of(9, 11, 4)
+    data = memoryview(bytes(shift) + pixels.tobytes())[shift:]
+    image = ImageView(data=data, height=9, width=11, encoding='bgra8', step=44)
+    np.testing.assert_array_equal(grey_from_image(image), grey_from_image(view(pixels, 'bgra8')))
+
+
 @pytest.mark.parametrize('kind', [bytes, bytearray, memoryview, np.frombuffer])
 def test_any_buffer_will_do(kind):
     raw = pixels_of(8, 8, 3).tobytes()
@@ -161,6 +188,82 @@ def test_resize_is_the_area_mean_within_one_level(height, width):
     assert small.shape == (84, 84)
     assert small.dtype == np.uint8
     assert np.abs(small - area_reference(grey, 84, 84)).max() <= 0.51
+
+
+def test_resize_agrees_with_opencv_within_one_level():
+    cv2 = pytest.importorskip('cv2', reason='OpenCV is the reference here, and nowhere else')
+    for height, width in ((120, 160), (600, 800), (1080, 1920)):
+        grey = pixels_of(height, width, 1)[:, :, 0]
+        reference = cv2.resize(grey, (84, 84), interpolation=cv2.INTER_AREA).astype(int)
+        assert np.abs(resize_area(grey, 84, 84) - reference).max() <= 1
+
+
+@unhurried
+@given(
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.integers(8, 100),
+    st.integers(8, 100),
+    st.integers(0, 2**32 - 1),
+)
+def test_resize_is_exact_in_integers(height, width, out_height, out_width, seed):
+    """However it is computed, not one level may differ: policies were trained on these."""
+    grey = pixels_of(height, width, 1, seed)[:, :, 0]
+    rows, columns = integer_weights(height, out_height), integer_weights(width, out_width)
+    exact = (rows @ grey.astype(np.int64) @ columns.T + (1 << 31)) >> 32
+    if (height, width) != (out_height, out_width):
+        np.testing.assert_array_equal(resize_area(grey, out_height, out_width), exact)
+
+
+def integer_weights(source, size):
+    """Return the share of each input row in each output row, (size, source), in 1/65536."""
+    edges = np.arange(size + 1) * source / size
+    low, high = edges[:-1, np.newaxis], edges[1:, np.newaxis]
+    row = np.arange(source)
+    overlap = np.clip(np.minimum(row + 1, high) - np.maximum(row, low), 0.0, None)
+    bounds = np.rint(np.cumsum(overlap * (size / source), axis=1) * 65536)
+    return np.diff(bounds, axis=1, prepend=0.0).astype(np.int64)
+
+
+# Hashes of observations of seeded noise, with crop_top 0 and 0.35: what the policies that ship
+# were trained on. A change here asks for new policies.
+PINNED = {
+    ('bgra8', 120, 160): 'fb2844e5b6294ee6',
+    ('bgra8', 600, 800): 'fd1570bde858560a',
+    ('bgra8', 1080, 1920): 'b396cf706c249b5c',
+    ('bgra8', 84, 84): '5aecf2a02c0ed4a0',
+    ('bgra8', 50, 60): '6cd09e4d1d42ade3',
+    ('rgba8', 120, 160): 'e08a784c4182c9f6',
+    ('rgba8', 600, 800): 'db21aa3d14267ec5',
+    ('rgba8', 1080, 1920): '16f58a51c0475f52',
+    ('rgba8', 84, 84): '588ee1c691949564',
+    ('rgba8', 50, 60): 'c9c1be8a255780c4',
+    ('bgr8', 120, 160): 'eb653749becb47a6',
+    ('bgr8', 600, 800): '34c1eac01c30ae94',
+    ('bgr8', 1080, 1920): '4bf7a9232a52d721',
+    ('bgr8', 84, 84): '2e6bb7f43c306408',
+    ('bgr8', 50, 60): '892be3269cb8d556',
+    ('rgb8', 120, 160): '2125ea3f97496d2b',
+    ('rgb8', 600, 800): 'f47bdb9b2fd52463',
+    ('rgb8', 1080, 1920): '40f4a80fac479683',
+    ('rgb8', 84, 84): 'e9544cbcf9ca06fc',
+    ('rgb8', 50, 60): '7fb41c052c14b1a8',
+    ('mono8', 120, 160): 'da24f8219a9e57b9',
+    ('mono8', 600, 800): '84a38ac24b9530ab',
+    ('mono8', 1080, 1920): '04eb4aa44dfc8a5c',
+    ('mono8', 84, 84): 'eceb7b0a212447f0',
+    ('mono8', 50, 60): '0e8c06ae1c9dde92',
+}
+
+
+@pytest.mark.parametrize(('encoding', 'height', 'width'), PINNED)
+def test_observations_are_what_the_policies_were_trained_on(encoding, height, width):
+    image = view(pixels_of(height, width, ENCODINGS[encoding][0]), encoding, padding=5)
+    digest = hashlib.sha256()
+    for crop_top in (0.0, 0.35):
+        builder = ObservationBuilder(ObservationSpec(crop_top=crop_top, frame_stack=1))
+        digest.update(builder.build(image, moving(), STOPPED).image.tobytes())
+    assert digest.hexdigest()[:16] == PINNED[encoding, height, width]
 
 
 def test_resize_by_a_whole_factor_is_the_mean_of_blocks():
