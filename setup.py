@@ -41,6 +41,7 @@ setup(
     extras_require={
         'bench': ['mujoco', 'stable-baselines3'],
         'logs': ['tensorboard'],
+        'onnx': ['onnx', 'onnxruntime'],
         'sim': [
             'carla==0.9.16',
             'commonroad-vehicle-models',

@@ -18,7 +18,6 @@ import array
 from contextlib import ExitStack, contextmanager
 import json
 import os
-import platform
 import struct
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
+from td3_agent.bench.command import machine
 from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
 from td3_agent.driving.observation import ImageView
 from td3_agent.evaluation.processes import (
@@ -299,11 +299,10 @@ def main() -> None:
     if args.role:
         play(args.role, args.setting)
         return
-    load = os.getloadavg()[0]
+    about = machine()
     figures = measure(args.sizes, args.rounds)
     if args.json:
-        machine = {'cpu': platform.processor(), 'cores': os.cpu_count(), 'load_before': load}
-        print(json.dumps({'machine': machine, 'sizes': figures}))
+        print(json.dumps({'machine': about, 'sizes': figures}))
     else:
         print_table(figures)
 

@@ -19,6 +19,7 @@ VERBS = {
         'measure a driver on many episodes, over ROS 2 or without',
     ),
     'train': ('td3_agent.training.train', 'train TD3 on a Gymnasium task'),
+    'export': ('td3_agent.evaluation.export', 'export a policy to ONNX, checked against PyTorch'),
     'bench': ('td3_agent.bench.command', 'measure speed, beside what people use instead'),
 }
 

@@ -30,6 +30,11 @@ class DriverParams(Params):
         'lane', "a policy that ships (lane, route), 'untrained', or a checkpoint folder"
     )
     policy_seed: int = param(0, 'seed of the untrained policy', low=0)
+    inference: str = param(
+        'torch',
+        "what computes the policy: PyTorch, or ONNX Runtime on what 'td3_agent export' wrote",
+        choices=('torch', 'onnx'),
+    )
     torch_threads: int = param(
         1, 'threads of torch; more than one misses deadlines on busy cores', low=1, high=64
     )
@@ -75,12 +80,30 @@ def _td3_driver(params: DriverParams) -> Equipment:
     from td3_agent.td3.policy import untrained_policy  # noqa: PLC0415
 
     torch.set_num_threads(params.torch_threads)
+    if params.inference == 'onnx':
+        return _onnx_driver(params)
     if params.policy == UNTRAINED:
         policy = untrained_policy(params.policy_seed)
         return Equipment(policy, ObservationSpec(), 'TD3, UNTRAINED policy')
     policy, manifest = load_checkpoint(policy_folder(params.policy), kind='driving')
     spec = manifest.observation_spec
     return Equipment(policy, spec, f'TD3, {params.policy}', needs_route=spec.path)
+
+
+def _onnx_driver(params: DriverParams) -> Equipment:
+    """Return the TD3 policy under ONNX Runtime.
+
+    Raises:
+        ValueError: there is no export, it is stale, or ONNX Runtime is not installed.
+    """
+    from td3_agent.td3.onnx_policy import load_onnx_policy  # noqa: PLC0415
+
+    if params.policy == UNTRAINED:
+        raise ValueError(f"inference must be 'torch' for policy {UNTRAINED!r}, got 'onnx'")
+    policy, manifest = load_onnx_policy(policy_folder(params.policy), kind='driving')
+    spec = manifest.observation_spec
+    title = f'TD3, {params.policy}, ONNX Runtime'
+    return Equipment(policy, spec, title, needs_route=spec.path)
 
 
 def policy_folder(name: str) -> Path:

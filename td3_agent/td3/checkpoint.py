@@ -25,7 +25,7 @@ import shutil
 import stat
 import sys
 from types import UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import safetensors
@@ -49,6 +49,8 @@ from td3_agent.td3.policy import Policy, PolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+RecordT = TypeVar('RecordT')
 
 SCHEMA = 1
 MANIFEST_NAME = 'manifest.json'
@@ -320,6 +322,38 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     """
     with _directory(path) as folder:
         return _load_manifest(folder, None)
+
+
+def read_beside(path: str | os.PathLike[str], name: str, limit_bytes: int) -> bytes:
+    """Read another file of a checkpoint directory, as carefully as its own.
+
+    Raises:
+        CheckpointError: missing, a link, no regular file, empty, open to everyone, or larger
+            than ``limit_bytes``.
+    """
+    with _directory(path) as folder, folder.file(name) as (handle, size):
+        if size > limit_bytes:
+            raise folder.refused(f'{name}: {size} bytes, expected <= {limit_bytes} bytes')
+        return _read_exactly(handle, size)
+
+
+def read_record(path: str | os.PathLike[str], name: str, kind: type[RecordT]) -> RecordT:
+    """Read a JSON file of a checkpoint directory into the dataclass ``kind``.
+
+    Raises:
+        CheckpointError: naming every field that does not fit.
+    """
+    try:
+        content = _strict_json(read_beside(path, name, MAX_MANIFEST_BYTES))
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(path, [f'{name}: not valid JSON: {error}']) from error
+    faults: list[str] = []
+    record: RecordT = _decode(kind, content, '', faults)
+    if faults:
+        raise CheckpointError(path, [f'{name}: {fault}' for fault in faults])
+    return record
 
 
 # ---- Writing ------------------------------------------------------------------------------------

@@ -94,16 +94,25 @@ class Policy:
         """
         config = self._actor.config
         _check('state', state, (config.state_size,), np.float32)
-        pixels = None
-        if config.image_shape is not None:
+        if config.image_shape is None:
+            image = None
+        else:
             _check('image', image, config.image_shape, np.uint8)
-            pixels = self._batch_of_one(image)
-        with torch.inference_mode():
-            answer = self._actor(self._batch_of_one(state), pixels).squeeze(0).cpu().numpy()
+        answer = self._answer(state, image)
         if not np.isfinite(answer).all():
             raise PolicyError(f'action is not finite: {answer.tolist()}')
         clipped: NDArray[np.float32] = np.clip(answer, self._low, self._high)
         return clipped
+
+    def _answer(
+        self, state: NDArray[np.float32], image: NDArray[np.uint8] | None
+    ) -> NDArray[np.float32]:
+        """Return what the network says, (actions,), of inputs that fit it."""
+        pixels = None if image is None else self._batch_of_one(image)
+        with torch.inference_mode():
+            answer = self._actor(self._batch_of_one(state), pixels).squeeze(0)
+        values: NDArray[np.float32] = answer.cpu().numpy()
+        return values
 
     def _batch_of_one(self, values: object) -> torch.Tensor:
         """Copy an array to the device; torch warns of arrays that it may not write to."""

@@ -37,6 +37,7 @@ OPTIONAL = {  # no rosdep key, or only for the embedded simulator and its progra
     'cv2',
     'gymnasium',
     'matplotlib',
+    'onnxruntime',
     'safetensors',
     'scenariogeneration',
     'stable_baselines3',

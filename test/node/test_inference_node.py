@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent node with ``inference: onnx``: it drives on an export, and refuses a stale one."""
+
+from pathlib import Path
+import shutil
+
+from diagnostic_msgs.msg import DiagnosticStatus
+import pytest
+
+torch = pytest.importorskip('torch')
+
+from td3_agent.driving.parameters import ParameterError  # noqa: E402
+from td3_agent.nodes.drivers import DriverParams, make_driver  # noqa: E402
+from td3_agent.nodes.td3_agent_node import Td3AgentNode  # noqa: E402
+
+LANE = Path(__file__).parents[2] / 'weights' / 'lane'
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """Hand back the threads that making a driver takes away."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def exported(tmp_path):
+    for name in ('onnx', 'onnxruntime'):
+        pytest.importorskip(name, reason=f'{name} is optional, and not installed')
+    from td3_agent.td3.onnx_policy import export_policy
+
+    folder = tmp_path / 'lane'
+    shutil.copytree(LANE, folder)
+    export_policy(folder)
+    return folder
+
+
+def test_export_drives(ros, exported):
+    node = ros.make(Td3AgentNode, policy=str(exported), inference='onnx')
+    assert node._state_machine.current_state[1] == 'active'
+    assert node._equipment.title.endswith('ONNX Runtime')
+    torch_driver = make_driver(DriverParams(policy=str(exported)))
+    assert torch_driver.spec == node._equipment.spec
+    assert torch_driver.needs_route == node._equipment.needs_route
+
+
+def test_stale_export_leaves_the_node_inactive_with_the_reason(ros, exported, diagnosed):
+    shutil.copytree(LANE.parent / 'route', exported, dirs_exist_ok=True)
+    node = ros.make(Td3AgentNode, policy=str(exported), inference='onnx')
+    assert node._state_machine.current_state[1] == 'unconfigured'
+    ros.spin_until(lambda: diagnosed('td3_agent') is not None, 'diagnostics')
+    status = diagnosed('td3_agent')
+    assert status.level == DiagnosticStatus.ERROR
+    assert 'stale, exported from weights' in status.message
+
+
+def test_untrained_policy_has_no_export():
+    with pytest.raises(ValueError, match="inference must be 'torch' for policy 'untrained'"):
+        make_driver(DriverParams(policy='untrained', inference='onnx'))
+
+
+def test_other_runtimes_are_refused_by_name():
+    with pytest.raises(ParameterError, match='inference must be one of torch, onnx, got'):
+        DriverParams(inference='tensorrt')

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exports to ONNX: the same answers, or no export; and none that belongs to other weights."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from td3_agent.__main__ import main
+from td3_agent.td3 import onnx_policy
+from td3_agent.td3.checkpoint import (
+    DRIVING,
+    GYMNASIUM,
+    ActionField,
+    CheckpointError,
+    InputContract,
+    OutputContract,
+    StateField,
+    driving_inputs,
+    driving_outputs,
+    load_checkpoint,
+    save_checkpoint,
+)
+from td3_agent.td3.networks import DRIVING_ACTOR, ActorConfig, build_actor
+from td3_agent.td3.onnx_policy import (
+    ONNX_NAME,
+    RECORD_NAME,
+    TOLERANCE,
+    export_policy,
+    load_onnx_policy,
+    sample_observations,
+)
+from td3_agent.td3.policy import PolicyError
+
+SMALL = dataclasses.replace(DRIVING_ACTOR, conv=((4, 8, 4), (4, 4, 2)), features=4, hidden=(8,))
+BLIND = ActorConfig(
+    image_shape=None, state_size=3, action_low=(-2.0, 0.0), action_high=(2.0, 9.0), hidden=(8,)
+)
+BLIND_CONTRACT = {
+    'kind': GYMNASIUM,
+    'inputs': InputContract(
+        image=None, state=tuple(StateField(name=n, unit='1') for n in 'abc'), rate_hz=None
+    ),
+    'outputs': OutputContract(
+        actions=(
+            ActionField(name='u', unit='1', low=-2.0, high=2.0),
+            ActionField(name='v', unit='1', low=0.0, high=9.0),
+        ),
+        twist_convention=None,
+    ),
+}
+
+
+def save(path, config=SMALL, seed=0, **changes):
+    actor = build_actor(config, torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        actor.head.weight.mul_(300.0)  # fresh ones hardly answer anything but zero
+    parts = {'kind': DRIVING, 'inputs': driving_inputs(), 'outputs': driving_outputs()}
+    return save_checkpoint(path, actor, trained=True, **{**parts, **changes})
+
+
+@pytest.fixture(scope='module')
+def needs_onnx():
+    for name in ('onnx', 'onnxruntime'):
+        pytest.importorskip(name, reason=f'{name} is optional, and not installed')
+
+
+@pytest.fixture(scope='module')
+def good(tmp_path_factory, request):
+    """One exported checkpoint; tests copy it before they break it."""
+    request.getfixturevalue('needs_onnx')
+    path = tmp_path_factory.mktemp('exported') / 'policy'
+    save(path)
+    export_policy(path)
+    return path
+
+
+@pytest.fixture
+def exported(good, tmp_path):
+    return shutil.copytree(good, tmp_path / 'policy')
+
+
+def test_answers_are_those_of_torch(good):
+    torch_policy, _ = load_checkpoint(good)
+    policy, manifest = load_onnx_policy(good, kind=DRIVING)
+    assert manifest.kind == DRIVING
+    assert policy.trained
+    rng = np.random.default_rng(3)
+    answers = []
+    for _ in range(50):
+        state = rng.normal(0.0, 1.0, 4).astype(np.float32)
+        image = rng.integers(0, 256, (4, 84, 84), dtype=np.uint8)
+        answers.append(policy.action(state, image))
+        np.testing.assert_allclose(
+            answers[-1], torch_policy.action(state, image), rtol=0.0, atol=TOLERANCE
+        )
+        assert answers[-1].dtype == np.float32
+    assert np.std(answers, axis=0).min() > 0.01  # it does answer
+
+
+@pytest.mark.usefixtures('needs_onnx')
+def test_policy_without_eyes_and_with_unequal_bounds(tmp_path):
+    save(tmp_path / 'policy', BLIND, **BLIND_CONTRACT)
+    record = export_policy(tmp_path / 'policy')
+    assert record.largest_difference <= record.tolerance
+    policy, _ = load_onnx_policy(tmp_path / 'policy')
+    action = policy.action(np.ones(3, dtype=np.float32))
+    expected, _ = load_checkpoint(tmp_path / 'policy')
+    np.testing.assert_allclose(action, expected.action(np.ones(3, dtype=np.float32)), atol=1e-3)
+
+
+def test_same_observation_same_action_bit_for_bit(good):
+    first, second = (load_onnx_policy(good)[0] for _ in range(2))
+    for state, image in sample_observations(SMALL, 5):
+        np.testing.assert_array_equal(first.action(state, image), second.action(state, image))
+
+
+def test_it_refuses_what_does_not_fit_as_torch_does(good):
+    policy, _ = load_onnx_policy(good)
+    with pytest.raises(PolicyError, match=r'state must be \(4,\) float32'):
+        policy.action(np.zeros(5, dtype=np.float32), np.zeros((4, 84, 84), dtype=np.uint8))
+    with pytest.raises(PolicyError, match='action is not finite'):
+        policy.action(np.full(4, np.nan, np.float32), np.zeros((4, 84, 84), dtype=np.uint8))
+
+
+def test_record_says_what_was_compared(good):
+    record = json.loads((good / RECORD_NAME).read_text('utf-8'))
+    _, manifest = load_checkpoint(good)
+    assert record['weights_sha256'] == manifest.weights.sha256
+    assert record['observations'] > 64
+    assert 0.0 <= record['largest_difference'] <= record['tolerance'] == TOLERANCE
+
+
+def test_export_leaves_a_good_checkpoint_and_nothing_else(good):
+    load_checkpoint(good)
+    names = {path.name for path in good.iterdir()}
+    assert names == {'manifest.json', 'actor.safetensors', ONNX_NAME, RECORD_NAME}
+
+
+def test_exporting_again_gives_the_same(exported):
+    before = {name: (exported / name).read_bytes() for name in (ONNX_NAME, RECORD_NAME)}
+    export_policy(exported)
+    assert before == {name: (exported / name).read_bytes() for name in before}
+
+
+def refused(path, text):
+    with pytest.raises(CheckpointError, match=text) as error:
+        load_onnx_policy(path)
+    assert 'td3_agent export' in str(error.value)
+
+
+def test_missing_export_says_how_to_make_one(exported):
+    (exported / RECORD_NAME).unlink()
+    refused(exported, r'policy\.onnx\.json: missing')
+
+
+def test_stale_export_is_refused_by_name(exported, tmp_path):
+    save(tmp_path / 'newer', seed=1)
+    for name in ('manifest.json', 'actor.safetensors'):
+        shutil.copyfile(tmp_path / 'newer' / name, exported / name)
+    refused(exported, r'policy\.onnx\.json: stale, exported from weights \w{12}, expected \w{12}')
+
+
+def test_new_weights_take_the_old_export_away(exported):
+    save(exported, seed=1)
+    assert not (exported / ONNX_NAME).exists()
+
+
+def test_changed_export_is_refused(exported):
+    data = bytearray((exported / ONNX_NAME).read_bytes())
+    data[len(data) // 2] ^= 1
+    (exported / ONNX_NAME).write_bytes(data)
+    refused(exported, r'policy\.onnx: SHA-256 is \w{64}, expected \w{64}')
+
+
+def test_export_of_another_network_is_refused_although_its_digest_fits(exported, tmp_path):
+    """A digest can be recomputed by whoever changes the file; the answers cannot."""
+    other = tmp_path / 'other'
+    save(other, seed=1)
+    export_policy(other)
+    shutil.copyfile(other / ONNX_NAME, exported / ONNX_NAME)
+    record = json.loads((exported / RECORD_NAME).read_text('utf-8'))
+    record['onnx_sha256'] = json.loads((other / RECORD_NAME).read_text('utf-8'))['onnx_sha256']
+    (exported / RECORD_NAME).write_text(json.dumps(record), 'utf-8')
+    refused(exported, r'policy\.onnx: observation 1 is answered .* expected <= 0\.0001')
+
+
+@pytest.mark.parametrize(
+    ('change', 'text'),
+    [
+        ({'schema': 2}, 'schema is 2, expected 1'),
+        ({'opset': 'x'}, "opset is 'x', expected a whole number"),
+        ({'surprise': 1}, "'surprise' is unknown"),
+    ],
+)
+def test_record_of_another_kind_is_refused(exported, change, text):
+    record = json.loads((exported / RECORD_NAME).read_text('utf-8')) | change
+    (exported / RECORD_NAME).write_text(json.dumps(record), 'utf-8')
+    with pytest.raises(CheckpointError, match=text):
+        load_onnx_policy(exported)
+
+
+def test_rubbish_with_the_right_digest_is_refused_by_the_runtime(exported):
+    (exported / ONNX_NAME).write_bytes(b'no model')
+    record = json.loads((exported / RECORD_NAME).read_text('utf-8'))
+    record['onnx_sha256'] = hashlib.sha256(b'no model').hexdigest()
+    (exported / RECORD_NAME).write_text(json.dumps(record), 'utf-8')
+    refused(exported, 'ONNX Runtime refused it')
+
+
+def test_model_with_other_inputs_is_refused(exported, tmp_path):
+    save(tmp_path / 'blind', BLIND, **BLIND_CONTRACT)
+    actor = load_checkpoint(tmp_path / 'blind')[0].actor
+    policy, _ = load_checkpoint(exported)
+    with pytest.raises(ValueError, match='inputs and outputs are'):
+        onnx_policy.OnnxPolicy(policy.actor, onnx_policy.onnx_model(actor), trained=True)
+
+
+@pytest.mark.usefixtures('needs_onnx')
+def test_nothing_is_written_where_the_answers_differ(tmp_path, monkeypatch):
+    path = tmp_path / 'policy'
+    save(path)
+    save(tmp_path / 'seed1', seed=1)
+    wrong = onnx_policy.onnx_model(load_checkpoint(tmp_path / 'seed1')[0].actor)
+    monkeypatch.setattr(onnx_policy, 'onnx_model', lambda _: wrong)
+    with pytest.raises(CheckpointError, match='not exported: observation'):
+        export_policy(path)
+    assert {entry.name for entry in path.iterdir()} == {'manifest.json', 'actor.safetensors'}
+
+
+def test_without_the_library_the_sentence_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    save(tmp_path / 'policy')
+    for use in (load_onnx_policy, export_policy):
+        with pytest.raises(ValueError, match=r'needs the package onnx.*, which is not'):
+            use(tmp_path / 'policy')
+
+
+def test_sample_observations_reach_the_edges_and_repeat():
+    states, images = zip(*sample_observations(SMALL, 4), strict=True)
+    assert {int(image.min()) for image in images} >= {0, 255}
+    assert max(float(np.abs(state).max()) for state in states) == 100.0
+    again = [image for _, image in sample_observations(SMALL, 4)]
+    for one, other in zip(images, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+class TestVerb:
+    def test_copy_with_export(self, good, tmp_path, capsys):
+        out = tmp_path / 'out'
+        with pytest.raises(SystemExit) as ended:
+            main(['export', str(good), '--out', str(out)])
+        assert ended.value.code == 0
+        assert 'largest difference' in capsys.readouterr().out
+        load_onnx_policy(out)
+
+    def test_folder_in_use_is_refused(self, good, tmp_path, capsys):
+        (tmp_path / 'file').touch()
+        with pytest.raises(SystemExit) as ended:
+            main(['export', str(good), '--out', str(tmp_path)])
+        assert ended.value.code == 2
+        assert '--out must name a folder that is new or empty' in capsys.readouterr().err
