@@ -65,8 +65,10 @@ _td3_workspace() {
 
 # Nothing leaves the machine, large images get through, and two checkouts do not hear each other.
 _td3_loopback() {
-  export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$1/config/fastdds_loopback.xml}
-  export FASTDDS_DEFAULT_PROFILES_FILE=${FASTDDS_DEFAULT_PROFILES_FILE:-$1/config/fastdds_loopback.xml}
+  if [ -z "${FASTRTPS_DEFAULT_PROFILES_FILE:-}${FASTDDS_DEFAULT_PROFILES_FILE:-}" ]; then
+    export FASTRTPS_DEFAULT_PROFILES_FILE=$1/config/fastdds_loopback.xml  # Fast DDS 2
+    export FASTDDS_DEFAULT_PROFILES_FILE=$1/config/fastdds_loopback.xml  # Fast DDS 3
+  fi
   if [ "$ROS_DISTRO" = humble ]; then
     export ROS_LOCALHOST_ONLY=1
   else

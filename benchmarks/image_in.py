@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import array
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 import json
 import os
 import struct
@@ -27,18 +27,15 @@ from typing import TYPE_CHECKING
 from geometry_msgs.msg import TwistStamped
 import numpy as np
 import rclpy
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from td3_agent.bench.command import machine
 from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
 from td3_agent.driving.observation import ImageView
-from td3_agent.evaluation.processes import (
-    FASTDDS_PROFILE_VARIABLES,
-    free_domain_id,
-    ros_environment,
-)
+from td3_agent.evaluation.processes import free_domain_id, ros_environment
+from td3_agent.fastdds import PROFILE_VARIABLES
 from td3_agent.nodes.conversions import image_view, stamp_ns, time_from_ns
 from td3_agent.nodes.qos import RELIABLE, camera
 from td3_agent.td3.memory import keep_freed_memory
@@ -54,6 +51,7 @@ ENCAPSULATION_BYTES = 4
 CDR_LE = b'\x00\x01'
 LOST_S = 2.0
 MATCHED_S = 20.0
+ENDING_S = 10.0
 
 
 def stamped_view(serialized: bytes) -> tuple[int, ImageView]:
@@ -161,8 +159,11 @@ def image_of(size: str) -> Image:
 
 
 def receive() -> None:
-    """Be the receiver until the process is ended."""
-    rclpy.spin(Receiver())
+    """Be the receiver until the process is asked to end."""
+    node = Receiver()
+    with suppress(ExternalShutdownException):
+        rclpy.spin(node)
+    node.destroy_node()
 
 
 def send() -> None:
@@ -177,6 +178,7 @@ def send() -> None:
             images[size] = image_of(size)
         print(json.dumps({name: node.send(name, images[size]) for name in turns}), flush=True)
         turns = turns[::-1]  # whoever comes second finds warmer caches
+    node.destroy_node()
 
 
 ROLES = {'receiver': receive, 'sender': send}
@@ -186,15 +188,16 @@ def play(role: str, setting: str) -> None:
     """Be one of the two processes."""
     if setting == MEMORY:
         keep_freed_memory()
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init()
     ROLES[role]()
+    rclpy.try_shutdown()  # a process that is killed leaves its shared memory behind
 
 
 def environment_of(setting: str) -> dict[str, str]:
     """Return the environment of a pair: a free domain, and the profile or none."""
     environment = ros_environment(free_domain_id())
     if setting == PLAIN:
-        for variable in FASTDDS_PROFILE_VARIABLES:
+        for variable in PROFILE_VARIABLES:
             environment.pop(variable, None)
     return environment
 
@@ -217,8 +220,10 @@ def pair(setting: str) -> Iterator[subprocess.Popen[str]]:
         try:
             yield sender
         finally:
-            sender.kill()
-            receiver.kill()
+            sender.stdin.close()
+            sender.wait(ENDING_S)
+            receiver.terminate()
+            receiver.wait(ENDING_S)
 
 
 def one_round(sender: subprocess.Popen[str], size: str) -> dict[str, float | None]:
@@ -228,10 +233,11 @@ def one_round(sender: subprocess.Popen[str], size: str) -> dict[str, float | Non
         RuntimeError: the sender has ended.
     """
     print(size, file=sender.stdin, flush=True)
-    line = sender.stdout.readline()
-    if not line:
-        raise RuntimeError('a sender ended early; what it said is above')
-    return json.loads(line)
+    for line in sender.stdout:
+        if line.startswith('{'):  # Fast DDS logs to the same place
+            return json.loads(line)
+        sys.stderr.write(line)
+    raise RuntimeError('a sender ended early; what it said is above')
 
 
 def measure(sizes: list[str], rounds: int) -> dict[str, dict]:

@@ -3,7 +3,8 @@
 
 from launch import LaunchDescription
 
-from td3_agent.launching import declared, end_all_after, node, text
+from td3_agent.fastdds import CAMERA_PROFILE
+from td3_agent.launching import declared, end_all_after, fast_dds, node, text
 
 ARGUMENTS = {
     'role_name': ('ego_vehicle', 'role name of the vehicle'),
@@ -25,4 +26,5 @@ def generate_launch_description() -> LaunchDescription:
     gate = node('twist_to_control_node', {name: text(name) for name in OF_THE_GATE})
     # Without the gate nobody could stop the car, so the agent does not go on alone.
     end = end_all_after(gate, 'the gate ended')
-    return LaunchDescription([*declared(ARGUMENTS), end, agent, gate])
+    profile = fast_dds(CAMERA_PROFILE)
+    return LaunchDescription([*declared(ARGUMENTS), *profile, end, agent, gate])

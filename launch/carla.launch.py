@@ -9,7 +9,8 @@ Start the bridge with ``synchronous_mode:=True`` and
 from launch import LaunchDescription
 from launch.substitutions import LaunchConfiguration
 
-from td3_agent.launching import declared, end_all_after, node, number, only, text
+from td3_agent.fastdds import CAMERA_PROFILE
+from td3_agent.launching import declared, end_all_after, fast_dds, node, number, only, text
 
 COMMAND_TOPIC = ['/carla/', LaunchConfiguration('role_name'), '/vehicle_control_cmd']
 ARGUMENTS = {
@@ -59,4 +60,6 @@ def generate_launch_description() -> LaunchDescription:
         end_all_after(gate, 'the gate ended'),
         end_all_after(synchronizer, 'the drive is over'),
     ]
-    return LaunchDescription([*declared(ARGUMENTS), *ends, agent, gate, synchronizer])
+    profile = fast_dds(CAMERA_PROFILE)
+    nodes = (agent, gate, synchronizer)
+    return LaunchDescription([*declared(ARGUMENTS), *profile, *ends, *nodes])

@@ -8,7 +8,8 @@ from launch import LaunchDescription
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
 from launch_ros.parameter_descriptions import ParameterValue
 
-from td3_agent.launching import declared, end_all_after, node, number, only, text
+from td3_agent.fastdds import LOOPBACK_PROFILE
+from td3_agent.launching import declared, end_all_after, fast_dds, node, number, only, text
 
 FRAME_S = 0.05  # simulated time of one frame
 
@@ -64,4 +65,6 @@ def generate_launch_description() -> LaunchDescription:
         },
     )
     end = end_all_after(synchronizer, 'the drive is over')
-    return LaunchDescription([*declared(ARGUMENTS), end, bridge, agent, gate, synchronizer])
+    profile = fast_dds(LOOPBACK_PROFILE)
+    nodes = (bridge, agent, gate, synchronizer)
+    return LaunchDescription([*declared(ARGUMENTS), *profile, end, *nodes])

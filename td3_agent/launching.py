@@ -3,15 +3,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, RegisterEventHandler, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+    Shutdown,
+)
 from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from td3_agent.fastdds import profile_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +30,19 @@ def declared(arguments: Mapping[str, tuple[Any, str]]) -> list[DeclareLaunchArgu
     return [
         DeclareLaunchArgument(name, default_value=value, description=words)
         for name, (value, words) in arguments.items()
+    ]
+
+
+def fast_dds(profile: str) -> list[SetEnvironmentVariable]:
+    """Give all nodes after it a Fast DDS profile of this package, unless the user named one.
+
+    Args:
+        profile: its place in the package's share, such as ``config/fastdds_camera.xml``.
+    """
+    path = Path(get_package_share_directory('td3_agent')) / profile
+    return [
+        SetEnvironmentVariable(name, value)
+        for name, value in profile_variables(os.environ, path).items()
     ]
 
 

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from td3_agent.fastdds import LOOPBACK_PROFILE, profile_variables
 from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 DOMAIN_IDS = range(1, 102)
 # RTPS 2.2, 9.6.1.1: unicast discovery port of the first participant of a domain.
 PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST = 7400, 250, 10
-FASTDDS_PROFILE_VARIABLES = (
-    'FASTRTPS_DEFAULT_PROFILES_FILE',  # Fast DDS 2
-    'FASTDDS_DEFAULT_PROFILES_FILE',  # Fast DDS 3
-)
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ENDING = ((signal.SIGINT, 5.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0))
 
@@ -51,8 +48,7 @@ def ros_environment(domain_id: int) -> dict[str, str]:
     Fast DDS gets the package's profile, unless another one is named already.
     """
     environment = dict(os.environ, ROS_DOMAIN_ID=str(domain_id))
-    for variable in FASTDDS_PROFILE_VARIABLES:
-        environment.setdefault(variable, str(shared_path('config/fastdds_loopback.xml')))
+    environment |= profile_variables(environment, shared_path(LOOPBACK_PROFILE))
     if environment.get('ROS_DISTRO') == 'humble':
         environment['ROS_LOCALHOST_ONLY'] = '1'
     else:

@@ -38,9 +38,18 @@ STOOD_IN = (
 each_file = pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
 
 
+PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+
+
 @pytest.fixture
 def nodes(path, monkeypatch):
     """Arguments of each ``Node`` that a launch file makes, with stand-ins for launch."""
+    for name in PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    return described(path, monkeypatch)
+
+
+def described(path, monkeypatch):
     for name in STOOD_IN:
         monkeypatch.setitem(sys.modules, name, MagicMock(name=name))
     monkeypatch.delitem(sys.modules, 'td3_agent.launching', raising=False)
@@ -90,6 +99,31 @@ def test_loads_parameter_files_that_exist(nodes):
 def test_sets_only_parameters_that_the_nodes_have(nodes):
     for executable, call in nodes.items():
         assert set(call['parameters'][1]) <= declared_parameters(executable)
+
+
+def environment_set():
+    """Variables that the launch file described last would set for its nodes."""
+    calls = sys.modules['launch.actions'].SetEnvironmentVariable.call_args_list
+    return dict(call.args for call in calls)
+
+
+@each_file
+@pytest.mark.usefixtures('nodes')
+def test_nodes_get_a_profile_for_large_images(path):
+    name = 'fastdds_loopback.xml' if path.name == 'demo.launch.py' else 'fastdds_camera.xml'
+    profile = ROOT / 'config' / name
+    assert profile.is_file()
+    assert environment_set() == dict.fromkeys(PROFILE_VARIABLES, str(profile))
+
+
+@each_file
+@pytest.mark.parametrize('variable', PROFILE_VARIABLES)
+def test_profile_that_the_user_named_stays(path, variable, monkeypatch):
+    for name in PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, '/of/the/user.xml')
+    described(path, monkeypatch)
+    assert environment_set() == {}
 
 
 @each_file

@@ -21,6 +21,7 @@ import td3_agent
 ROOT = Path(__file__).parents[2]
 MANIFEST = ET.parse(ROOT / 'package.xml').getroot()
 CONFIGS = {
+    'fastdds_camera.xml',
     'fastdds_loopback.xml',
     'objects.json',
     'sim_bridge_node.yaml',

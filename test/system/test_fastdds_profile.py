@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Fast DDS profiles that ship are read by the middleware, and change what they say."""
+
+import os
+from pathlib import Path
+import re
+import select
+import subprocess
+import sys
+
+import pytest
+import rclpy
+
+from td3_agent.evaluation.processes import free_domain_id, ros_environment
+from td3_agent.fastdds import (
+    CAMERA_PROFILE,
+    LOOPBACK_PROFILE,
+    PROFILE_VARIABLES,
+    profile_variables,
+)
+from td3_agent.nodes.share import shared_path
+
+NODE = """
+import sys, rclpy
+rclpy.init()
+node = rclpy.create_node('profiled')
+print('ready', flush=True)
+sys.stdin.read()
+node.destroy_node()
+rclpy.try_shutdown()
+"""
+SEGMENT_BYTES = 1 << 26  # as the profiles say
+DEFAULT_BYTES = 1 << 20  # Fast DDS's own is half of it, and bookkeeping
+PATIENCE_S = 60.0
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not Path('/proc/self/maps').exists(), reason='needs /proc'),
+    pytest.mark.skipif(
+        'fastrtps' not in rclpy.get_rmw_implementation_identifier(),
+        reason='another middleware than Fast DDS is in use',
+    ),
+]
+
+
+@pytest.fixture
+def node():
+    """Return a function that starts a node's process in an environment."""
+    processes = []
+
+    def start(environment):
+        process = subprocess.Popen(
+            [sys.executable, '-c', NODE],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        processes.append(process)
+        said = b''  # Fast DDS logs to the same place
+        while b'ready\n' not in said:
+            assert select.select([process.stdout], [], [], PATIENCE_S)[0], said
+            part = os.read(process.stdout.fileno(), 1 << 16)
+            assert part, f'the node ended: {said}'
+            said += part
+        return process
+
+    yield start
+    for process in processes:
+        process.communicate(timeout=PATIENCE_S)  # closes its input: the node ends
+
+
+def segment_bytes(process):
+    """Size of the largest shared-memory segment that a process has mapped [bytes]."""
+    maps = Path(f'/proc/{process.pid}/maps').read_text('utf-8')
+    found = set(re.findall(r'/dev/shm/fastrtps_[0-9a-f]{16}\b', maps))
+    return max(Path(name).stat().st_size for name in found)
+
+
+def without_profile():
+    environment = ros_environment(free_domain_id())
+    return {name: value for name, value in environment.items() if name not in PROFILE_VARIABLES}
+
+
+@pytest.mark.parametrize('profile', [LOOPBACK_PROFILE, CAMERA_PROFILE])
+def test_segment_is_as_large_as_the_profile_says(node, profile):
+    environment = without_profile()
+    environment |= profile_variables(environment, shared_path(profile))
+    process = node(environment)
+    assert SEGMENT_BYTES <= segment_bytes(process) < 1.1 * SEGMENT_BYTES
+
+
+def test_without_a_profile_an_image_would_not_fit(node):
+    assert segment_bytes(node(without_profile())) < DEFAULT_BYTES
+
+
+def test_programs_of_the_package_get_the_loopback_profile(node, monkeypatch):
+    for name in PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    environment = ros_environment(free_domain_id())
+    assert environment[PROFILE_VARIABLES[0]].endswith(LOOPBACK_PROFILE)
+    assert segment_bytes(node(environment)) >= SEGMENT_BYTES
+
+
+@pytest.mark.parametrize('variable', PROFILE_VARIABLES)
+def test_profile_that_the_user_named_stays(variable, monkeypatch):
+    for name in PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, '/of/the/user.xml')
+    environment = ros_environment(1)
+    named = {name: environment[name] for name in PROFILE_VARIABLES if name in environment}
+    assert named == {variable: '/of/the/user.xml'}
