@@ -13,6 +13,7 @@ ARGUMENTS = {
     'mode': ('free_running', 'free_running, or lockstep where somebody steps the simulator'),
     'driver': ('td3', 'who drives: td3 or pure_pursuit'),
     'policy': ('lane', 'of the td3 driver: lane, route, untrained, or a checkpoint folder'),
+    'inference': ('torch', 'of the td3 driver: torch, or onnx for an exported policy'),
     'twist_convention': ('velocity', 'how Twist is meant: velocity or carla_twist_to_control'),
     'image_topic': ('', 'image topic; empty: /carla/<role_name>/<camera_id>/image'),
     'odometry_topic': ('', 'odometry topic; empty: /carla/<role_name>/odometry'),

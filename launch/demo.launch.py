@@ -17,6 +17,7 @@ ARGUMENTS = {
     'role_name': ('ego_vehicle', 'role name of the vehicle'),
     'driver': ('td3', 'who drives: td3 or pure_pursuit'),
     'policy': ('lane', 'of the td3 driver: lane, route, untrained, or a checkpoint folder'),
+    'inference': ('torch', 'of the td3 driver: torch, or onnx for an exported policy'),
     'twist_convention': ('velocity', 'how Twist is meant: velocity or carla_twist_to_control'),
     'map': ('winding', 'built-in map, or path of an OpenDRIVE file'),
     'seed': ('0', 'seed of the simulated world'),
@@ -51,6 +52,7 @@ def generate_launch_description() -> LaunchDescription:
         | {
             'driver': text('driver'),
             'policy': text('policy'),
+            'inference': text('inference'),
             'twist_convention': convention,
         },
     )

@@ -165,7 +165,7 @@ def test_odometry_is_the_last_object():
 
 
 def test_extras_are_the_requirements(setup_arguments):
-    for name in ('sim', 'dev', 'bench'):
+    for name in ('sim', 'dev', 'bench', 'onnx'):
         lines = (ROOT / 'requirements' / f'{name}.in').read_text('utf-8').splitlines()
         wanted = [line for line in lines if line and not line.startswith('#')]
         extras = setup_arguments['extras_require']
