@@ -84,7 +84,6 @@ def run_program(make_node: Callable[[], Node], args: list[str] | None = None) ->
     The node may offer ``finished`` (a Future; done when it has nothing more to do), ``close()``
     (its last word, while it can still publish) and ``exit_status``.
     """
-    keep_freed_memory()  # else clearing pages takes more of a large image's way than copying it
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     status = _run(make_node)
     gc.collect()  # only when nothing refers to them do a lifecycle node's last parts go
@@ -99,6 +98,9 @@ def _run(make_node: Callable[[], Node]) -> int:
     except (ValueError, OSError) as error:  # a parameter, map or path that was refused
         sys.stderr.write(f'{error}\n')
         return EXIT_REFUSED
+    # Else clearing pages takes longer than all copies of a large image. Only from here on: what
+    # a node needs once, to start, is better given back.
+    keep_freed_memory()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     finished = getattr(node, 'finished', None) or Future()
