@@ -49,10 +49,10 @@ def image_in_text(report: dict[str, Any]) -> str:
 
 def inference_text(report: dict[str, Any]) -> str:
     """Return ratio and latencies of one answer."""
+    ratio = f'ONNX Runtime answers **{report["ratio"]:.1f} times** as fast.'
     difference = f'{report["largest_difference"]:.1e} of half its range'
     lines = [
-        f'ONNX Runtime answers **{report["ratio"]:.1f} times** as fast. '
-        f'The largest difference of an action is {difference}.',
+        f'{ratio} The largest difference of an action is {difference}.',
         '',
         '| runtime | p50 [ms] | p99 [ms] |',
         '|---|---:|---:|',
