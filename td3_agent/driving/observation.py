@@ -269,7 +269,8 @@ def _luma_of_words(
     upper half, and b0 w2 < 2^16 carries nothing into it. Green is byte 1 in every encoding.
     """
     weights = (LUMA_RED, LUMA_BLUE) if ENCODINGS[encoding][1][0] == 0 else (LUMA_BLUE, LUMA_RED)
-    luma, green = scratch
+    luma: NDArray[np.uint32] = scratch[0]
+    green: NDArray[np.uint32] = scratch[1]
     np.bitwise_and(words, np.uint32(0x00FF00FF), out=luma)
     np.multiply(luma, np.uint32(weights[0] << 16 | weights[1]), out=luma)
     np.bitwise_and(words, np.uint32(0x0000FF00), out=green)
