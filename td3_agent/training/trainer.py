@@ -331,6 +331,7 @@ class Trainer:
             self._refuse_changes(json.loads(config.read_text(encoding='utf-8')))
             self._resume()
         self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / 'summary.json').unlink(missing_ok=True)  # of the run that is made longer
         beside = config.with_suffix('.tmp')
         beside.write_text(json.dumps(self._settings(), indent=2) + '\n', encoding='utf-8')
         beside.replace(config)
