@@ -19,6 +19,7 @@ from td3_agent.td3.critic import TwinCritic, initialise_twins
 from td3_agent.td3.flat import FlatParameters
 from td3_agent.td3.networks import ActorConfig, build_actor
 from td3_agent.td3.params import ENCODERS, OBSERVATION, PRIVILEGED, Td3Params
+from td3_agent.td3.tuning import flushed_denormals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -192,6 +193,7 @@ class Learner:
             None if part is None else torch.from_numpy(part).to(self.device) for part in sample
         )
 
+    @flushed_denormals()  # Adam's moments of idle weights fade into them, at ten times the price
     def update(self, batch: Batch) -> None:
         """Make one step of Algorithm 1 with a batch of transitions (s, a, r, s').
 
