@@ -64,5 +64,5 @@ def test_moments_of_idle_weights_do_not_stay_denormal():
     (moments,) = learner._critic_adam.state.values()
     moments['exp_avg'].fill_(1e-40)
     learner.update(learner.batch(Sample(0 * one, None, 0 * one, one, one, one, None)))
-    inputs = moments['exp_avg'][: 2 * 2 * 4]  # of the first layer: nothing came in
-    assert (inputs == 0.0).all()
+    first_layer = moments['exp_avg'][: 2 * 3 * 4].view(2, 3, 4)
+    assert (first_layer[:, :2] == 0.0).all()  # nothing came in; the last row is the bias
