@@ -141,7 +141,7 @@ class Encoder(nn.Module):
         assert first.bias is not None  # noqa: S101  as above
         bias = first.bias - 0.5 * first.weight.sum(dim=(1, 2, 3))
         maps: Tensor = conv2d(image.float(), first.weight / 255.0, bias, first.stride)
-        for layer in self.conv[1:]:
+        for layer in list(self.conv)[1:]:
             maps = layer(maps)
         return maps
 
