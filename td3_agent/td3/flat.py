@@ -34,8 +34,8 @@ class FlatParameters:
     """Moves parameters into one vector; the modules go on using them as views of it.
 
     Attributes:
-        values: (N,) float32, the vector; a leaf with a gradient of its own.
-        gradient: (N,), that gradient.
+        values: (N,) float32, the vector.
+        gradient: (N,), of the loss with respect to it.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -47,7 +47,6 @@ class FlatParameters:
         joined = [torch.cat([p.detach().reshape(len(p), -1) for p in b], dim=1) for b in blocks]
         self.values = torch.cat([block.reshape(-1) for block in joined])
         self.gradient = torch.zeros_like(self.values)
-        self.values.grad = self.gradient
         self._gradients: dict[int, Tensor] = {}
         self._matrices: dict[int, Matrix] = {}
         start = 0
@@ -93,6 +92,49 @@ class FlatParameters:
     def approach(self, other: FlatParameters, share: float) -> None:
         """Move towards other parameters: self <- share * other + (1 - share) * self."""
         self.values.lerp_(other.values, share)
+
+
+class Adam:
+    """Kingma and Ba 2015, arXiv:1412.6980, with PyTorch's defaults: a step is one pass.
+
+    The kernel is that of ``torch.optim.Adam(fused=True)``; what that does around it takes as long
+    again for a vector as short as this.
+
+    Attributes:
+        state: mean and mean square of the gradient, and the number of steps.
+    """
+
+    BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+    def __init__(self, flat: FlatParameters, rate: float) -> None:
+        """Train these parameters with a learning rate."""
+        self._flat = flat
+        self._rate = rate
+        self.state = {
+            'exp_avg': torch.zeros_like(flat.values),
+            'exp_avg_sq': torch.zeros_like(flat.values),
+            'step': torch.zeros((), device=flat.values.device),
+        }
+
+    def step(self) -> None:
+        """Go down the gradient."""
+        state = self.state
+        state['step'] += 1.0
+        torch._fused_adam_(
+            [self._flat.values],
+            [self._flat.gradient],
+            [state['exp_avg']],
+            [state['exp_avg_sq']],
+            [],
+            [state['step']],
+            lr=self._rate,
+            beta1=self.BETA1,
+            beta2=self.BETA2,
+            weight_decay=0.0,
+            eps=self.EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 def _blocks(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:

@@ -10,7 +10,7 @@ come out of the same products. The modules stay the reference: tests compare wit
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,19 @@ if TYPE_CHECKING:
     from td3_agent.td3.networks import Actor
 
 
+class _Units(NamedTuple):
+    """Memory for a layer of units, and the ways to look at it that are needed again and again."""
+
+    all: Tensor  # (networks, B, units + 1)
+    each: Sequence[Tensor]  # (B, units + 1) of each network
+    without_ones: Sequence[Tensor]  # (B, units)
+
+    @classmethod
+    def of(cls, memory: Tensor) -> Self:
+        each = memory.unbind()
+        return cls(memory, each, [units[:, :-1] for units in each])
+
+
 class Layers:
     """Networks side by side, all given the same inputs.
 
@@ -41,9 +54,9 @@ class Layers:
         """
         self._matrices = matrices
         self._inputs = torch.empty(0)  # (B, inputs + 1), the last column ones
-        # Of each hidden layer and network: (B, units + 1) whole and without the ones.
-        self._units: list[list[tuple[Tensor, Tensor]]] = []
-        self._below: list[list[tuple[Tensor, Tensor]]] = []
+        # Of each hidden layer.
+        self._units: list[_Units] = []
+        self._below: list[_Units] = []
         self._first: Sequence[Tensor] = ()  # gradient of the first layer's sums
 
     @classmethod
@@ -69,12 +82,12 @@ class Layers:
         """
         self._reserve(parts[0])
         torch.cat(parts, dim=1, out=self._inputs[:, :-1])
-        seen = [self._inputs] * len(self._matrices[0])
+        seen: Sequence[Tensor] = [self._inputs] * len(self._matrices[0])
         for matrices, units in zip(self._matrices[:-1], self._units, strict=True):
-            for before, matrix, (whole, sums) in zip(seen, matrices, units, strict=True):
+            for before, matrix, sums in zip(seen, matrices, units.without_ones, strict=True):
                 torch.mm(before, matrix.values, out=sums)
-                whole.relu_()
-            seen = [whole for whole, _ in units]
+            units.all.relu_()
+            seen = units.each
         last = [torch.mm(s, m.values) for s, m in zip(seen, self._matrices[-1], strict=True)]
         return torch.stack(last)
 
@@ -86,20 +99,20 @@ class Layers:
             learn: set the gradients of the weights.
         """
         above: Sequence[Tensor] = gradient.unbind()
-        for layer in range(len(self._matrices) - 1, -1, -1):
-            matrices = self._matrices[layer]
-            units = self._units[layer - 1] if layer else None
+        for layer in range(len(self._matrices) - 1, 0, -1):
+            matrices, units, below = (
+                self._matrices[layer],
+                self._units[layer - 1],
+                self._below[layer - 1],
+            )
             if learn:
-                for i, matrix in enumerate(matrices):
-                    seen = self._inputs if units is None else units[i][0]
-                    torch.mm(seen.t(), above[i], out=matrix.gradient)
-            if units is None:
-                break
-            for i, matrix in enumerate(matrices):
-                whole = self._below[layer - 1][i][0]
-                torch.mm(above[i], matrix.values.t(), out=whole)
-                torch.ops.aten.threshold_backward(whole, units[i][0], 0, grad_input=whole)
-            above = [inner for _, inner in self._below[layer - 1]]
+                _set_gradients(units.each, above, matrices)
+            for gradient_above, matrix, whole in zip(above, matrices, below.each, strict=True):
+                torch.mm(gradient_above, matrix.values.t(), out=whole)
+            torch.ops.aten.threshold_backward(below.all, units.all, 0, grad_input=below.all)
+            above = below.without_ones
+        if learn:
+            _set_gradients([self._inputs] * len(above), above, self._matrices[0])
         self._first = above
 
     def inputs_gradient(self, part: slice) -> Tensor:
@@ -112,16 +125,21 @@ class Layers:
 
     def _reserve(self, like: Tensor) -> None:
         """Have memory for a batch of this size, on this device."""
-        if len(self._inputs) == len(like):
-            return
-        sizes = [[m.values.shape for m in layer] for layer in self._matrices]
         size = len(like)
+        if len(self._inputs) == size:
+            return
+        widths = [layer[0].values.shape for layer in self._matrices]
+        self._inputs = like.new_ones(size, widths[0][0])
+        networks = len(self._matrices[0])
 
-        def reserved() -> list[list[tuple[Tensor, Tensor]]]:
-            wholes = [
-                [like.new_ones(size, outputs + 1) for _, outputs in layer] for layer in sizes[:-1]
-            ]
-            return [[(whole, whole[:, :-1]) for whole in layer] for layer in wholes]
+        def reserved() -> list[_Units]:
+            return [_Units.of(like.new_ones(networks, size, out + 1)) for _, out in widths[:-1]]
 
-        self._inputs = like.new_ones(size, sizes[0][0][0])
         self._units, self._below = reserved(), reserved()
+
+
+def _set_gradients(
+    seen: Sequence[Tensor], above: Sequence[Tensor], matrices: Sequence[Matrix]
+) -> None:
+    for inputs, gradient, matrix in zip(seen, above, matrices, strict=True):
+        torch.mm(inputs.t(), gradient, out=matrix.gradient)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from td3_agent.td3.critic import TwinCritic, initialise_twins
-from td3_agent.td3.flat import FlatParameters
+from td3_agent.td3.flat import Adam, FlatParameters
 from td3_agent.td3.layers import Layers
 from td3_agent.td3.networks import ActorConfig, build_actor
 from td3_agent.td3.params import ENCODERS, OBSERVATION, PRIVILEGED, Td3Params
@@ -184,8 +184,8 @@ class Learner:
         self._q1_layers = Layers.of_critic(self.networks.critic, self._critic, twins=1)
         self._target_actor_layers = Layers.of_actor(self.target.actor, self._target_actor)
         self._target_critic_layers = Layers.of_critic(self.target.critic, self._target_critic)
-        self._critic_adam = _adam(self._critic, params.critic_lr)
-        self._actor_adam = _adam(self._actor, params.actor_lr)
+        self._critic_adam = Adam(self._critic, params.critic_lr)
+        self._actor_adam = Adam(self._actor, params.actor_lr)
 
     @property
     def actor(self) -> Actor:
@@ -279,8 +279,7 @@ class Learner:
         """Return everything there is to save: tensors (views) and plain JSON."""
         tensors = {name: flat.values for name, flat in self._vectors().items()}
         for name, adam in self._optimisers().items():
-            for per_parameter in adam.state.values():
-                tensors |= {f'{name}.{key}': value for key, value in per_parameter.items()}
+            tensors |= {f'{name}.{key}': value for key, value in adam.state.items()}
         tensors['noise_generator'] = self._generator.get_state()
         tensors['actor_gradient'] = self._actor.gradient  # a log right after resuming shows it
         tensors['critic_loss'], tensors['actor_loss'] = self.critic_loss, self.actor_loss
@@ -300,11 +299,8 @@ class Learner:
                 )
             flat.values.copy_(tensors[name])
         for name, adam in self._optimisers().items():
-            prefix = f'{name}.'
-            saved = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-            moments = {key: value.to(self.device) for key, value in saved.items()}
-            whole = adam.state_dict()
-            adam.load_state_dict({**whole, 'state': {0: moments} if moments else {}})
+            for key, value in adam.state.items():
+                value.copy_(tensors[f'{name}.{key}'])
         self._generator.set_state(tensors['noise_generator'])
         self._actor.gradient.copy_(tensors['actor_gradient'])
         self.critic_loss = tensors['critic_loss'].to(self.device)
@@ -319,7 +315,7 @@ class Learner:
             'target_actor': self._target_actor,
         }
 
-    def _optimisers(self) -> dict[str, torch.optim.Adam]:
+    def _optimisers(self) -> dict[str, Adam]:
         return {'critic_adam': self._critic_adam, 'actor_adam': self._actor_adam}
 
     def head_gradient(self) -> float:
@@ -353,7 +349,3 @@ def normalised(action: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> N
 def denormalised(action: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
     """Return a normalised action in the environment's units."""
     return np.asarray((high + low) / 2.0 + (high - low) / 2.0 * action)
-
-
-def _adam(flat: FlatParameters, rate: float) -> torch.optim.Adam:
-    return torch.optim.Adam([flat.values], lr=rate, fused=True)

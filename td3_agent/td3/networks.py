@@ -122,7 +122,8 @@ class Encoder(nn.Module):
             image = torch.stack(image.unbind(1), dim=-1).permute(0, 3, 1, 2)
         maps = self._maps_in_training(image) if self.training else self._maps(image)
         if maps.requires_grad:
-            maps.register_hook(_channels_last)  # flatten's own gradient is not
+            # flatten's own gradient is not
+            maps.register_hook(_channels_last)  # type: ignore[no-untyped-call]
         projected = self.projection(maps.flatten(1))
         return torch.tanh(self.norm(projected))
 

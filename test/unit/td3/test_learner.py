@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from td3_agent.td3.critic import TwinCritic, initialise_twins
-from td3_agent.td3.flat import FlatParameters
+from td3_agent.td3.flat import Adam, FlatParameters
 from td3_agent.td3.health import Health, examine
 from td3_agent.td3.learner import Learner, denormalised, normalised
 from td3_agent.td3.params import Td3Params
@@ -80,7 +80,7 @@ def test_one_vector_is_all_parameters():
     plain = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
     flat_net = copy.deepcopy(plain)
     flat = FlatParameters(flat_net.parameters())
-    ours = torch.optim.Adam([flat.values], lr=0.01, fused=True)
+    ours = Adam(flat, 0.01)
     theirs = torch.optim.Adam(plain.parameters(), lr=0.01)
     for _ in range(5):
         x = torch.randn(6, 3)

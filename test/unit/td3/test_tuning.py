@@ -61,7 +61,7 @@ def test_moments_of_idle_weights_do_not_stay_denormal():
     learner = Learner(Td3Params(hidden_units=4), shape, (-1.0,), (1.0,), seed=0)
     one = torch.ones(2, 1).numpy()
     learner.update(learner.batch(Sample(one, None, one, one, one, one, None)))
-    (moments,) = learner._critic_adam.state.values()
+    moments = learner._critic_adam.state
     moments['exp_avg'].fill_(1e-40)
     learner.update(learner.batch(Sample(0 * one, None, 0 * one, one, one, one, None)))
     first_layer = moments['exp_avg'][: 2 * 3 * 4].view(2, 3, 4)
