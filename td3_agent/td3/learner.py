@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from td3_agent.td3.critic import TwinCritic, initialise_twins
-from td3_agent.td3.flat import FlatParameters
+from td3_agent.td3.flat import Adam, FlatParameters
+from td3_agent.td3.layers import Layers
 from td3_agent.td3.networks import ActorConfig, build_actor
 from td3_agent.td3.params import ENCODERS, OBSERVATION, PRIVILEGED, Td3Params
+from td3_agent.td3.tuning import flushed_denormals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,10 +95,13 @@ class Networks(nn.Module):
         self.critic = TwinCritic(critic_size, len(config.action_low), config.hidden)
         initialise_twins(self.critic, generator)
 
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Return what sees images."""
+        return [] if self.actor.encoder is None else list(self.actor.encoder.parameters())
+
     def critic_parameters(self) -> list[nn.Parameter]:
         """Return what the critics' loss trains."""
-        encoder = self.actor.encoder
-        shared = [] if encoder is None or not self.critic_sees_images else encoder.parameters()
+        shared = self.encoder_parameters() if self.critic_sees_images else []
         return [*shared, *self.critic.parameters()]
 
     def actor_parameters(self) -> list[nn.Parameter]:
@@ -121,10 +126,6 @@ class Networks(nn.Module):
     def critic_views(self, state: Tensor, image: Tensor | None) -> Views:
         """Return :meth:`views` for the critics: the actor's is whole only if they see images."""
         return self.views(state, image if self.critic_sees_images else None)
-
-    def act(self, view: Tensor) -> Tensor:
-        """Return the policy's action for what the actor sees, (B, actions) in [-1, 1]."""
-        return torch.tanh(self.actor.pre_tanh_from(view))
 
 
 class Learner:
@@ -178,8 +179,13 @@ class Learner:
         self._actor = FlatParameters(self.networks.actor_parameters())
         self._target_critic = FlatParameters(self.target.critic_parameters())
         self._target_actor = FlatParameters(self.target.actor_parameters())
-        self._critic_adam = _adam(self._critic, params.critic_lr)
-        self._actor_adam = _adam(self._actor, params.actor_lr)
+        self._actor_layers = Layers.of_actor(self.actor, self._actor)
+        self._critic_layers = Layers.of_critic(self.networks.critic, self._critic)
+        self._q1_layers = Layers.of_critic(self.networks.critic, self._critic, twins=1)
+        self._target_actor_layers = Layers.of_actor(self.target.actor, self._target_actor)
+        self._target_critic_layers = Layers.of_critic(self.target.critic, self._target_critic)
+        self._critic_adam = Adam(self._critic, params.critic_lr)
+        self._actor_adam = Adam(self._actor, params.actor_lr)
 
     @property
     def actor(self) -> Actor:
@@ -192,54 +198,72 @@ class Learner:
             None if part is None else torch.from_numpy(part).to(self.device) for part in sample
         )
 
+    @flushed_denormals()  # Adam's moments of idle weights fade into them, at ten times the price
     def update(self, batch: Batch) -> None:
         """Make one step of Algorithm 1 with a batch of transitions (s, a, r, s').
 
         The greek letters are the paper's: theta the critics, phi the actor, primes the targets.
         """
-        networks, target, params = self.networks, self.target, self.params
+        networks, target, params, size = self.networks, self.target, self.params, len(batch.reward)
         with torch.no_grad():
             # a~ <- pi_phi'(s') + eps,  eps ~ clip(N(0, sigma~), -c, c)
             seen = target.views(batch.next_state, batch.next_image)
-            action = target.act(seen.actor).add_(self._smoothing(batch.action)).clamp_(-1.0, 1.0)
+            action = self._target_actor_layers.forward(seen.actor)[0].tanh_()
+            action.add_(self._smoothing(action)).clamp_(-1.0, 1.0)
             # y <- r + gamma min_i Q_theta'_i(s', a~), without the second term after the end
-            value = target.critic(seen.critic, action).amin(dim=0)
+            value = self._target_critic_layers.forward(seen.critic, action).amin(dim=0)
             wanted = value.mul_(batch.bootstrap).mul_(params.discount).add_(batch.reward)
 
         # theta_i <- argmin N^-1 sum (y - Q_theta_i(s, a))^2, one step of Adam for both
         seen = networks.critic_views(batch.state, batch.image)
-        values = networks.critic(seen.critic, batch.action)
-        loss = (values - wanted).square().sum() / len(wanted)
-        self._critic.differentiate(loss)
+        with torch.no_grad():
+            error = self._critic_layers.forward(seen.critic, batch.action).sub_(wanted)
+            self.critic_loss = error.square().sum().div_(size)
+            self._critic_layers.backward(error.mul_(2.0 / size))
+        self._train_encoder(seen.critic, self._critic_layers, self._critic)
         self._critic_adam.step()
-        self.critic_loss = loss.detach()
 
         self.updates += 1
         if self.updates % params.policy_delay == 0:
             # phi: up the gradient N^-1 sum grad_a Q_theta_1(s, a) grad_phi pi_phi(s)
-            loss = -self.actor_values(batch, seen).mean()
-            self._actor.differentiate(loss)
+            seen = self._actor_views(batch, seen)
+            with torch.no_grad():
+                action, value = self._act_and_judge(seen)
+                self.actor_loss = value.mean().neg_()
+                self._q1_layers.backward(torch.full_like(value[None], -1.0 / size), learn=False)
+                slope = self._q1_layers.inputs_gradient(slice(-action.shape[1], None))
+                self._actor_layers.backward(slope.mul_(1.0 - action.square())[None])
+            self._train_encoder(seen.actor, self._actor_layers, self._actor)
             self._actor_adam.step()
-            self.actor_loss = loss.detach()
             # theta' <- tau theta + (1 - tau) theta',  phi' <- tau phi + (1 - tau) phi'
             self._target_critic.approach(self._critic, params.tau)
             self._target_actor.approach(self._actor, params.tau)
 
-    def actor_values(self, batch: Batch, seen: Views | None = None) -> Tensor:
-        """Return Q1 of the policy's own actions, (B, 1): what the actor is to make large.
+    def actor_values(self, batch: Batch) -> Tensor:
+        """Return Q1 of the policy's own actions, (B, 1): what the actor is to make large."""
+        with torch.no_grad():
+            return self._act_and_judge(self.networks.views(batch.state, batch.image))[1]
 
-        Args:
-            batch: the transitions.
-            seen: what the critics' loss was computed from. Not in the paper: where the encoder is
-                the critics', the actor goes by the same features, one step of Adam old, so that
-                an update encodes each image once (as Yarats et al. 2021, arXiv:2107.09645, do).
+    def _actor_views(self, batch: Batch, seen: Views) -> Views:
+        """Return what the actor's loss is computed from.
+
+        Not in the paper: where the encoder is the critics', that is what their loss was computed
+        from, one step of Adam old, so that an update encodes each image once (as Yarats et al.
+        2021, arXiv:2107.09645, do).
         """
         networks = self.networks
-        if seen is None or not networks.critic_sees_images:
-            seen = networks.views(batch.state, batch.image)
-        if networks.critic_sees_images:  # the actor's loss does not train their encoder
-            seen = Views(seen.actor.detach(), seen.critic.detach())
-        return networks.critic.first(seen.critic, networks.act(seen.actor))
+        return seen if networks.critic_sees_images else networks.views(batch.state, batch.image)
+
+    def _act_and_judge(self, seen: Views) -> tuple[Tensor, Tensor]:
+        """Return the policy's actions, (B, actions), and their Q1, (B, 1)."""
+        action = self._actor_layers.forward(seen.actor)[0].tanh_()
+        return action, self._q1_layers.forward(seen.critic, action)[0]
+
+    def _train_encoder(self, view: Tensor, layers: Layers, flat: FlatParameters) -> None:
+        """Set the encoder's gradient, if these layers' loss trains it; ``view`` is their input."""
+        encoder = self.networks.encoder_parameters()
+        if encoder and flat.holds(encoder[0]):
+            flat.differentiate(view, encoder, layers.inputs_gradient(slice(view.shape[1])))
 
     def _smoothing(self, action: Tensor) -> Tensor:
         """Return clipped noise, shaped like ``action``."""
@@ -255,8 +279,7 @@ class Learner:
         """Return everything there is to save: tensors (views) and plain JSON."""
         tensors = {name: flat.values for name, flat in self._vectors().items()}
         for name, adam in self._optimisers().items():
-            for per_parameter in adam.state.values():
-                tensors |= {f'{name}.{key}': value for key, value in per_parameter.items()}
+            tensors |= {f'{name}.{key}': value for key, value in adam.state.items()}
         tensors['noise_generator'] = self._generator.get_state()
         tensors['actor_gradient'] = self._actor.gradient  # a log right after resuming shows it
         tensors['critic_loss'], tensors['actor_loss'] = self.critic_loss, self.actor_loss
@@ -276,11 +299,8 @@ class Learner:
                 )
             flat.values.copy_(tensors[name])
         for name, adam in self._optimisers().items():
-            prefix = f'{name}.'
-            saved = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-            moments = {key: value.to(self.device) for key, value in saved.items()}
-            whole = adam.state_dict()
-            adam.load_state_dict({**whole, 'state': {0: moments} if moments else {}})
+            for key, value in adam.state.items():
+                value.copy_(tensors[f'{name}.{key}'])
         self._generator.set_state(tensors['noise_generator'])
         self._actor.gradient.copy_(tensors['actor_gradient'])
         self.critic_loss = tensors['critic_loss'].to(self.device)
@@ -295,12 +315,12 @@ class Learner:
             'target_actor': self._target_actor,
         }
 
-    def _optimisers(self) -> dict[str, torch.optim.Adam]:
+    def _optimisers(self) -> dict[str, Adam]:
         return {'critic_adam': self._critic_adam, 'actor_adam': self._actor_adam}
 
     def head_gradient(self) -> float:
         """Return the norm of the last gradient of the actor's last layer."""
-        return float(self._actor.gradient_of(self.networks.actor.head).norm())
+        return float(self._actor.matrix(self.actor.head).gradient.norm())
 
 
 def actor_config(
@@ -329,7 +349,3 @@ def normalised(action: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> N
 def denormalised(action: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
     """Return a normalised action in the environment's units."""
     return np.asarray((high + low) / 2.0 + (high - low) / 2.0 * action)
-
-
-def _adam(flat: FlatParameters, rate: float) -> torch.optim.Adam:
-    return torch.optim.Adam([flat.values], lr=rate, fused=True)

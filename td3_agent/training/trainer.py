@@ -19,9 +19,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from td3_agent.td3.health import examine
 from td3_agent.td3.learner import Learner
-from td3_agent.td3.memory import keep_freed_memory
 from td3_agent.td3.replay import Observed, ReplayBuffer
 from td3_agent.td3.snapshot import load_newest, save_snapshot, snapshots
+from td3_agent.td3.tuning import keep_freed_memory
 from td3_agent.training.envs import (
     EnvFailureError,
     Episodes,
@@ -331,6 +331,7 @@ class Trainer:
             self._refuse_changes(json.loads(config.read_text(encoding='utf-8')))
             self._resume()
         self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / 'summary.json').unlink(missing_ok=True)  # of the run that is made longer
         beside = config.with_suffix('.tmp')
         beside.write_text(json.dumps(self._settings(), indent=2) + '\n', encoding='utf-8')
         beside.replace(config)

@@ -116,7 +116,7 @@ def tensors_of(path):
 
 @pytest.mark.parametrize('config', [SMALL, DRIVING_ACTOR])
 def test_loaded_policy_acts_bit_for_bit_like_the_saved_one(tmp_path, config):
-    actor = actor_of(config, seed=5)
+    actor = actor_of(config, seed=5).eval()
     with torch.no_grad():
         actor.head.weight.mul_(300.0)
         expected = actor(torch.from_numpy(STATE)[None], torch.from_numpy(IMAGE)[None])[0].numpy()

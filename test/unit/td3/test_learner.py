@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from td3_agent.td3.critic import TwinCritic, initialise_twins
-from td3_agent.td3.flat import FlatParameters
+from td3_agent.td3.flat import Adam, FlatParameters
 from td3_agent.td3.health import Health, examine
 from td3_agent.td3.learner import Learner, denormalised, normalised
 from td3_agent.td3.params import Td3Params
@@ -68,11 +68,10 @@ def test_twins_are_two_networks():
     both = critic(inputs, action)
     for twin in (0, 1):
         values = torch.cat((inputs, action), dim=1)
-        for i, layer in enumerate(critic.layers):
+        for i, weight in enumerate(critic.weights):
             values = torch.relu(values) if i else values
-            values = values @ layer.weight[twin] + layer.bias[twin]
+            values = values @ weight[twin, :-1] + weight[twin, -1]
         torch.testing.assert_close(both[twin], values)
-    torch.testing.assert_close(critic.first(inputs, action), both[0])
     assert (both[0] - both[1]).abs().min() > 0.0
 
 
@@ -81,20 +80,22 @@ def test_one_vector_is_all_parameters():
     plain = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
     flat_net = copy.deepcopy(plain)
     flat = FlatParameters(flat_net.parameters())
-    ours = torch.optim.Adam([flat.values], lr=0.01, fused=True)
+    ours = Adam(flat, 0.01)
     theirs = torch.optim.Adam(plain.parameters(), lr=0.01)
     for _ in range(5):
         x = torch.randn(6, 3)
-        flat.differentiate(flat_net(x).square().mean())
+        outputs = flat_net(x)
+        flat.differentiate(outputs, list(flat_net.parameters()), outputs.detach() / 3.0)
         ours.step()
         theirs.zero_grad()
         plain(x).square().mean().backward()
         theirs.step()
     for mine, other in zip(flat_net.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine, other)
-    gradient = flat.gradient_of(flat_net[2])
-    assert gradient.shape == (5,)
-    torch.testing.assert_close(gradient, flat.gradient[-5:])
+    matrix = flat.matrix(flat_net[2])
+    torch.testing.assert_close(matrix.gradient[:, 0], flat.gradient[-5:])
+    torch.testing.assert_close(matrix.values[:-1].t(), flat_net[2].weight)
+    torch.testing.assert_close(matrix.values[-1], flat_net[2].bias)
 
 
 @pytest.mark.parametrize(('shape', 'how'), WAYS)
@@ -144,7 +145,7 @@ def test_smoothing_noise_is_clipped_and_so_is_the_action():
     assert noise.abs().max() == pytest.approx(0.3)
     assert 0.0 < (noise.abs() < 0.3).float().mean() < 0.2
     seen = []
-    learner.target.critic.forward = lambda _, action: (
+    learner._target_critic_layers.forward = lambda _, action: (
         seen.append(action),
         torch.zeros(2, len(action), 1),
     )[1]
@@ -193,18 +194,47 @@ def test_actor_sees_the_critics_q(shape, how):
     update(learner, 4, shape)
     batch, nets = learner.batch(sample_of(shape, seed=9)), learner.networks
     with torch.no_grad():
-        action = nets.act(nets.views(batch.state, batch.image).actor)
+        action = torch.tanh(nets.actor.pre_tanh(batch.state[:, :3], batch.image))
         wanted = nets.critic(nets.views(batch.state, batch.image).critic, action)[0]
     torch.testing.assert_close(learner.actor_values(batch).detach(), wanted)
 
 
-@pytest.mark.parametrize(('how', 'trains'), [('observation', False), ('privileged', True)])
-def test_encoder_has_one_owner(how, trains):
-    learner = learner_of(IMAGES, critic_input=how)
-    values = learner.actor_values(learner.batch(sample_of(IMAGES))).sum()
-    encoder = list(learner.actor.encoder.parameters())
-    gradients = torch.autograd.grad(values, encoder, allow_unused=True)
-    assert all((gradient is not None) == trains for gradient in gradients)
+@pytest.mark.parametrize(('how', 'owner'), [('observation', 'critic'), ('privileged', 'actor')])
+@pytest.mark.parametrize('learns', ['critic', 'actor'])
+def test_encoder_has_one_owner(how, owner, learns):
+    rates = {f'{one}_lr': 1e-3 if one == learns else 0.0 for one in ('critic', 'actor')}
+    learner = learner_of(IMAGES, critic_input=how, policy_delay=1, **rates)
+    before = [p.detach().clone() for p in learner.networks.encoder_parameters()]
+    update(learner, 2, IMAGES)
+    for old, new in zip(before, learner.networks.encoder_parameters(), strict=True):
+        assert torch.equal(old, new) == (learns != owner)
+
+
+@pytest.mark.parametrize(('shape', 'how'), WAYS)
+def test_gradients_are_autograds(shape, how):
+    """Written out or not, it is the gradient of the modules' loss."""
+    learner = learner_of(
+        shape, critic_input=how, policy_delay=1, critic_lr=0.0, actor_lr=0.0, target_noise=0.0
+    )
+    batch, nets = learner.batch(sample_of(shape)), learner.networks
+    own, later = batch.state[:, :3], batch.next_state[:, :3]
+    action = torch.tanh(learner.target.actor.pre_tanh(later, batch.next_image))
+    view = learner.target.views(batch.next_state, batch.next_image).critic
+    wanted = batch.reward + learner.params.discount * learner.target.critic(view, action).amin(0)
+    seen = nets.views(batch.state, batch.image)
+    loss = (nets.critic(seen.critic, batch.action) - wanted.detach()).square().sum() / len(own)
+    by_critic = torch.autograd.grad(loss, nets.critic_parameters(), retain_graph=True)
+    actors_view = seen.actor.detach() if nets.critic_sees_images else seen.actor
+    action = torch.tanh(nets.actor.pre_tanh_from(actors_view))
+    loss = -nets.critic(seen.critic.detach(), action)[0].mean()
+    by_actor = torch.autograd.grad(loss, nets.actor_parameters())
+    learner.update(batch)
+    for flat, parameters, gradients in (
+        (learner._critic, nets.critic_parameters(), by_critic),
+        (learner._actor, nets.actor_parameters(), by_actor),
+    ):
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            torch.testing.assert_close(flat.gradient_of(parameter), gradient)
 
 
 @pytest.mark.parametrize(('shape', 'how'), WAYS)

@@ -149,11 +149,15 @@ def test_impossible_architectures_are_refused(changes, message):
 
 
 def test_gradients_of_images_are_those_of_plain_layers():
-    """Their layout in memory is ours, their values are not."""
+    """In training, layout and scale of the pixels are our own; the function is the same."""
     encoder = Encoder((2, 20, 20), ((4, 8, 4), (8, 2, 1)), 6)
+    assert encoder.training
     image = torch.randint(0, 256, (3, 2, 20, 20), dtype=torch.uint8)
     mine = torch.autograd.grad(encoder(image).square().sum(), list(encoder.parameters()))
     features = encoder.norm(encoder.projection(encoder.conv(image / 255.0 - 0.5).flatten(1)))
     plain = torch.autograd.grad(features.tanh().square().sum(), list(encoder.parameters()))
     for one, other in zip(mine, plain, strict=True):
         torch.testing.assert_close(one, other)
+    deployed = encoder.eval()(image)
+    torch.testing.assert_close(encoder.train()(image), deployed)
+    torch.testing.assert_close(features.tanh(), deployed)

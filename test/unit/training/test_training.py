@@ -197,8 +197,10 @@ def test_resumed_run_is_the_uninterrupted_one(env, killed, tmp_path):
 
 def test_finished_run_can_be_made_longer(tmp_path):
     first = trainer_of(tmp_path / 'run', steps=25, eval_every=10).run()
+    (tmp_path / 'run' / 'summary.json').write_text('{}')
     longer = trainer_of(tmp_path / 'run', steps=40, eval_every=10).run(resume=True)
     assert (first['step'], longer['step']) == (25, 40)
+    assert not (tmp_path / 'run' / 'summary.json').exists()  # no outcome of a shorter run
     steps = [int(row['step']) for row in rows(tmp_path / 'run' / 'eval.csv')]
     assert steps == [0, 10, 20, 25, 30, 40]  # the last policy is evaluated, whatever its step
     again = trainer_of(tmp_path / 'run', steps=40, eval_every=10).run(resume=True)
