@@ -26,22 +26,24 @@ def caption(summary: dict[str, Any]) -> str:
     road = Path(plan['map']).name
     text = (
         f'{plan["episodes"]} episodes, map `{road}`, family {plan["family"]}, seed {plan["seed"]},'
-        f' routes of {plan["route_length_m"]:g} m; 95 % intervals in brackets.'
+        f' routes of {plan["route_length_m"]:g} m'
     )
     comparison = summary.get('comparison')
     if comparison:
         frames = sum(row['frames_ros'] for row in comparison)
         equal = sum(row['equal'] for row in comparison)
         text += (
-            f' Over ROS and without: {equal} of {len(comparison)} episodes equal in every'
-            f' observation and action hash, {frames} frames.'
+            f'; over ROS and without, {equal} of {len(comparison)} episodes are equal in every'
+            f' observation and action hash, {frames} frames'
         )
     return text
 
 
-def block_text(summary: dict[str, Any]) -> str:
-    """Return caption and table."""
-    return f'{caption(summary)}\n\n{figure_markdown(summary)}\n'
+def block_text(summary: dict[str, Any], *, with_table: bool = True) -> str:
+    """Return caption and table, or the caption alone."""
+    if not with_table:
+        return f'{caption(summary)}.\n'
+    return f'{caption(summary)}; 95 % intervals in brackets.\n\n{figure_markdown(summary)}\n'
 
 
 def renewed(document: str, block: str, text: str) -> str:
@@ -64,10 +66,11 @@ def main() -> None:
     arguments.add_argument('evaluation', type=Path, help='folder that evaluate --out named')
     arguments.add_argument('--into', type=Path, help='document to renew instead of printing')
     arguments.add_argument('--block', default='', help='which block of it')
+    arguments.add_argument('--caption', action='store_true', help='without the table')
     arguments.add_argument('--picture', type=Path, help='where to copy the trajectories')
     args = arguments.parse_args()
     summary = json.loads((args.evaluation / 'summary.json').read_text(encoding='utf-8'))
-    text = block_text(summary)
+    text = block_text(summary, with_table=not args.caption)
     if args.into is None:
         sys.stdout.write(text)
     else:
