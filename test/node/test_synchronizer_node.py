@@ -18,7 +18,7 @@ from rclpy.clock import ClockType
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
 
-from td3_agent.driving.ledger import check_ledger, read_ledger
+from td3_agent.driving.ledger import LAG_FRAMES, check_ledger, read_ledger
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import report_message, stamp_ns, time_from_ns
 from td3_agent.nodes.qos import REPORTS
@@ -553,6 +553,6 @@ class TestReports:
         assert check_ledger(ledger) == []
 
     def test_ledger_is_flushed_while_it_runs(self, ros, bridge, start, tmp_path):
-        start(ledger_flush_frames=1)
+        start(ledger_flush_frames=LAG_FRAMES + 1)
         ros.spin_until(lambda: bridge.steps >= 12, 'steps')
         assert len(list(read_ledger(tmp_path / 'ledger.jsonl'))) >= 5

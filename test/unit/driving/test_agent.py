@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from td3_agent.driving.agent import Agent, TwistEncoder
+from td3_agent.driving.agent import Agent, TwistEncoder, action_sha256
 from td3_agent.driving.command import (
     STOP,
     TwistCommand,
@@ -126,6 +126,7 @@ def test_facts_of_a_decision_survive_json():
     assert facts == {
         'observation_sha256': decision.observation_sha256,
         'action': [0.0, 0.25],
+        'action_sha256': action_sha256(decision.action),
         'twist': [pytest.approx(4.165), 0.25],
     }
 

@@ -5,7 +5,7 @@ import copy
 
 import pytest
 
-from td3_agent.evaluation.agreement import action_sha256, agreement
+from td3_agent.evaluation.agreement import action_hash, agreement
 
 LEDGER = [
     {'frame': i, 'observation_sha256': f'{i:064x}', 'action': [0.125 * i, -0.5]}
@@ -65,6 +65,6 @@ def test_two_empty_ledgers_do_not_agree():
 
 
 def test_hash_is_of_the_float32_values():
-    assert action_sha256({'action': [0.1, 0.2]}) == action_sha256({'action': [0.1 + 1e-12, 0.2]})
-    assert action_sha256({'action': [0.1, 0.2]}) != action_sha256({'action': [0.1 + 1e-7, 0.2]})
-    assert action_sha256({}) is None
+    assert action_hash({'action': [0.1, 0.2]}) == action_hash({'action': [0.1 + 1e-12, 0.2]})
+    assert action_hash({'action': [0.1, 0.2]}) != action_hash({'action': [0.1 + 1e-7, 0.2]})
+    assert action_hash({}) is None
