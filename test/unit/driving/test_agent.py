@@ -131,6 +131,14 @@ def test_facts_of_a_decision_survive_json():
     }
 
 
+def test_decisions_are_timed_where_there_is_a_clock():
+    ticks = iter((700, 900))
+    agent = Agent(FakeDriver((0.0, 0.25)), SPEC, lambda: next(ticks))
+    timed = agent.decide(image(1), moving())
+    untimed = Agent(FakeDriver((0.0, 0.25)), SPEC).decide(image(1), moving())
+    assert timed.facts() == untimed.facts() | {'observed_ns': 700, 'decided_ns': 900}
+
+
 def test_velocity_convention_says_the_twist_as_it_is():
     encoder = TwistEncoder(TwistConvention.VELOCITY)
     twist = TwistCommand(3.0, -0.4)
