@@ -109,8 +109,10 @@ def file_lines(file: dict[str, Any]) -> list[str]:
     """Return one line per check of a file, and below it the first faults."""
     lines = [file['path']]
     for name, check in file['checks'].items():
-        lines.append(f'  {name:<10}{"ok" if check["holds"] else "FAULT":<7}{check["note"]}')
-        lines += [f'      {fault}' for fault in shown(check['faults'])]
+        faults = check['faults']
+        found = ('FAULT', f'{len(faults)} found') if faults else ('ok', check['note'])
+        lines.append('  {:<10}{:<7}{}'.format(name, *found))
+        lines += [f'      {fault}' for fault in shown(faults)]
     return lines
 
 
