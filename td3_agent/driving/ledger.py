@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import hashlib
 import json
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.stages import stage_spans_ns
@@ -191,6 +192,9 @@ class LedgerWriter:
     What was flushed is with the operating system: it outlives the process, not the machine.
     Each line carries the hash of itself and all lines before it, and the last one the number of
     records, so that a reader can tell an end from a kill, and a ledger from an edited one.
+
+    Attributes:
+        slowest_ns: longest that the disk has kept :meth:`write` waiting so far [ns].
     """
 
     def __init__(self, path: Path, flush_every: int = 20, kind: str = KIND) -> None:
@@ -203,18 +207,21 @@ class LedgerWriter:
         self._file = path.open('wb')
         self._flush_every = flush_every
         self._unflushed = self._records = 0
+        self.slowest_ns = 0
         self._chain = ''
         self._append({'schema_version': SCHEMA_VERSION, 'kind': kind})
         self._file.flush()  # a file without its header is no ledger
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record."""
+        start_ns = time.monotonic_ns()
         self._append(record)
         self._records += 1
         self._unflushed += 1
         if self._unflushed >= self._flush_every:
             self._file.flush()
             self._unflushed = 0
+        self.slowest_ns = max(self.slowest_ns, time.monotonic_ns() - start_ns)
 
     def close(self) -> None:
         """Write what is buffered and the end, and close the file."""

@@ -101,7 +101,7 @@ class SynchronizerNode(Node):
             GRAPH_PERIOD_S, self._look_around, clock=RosClock(clock_type=ClockType.STEADY_TIME)
         )
         self._stages = StageWindow()
-        self._diagnostics = Diagnostics(self, self._describe, self._stages.figures)
+        self._diagnostics = Diagnostics(self, self._describe, self._figures)
 
     def close(self) -> None:
         """Leave the bridge paused and the ledger whole."""
@@ -110,7 +110,8 @@ class SynchronizerNode(Node):
             self._write(log.flush())
         if self._ledger is not None:
             self._ledger.close()
-        counts = ', '.join(f'{name} {n}' for name, n in asdict(self.lockstep.counts).items())
+        figures = asdict(self.lockstep.counts) | self._ledger_figures()
+        counts = ', '.join(f'{name} {n}' for name, n in figures.items())
         self.get_logger().info(f'ended: {counts}')
 
     def _subscribe_role(self, role: str) -> None:
@@ -201,7 +202,7 @@ class SynchronizerNode(Node):
         if before is Phase.HOLDING and self.lockstep.phase is not Phase.HOLDING:
             self._close_frame(now_ns)
         if request is not None:
-            self._step_facts = {'step_sent_ns': now_ns}
+            self._step_facts = {'step_sent_ns': steady_ns()}
             self._control_pub.publish(CarlaControl(command=COMMANDS[request]))
         if self.lockstep.phase is Phase.DONE:
             self._end()
@@ -230,6 +231,16 @@ class SynchronizerNode(Node):
         if self._last_reports is None:
             self._last_reports = WakeUp(self, lambda: self.finished.set_result(None))
             self._last_reports.at(steady_ns() + LAST_REPORTS_NS)
+
+    def _figures(self) -> dict[str, float]:
+        """Return where the time goes: in frames, and to the disk."""
+        return self._stages.figures() | self._ledger_figures()
+
+    def _ledger_figures(self) -> dict[str, float]:
+        """Return how long the disk has kept the drive waiting at most."""
+        if self._ledger is None:
+            return {}
+        return {'ledger_slowest_write_ms': round(self._ledger.slowest_ns / 1e6, 3)}
 
     def _describe(self) -> Status:
         """Say how the lockstep stands."""

@@ -550,6 +550,7 @@ class TestReports:
     def test_stages_are_diagnosed(self, ros, start, diagnosed):
         start()
         wanted = {f'{stage}_{p}_ms' for stage in (*STAGES, END_TO_END) for p in ('p50', 'p99')}
+        wanted.add('ledger_slowest_write_ms')
         ros.spin_until(
             lambda: (said := diagnosed('synchronizer')) and wanted <= {p.key for p in said.values},
             'diagnosed',
