@@ -18,6 +18,10 @@ VERBS = {
         'td3_agent.evaluation.evaluate',
         'measure a driver on many episodes, over ROS 2 or without',
     ),
+    'ledger': (
+        'td3_agent.evaluation.ledger_command',
+        'check what a drive has left: td3_agent ledger check FILE',
+    ),
     'train': ('td3_agent.training.train', 'train TD3 on a Gymnasium task'),
     'export': ('td3_agent.evaluation.export', 'export a policy to ONNX, checked against PyTorch'),
     'bench': ('td3_agent.bench.command', 'measure speed, beside what people use instead'),

@@ -7,7 +7,8 @@ why their ledgers can be compared hash by hash.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from td3_agent.driving.observation import ObservationBuilder, ObservationSpec
 from td3_agent.driving.velocity_control import VelocityController
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
 
     from td3_agent.driving.driver import Driver
     from td3_agent.driving.observation import ImageView
@@ -39,27 +42,49 @@ class Decision:
         twist: command in the velocity convention.
         action: (2,) float32 in [-1, 1], as the driver gave it.
         observation_sha256: hash of what the driver saw.
+        times: when the observation was built and the driver had answered [ns, steady]; empty
+            where nobody asked for it.
     """
 
     twist: TwistCommand
     action: NDArray[np.float32]
     observation_sha256: str
+    times: dict[str, int] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """Return what the ledger records of a decision."""
         return {
             'observation_sha256': self.observation_sha256,
             'action': [float(value) for value in self.action],
+            'action_sha256': action_sha256(self.action),
             'twist': [self.twist.linear_x, self.twist.angular_z],
+            **self.times,
         }
+
+
+def action_sha256(action: ArrayLike) -> str:
+    """Return the hash of an action's float32 values, (N,)."""
+    return hashlib.sha256(np.asarray(action, dtype='<f4').tobytes()).hexdigest()
 
 
 class Agent:
     """Turns image and motion of one frame into a command; remembers stack and last action."""
 
-    def __init__(self, driver: Driver, spec: ObservationSpec | None = None) -> None:
-        """Drive with ``driver``, which sees observations made after ``spec``."""
+    def __init__(
+        self,
+        driver: Driver,
+        spec: ObservationSpec | None = None,
+        clock_ns: Callable[[], int] | None = None,
+    ) -> None:
+        """Drive with ``driver``, which sees observations made after ``spec``.
+
+        Args:
+            driver: answers observations.
+            spec: how these are made.
+            clock_ns: steady clock [ns] that decisions are timed with; None times nothing.
+        """
         self._driver = driver
+        self._clock_ns = clock_ns
         self._builder = ObservationBuilder(spec)
         self._previous_action = np.zeros(ACTION_SIZE, dtype=np.float32)
 
@@ -80,11 +105,21 @@ class Agent:
         Raises:
             ValueError: the driver's action is not finite or has the wrong shape.
         """
+        times: dict[str, int] = {}
         observation = self._builder.build(image, state, self._previous_action)
+        self._mark(times, 'observed_ns')
         action = self._driver.act(observation)
+        self._mark(times, 'decided_ns')
         twist = twist_from_action(action)
         self._previous_action = np.clip(action, -1.0, 1.0)  # as executed
-        return Decision(twist=twist, action=action, observation_sha256=observation.sha256())
+        return Decision(
+            twist=twist, action=action, observation_sha256=observation.sha256(), times=times
+        )
+
+    def _mark(self, times: dict[str, int], name: str) -> None:
+        """Note what time it is, if there is a clock."""
+        if self._clock_ns is not None:
+            times[name] = self._clock_ns()
 
 
 class TwistEncoder:

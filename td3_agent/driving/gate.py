@@ -51,11 +51,22 @@ class Answer:
         stamp_ns: simulated time of the frame [ns].
         control: float32-rounded, in range.
         outcome: where it came from.
+        twist_received_ns: when the agent's command for the frame came [ns, steady]; None when
+            none did, or nobody said when.
     """
 
     stamp_ns: int
     control: VehicleControl
     outcome: Outcome
+    twist_received_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A command of the agent, and when it came [ns, steady]."""
+
+    twist: TwistCommand
+    received_ns: int | None
 
 
 @dataclass
@@ -124,7 +135,7 @@ class Gate:
     _open: bool = False  # whether it still wants its answer
     _due_ns: int = 0  # steady time of its deadline
     _state: VehicleState | None = None
-    _commands: dict[int, TwistCommand] = field(default_factory=dict)
+    _commands: dict[int, _Heard] = field(default_factory=dict)
 
     @property
     def due_ns(self) -> int | None:
@@ -146,7 +157,7 @@ class Gate:
             self.counts.unanswered += 1
         self._stamp_ns, self._open, self._state = stamp_ns, True, None
         self._due_ns = now_ns + self.deadline_ns
-        self._commands = {s: twist for s, twist in self._commands.items() if s >= stamp_ns}
+        self._commands = {s: heard for s, heard in self._commands.items() if s >= stamp_ns}
         return self._answer_if_complete()
 
     def on_state(self, state: VehicleState, now_ns: int) -> Answer | None:
@@ -161,7 +172,9 @@ class Gate:
         self.geometry = geometry
         return self._answer_if_complete()
 
-    def on_command(self, stamp_ns: int, twist: TwistCommand) -> Answer | None:
+    def on_command(
+        self, stamp_ns: int, twist: TwistCommand, now_ns: int | None = None
+    ) -> Answer | None:
         """Take the agent's command for frame ``stamp_ns``; it may overtake the odometry."""
         if stamp_ns in self._commands:
             self.counts.repeated += 1
@@ -173,7 +186,7 @@ class Gate:
             self.counts.invalid += 1
         if len(self._commands) >= EARLY_FRAMES_KEPT:
             del self._commands[min(self._commands)]
-        self._commands[stamp_ns] = twist
+        self._commands[stamp_ns] = _Heard(twist, now_ns)
         return self._answer_if_complete()
 
     def on_time(self, now_ns: int) -> Answer | None:
@@ -188,11 +201,12 @@ class Gate:
 
     def _answer_if_complete(self) -> Answer | None:
         """Answer the open frame when command, odometry and geometry are all there."""
-        twist = self._commands.get(self._stamp_ns)
+        heard = self._commands.get(self._stamp_ns)
         # Even a bad command waits for the odometry: a stop sent before the frame is complete
         # would be the early answer that shifts the bridge's count.
-        if not self._open or twist is None or self._state is None:
+        if not self._open or heard is None or self._state is None:
             return None
+        twist = heard.twist
         if not twist.is_finite:
             return self._stop(Outcome.INVALID_COMMAND)
         if self.geometry is None:
@@ -208,8 +222,9 @@ class Gate:
         """Close the frame with its one answer."""
         self.counts.answered += 1
         self._open = False
-        self._commands.pop(self._stamp_ns, None)
-        return Answer(self._stamp_ns, control, outcome)
+        heard = self._commands.pop(self._stamp_ns, None)
+        received_ns = None if heard is None else heard.received_ns
+        return Answer(self._stamp_ns, control, outcome, received_ns)
 
     def _restart(self) -> None:
         """Begin anew: simulated time ran back."""

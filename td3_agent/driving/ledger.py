@@ -9,8 +9,13 @@ whether a ledger holds together.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+import hashlib
 import json
+import re
+import time
 from typing import TYPE_CHECKING, Any
+
+from td3_agent.driving.stages import stage_spans_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,7 +25,11 @@ if TYPE_CHECKING:
 
     from td3_agent.driving.command import VehicleControl
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_SCHEMAS = (1, 2)  # 1 has no chain and no end
+KIND = 'td3_agent ledger'
+CHAIN = 'chain_sha256'
+CHAIN_TAIL = re.compile(rb',"chain_sha256":"([0-9a-f]{64})"\}\n\Z')
 NO_COMMAND = 'no_command'  # nobody answered the frame
 UNREPORTED = 'unreported'  # a command was seen, the gate's word on it was not
 SKIPPED = 'skipped'  # the bridge went past the frame without our step
@@ -170,45 +179,76 @@ class FrameLog:
             'applied': following.get('echo'),
             **part,
         }
+        spans = stage_spans_ns(record)
+        if spans is not None:
+            record['stages_ns'] = spans
         self.counts.add(record)
         return record
 
 
 class LedgerWriter:
-    """Appends records to a JSON-lines file; a kill loses at most ``flush_every`` of them."""
+    """Appends records to a JSON-lines file; a kill loses less than ``flush_every`` of them.
 
-    def __init__(self, path: Path, flush_every: int = 20) -> None:
+    What was flushed is with the operating system: it outlives the process, not the machine.
+    Each line carries the hash of itself and all lines before it, and the last one the number of
+    records, so that a reader can tell an end from a kill, and a ledger from an edited one.
+
+    Attributes:
+        slowest_ns: longest that the disk has kept :meth:`write` waiting so far [ns].
+    """
+
+    def __init__(self, path: Path, flush_every: int = 20, kind: str = KIND) -> None:
         """Create ``path`` and its folder; an older ledger there is replaced.
 
         Raises:
             OSError: the file cannot be written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open('w', encoding='utf-8')
+        self._file = path.open('wb')
         self._flush_every = flush_every
-        self._unflushed = 0
-        self.write({'schema_version': SCHEMA_VERSION, 'kind': 'td3_agent ledger'})
+        self._unflushed = self._records = 0
+        self.slowest_ns = 0
+        self._chain = ''
+        self._append({'schema_version': SCHEMA_VERSION, 'kind': kind})
         self._file.flush()  # a file without its header is no ledger
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record."""
-        self._file.write(json.dumps(record, separators=(',', ':')) + '\n')
+        start_ns = time.monotonic_ns()
+        self._append(record)
+        self._records += 1
         self._unflushed += 1
         if self._unflushed >= self._flush_every:
             self._file.flush()
             self._unflushed = 0
+        self.slowest_ns = max(self.slowest_ns, time.monotonic_ns() - start_ns)
 
     def close(self) -> None:
-        """Write what is buffered and close the file."""
-        self._file.close()
+        """Write what is buffered and the end, and close the file."""
+        if not self._file.closed:
+            self._append({'end': True, 'records': self._records})
+            self._file.close()
 
     def __enter__(self) -> Self:
         """Return the writer itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Close the file whatever happened."""
-        self.close()
+    def __exit__(self, error: object, *_: object) -> None:
+        """Close the file whatever happened; only a whole ledger gets its end."""
+        if error is None:
+            self.close()
+        self._file.close()
+
+    def _append(self, record: dict[str, Any]) -> None:
+        """Write one line with the hash of all lines up to it."""
+        body = json.dumps(record, separators=(',', ':')).encode()
+        self._chain = chained(self._chain, body)
+        self._file.write(b'%b,"%b":"%b"}\n' % (body[:-1], CHAIN.encode(), self._chain.encode()))
+
+
+def chained(before: str, body: bytes) -> str:
+    """Return the hash of a line, given that of the line before; '' before the first."""
+    return hashlib.sha256(before.encode() + body).hexdigest()
 
 
 class LedgerError(ValueError):
@@ -216,30 +256,53 @@ class LedgerError(ValueError):
 
 
 def read_ledger(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a ledger, header left out.
+    """Yield the records of a ledger; header, hashes of lines and end are left out.
 
     Raises:
         LedgerError: not a ledger, another schema, or a line that is not a JSON object. A last
             line cut short by a kill ends the ledger without an error.
     """
     with path.open('rb') as lines:
-        header = _parsed(path, 1, next(lines, b''))
-        if header.get('schema_version') != SCHEMA_VERSION:
-            raise LedgerError(f'{path}: schema_version must be {SCHEMA_VERSION}, got {header}')
+        read_header(path, next(lines, b''))
         for number, line in enumerate(lines, start=2):
             if not line.endswith(b'\n'):
                 return
-            yield _parsed(path, number, line)
+            record = parse_line(path, number, line)
+            if not is_end(record):
+                yield record
 
 
-def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    """Return one line as a record."""
+def read_header(path: Path, line: bytes) -> dict[str, Any]:
+    """Return the header of a ledger from the first line of ``path``.
+
+    Raises:
+        LedgerError: not a ledger, or another schema.
+    """
+    header = parse_line(path, 1, line)
+    if header.get('schema_version') not in READABLE_SCHEMAS:
+        readable = ' or '.join(map(str, READABLE_SCHEMAS))
+        raise LedgerError(f'{path}: schema_version must be {readable}, got {header}')
+    return header
+
+
+def is_end(record: dict[str, Any]) -> bool:
+    """Whether a line is the end that a writer puts when it closes a ledger."""
+    return record.get('end') is True
+
+
+def parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """Return line ``number`` of ``path`` as a record, its hash left out.
+
+    Raises:
+        LedgerError: not a JSON object.
+    """
     try:
         record = json.loads(line)
     except ValueError as error:  # not JSON, or not even text
         raise LedgerError(f'{path}:{number}: not JSON: {error}') from error
     if not isinstance(record, dict):
         raise LedgerError(f'{path}:{number}: must be a JSON object, got {line[:40]!r}')
+    record.pop(CHAIN, None)
     return record
 
 
@@ -256,16 +319,25 @@ def check_ledger(records: Iterable[dict[str, Any]]) -> list[str]:
 
 def _faults_between(before: dict[str, Any] | None, record: dict[str, Any]) -> list[str]:
     """Return what is wrong with a record, given the one before it."""
-    frame = record['frame']
     faults = []
     if record['outcome'] == SKIPPED:
-        faults.append(f'frame {frame}: skipped')
+        faults.append(f'frame {record["frame"]}: skipped')
     elif has_slipped(record):
-        faults.append(f'frame {frame}: applied {record["applied"]}, sent {record["sent"]}')
+        faults.append(slip_text(record))
     elif record['commands'] > 1:
-        faults.append(f'frame {frame}: {record["commands"]} commands')
-    if before is None:
-        return faults
+        faults.append(f'frame {record["frame"]}: {record["commands"]} commands')
+    return faults + ([] if before is None else order_faults(before, record))
+
+
+def slip_text(record: dict[str, Any]) -> str:
+    """Return what the vehicle executed in place of what was sent."""
+    return f'frame {record["frame"]}: applied {record["applied"]}, sent {record["sent"]}'
+
+
+def order_faults(before: dict[str, Any], record: dict[str, Any]) -> list[str]:
+    """Return how a record does not follow the one before it, in frame number or time."""
+    frame = record['frame']
+    faults = []
     if frame != before['frame'] + 1:
         faults.append(f'frame {frame} follows frame {before["frame"]}')
     if 'stamp_ns' in record and record['stamp_ns'] <= before.get('stamp_ns', -1):

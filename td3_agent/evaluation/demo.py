@@ -226,9 +226,14 @@ def _follow(
             if time.monotonic() > deadline_s:
                 return f'not finished in time: {progress.n} of {total} frames'
             time.sleep(POLL_S)
-            progress.update(max(ledger.update() - HEADER_LINES, 0) - progress.n)
-        progress.update(ledger.update() - HEADER_LINES - progress.n)
+            progress.update(frames_in(ledger, total) - progress.n)
+        progress.update(frames_in(ledger, total) - progress.n)
     return ''
+
+
+def frames_in(ledger: LineCounter, total: int) -> int:
+    """Return how many frames a ledger holds by now; its header and its end are none."""
+    return min(max(ledger.update() - HEADER_LINES, 0), total)
 
 
 class LineCounter:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from td3_agent.driving.ledger import SCHEMA_VERSION, read_ledger
+from td3_agent.driving.ledger import LedgerWriter, read_ledger
 from td3_agent.evaluation.agreement import agreement
 from td3_agent.evaluation.direct_episodes import DIRECT, DirectJob, EvaluationError, drive_jobs
 from td3_agent.evaluation.episodes import EpisodePlan
@@ -344,13 +344,11 @@ def write_results(evaluation: Evaluation, summary: dict[str, Any], rows: Rows) -
 
 def join_ledgers(evaluation: Evaluation) -> None:
     """Write one ledger of all episodes; each record says which ``episode`` it belongs to."""
-    with (evaluation.out / 'ledger.jsonl').open('w', encoding='utf-8') as joined:
-        header = {'schema_version': SCHEMA_VERSION, 'kind': 'td3_agent evaluation ledger'}
-        joined.write(json.dumps(header, separators=(',', ':')) + '\n')
+    path = evaluation.out / 'ledger.jsonl'
+    with LedgerWriter(path, kind='td3_agent evaluation ledger') as joined:
         for episode in evaluation.episodes:
             for record in read_ledger(evaluation.ledger_path(episode, evaluation.transport)):
-                whole = {'episode': episode.number, **record}
-                joined.write(json.dumps(whole, separators=(',', ':')) + '\n')
+                joined.write({'episode': episode.number, **record})
 
 
 def report(evaluation: Evaluation, summary: dict[str, Any]) -> str:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from td3_agent.driving.ledger import LAG_FRAMES, parse_line
 from td3_agent.evaluation.direct_episodes import EvaluationError, write_ledger
 from td3_agent.evaluation.episodes import Referee, frames_to_drive, up_to_the_ending
 from td3_agent.evaluation.four_nodes import FourNodes
@@ -119,7 +119,7 @@ def four_nodes(
             'ledger_path': str(ledger_path),
             'command_timeout_s': SYNCHRONIZER_WAIT_S,
             'step_timeout_s': SYNCHRONIZER_WAIT_S,
-            'ledger_flush_frames': 1,  # the ending is to be seen when it happens
+            'ledger_flush_frames': LAG_FRAMES + 1,  # the ending is seen as soon as can be
         },
     )
 
@@ -157,7 +157,7 @@ class LedgerTail:
         self.records: list[dict[str, Any]] = []
         self._path = path
         self._offset = 0
-        self._header_read = False
+        self._lines_read = 0
 
     def read(self) -> list[dict[str, Any]]:
         """Return the records that are new; a line still being written waits for its end."""
@@ -167,10 +167,10 @@ class LedgerTail:
             file.seek(self._offset)
             whole, newline, _ = file.read().rpartition(b'\n')
         self._offset += len(whole) + len(newline)
+        start = self._lines_read + 1
         lines = whole.splitlines()
-        if lines and not self._header_read:
-            self._header_read = True
-            lines = lines[1:]
-        new = [json.loads(line) for line in lines]
+        self._lines_read += len(lines)
+        parsed = [parse_line(self._path, n, line) for n, line in enumerate(lines, start)]
+        new = [record for record in parsed if 'frame' in record]  # no header, no end
         self.records += new
         return new

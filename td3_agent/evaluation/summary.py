@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from td3_agent.driving.ledger import SKIPPED, LogCounts
+from td3_agent.driving.stages import percentiles_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,6 +36,7 @@ def summarize(records: Sequence[dict[str, Any]], route: Route) -> dict[str, Any]
         'frames_slipped': counts.slipped,
         **command_pace(records),
         **latencies(records),
+        'stages_ms': percentiles_ms([r['stages_ns'] for r in records if 'stages_ns' in r]),
         **track(driven, route),
         'collisions': sum(starts_anew(records, 'collision')),
         'lane_invasions': sum(starts_anew(records, 'lane_invasion')),
@@ -117,10 +119,26 @@ def starts_anew(records: Iterable[dict[str, Any]], event: str) -> list[bool]:
 
 
 def table(summary: dict[str, Any]) -> str:
-    """Return the figures as lines for a terminal."""
-    rows = [(name, _text(value)) for name, value in summary.items()]
+    """Return the figures as lines for a terminal; a table within has a line per row."""
+    rows = [row for name, value in summary.items() for row in _rows(name, value)]
     width = max(len(name) for name, _ in rows)
     return '\n'.join(f'  {name:<{width}}  {text}' for name, text in rows)
+
+
+def _rows(name: str, value: object) -> list[tuple[str, str]]:
+    """Return the lines of one figure, each a label and a text."""
+    if not isinstance(value, dict) or not value:
+        return [(name, _text(value))]
+    if not all(isinstance(row, dict) for row in value.values()):
+        return [(name, _text(value))]
+    heads = next(iter(value.values()))
+    rows = [(f'  {label}', _cells(map(_text, row.values()))) for label, row in value.items()]
+    return [(name, _cells(heads)), *rows]
+
+
+def _cells(texts: Iterable[str]) -> str:
+    """Return the cells of one row, aligned."""
+    return '  '.join(f'{text:>7}' for text in texts)
 
 
 def _text(value: object) -> str:

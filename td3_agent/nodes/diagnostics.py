@@ -12,7 +12,7 @@ from rclpy.clock import Clock, ClockType
 from td3_agent.nodes.qos import RELIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from rclpy.node import Node
 
@@ -46,10 +46,22 @@ class Status:
 class Diagnostics:
     """Publishes what ``describe`` returns."""
 
-    def __init__(self, node: Node, describe: Callable[[], Status]) -> None:
-        """Report for ``node`` from now on; the node need not keep this object."""
+    def __init__(
+        self,
+        node: Node,
+        describe: Callable[[], Status],
+        figures: Callable[[], Mapping[str, object]] = dict,
+    ) -> None:
+        """Report for ``node`` from now on; the node need not keep this object.
+
+        Args:
+            node: publishes, and is reported on.
+            describe: how it stands; asked after every frame, and must be quick.
+            figures: more values to publish; asked only when something is published.
+        """
         self._node = node
         self._describe = describe
+        self._figures = figures
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', RELIABLE)
         self._last: tuple[bytes, str] | None = None
         # Steady: a node must speak up exactly when simulated time stands still.
@@ -65,6 +77,7 @@ class Diagnostics:
         """Say how things stand."""
         status = self._describe()
         self._last = (status.level, status.message)
+        values = {**status.values, **self._figures()}
         msg = DiagnosticArray()
         msg.header.stamp = self._node.get_clock().now().to_msg()
         msg.status = [
@@ -73,7 +86,7 @@ class Diagnostics:
                 name=self._node.get_fully_qualified_name().lstrip('/'),
                 message=status.message,
                 hardware_id='td3_agent',
-                values=[KeyValue(key=k, value=str(v)) for k, v in status.values.items()],
+                values=[KeyValue(key=k, value=str(v)) for k, v in values.items()],
             )
         ]
         self._publisher.publish(msg)

@@ -28,9 +28,10 @@ from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
 
-from td3_agent.driving.ledger import FrameLog, LedgerWriter
+from td3_agent.driving.ledger import LAG_FRAMES, FrameLog, LedgerWriter
 from td3_agent.driving.lockstep import Lockstep, LockstepParams, Phase, Request
 from td3_agent.driving.parameters import param
+from td3_agent.driving.stages import StageWindow
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import (
     control_from_message,
@@ -61,7 +62,10 @@ class SynchronizerParams(LockstepParams):
     )
     ledger_path: str = param('', 'where the ledger is written; empty: nowhere')
     ledger_flush_frames: int = param(
-        20, 'frames that a kill of this process may lose', low=1, high=100000
+        LAG_FRAMES + 1,
+        'a kill of this process loses at most so many of the newest frames',
+        low=LAG_FRAMES + 1,
+        high=100000,
     )
 
 
@@ -96,7 +100,8 @@ class SynchronizerNode(Node):
         self.create_timer(
             GRAPH_PERIOD_S, self._look_around, clock=RosClock(clock_type=ClockType.STEADY_TIME)
         )
-        self._diagnostics = Diagnostics(self, self._describe)
+        self._stages = StageWindow()
+        self._diagnostics = Diagnostics(self, self._describe, self._figures)
 
     def close(self) -> None:
         """Leave the bridge paused and the ledger whole."""
@@ -105,7 +110,8 @@ class SynchronizerNode(Node):
             self._write(log.flush())
         if self._ledger is not None:
             self._ledger.close()
-        counts = ', '.join(f'{name} {n}' for name, n in asdict(self.lockstep.counts).items())
+        figures = asdict(self.lockstep.counts) | self._ledger_figures()
+        counts = ', '.join(f'{name} {n}' for name, n in figures.items())
         self.get_logger().info(f'ended: {counts}')
 
     def _subscribe_role(self, role: str) -> None:
@@ -124,8 +130,10 @@ class SynchronizerNode(Node):
 
     def _on_status(self, msg: CarlaStatus) -> None:
         now_ns = steady_ns()
-        running = msg.synchronous_mode_running
+        running, frame_before = msg.synchronous_mode_running, self.lockstep.frame
         self.lockstep.on_status(msg.frame, running=running, now_ns=now_ns)
+        if self.lockstep.frame != frame_before:
+            self._step_facts['announced_ns'] = now_ns
         if abs(msg.fixed_delta_seconds - self._params.fixed_delta_seconds) > 1e-6:
             self._step_mismatch = msg.fixed_delta_seconds
         if not running:
@@ -194,7 +202,7 @@ class SynchronizerNode(Node):
         if before is Phase.HOLDING and self.lockstep.phase is not Phase.HOLDING:
             self._close_frame(now_ns)
         if request is not None:
-            self._step_facts['step_sent_ns'] = now_ns
+            self._step_facts = {'step_sent_ns': steady_ns()}
             self._control_pub.publish(CarlaControl(command=COMMANDS[request]))
         if self.lockstep.phase is Phase.DONE:
             self._end()
@@ -211,9 +219,10 @@ class SynchronizerNode(Node):
             self._write(log.close_frame(frame, stamp))
 
     def _write(self, records: list[dict]) -> None:
-        """Append records to the ledger, if one is kept."""
-        if self._ledger is not None:
-            for record in records:
+        """Count the stages of records, and append them to the ledger, if one is kept."""
+        for record in records:
+            self._stages.add(record.get('stages_ns'))
+            if self._ledger is not None:
                 self._ledger.write(record)
 
     def _end(self) -> None:
@@ -222,6 +231,16 @@ class SynchronizerNode(Node):
         if self._last_reports is None:
             self._last_reports = WakeUp(self, lambda: self.finished.set_result(None))
             self._last_reports.at(steady_ns() + LAST_REPORTS_NS)
+
+    def _figures(self) -> dict[str, float]:
+        """Return where the time goes: in frames, and to the disk."""
+        return self._stages.figures() | self._ledger_figures()
+
+    def _ledger_figures(self) -> dict[str, float]:
+        """Return how long the disk has kept the drive waiting at most."""
+        if self._ledger is None:
+            return {}
+        return {'ledger_slowest_write_ms': round(self._ledger.slowest_ns / 1e6, 3)}
 
     def _describe(self) -> Status:
         """Say how the lockstep stands."""
@@ -246,7 +265,8 @@ def open_ledger(params: SynchronizerParams) -> LedgerWriter | None:
     """Return the ledger's writer, or None when none is kept."""
     if not params.ledger_path:
         return None
-    return LedgerWriter(Path(params.ledger_path), params.ledger_flush_frames)
+    # The newest frames are not written yet, but wait for late reports: they are lost as well.
+    return LedgerWriter(Path(params.ledger_path), params.ledger_flush_frames - LAG_FRAMES)
 
 
 def main(args: list[str] | None = None) -> None:

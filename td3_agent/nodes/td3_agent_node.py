@@ -20,6 +20,7 @@ from sensor_msgs.msg import Image
 from td3_agent.driving.agent import Agent, TwistEncoder
 from td3_agent.driving.answering import FrameAnswerer, FrameCommand
 from td3_agent.driving.command import STOP, TwistConvention
+from td3_agent.driving.stages import StageWindow, agent_spans_ns
 from td3_agent.nodes import topics
 from td3_agent.nodes.announcer import Announcer
 from td3_agent.nodes.conversions import (
@@ -68,7 +69,8 @@ class Td3AgentNode(LifecycleNode):
         self._announcer = Announcer(
             self, topics.agent_report(self.params.role_name), self._is_ready
         )
-        self._diagnostics = Diagnostics(self, self._describe)
+        self._stages = StageWindow()
+        self._diagnostics = Diagnostics(self, self._describe, self._stages.figures)
         if self.params.autostart:
             self.start()
 
@@ -96,7 +98,7 @@ class Td3AgentNode(LifecycleNode):
         self._policy_fault = ''
         self.get_logger().info(f'driver: {self._equipment.title}')
         self._answerer = FrameAnswerer(
-            Agent(self._equipment.driver, self._equipment.spec),
+            Agent(self._equipment.driver, self._equipment.spec, steady_ns),
             TwistEncoder(TwistConvention(self.params.twist_convention)),
             lockstep=self.params.mode == 'lockstep',
             max_frame_age_ns=round(self.params.max_frame_age_s * 1e9),
@@ -186,12 +188,14 @@ class Td3AgentNode(LifecycleNode):
 
     def _on_image(self, msg: Image) -> None:
         if self._active:
+            now_ns = steady_ns()
             stamp, view = stamp_ns(msg.header.stamp), image_view(msg)
-            self._publish(self._answerer.on_image(stamp, view, steady_ns()))
+            self._publish(self._answerer.on_image(stamp, view, now_ns))
 
     def _on_odometry(self, msg: Odometry) -> None:
         if self._active:
-            self._publish(self._answerer.on_motion(state_from_odometry(msg), steady_ns()))
+            now_ns = steady_ns()
+            self._publish(self._answerer.on_motion(state_from_odometry(msg), now_ns))
 
     def _on_info(self, msg: CarlaEgoVehicleInfo) -> None:
         geometry = geometry_from_info(msg, self.params.default_wheelbase_m)
@@ -217,6 +221,7 @@ class Td3AgentNode(LifecycleNode):
         if command.facts:
             facts = command.facts | {'twist_published_ns': steady_ns()}
             self._announcer.report(command.stamp_ns, facts)
+            self._stages.add(agent_spans_ns(facts))
         self._diagnostics.changed()
 
     def _describe(self) -> Status:

@@ -7,7 +7,7 @@ Wires :mod:`td3_agent.driving.gate` to the agent's Twist and to the CARLA ROS br
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
 from geometry_msgs.msg import Twist, TwistStamped
@@ -35,9 +35,6 @@ from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import LATCHED, RELIABLE
 from td3_agent.nodes.refusals import Refusals
 from td3_agent.nodes.runtime import WakeUp, run_program, steady_ns
-
-if TYPE_CHECKING:
-    from td3_agent.driving.command import TwistCommand
 
 DEADLINE_SHARE = 0.9  # of the bridge's wait; the rest is for the way there
 LAST_WORD_S = 0.5  # how long the final stop may take to reach the bridge
@@ -158,19 +155,15 @@ class TwistToControlNode(Node):
         self._send(self.gate.on_state(state_from_odometry(msg), steady_ns()))
 
     def _on_twist_stamped(self, msg: TwistStamped) -> None:
-        self._on_command(stamp_ns(msg.header.stamp), command_from_twist(msg.twist))
+        now_ns = steady_ns()
+        stamp, twist = stamp_ns(msg.header.stamp), command_from_twist(msg.twist)
+        self._send(self.gate.on_command(stamp, twist, now_ns))
 
     def _on_twist(self, msg: Twist) -> None:
-        now_ns = self.get_clock().now().nanoseconds
-        stamp = self.gate.open_stamp_ns if self._lockstep else now_ns
+        now_ns, ros_now_ns = steady_ns(), self.get_clock().now().nanoseconds
+        stamp = self.gate.open_stamp_ns if self._lockstep else ros_now_ns
         if stamp is not None:
-            self._on_command(stamp, command_from_twist(msg))
-
-    def _on_command(self, stamp: int, twist: TwistCommand) -> None:
-        if self._lockstep:
-            self._send(self.gate.on_command(stamp, twist))
-        else:
-            self._send(self.gate.on_command(stamp, twist, steady_ns()))
+            self._send(self.gate.on_command(stamp, command_from_twist(msg), now_ns))
 
     def _on_clock(self, msg: Clock) -> None:
         self._send(self.gate.on_frame(stamp_ns(msg.clock), steady_ns()))
@@ -184,6 +177,8 @@ class TwistToControlNode(Node):
             stamp = time_from_ns(max(answer.stamp_ns, 0))
             self._control_pub.publish(control_message(answer.control, stamp))
             facts = {'outcome': answer.outcome.value, 'gate_published_ns': steady_ns()}
+            if answer.twist_received_ns is not None:
+                facts['twist_received_ns'] = answer.twist_received_ns
             self._announcer.report(answer.stamp_ns, facts)
             self._last_outcome = answer.outcome
             self._diagnostics.changed()

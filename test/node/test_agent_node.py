@@ -16,6 +16,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from td3_agent.driving.stages import AGENT_STAGES, END_TO_END
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
 from td3_agent.nodes.qos import LATCHED, REPORTS
@@ -27,6 +28,11 @@ STEP_NS = 50_000_000
 START_NS = 10_000_000_000
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 SUCCESS = TransitionCallbackReturn.SUCCESS
+
+
+def figures_of(status):
+    """Figures in milliseconds of a diagnostic status, by name."""
+    return {p.key: float(p.value) for p in status.values if p.key.endswith('_ms')}
 
 
 def stamp_of(frame):
@@ -196,7 +202,22 @@ class TestFrames:
         assert len(facts['action']) == 2
         assert facts['twist'] == [answer.twist.linear.x, answer.twist.angular.z]
         received = max(facts['image_received_ns'], facts['odometry_received_ns'])
-        assert received <= facts['twist_published_ns']
+        instants = [received] + [
+            facts[name] for name in ('observed_ns', 'decided_ns', 'twist_published_ns')
+        ]
+        assert instants == sorted(instants)
+
+    def test_stages_are_diagnosed(self, bench, diagnosed):
+        bench.frame(1)
+        bench.facts(1)
+        bench.ros.spin_until(
+            lambda: (said := diagnosed('td3_agent')) and figures_of(said), 'diagnosed'
+        )
+        figures = figures_of(diagnosed('td3_agent'))
+        assert set(figures) == {
+            f'{stage}_{p}_ms' for stage in (*AGENT_STAGES, END_TO_END) for p in ('p50', 'p99')
+        }
+        assert all(0.0 <= value < 1e6 for value in figures.values())
 
     def test_time_that_runs_back_forgets_the_stack(self, bench):
         for n, grey in ((1000, 10), (1001, 60), (1002, 200), (1, 10), (2, 60)):

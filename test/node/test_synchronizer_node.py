@@ -18,16 +18,28 @@ from rclpy.clock import ClockType
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
 
-from td3_agent.driving.ledger import check_ledger, read_ledger
+from td3_agent.driving.ledger import LAG_FRAMES, check_ledger, read_ledger
+from td3_agent.driving.stages import END_TO_END, STAGES
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import report_message, stamp_ns, time_from_ns
 from td3_agent.nodes.qos import REPORTS
+from td3_agent.nodes.runtime import steady_ns
 from td3_agent.nodes.synchronizer_node import SynchronizerNode
 
 ROLE = 'ego_vehicle'
 STEP_NS = 50_000_000
 START_NS = 10_000_000_000
 PAUSE, STEP_ONCE = CarlaControl.PAUSE, CarlaControl.STEP_ONCE
+
+
+AGENT_INSTANTS = (
+    'image_received_ns',
+    'odometry_received_ns',
+    'observed_ns',
+    'decided_ns',
+    'twist_published_ns',
+)
+GATE_INSTANTS = ('twist_received_ns', 'gate_published_ns')
 
 
 class Vehicle:
@@ -68,13 +80,16 @@ class Vehicle:
 
     def answer(self, stamp, **control):
         """What the gate says for a frame, and what gate and agent report of it."""
+        now_ns = steady_ns()
         command = CarlaEgoVehicleControl(**({'throttle': 0.5} | control))
         command.header.stamp = stamp
         self.command_pub.publish(command)
         if self.agent_pub:
-            self.agent_pub.publish(report_message(stamp, 'agent', {'action': [0.5, 0.0]}))
+            facts = {'action': [0.5, 0.0]} | dict.fromkeys(AGENT_INSTANTS, now_ns)
+            self.agent_pub.publish(report_message(stamp, 'agent', facts))
         if self.gate_pub:
-            self.gate_pub.publish(report_message(stamp, 'gate', {'outcome': 'ok'}))
+            facts = {'outcome': 'ok'} | dict.fromkeys(GATE_INSTANTS, now_ns)
+            self.gate_pub.publish(report_message(stamp, 'gate', facts))
 
 
 class FakeBridge:
@@ -521,6 +536,26 @@ class TestReports:
             assert record['step_sent_ns'] <= record['command_heard_ns']
             assert record['step_sent_ns'] <= record['acknowledged_ns'] <= record['frame_closed_ns']
 
+    @pytest.mark.usefixtures('bridge')
+    def test_stages_add_up_to_what_the_synchronizer_sees(self, ros, start, records):
+        node = start(max_frames=8)
+        ros.spin_until(node.finished.done, 'the end')
+        for record in records(node):
+            assert list(record['stages_ns']) == list(STAGES)
+            assert min(record['stages_ns'].values()) >= 0
+            whole_ns = record['frame_closed_ns'] - record['step_sent_ns']
+            assert sum(record['stages_ns'].values()) == whole_ns
+
+    @pytest.mark.usefixtures('bridge')
+    def test_stages_are_diagnosed(self, ros, start, diagnosed):
+        start()
+        wanted = {f'{stage}_{p}_ms' for stage in (*STAGES, END_TO_END) for p in ('p50', 'p99')}
+        wanted.add('ledger_slowest_write_ms')
+        ros.spin_until(
+            lambda: (said := diagnosed('synchronizer')) and wanted <= {p.key for p in said.values},
+            'diagnosed',
+        )
+
     def test_impossible_messages_are_refused_and_survived(self, ros, bridge, start, records):
         node = start()
         ros.spin_until(lambda: bridge.steps >= 2, 'steps')
@@ -553,6 +588,6 @@ class TestReports:
         assert check_ledger(ledger) == []
 
     def test_ledger_is_flushed_while_it_runs(self, ros, bridge, start, tmp_path):
-        start(ledger_flush_frames=1)
+        start(ledger_flush_frames=LAG_FRAMES + 1)
         ros.spin_until(lambda: bridge.steps >= 12, 'steps')
         assert len(list(read_ledger(tmp_path / 'ledger.jsonl'))) >= 5

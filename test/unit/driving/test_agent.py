@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from td3_agent.driving.agent import Agent, TwistEncoder
+from td3_agent.driving.agent import Agent, TwistEncoder, action_sha256
 from td3_agent.driving.command import (
     STOP,
     TwistCommand,
@@ -126,8 +126,17 @@ def test_facts_of_a_decision_survive_json():
     assert facts == {
         'observation_sha256': decision.observation_sha256,
         'action': [0.0, 0.25],
+        'action_sha256': action_sha256(decision.action),
         'twist': [pytest.approx(4.165), 0.25],
     }
+
+
+def test_decisions_are_timed_where_there_is_a_clock():
+    ticks = iter((700, 900))
+    agent = Agent(FakeDriver((0.0, 0.25)), SPEC, lambda: next(ticks))
+    timed = agent.decide(image(1), moving())
+    untimed = Agent(FakeDriver((0.0, 0.25)), SPEC).decide(image(1), moving())
+    assert timed.facts() == untimed.facts() | {'observed_ns': 700, 'decided_ns': 900}
 
 
 def test_velocity_convention_says_the_twist_as_it_is():

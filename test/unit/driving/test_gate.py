@@ -387,6 +387,24 @@ def test_odometry_command_and_clock_in_any_order_and_number_give_the_same_drive(
         assert transport.answers[frame:] == [answer_frame(plain, frame)]
 
 
+@pytest.mark.parametrize('early', [False, True])
+def test_answer_tells_when_the_command_came(early):
+    gate = make_gate()
+    if early:
+        gate.on_command(stamp(0), DRIVE, 700)
+    gate.on_frame(stamp(0), 800)
+    answer = gate.on_state(moving(stamp(0)), 900)
+    if not early:
+        answer = gate.on_command(stamp(0), DRIVE, 1000)
+    assert answer.twist_received_ns == (700 if early else 1000)
+
+
+def test_stop_for_want_of_a_command_names_no_time_of_it():
+    gate = make_gate()
+    gate.on_state(moving(stamp(0)), 0)
+    assert gate.on_time(DEADLINE_NS).twist_received_ns is None
+
+
 def free_running(geometry=GEOMETRY):
     return FreeRunningGate(TwistConverter(TwistConvention.VELOCITY), geometry=geometry)
 

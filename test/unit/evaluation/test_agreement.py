@@ -5,7 +5,7 @@ import copy
 
 import pytest
 
-from td3_agent.evaluation.agreement import action_sha256, agreement
+from td3_agent.evaluation.agreement import action_hash, agreement, first_difference
 
 LEDGER = [
     {'frame': i, 'observation_sha256': f'{i:064x}', 'action': [0.125 * i, -0.5]}
@@ -53,6 +53,30 @@ def test_every_difference_is_found(change, observations, actions, same_ending):
         assert not got['equal']
 
 
+def test_equal_ledgers_have_no_first_difference():
+    later = changed(lambda led: [record.update(step_sent_ns=9) for record in led])
+    assert first_difference(LEDGER, later) is None  # when they were driven does not matter
+    assert first_difference([], []) is None
+
+
+@pytest.mark.parametrize(
+    ('change', 'frame', 'field', 'values'),
+    [
+        (lambda led: led[3].update(observation_sha256='0'), 5, 'observation_sha256', None),
+        (lambda led: led[3].update(x_m=1.0), 5, 'x_m', [None, 1.0]),
+        (lambda led: led[3].update(twist=[0.0], action=[0.0]), 5, 'action', None),
+        (lambda led: led[-1].update(frame=11), 9, 'frame', [9, 11]),
+        (lambda led: led.append({'frame': 10}), 10, 'frame', [None, 10]),
+        (lambda led: led.pop(), 9, 'frame', [9, None]),
+        (list.clear, 2, 'frame', [2, None]),
+    ],
+)
+def test_first_difference_is_named(change, frame, field, values):
+    got = first_difference(LEDGER, changed(change))
+    assert (got['frame'], got['field']) == (frame, field)
+    assert values in (None, got['values'])
+
+
 def test_frames_that_neither_answered_do_not_agree():
     mute = [{'frame': 2}]
     got = agreement(mute, mute)
@@ -65,6 +89,6 @@ def test_two_empty_ledgers_do_not_agree():
 
 
 def test_hash_is_of_the_float32_values():
-    assert action_sha256({'action': [0.1, 0.2]}) == action_sha256({'action': [0.1 + 1e-12, 0.2]})
-    assert action_sha256({'action': [0.1, 0.2]}) != action_sha256({'action': [0.1 + 1e-7, 0.2]})
-    assert action_sha256({}) is None
+    assert action_hash({'action': [0.1, 0.2]}) == action_hash({'action': [0.1 + 1e-12, 0.2]})
+    assert action_hash({'action': [0.1, 0.2]}) != action_hash({'action': [0.1 + 1e-7, 0.2]})
+    assert action_hash({}) is None

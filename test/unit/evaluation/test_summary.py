@@ -172,6 +172,20 @@ def test_latency_percentiles():
     assert got['image_to_twist_p99_ms'] == pytest.approx(100.0)
 
 
+def test_stages_are_a_table_within_the_table():
+    spans = {'gate': 2_000_000, 'acknowledge': 500_000}
+    summary = summarize([record(i, stages_ns=spans) for i in range(5)] + [record()], LINE)
+    assert summary['stages_ms']['gate'] == {'p50': 2.0, 'p99': 2.0}
+    assert summary['stages_ms']['end_to_end'] == {'p50': 2.5, 'p99': 2.5}
+    lines = [line.split() for line in table(summary).splitlines()]
+    at = lines.index(['stages_ms', 'p50', 'p99'])
+    assert lines[at + 1 : at + 4] == [
+        ['gate', '2.000', '2.000'],
+        ['acknowledge', '0.500', '0.500'],
+        ['end_to_end', '2.500', '2.500'],
+    ]
+
+
 def test_contact_that_lasts_counts_once_and_anew_after_a_pause():
     hit = record(collision=200)
     records = [record(), hit, hit, hit, record(), hit, record()]

@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a ledger file holds: every promise of the lockstep, checked from the file alone.
+
+The chain of line hashes finds lines that were lost, changed or moved; it is no signature, since
+whoever rewrites the whole file can compute it anew. Observation hashes can only be compared (the
+images are not recorded); hashes of actions and the Twists made from them are computed again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+import math
+import re
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from td3_agent.driving.agent import action_sha256
+from td3_agent.driving.command import ACTION_SIZE, twist_from_action
+from td3_agent.driving.gate import Outcome
+from td3_agent.driving.ledger import (
+    CHAIN_TAIL,
+    NO_COMMAND,
+    SKIPPED,
+    UNREPORTED,
+    LedgerError,
+    LogCounts,
+    chained,
+    has_slipped,
+    is_end,
+    order_faults,
+    parse_line,
+    read_header,
+    slip_text,
+)
+from td3_agent.driving.stages import boundaries_ns, end_to_end_ns, stage_spans_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+ANSWERED = frozenset(outcome.value for outcome in Outcome)
+UNANSWERED = frozenset({NO_COMMAND, UNREPORTED, SKIPPED})
+SHA256 = re.compile(r'[0-9a-f]{64}')
+NEEDED = {'frame': int, 'role_name': str, 'outcome': str}
+NEEDED_UNLESS_SKIPPED = {'stamp_ns': int, 'commands': int}
+MAY_BE_NULL_UNLESS_SKIPPED = ('sent', 'applied')
+# CARLA's stamps are seconds in floating point, cut off; a frame is 1 ms at least.
+STEP_TOLERANCE_NS = 1_000
+SUM_TOLERANCE = 0.05  # of the end-to-end time
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check has found.
+
+    Attributes:
+        note: what was checked, in a few words.
+        faults: what does not hold, one sentence each; empty if all does.
+    """
+
+    note: str
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was found."""
+        return not self.faults
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What is to be said of a ledger file.
+
+    Attributes:
+        records: its records, as far as they can be read.
+        counts: what they add up to.
+        torn_bytes: length of a last line that was cut short by a kill [bytes]; 0 if none was.
+        ended: whether its writer closed it: otherwise it was killed, or is still at work.
+        findings: what was found, by check.
+    """
+
+    records: list[Record]
+    counts: LogCounts
+    torn_bytes: int
+    ended: bool
+    findings: dict[str, Finding]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every check holds; a torn last line alone is no fault."""
+        return all(finding.holds for finding in self.findings.values())
+
+
+@dataclass
+class _Lines:
+    """A file, line by line; what is wrong with it is among the faults."""
+
+    schema_version: int
+    records: list[Record] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    chain_faults: list[str] = field(default_factory=list)
+    end: Record | None = None
+    torn_bytes: int = 0
+
+
+def audit_ledger(path: Path) -> Audit:
+    """Check the ledger file ``path``.
+
+    Raises:
+        LedgerError: the file is no ledger, or of a schema that is not known.
+        OSError: it cannot be read.
+    """
+    lines = _read(path)
+    records = [record for record in lines.records if not _lacks(record)]
+    counts = LogCounts()
+    for record in records:
+        counts.add(record)
+    return Audit(
+        records=records,
+        counts=counts,
+        torn_bytes=lines.torn_bytes,
+        ended=lines.end is not None,
+        findings={
+            'file': _check_file(lines),
+            'chain': _check_chain(lines),
+            'frames': _check_frames(records),
+            'stamps': _check_stamps(records),
+            'outcomes': _check_outcomes(records, counts),
+            'commands': _check_commands(records),
+            'applied': _check_applied(records),
+            'hashes': _check_hashes(records),
+            'stages': _check_stages(records),
+        },
+    )
+
+
+def _read(path: Path) -> _Lines:
+    """Read a whole file; a line that is no record becomes a fault, a torn last one does not."""
+    with path.open('rb') as file:
+        first = next(file, b'')
+        lines = _Lines(read_header(path, first)['schema_version'])
+        chain = _follow_chain(lines, 1, '', first)
+        for number, line in enumerate(file, start=2):
+            if not line.endswith(b'\n'):
+                lines.torn_bytes = len(line)
+                break
+            chain = _follow_chain(lines, number, chain, line)
+            _take_line(lines, path, number, line)
+    return lines
+
+
+def _take_line(lines: _Lines, path: Path, number: int, line: bytes) -> None:
+    """Add one line to what was read."""
+    if lines.end is not None:
+        lines.faults.append(f'line {number} comes after the end')
+    try:
+        record = parse_line(path, number, line)
+    except LedgerError as error:
+        lines.faults.append(str(error))
+        return
+    if is_end(record):
+        lines.end = record
+        return
+    if lack := _lacks(record):
+        lines.faults.append(f'line {number}: {lack}')
+    lines.records.append(record)
+
+
+def _lacks(record: Record) -> str:
+    """Return what a record needs and has not, as a sentence; empty if it has all."""
+    skipped = record.get('outcome') == SKIPPED
+    instants = {name: int for name in record if name.endswith('_ns') and name != 'stages_ns'}
+    needed = NEEDED | instants | ({} if skipped else NEEDED_UNLESS_SKIPPED)
+    faults = [
+        f'{name} must be {kind.__name__}, got {record.get(name)!r}'
+        for name, kind in needed.items()
+        if type(record.get(name)) is not kind
+    ]
+    there = () if skipped else MAY_BE_NULL_UNLESS_SKIPPED
+    return ', '.join(faults + [f'{name} must be there' for name in there if name not in record])
+
+
+def _follow_chain(lines: _Lines, number: int, before: str, line: bytes) -> str:
+    """Check the hash of a line; return the one that the next line builds upon."""
+    if lines.schema_version == 1:
+        return ''
+    tail = CHAIN_TAIL.search(line)
+    if tail is None:
+        lines.chain_faults.append(f'line {number} has no hash')
+        return before
+    told = tail[1].decode()
+    if chained(before, line[: tail.start()] + b'}') != told:
+        lines.chain_faults.append(f'line {number} is not the one that was written after the last')
+    return told  # so that one change is one fault
+
+
+def _check_file(lines: _Lines) -> Finding:
+    """Every line is a record, and the last one is the end."""
+    faults = list(lines.faults)
+    if lines.end is not None and lines.end.get('records') != len(lines.records):
+        told = lines.end.get('records')
+        faults.append(f'{told} records were written, {len(lines.records)} are here')
+    if lines.torn_bytes:
+        note = f'torn: the last {lines.torn_bytes} bytes are half a line, its writer was killed'
+    elif lines.end is not None:
+        note = 'ended'
+    elif lines.schema_version == 1:
+        note = 'written before ledgers had an end'
+    else:
+        note = 'no end: its writer was killed, or is still at work'
+    return Finding(f'{len(lines.records)} records, {note}', faults)
+
+
+def _check_chain(lines: _Lines) -> Finding:
+    """Every line is the one that was written after the line before it."""
+    if lines.schema_version == 1:
+        return Finding('written before ledgers had a chain')
+    return Finding('every line follows the one before', lines.chain_faults)
+
+
+def _neighbours(records: Sequence[Record]) -> Iterator[tuple[Record, Record]]:
+    """Yield each record with the one before it of the same drive and role."""
+    last: dict[tuple[Any, str], Record] = {}
+    for record in records:
+        drive = (record.get('episode'), record['role_name'])
+        if drive in last:
+            yield last[drive], record
+        last[drive] = record
+
+
+def _check_frames(records: Sequence[Record]) -> Finding:
+    """Frame numbers are without a gap, and no frame was skipped."""
+    faults = [f'frame {r["frame"]}: skipped' for r in records if r['outcome'] == SKIPPED]
+    for before, record in _neighbours(records):
+        faults += order_faults(_without_stamp(before), _without_stamp(record))
+    numbers = [record['frame'] for record in records]
+    note = f'{min(numbers)} to {max(numbers)}' if numbers else 'none'
+    return Finding(note, faults if records else ['there are no records'])
+
+
+def _without_stamp(record: Record) -> Record:
+    return {'frame': record['frame']}
+
+
+def _check_stamps(records: Sequence[Record]) -> Finding:
+    """Simulated time grows by the same step from frame to frame."""
+    pairs = [
+        (before, record)
+        for before, record in _neighbours([r for r in records if 'stamp_ns' in r])
+        if record['frame'] > before['frame']
+    ]
+    if not pairs:
+        return Finding('fewer than two frames')
+    steps = [
+        (r['stamp_ns'] - before['stamp_ns']) / (r['frame'] - before['frame'])
+        for before, r in pairs
+    ]
+    usual_ns = median(steps)
+    faults = [
+        f'frame {record["frame"]}: {step_ns / 1e6:g} ms after the frame before, '
+        f'expected {usual_ns / 1e6:g} ms'
+        for (_, record), step_ns in zip(pairs, steps, strict=True)
+        if step_ns <= 0 or abs(step_ns - usual_ns) > STEP_TOLERANCE_NS
+    ]
+    return Finding(f'rising by {usual_ns / 1e6:g} ms', faults)
+
+
+def _check_outcomes(records: Sequence[Record], counts: LogCounts) -> Finding:
+    """Every outcome is one that is known."""
+    faults = [
+        f'frame {record["frame"]}: unknown outcome {record["outcome"]!r}'
+        for record in records
+        if record['outcome'] not in ANSWERED | UNANSWERED
+    ]
+    return Finding(', '.join(f'{name} {n}' for name, n in counts.outcomes.items()), faults)
+
+
+def _check_commands(records: Sequence[Record]) -> Finding:
+    """Every frame got exactly one command, and the gate has said so."""
+    faults = []
+    for record in records:
+        outcome = record['outcome']
+        if outcome == SKIPPED:
+            continue
+        if record['commands'] != 1 or not isinstance(record.get('sent'), dict):
+            faults.append(f'frame {record["frame"]}: {record["commands"]} commands, {outcome}')
+        elif outcome in UNANSWERED:
+            faults.append(f'frame {record["frame"]}: {outcome}')
+    return Finding('one for each frame', faults)
+
+
+def _check_applied(records: Sequence[Record]) -> Finding:
+    """The vehicle executed what was sent; only the last frame of a drive is not confirmed."""
+    faults = [slip_text(r) for r in records if r['outcome'] != SKIPPED and has_slipped(r)]
+    faults += [
+        f'frame {before["frame"]}: nobody saw what was executed'
+        for before, record in _neighbours(records)
+        if before.get('sent') is not None
+        and before.get('applied') is None
+        and record['outcome'] != SKIPPED
+        and record['frame'] == before['frame'] + 1
+    ]
+    confirmed = sum(record.get('applied') is not None for record in records)
+    return Finding(f'as sent in {confirmed} of {len(records)} frames', faults)
+
+
+def _check_hashes(records: Sequence[Record]) -> Finding:
+    """Answered frames have well-formed hashes; those of actions, and the Twists, are right."""
+    faults: list[str] = []
+    counted: Counter[str] = Counter()
+    for record in records:
+        faults += [f'frame {record["frame"]}: {text}' for text in _hash_faults(record, counted)]
+    note = f'{counted["seen"]} observations; {counted["acted"]} actions computed again'
+    return Finding(note, faults)
+
+
+def _hash_faults(record: Record, counted: Counter[str]) -> Iterator[str]:
+    """Yield what is wrong with the hashes of one frame."""
+    seen, action = record.get('observation_sha256'), _action(record)
+    if seen is None and 'action' not in record:
+        if record['outcome'] == Outcome.OK.value:
+            why = record.get('agent_error', 'the agent has reported nothing')
+            yield f'no observation hash: {why}'
+        return
+    counted['seen'] += 1
+    if not isinstance(seen, str) or not SHA256.fullmatch(seen):
+        yield f'observation_sha256 must be 64 hexadecimal digits, got {seen!r}'
+    if action is None:
+        yield f'action must be two finite numbers, got {record.get("action")!r}'
+        return
+    counted['acted'] += 1
+    if 'action_sha256' in record and record['action_sha256'] != action_sha256(action):
+        yield f'action_sha256 is not that of action {action}'
+    twist = twist_from_action(np.array(action, dtype=np.float32))
+    if 'twist' in record and record['twist'] != [twist.linear_x, twist.angular_z]:
+        yield f'twist {record["twist"]} does not come from action {action}'
+
+
+def _action(record: Record) -> list[float] | None:
+    """Return the action of a frame, or None if that is not what is recorded."""
+    action = record.get('action')
+    if not isinstance(action, list) or len(action) != ACTION_SIZE:
+        return None
+    return action if all(type(a) is float and math.isfinite(a) for a in action) else None
+
+
+def _check_stages(records: Sequence[Record]) -> Finding:
+    """Stages are what the instants say, and add up to the end-to-end time."""
+    timed, faults, largest = 0, [], 0.0
+    for record in records:
+        if boundaries_ns(record) is None or record['outcome'] != Outcome.OK.value:
+            continue
+        timed += 1
+        stages, whole_ns = record.get('stages_ns'), end_to_end_ns(record) or 0
+        if stages is None or stages != stage_spans_ns(record):
+            faults.append(f'frame {record["frame"]}: stages_ns is not what the instants say')
+            continue
+        share = abs(sum(stages.values()) - whole_ns) / max(whole_ns, 1)
+        largest = max(largest, share)
+        if share > SUM_TOLERANCE:
+            faults.append(
+                f'frame {record["frame"]}: stages take {sum(stages.values()) / 1e6:.3f} ms, '
+                f'the whole {whole_ns / 1e6:.3f} ms'
+            )
+    if not timed:
+        return Finding('not timed')
+    return Finding(f'add up in {timed} frames, within {largest:.2%}', faults)

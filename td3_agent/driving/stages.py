@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the time of a frame goes: the stages between its step and its end, and their sum.
+
+All instants are of one steady clock (CLOCK_MONOTONIC), which the processes of one machine
+share. Each stage ends where the next one begins, so none is counted twice and none is left out;
+the whole, from ``step_sent_ns`` to ``frame_closed_ns``, is measured by the synchronizer alone.
+
+===========  ===============================================================================
+stage        ends when
+===========  ===============================================================================
+tick         the synchronizer hears the CarlaStatus with the new frame number
+receive      the agent's callback has the first half of the frame, image or odometry
+pair         the agent's callback has the second half
+preprocess   the observation is built
+inference    the driver has answered
+publish      the Twist is handed over
+gate         the vehicle command is handed over
+acknowledge  the bridge's acknowledgement and the gate's report are with the synchronizer
+===========  ===============================================================================
+
+``tick`` begins with STEP_ONCE. A message is handed over when publishing it has returned, or
+when its receiver has it, whichever is first: the sender may lose the processor in between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+AGENT_STAGES = ('pair', 'preprocess', 'inference', 'publish')
+STAGES = ('tick', 'receive', *AGENT_STAGES, 'gate', 'acknowledge')
+END_TO_END = 'end_to_end'
+WINDOW_FRAMES = 200  # ten seconds at 20 Hz
+PERCENTILES = {'p50': 50.0, 'p99': 99.0}
+NANOSECONDS_PER_MILLISECOND = 1e6
+
+
+def stage_spans_ns(record: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return how long each stage of a frame took [ns], from the instants in its record.
+
+    None where an instant is not known (no agent, no answer in time, the direct path), and where
+    they are out of order: the frame was not stepped, or not closed, by its own answer.
+    """
+    instants = boundaries_ns(record)
+    return None if instants is None else spans_ns(STAGES, instants)
+
+
+def boundaries_ns(record: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Return the instants between the stages [ns, steady], one more than there are stages."""
+    try:
+        first_half, second_half = _halves(record)
+        return (
+            record['step_sent_ns'],
+            min(record['announced_ns'], first_half),
+            first_half,
+            second_half,
+            record['observed_ns'],
+            record['decided_ns'],
+            min(record['twist_published_ns'], record['twist_received_ns']),
+            record['gate_published_ns'],
+            record['frame_closed_ns'],
+        )
+    except KeyError:
+        return None
+
+
+def agent_spans_ns(facts: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return the stages that the agent can tell by itself [ns]; None as above."""
+    try:
+        instants = (
+            *_halves(facts),
+            facts['observed_ns'],
+            facts['decided_ns'],
+            facts['twist_published_ns'],
+        )
+    except KeyError:
+        return None
+    return spans_ns(AGENT_STAGES, instants)
+
+
+def spans_ns(names: Sequence[str], instants: Sequence[int]) -> dict[str, int] | None:
+    """Return the spans between instants by name [ns]; None when one would be negative."""
+    spans = [end - start for start, end in pairwise(instants)]
+    return dict(zip(names, spans, strict=True)) if min(spans) >= 0 else None
+
+
+def end_to_end_ns(record: Mapping[str, Any]) -> int | None:
+    """Return the time from a frame's STEP_ONCE to its end [ns], as the synchronizer saw it."""
+    if 'step_sent_ns' not in record or 'frame_closed_ns' not in record:
+        return None
+    return int(record['frame_closed_ns'] - record['step_sent_ns'])
+
+
+def percentiles_ms(frames: Iterable[Mapping[str, int]]) -> dict[str, dict[str, float]]:
+    """Return ``p50`` and ``p99`` [ms] of each stage and of their sum; empty without frames.
+
+    Args:
+        frames: spans of each frame [ns], all with the same stages.
+    """
+    rows = list(frames)
+    if not rows:
+        return {}
+    columns = np.array([[*row.values(), sum(row.values())] for row in rows], dtype=np.float64)
+    found = np.percentile(columns, list(PERCENTILES.values()), axis=0)
+    found /= NANOSECONDS_PER_MILLISECOND
+    return {
+        name: dict(zip(PERCENTILES, column, strict=True))
+        for name, column in zip([*rows[0], END_TO_END], found.T.tolist(), strict=True)
+    }
+
+
+class StageWindow:
+    """The stages of the newest frames."""
+
+    def __init__(self, frames: int = WINDOW_FRAMES) -> None:
+        """Keep so many frames."""
+        self._frames: deque[Mapping[str, int]] = deque(maxlen=frames)
+
+    def add(self, spans: Mapping[str, int] | None) -> None:
+        """Take the spans of a frame [ns]; None is a frame whose stages are not known."""
+        if spans is not None:
+            self._frames.append(spans)
+
+    def figures(self) -> dict[str, float]:
+        """Return ``<stage>_p50_ms`` and ``<stage>_p99_ms`` of each stage and of their sum."""
+        return {
+            f'{stage}_{name}_ms': round(value, 3)
+            for stage, row in percentiles_ms(self._frames).items()
+            for name, value in row.items()
+        }
+
+
+def _halves(record: Mapping[str, Any]) -> tuple[int, int]:
+    """Return when the first and the second half of a frame reached the agent [ns]."""
+    image_ns, odometry_ns = record['image_received_ns'], record['odometry_received_ns']
+    return min(image_ns, odometry_ns), max(image_ns, odometry_ns)
