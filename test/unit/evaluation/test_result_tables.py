@@ -125,6 +125,9 @@ def test_caption_tells_what_was_compared(script):
     whole = {**summary(), 'plan': plan, 'comparison': rows}
     text = script.block_text(whole)
     assert '2 episodes, map `winding`, family test, seed 3' in text
-    assert '1 of 2 episodes equal' in text
+    assert '1 of 2 episodes are equal' in text
     assert '150 frames' in text
     assert figure_markdown(whole) in text
+    alone = script.block_text(whole, with_table=False)
+    assert '150 frames' in alone
+    assert '|' not in alone
