@@ -33,12 +33,12 @@ from sensor_msgs.msg import Image
 
 from td3_agent.bench.command import machine
 from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
+from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.driving.observation import ImageView
 from td3_agent.evaluation.processes import free_domain_id, ros_environment
 from td3_agent.fastdds import PROFILE_VARIABLES
 from td3_agent.nodes.conversions import image_view, stamp_ns, time_from_ns
 from td3_agent.nodes.qos import RELIABLE, camera
-from td3_agent.td3.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

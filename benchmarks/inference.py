@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from td3_agent.bench.command import machine
+from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.nodes.drivers import policy_folder
 from td3_agent.td3.checkpoint import load_checkpoint
-from td3_agent.td3.memory import keep_freed_memory
 from td3_agent.td3.onnx_policy import export_policy, load_onnx_policy, sample_observations
 
 if TYPE_CHECKING:

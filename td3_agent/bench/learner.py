@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.params import Td3Params
 from td3_agent.td3.replay import ObservationShape, Observed, ReplayBuffer
-from td3_agent.td3.tuning import keep_freed_memory
 from td3_agent.training.params import TrainParams
 from td3_agent.training.trainer import Trainer
 

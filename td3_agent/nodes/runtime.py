@@ -23,7 +23,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
-from td3_agent.td3.memory import keep_freed_memory
+from td3_agent.driving.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

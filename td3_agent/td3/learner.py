@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from td3_agent.td3.critic import TwinCritic, initialise_twins
-from td3_agent.td3.flat import Adam, FlatParameters
+from td3_agent.td3.flat import Adam, FlatParameters, flushed_denormals
 from td3_agent.td3.layers import Layers
 from td3_agent.td3.networks import ActorConfig, build_actor
 from td3_agent.td3.params import ENCODERS, OBSERVATION, PRIVILEGED, Td3Params
-from td3_agent.td3.tuning import flushed_denormals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

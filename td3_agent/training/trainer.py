@@ -17,11 +17,11 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.td3.health import examine
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.replay import Observed, ReplayBuffer
 from td3_agent.td3.snapshot import load_newest, save_snapshot, snapshots
-from td3_agent.td3.tuning import keep_freed_memory
 from td3_agent.training.envs import (
     EnvFailureError,
     Episodes,

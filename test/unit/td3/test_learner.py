@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from td3_agent.td3.critic import TwinCritic, initialise_twins
-from td3_agent.td3.flat import Adam, FlatParameters
+from td3_agent.td3.flat import Adam, FlatParameters, flushed_denormals
 from td3_agent.td3.health import Health, examine
 from td3_agent.td3.learner import Learner, denormalised, normalised
 from td3_agent.td3.params import Td3Params
@@ -292,6 +292,28 @@ def test_normalised_actions_reach_unequal_bounds():
     np.testing.assert_allclose(denormalised(np.array([0.0, 0.0]), low, high), [0.0, 0.25])
     action = np.array([0.3, 0.1])
     np.testing.assert_allclose(denormalised(normalised(action, low, high), low, high), action)
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason='of some processors')
+def test_denormals_are_zero_within_and_back_after():
+    tiny = torch.full((64,), 1e-40)
+    with flushed_denormals():
+        assert (tiny * 0.9 == 0.0).all()
+    assert (tiny * 0.9 != 0.0).all()
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason='of some processors')
+def test_moments_of_idle_weights_do_not_stay_denormal():
+    """A unit that no input wakes has no gradient, and Adam's moments fade for ever."""
+    shape = ObservationShape(state_size=1)
+    learner = Learner(Td3Params(hidden_units=4), shape, (-1.0,), (1.0,), seed=0)
+    one = torch.ones(2, 1).numpy()
+    learner.update(learner.batch(Sample(one, None, one, one, one, one, None)))
+    moments = learner._critic_adam.state
+    moments['exp_avg'].fill_(1e-40)
+    learner.update(learner.batch(Sample(0 * one, None, 0 * one, one, one, one, None)))
+    first_layer = moments['exp_avg'][: 2 * 3 * 4].view(2, 3, 4)
+    assert (first_layer[:, :2] == 0.0).all()  # nothing came in; the last row is the bias
 
 
 # ---- Health ------------------------------------------------------------------------------------

@@ -1,17 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of C library and processor that make learning faster."""
+"""Memory of the C library, tuned for arrays that come and go by the thousand."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 import ctypes
 import sys
-from typing import TYPE_CHECKING
-
-import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Of glibc's <malloc.h>.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
@@ -41,17 +34,3 @@ def keep_freed_memory() -> bool:
         (M_TOP_PAD, PADDING_BYTES),
     )
     return all(libc.mallopt(name, value) == 1 for name, value in settings)
-
-
-@contextmanager
-def flushed_denormals() -> Iterator[None]:
-    """Take numbers below 1.2e-38 for zero, in this thread and until it ends.
-
-    The processor computes with them in microcode, and some never go away by themselves: 0.9 of
-    the smallest one is rounded to itself.
-    """
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)  # what a program begins with
