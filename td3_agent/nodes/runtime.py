@@ -8,6 +8,7 @@ here: the node says its last word first.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
+    from rclpy.executors import Executor
     from rclpy.node import Node
 
 EXIT_BROKEN, EXIT_REFUSED = 1, 2
 CLEAN_UP_S = 3.0
+LONGEST_SPIN_S = 60.0
+EXECUTOR_VARIABLE = 'TD3_AGENT_EXECUTOR'
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MIN_TIMER_NS = 1_000
 
@@ -94,6 +98,7 @@ def run_program(make_node: Callable[[], Node], args: list[str] | None = None) ->
 def _run(make_node: Callable[[], Node]) -> int:
     """Make the node, spin it, and let it end cleanly; return the exit status."""
     try:
+        executor = make_executor()
         node = make_node()
     except (ValueError, OSError) as error:  # a parameter, map or path that was refused
         sys.stderr.write(f'{error}\n')
@@ -101,7 +106,6 @@ def _run(make_node: Callable[[], Node]) -> int:
     # Else clearing pages takes longer than all copies of a large image. Only from here on: what
     # a node needs once, to start, is better given back.
     keep_freed_memory()
-    executor = SingleThreadedExecutor()
     executor.add_node(node)
     finished = getattr(node, 'finished', None) or Future()
     stop_on_signal(finished)
@@ -115,10 +119,36 @@ def _run(make_node: Callable[[], Node]) -> int:
     return status
 
 
-def _spin(executor: SingleThreadedExecutor, finished: Future) -> int:
+def make_executor() -> Executor:
+    """Return the fastest executor there is, or the one that ``TD3_AGENT_EXECUTOR`` names.
+
+    rclpy's single-threaded executor gathers all subscriptions, timers and services of the node
+    anew for every message. Its events executor, where there is one (Jazzy and later), is told
+    what has arrived, in the order of arrival.
+
+    Raises:
+        ValueError: there is no such executor.
+    """
+    wanted = os.environ.get(EXECUTOR_VARIABLE, '')
+    if wanted not in {'', 'events', 'single_threaded'}:
+        raise ValueError(
+            f'{EXECUTOR_VARIABLE} must be events, single_threaded or empty, got {wanted!r}'
+        )
+    if wanted != 'single_threaded':
+        with contextlib.suppress(ImportError):
+            from rclpy.experimental import EventsExecutor  # noqa: PLC0415  not everywhere there
+
+            return EventsExecutor()
+    if wanted == 'events':
+        raise ValueError(f'{EXECUTOR_VARIABLE} is events, and this rclpy has no events executor')
+    return SingleThreadedExecutor()
+
+
+def _spin(executor: Executor, finished: Future) -> int:
     """Work until it is time to end; return the exit status as far as it is known."""
     try:
-        executor.spin_until_future_complete(finished)
+        while not finished.done():  # without a time limit, the events executor never sleeps
+            executor.spin_until_future_complete(finished, timeout_sec=LONGEST_SPIN_S)
     except Exception:  # noqa: BLE001  whatever it was, the last word must still be said
         traceback.print_exc()
         return EXIT_BROKEN

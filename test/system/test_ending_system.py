@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""However a node program ends, it ends soon and with the status that is true."""
+"""However a node program ends, it ends soon and with the status that is true.
+
+With either executor, where rclpy has both.
+"""
 
 import signal
 import subprocess
@@ -8,6 +11,7 @@ import sys
 import pytest
 
 from td3_agent.evaluation.processes import free_domain_id, ros_environment
+from td3_agent.nodes.runtime import EXECUTOR_VARIABLE
 
 PATIENCE_S = 60.0
 PROGRAM = """
@@ -20,7 +24,7 @@ class Ending(Node):
     def __init__(self):
         super().__init__('ending')
         self.finished = Future()
-        self.create_timer(0.01, self.work)
+        self.timer = self.create_timer(0.01, self.work)
 
     def work(self):
         print('working', flush=True)
@@ -36,17 +40,28 @@ run_program(Ending)
 """
 
 
-@pytest.fixture
-def start():
+def has_events_executor():
+    try:
+        from rclpy.experimental import EventsExecutor  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+@pytest.fixture(params=['events', 'single_threaded'])
+def start(request):
     """Return a function that starts a node program; whatever is left of it is ended."""
+    if request.param == 'events' and not has_events_executor():
+        pytest.skip('this rclpy has no events executor')
     programs, domain = [], free_domain_id()
+    environment = {**ros_environment(domain), EXECUTOR_VARIABLE: request.param}
 
     def started(work='pass', clean_up='super().destroy_node()'):
         text = PROGRAM.format(work=work, clean_up=clean_up)
         programs.append(
             subprocess.Popen(
                 [sys.executable, '-c', text],
-                env=ros_environment(domain),
+                env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -77,3 +92,27 @@ def test_broken_callback_is_told_and_the_last_word_said(start):
     assert program.returncode == 1
     assert "KeyError: 'what broke'" in output
     assert output.endswith('last word\n')
+
+
+def test_program_sleeps_while_there_is_nothing_to_do(start):
+    """Without a time limit, the events executor of rclpy 7.1 asks for the time for ever."""
+    count = """self.count = getattr(self, 'count', 0) + 1
+        import time
+        now = (time.monotonic(), time.process_time())
+        if self.count == 1:
+            self.timer.timer_period_ns = 1_000_000_000
+            self.begun = now
+        if self.count == 3:
+            print('share', (now[1] - self.begun[1]) / (now[0] - self.begun[0]), flush=True)
+            self.finished.set_result(None)"""
+    output, _ = start(work=count).communicate(timeout=PATIENCE_S)
+    share = float(output.partition('share ')[2].split()[0])
+    assert share < 0.5
+
+
+def test_unknown_executor_is_refused(monkeypatch):
+    from td3_agent.nodes.runtime import make_executor
+
+    monkeypatch.setenv(EXECUTOR_VARIABLE, 'fast')
+    with pytest.raises(ValueError, match=r"TD3_AGENT_EXECUTOR must be events, .* got 'fast'"):
+        make_executor()
