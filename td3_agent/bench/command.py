@@ -17,6 +17,7 @@ EXIT_BELOW = 1
 # module of the benchmark in use is imported: each needs something that the others do not.
 BENCHMARKS = {
     'learner': ('td3_agent.bench.learner', "training, beside Stable-Baselines3's TD3"),
+    'lockstep': ('td3_agent.bench.lockstep', 'frames/s over ROS, beside the direct path'),
 }
 
 

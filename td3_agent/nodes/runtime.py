@@ -119,29 +119,34 @@ def _run(make_node: Callable[[], Node]) -> int:
     return status
 
 
+def executors() -> dict[str, Callable[[], Executor]]:
+    """Return rclpy's executors by name, the fastest first.
+
+    The single-threaded one gathers all subscriptions, timers and services of the node anew for
+    every message. The events executor, where there is one (Jazzy and later), is told what has
+    arrived, in the order of arrival.
+    """
+    found: dict[str, Callable[[], Executor]] = {}
+    with contextlib.suppress(ImportError):
+        from rclpy.experimental import EventsExecutor  # noqa: PLC0415  not everywhere there
+
+        found['events'] = EventsExecutor
+    return {**found, 'single_threaded': SingleThreadedExecutor}
+
+
 def make_executor() -> Executor:
     """Return the fastest executor there is, or the one that ``TD3_AGENT_EXECUTOR`` names.
-
-    rclpy's single-threaded executor gathers all subscriptions, timers and services of the node
-    anew for every message. Its events executor, where there is one (Jazzy and later), is told
-    what has arrived, in the order of arrival.
 
     Raises:
         ValueError: there is no such executor.
     """
-    wanted = os.environ.get(EXECUTOR_VARIABLE, '')
-    if wanted not in {'', 'events', 'single_threaded'}:
+    known = executors()
+    wanted = os.environ.get(EXECUTOR_VARIABLE) or next(iter(known))
+    if wanted not in known:
         raise ValueError(
-            f'{EXECUTOR_VARIABLE} must be events, single_threaded or empty, got {wanted!r}'
+            f'{EXECUTOR_VARIABLE} must be {" or ".join(known)} with this rclpy, got {wanted!r}'
         )
-    if wanted != 'single_threaded':
-        with contextlib.suppress(ImportError):
-            from rclpy.experimental import EventsExecutor  # noqa: PLC0415  not everywhere there
-
-            return EventsExecutor()
-    if wanted == 'events':
-        raise ValueError(f'{EXECUTOR_VARIABLE} is events, and this rclpy has no events executor')
-    return SingleThreadedExecutor()
+    return known[wanted]()
 
 
 def _spin(executor: Executor, finished: Future) -> int:

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lockstep as fast as it goes: frames/s over ROS beside the same drive without it.
+
+The shipped policy drives the embedded simulator, over ROS with each of rclpy's executors and on
+the direct path in one process, in turns; a ratio is the median over the turns.
+Says where the time of a frame goes: by stage, and by processor time of each process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import os
+from pathlib import Path
+import statistics
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from td3_agent.driving.agent import Agent
+from td3_agent.driving.command import TwistConvention
+from td3_agent.driving.gate import TwistConverter
+from td3_agent.driving.ledger import LogCounts
+from td3_agent.driving.stages import percentiles_ms
+from td3_agent.evaluation.direct import DirectDrive
+from td3_agent.evaluation.four_nodes import FourNodes
+from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
+from td3_agent.evaluation.ros_episodes import LedgerTail
+from td3_agent.nodes.drivers import DriverParams, make_driver
+from td3_agent.nodes.runtime import EXECUTOR_VARIABLE, executors
+from td3_agent.sim.camera import CameraConfig
+from td3_agent.sim.world import World, WorldConfig
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+LEAST_FRAMES_PER_S = 200.0  # ten times real time
+WARM_UP_FRAMES = 50
+STEP_S = 0.05
+PATIENCE_S = 120.0
+POLL_S = 0.02
+CLOCK_TICKS_PER_S = os.sysconf('SC_CLK_TCK')
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One drive over ROS.
+
+    Attributes:
+        frames_per_s: after the first frames.
+        stages_ms: p50 and p99 of every stage.
+        cpu_ms: processor time per frame, by node.
+        violations: of the lockstep.
+    """
+
+    frames_per_s: float
+    stages_ms: dict[str, Any]
+    cpu_ms: dict[str, float]
+    violations: int
+
+
+def drive_over_ros(executor: str, frames: int, width: int, height: int) -> Lap:
+    """Drive with four processes, as fast as they can.
+
+    Raises:
+        ValueError: a process ended early, or the frames did not come in time.
+    """
+    environment = {**ros_environment(free_domain_id()), EXECUTOR_VARIABLE: executor}
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / 'ledger.jsonl'
+        nodes = FourNodes(
+            bridge={
+                'map': 'winding',
+                'spawn_index': 0,
+                'camera_width': width,
+                'camera_height': height,
+            },
+            synchronizer={'real_time_factor': 0.0, 'ledger_path': str(path)},
+        )
+        tail = LedgerTail(path)
+        with ProcessGroup(path.parent, environment) as group:
+            nodes.start(group)
+            _wait_for(tail, WARM_UP_FRAMES, group)
+            before, first = cpu_s(group), len(tail.records)
+            _wait_for(tail, first + frames, group)
+            after, last = cpu_s(group), len(tail.records)
+    return lap(tail.records[first:last], before, after)
+
+
+def lap(
+    records: Sequence[Mapping[str, Any]], before: Mapping[str, float], after: Mapping[str, float]
+) -> Lap:
+    """Return the figures of a stretch of a ledger.
+
+    Args:
+        records: of the stretch.
+        before: processor time of each process at its begin [s].
+        after: at its end.
+    """
+    counts = LogCounts()
+    for record in records:
+        counts.add(dict(record))
+    span_ns = records[-1]['frame_closed_ns'] - records[0]['frame_closed_ns']
+    frames = len(records)
+    return Lap(
+        frames_per_s=(frames - 1) / (span_ns / 1e9),
+        stages_ms=percentiles_ms([r['stages_ns'] for r in records if 'stages_ns' in r]),
+        cpu_ms={node: (after[node] - before[node]) / frames * 1e3 for node in before},
+        violations=counts.violations,
+    )
+
+
+def _wait_for(tail: LedgerTail, frames: int, group: ProcessGroup) -> None:
+    """Read the ledger until it has so many frames."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    tail.read()
+    while len(tail.records) < frames:
+        if dead := group.ended_early():
+            raise ValueError(f'{dead.name} ended: {dead.last_words()}')
+        if time.monotonic() > deadline_s:
+            raise ValueError(f'{len(tail.records)} of {frames} frames in {PATIENCE_S:g} s')
+        time.sleep(POLL_S)
+        tail.read()
+
+
+def cpu_s(group: ProcessGroup) -> dict[str, float]:
+    """Return the processor time that each process has used so far [s]; proc(5), stat."""
+    used = {}
+    for node in group.nodes:
+        stat = Path(f'/proc/{node.process.pid}/stat').read_text(encoding='utf-8')
+        user, system = stat.rpartition(')')[2].split()[11:13]
+        used[node.name] = (int(user) + int(system)) / CLOCK_TICKS_PER_S
+    return used
+
+
+def drive_directly(frames: int, width: int, height: int) -> float:
+    """Return the frames/s of the same drive in this process."""
+    camera = CameraConfig(width=width, height=height)
+    world = World(WorldConfig(map='winding', spawn_index=0, camera=camera))
+    equipment = make_driver(DriverParams())
+    drive = DirectDrive(
+        world,
+        Agent(equipment.driver, equipment.spec),
+        TwistConverter(TwistConvention.VELOCITY),
+    )
+    for _ in drive.drive(WARM_UP_FRAMES):
+        pass
+    start_s = time.perf_counter()
+    for _ in drive.drive(frames):
+        pass
+    return frames / (time.perf_counter() - start_s)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument('--turns', type=int, default=5, help='drives of each kind')
+    parser.add_argument('--frames', type=int, default=1000, help='frames of a drive')
+    parser.add_argument('--camera-width', type=int, default=160, help='[px]')
+    parser.add_argument('--camera-height', type=int, default=120, help='[px]')
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Return all figures.
+
+    Raises:
+        ValueError: an argument is not positive, or a drive failed.
+    """
+    for name in ('turns', 'frames'):
+        if getattr(args, name) < 1:
+            raise ValueError(f'{name} must be >= 1, got {getattr(args, name)}')
+    size = (args.camera_width, args.camera_height)
+    laps: dict[str, list[Lap]] = {executor: [] for executor in executors()}
+    direct = []
+    for _ in tqdm(range(args.turns), unit='turn', disable=None, leave=False):
+        direct.append(drive_directly(args.frames, *size))
+        for executor, driven in laps.items():
+            driven.append(drive_over_ros(executor, args.frames, *size))
+    return {
+        'camera': list(size),
+        'frames': args.frames,
+        'direct_frames_per_s': statistics.median(direct),
+        'cases': {executor: case(driven, direct) for executor, driven in laps.items()},
+    }
+
+
+def case(laps: Sequence[Lap], direct: Sequence[float]) -> dict[str, Any]:
+    """Return the figures of one executor: medians over its drives."""
+    rate = statistics.median(lap.frames_per_s for lap in laps)
+    pairs = zip(laps, direct, strict=True)
+    middle = sorted(laps, key=lambda lap: lap.frames_per_s)[len(laps) // 2]
+    return {
+        'frames_per_s': rate,
+        'times_real_time': rate * STEP_S,
+        'ratio': statistics.median(lap.frames_per_s / beside for lap, beside in pairs),
+        'stages_ms': middle.stages_ms,
+        'cpu_ms': middle.cpu_ms,
+        'violations': sum(lap.violations for lap in laps),
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """Return the figures as lines of text."""
+    lines = [f'{"executor":<18}{"frames/s":>10}{"x real time":>13}{"ratio to direct":>17}']
+    for executor, found in report['cases'].items():
+        figures = f'{found["frames_per_s"]:>10.1f}{found["times_real_time"]:>13.1f}'
+        lines.append(f'{executor:<18}{figures}{found["ratio"]:>17.2f}')
+    lines.append(f'{"direct path":<18}{report["direct_frames_per_s"]:>10.1f}')
+    for executor, found in report['cases'].items():
+        lines += ['', f'{executor}: stage, p50 [ms]; process, processor time per frame [ms]']
+        stages = ', '.join(f'{n} {ms:.2f}' for n, ms in stage_medians(found['stages_ms']).items())
+        cpu = ', '.join(f'{node} {ms:.2f}' for node, ms in found['cpu_ms'].items())
+        lines += [f'  {stages}', f'  {cpu}']
+    return '\n'.join(lines)
+
+
+def stage_medians(stages_ms: Mapping[str, Any]) -> dict[str, float]:
+    """Return p50 of every stage, the whole last."""
+    return {name: found['p50'] for name, found in stages_ms.items()}
+
+
+def shortfalls(report: dict[str, Any]) -> list[str]:
+    """Return a sentence for each figure that is too small."""
+    best = max(found['frames_per_s'] for found in report['cases'].values())
+    found = []
+    if best < LEAST_FRAMES_PER_S:
+        found.append(f'{best:.0f} frames/s, expected >= {LEAST_FRAMES_PER_S:g}')
+    if violations := sum(case['violations'] for case in report['cases'].values()):
+        found.append(f'{violations} violations of the lockstep, expected 0')
+    return found
