@@ -172,6 +172,20 @@ class TestLockstep:
         check_stages(ledger)
         assert audit_ledger(run.ledger_path).holds
 
+    def test_every_frame_where_the_bridge_does_not_wait(self, run):
+        """Its acknowledgement says nothing then: the step waits for the gate's word."""
+        run.parameters[AGENT] = {'driver': 'td3', 'policy': 'lane'}
+        run.parameters[BRIDGE] |= {
+            'map': 'winding',
+            'synchronous_mode_wait_for_vehicle_control_command': False,
+        }
+        ledger = run.drive(300)
+        check_clean(ledger, 300)
+        assert counts_of(ledger).violations == 0
+        direct = direct_ledger(300, 'winding', run.parameters[AGENT])
+        assert agreement(direct, ledger)['equal']
+        assert ledger[-1]['speed_mps'] > 5.0
+
     @pytest.mark.parametrize('seed', range(4))
     def test_any_start_order(self, run, seed):
         order = random.Random(seed).sample(ALL, len(ALL))
