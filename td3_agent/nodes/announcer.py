@@ -21,17 +21,21 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 PERIOD_S = 0.1
+# The graph shows a publisher as soon as it is heard of; it may take a moment more until that one
+# has heard of us, and what it publishes in between is lost.
+LOOKS_IN_A_ROW = 4
 
 
 class Announcer:
     """Offers frame reports while its node is ready, and none before."""
 
     def __init__(self, node: Node, topic: str, is_ready: Callable[[], bool]) -> None:
-        """Look every 0.1 s (steady clock) whether ``is_ready`` holds, until it does."""
+        """Look every 0.1 s (steady clock) whether ``is_ready`` holds, until it holds for long."""
         self._node = node
         self._topic = topic
         self._is_ready = is_ready
         self._publisher = None
+        self._looks_ready = 0
         self._timer = node.create_timer(
             PERIOD_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
@@ -47,10 +51,12 @@ class Announcer:
         if self._publisher is not None:
             self._node.destroy_publisher(self._publisher)
             self._publisher = None
+        self._looks_ready = 0
         self._timer.reset()
 
     def _look(self) -> None:
-        """Announce once everything is there."""
-        if self._is_ready():
+        """Announce once everything has been there for a while."""
+        self._looks_ready = self._looks_ready + 1 if self._is_ready() else 0
+        if self._looks_ready >= LOOKS_IN_A_ROW:
             self._timer.cancel()
             self._publisher = self._node.create_publisher(DiagnosticArray, self._topic, REPORTS)
