@@ -16,7 +16,10 @@ EXIT_BELOW = 1
 # Name: module with add_arguments, measure, table and shortfalls, and what it measures. Only the
 # module of the benchmark in use is imported: each needs something that the others do not.
 BENCHMARKS = {
+    'command': ('td3_agent.bench.command', 'one command, beside a process for each of them'),
     'learner': ('td3_agent.bench.learner', "training, beside Stable-Baselines3's TD3"),
+    'rate': ('td3_agent.bench.rate', 'the 20 Hz of a free-running agent, idle and under load'),
+    'startup': ('td3_agent.bench.startup', 'process start to active agent, memory of the nodes'),
 }
 
 
