@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from td3_agent.bench.command_roles import ONCE
+from td3_agent.bench.figures import spread_ms
 from td3_agent.bench.programs import Program
 from td3_agent.evaluation.processes import free_domain_id, ros_environment
 
@@ -38,7 +39,9 @@ PYTHON, ROS2 = 'python process', 'ros2 topic pub'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('--processes', type=int, default=5, help='processes of each kind')
-    parser.add_argument('--commands', type=int, default=5000, help='commands of the one that stays')
+    parser.add_argument(
+        '--commands', type=int, default=5000, help='commands of the one that stays'
+    )
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -150,25 +153,19 @@ def report_of(
     }
 
 
-def spread_ms(times_ns: Sequence[int]) -> dict[str, float]:
-    """Return median, 99th percentile and maximum [ms] of times [ns]."""
-    times_ms = np.asarray(times_ns, float) / 1e6
-    p50_ms, p99_ms = np.percentile(times_ms, (50, 99))
-    return {'p50_ms': float(p50_ms), 'p99_ms': float(p99_ms), 'max_ms': float(times_ms.max())}
-
-
 def table(report: dict[str, Any]) -> str:
     """Return the figures as lines of text."""
     native = report['native']
-    lines = [f'{"one command by":<18}{"":<10}{"p50 [ms]":>10}{"p99 [ms]":>10}{"max [ms]":>10}{"ratio":>9}']
+    names = ''.join(f'{name:>10}' for name in ('p50 [ms]', 'p99 [ms]', 'max [ms]', 'ratio'))
+    lines = [f'{"one command by":<28}{names}']
     for name, what in (('whole', 'publish()'), ('received', 'received')):
         row = native[name]
         times = f'{row["p50_ms"]:>10.3f}{row["p99_ms"]:>10.3f}{row["max_ms"]:>10.3f}'
-        lines.append(f'{"native publish":<18}{what:<10}{times}{1:>9}')
+        lines.append(f'{"native publish":<18}{what:<10}{times}{1:>10}')
     for kind, times in report['processes'].items():
         for name, what in (('whole', 'process'), ('received', 'received')):
             row, ratio = times[name], report['ratios'][kind][name]
-            figures = f'{row["p50_ms"]:>10.1f}{"":>10}{row["max_ms"]:>10.1f}{ratio:>9.0f}'
+            figures = f'{row["p50_ms"]:>10.1f}{"":>10}{row["max_ms"]:>10.1f}{ratio:>10.0f}'
             lines.append(f'{kind:<18}{what:<10}{figures}')
     lines += [f'{kind}: absent, not measured' for kind in report['absent']]
     lines.append(f'{native["commands"]} commands published, {native["lost"]} of them lost')

@@ -38,7 +38,8 @@ def command(sent_ns: int) -> TwistStamped:
 
 def sent_ns(msg: TwistStamped) -> int:
     """Return the time that a command carries [ns, steady]."""
-    return msg.header.stamp.sec * NANOSECONDS_PER_SECOND + msg.header.stamp.nanosec
+    stamp = msg.header.stamp
+    return int(stamp.sec * NANOSECONDS_PER_SECOND + stamp.nanosec)
 
 
 def receive() -> None:

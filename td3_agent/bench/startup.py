@@ -187,7 +187,11 @@ def report_of(active_s: Mapping[str, Sequence[float]]) -> dict[str, Any]:
         active_s: times of each case, in order [s].
     """
     starts = {
-        case: {'first_s': first, 'again_s': statistics.median(later), 'slowest_again_s': max(later)}
+        case: {
+            'first_s': first,
+            'again_s': statistics.median(later),
+            'slowest_again_s': max(later),
+        }
         for case, (first, *later) in active_s.items()
     }
     again_s = {case: figures['again_s'] for case, figures in starts.items()}
@@ -202,10 +206,10 @@ def report_of(active_s: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 
 def table(report: dict[str, Any]) -> str:
     """Return the figures as lines of text."""
-    lines = [f'{"process start to active":<25}{"first [s]":>11}{"again [s]":>11}{"slowest [s]":>13}']
+    names = ('first [s]', 'again [s]', 'slowest [s]')
+    lines = [f'{"process start to active":<25}' + ''.join(f'{name:>14}' for name in names)]
     for case, row in report['starts'].items():
-        times = f'{row["first_s"]:>11.2f}{row["again_s"]:>11.2f}{row["slowest_again_s"]:>13.2f}'
-        lines.append(f'{case:<25}{times}')
+        lines.append(f'{case:<25}' + ''.join(f'{seconds:>14.2f}' for seconds in row.values()))
     lines.append(
         f'ratios: agent to bare node {report["ratio"]:.2f}, without network '
         f'{report["ratio_no_network"]:.2f}, first to again {report["ratio_first"]:.2f}'
