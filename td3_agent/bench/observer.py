@@ -16,10 +16,17 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
+from td3_agent.evaluation.processes import (
+    ProcessGroup,
+    free_domain_id,
+    interruptions_noted,
+    ros_environment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from td3_agent.evaluation.processes import Interruption
 
 SPIN_S = 0.05
 END_WAIT_S = 5.0
@@ -41,9 +48,15 @@ class Observer:
     node: Node
     group: ProcessGroup
     _executor: SingleThreadedExecutor
+    _interruption: Interruption
 
     def spin_once(self, longest_s: float = SPIN_S) -> None:
-        """Handle what has come, or wait for it [s]."""
+        """Handle what has come, or wait for it [s].
+
+        Raises:
+            KeyboardInterrupt: asked to end.
+        """
+        self._interruption.check()
         self._executor.spin_once(timeout_sec=longest_s)
 
     def wait_for(self, condition: Callable[[], bool], what: str, patience_s: float) -> None:
@@ -84,10 +97,11 @@ def observed() -> Iterator[Observer]:
     executor.add_node(node)
     try:
         with (
+            interruptions_noted(raising=True) as interruption,
             tempfile.TemporaryDirectory() as folder,
             ProcessGroup(Path(folder), environment) as group,
         ):
-            yield Observer(node, group, executor)
+            yield Observer(node, group, executor, interruption)
             statuses = group.end()
             if any(statuses.values()):
                 raise BenchError(f'every process must end with status 0, got {statuses}')

@@ -12,7 +12,7 @@ import platform
 import sys
 from typing import Any
 
-EXIT_BELOW = 1
+EXIT_BELOW, EXIT_INTERRUPTED = 1, 130
 # Name: module with add_arguments, measure, table and shortfalls, and what it measures. Only the
 # module of the benchmark in use is imported: each needs something that the others do not.
 BENCHMARKS = {
@@ -47,7 +47,11 @@ def run(args: argparse.Namespace) -> int:
     parser.add_argument('--json', action='store_true', help='print JSON')
     module.add_arguments(parser)
     own = parser.parse_args(args.arguments)
-    report = {'machine': machine(), **module.measure(own)}
+    try:
+        report = {'machine': machine(), **module.measure(own)}
+    except KeyboardInterrupt:
+        sys.stderr.write(f'{parser.prog}: interrupted, no figures\n')
+        return EXIT_INTERRUPTED
     report['machine']['load_after'] = round(os.getloadavg()[0], 2)
     shortfalls: list[str] = module.shortfalls(report)
     print(json.dumps(report) if own.json else module.table(report))
