@@ -82,7 +82,7 @@ def command_text(report: dict[str, Any]) -> str:
             row, ratio = times[name], report['ratios'][kind][name]
             figures = f'{row["p50_ms"]:.0f} | | {row["max_ms"]:.0f} | {ratio:.0f}'
             lines.append(f'| {kind} | {what} | {figures} |')
-    starts = ', '.join(f'{count} × {kind}' for kind, count in report['starts'].items())
+    starts = ', '.join(f'{count} of {kind}' for kind, count in report['starts'].items())
     counts = f'{native["commands"]} commands, {native["lost"]} lost; {starts}.'
     absent = ''.join(f' {kind}: absent here, not measured.' for kind in report['absent'])
     return '\n'.join([*lines, '', f'{counts}{absent} {machine_text(report["machine"])}'])
@@ -93,7 +93,7 @@ def rate_text(report: dict[str, Any]) -> str:
     lines = [
         f'Loaded to idle, the rate is **{report["ratio"]:.4f}**.',
         '',
-        '| | | rate [Hz] | σ of the period [ms] | p99 [ms] | max [ms] | ticks missed | commands |',
+        '| | | rate [Hz] | sigma of the period [ms] | p99 [ms] | max [ms] | ticks missed | commands |',
         '|---|---|---:|---:|---:|---:|---:|---:|',
     ]
     for run, found in report['runs'].items():
@@ -112,9 +112,10 @@ def rate_text(report: dict[str, Any]) -> str:
 
 def startup_text(report: dict[str, Any]) -> str:
     """Return ratios and times of starts, and the memory of the nodes."""
+    ratio, no_network = report['ratio'], report['ratio_no_network']
     lines = [
-        f'The agent takes **{report["ratio"]:.1f} times** as long as a lifecycle node that does '
-        f'nothing; without a network {report["ratio_no_network"]:.1f} times.',
+        f'The agent takes **{ratio:.1f} times** as long as a lifecycle node that does nothing.',
+        f'Without a network it takes {no_network:.1f} times as long.',
         '',
         '| process start → active | first [s] | again, median [s] | again, slowest [s] |',
         '|---|---:|---:|---:|',
