@@ -93,7 +93,7 @@ def rate_text(report: dict[str, Any]) -> str:
     lines = [
         f'Loaded to idle, the rate is **{report["ratio"]:.4f}**.',
         '',
-        '| | | rate [Hz] | sigma of the period [ms] | p99 [ms] | max [ms] | ticks missed | commands |',
+        '| | | rate [Hz] | sigma [ms] | p99 [ms] | max [ms] | ticks missed | commands |',
         '|---|---|---:|---:|---:|---:|---:|---:|',
     ]
     for run, found in report['runs'].items():
