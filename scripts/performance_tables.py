@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the tables of docs/performance.md from docs/results/bench.
 
-``benchmarks/NAME.py --json > docs/results/bench/NAME.json`` renews the figures. With ``--check``
-nothing is written; the exit status is 1 if something would change.
+``td3_agent bench NAME --json > docs/results/bench/NAME.json`` renews the figures, and for
+``image_in`` and ``inference`` ``benchmarks/NAME.py --json``. With ``--check`` nothing is written;
+the exit status is 1 if something would change.
 """
 
 from __future__ import annotations
@@ -63,7 +64,81 @@ def inference_text(report: dict[str, Any]) -> str:
     return '\n'.join([*lines, '', f'{versions}. {machine_text(report["machine"])}'])
 
 
-TABLES = {'image_in': image_in_text, 'inference': inference_text}
+def command_text(report: dict[str, Any]) -> str:
+    """Return ratio and times of one command."""
+    native = report['native']
+    lines = [
+        f'A process for the command takes **{report["ratio"]:.0f} times** as long.',
+        '',
+        '| one command by | | p50 [ms] | p99 [ms] | max [ms] | ratio |',
+        '|---|---|---:|---:|---:|---:|',
+    ]
+    for name, what in (('whole', 'the call returns'), ('received', 'received')):
+        row = native[name]
+        times = f'{row["p50_ms"]:.3f} | {row["p99_ms"]:.3f} | {row["max_ms"]:.3f}'
+        lines.append(f'| `publish()` in a process that stays | {what} | {times} | 1 |')
+    for kind, times in report['processes'].items():
+        for name, what in (('whole', 'the process has ended'), ('received', 'received')):
+            row, ratio = times[name], report['ratios'][kind][name]
+            figures = f'{row["p50_ms"]:.0f} | | {row["max_ms"]:.0f} | {ratio:.0f}'
+            lines.append(f'| {kind} | {what} | {figures} |')
+    starts = ', '.join(f'{count} of {kind}' for kind, count in report['starts'].items())
+    counts = f'{native["commands"]} commands, {native["lost"]} lost; {starts}.'
+    absent = ''.join(f' {kind}: absent here, not measured.' for kind in report['absent'])
+    return '\n'.join([*lines, '', f'{counts}{absent} {machine_text(report["machine"])}'])
+
+
+def rate_text(report: dict[str, Any]) -> str:
+    """Return ratio, rates and misses of the free-running agent."""
+    lines = [
+        f'Loaded to idle, the rate is **{report["ratio"]:.4f}**.',
+        '',
+        '| | | rate [Hz] | sigma [ms] | p99 [ms] | max [ms] | ticks missed | commands |',
+        '|---|---|---:|---:|---:|---:|---:|---:|',
+    ]
+    for run, found in report['runs'].items():
+        for what in ('sent', 'received', 'control'):
+            row = found[what]
+            times = f'{row["sigma_ms"]:.3f} | {row["p99_ms"]:.2f} | {row["max_ms"]:.2f}'
+            counts = f'{row["missed"]} | {row["commands"]}'
+            lines.append(f'| {run} | {what} | {row["rate_hz"]:.4f} | {times} | {counts} |')
+    repeated = ', '.join(f'{found["repeated"]} {run}' for run, found in report['runs'].items())
+    about = (
+        f'{report["duration_s"]:g} s each, {report["busy_processes"]} busy processes when loaded; '
+        f'commands for a frame that had one already: {repeated}.'
+    )
+    return '\n'.join([*lines, '', f'{about} {machine_text(report["machine"])}'])
+
+
+def startup_text(report: dict[str, Any]) -> str:
+    """Return ratios and times of starts, and the memory of the nodes."""
+    ratio, no_network = report['ratio'], report['ratio_no_network']
+    lines = [
+        f'The agent takes **{ratio:.1f} times** as long as a lifecycle node that does nothing.',
+        f'Without a network it takes {no_network:.1f} times as long.',
+        '',
+        '| process start → active | first [s] | again, median [s] | again, slowest [s] |',
+        '|---|---:|---:|---:|',
+    ]
+    for case, row in report['starts'].items():
+        lines.append(f'| {case} | ' + ' | '.join(f'{s:.2f}' for s in row.values()) + ' |')
+    lines += ['', '| memory while driving | resident [MB] | peak [MB] | proportional [MB] |']
+    lines.append('|---|---:|---:|---:|')
+    for name, row in report['memory'].items():
+        columns = (row.get(column) for column in ('resident_mb', 'peak_mb', 'proportional_mb'))
+        cells = ('' if value is None else f'{value:.0f}' for value in columns)
+        lines.append(f'| `{name}` | ' + ' | '.join(cells) + ' |')
+    about = f'{report["turns"]} starts of each.'
+    return '\n'.join([*lines, '', f'{about} {machine_text(report["machine"])}'])
+
+
+TABLES = {
+    'command': command_text,
+    'image_in': image_in_text,
+    'inference': inference_text,
+    'rate': rate_text,
+    'startup': startup_text,
+}
 
 
 def with_tables(page: str) -> str:

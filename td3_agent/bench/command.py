@@ -1,67 +1,187 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure how fast a part is, beside what people use in its place."""
+"""One command by a process of its own, beside one command of a process that stays.
+
+The first is what a program does that starts ``ros2 topic pub``, or a script of its own, for each
+command: interpreter, rclpy, node, discovery until the receiver is found, one message, end. The
+second is what td3_agent_node does: it publishes. Both in turns, to a receiver in a third process;
+a ratio is of medians.
+"""
 
 from __future__ import annotations
 
-import argparse
-from importlib import import_module
-import json
-import os
-from pathlib import Path
-import platform
+import shutil
+import subprocess
 import sys
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
-EXIT_BELOW = 1
-# Name: module with add_arguments, measure, table and shortfalls, and what it measures. Only the
-# module of the benchmark in use is imported: each needs something that the others do not.
-BENCHMARKS = {
-    'learner': ('td3_agent.bench.learner', "training, beside Stable-Baselines3's TD3"),
-    'lockstep': ('td3_agent.bench.lockstep', 'frames/s over ROS, beside the direct path'),
-}
+import numpy as np
+from tqdm import tqdm
+
+from td3_agent.bench.command_roles import ONCE
+from td3_agent.bench.figures import spread_ms
+from td3_agent.bench.programs import Program
+from td3_agent.evaluation.processes import free_domain_id, ros_environment
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+ROLES = 'td3_agent.bench.command_roles'
+LEAST_RATIO = 2000.0
+MOST_P99_MS = 1.0
+WARM_UP = 200
+PATIENCE_S = 60.0
+# What is started anew for each command.
+PYTHON, ROS2 = 'python process', 'ros2 topic pub'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments: which benchmark, and the rest for that one."""
-    names = '; '.join(f'{name}: {about}' for name, (_, about) in BENCHMARKS.items())
-    parser.add_argument('benchmark', choices=tuple(BENCHMARKS), help=names)
+    """Declare the arguments."""
+    parser.add_argument('--processes', type=int, default=5, help='processes of each kind')
     parser.add_argument(
-        'arguments', nargs=argparse.REMAINDER, default=[], help='see BENCHMARK --help'
+        '--commands', type=int, default=5000, help='commands of the one that stays'
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Measure, print, and return the exit status: not 0 where a figure is below what it must be.
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Return all figures.
 
     Raises:
-        ValueError: the benchmark cannot run here; the text says what it lacks.
+        ValueError: an argument is too small, or a process did not answer.
     """
-    module = import_module(BENCHMARKS[args.benchmark][0])
-    parser = argparse.ArgumentParser(
-        prog=f'td3_agent bench {args.benchmark}',
-        description=module.__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    if args.processes < 1:
+        raise ValueError(f'processes must be >= 1, got {args.processes}')
+    if args.commands < args.processes:
+        raise ValueError(f'commands must be >= processes = {args.processes}, got {args.commands}')
+    environment = ros_environment(free_domain_id())
+    kinds = commands_of(shutil.which('ros2'))
+    with (
+        Program(ROLES, 'receive', environment=environment) as receiver,
+        Program(ROLES, 'publish', environment=environment) as publisher,
+    ):
+        receiver.hear(PATIENCE_S)
+        publisher.ask(str(WARM_UP), PATIENCE_S)
+        started: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+        call_ns: list[int] = []
+        received_ns: list[int] = []
+        for _ in tqdm(range(args.processes), unit='turn', disable=None, leave=False):
+            for kind, command in kinds.items():
+                started[kind].append(time_process(command, receiver, environment))
+            batch = publisher.ask(str(args.commands // args.processes), PATIENCE_S)
+            call_ns += batch['call_ns']
+            received_ns += batch['received_ns']
+    absent = [] if ROS2 in kinds else [ROS2]
+    return report_of(started, call_ns, received_ns) | {'absent': absent}
+
+
+def commands_of(ros2: str | None) -> dict[str, list[str]]:
+    """Return the command lines that send one command, by kind.
+
+    Args:
+        ros2: path of the ``ros2`` executable; None where there is none.
+    """
+    kinds = {PYTHON: [sys.executable, '-m', ROLES, 'once']}
+    if ros2 is not None:
+        kind = 'geometry_msgs/msg/TwistStamped'
+        kinds[ROS2] = [ros2, 'topic', 'pub', '--once', f'/{ONCE}', kind, '{}']
+    return kinds
+
+
+def time_process(
+    command: Sequence[str], receiver: Program, environment: Mapping[str, str]
+) -> dict[str, float]:
+    """Return the time from a process's start to its end and to its command's arrival [ms].
+
+    Raises:
+        ValueError: the process failed, or its command did not arrive.
+    """
+    started_ns = time.monotonic_ns()
+    done = subprocess.run(  # noqa: S603  no shell
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
-    parser.add_argument('--json', action='store_true', help='print JSON')
-    module.add_arguments(parser)
-    own = parser.parse_args(args.arguments)
-    report = {'machine': machine(), **module.measure(own)}
-    report['machine']['load_after'] = round(os.getloadavg()[0], 2)
-    shortfalls: list[str] = module.shortfalls(report)
-    print(json.dumps(report) if own.json else module.table(report))
-    for text in shortfalls:
-        sys.stderr.write(f'{parser.prog}: {text}\n')
-    return EXIT_BELOW if shortfalls else 0
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on; a load above 0 means that others were at work."""
-    cpuinfo = Path('/proc/cpuinfo')
-    lines = cpuinfo.read_text(encoding='utf-8').splitlines() if cpuinfo.exists() else []
-    models = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+    ended_ns = time.monotonic_ns()
+    if done.returncode:
+        words = done.stderr.decode(errors='replace').strip()
+        raise ValueError(f'{command[0]} ended with {done.returncode}: {words}')
+    received_ns = receiver.hear(PATIENCE_S)['received_ns']
     return {
-        'cpu': models[0] if models else platform.machine(),
-        'cores': os.cpu_count(),
-        'python': platform.python_version(),
-        'load_before': round(os.getloadavg()[0], 2),
+        'whole_ms': (ended_ns - started_ns) / 1e6,
+        'received_ms': (received_ns - started_ns) / 1e6,
     }
+
+
+def report_of(
+    started: Mapping[str, Sequence[Mapping[str, float]]],
+    call_ns: Sequence[int],
+    received_ns: Sequence[int],
+) -> dict[str, Any]:
+    """Return the figures and how they compare.
+
+    Args:
+        started: times of each kind of process [ms].
+        call_ns: how long each call of publish() took [ns].
+        received_ns: from just before the command was made to its arrival [ns], of those that
+            arrived.
+    """
+    native = {'whole': spread_ms(call_ns), 'received': spread_ms(received_ns)}
+    processes = {
+        kind: {
+            name: {
+                'p50_ms': float(np.median([row[f'{name}_ms'] for row in rows])),
+                'max_ms': max(row[f'{name}_ms'] for row in rows),
+            }
+            for name in ('whole', 'received')
+        }
+        for kind, rows in started.items()
+    }
+    ratios = {
+        kind: {name: times[name]['p50_ms'] / native[name]['p50_ms'] for name in times}
+        for kind, times in processes.items()
+    }
+    return {
+        'ratio': ratios[PYTHON]['whole'],
+        'ratios': ratios,
+        'processes': processes,
+        'native': native | {'commands': len(call_ns), 'lost': len(call_ns) - len(received_ns)},
+        'starts': {kind: len(rows) for kind, rows in started.items()},
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """Return the figures as lines of text."""
+    native = report['native']
+    names = ''.join(f'{name:>10}' for name in ('p50 [ms]', 'p99 [ms]', 'max [ms]', 'ratio'))
+    lines = [f'{"one command by":<28}{names}']
+    for name, what in (('whole', 'publish()'), ('received', 'received')):
+        row = native[name]
+        times = f'{row["p50_ms"]:>10.3f}{row["p99_ms"]:>10.3f}{row["max_ms"]:>10.3f}'
+        lines.append(f'{"native publish":<18}{what:<10}{times}{1:>10}')
+    for kind, times in report['processes'].items():
+        for name, what in (('whole', 'process'), ('received', 'received')):
+            row, ratio = times[name], report['ratios'][kind][name]
+            figures = f'{row["p50_ms"]:>10.1f}{"":>10}{row["max_ms"]:>10.1f}{ratio:>10.0f}'
+            lines.append(f'{kind:<18}{what:<10}{figures}')
+    lines += [f'{kind}: absent, not measured' for kind in report['absent']]
+    lines.append(f'{native["commands"]} commands published, {native["lost"]} of them lost')
+    return '\n'.join(lines)
+
+
+def shortfalls(report: dict[str, Any]) -> list[str]:
+    """Return a sentence for each figure that is not what it must be."""
+    texts = []
+    if not report['ratio'] >= LEAST_RATIO:
+        texts.append(
+            f'a process takes {report["ratio"]:.0f} times as long, expected >= {LEAST_RATIO:.0f}'
+        )
+    p99_ms = report['native']['whole']['p99_ms']
+    if not p99_ms < MOST_P99_MS:
+        texts.append(f'p99 of publish() is {p99_ms:.3f} ms, expected < {MOST_P99_MS:g} ms')
+    if report['native']['lost']:
+        texts.append(f'{report["native"]["lost"]} commands were lost, expected 0')
+    return texts

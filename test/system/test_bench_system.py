@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each benchmark of the ROS path, once and short: it measures, and leaves no process behind."""
+
+from contextlib import suppress
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+PATIENCE_S = 180.0  # a busy machine's
+
+
+def report_of(*arguments):
+    """What a benchmark prints; on a busy machine a figure may be below what it must be."""
+    mark = f'TD3_AGENT_TEST={os.getpid()}-{arguments[0]}'
+    name, _, value = mark.partition('=')
+    done = subprocess.run(
+        [sys.executable, '-m', 'td3_agent', 'bench', *arguments, '--json'],
+        env=dict(os.environ, **{name: value}),
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode in {0, 1}, done.stderr
+    assert not processes_with(mark)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def processes_with(mark):
+    """Processes whose environment holds ``mark``."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*/environ'):
+        with suppress(OSError):  # ended, or somebody else's
+            if mark.encode() in path.read_bytes().split(b'\0'):
+                found.append(path.parent.name)
+    return found
+
+
+def test_command():
+    report = report_of('command', '--processes', '1', '--commands', '50')
+    assert report['native']['commands'] == 50
+    assert report['native']['lost'] == 0
+    assert report['ratio'] > 1.0
+    native = report['native']
+    assert 0.0 < native['whole']['p50_ms'] < native['received']['p50_ms']
+    once = report['processes']['python process']
+    assert 0.0 < once['received']['p50_ms'] < once['whole']['p50_ms']
+
+
+def test_startup():
+    report = report_of('startup', '--turns', '2', '--frames', '5')
+    assert all(row['first_s'] > 0.0 for row in report['starts'].values())
+    names = {'sim_bridge_node', 'twist_to_control_node', 'td3_agent_node', 'synchronizer_node'}
+    assert set(report['memory']) == names
+    assert all(0.0 < row['resident_mb'] <= row['peak_mb'] for row in report['memory'].values())
+
+
+def test_rate():
+    report = report_of('rate', '--duration', '1', '--load', '1')
+    for found in report['runs'].values():
+        for what in ('sent', 'received', 'control'):
+            assert found[what]['commands'] >= 2
+            assert found[what]['rate_hz'] > 0.0

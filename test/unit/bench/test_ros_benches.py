@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmarks of the ROS path: what they refuse, how they compare, what they report as short."""
+
+import signal
+import sys
+
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('carla_msgs')
+pytest.importorskip('tqdm')
+
+from td3_agent.__main__ import main
+from td3_agent.bench import command, rate, startup
+from td3_agent.bench.figures import PERIOD_NS, rate_figures
+from td3_agent.bench.observer import BenchError
+from td3_agent.bench.programs import Program, ProgramError
+
+ECHO = """
+import json, sys
+print('from the middleware', flush=True)
+for line in sys.stdin:
+    if line == 'end\\n':
+        sys.exit(3)
+    print(json.dumps([line.strip(), sys.argv[1:]]), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'text'),
+    [
+        (('command', '--processes', '0'), 'processes must be >= 1, got 0'),
+        (('command', '--commands', '4'), 'commands must be >= processes = 5, got 4'),
+        (('rate', '--duration', 'nan'), 'duration must be >= 1 [s], got nan'),
+        (('rate', '--duration', 'inf'), 'duration must be >= 1 [s], got inf'),
+        (('rate', '--load', '0'), 'load must be >= 1 [processes], got 0'),
+        (('startup', '--turns', '1'), 'turns must be >= 2, a first one and another, got 1'),
+        (('startup', '--frames', '0'), 'frames must be >= 1, got 0'),
+    ],
+)
+def test_refusals_are_one_sentence(arguments, text, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(['bench', *arguments])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f'td3_agent bench: {text}\n'
+
+
+class TestProgram:
+    @pytest.fixture
+    def environment(self, tmp_path):
+        (tmp_path / 'echoing.py').write_text(ECHO, 'utf-8')
+        return {'PYTHONPATH': str(tmp_path)}
+
+    def test_answers_and_ends_with_its_input(self, environment, capsys):
+        with Program('echoing', 'loudly', environment=environment) as program:
+            assert program.ask('hello', 30.0) == ['hello', ['loudly']]
+            assert program.ask('again', 30.0) == ['again', ['loudly']]
+            assert program.end() == 0
+        assert capsys.readouterr().err == 'from the middleware\n'
+
+    def test_silence_is_named(self, environment):
+        with (
+            Program('echoing', environment=environment) as program,
+            pytest.raises(ProgramError, match=r'echoing must answer within 0\.01 s, and did not'),
+        ):
+            program.hear(0.01)
+
+    def test_end_is_named(self, environment):
+        with Program('echoing', environment=environment) as program:
+            with pytest.raises(ProgramError, match='echoing has ended'):
+                program.ask('end', 30.0)
+            assert program.end() == 3
+
+
+class TestCommand:
+    def report(self, call_ns=80_000, process_ms=800.0, lost=0):
+        rows = [{'whole_ms': process_ms * k, 'received_ms': process_ms * k / 2} for k in (1, 2, 0)]
+        received = [4 * call_ns] * (100 - lost)
+        report = command.report_of({command.PYTHON: rows}, [call_ns] * 100, received)
+        return report | {'absent': [command.ROS2]}
+
+    def test_ratios_are_of_medians(self):
+        report = self.report()
+        assert report['ratio'] == pytest.approx(800.0 / 0.08)
+        ratios = report['ratios'][command.PYTHON]
+        assert ratios == pytest.approx({'whole': 10_000.0, 'received': 1250.0})
+        assert report['processes'][command.PYTHON]['whole']['max_ms'] == 1600.0
+
+    def test_holds(self):
+        assert command.shortfalls(self.report()) == []
+
+    @pytest.mark.parametrize(
+        ('changes', 'text'),
+        [
+            ({'process_ms': 80.0}, 'a process takes 1000 times as long, expected >= 2000'),
+            (
+                {'call_ns': 1_500_000, 'process_ms': 9000.0},
+                'p99 of publish() is 1.500 ms, expected < 1 ms',
+            ),
+            ({'lost': 2}, '2 commands were lost, expected 0'),
+        ],
+    )
+    def test_falls_short(self, changes, text):
+        assert command.shortfalls(self.report(**changes)) == [text]
+
+    def test_table_says_what_is_absent(self):
+        lines = command.table(self.report()).splitlines()
+        assert lines[1].split() == ['native', 'publish', 'publish()', *['0.080'] * 3, '1']
+        assert lines[3].split() == ['python', 'process', 'process', '800.0', '1600.0', '10000']
+        assert 'ros2 topic pub: absent, not measured' in lines
+
+    def test_ros2_is_measured_where_it_exists(self):
+        assert list(command.commands_of(None)) == [command.PYTHON]
+        kinds = command.commands_of('/opt/ros/bin/ros2')
+        assert kinds[command.ROS2][:4] == ['/opt/ros/bin/ros2', 'topic', 'pub', '--once']
+
+    def test_failed_process_is_named(self):
+        program = [sys.executable, '-c', 'import sys; sys.exit("no receiver")']
+        with pytest.raises(ValueError, match='ended with 1: no receiver'):
+            command.time_process(program, None, {})
+
+
+class TestStartup:
+    def report(self, resident_mb=372.0, first_s=2.0):
+        times = {'agent': [first_s, 1.6, 1.8, 1.4], 'agent without network': [1.0, 0.6]}
+        report = startup.report_of(times | {'bare lifecycle node': [0.5, 0.4]})
+        return report | {'memory': {'td3_agent_node': {'resident_mb': resident_mb}}}
+
+    def test_first_is_told_apart(self):
+        report = self.report()
+        agent = {'first_s': 2.0, 'again_s': 1.6, 'slowest_again_s': 1.8}
+        assert report['starts']['agent'] == agent
+        ratios = (report['ratio'], report['ratio_no_network'], report['ratio_first'])
+        assert ratios == pytest.approx((4.0, 1.5, 1.25))
+        assert startup.shortfalls(report) == []
+
+    def test_falls_short(self):
+        assert startup.shortfalls(self.report(resident_mb=451.0, first_s=3.2)) == [
+            'the agent is active after 3.20 s (first start), expected <= 3 s',
+            'the agent holds 451 MB, expected <= 450 MB resident',
+        ]
+
+    def test_table(self):
+        lines = startup.table(self.report()).splitlines()
+        assert lines[1].split() == ['agent', '2.00', '1.60', '1.80']
+        assert lines[-1].split() == ['td3_agent_node', '372', 'not', 'told']
+
+    def test_proc(self):
+        text = 'VmHWM:\t  2048 kB\nVmRSS:\t  1000 kB\n'
+        assert startup.kib_of(text, 'VmRSS') == 1000
+        with pytest.raises(BenchError, match='must tell Pss in kB'):
+            startup.kib_of(text, 'Pss')
+        assert pytest.approx(1.024) == 1000 / startup.KIB_PER_MB
+
+
+class TestRate:
+    def report(self, idle_ns=PERIOD_NS, loaded_ns=PERIOD_NS, jitter_ns=0):
+        runs = {}
+        for name, period_ns in ((rate.IDLE, idle_ns), (rate.LOADED, loaded_ns)):
+            times = [k * period_ns + jitter_ns * (k % 2) for k in range(101)]
+            runs[name] = dict.fromkeys((rate.SENT, rate.RECEIVED, rate.CONTROL))
+            runs[name] = {what: rate_figures(times) for what in runs[name]} | {'repeated': 7}
+        return {'ratio': 1.0, 'duration_s': 5.0, 'busy_processes': 2, 'runs': runs}
+
+    def test_holds(self):
+        assert rate.shortfalls(self.report(jitter_ns=900_000)) == []
+
+    @pytest.mark.parametrize(
+        ('changes', 'text'),
+        [
+            ({'idle_ns': 50_100_000}, 'idle rate is 19.9601 Hz, expected 20.00 +- 0.02 Hz'),
+            (
+                {'jitter_ns': 1_100_000},
+                'sigma of the idle period is 1.100 ms, expected <= 1 ms',
+            ),
+            ({'loaded_ns': 51_000_000}, 'loaded rate is 19.6078 Hz, expected 20.00 Hz within 1%'),
+        ],
+    )
+    def test_falls_short(self, changes, text):
+        assert rate.shortfalls(self.report(**changes)) == [text]
+
+    def test_table(self):
+        lines = rate.table(self.report()).splitlines()
+        figures = ['20.0000', '0.000', '50.00', '50.00', '0', '101']
+        assert lines[1].split() == ['idle', 'sent', *figures]
+        assert lines[6].split() == ['loaded', 'control', *figures]
+        assert '7 idle, 7 loaded' in lines[7]
+
+    def test_busy_processes_end_with_the_block(self):
+        with rate.busy(2) as started:
+            assert [process.poll() for process in started] == [None, None]
+        assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
