@@ -16,6 +16,10 @@ EXIT_BELOW = 1
 # Name: module with add_arguments, measure, table and shortfalls, and what it measures. Only the
 # module of the benchmark in use is imported: each needs something that the others do not.
 BENCHMARKS = {
+    'latency': (
+        'td3_agent.bench.latency',
+        'image in to Twist out, beside a plain node',
+    ),
     'learner': ('td3_agent.bench.learner', "training, beside Stable-Baselines3's TD3"),
 }
 

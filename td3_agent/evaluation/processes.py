@@ -109,10 +109,14 @@ class ProcessGroup:
 
     def start(self, name: str, parameters: Mapping[str, object]) -> NodeProcess:
         """Start a node program."""
+        return self.run(name, node_command(name, parameters))
+
+    def run(self, name: str, command: list[str]) -> NodeProcess:
+        """Start any program that ends on SIGINT."""
         log_path = self._log_folder / f'{name}.log'
         with log_path.open('wb') as log, _interruptions_held_back():
             process = subprocess.Popen(  # noqa: S603  our own nodes; no shell
-                node_command(name, parameters),
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishes frames as the bridge does, one under way at a time, and waits for their Twists."""
+
+from __future__ import annotations
+
+import array
+from dataclasses import dataclass
+from functools import lru_cache
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from geometry_msgs.msg import TwistStamped
+from nav_msgs.msg import Odometry
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
+
+from td3_agent.driving.memory import keep_freed_memory
+from td3_agent.nodes import topics
+from td3_agent.nodes.conversions import stamp_ns, time_from_ns
+from td3_agent.nodes.qos import RELIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from multiprocessing.connection import Connection
+
+    from numpy.typing import NDArray
+
+ROLE, CAMERA = 'ego_vehicle', 'camera'
+STEP_NS = 50_000_000
+SPEED_MPS, YAW_RATE_RADPS = 5.0, 0.1
+LOST_S = 2.0
+PROBE_S = 0.5
+MATCH_S = 0.05
+MOTIFS = 8  # different images; a block of frames goes through them again and again
+PATCHES = (12, 16)  # of even colour, rows and columns: they survive the policy's small image
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one frame.
+
+    Attributes:
+        latency_ms: from before its image was published to its Twist in the callback [ms].
+        linear_x: target speed [m/s].
+        angular_z: yaw rate [rad/s].
+    """
+
+    latency_ms: float
+    linear_x: float
+    angular_z: float
+
+
+class FrameSender(Node):
+    """Publishes image and odometry of equal stamps and hears the TwistStamped that answers."""
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  what Node takes
+        """Offer the bridge's topics; keyword arguments go to ``rclpy.node.Node``."""
+        super().__init__(
+            'frame_sender', enable_rosout=False, start_parameter_services=False, **kwargs
+        )
+        self._images = self.create_publisher(Image, topics.image(ROLE, CAMERA), RELIABLE)
+        self._motions = self.create_publisher(Odometry, topics.odometry(ROLE), RELIABLE)
+        twist_topic = topics.twist_stamped(ROLE)
+        self.create_subscription(TwistStamped, twist_topic, self._on_twist, RELIABLE)
+        self._motion = Odometry(child_frame_id=ROLE)
+        self._motion.header.frame_id = 'map'
+        self._motion.twist.twist.linear.x = SPEED_MPS
+        self._motion.twist.twist.angular.z = YAW_RATE_RADPS
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self)
+        self._frame = 0
+        self._sent_ns = 0
+        self._answer: Answer | None = None
+
+    def close(self) -> None:
+        """Give back what was taken."""
+        self._executor.shutdown()
+        self.destroy_node()
+
+    def is_heard(self, image: Image) -> bool:
+        """Return whether a frame was answered; waits half a second at most, for a node to come."""
+        if not (self._images.get_subscription_count() and self._motions.get_subscription_count()):
+            self._executor.spin_once(timeout_sec=MATCH_S)
+            return False
+        return self.send(image, PROBE_S) is not None
+
+    def send(self, image: Image, patience_s: float = LOST_S) -> Answer | None:
+        """Publish one frame and return what came of it; None if nothing did in time."""
+        self._frame += 1
+        self._answer = None
+        image.header.stamp = self._motion.header.stamp = time_from_ns(self._frame * STEP_NS)
+        self._sent_ns = time.monotonic_ns()
+        self._images.publish(image)
+        self._motions.publish(self._motion)
+        end_s = time.monotonic() + patience_s
+        while self._answer is None and (left_s := end_s - time.monotonic()) > 0.0:
+            self._executor.spin_once(timeout_sec=left_s)
+        return self._answer
+
+    def _on_twist(self, msg: TwistStamped) -> None:
+        received_ns = time.monotonic_ns()
+        if stamp_ns(msg.header.stamp) == self._frame * STEP_NS:  # not one of a frame given up
+            latency_ms = (received_ns - self._sent_ns) / 1e6
+            self._answer = Answer(latency_ms, msg.twist.linear.x, msg.twist.angular.z)
+
+
+def picture(width: int, height: int, seed: int) -> NDArray[np.uint8]:
+    """Return patches of even random colours, (height, width, 4) uint8, bgra."""
+    colours = np.random.default_rng(seed).integers(0, 256, (*PATCHES, 4), dtype=np.uint8)
+    rows = np.arange(height) * PATCHES[0] // height
+    columns = np.arange(width) * PATCHES[1] // width
+    return colours[rows[:, np.newaxis], columns]
+
+
+def image_message(width: int, height: int, seed: int) -> Image:
+    """Return a bgra8 picture as the camera's message."""
+    image = Image(height=height, width=width, encoding='bgra8', step=4 * width)
+    image.header.frame_id = f'{ROLE}/{CAMERA}'
+    data = array.array('B')  # anything else is checked element by element
+    data.frombytes(picture(width, height, seed).data)
+    image.data = data
+    return image
+
+
+@lru_cache(maxsize=1)  # blocks of one size follow each other
+def image_messages(width: int, height: int) -> tuple[Image, ...]:
+    """Return the messages that a block goes through."""
+    return tuple(image_message(width, height, seed) for seed in range(MOTIFS))
+
+
+def serve(environment: Mapping[str, str], pipe: Connection[Any, Any]) -> None:
+    """Send as many frames as is asked for and answer with what came of them; a process's work.
+
+    A request is (width, height, frames); the answer is a list of Answer or None. Frames 0 ask
+    whether the node answers at all. The process ends when the pipe is closed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to act on
+    os.environ.clear()
+    os.environ.update(environment)
+    keep_freed_memory()
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    sender = FrameSender()
+    try:
+        while True:
+            width, height, frames = pipe.recv()
+            pipe.send(block(sender, width, height, frames))
+    except (EOFError, BrokenPipeError):
+        return
+    finally:
+        sender.close()
+        rclpy.try_shutdown()
+
+
+def block(sender: FrameSender, width: int, height: int, frames: int) -> list[Answer | None] | bool:
+    """Return what came of so many frames; of none, whether the node answers."""
+    images = image_messages(width, height)
+    if not frames:
+        return sender.is_heard(images[0])
+    return [sender.send(images[frame % MOTIFS]) for frame in range(frames)]
