@@ -38,7 +38,7 @@ LOST_S = 2.0
 PROBE_S = 0.5
 MATCH_S = 0.05
 MOTIFS = 8  # different images; a block of frames goes through them again and again
-PATCHES = (12, 16)  # of even colour, rows and columns: they survive the policy's small image
+COLOURS = (12, 16)  # rows and columns of different colours: as coarse as what a policy sees
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,19 @@ class FrameSender(Node):
 
 
 def picture(width: int, height: int, seed: int) -> NDArray[np.uint8]:
-    """Return patches of even random colours, (height, width, 4) uint8, bgra."""
-    colours = np.random.default_rng(seed).integers(0, 256, (*PATCHES, 4), dtype=np.uint8)
-    rows = np.arange(height) * PATCHES[0] // height
-    columns = np.arange(width) * PATCHES[1] // width
-    return colours[rows[:, np.newaxis], columns]
+    """Return random colours that run into each other, (height, width, 4) uint8, bgra."""
+    colours = np.random.default_rng(seed).integers(0, 256, (*COLOURS, 4)).astype(np.float32)
+    smooth = stretched(stretched(colours, height).swapaxes(0, 1), width).swapaxes(0, 1)
+    return np.ascontiguousarray(smooth, dtype=np.uint8)
+
+
+def stretched(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Return (size, ...) for (n, ...): linear between the values, which lie evenly spaced."""
+    at = np.linspace(0.0, len(values) - 1, size, dtype=np.float32)
+    before = np.minimum(at.astype(np.intp), len(values) - 2)
+    share = (at - before).reshape(-1, 1, 1)
+    mixed: NDArray[np.float32] = values[before] * (1 - share) + values[before + 1] * share
+    return mixed
 
 
 def image_message(width: int, height: int, seed: int) -> Image:

@@ -51,7 +51,9 @@ NEEDED = {
         'pip install opencv-python-headless'
     ),
 }
-MAX_DIFFERENCE = 0.05  # of a command's range: beyond, the two do not do the same work
+# Of a command's range; beyond, the two do not do the same work. OpenCV interpolates where
+# pixels are enlarged, as the 78 rows of 160x120 that are not sky are.
+MAX_DIFFERENCE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ of the middleware. It answers every image with a Twist of the same stamp, by the
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING, Any
 
 import cv2
 from geometry_msgs.msg import TwistStamped
@@ -22,6 +23,9 @@ import torch
 from td3_agent.nodes.drivers import policy_folder
 from td3_agent.td3.checkpoint import load_checkpoint
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 MAX_SPEED = 8.33  # [m/s]
 MAX_YAW_RATE = 1.0  # [rad/s]
 
@@ -29,7 +33,7 @@ MAX_YAW_RATE = 1.0  # [rad/s]
 class PlainNode(Node):
     """Drives by a policy that sees the camera and knows speed and yaw rate."""
 
-    def __init__(self, **kwargs) -> None:  # noqa: ANN003  what Node takes
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  what Node takes
         """Load the policy and subscribe; keyword arguments go to ``rclpy.node.Node``."""
         super().__init__('plain_node', **kwargs)
         self.declare_parameter('policy', 'lane')
@@ -37,7 +41,7 @@ class PlainNode(Node):
         policy, manifest = load_checkpoint(policy_folder(name), kind='driving')
         self.actor = policy.actor
         self.spec = manifest.observation_spec
-        self.frames = deque(maxlen=self.spec.frame_stack)
+        self.frames: deque[NDArray[Any]] = deque(maxlen=self.spec.frame_stack)
         self.previous_action = np.zeros(2, dtype=np.float32)
         self.odometry = Odometry()
         self.publisher = self.create_publisher(
@@ -60,7 +64,7 @@ class PlainNode(Node):
         self.frames.append(frame)
         self.publish(msg, self.act())
 
-    def preprocess(self, msg: Image) -> np.ndarray:
+    def preprocess(self, msg: Image) -> NDArray[Any]:
         """Return what the network sees of a bgra8 image, (rows, columns) uint8."""
         image = np.frombuffer(msg.data, dtype=np.uint8).reshape(msg.height, msg.width, 4)
         image = image[int(msg.height * self.spec.crop_top) :]
@@ -68,7 +72,7 @@ class PlainNode(Node):
         size = (self.spec.image_width_px, self.spec.image_height_px)
         return cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
 
-    def act(self) -> np.ndarray:
+    def act(self) -> NDArray[Any]:
         """Return the policy's action, (2,) float32 in [-1, 1]."""
         motion = self.odometry.twist.twist
         state = np.array(
@@ -81,7 +85,7 @@ class PlainNode(Node):
         self.previous_action = action.squeeze(0).numpy()
         return self.previous_action
 
-    def publish(self, image: Image, action: np.ndarray) -> None:
+    def publish(self, image: Image, action: NDArray[Any]) -> None:
         """Send an action as the Twist that answers ``image``."""
         msg = TwistStamped()
         msg.header.stamp = image.header.stamp

@@ -19,7 +19,7 @@ from td3_agent.fastdds import LOOPBACK_PROFILE, profile_variables
 from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from typing_extensions import Self
@@ -111,11 +111,11 @@ class ProcessGroup:
         """Start a node program."""
         return self.run(name, node_command(name, parameters))
 
-    def run(self, name: str, command: list[str]) -> NodeProcess:
-        """Start any program that ends on SIGINT."""
+    def run(self, name: str, command: Sequence[str]) -> NodeProcess:
+        """Start a program by its command line, under a name of its own in this group."""
         log_path = self._log_folder / f'{name}.log'
         with log_path.open('wb') as log, _interruptions_held_back():
-            process = subprocess.Popen(  # noqa: S603  our own nodes; no shell
+            process = subprocess.Popen(  # noqa: S603  our own programs; no shell
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
