@@ -31,7 +31,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
-from td3_agent.bench.command import machine
+from td3_agent.bench.verb import machine
 from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.driving.observation import ImageView

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from td3_agent.bench.command import machine
+from td3_agent.bench.verb import machine
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.nodes.drivers import policy_folder
 from td3_agent.td3.checkpoint import load_checkpoint

@@ -24,7 +24,7 @@ VERBS = {
     ),
     'train': ('td3_agent.training.train', 'train TD3 on a Gymnasium task'),
     'export': ('td3_agent.evaluation.export', 'export a policy to ONNX, checked against PyTorch'),
-    'bench': ('td3_agent.bench.command', 'measure speed, beside what people use instead'),
+    'bench': ('td3_agent.bench.verb', 'measure speed, beside what people use instead'),
 }
 
 

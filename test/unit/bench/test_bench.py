@@ -11,7 +11,7 @@ pytest.importorskip('gymnasium')
 pytest.importorskip('tqdm')
 
 from td3_agent.__main__ import main
-from td3_agent.bench import command, learner
+from td3_agent.bench import learner, verb
 from td3_agent.bench.learner import CASES, Case, Worker, compare, ours
 from td3_agent.td3.replay import ObservationShape
 
@@ -91,14 +91,14 @@ def test_report_and_status(ratio, status, monkeypatch, capsys):
     figures = {'updates_per_s': 3.0, 'sb3_updates_per_s': 2.0, 'ratio': ratio}
     monkeypatch.setattr(learner, 'measure', lambda _: {'cases': {'vector': figures}})
     args = types.SimpleNamespace(benchmark='learner', arguments=['--json'])
-    assert command.run(args) == status
+    assert verb.run(args) == status
     said = capsys.readouterr()
     report = json.loads(said.out)
     assert report['cases']['vector'] == figures
     assert {'cpu', 'cores', 'load_before', 'load_after'} <= set(report['machine'])
     assert ('expected >= 1.5' in said.err) == (status == 1)
     args.arguments = []
-    command.run(args)
+    verb.run(args)
     assert capsys.readouterr().out.splitlines()[1].split() == [
         'vector',
         '3.0',
