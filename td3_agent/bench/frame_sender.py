@@ -6,6 +6,7 @@ from __future__ import annotations
 import array
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 import os
 import signal
 import time
@@ -26,7 +27,7 @@ from td3_agent.nodes.conversions import stamp_ns, time_from_ns
 from td3_agent.nodes.qos import RELIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from multiprocessing.connection import Connection
 
     from numpy.typing import NDArray
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 ROLE, CAMERA = 'ego_vehicle', 'camera'
 STEP_NS = 50_000_000
 SPEED_MPS, YAW_RATE_RADPS = 5.0, 0.1
-LOST_S = 2.0
-PROBE_S = 0.5
-MATCH_S = 0.05
 MOTIFS = 8  # different images; a block of frames goes through them again and again
 COLOURS = (12, 16)  # rows and columns of different colours: as coarse as what a policy sees
 
@@ -83,15 +81,8 @@ class FrameSender(Node):
         self._executor.shutdown()
         self.destroy_node()
 
-    def is_heard(self, image: Image) -> bool:
-        """Return whether a frame was answered; waits half a second at most, for a node to come."""
-        if not (self._images.get_subscription_count() and self._motions.get_subscription_count()):
-            self._executor.spin_once(timeout_sec=MATCH_S)
-            return False
-        return self.send(image, PROBE_S) is not None
-
-    def send(self, image: Image, patience_s: float = LOST_S) -> Answer | None:
-        """Publish one frame and return what came of it; None if nothing did in time."""
+    def send(self, image: Image, patience_s: float) -> Answer | None:
+        """Publish one frame and return what came of it; None if nothing did in time [s]."""
         self._frame += 1
         self._answer = None
         image.header.stamp = self._motion.header.stamp = time_from_ns(self._frame * STEP_NS)
@@ -145,8 +136,7 @@ def image_messages(width: int, height: int) -> tuple[Image, ...]:
 def serve(environment: Mapping[str, str], pipe: Connection[Any, Any]) -> None:
     """Send as many frames as is asked for and answer with what came of them; a process's work.
 
-    A request is (width, height, frames); the answer is a list of Answer or None. Frames 0 ask
-    whether the node answers at all. The process ends when the pipe is closed.
+    A request is the last arguments of :func:`block`. The process ends when the pipe is closed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to act on
     os.environ.clear()
@@ -156,8 +146,9 @@ def serve(environment: Mapping[str, str], pipe: Connection[Any, Any]) -> None:
     sender = FrameSender()
     try:
         while True:
-            width, height, frames = pipe.recv()
-            pipe.send(block(sender, width, height, frames))
+            request = pipe.recv()
+            # Nothing comes while a block is under way, but for the end.
+            pipe.send(block(sender, lambda: not pipe.poll(), *request))
     except (EOFError, BrokenPipeError):
         return
     finally:
@@ -165,9 +156,22 @@ def serve(environment: Mapping[str, str], pipe: Connection[Any, Any]) -> None:
         rclpy.try_shutdown()
 
 
-def block(sender: FrameSender, width: int, height: int, frames: int) -> list[Answer | None] | bool:
-    """Return what came of so many frames; of none, whether the node answers."""
-    images = image_messages(width, height)
-    if not frames:
-        return sender.is_heard(images[0])
-    return [sender.send(images[frame % MOTIFS]) for frame in range(frames)]
+def block(
+    sender: FrameSender,
+    is_wanted: Callable[[], bool],
+    size_px: tuple[int, int],
+    frames: int,
+    patience_s: float,
+) -> list[Answer | None]:
+    """Return what came of so many frames; one that has no answer in time is lost.
+
+    Args:
+        sender: publishes them.
+        is_wanted: whether to go on.
+        size_px: columns and rows of the images [px].
+        frames: how many.
+        patience_s: how long each is waited for [s].
+    """
+    images = image_messages(*size_px)
+    numbers = takewhile(lambda _: is_wanted(), range(frames))
+    return [sender.send(images[number % MOTIFS], patience_s) for number in numbers]

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from itertools import chain
 import multiprocessing
@@ -33,17 +32,19 @@ from td3_agent.driving.command import CONTROL_MAX_SPEED_MPS, CONTROL_MAX_YAW_RAT
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from td3_agent.bench.frame_sender import Answer
-    from td3_agent.evaluation.processes import ProcessGroup
+    from td3_agent.evaluation.processes import NodeProcess, ProcessGroup
 
 OURS, PLAIN = SIDES = ('ours', 'plain')
 POLICY = 'lane'
+PLAIN_NODE = 'td3_agent.bench.plain_node'
 START_PATIENCE_S = 60.0
 POLL_S = 0.2
 ENDING_S = 10.0
-LOST_MS = 2000.0  # as long as a sender waits for an answer
+EXIT_INTERRUPTED = 130
+LOST_S, PROBE_S = 2.0, 0.5  # how long an answer is waited for; before the node is there
 NEEDED = {
     'rclpy': 'ROS 2 is what this measures, and it is not there: source env.sh first',
     'cv2': (
@@ -84,17 +85,12 @@ CASES = {
 class SenderProcess:
     """A process that publishes frames to one node, in the node's domain."""
 
-    def __init__(self, environment: Mapping[str, str], check: Callable[[], None]) -> None:
-        """Start it.
-
-        Args:
-            environment: of the process.
-            check: raises once there is no answer to be waited for any more.
-        """
+    def __init__(self, environment: Mapping[str, str], node: NodeProcess) -> None:
+        """Start it in ``environment``; it talks to ``node``."""
         from td3_agent.bench.frame_sender import serve  # noqa: PLC0415  needs ROS
 
         context = multiprocessing.get_context('spawn')
-        self._check = check
+        self._node = node
         self._pipe, pipe = context.Pipe()
         self._process = context.Process(target=serve, args=(environment, pipe), daemon=True)
         self._process.start()
@@ -108,14 +104,31 @@ class SenderProcess:
             ChildProcessError: it has ended.
         """
         end_s = time.monotonic() + START_PATIENCE_S
-        while not self._ask(case, 0):
+        while self.send(case, 1, PROBE_S) == [None]:
             if time.monotonic() > end_s:
-                raise TimeoutError(f'no frame was answered within {START_PATIENCE_S:g} s')
+                late = f'answered no frame within {START_PATIENCE_S:g} s'
+                raise TimeoutError(f'{self._node.name} {late}: {self._node.last_words()}')
+            self._check()
 
-    def send(self, case: Case, frames: int) -> list[Answer | None]:
-        """Have so many frames sent; return what came of each, None where it was lost."""
-        answers: list[Answer | None] = self._ask(case, frames)
+    def send(self, case: Case, frames: int, patience_s: float = LOST_S) -> list[Answer | None]:
+        """Have so many frames sent; return what came of each, None where it was lost.
+
+        Raises:
+            ChildProcessError: node or sender has ended.
+        """
+        try:
+            self._pipe.send(((case.width, case.height), frames, patience_s))
+            while not self._pipe.poll(POLL_S):
+                self._check()
+            answers: list[Answer | None] = self._pipe.recv()
+        except (EOFError, BrokenPipeError) as error:
+            raise ChildProcessError('a sender ended early; what it said is above') from error
         return answers
+
+    def _check(self) -> None:
+        """Raise ChildProcessError if there is no answer to be waited for any more."""
+        if self._node.process.poll() is not None:
+            raise ChildProcessError(f'{self._node.name} ended early: {self._node.last_words()}')
 
     def close(self) -> int:
         """End the process; return its exit status."""
@@ -125,15 +138,6 @@ class SenderProcess:
             self._process.kill()
             self._process.join()
         return int(self._process.exitcode or 0)
-
-    def _ask(self, case: Case, frames: int) -> Any:  # noqa: ANN401  see serve
-        try:
-            self._pipe.send((case.width, case.height, frames))
-            while not self._pipe.poll(POLL_S):
-                self._check()
-            return self._pipe.recv()
-        except (EOFError, BrokenPipeError) as error:
-            raise ChildProcessError('a sender ended early; what it said is above') from error
 
 
 @contextmanager
@@ -149,20 +153,12 @@ def running(name: str, folder: Path, statuses: dict[str, int]) -> Iterator[Sende
 
     environment = environment_of(name)
     with ProcessGroup(folder, environment) as group:
-        start_node(name, group)
-        sender = SenderProcess(environment, partial(check_nodes, group))
+        sender = SenderProcess(environment, start_node(name, group))
         try:
             yield sender
         finally:
             statuses.update(group.end())
             statuses[f'sender of {name}'] = sender.close()
-
-
-def check_nodes(group: ProcessGroup) -> None:
-    """Raise ChildProcessError if a node has ended."""
-    for node in group.nodes:
-        if node.process.poll() is not None:
-            raise ChildProcessError(f'{node.name} ended early: {node.last_words()}')
 
 
 def environment_of(name: str) -> dict[str, str]:
@@ -180,14 +176,12 @@ def environment_of(name: str) -> dict[str, str]:
     return environment
 
 
-def start_node(name: str, group: ProcessGroup) -> None:
+def start_node(name: str, group: ProcessGroup) -> NodeProcess:
     """Start the node of a side."""
     if name == OURS:
-        group.start('td3_agent_node', {'policy': POLICY})
-    else:
-        module = 'td3_agent.bench.plain_node'
-        parameters = ['--ros-args', '-p', f'policy:={POLICY}']
-        group.run('plain_node', [sys.executable, '-m', module, *parameters])
+        return group.start('td3_agent_node', {'policy': POLICY})
+    parameters = ['--ros-args', '-p', f'policy:={POLICY}']
+    return group.run('plain_node', [sys.executable, '-m', PLAIN_NODE, *parameters])
 
 
 def compare(
@@ -221,7 +215,7 @@ def figures_of(heard: Mapping[str, Sequence[Sequence[Answer | None]]]) -> dict[s
 
 def latencies_ms(block: Sequence[Answer | None]) -> list[float]:
     """Return the latency of each frame [ms]; of a lost one, the time that it was waited for."""
-    return [LOST_MS if answer is None else answer.latency_ms for answer in block]
+    return [LOST_S * 1e3 if answer is None else answer.latency_ms for answer in block]
 
 
 def spread(prefix: str, blocks: Sequence[Sequence[Answer | None]]) -> dict[str, float]:
@@ -275,24 +269,38 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     for module, text in NEEDED.items():
         if find_spec(module) is None:
             raise ValueError(text)
-    statuses: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        senders = {
-            name: stack.enter_context(running(name, Path(folder), statuses)) for name in SIDES
-        }
-        names = args.case or tuple(CASES)
-        for sender in senders.values():
-            sender.wait_for_node(CASES[names[0]])
-        cases = {
-            name: figures_of(compare(senders, CASES[name], args.frames, args.blocks))
-            for name in names
-        }
+    try:
+        cases, statuses = _measured(args.case or tuple(CASES), args.frames, args.blocks)
+    except KeyboardInterrupt:
+        sys.stderr.write('interrupted: all processes ended\n')
+        raise SystemExit(EXIT_INTERRUPTED) from None
     return {
         'versions': versions(),
         'frames': args.blocks * args.frames,
         'cases': cases,
         'exit_statuses': statuses,
     }
+
+
+def _measured(
+    names: Sequence[str], frames: int, blocks: int
+) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """Return the figures of each case, and the exit statuses of all processes."""
+    from td3_agent.evaluation.processes import interruptions_noted  # noqa: PLC0415  needs ROS
+
+    statuses: dict[str, int] = {}
+    with (
+        interruptions_noted(raising=True),
+        tempfile.TemporaryDirectory() as folder,
+        ExitStack() as stack,
+    ):
+        senders = {
+            name: stack.enter_context(running(name, Path(folder), statuses)) for name in SIDES
+        }
+        for sender in senders.values():
+            sender.wait_for_node(CASES[names[0]])
+        cases = {name: figures_of(compare(senders, CASES[name], frames, blocks)) for name in names}
+    return cases, statuses
 
 
 def versions() -> dict[str, str]:
