@@ -17,8 +17,9 @@ EXIT_BELOW, EXIT_INTERRUPTED = 1, 130
 # module of the benchmark in use is imported: each needs something that the others do not.
 BENCHMARKS = {
     'command': ('td3_agent.bench.command', 'one command, beside a process for each of them'),
-    'lockstep': ('td3_agent.bench.lockstep', 'frames/s over ROS, beside the direct path'),
+    'latency': ('td3_agent.bench.latency', 'image in to Twist out, beside a plain node'),
     'learner': ('td3_agent.bench.learner', "training, beside Stable-Baselines3's TD3"),
+    'lockstep': ('td3_agent.bench.lockstep', 'frames/s over ROS, beside the direct path'),
     'rate': ('td3_agent.bench.rate', 'the 20 Hz of a free-running agent, idle and under load'),
     'startup': ('td3_agent.bench.startup', 'process start to active agent, memory of the nodes'),
 }
