@@ -19,6 +19,8 @@ from typing import Any
 
 from td3_agent.evaluation.result_tables import figure_markdown
 
+USUAL_CAMERAS = ((160, 120), (None, None))
+
 
 def caption(summary: dict[str, Any]) -> str:
     """Return what was evaluated, and the command that does it again."""
@@ -28,6 +30,10 @@ def caption(summary: dict[str, Any]) -> str:
         f'{plan["episodes"]} episodes, map `{road}`, family {plan["family"]}, seed {plan["seed"]},'
         f' routes of {plan["route_length_m"]:g} m'
     )
+    if busy := summary.get('busy_processes'):
+        text += f', {busy} busy processes beside them'
+    if (size := (plan.get('camera_width'), plan.get('camera_height'))) not in USUAL_CAMERAS:
+        text += f', camera {size[0]}x{size[1]}'
     comparison = summary.get('comparison')
     if comparison:
         frames = sum(row['frames_ros'] for row in comparison)

@@ -10,10 +10,7 @@ come a little slower than 20 Hz.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 import os
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +20,13 @@ from tqdm import tqdm
 
 from td3_agent.bench.figures import rate_figures
 from td3_agent.bench.observer import observed
+from td3_agent.evaluation.processes import busy_processes
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import stamp_ns
 from td3_agent.nodes.qos import REPORTS
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     from td3_agent.bench.observer import Observer
 
@@ -39,12 +36,9 @@ SENT, RECEIVED, CONTROL = 'sent', 'received', 'control'
 ROLE = 'ego_vehicle'
 WARM_UP_COMMANDS = 60
 PATIENCE_S = 60.0
-ENDING_S = 5.0
 MOST_IDLE_ERROR_HZ = 0.02
 MOST_IDLE_SIGMA_MS = 1.0
 MOST_LOADED_ERROR = 0.01
-# Ends with its parent, however that ends.
-BUSY = 'import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(10_000))'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +65,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         for name, parameters in nodes(args.policy).items():
             observer.group.start(name, parameters)
         idle = watch.figures(args.duration, IDLE)
-        with busy(args.load):
+        with busy_processes(args.load):
             loaded = watch.figures(args.duration, LOADED)
     return {
         'ratio': loaded[SENT]['rate_hz'] / idle[SENT]['rate_hz'],
@@ -91,22 +85,6 @@ def nodes(policy: str) -> dict[str, dict[str, Any]]:
         'twist_to_control_node': {**role, 'mode': 'free_running'},
         'td3_agent_node': {**role, 'mode': 'free_running', 'policy': policy},
     }
-
-
-@contextmanager
-def busy(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Keep so many processes computing at normal priority within the block."""
-    started = [
-        subprocess.Popen([sys.executable, '-c', BUSY], start_new_session=True)  # noqa: S603  ours
-        for _ in range(count)
-    ]
-    try:
-        yield started
-    finally:
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.wait(ENDING_S)
 
 
 class Watch:

@@ -18,7 +18,7 @@ from td3_agent.evaluation.direct_episodes import DIRECT, DirectJob, EvaluationEr
 from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.gallery import plot_gallery
 from td3_agent.evaluation.intervals import totals
-from td3_agent.evaluation.processes import interruptions_noted
+from td3_agent.evaluation.processes import busy_processes, interruptions_noted
 from td3_agent.evaluation.result_tables import (
     agreement_table,
     episode_csv,
@@ -59,6 +59,7 @@ class Evaluation:
         compare: whether the other transport drives them too.
         references: whether the reference drivers drive them too.
         processes: for episodes on the direct path.
+        busy: processes that keep the processor busy all the while.
         out: folder of the results.
     """
 
@@ -68,6 +69,7 @@ class Evaluation:
     compare: bool
     references: bool
     processes: int
+    busy: int
     out: Path
 
     @property
@@ -142,6 +144,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--jobs', type=int, default=1, help='processes for episodes on the direct path'
     )
+    parser.add_argument(
+        '--load', type=int, default=0, help='busy processes that take the processor away'
+    )
     parser.add_argument('--out', type=Path, default=Path('evaluation'), help='for the results')
 
 
@@ -159,7 +164,10 @@ def run(args: argparse.Namespace) -> int:
     evaluation.plan.episode(0).world()
     prepare(evaluation)
     try:
-        with interruptions_noted(raising=True) as interruption:
+        with (
+            interruptions_noted(raising=True) as interruption,
+            busy_processes(evaluation.busy),
+        ):
             rows = drive_all(evaluation, interruption)
     except KeyboardInterrupt:
         sys.stderr.write('interrupted: all processes ended, no summary written\n')
@@ -181,6 +189,8 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
     """
     if args.jobs < 1:
         raise ValueError(f'--jobs must be >= 1, got {args.jobs}')
+    if args.load < 0:
+        raise ValueError(f'--load must be >= 0, got {args.load}')
     if args.driver == 'pure_pursuit' and args.policy:
         raise ValueError(f'--policy is for --driver td3, got {args.policy!r} for pure_pursuit')
     plan = EpisodePlan(
@@ -201,6 +211,7 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
         compare=args.compare,
         references=not args.no_references,
         processes=args.jobs,
+        busy=args.load,
         out=args.out,
     )
 
@@ -288,6 +299,7 @@ def summarize(evaluation: Evaluation, rows: Rows) -> dict[str, Any]:
         'policy': evaluation.driver.policy,
         'transport': evaluation.transport,
         'plan': asdict(evaluation.plan),
+        'busy_processes': evaluation.busy,
         **totals(episodes),
     }
     if evaluation.references:

@@ -29,6 +29,8 @@ DOMAIN_IDS = range(1, 102)
 # RTPS 2.2, 9.6.1.1: unicast discovery port of the first participant of a domain.
 PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST = 7400, 250, 10
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Ends with its parent, however that ends.
+BUSY = 'import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(10_000))'
 ENDING = ((signal.SIGINT, 5.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0))
 
 
@@ -212,3 +214,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         deadline_s = time.monotonic() + patience_s
         with suppress(subprocess.TimeoutExpired):
             process.wait(deadline_s - time.monotonic())
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Keep so many processes computing at normal priority within the block."""
+    started = [
+        subprocess.Popen([sys.executable, '-c', BUSY], start_new_session=True)  # noqa: S603  ours
+        for _ in range(count)
+    ]
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait()

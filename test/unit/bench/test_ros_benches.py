@@ -15,6 +15,7 @@ from td3_agent.bench import command, rate, startup
 from td3_agent.bench.figures import PERIOD_NS, rate_figures
 from td3_agent.bench.observer import BenchError
 from td3_agent.bench.programs import Program, ProgramError
+from td3_agent.evaluation.processes import busy_processes
 
 ECHO = """
 import json, sys
@@ -187,6 +188,6 @@ class TestRate:
         assert '7 idle, 7 loaded' in lines[7]
 
     def test_busy_processes_end_with_the_block(self):
-        with rate.busy(2) as started:
+        with busy_processes(2) as started:
             assert [process.poll() for process in started] == [None, None]
         assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
