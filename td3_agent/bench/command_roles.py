@@ -22,6 +22,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 ONCE, NATIVE, ACKS = 'bench/once', 'bench/native', 'bench/acks'
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 LOST_S = 2.0
+KEEP_ALIVE_S = 0.1  # as ros2 topic pub --once
 MATCHED_S = 30.0
 LOOK_S = 0.005
 NANOSECONDS_PER_SECOND = 1_000_000_000
@@ -79,7 +80,8 @@ def once() -> None:
             sys.exit(f'no receiver within {MATCHED_S:g} s')
         rclpy.spin_once(node, timeout_sec=LOOK_S)
     publisher.publish(command(time.monotonic_ns()))
-    publisher.wait_for_all_acked(Duration(seconds=LOST_S))  # else it may end before it is sent
+    # Else it may end before the command has left.
+    publisher.wait_for_all_acked(Duration(seconds=KEEP_ALIVE_S))
     node.destroy_node()
 
 
