@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the tables of docs/performance.md from docs/results/bench.
 
-``benchmarks/NAME.py --json > docs/results/bench/NAME.json`` renews the figures. With ``--check``
-nothing is written; the exit status is 1 if something would change.
+``benchmarks/NAME.py --json > docs/results/bench/NAME.json`` renews the figures, or ``td3_agent
+bench NAME --json`` where there is no such program. With ``--check`` nothing is written; the exit
+status is 1 if something would change.
 """
 
 from __future__ import annotations
@@ -63,7 +64,28 @@ def inference_text(report: dict[str, Any]) -> str:
     return '\n'.join([*lines, '', f'{versions}. {machine_text(report["machine"])}'])
 
 
-TABLES = {'image_in': image_in_text, 'inference': inference_text}
+def latency_text(report: dict[str, Any]) -> str:
+    """Return ratios and latencies from image to Twist."""
+    lines = [
+        '| image | **ratio** | agent p50 [ms] | p99 [ms] | lost | plain p50 [ms] | p99 [ms] | lost |',
+        '|---|---:|---:|---:|---:|---:|---:|---:|',
+    ]
+    for size, row in report['cases'].items():
+        both = ' | '.join(
+            f'{row[f"{side}p50_ms"]:.2f} | {row[f"{side}p99_ms"]:.2f} | {row[f"{side}lost"]}'
+            for side in ('', 'plain_')
+        )
+        lines.append(f'| {size} | **{row["ratio"]:.2f}** | {both} |')
+    versions = ', '.join(f'{name} {version}' for name, version in report['versions'].items())
+    frames = f'{report["frames"]} frames of each size to each node'
+    return '\n'.join([*lines, '', f'{frames}. {versions}. {machine_text(report["machine"])}'])
+
+
+TABLES = {
+    'image_in': image_in_text,
+    'inference': inference_text,
+    'latency': latency_text,
+}
 
 
 def with_tables(page: str) -> str:

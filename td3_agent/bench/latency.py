@@ -209,7 +209,7 @@ def figures_of(heard: Mapping[str, Sequence[Sequence[Answer | None]]]) -> dict[s
         **spread('', heard[OURS]),
         **spread('plain_', heard[PLAIN]),
         'ratio': statistics.median(ratios),
-        'difference': largest_difference(heard[OURS], heard[PLAIN]),
+        'difference': difference(heard[OURS], heard[PLAIN]),
     }
 
 
@@ -229,22 +229,23 @@ def spread(prefix: str, blocks: Sequence[Sequence[Answer | None]]) -> dict[str, 
     }
 
 
-def largest_difference(
+def difference(
     ours: Sequence[Sequence[Answer | None]], plain: Sequence[Sequence[Answer | None]]
 ) -> float:
-    """Return how far two commands for one frame are apart at most, as a share of their range."""
+    """Return how far two commands for one frame are apart, as a share of their range.
+
+    The median: after a lost frame, the frames that a node remembers are others for a while.
+    """
     pairs = zip(chain.from_iterable(ours), chain.from_iterable(plain), strict=True)
-    return max(
-        (
-            max(
-                abs(a.linear_x - b.linear_x) / CONTROL_MAX_SPEED_MPS,
-                abs(a.angular_z - b.angular_z) / (2.0 * CONTROL_MAX_YAW_RATE_RADPS),
-            )
-            for a, b in pairs
-            if a is not None and b is not None
-        ),
-        default=0.0,
-    )
+    shares = [
+        max(
+            abs(a.linear_x - b.linear_x) / CONTROL_MAX_SPEED_MPS,
+            abs(a.angular_z - b.angular_z) / (2.0 * CONTROL_MAX_YAW_RATE_RADPS),
+        )
+        for a, b in pairs
+        if a is not None and b is not None
+    ]
+    return statistics.median(shares) if shares else 0.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
