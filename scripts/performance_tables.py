@@ -67,7 +67,7 @@ def inference_text(report: dict[str, Any]) -> str:
 def latency_text(report: dict[str, Any]) -> str:
     """Return ratios and latencies from image to Twist."""
     lines = [
-        '| image | **ratio** | agent p50 [ms] | p99 [ms] | lost | plain p50 [ms] | p99 [ms] | lost |',
+        '| image | ratio | agent p50 [ms] | p99 [ms] | lost | plain p50 [ms] | p99 [ms] | lost |',
         '|---|---:|---:|---:|---:|---:|---:|---:|',
     ]
     for size, row in report['cases'].items():

@@ -44,7 +44,8 @@ START_PATIENCE_S = 60.0
 POLL_S = 0.2
 ENDING_S = 10.0
 EXIT_INTERRUPTED = 130
-LOST_S, PROBE_S = 2.0, 0.5  # how long an answer is waited for; before the node is there
+LOST_S = 1.0  # how long an answer is waited for: as long as the bridge waits
+PROBE_S = 0.5  # the same, as long as it is not known whether the node is there
 NEEDED = {
     'rclpy': 'ROS 2 is what this measures, and it is not there: source env.sh first',
     'cv2': (
@@ -251,7 +252,7 @@ def difference(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('--blocks', type=int, default=20, help='blocks of frames to each node')
-    parser.add_argument('--frames', type=int, default=50, help='frames of a block')
+    parser.add_argument('--frames', type=int, default=30, help='frames of a block')
     parser.add_argument(
         '--case', action='append', choices=tuple(CASES), help='only this size, or these'
     )
