@@ -132,10 +132,51 @@ def startup_text(report: dict[str, Any]) -> str:
     return '\n'.join([*lines, '', f'{about} {machine_text(report["machine"])}'])
 
 
+def latency_text(report: dict[str, Any]) -> str:
+    """Return ratios and latencies from image to Twist."""
+    lines = [
+        '| image | ratio | agent p50 [ms] | p99 [ms] | lost | plain p50 [ms] | p99 [ms] | lost |',
+        '|---|---:|---:|---:|---:|---:|---:|---:|',
+    ]
+    for size, row in report['cases'].items():
+        both = ' | '.join(
+            f'{row[f"{side}p50_ms"]:.2f} | {row[f"{side}p99_ms"]:.2f} | {row[f"{side}lost"]}'
+            for side in ('', 'plain_')
+        )
+        lines.append(f'| {size} | **{row["ratio"]:.2f}** | {both} |')
+    versions = ', '.join(f'{name} {version}' for name, version in report['versions'].items())
+    frames = f'{report["frames"]} frames of each size to each node'
+    return '\n'.join([*lines, '', f'{frames}. {versions}. {machine_text(report["machine"])}'])
+
+
+def lockstep_text(report: dict[str, Any]) -> str:
+    """Return rates over ROS beside the direct path, and where the rest goes."""
+    lines = [
+        '| executor | frames/s | times real time | ratio to the direct path |',
+        '|---|---:|---:|---:|',
+    ]
+    for name, found in report['cases'].items():
+        rate = f'{found["frames_per_s"]:.0f} | {found["times_real_time"]:.1f}'
+        lines.append(f'| {name} | {rate} | {found["ratio"]:.2f} |')
+    lines.append(f'| direct path, one process | {report["direct_frames_per_s"]:.0f} | | 1 |')
+    for title, key in (('stage, p50 [ms]', 'stages_ms'), ('processor time [ms]', 'cpu_ms')):
+        columns = next(iter(report['cases'].values()))[key]
+        lines += ['', f'| {title} | ' + ' | '.join(columns) + ' |']
+        lines.append('|---|' + '---:|' * len(columns))
+        for name, found in report['cases'].items():
+            values = (v['p50'] if isinstance(v, dict) else v for v in found[key].values())
+            lines.append(f'| {name} | ' + ' | '.join(f'{v:.2f}' for v in values) + ' |')
+    width, height = report['camera']
+    about = f'{report["frames"]} frames a drive, camera {width}x{height}.'
+    return '\n'.join([*lines, '', f'{about} {machine_text(report["machine"])}'])
+
+
 TABLES = {
     'command': command_text,
     'image_in': image_in_text,
     'inference': inference_text,
+    'latency': latency_text,
+    'lockstep': lockstep_text,
     'rate': rate_text,
     'startup': startup_text,
 }

@@ -44,7 +44,8 @@ START_PATIENCE_S = 60.0
 POLL_S = 0.2
 ENDING_S = 10.0
 EXIT_INTERRUPTED = 130
-LOST_S, PROBE_S = 2.0, 0.5  # how long an answer is waited for; before the node is there
+LOST_S = 1.0  # how long an answer is waited for: as long as the bridge waits
+PROBE_S = 0.5  # the same, as long as it is not known whether the node is there
 NEEDED = {
     'rclpy': 'ROS 2 is what this measures, and it is not there: source env.sh first',
     'cv2': (
@@ -209,7 +210,7 @@ def figures_of(heard: Mapping[str, Sequence[Sequence[Answer | None]]]) -> dict[s
         **spread('', heard[OURS]),
         **spread('plain_', heard[PLAIN]),
         'ratio': statistics.median(ratios),
-        'difference': largest_difference(heard[OURS], heard[PLAIN]),
+        'difference': difference(heard[OURS], heard[PLAIN]),
     }
 
 
@@ -229,28 +230,29 @@ def spread(prefix: str, blocks: Sequence[Sequence[Answer | None]]) -> dict[str, 
     }
 
 
-def largest_difference(
+def difference(
     ours: Sequence[Sequence[Answer | None]], plain: Sequence[Sequence[Answer | None]]
 ) -> float:
-    """Return how far two commands for one frame are apart at most, as a share of their range."""
+    """Return how far two commands for one frame are apart, as a share of their range.
+
+    The median: after a lost frame, the frames that a node remembers are others for a while.
+    """
     pairs = zip(chain.from_iterable(ours), chain.from_iterable(plain), strict=True)
-    return max(
-        (
-            max(
-                abs(a.linear_x - b.linear_x) / CONTROL_MAX_SPEED_MPS,
-                abs(a.angular_z - b.angular_z) / (2.0 * CONTROL_MAX_YAW_RATE_RADPS),
-            )
-            for a, b in pairs
-            if a is not None and b is not None
-        ),
-        default=0.0,
-    )
+    shares = [
+        max(
+            abs(a.linear_x - b.linear_x) / CONTROL_MAX_SPEED_MPS,
+            abs(a.angular_z - b.angular_z) / (2.0 * CONTROL_MAX_YAW_RATE_RADPS),
+        )
+        for a, b in pairs
+        if a is not None and b is not None
+    ]
+    return statistics.median(shares) if shares else 0.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('--blocks', type=int, default=20, help='blocks of frames to each node')
-    parser.add_argument('--frames', type=int, default=50, help='frames of a block')
+    parser.add_argument('--frames', type=int, default=30, help='frames of a block')
     parser.add_argument(
         '--case', action='append', choices=tuple(CASES), help='only this size, or these'
     )

@@ -43,7 +43,7 @@ class PlainNode(Node):
         self.spec = manifest.observation_spec
         self.frames: deque[NDArray[Any]] = deque(maxlen=self.spec.frame_stack)
         self.previous_action = np.zeros(2, dtype=np.float32)
-        self.odometry = Odometry()
+        self.odometry: Odometry | None = None
         self.publisher = self.create_publisher(
             TwistStamped, '/carla/ego_vehicle/twist_stamped', 10
         )
@@ -57,7 +57,9 @@ class PlainNode(Node):
         self.odometry = msg
 
     def image_callback(self, msg: Image) -> None:
-        """Answer an image."""
+        """Answer an image, once there is a motion to go with it."""
+        if self.odometry is None:
+            return
         frame = self.preprocess(msg)
         while len(self.frames) < self.spec.frame_stack - 1:
             self.frames.append(frame)

@@ -82,13 +82,21 @@ def test_slower_machine_changes_times_and_no_ratio(pairs, factor):
 
 
 def test_difference_is_a_share_of_the_range():
+    """Shares 0.1 (yaw rate, -1 to 1), 0.2 (speed, 0 to 8.33) and 0; the lost one has none."""
     found = figures_of(
         {
-            'ours': [[answer(1.0, 8.33, 0.1), None, answer(1.0, 5.0, 0.0)]],
-            'plain': [[answer(1.0, 8.33, -0.1), answer(1.0), answer(1.0, 5.0, 0.0)]],
+            'ours': [[answer(1.0, 8.33, 0.1), None], [answer(1.0, 5.0), answer(1.0, 5.0)]],
+            'plain': [
+                [answer(1.0, 8.33, -0.1), answer(1.0)],
+                [answer(1.0, 6.666), answer(1.0, 5)],
+            ],
         }
     )
     assert math.isclose(found['difference'], 0.1)
+
+
+def test_nothing_heard_differs_in_nothing():
+    assert figures_of({'ours': blocks([None]), 'plain': blocks([1.0])})['difference'] == 0.0
 
 
 class Asked:
