@@ -73,10 +73,11 @@ def command_text(report: dict[str, Any]) -> str:
         '| one command by | | p50 [ms] | p99 [ms] | max [ms] | ratio |',
         '|---|---|---:|---:|---:|---:|',
     ]
-    for name, what in (('whole', 'the call returns'), ('received', 'received')):
+    kinds = {'whole': ('the call returns', '1'), 'processor': ('processor time in the call', '')}
+    for name, (what, ratio) in (kinds | {'received': ('received', '1')}).items():
         row = native[name]
         times = f'{row["p50_ms"]:.3f} | {row["p99_ms"]:.3f} | {row["max_ms"]:.3f}'
-        lines.append(f'| `publish()` in a process that stays | {what} | {times} | 1 |')
+        lines.append(f'| `publish()` in a process that stays | {what} | {times} | {ratio} |')
     for kind, times in report['processes'].items():
         for name, what in (('whole', 'the process has ended'), ('received', 'received')):
             row, ratio = times[name], report['ratios'][kind][name]
@@ -90,14 +91,16 @@ def command_text(report: dict[str, Any]) -> str:
 
 def rate_text(report: dict[str, Any]) -> str:
     """Return ratio, rates and misses of the free-running agent."""
+    sigmas = ', '.join(f'{ratio:.2f} {run}' for run, ratio in report['ratio_sigma'].items())
     lines = [
         f'Loaded to idle, the rate is **{report["ratio"]:.4f}**.',
+        f'The sigma of *sent* is that of the bare timer times {sigmas}.',
         '',
         '| | | rate [Hz] | sigma [ms] | p99 [ms] | max [ms] | ticks missed | commands |',
         '|---|---|---:|---:|---:|---:|---:|---:|',
     ]
     for run, found in report['runs'].items():
-        for what in ('sent', 'received', 'control'):
+        for what in ('sent', 'received', 'control', 'bare timer'):
             row = found[what]
             times = f'{row["sigma_ms"]:.3f} | {row["p99_ms"]:.2f} | {row["max_ms"]:.2f}'
             counts = f'{row["missed"]} | {row["commands"]}'
@@ -117,8 +120,8 @@ def startup_text(report: dict[str, Any]) -> str:
         f'The agent takes **{ratio:.1f} times** as long as a lifecycle node that does nothing.',
         f'Without a network it takes {no_network:.1f} times as long.',
         '',
-        '| process start → active | first [s] | again, median [s] | again, slowest [s] |',
-        '|---|---:|---:|---:|',
+        '| process start → active | first [s] | again, median [s] | slowest [s] | processor [s] |',
+        '|---|---:|---:|---:|---:|',
     ]
     for case, row in report['starts'].items():
         lines.append(f'| {case} | ' + ' | '.join(f'{s:.2f}' for s in row.values()) + ' |')

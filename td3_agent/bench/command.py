@@ -33,6 +33,7 @@ MOST_P99_MS = 1.0
 WARM_UP = 200
 PATIENCE_S = 60.0
 # What is started anew for each command.
+NATIVE_TIMES = {'call_ns': 'whole', 'processor_ns': 'processor', 'received_ns': 'received'}
 PYTHON, ROS2 = 'python process', 'ros2 topic pub'
 
 
@@ -63,16 +64,15 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         receiver.hear(PATIENCE_S)
         publisher.ask(str(WARM_UP), PATIENCE_S)
         started: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
-        call_ns: list[int] = []
-        received_ns: list[int] = []
+        native: dict[str, list[int]] = {name: [] for name in NATIVE_TIMES}
         for _ in tqdm(range(args.processes), unit='turn', disable=None, leave=False):
             for kind, command in kinds.items():
                 started[kind].append(time_process(command, receiver, environment))
             batch = publisher.ask(str(args.commands // args.processes), PATIENCE_S)
-            call_ns += batch['call_ns']
-            received_ns += batch['received_ns']
+            for name, times in native.items():
+                times.extend(batch[name])
     absent = [] if ROS2 in kinds else [ROS2]
-    return report_of(started, call_ns, received_ns) | {'absent': absent}
+    return report_of(started, native) | {'absent': absent}
 
 
 def commands_of(ros2: str | None) -> dict[str, list[str]]:
@@ -118,18 +118,18 @@ def time_process(
 
 def report_of(
     started: Mapping[str, Sequence[Mapping[str, float]]],
-    call_ns: Sequence[int],
-    received_ns: Sequence[int],
+    native_ns: Mapping[str, Sequence[int]],
 ) -> dict[str, Any]:
     """Return the figures and how they compare.
 
     Args:
         started: times of each kind of process [ms].
-        call_ns: how long each call of publish() took [ns].
-        received_ns: from just before the command was made to its arrival [ns], of those that
-            arrived.
+        native_ns: of each call of publish() how long it took (``call_ns``), the processor time
+            in it (``processor_ns``), and the time from just before the command was made to its
+            arrival, of those that arrived (``received_ns``) [ns].
     """
-    native = {'whole': spread_ms(call_ns), 'received': spread_ms(received_ns)}
+    native = {name: spread_ms(native_ns[key]) for key, name in NATIVE_TIMES.items()}
+    sent = len(native_ns['call_ns'])
     processes = {
         kind: {
             name: {
@@ -148,7 +148,7 @@ def report_of(
         'ratio': ratios[PYTHON]['whole'],
         'ratios': ratios,
         'processes': processes,
-        'native': native | {'commands': len(call_ns), 'lost': len(call_ns) - len(received_ns)},
+        'native': native | {'commands': sent, 'lost': sent - len(native_ns['received_ns'])},
         'starts': {kind: len(rows) for kind, rows in started.items()},
     }
 
@@ -158,10 +158,15 @@ def table(report: dict[str, Any]) -> str:
     native = report['native']
     names = ''.join(f'{name:>10}' for name in ('p50 [ms]', 'p99 [ms]', 'max [ms]', 'ratio'))
     lines = [f'{"one command by":<28}{names}']
-    for name, what in (('whole', 'publish()'), ('received', 'received')):
+    for name, what in (
+        ('whole', 'publish()'),
+        ('processor', 'processor'),
+        ('received', 'received'),
+    ):
         row = native[name]
         times = f'{row["p50_ms"]:>10.3f}{row["p99_ms"]:>10.3f}{row["max_ms"]:>10.3f}'
-        lines.append(f'{"native publish":<18}{what:<10}{times}{1:>10}')
+        ratio = '' if name == 'processor' else 1
+        lines.append(f'{"native publish":<18}{what:<10}{times}{ratio:>10}')
     for kind, times in report['processes'].items():
         for name, what in (('whole', 'process'), ('received', 'received')):
             row, ratio = times[name], report['ratios'][kind][name]

@@ -86,7 +86,7 @@ def once() -> None:
 
 
 def publish() -> None:
-    """For each number read, send so many commands and print how long each took."""
+    """For each number read, send so many commands and print how long each took [ns]."""
     node = rclpy.create_node('publisher')
     publisher = node.create_publisher(TwistStamped, NATIVE, RELIABLE)
     received_ns: dict[int, int] = {}
@@ -102,17 +102,19 @@ def publish() -> None:
         executor.spin_once(timeout_sec=LOOK_S)
     for line in sys.stdin:
         received_ns.clear()
-        call_ns = []
+        call_ns, processor_ns = [], []
         for _ in range(int(line)):
             started_ns = time.monotonic_ns()
             msg = command(started_ns)
-            before_ns = time.monotonic_ns()
+            worked_ns, before_ns = time.thread_time_ns(), time.monotonic_ns()
             publisher.publish(msg)
             call_ns.append(time.monotonic_ns() - before_ns)
+            processor_ns.append(time.thread_time_ns() - worked_ns)
             end_s = time.monotonic() + LOST_S
             while started_ns not in received_ns and time.monotonic() < end_s:
                 executor.spin_once(timeout_sec=LOST_S)
-        print(json.dumps({'call_ns': call_ns, 'received_ns': [*received_ns.values()]}), flush=True)
+        times = {'call_ns': call_ns, 'processor_ns': processor_ns}
+        print(json.dumps(times | {'received_ns': [*received_ns.values()]}), flush=True)
     executor.shutdown(timeout_sec=1.0)
     node.destroy_node()
 

@@ -44,13 +44,21 @@ class Program:
         Raises:
             ProgramError: there was none in time [s], or the program has ended.
         """
+        self.say(text)
+        return self.hear(patience_s)
+
+    def say(self, text: str) -> None:
+        """Say one line.
+
+        Raises:
+            ProgramError: the program has ended.
+        """
         assert self._process.stdin is not None  # noqa: S101  for the type checker
         try:
             self._process.stdin.write(f'{text}\n'.encode())
             self._process.stdin.flush()
         except BrokenPipeError:
             raise ProgramError(f'{self._name} has ended; what it said is above') from None
-        return self.hear(patience_s)
 
     def hear(self, patience_s: float) -> Any:  # noqa: ANN401  whatever it says
         """Return the next thing that it says; lines that are not JSON are the middleware's.

@@ -5,7 +5,8 @@ Bridge (playing in real time), gate and agent, each a process of its own; nobody
 anybody. ``sent`` is when the agent's middleware took a command, ``received`` when it came here,
 ``control`` when the gate's vehicle command did. A tick of the 20 Hz grid without a command is
 missed. A command for a frame that was commanded for already is repeated: the bridge's own frames
-come a little slower than 20 Hz.
+come a little slower than 20 Hz. Beside them a process that only wakes 20 times a second: what the
+machine allows.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from td3_agent.bench.figures import rate_figures
 from td3_agent.bench.observer import observed
+from td3_agent.bench.programs import Program
 from td3_agent.evaluation.processes import busy_processes
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import stamp_ns
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
 
 RATE_HZ = 20.0
 IDLE, LOADED = 'idle', 'loaded'
-SENT, RECEIVED, CONTROL = 'sent', 'received', 'control'
+SENT, RECEIVED, CONTROL, BARE = ROWS = 'sent', 'received', 'control', 'bare timer'
 ROLE = 'ego_vehicle'
+BARE_TIMER = 'td3_agent.bench.bare_timer'
 WARM_UP_COMMANDS = 60
 PATIENCE_S = 60.0
 MOST_IDLE_ERROR_HZ = 0.02
@@ -60,8 +63,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f'duration must be >= 1 [s], got {args.duration}')
     if args.load < 1:
         raise ValueError(f'load must be >= 1 [processes], got {args.load}')
-    with observed() as observer:
-        watch = Watch(observer)
+    with observed() as observer, Program(BARE_TIMER, environment=os.environ) as timer:
+        watch = Watch(observer, timer)
         for name, parameters in nodes(args.policy).items():
             observer.group.start(name, parameters)
         idle = watch.figures(args.duration, IDLE)
@@ -69,6 +72,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             loaded = watch.figures(args.duration, LOADED)
     return {
         'ratio': loaded[SENT]['rate_hz'] / idle[SENT]['rate_hz'],
+        'ratio_sigma': {
+            run: found[SENT]['sigma_ms'] / found[BARE]['sigma_ms']
+            for run, found in ((IDLE, idle), (LOADED, loaded))
+        },
         'duration_s': args.duration,
         'busy_processes': args.load,
         'runs': {IDLE: idle, LOADED: loaded},
@@ -90,9 +97,10 @@ def nodes(policy: str) -> dict[str, dict[str, Any]]:
 class Watch:
     """Notes when commands are sent and received."""
 
-    def __init__(self, observer: Observer) -> None:
-        """Listen to agent and gate with the node of ``observer``."""
+    def __init__(self, observer: Observer, timer: Program) -> None:
+        """Listen to agent and gate with the node of ``observer``, and to a bare timer."""
         self._observer = observer
+        self._timer = timer
         self._times_ns: dict[str, list[int]] = {SENT: [], RECEIVED: [], CONTROL: []}
         self._stamps_ns: list[int] = []
         listen = observer.node.create_subscription
@@ -111,8 +119,10 @@ class Watch:
             lambda: len(received) >= WARM_UP_COMMANDS, 'the first commands', PATIENCE_S
         )
         self._forget()
+        self._timer.say(str(duration_s))
         self._follow(duration_s, name)
-        found: dict[str, Any] = {key: rate_figures(t) for key, t in self._times_ns.items()}
+        times_ns = self._times_ns | {BARE: self._timer.hear(PATIENCE_S)}
+        found: dict[str, Any] = {key: rate_figures(times) for key, times in times_ns.items()}
         return found | {'repeated': len(self._stamps_ns) - len(set(self._stamps_ns))}
 
     def _follow(self, duration_s: float, name: str) -> None:
@@ -138,15 +148,17 @@ class Watch:
 def table(report: dict[str, Any]) -> str:
     """Return the figures as lines of text."""
     names = ('rate [Hz]', 'sigma [ms]', 'p99 [ms]', 'max [ms]', 'missed', 'commands')
-    lines = [f'{"":<8}{"":<10}' + ''.join(f'{name:>12}' for name in names)]
+    lines = [f'{"":<19}' + ''.join(f'{name:>12}' for name in names)]
     for run, found in report['runs'].items():
-        for what in (SENT, RECEIVED, CONTROL):
+        for what in ROWS:
             row = found[what]
             times = f'{row["sigma_ms"]:>12.3f}{row["p99_ms"]:>12.2f}{row["max_ms"]:>12.2f}'
             counts = f'{row["missed"]:>12}{row["commands"]:>12}'
-            lines.append(f'{run:<8}{what:<10}{row["rate_hz"]:>12.4f}{times}{counts}')
+            lines.append(f'{run:<8}{what:<11}{row["rate_hz"]:>12.4f}{times}{counts}')
     repeated = ', '.join(f'{found["repeated"]} {run}' for run, found in report['runs'].items())
     lines.append(f'commands for a frame that had one: {repeated}')
+    sigmas = ', '.join(f'{ratio:.2f} {run}' for run, ratio in report['ratio_sigma'].items())
+    lines.append(f'ratio of sigmas, sent to bare timer: {sigmas}')
     lines.append(
         f'ratio of rates, loaded to idle: {report["ratio"]:.4f}; {report["duration_s"]:g} s each, '
         f'{report["busy_processes"]} busy processes'

@@ -12,12 +12,13 @@ once all four nodes of a lockstep drive have answered some hundred frames.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 import re
 import statistics
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carla_msgs.msg import CarlaEgoVehicleControl
 from lifecycle_msgs.msg import State
@@ -64,11 +65,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f'turns must be >= 2, a first one and another, got {args.turns}')
     if args.frames < 1:
         raise ValueError(f'frames must be >= 1, got {args.frames}')
-    active_s: dict[str, list[float]] = {case: [] for case in CASES}
+    starts: dict[str, list[Start]] = {case: [] for case in CASES}
     for _ in tqdm(range(args.turns), unit='turn', disable=None, leave=False):
         for case, command in commands_of(args.policy).items():
-            active_s[case].append(time_start(case, command))
-    return report_of(active_s) | {'memory': memory(args.policy, args.frames)}
+            starts[case].append(time_start(case, command))
+    return report_of(starts) | {'memory': memory(args.policy, args.frames)}
 
 
 def commands_of(policy: str) -> dict[str, list[str]]:
@@ -80,8 +81,20 @@ def commands_of(policy: str) -> dict[str, list[str]]:
     }
 
 
-def time_start(case: str, command: Sequence[str]) -> float:
-    """Return the time from the start of a process until its node is active [s].
+class Start(NamedTuple):
+    """One start of a node.
+
+    Attributes:
+        active_s: from the start of its process until it is active [s].
+        processor_s: processor time it has taken by then [s]; does not depend on others' work.
+    """
+
+    active_s: float
+    processor_s: float
+
+
+def time_start(case: str, command: Sequence[str]) -> Start:
+    """Time the start of a process until its node is active.
 
     Raises:
         ValueError: it was not in time, or has ended.
@@ -89,9 +102,9 @@ def time_start(case: str, command: Sequence[str]) -> float:
     with observed() as observer:
         asked = StateQuestions(observer)
         started_s = time.monotonic()
-        observer.group.run('node', command)
+        node = observer.group.run('node', command)
         observer.wait_for(asked.is_active, f'{case} active', PATIENCE_S)
-        return asked.active_s - started_s
+        return Start(asked.active_s - started_s, processor_s(node.process.pid))
 
 
 class StateQuestions:
@@ -180,33 +193,45 @@ def kib_of(text: str, name: str) -> int:
     return int(found[1])
 
 
-def report_of(active_s: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Return the figures and how they compare.
+def processor_s(pid: int) -> float:
+    """Return the processor time that a process has taken [s].
 
-    Args:
-        active_s: times of each case, in order [s].
+    Raises:
+        BenchError: the system does not tell.
     """
-    starts = {
+    try:
+        text = (Path('/proc') / str(pid) / 'stat').read_text('utf-8')
+    except OSError as error:
+        raise BenchError(f'processor time is read from /proc, not there: {error}') from None
+    # proc(5): fields 14 and 15; the second one, a name in brackets, may contain blanks.
+    user, system = text.rpartition(')')[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf('SC_CLK_TCK')
+
+
+def report_of(starts: Mapping[str, Sequence[Start]]) -> dict[str, Any]:
+    """Return the figures and how they compare; each case's starts are in order."""
+    figures = {
         case: {
-            'first_s': first,
-            'again_s': statistics.median(later),
-            'slowest_again_s': max(later),
+            'first_s': first.active_s,
+            'again_s': statistics.median(start.active_s for start in later),
+            'slowest_again_s': max(start.active_s for start in later),
+            'again_processor_s': statistics.median(start.processor_s for start in later),
         }
-        for case, (first, *later) in active_s.items()
+        for case, (first, *later) in starts.items()
     }
-    again_s = {case: figures['again_s'] for case, figures in starts.items()}
+    again_s = {case: row['again_s'] for case, row in figures.items()}
     return {
         'ratio': again_s[AGENT] / again_s[BARE],
         'ratio_no_network': again_s[NO_NETWORK] / again_s[BARE],
-        'ratio_first': starts[AGENT]['first_s'] / again_s[AGENT],
-        'starts': starts,
-        'turns': len(active_s[AGENT]),
+        'ratio_first': figures[AGENT]['first_s'] / again_s[AGENT],
+        'starts': figures,
+        'turns': len(starts[AGENT]),
     }
 
 
 def table(report: dict[str, Any]) -> str:
     """Return the figures as lines of text."""
-    names = ('first [s]', 'again [s]', 'slowest [s]')
+    names = ('first [s]', 'again [s]', 'slowest [s]', 'processor [s]')
     lines = [f'{"process start to active":<25}' + ''.join(f'{name:>14}' for name in names)]
     for case, row in report['starts'].items():
         lines.append(f'{case:<25}' + ''.join(f'{seconds:>14.2f}' for seconds in row.values()))

@@ -63,6 +63,6 @@ def test_startup():
 def test_rate():
     report = report_of('rate', '--duration', '1', '--load', '1')
     for found in report['runs'].values():
-        for what in ('sent', 'received', 'control'):
+        for what in ('sent', 'received', 'control', 'bare timer'):
             assert found[what]['commands'] >= 2
             assert found[what]['rate_hz'] > 0.0

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmarks of the ROS path: what they refuse, how they compare, what they report as short."""
 
+import os
 import signal
 import sys
 
@@ -11,7 +12,7 @@ pytest.importorskip('carla_msgs')
 pytest.importorskip('tqdm')
 
 from td3_agent.__main__ import main
-from td3_agent.bench import command, rate, startup
+from td3_agent.bench import bare_timer, command, rate, startup
 from td3_agent.bench.figures import PERIOD_NS, rate_figures
 from td3_agent.bench.observer import BenchError
 from td3_agent.bench.programs import Program, ProgramError
@@ -76,8 +77,12 @@ class TestProgram:
 class TestCommand:
     def report(self, call_ns=80_000, process_ms=800.0, lost=0):
         rows = [{'whole_ms': process_ms * k, 'received_ms': process_ms * k / 2} for k in (1, 2, 0)]
-        received = [4 * call_ns] * (100 - lost)
-        report = command.report_of({command.PYTHON: rows}, [call_ns] * 100, received)
+        native = {
+            'call_ns': [call_ns] * 100,
+            'processor_ns': [call_ns // 2] * 100,
+            'received_ns': [4 * call_ns] * (100 - lost),
+        }
+        report = command.report_of({command.PYTHON: rows}, native)
         return report | {'absent': [command.ROS2]}
 
     def test_ratios_are_of_medians(self):
@@ -107,7 +112,8 @@ class TestCommand:
     def test_table_says_what_is_absent(self):
         lines = command.table(self.report()).splitlines()
         assert lines[1].split() == ['native', 'publish', 'publish()', *['0.080'] * 3, '1']
-        assert lines[3].split() == ['python', 'process', 'process', '800.0', '1600.0', '10000']
+        assert lines[2].split() == ['native', 'publish', 'processor', *['0.040'] * 3]
+        assert lines[4].split() == ['python', 'process', 'process', '800.0', '1600.0', '10000']
         assert 'ros2 topic pub: absent, not measured' in lines
 
     def test_ros2_is_measured_where_it_exists(self):
@@ -124,13 +130,15 @@ class TestCommand:
 class TestStartup:
     def report(self, resident_mb=372.0, first_s=2.0):
         times = {'agent': [first_s, 1.6, 1.8, 1.4], 'agent without network': [1.0, 0.6]}
-        report = startup.report_of(times | {'bare lifecycle node': [0.5, 0.4]})
+        times['bare lifecycle node'] = [0.5, 0.4]
+        starts = {case: [startup.Start(t, t / 2) for t in row] for case, row in times.items()}
+        report = startup.report_of(starts)
         return report | {'memory': {'td3_agent_node': {'resident_mb': resident_mb}}}
 
     def test_first_is_told_apart(self):
         report = self.report()
         agent = {'first_s': 2.0, 'again_s': 1.6, 'slowest_again_s': 1.8}
-        assert report['starts']['agent'] == agent
+        assert report['starts']['agent'] == agent | {'again_processor_s': 0.8}
         ratios = (report['ratio'], report['ratio_no_network'], report['ratio_first'])
         assert ratios == pytest.approx((4.0, 1.5, 1.25))
         assert startup.shortfalls(report) == []
@@ -143,7 +151,7 @@ class TestStartup:
 
     def test_table(self):
         lines = startup.table(self.report()).splitlines()
-        assert lines[1].split() == ['agent', '2.00', '1.60', '1.80']
+        assert lines[1].split() == ['agent', '2.00', '1.60', '1.80', '0.80']
         assert lines[-1].split() == ['td3_agent_node', '372', 'not', 'told']
 
     def test_proc(self):
@@ -153,15 +161,24 @@ class TestStartup:
             startup.kib_of(text, 'Pss')
         assert pytest.approx(1.024) == 1000 / startup.KIB_PER_MB
 
+    def test_processor_time_grows_with_work(self):
+        before_s = startup.processor_s(os.getpid())
+        assert before_s > 0.0
+        while startup.processor_s(os.getpid()) == before_s:
+            sum(range(10_000))
+        assert before_s < startup.processor_s(os.getpid()) < before_s + 1.0
+        with pytest.raises(BenchError, match='processor time is read from /proc'):
+            startup.processor_s(-1)
+
 
 class TestRate:
     def report(self, idle_ns=PERIOD_NS, loaded_ns=PERIOD_NS, jitter_ns=0):
         runs = {}
         for name, period_ns in ((rate.IDLE, idle_ns), (rate.LOADED, loaded_ns)):
             times = [k * period_ns + jitter_ns * (k % 2) for k in range(101)]
-            runs[name] = dict.fromkeys((rate.SENT, rate.RECEIVED, rate.CONTROL))
-            runs[name] = {what: rate_figures(times) for what in runs[name]} | {'repeated': 7}
-        return {'ratio': 1.0, 'duration_s': 5.0, 'busy_processes': 2, 'runs': runs}
+            runs[name] = {what: rate_figures(times) for what in rate.ROWS} | {'repeated': 7}
+        ratios = {'ratio': 1.0, 'ratio_sigma': {rate.IDLE: 1.25, rate.LOADED: 1.5}}
+        return ratios | {'duration_s': 5.0, 'busy_processes': 2, 'runs': runs}
 
     def test_holds(self):
         assert rate.shortfalls(self.report(jitter_ns=900_000)) == []
@@ -184,8 +201,16 @@ class TestRate:
         lines = rate.table(self.report()).splitlines()
         figures = ['20.0000', '0.000', '50.00', '50.00', '0', '101']
         assert lines[1].split() == ['idle', 'sent', *figures]
-        assert lines[6].split() == ['loaded', 'control', *figures]
-        assert '7 idle, 7 loaded' in lines[7]
+        assert lines[4].split() == ['idle', 'bare', 'timer', *figures]
+        assert lines[7].split() == ['loaded', 'control', *figures]
+        assert '7 idle, 7 loaded' in lines[9]
+        assert '1.25 idle, 1.50 loaded' in lines[10]
+
+    def test_bare_timer_keeps_absolute_deadlines(self):
+        """However late one waking is, as many deadlines are met as have passed."""
+        woken_ns = bare_timer.wake(5 * PERIOD_NS)
+        assert len(woken_ns) == 4
+        assert woken_ns[-1] - woken_ns[0] > 0
 
     def test_busy_processes_end_with_the_block(self):
         with busy_processes(2) as started:
