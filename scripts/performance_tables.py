@@ -136,9 +136,9 @@ def startup_text(report: dict[str, Any]) -> str:
 
 
 TABLES = {
-    'command': command_text,
     'image_in': image_in_text,
     'inference': inference_text,
+    'command': command_text,
     'rate': rate_text,
     'startup': startup_text,
 }
