@@ -176,12 +176,12 @@ def lockstep_text(report: dict[str, Any]) -> str:
 
 TABLES = {
     'command': command_text,
-    'image_in': image_in_text,
-    'inference': inference_text,
-    'latency': latency_text,
-    'lockstep': lockstep_text,
     'rate': rate_text,
     'startup': startup_text,
+    'latency': latency_text,
+    'lockstep': lockstep_text,
+    'image_in': image_in_text,
+    'inference': inference_text,
 }
 
 

@@ -100,6 +100,8 @@ class Program:
         """Return the program itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """End it, whatever happened."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End it; in the middle of what it does if nobody wants the answer any more."""
+        if kind is not None:
+            self._process.terminate()
         self.end()

@@ -5,8 +5,10 @@ from contextlib import suppress
 import json
 import os
 from pathlib import Path
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -14,21 +16,26 @@ pytestmark = [pytest.mark.system, pytest.mark.slow]
 PATIENCE_S = 180.0  # a busy machine's
 
 
+def started(mark, *arguments):
+    """A benchmark's process; it and all that it starts carry ``mark`` in their environment."""
+    name, _, value = mark.partition('=')
+    return subprocess.Popen(
+        [sys.executable, '-m', 'td3_agent', 'bench', *arguments, '--json'],
+        env=dict(os.environ, **{name: value}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def report_of(*arguments):
     """What a benchmark prints; on a busy machine a figure may be below what it must be."""
     mark = f'TD3_AGENT_TEST={os.getpid()}-{arguments[0]}'
-    name, _, value = mark.partition('=')
-    done = subprocess.run(
-        [sys.executable, '-m', 'td3_agent', 'bench', *arguments, '--json'],
-        env=dict(os.environ, **{name: value}),
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode in {0, 1}, done.stderr
+    with started(mark, *arguments) as process:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode in {0, 1}, err
     assert not processes_with(mark)
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(out.splitlines()[-1])
 
 
 def processes_with(mark):
@@ -66,3 +73,19 @@ def test_rate():
         for what in ('sent', 'received', 'control', 'bare timer'):
             assert found[what]['commands'] >= 2
             assert found[what]['rate_hz'] > 0.0
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_interruption_ends_every_process(number):
+    mark = f'TD3_AGENT_TEST={os.getpid()}-{number}'
+    with started(mark, 'rate', '--duration', '300') as process:
+        end_s = time.monotonic() + PATIENCE_S
+        while len(processes_with(mark)) < 5:  # itself, three nodes, the bare timer
+            assert time.monotonic() < end_s, 'its processes'
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == 'td3_agent bench rate: interrupted, no figures'
+    assert not processes_with(mark)
