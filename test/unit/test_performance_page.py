@@ -24,7 +24,9 @@ def test_tables_are_those_of_the_results(script):
 
 
 def test_missing_markers_are_named(script):
-    with pytest.raises(ValueError, match=f'must have markers for bench {next(iter(script.TABLES))}'):
+    with pytest.raises(
+        ValueError, match=f'must have markers for bench {next(iter(script.TABLES))}'
+    ):
         script.with_tables('# Performance')
 
 
