@@ -9,7 +9,6 @@ Says where the time of a frame goes: by stage, and by processor time of each pro
 from __future__ import annotations
 
 from dataclasses import dataclass
-import os
 from pathlib import Path
 import statistics
 import tempfile
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from td3_agent.bench.startup import processor_s
 from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention
 from td3_agent.driving.gate import TwistConverter
@@ -41,7 +41,6 @@ WARM_UP_FRAMES = 50
 STEP_S = 0.05
 PATIENCE_S = 120.0
 POLL_S = 0.02
-CLOCK_TICKS_PER_S = os.sysconf('SC_CLK_TCK')
 
 
 @dataclass(frozen=True)
@@ -126,13 +125,8 @@ def _wait_for(tail: LedgerTail, frames: int, group: ProcessGroup) -> None:
 
 
 def cpu_s(group: ProcessGroup) -> dict[str, float]:
-    """Return the processor time that each process has used so far [s]; proc(5), stat."""
-    used = {}
-    for node in group.nodes:
-        stat = Path(f'/proc/{node.process.pid}/stat').read_text(encoding='utf-8')
-        user, system = stat.rpartition(')')[2].split()[11:13]
-        used[node.name] = (int(user) + int(system)) / CLOCK_TICKS_PER_S
-    return used
+    """Return the processor time that each process has used so far [s]."""
+    return {node.name: processor_s(node.process.pid) for node in group.nodes}
 
 
 def drive_directly(frames: int, width: int, height: int) -> float:
