@@ -35,6 +35,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What the agent will see of one image.
+
+    Attributes:
+        frame: (height, width) uint8, grey, in the network's size.
+        times: when it was made of the image [ns, steady]; empty where nobody asked for it.
+    """
+
+    frame: NDArray[np.uint8]
+    times: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Decision:
     """What the agent made of one frame.
 
@@ -42,8 +55,8 @@ class Decision:
         twist: command in the velocity convention.
         action: (2,) float32 in [-1, 1], as the driver gave it.
         observation_sha256: hash of what the driver saw.
-        times: when the observation was built and the driver had answered [ns, steady]; empty
-            where nobody asked for it.
+        times: when the image was prepared, the observation was built and the driver had answered
+            [ns, steady]; empty where nobody asked for it.
     """
 
     twist: TwistCommand
@@ -99,14 +112,21 @@ class Agent:
         self._builder.reset()
         self._previous_action = np.zeros(ACTION_SIZE, dtype=np.float32)
 
-    def decide(self, image: ImageView, state: VehicleState) -> Decision:
+    def see(self, image: ImageView) -> Sight:
+        """Prepare an image, which may come before the motion of its frame; changes nothing."""
+        times: dict[str, int] = {}
+        frame = self._builder.frame(image)
+        self._mark(times, 'image_prepared_ns')
+        return Sight(frame=frame, times=times)
+
+    def decide(self, sight: Sight, state: VehicleState) -> Decision:
         """Return the command for one frame.
 
         Raises:
             ValueError: the driver's action is not finite or has the wrong shape.
         """
-        times: dict[str, int] = {}
-        observation = self._builder.build(image, state, self._previous_action)
+        times = dict(sight.times)
+        observation = self._builder.build_from(sight.frame, state, self._previous_action)
         self._mark(times, 'observed_ns')
         action = self._driver.act(observation)
         self._mark(times, 'decided_ns')

@@ -91,8 +91,9 @@ class FrameAnswerer:
         self._encoder.reset()
 
     def on_image(self, stamp_ns: int, image: ImageView, now_ns: int) -> FrameCommand | None:
-        """Take the image of a frame."""
-        return self._on_pair(self._pairer.add_image(stamp_ns, Received(image, now_ns)))
+        """Take the image of a frame; it is prepared now, while the odometry is on its way."""
+        sight = self._agent.see(image) if self._pairer.wants_image(stamp_ns) else None
+        return self._on_pair(self._pairer.add_image(stamp_ns, Received(sight, now_ns)))
 
     def on_motion(self, state: VehicleState, now_ns: int) -> FrameCommand | None:
         """Take the odometry of a frame."""

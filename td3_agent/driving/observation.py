@@ -161,6 +161,12 @@ class ObservationBuilder:
         if self._tracker is not None:
             self._tracker.reset()
 
+    def frame(self, image: ImageView) -> NDArray[np.uint8]:
+        """Return what the network sees of one image, (height, width) uint8; nothing is kept."""
+        cut_rows = int(image.height * self._spec.crop_top)
+        grey = grey_from_image(image, cut_rows)
+        return resize_area(grey, self._spec.image_height_px, self._spec.image_width_px)
+
     def build(
         self, image: ImageView, state: VehicleState, previous_action: NDArray[np.float32]
     ) -> Observation:
@@ -182,7 +188,12 @@ class ObservationBuilder:
         Raises:
             ValueError: the spec has ``path`` and there is no route yet.
         """
-        frame = self._frame(image)
+        return self.build_from(self.frame(image), state, previous_action)
+
+    def build_from(
+        self, frame: NDArray[np.uint8], state: VehicleState, previous_action: NDArray[np.float32]
+    ) -> Observation:
+        """Do what :meth:`build` does with the frame that :meth:`frame` has made of the image."""
         self._stack = self._pushed(frame)
         vector = np.zeros(self._spec.state_size, dtype=np.float32)
         vector[0] = state.speed_mps / CONTROL_MAX_SPEED_MPS
@@ -201,12 +212,6 @@ class ObservationBuilder:
             return np.zeros((PATH_POINTS, 2))
         ahead_m = s_m + PATH_SPACING_M * np.arange(1, PATH_POINTS + 1)
         return in_vehicle_frame(self._tracker.route.sample_array(ahead_m), state)
-
-    def _frame(self, image: ImageView) -> NDArray[np.uint8]:
-        """Return one network frame, (height, width) uint8."""
-        cut_rows = int(image.height * self._spec.crop_top)
-        grey = grey_from_image(image, cut_rows)
-        return resize_area(grey, self._spec.image_height_px, self._spec.image_width_px)
 
     def _pushed(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return a new stack with ``frame`` last; the old one stays as it was given out."""

@@ -68,6 +68,11 @@ class FramePairer(Generic[ImageT, MotionT]):
     _last_ns: int | None = None
     _fresh: bool = True
 
+    def wants_image(self, stamp_ns: int) -> bool:
+        """Whether an image with this stamp [ns] would be the first of a frame not left yet."""
+        halves = self._open.get(stamp_ns)
+        return not self._is_stale(stamp_ns) and (halves is None or halves.image is None)
+
     def add_image(self, stamp_ns: int, image: ImageT) -> Pair[ImageT, MotionT] | None:
         """Take the image of a frame [ns]; return the frame when this completes it."""
         halves = self._halves(stamp_ns)
@@ -92,15 +97,19 @@ class FramePairer(Generic[ImageT, MotionT]):
 
     def _halves(self, stamp_ns: int) -> _Halves[ImageT, MotionT] | None:
         """Return the halves kept for a stamp, or None when its frame was already left."""
+        if self._is_stale(stamp_ns):
+            self.counts.stale += 1
+            return None
         if self._last_ns is not None and stamp_ns <= self._last_ns:
-            if self._last_ns - stamp_ns <= JUMP_BACK_NS:
-                self.counts.stale += 1
-                return None
             self._restart()
         if stamp_ns not in self._open:
             self._make_room()
             self._open[stamp_ns] = _Halves()
         return self._open[stamp_ns]
+
+    def _is_stale(self, stamp_ns: int) -> bool:
+        """Whether a stamp belongs to a frame that was left, and not to a new beginning."""
+        return self._last_ns is not None and 0 <= self._last_ns - stamp_ns <= JUMP_BACK_NS
 
     def _restart(self) -> None:
         """Begin anew: simulated time ran back."""

@@ -11,7 +11,7 @@ stage        ends when
 tick         the synchronizer hears the CarlaStatus with the new frame number
 receive      the agent's callback has the first half of the frame, image or odometry
 pair         the agent's callback has the second half
-preprocess   the observation is built
+preprocess   the observation is built; what is done before the second half is there counts here
 inference    the driver has answered
 publish      the Twist is handed over
 gate         the vehicle command is handed over
@@ -54,14 +54,11 @@ def stage_spans_ns(record: Mapping[str, Any]) -> dict[str, int] | None:
 def boundaries_ns(record: Mapping[str, Any]) -> tuple[int, ...] | None:
     """Return the instants between the stages [ns, steady], one more than there are stages."""
     try:
-        first_half, second_half = _halves(record)
+        agent_ns = _agent_instants_ns(record)
         return (
             record['step_sent_ns'],
-            min(record['announced_ns'], first_half),
-            first_half,
-            second_half,
-            record['observed_ns'],
-            record['decided_ns'],
+            min(record['announced_ns'], agent_ns[0]),
+            *agent_ns,
             min(record['twist_published_ns'], record['twist_received_ns']),
             record['gate_published_ns'],
             record['frame_closed_ns'],
@@ -73,12 +70,7 @@ def boundaries_ns(record: Mapping[str, Any]) -> tuple[int, ...] | None:
 def agent_spans_ns(facts: Mapping[str, Any]) -> dict[str, int] | None:
     """Return the stages that the agent can tell by itself [ns]; None as above."""
     try:
-        instants = (
-            *_halves(facts),
-            facts['observed_ns'],
-            facts['decided_ns'],
-            facts['twist_published_ns'],
-        )
+        instants = (*_agent_instants_ns(facts), facts['twist_published_ns'])
     except KeyError:
         return None
     return spans_ns(AGENT_STAGES, instants)
@@ -136,7 +128,17 @@ class StageWindow:
         }
 
 
-def _halves(record: Mapping[str, Any]) -> tuple[int, int]:
-    """Return when the first and the second half of a frame reached the agent [ns]."""
+def _agent_instants_ns(record: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return when the agent's stages begin, and when the last but one ends [ns].
+
+    An image that comes before the odometry is prepared in the meantime; that counts as if it were
+    done after the odometry has come, so that what is left of the wait is ``pair``.
+    """
     image_ns, odometry_ns = record['image_received_ns'], record['odometry_received_ns']
-    return min(image_ns, odometry_ns), max(image_ns, odometry_ns)
+    early_ns = record['image_prepared_ns'] - image_ns if image_ns < odometry_ns else 0
+    return (
+        min(image_ns, odometry_ns),
+        max(image_ns, odometry_ns) - early_ns,
+        record['observed_ns'],
+        record['decided_ns'],
+    )

@@ -67,7 +67,7 @@ class DirectDrive:
             data=pixels.data, height=height, width=width, encoding='bgra8', step=width * channels
         )
         state = self._world.state.as_odometry()
-        decision = self._agent.decide(image, state)
+        decision = self._agent.decide(self._agent.see(image), state)
         self._control = self._converter.convert(decision.twist, state, self._geometry)
         return decision
 

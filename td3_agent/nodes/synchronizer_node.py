@@ -199,23 +199,25 @@ class SynchronizerNode(Node):
         now_ns = steady_ns()
         before = self.lockstep.phase
         request = self.lockstep.poll(now_ns, gates_present=self._everybody_there)
-        if before is Phase.HOLDING and self.lockstep.phase is not Phase.HOLDING:
-            self._close_frame(now_ns)
+        facts = self._step_facts
         if request is not None:
             self._step_facts = {'step_sent_ns': steady_ns()}
             self._control_pub.publish(CarlaControl(command=COMMANDS[request]))
+        # After the next step is out: the simulator works while the ledger is written.
+        if before is Phase.HOLDING and self.lockstep.phase is not Phase.HOLDING:
+            self._close_frame(now_ns, facts)
         if self.lockstep.phase is Phase.DONE:
             self._end()
         self._wake.at(self.lockstep.wake_ns(now_ns) if self._everybody_there else None)
 
-    def _close_frame(self, now_ns: int) -> None:
-        """Enter the frame that has just ended into the logs."""
+    def _close_frame(self, now_ns: int, facts: dict[str, int]) -> None:
+        """Enter the frame that has just ended, and the facts of its step, into the logs."""
         frame, stamp = self.lockstep.frame, self.lockstep.stamp_ns
         if frame is None or stamp in {None, self._closed_stamp_ns}:
             return  # without a /clock of its own, the frame is a gap before the next one
         self._closed_stamp_ns = stamp
         for log in self.logs.values():
-            log.note(stamp, **self._step_facts, frame_closed_ns=now_ns)
+            log.note(stamp, **facts, frame_closed_ns=now_ns)
             self._write(log.close_frame(frame, stamp))
 
     def _write(self, records: list[dict]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from td3_agent.td3.inference import forward_of
 from td3_agent.td3.networks import DRIVING_ACTOR, Actor, ActorConfig, build_actor
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Policy:
             if not bool(torch.isfinite(tensor).all()):
                 raise PolicyError(f'weight {name} is not finite')
         self._actor = actor.to(device).eval().requires_grad_(requires_grad=False)
+        self._forward = forward_of(self._actor)
         self._device = torch.device(device)
         self._low = np.array(actor.config.action_low, dtype=np.float32)
         self._high = np.array(actor.config.action_high, dtype=np.float32)
@@ -110,7 +112,7 @@ class Policy:
         """Return what the network says, (actions,), of inputs that fit it."""
         pixels = None if image is None else self._batch_of_one(image)
         with torch.inference_mode():
-            answer = self._actor(self._batch_of_one(state), pixels).squeeze(0)
+            answer = self._forward(self._batch_of_one(state), pixels).squeeze(0)
         values: NDArray[np.float32] = answer.cpu().numpy()
         return values
 

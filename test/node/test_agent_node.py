@@ -201,11 +201,12 @@ class TestFrames:
         assert len(facts['observation_sha256']) == 64
         assert len(facts['action']) == 2
         assert facts['twist'] == [answer.twist.linear.x, answer.twist.angular.z]
-        received = max(facts['image_received_ns'], facts['odometry_received_ns'])
-        instants = [received] + [
-            facts[name] for name in ('observed_ns', 'decided_ns', 'twist_published_ns')
+        instants = [
+            max(facts['image_prepared_ns'], facts['odometry_received_ns']),
+            *(facts[name] for name in ('observed_ns', 'decided_ns', 'twist_published_ns')),
         ]
         assert instants == sorted(instants)
+        assert facts['image_received_ns'] <= facts['image_prepared_ns']
 
     def test_stages_are_diagnosed(self, bench, diagnosed):
         bench.frame(1)

@@ -34,6 +34,7 @@ PAUSE, STEP_ONCE = CarlaControl.PAUSE, CarlaControl.STEP_ONCE
 
 AGENT_INSTANTS = (
     'image_received_ns',
+    'image_prepared_ns',
     'odometry_received_ns',
     'observed_ns',
     'decided_ns',

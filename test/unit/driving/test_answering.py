@@ -73,6 +73,24 @@ def test_lockstep_answers_when_the_second_half_arrives_in_either_order(driver):
     assert (second.facts['odometry_received_ns'], second.facts['image_received_ns']) == (3, 4)
 
 
+def test_an_image_is_prepared_when_it_comes_and_only_if_its_frame_needs_it(driver):
+    prepared = []
+    agent = answerer(driver)
+    agent._agent.see = lambda image: prepared.append(image) or Agent.see(agent._agent, image)
+    agent.on_image(START_NS, IMAGE, 1)
+    assert len(prepared) == 1
+    agent.on_image(START_NS, IMAGE, 2)  # once more
+    agent.on_motion(state(START_NS), 3)
+    agent.on_image(START_NS, IMAGE, 4)  # of a frame that is answered
+    agent.on_image(START_NS - FRAME_NS, IMAGE, 5)
+    assert len(prepared) == 1
+    assert (agent.counts.repeated, agent.counts.stale) == (1, 2)
+    agent.on_image(START_NS + FRAME_NS, IMAGE, 6)
+    assert len(prepared) == 2
+    agent.on_image(START_NS - 10 * 10**9, IMAGE, 7)  # time begins anew
+    assert len(prepared) == 3
+
+
 def test_halves_of_different_frames_are_never_paired(driver):
     agent = answerer(driver)
     assert agent.on_image(START_NS, IMAGE, 1) is None

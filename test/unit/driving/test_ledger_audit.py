@@ -28,6 +28,7 @@ INSTANTS = (
     'step_sent_ns',
     'announced_ns',
     'image_received_ns',
+    'image_prepared_ns',
     'odometry_received_ns',
     'observed_ns',
     'decided_ns',
