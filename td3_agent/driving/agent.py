@@ -8,6 +8,7 @@ why their ledgers can be compared hash by hash.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 import hashlib
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from td3_agent.driving.driver import Driver
-    from td3_agent.driving.observation import ImageView
+    from td3_agent.driving.observation import ImageView, Observation
     from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
 
@@ -54,15 +55,20 @@ class Decision:
     Attributes:
         twist: command in the velocity convention.
         action: (2,) float32 in [-1, 1], as the driver gave it.
-        observation_sha256: hash of what the driver saw.
+        observation: what the driver saw.
         times: when the image was prepared, the observation was built and the driver had answered
             [ns, steady]; empty where nobody asked for it.
     """
 
     twist: TwistCommand
     action: NDArray[np.float32]
-    observation_sha256: str
+    observation: Observation
     times: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def observation_sha256(self) -> str:
+        """Hash of what the driver saw; taken when asked for, a command need not wait for it."""
+        return self.observation.sha256()
 
     def facts(self) -> dict[str, Any]:
         """Return what the ledger records of a decision."""
@@ -132,9 +138,7 @@ class Agent:
         self._mark(times, 'decided_ns')
         twist = twist_from_action(action)
         self._previous_action = np.clip(action, -1.0, 1.0)  # as executed
-        return Decision(
-            twist=twist, action=action, observation_sha256=observation.sha256(), times=times
-        )
+        return Decision(twist=twist, action=action, observation=observation, times=times)
 
     def _mark(self, times: dict[str, int], name: str) -> None:
         """Note what time it is, if there is a clock."""

@@ -15,6 +15,8 @@ from td3_agent.driving.command import STOP
 from td3_agent.driving.pairing import FramePairer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from td3_agent.driving.agent import Agent, TwistEncoder
     from td3_agent.driving.command import TwistCommand
     from td3_agent.driving.observation import ImageView
@@ -38,12 +40,13 @@ class FrameCommand:
     Attributes:
         stamp_ns: simulated time of the frame [ns].
         twist: in the convention that the receiver understands.
-        facts: what the ledger records of it; empty for a repeated command.
+        facts: what the ledger records of it, to be asked for when the command is out: hashes take
+            their time. None for a repeated command.
     """
 
     stamp_ns: int
     twist: TwistCommand
-    facts: dict[str, Any]
+    facts: Callable[[], dict[str, Any]] | None = None
 
 
 class FrameAnswerer:
@@ -112,10 +115,10 @@ class FrameAnswerer:
         arrived_ns = max(pair.image.received_ns, pair.motion.received_ns)
         if now_ns - arrived_ns > self._max_frame_age_ns:
             self.trouble = 'the newest frame is too old: the car is stopped'
-            return FrameCommand(pair.stamp_ns, STOP, {})
+            return FrameCommand(pair.stamp_ns, STOP)
         fresh = self._answer_once()
         if fresh is None and self._answered is not None:  # same frame, same command
-            return FrameCommand(pair.stamp_ns, self._answered.twist, {})
+            return FrameCommand(pair.stamp_ns, self._answered.twist)
         return fresh
 
     def _on_pair(self, pair: Pair[Received, Received] | None) -> FrameCommand | None:
@@ -139,7 +142,7 @@ class FrameAnswerer:
 
     def _answer(self, pair: Pair[Received, Received]) -> FrameCommand:
         """Decide and encode; a driver that fails stops the car."""
-        facts = {
+        received = {
             'image_received_ns': pair.image.received_ns,
             'odometry_received_ns': pair.motion.received_ns,
         }
@@ -149,6 +152,7 @@ class FrameAnswerer:
             twist = self._encoder.encode(decision.twist, state, self._geometry)
         except (ValueError, RuntimeError) as error:
             self.trouble = f'driver failed: {error}'
-            return FrameCommand(pair.stamp_ns, STOP, facts | {'agent_error': str(error)})
+            failure = received | {'agent_error': str(error)}
+            return FrameCommand(pair.stamp_ns, STOP, lambda: failure)
         self.trouble = ''
-        return FrameCommand(pair.stamp_ns, twist, facts | decision.facts())
+        return FrameCommand(pair.stamp_ns, twist, lambda: received | decision.facts())

@@ -120,7 +120,7 @@ class Td3AgentNode(LifecycleNode):
         self._announcer.withdraw()
         stamp = self._answerer.newest_stamp_ns
         if stamp is not None:
-            self._publish(FrameCommand(stamp, STOP, {}))
+            self._publish(FrameCommand(stamp, STOP))
         self._diagnostics.changed()
         return super().on_deactivate(state)
 
@@ -218,8 +218,9 @@ class Td3AgentNode(LifecycleNode):
             stamped_twist_message(command.twist, stamp, self.params.role_name)
         )
         self._twist_pub.publish(twist_message(command.twist))
-        if command.facts:
-            facts = command.facts | {'twist_published_ns': steady_ns()}
+        if command.facts is not None:
+            published_ns = steady_ns()
+            facts = command.facts() | {'twist_published_ns': published_ns}
             self._announcer.report(command.stamp_ns, facts)
             self._stages.add(agent_spans_ns(facts))
         self._diagnostics.changed()
