@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-import re
 import shutil
 import sys
 from typing import Any
+
+from marked import renewed
 
 from td3_agent.evaluation.result_tables import figure_markdown
 
@@ -52,20 +53,6 @@ def block_text(summary: dict[str, Any], *, with_table: bool = True) -> str:
     return f'{caption(summary)}; 95 % intervals in brackets.\n\n{figure_markdown(summary)}\n'
 
 
-def renewed(document: str, block: str, text: str) -> str:
-    """Return a document with the text of one block replaced.
-
-    Raises:
-        ValueError: the document has no such block.
-    """
-    start = f'<!-- evaluation {block} -->\n'
-    pattern = re.compile(rf'({re.escape(start)})(?:(?!<!--).)*(<!-- end -->)', flags=re.DOTALL)
-    document, count = pattern.subn(lambda m: m[1] + text + m[2], document)
-    if count != 1:
-        raise ValueError(f'the document must hold one block {start.strip()!r}, found {count}')
-    return document
-
-
 def main() -> None:
     """Print or renew."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -81,7 +68,7 @@ def main() -> None:
         sys.stdout.write(text)
     else:
         document = args.into.read_text(encoding='utf-8')
-        args.into.write_text(renewed(document, args.block, text), encoding='utf-8')
+        args.into.write_text(renewed(document, f'evaluation {args.block}', text), encoding='utf-8')
     if args.picture is not None:
         shutil.copyfile(args.evaluation / 'trajectories.png', args.picture)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-import re
 import sys
+
+from marked import renewed
 
 from td3_agent.driving.parameters import Params, describe
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams
@@ -57,11 +58,7 @@ def with_tables(readme: str) -> str:
         ValueError: a node's markers are missing.
     """
     for name, cls in NODES.items():
-        pattern = rf'(<!-- parameters of {name} -->\n)(?:(?!<!--).)*(<!-- end -->)'
-        if not re.search(pattern, readme, flags=re.DOTALL):
-            raise ValueError(f'README.md has no markers for the parameters of {name}')
-        table = table_text(cls)
-        readme = re.sub(pattern, lambda m, t=table: f'{m[1]}{t}\n{m[2]}', readme, flags=re.DOTALL)
+        readme = renewed(readme, f'parameters of {name}', table_text(cls))
     return readme
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the tables of docs/performance.md from docs/results/bench.
+"""Writes the tables of docs/performance.md, and draws its pictures, from docs/results/bench.
 
 ``td3_agent bench NAME --json > docs/results/bench/NAME.json`` renews the figures, and for
 ``image_in`` and ``inference`` ``benchmarks/NAME.py --json``. With ``--check`` nothing is written;
@@ -12,12 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-import re
 import sys
 from typing import Any
 
+from marked import renewed
+from performance_pictures import draw_frame, draw_ratios
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs' / 'performance.md'
+PICTURES = {
+    ROOT / 'docs/images/performance_ratios.png': draw_ratios,
+    ROOT / 'docs/images/performance_frame.png': draw_frame,
+}
 RESULTS = ROOT / 'docs' / 'results' / 'bench'
 
 
@@ -185,19 +191,21 @@ TABLES = {
 }
 
 
+def results() -> dict[str, dict[str, Any]]:
+    """Return the report of every benchmark on the page."""
+    return {
+        name: json.loads((RESULTS / f'{name}.json').read_text(encoding='utf-8')) for name in TABLES
+    }
+
+
 def with_tables(page: str) -> str:
     """Return the page with the text between its markers renewed.
 
     Raises:
         ValueError: the markers of a table are missing.
     """
-    for name, text_of in TABLES.items():
-        report = json.loads((RESULTS / f'{name}.json').read_text(encoding='utf-8'))
-        pattern = rf'(<!-- bench {name} -->\n)(?:(?!<!--).)*(<!-- end -->)'
-        if not re.search(pattern, page, flags=re.DOTALL):
-            raise ValueError(f'docs/performance.md must have markers for bench {name}')
-        text = text_of(report)
-        page = re.sub(pattern, lambda m, t=text: f'{m[1]}{t}\n{m[2]}', page, flags=re.DOTALL)
+    for name, report in results().items():
+        page = renewed(page, f'bench {name}', TABLES[name](report))
     return page
 
 
@@ -208,12 +216,14 @@ def main() -> int:
     check = arguments.parse_args().check
     old = PAGE.read_text(encoding='utf-8')
     new = with_tables(old)
-    if new == old:
-        return 0
-    sys.stdout.write(f'{"stale" if check else "written"}: {PAGE.relative_to(ROOT)}\n')
-    if not check:
-        PAGE.write_text(new, encoding='utf-8')
-    return 1 if check else 0
+    if new != old:
+        sys.stdout.write(f'{"stale" if check else "written"}: {PAGE.relative_to(ROOT)}\n')
+    if check:
+        return 1 if new != old else 0
+    PAGE.write_text(new, encoding='utf-8')
+    for path, draw in PICTURES.items():
+        draw(path, results())
+    return 0
 
 
 if __name__ == '__main__':

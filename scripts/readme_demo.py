@@ -7,14 +7,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-import re
 import shutil
+
+from marked import renewed
 
 from td3_agent.evaluation.summary import table
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ('trajectory.png', 'camera.png')
-BLOCK = re.compile(r'(<!-- demo output -->\n).*?(<!-- end -->)', flags=re.DOTALL)
 
 
 def main() -> None:
@@ -24,8 +24,8 @@ def main() -> None:
     demo = arguments.parse_args().demo
     summary = json.loads((demo / 'summary.json').read_text(encoding='utf-8'))
     readme = ROOT / 'README.md'
-    shown = f'```\n{table(summary)}\n```\n'
-    text = BLOCK.sub(lambda m: m[1] + shown + m[2], readme.read_text(encoding='utf-8'))
+    shown = f'```\n{table(summary)}\n```'
+    text = renewed(readme.read_text(encoding='utf-8'), 'demo output', shown)
     readme.write_text(text, encoding='utf-8')
     images = ROOT / 'docs' / 'images'
     images.mkdir(parents=True, exist_ok=True)

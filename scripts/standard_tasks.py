@@ -14,10 +14,10 @@ import argparse
 import csv
 import json
 from pathlib import Path
-import re
 import shutil
 from typing import Any
 
+from marked import renewed
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
@@ -153,7 +153,7 @@ def _draw_paper(axes: Any, last: float) -> None:  # noqa: ANN401  matplotlib's o
     axes.plot(steps, [row['return_mean'] for row in rows], color='grey', label='paper, v1')
 
 
-def renewed(document: str) -> str:
+def with_tables(document: str) -> str:
     """Return the document with all tables made anew."""
     blocks = {
         'standard tasks': f'{task_table()}\n\n{versions_line()}',
@@ -161,8 +161,7 @@ def renewed(document: str) -> str:
         'bench learner': bench_table(),
     }
     for name, text in blocks.items():
-        block = re.compile(rf'(<!-- {name} -->\n).*?(<!-- end -->)', flags=re.DOTALL)
-        document = block.sub(lambda m, text=text: f'{m[1]}{text}\n{m[2]}', document)
+        document = renewed(document, name, text)
     return document
 
 
@@ -179,7 +178,7 @@ def main() -> None:
     if args.bench:
         BENCH.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(args.bench, BENCH)
-    DOCUMENT.write_text(renewed(DOCUMENT.read_text(encoding='utf-8')), encoding='utf-8')
+    DOCUMENT.write_text(with_tables(DOCUMENT.read_text(encoding='utf-8')), encoding='utf-8')
     draw()
 
 

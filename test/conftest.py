@@ -7,6 +7,7 @@ Where rclpy or carla_msgs is missing, the tests that need them are skipped, not 
 from importlib.util import find_spec
 import os
 from pathlib import Path
+import sys
 import time
 
 import hypothesis
@@ -21,6 +22,9 @@ if os.environ.get('ROS_DISTRO') == 'humble':
     os.environ['ROS_LOCALHOST_ONLY'] = '1'
 else:
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+
+# Scripts are programs, not a package; their functions are tested by importing them.
+sys.path.append(str(Path(__file__).parents[1] / 'scripts'))
 
 ROS_FOLDERS = ('node', 'system')
 WITHOUT_ROS = ('test_launch_files.py',)  # bring stand-ins of their own

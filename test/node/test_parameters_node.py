@@ -3,11 +3,11 @@
 
 import dataclasses
 import importlib
-import importlib.util
 from pathlib import Path
 import subprocess
 import sys
 
+import parameter_tables
 import pytest
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -66,17 +66,6 @@ def values_in_file(name):
     return yaml.safe_load(shared_path(f'config/{name}.yaml').read_text('utf-8'))['/**'][
         'ros__parameters'
     ]
-
-
-@pytest.fixture(scope='module')
-def tables():
-    """The program that writes configuration files and the README's tables."""
-    spec = importlib.util.spec_from_file_location(
-        'parameter_tables', ROOT / 'scripts' / 'parameter_tables.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class TestDeclare:
@@ -194,37 +183,38 @@ class TestNodes:
 
 
 class TestTables:
-    def test_files_are_as_the_code_says(self, tables):
+    def test_files_are_as_the_code_says(self):
         stale = [
             str(path.relative_to(ROOT))
-            for path, text in tables.wanted_files().items()
+            for path, text in parameter_tables.wanted_files().items()
             if path.read_text('utf-8') != text
         ]
-        assert not stale, 'run scripts/parameter_tables.py'
+        assert not stale, 'run scripts/parameter_parameter_tables.py'
 
-    def test_every_node_has_its_tables(self, tables):
-        assert {name: cls.__name__ for name, cls in tables.NODES.items()} == {
+    def test_every_node_has_its_tables(self):
+        assert {name: cls.__name__ for name, cls in parameter_tables.NODES.items()} == {
             name: params for name, (_, params) in NODES.items()
         }
 
     @each_node
-    def test_table_has_a_row_per_parameter(self, tables, name):
-        rows = tables.table_text(params_class(name)).splitlines()[2:]
+    def test_table_has_a_row_per_parameter(self, name):
+        rows = parameter_tables.table_text(params_class(name)).splitlines()[2:]
         for field, row in zip(dataclasses.fields(params_class(name)), rows, strict=True):
             assert row.startswith(f'| `{field.name}` |')
             assert field.metadata['unit'] in row
 
-    def test_readme_without_markers_is_refused(self, tables):
-        with pytest.raises(ValueError, match='no markers for the parameters of'):
-            tables.with_tables('# empty\n')
+    def test_readme_without_markers_is_refused(self):
+        with pytest.raises(ValueError, match='one block <!-- parameters of'):
+            parameter_tables.with_tables('# empty\n')
 
-    def test_readme_tables_are_renewed(self, tables):
+    def test_readme_tables_are_renewed(self):
         old = '\n'.join(
-            f'<!-- parameters of {name} -->\nyesterday\n<!-- end -->' for name in tables.NODES
+            f'<!-- parameters of {name} -->\nyesterday\n<!-- end -->'
+            for name in parameter_tables.NODES
         )
-        new = tables.with_tables(old)
+        new = parameter_tables.with_tables(old)
         assert 'yesterday' not in new
-        assert tables.with_tables(new) == new
+        assert parameter_tables.with_tables(new) == new
 
 
 class TestRefusedStart:

@@ -2,9 +2,8 @@
 """Tables show the figures that they were given, with interval and unit."""
 
 import csv
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
+import evaluation_table
 import pytest
 
 from td3_agent.evaluation.result_tables import (
@@ -97,37 +96,15 @@ def test_disagreement_is_loud():
     assert agreement_table([row]).splitlines()[1].split() == ['0', '10', '9', '1', '2', 'NO']
 
 
-@pytest.fixture
-def script():
-    """The script that puts tables into documents."""
-    path = Path(__file__).parents[3] / 'scripts' / 'evaluation_table.py'
-    spec = spec_from_file_location('evaluation_table', path)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_document_gets_its_block_renewed_and_nothing_else(script):
-    document = (
-        'before\n<!-- evaluation a -->\nold\n<!-- end -->\n<!-- evaluation b -->\n<!-- end -->'
-    )
-    once = script.renewed(document, 'a', 'new\n')
-    assert once == document.replace('old', 'new')
-    assert script.renewed(once, 'a', 'new\n') == once
-    for missing in ('c', 'a -->'):
-        with pytest.raises(ValueError, match='block'):
-            script.renewed(document, missing, 'new')
-
-
-def test_caption_tells_what_was_compared(script):
+def test_caption_tells_what_was_compared():
     plan = {'episodes': 2, 'map': 'winding', 'family': 'test', 'seed': 3, 'route_length_m': 400.0}
     rows = [{'frames_ros': 100, 'equal': True}, {'frames_ros': 50, 'equal': False}]
     whole = {**summary(), 'plan': plan, 'comparison': rows}
-    text = script.block_text(whole)
+    text = evaluation_table.block_text(whole)
     assert '2 episodes, map `winding`, family test, seed 3' in text
     assert '1 of 2 episodes are equal' in text
     assert '150 frames' in text
     assert figure_markdown(whole) in text
-    alone = script.block_text(whole, with_table=False)
+    alone = evaluation_table.block_text(whole, with_table=False)
     assert '150 frames' in alone
     assert '|' not in alone
