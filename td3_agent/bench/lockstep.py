@@ -23,7 +23,7 @@ from td3_agent.driving.command import TwistConvention
 from td3_agent.driving.gate import TwistConverter
 from td3_agent.driving.ledger import LogCounts
 from td3_agent.driving.stages import percentiles_ms
-from td3_agent.evaluation.direct import DirectDrive
+from td3_agent.evaluation.direct import DirectDrive, Pilot
 from td3_agent.evaluation.four_nodes import FourNodes
 from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.evaluation.ros_episodes import LedgerTail
@@ -134,11 +134,8 @@ def drive_directly(frames: int, width: int, height: int) -> float:
     camera = CameraConfig(width=width, height=height)
     world = World(WorldConfig(map='winding', spawn_index=0, camera=camera))
     equipment = make_driver(DriverParams())
-    drive = DirectDrive(
-        world,
-        Agent(equipment.driver, equipment.spec),
-        TwistConverter(TwistConvention.VELOCITY),
-    )
+    agent = Agent(equipment.driver, equipment.spec)
+    drive = DirectDrive(world, Pilot(agent, TwistConverter(TwistConvention.VELOCITY)))
     for _ in drive.drive(WARM_UP_FRAMES):
         pass
     start_s = time.perf_counter()

@@ -58,12 +58,14 @@ def ros_environment(domain_id: int) -> dict[str, str]:
     return environment
 
 
-def node_command(name: str, parameters: Mapping[str, object]) -> list[str]:
+def node_command(name: str, parameters: Mapping[str, object], namespace: str = '') -> list[str]:
     """Return the command line of the node program ``name`` with its configuration file."""
     command = [sys.executable, '-m', f'td3_agent.nodes.{name}', '--ros-args']
     command += ['--params-file', str(shared_path(f'config/{name}.yaml'))]
     for key, value in parameters.items():
         command += ['-p', f'{key}:={_yaml(value)}']
+    if namespace:
+        command += ['-r', f'__ns:=/{namespace}']
     return command
 
 
@@ -109,9 +111,12 @@ class ProcessGroup:
         self._environment = environment
         self.nodes: list[NodeProcess] = []
 
-    def start(self, name: str, parameters: Mapping[str, object]) -> NodeProcess:
-        """Start a node program."""
-        return self.run(name, node_command(name, parameters))
+    def start(
+        self, program: str, parameters: Mapping[str, object], namespace: str = ''
+    ) -> NodeProcess:
+        """Start a node program; in a namespace, its process is called PROGRAM.NAMESPACE."""
+        name = f'{program}.{namespace}' if namespace else program
+        return self.run(name, node_command(program, parameters, namespace))
 
     def run(self, name: str, command: Sequence[str]) -> NodeProcess:
         """Start a program by its command line, under a name of its own in this group."""
