@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the tables of docs/performance.md from docs/results/bench.
+"""Writes the tables of docs/performance.md, and its picture, from docs/results/bench.
 
 ``td3_agent bench NAME --json > docs/results/bench/NAME.json`` renews the figures, and for
 ``image_in`` and ``inference`` ``benchmarks/NAME.py --json``. With ``--check`` nothing is written;
@@ -18,6 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs' / 'performance.md'
+PICTURE = ROOT / 'docs' / 'images' / 'scaling.png'
 RESULTS = ROOT / 'docs' / 'results' / 'bench'
 
 
@@ -174,12 +175,53 @@ def lockstep_text(report: dict[str, Any]) -> str:
     return '\n'.join([*lines, '', f'{about} {machine_text(report["machine"])}'])
 
 
+def scaling_text(report: dict[str, Any]) -> str:
+    """Return rates and latencies of all cases, and what a vehicle and a megapixel cost."""
+    costs = []
+    for unit in ('vehicle', 'megapixel'):
+        found = report[f'ms_per_{unit}']
+        ros, direct = found['ros']['each'], found['direct']['each']
+        costs.append(
+            f'A {unit} more costs **{ros:.1f} ms** per frame over ROS, {direct:.1f} ms on the '
+            f'direct path.'
+        )
+    lines = [
+        *costs,
+        '',
+        '| vehicles | image | ratio | frames/s | direct path | p50 [ms] | p99 [ms] |',
+        '|---:|---:|---:|---:|---:|---:|---:|',
+    ]
+    for row in report['cases'].values():
+        whole = row['end_to_end_ms']
+        lines.append(
+            f'| {row["vehicles"]} | {row["width"]}x{row["height"]} | **{row["ratio"]:.2f}** '
+            f'| {row["frames_per_s"]:.1f} | {row["direct_frames_per_s"]:.1f} '
+            f'| {whole["p50"]:.2f} | {whole["p99"]:.2f} |'
+        )
+    columns = next(iter(report['cases'].values()))['cpu_ms']
+    programs = ' | '.join(f'`{name}`' for name in columns)
+    lines += [
+        '',
+        f'| vehicles | image | {programs} |',
+        '|---:|---:|' + '---:|' * len(columns),
+    ]
+    for row in report['cases'].values():
+        used = ' | '.join(f'{ms:.2f}' for ms in row['cpu_ms'].values())
+        lines.append(f'| {row["vehicles"]} | {row["width"]}x{row["height"]} | {used} |')
+    about = (
+        f'{report["turns"]} drives of {report["frames"]} frames of each case, '
+        f'{report["executor"]} executor.'
+    )
+    return '\n'.join([*lines, '', f'{about} {machine_text(report["machine"])}'])
+
+
 TABLES = {
     'command': command_text,
     'rate': rate_text,
     'startup': startup_text,
     'latency': latency_text,
     'lockstep': lockstep_text,
+    'scaling': scaling_text,
     'image_in': image_in_text,
     'inference': inference_text,
 }
@@ -201,11 +243,21 @@ def with_tables(page: str) -> str:
     return page
 
 
+def draw() -> None:
+    """Draw the picture of the page."""
+    from td3_agent.bench.scaling_picture import plot_scaling  # noqa: PLC0415  tables need no ROS
+
+    report = json.loads((RESULTS / 'scaling.json').read_text(encoding='utf-8'))
+    plot_scaling(PICTURE, report)
+
+
 def main() -> int:
     """Write or check; return the exit status."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument('--check', action='store_true', help='write nothing')
     check = arguments.parse_args().check
+    if not check:
+        draw()
     old = PAGE.read_text(encoding='utf-8')
     new = with_tables(old)
     if new == old:
