@@ -23,7 +23,7 @@ STYLES = {
 }
 GRID, FRAME = '#e3e6ea', '#c3c8c0'
 SIZE_IN = (9.6, 3.9)
-HEADROOM = 1.12  # of the tallest point, so that no marker touches the frame
+MARGIN, HEADROOM = 1.04, 1.12  # so that no marker touches the frame
 
 
 def plot_scaling(path: str | os.PathLike[str], report: Mapping[str, Any]) -> None:
@@ -54,7 +54,7 @@ def _panel(
     """Draw points and fitted line of both paths against one quantity."""
     lines = cost(report, unit)
     x = [x_of(case) for case in cases]
-    ends = [0.0, max(x) * 1.05]
+    ends = [0.0, MARGIN * max(x)]
     tallest = 0.0
     for path, (name, colour, marker) in STYLES.items():
         ms = [report['cases'][case.name]['ms_per_frame'][path] for case in cases]
@@ -79,7 +79,7 @@ def _panel(
             markeredgecolor='white',
             label=label,
         )
-    axes.set_xlim(*ends)
+    axes.set_xlim((1.0 - MARGIN) * max(x), ends[1])
     axes.set_ylim(0.0, HEADROOM * tallest)
     axes.set_title(
         f'Cost per {unit}', color=INK, fontsize=12, fontweight='bold', loc='left', pad=8
