@@ -46,7 +46,7 @@ def render_ms(map_name: str, width: int, height: int) -> float:
     """Return the median time of one image from the route's start [ms]."""
     world = World(WorldConfig(map=map_name, camera=CameraConfig(width=width, height=height)))
     camera: Camera = world.camera
-    x_m, y_m, yaw_rad = world.route.sample(0.0)
+    x_m, y_m, yaw_rad = world.ego.route.sample(0.0)
     spans_ms = []
     for _ in range(RENDERS):
         start_s = time.perf_counter()

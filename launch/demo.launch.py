@@ -38,8 +38,8 @@ def generate_launch_description() -> LaunchDescription:
     role, convention = {'role_name': text('role_name')}, text('twist_convention')
     bridge = node(
         'sim_bridge_node',
-        role
-        | {
+        {
+            'role_names': only('role_name'),
             'map': text('map'),
             'seed': number('seed', int),
             'spawn_index': 0,

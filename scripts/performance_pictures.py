@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from td3_agent.evaluation.pictures import DPI, QUIET, save
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
 
-DPI = 130
 OURS, OTHER = '#12586e', '#d1432b'
 SIDES = (('', OURS, 'td3_agent_node'), ('plain_', OTHER, 'plain node'))
-QUIET = '#646a73'
 END_TO_END = 'end_to_end'
 
 Reports = dict[str, dict[str, Any]]
@@ -64,7 +64,7 @@ def draw_ratios(path: Path, reports: Reports) -> None:
     axes.set(xscale='log', xlabel='times as fast as what stands behind the stroke')
     axes.set_xlim(min(0.5, 0.9 * min(ratios)), 4.0 * max(ratios))
     axes.invert_yaxis()
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)
 
 
 def draw_frame(path: Path, reports: Reports) -> None:
@@ -73,7 +73,7 @@ def draw_frame(path: Path, reports: Reports) -> None:
     stages, latency = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
     _draw_stages(stages, reports['lockstep'])
     _draw_latency(latency, reports['latency'])
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)
 
 
 def _draw_stages(axes: Axes, report: dict[str, Any]) -> None:
@@ -123,4 +123,4 @@ def _draw_latency(axes: Axes, report: dict[str, Any]) -> None:
 
 def _figure(width_in: float, height_in: float) -> Figure:
     mpl.rcParams['font.size'] = 9
-    return Figure(figsize=(width_in, height_in), layout='constrained')
+    return Figure(figsize=(width_in, height_in), dpi=DPI, layout='constrained')

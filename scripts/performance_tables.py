@@ -16,14 +16,10 @@ import sys
 from typing import Any
 
 from marked import renewed
-from performance_pictures import draw_frame, draw_ratios
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs' / 'performance.md'
-PICTURES = {
-    ROOT / 'docs/images/performance_ratios.png': draw_ratios,
-    ROOT / 'docs/images/performance_frame.png': draw_frame,
-}
+PICTURES = ROOT / 'docs' / 'images'
 RESULTS = ROOT / 'docs' / 'results' / 'bench'
 
 
@@ -180,12 +176,53 @@ def lockstep_text(report: dict[str, Any]) -> str:
     return '\n'.join([*lines, '', f'{about} {machine_text(report["machine"])}'])
 
 
+def scaling_text(report: dict[str, Any]) -> str:
+    """Return rates and latencies of all cases, and what a vehicle and a megapixel cost."""
+    costs = []
+    for unit in ('vehicle', 'megapixel'):
+        found = report[f'ms_per_{unit}']
+        ros, direct = found['ros']['each'], found['direct']['each']
+        costs.append(
+            f'A {unit} more costs **{ros:.1f} ms** per frame over ROS, {direct:.1f} ms on the '
+            f'direct path.'
+        )
+    lines = [
+        *costs,
+        '',
+        '| vehicles | image | ratio | frames/s | direct path | p50 [ms] | p99 [ms] |',
+        '|---:|---:|---:|---:|---:|---:|---:|',
+    ]
+    for row in report['cases'].values():
+        whole = row['end_to_end_ms']
+        lines.append(
+            f'| {row["vehicles"]} | {row["width"]}x{row["height"]} | **{row["ratio"]:.2f}** '
+            f'| {row["frames_per_s"]:.1f} | {row["direct_frames_per_s"]:.1f} '
+            f'| {whole["p50"]:.2f} | {whole["p99"]:.2f} |'
+        )
+    columns = next(iter(report['cases'].values()))['cpu_ms']
+    programs = ' | '.join(f'`{name}`' for name in columns)
+    lines += [
+        '',
+        f'| vehicles | image | {programs} |',
+        '|---:|---:|' + '---:|' * len(columns),
+    ]
+    for row in report['cases'].values():
+        used = ' | '.join(f'{ms:.2f}' for ms in row['cpu_ms'].values())
+        lines.append(f'| {row["vehicles"]} | {row["width"]}x{row["height"]} | {used} |')
+    about = (
+        f'{report["turns"]} drives of {report["frames"]} frames of each case, '
+        f'{report["executor"]} executor.'
+    )
+    return '\n'.join([*lines, '', f'{about} {machine_text(report["machine"])}'])
+
+
 TABLES = {
     'command': command_text,
     'rate': rate_text,
     'startup': startup_text,
     'latency': latency_text,
     'lockstep': lockstep_text,
+    'scaling': scaling_text,
     'image_in': image_in_text,
     'inference': inference_text,
 }
@@ -209,6 +246,17 @@ def with_tables(page: str) -> str:
     return page
 
 
+def draw_pictures(reports: dict[str, dict[str, Any]]) -> None:
+    """Draw the pictures of the page."""
+    # Here, because the tables, which a test renews, need neither matplotlib nor ROS 2.
+    from performance_pictures import draw_frame, draw_ratios  # noqa: PLC0415
+    from scaling_picture import draw_scaling  # noqa: PLC0415
+
+    draw_ratios(PICTURES / 'performance_ratios.png', reports)
+    draw_frame(PICTURES / 'performance_frame.png', reports)
+    draw_scaling(PICTURES / 'scaling.png', reports)
+
+
 def main() -> int:
     """Write or check; return the exit status."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -221,8 +269,7 @@ def main() -> int:
     if check:
         return 1 if new != old else 0
     PAGE.write_text(new, encoding='utf-8')
-    for path, draw in PICTURES.items():
-        draw(path, results())
+    draw_pictures(results())
     return 0
 
 

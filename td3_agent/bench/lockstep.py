@@ -20,10 +20,10 @@ from tqdm import tqdm
 from td3_agent.bench.startup import processor_s
 from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention
-from td3_agent.driving.gate import TwistConverter
+from td3_agent.driving.gate import Outcome, TwistConverter
 from td3_agent.driving.ledger import LogCounts
 from td3_agent.driving.stages import percentiles_ms
-from td3_agent.evaluation.direct import DirectDrive
+from td3_agent.evaluation.direct import DirectDrive, Pilot
 from td3_agent.evaluation.four_nodes import FourNodes
 from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.evaluation.ros_episodes import LedgerTail
@@ -49,19 +49,21 @@ class Lap:
 
     Attributes:
         frames_per_s: after the first frames.
-        stages_ms: p50 and p99 of every stage.
-        cpu_ms: processor time per frame, by node.
+        stages_ms: p50 and p99 of every stage, over the frames of all vehicles.
+        cpu_ms: processor time per frame, by node program.
         violations: of the lockstep.
+        not_ok: frames that had another answer than the agent's.
     """
 
     frames_per_s: float
     stages_ms: dict[str, Any]
     cpu_ms: dict[str, float]
     violations: int
+    not_ok: int = 0
 
 
-def drive_over_ros(executor: str, frames: int, width: int, height: int) -> Lap:
-    """Drive with four processes, as fast as they can.
+def drive_over_ros(executor: str, frames: int, width: int, height: int, vehicles: int = 1) -> Lap:
+    """Drive with a process for each node, as fast as they can.
 
     Raises:
         ValueError: a process ended early, or the frames did not come in time.
@@ -70,6 +72,7 @@ def drive_over_ros(executor: str, frames: int, width: int, height: int) -> Lap:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / 'ledger.jsonl'
         nodes = FourNodes(
+            role_names=roles(vehicles),
             bridge={
                 'map': 'winding',
                 'spawn_index': 0,
@@ -81,11 +84,16 @@ def drive_over_ros(executor: str, frames: int, width: int, height: int) -> Lap:
         tail = LedgerTail(path)
         with ProcessGroup(path.parent, environment) as group:
             nodes.start(group)
-            _wait_for(tail, WARM_UP_FRAMES, group)
+            _wait_for(tail, WARM_UP_FRAMES * vehicles, group)
             before, first = cpu_s(group), len(tail.records)
-            _wait_for(tail, first + frames, group)
+            _wait_for(tail, first + frames * vehicles, group)
             after, last = cpu_s(group), len(tail.records)
     return lap(tail.records[first:last], before, after)
+
+
+def roles(vehicles: int) -> tuple[str, ...]:
+    """Return the role names of so many vehicles."""
+    return ('ego_vehicle', *(f'car_{number}' for number in range(2, vehicles + 1)))
 
 
 def lap(
@@ -94,57 +102,64 @@ def lap(
     """Return the figures of a stretch of a ledger.
 
     Args:
-        records: of the stretch.
-        before: processor time of each process at its begin [s].
+        records: of the stretch, one for each frame and vehicle.
+        before: processor time of each node program at its begin [s].
         after: at its end.
     """
     counts = LogCounts()
     for record in records:
         counts.add(dict(record))
-    span_ns = records[-1]['frame_closed_ns'] - records[0]['frame_closed_ns']
-    frames = len(records)
+    closed_ns = sorted({r['frame_closed_ns'] for r in records if 'frame_closed_ns' in r})
+    frames = len(closed_ns)
     return Lap(
-        frames_per_s=(frames - 1) / (span_ns / 1e9),
+        frames_per_s=(frames - 1) / ((closed_ns[-1] - closed_ns[0]) / 1e9),
         stages_ms=percentiles_ms([r['stages_ns'] for r in records if 'stages_ns' in r]),
         cpu_ms={node: (after[node] - before[node]) / frames * 1e3 for node in before},
         violations=counts.violations,
+        not_ok=len(records) - counts.outcomes.get(Outcome.OK.value, 0),
     )
 
 
-def _wait_for(tail: LedgerTail, frames: int, group: ProcessGroup) -> None:
-    """Read the ledger until it has so many frames."""
+def _wait_for(tail: LedgerTail, records: int, group: ProcessGroup) -> None:
+    """Read the ledger until it has so many records."""
     deadline_s = time.monotonic() + PATIENCE_S
     tail.read()
-    while len(tail.records) < frames:
+    while len(tail.records) < records:
         if dead := group.ended_early():
             raise ValueError(f'{dead.name} ended: {dead.last_words()}')
         if time.monotonic() > deadline_s:
-            raise ValueError(f'{len(tail.records)} of {frames} frames in {PATIENCE_S:g} s')
+            raise ValueError(f'{len(tail.records)} of {records} records in {PATIENCE_S:g} s')
         time.sleep(POLL_S)
         tail.read()
 
 
 def cpu_s(group: ProcessGroup) -> dict[str, float]:
-    """Return the processor time that each process has used so far [s]."""
-    return {node.name: processor_s(node.process.pid) for node in group.nodes}
+    """Return the processor time that the processes of each node program have used so far [s]."""
+    used: dict[str, float] = {}
+    for node in group.nodes:
+        program = node.name.partition('.')[0]  # what follows is the vehicle
+        used[program] = used.get(program, 0.0) + processor_s(node.process.pid)
+    return used
 
 
-def drive_directly(frames: int, width: int, height: int) -> float:
+def drive_directly(frames: int, width: int, height: int, vehicles: int = 1) -> float:
     """Return the frames/s of the same drive in this process."""
     camera = CameraConfig(width=width, height=height)
-    world = World(WorldConfig(map='winding', spawn_index=0, camera=camera))
-    equipment = make_driver(DriverParams())
-    drive = DirectDrive(
-        world,
-        Agent(equipment.driver, equipment.spec),
-        TwistConverter(TwistConvention.VELOCITY),
-    )
+    config = WorldConfig(map='winding', spawn_index=0, camera=camera, vehicles=vehicles)
+    drive = DirectDrive(World(config), *(pilot(role) for role in roles(vehicles)))
     for _ in drive.drive(WARM_UP_FRAMES):
         pass
     start_s = time.perf_counter()
     for _ in drive.drive(frames):
         pass
     return frames / (time.perf_counter() - start_s)
+
+
+def pilot(role_name: str) -> Pilot:
+    """Return what drives a vehicle in the benchmark, as agent and gate do by default."""
+    equipment = make_driver(DriverParams())
+    agent = Agent(equipment.driver, equipment.spec)
+    return Pilot(agent, TwistConverter(TwistConvention.VELOCITY), role_name)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,9 +176,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: an argument is not positive, or a drive failed.
     """
-    for name in ('turns', 'frames'):
-        if getattr(args, name) < 1:
-            raise ValueError(f'{name} must be >= 1, got {getattr(args, name)}')
+    check_counts(args)
     size = (args.camera_width, args.camera_height)
     laps: dict[str, list[Lap]] = {executor: [] for executor in executors()}
     direct = []
@@ -179,6 +192,17 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def check_counts(args: argparse.Namespace) -> None:
+    """Refuse a number of turns or frames that is not positive.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for name in ('turns', 'frames'):
+        if getattr(args, name) < 1:
+            raise ValueError(f'{name} must be >= 1, got {getattr(args, name)}')
+
+
 def case(laps: Sequence[Lap], direct: Sequence[float]) -> dict[str, Any]:
     """Return the figures of one executor: medians over its drives."""
     rate = statistics.median(lap.frames_per_s for lap in laps)
@@ -191,6 +215,7 @@ def case(laps: Sequence[Lap], direct: Sequence[float]) -> dict[str, Any]:
         'stages_ms': middle.stages_ms,
         'cpu_ms': middle.cpu_ms,
         'violations': sum(lap.violations for lap in laps),
+        'not_ok': sum(lap.not_ok for lap in laps),
     }
 
 

@@ -88,7 +88,7 @@ def nodes(policy: str) -> dict[str, dict[str, Any]]:
     # A lap: the road has no end, however long this takes.
     world = {'map': 'oval', 'synchronous_mode_wait_for_vehicle_control_command': False}
     return {
-        'sim_bridge_node': {**role, **world},
+        'sim_bridge_node': {'role_names': [ROLE], **world},
         'twist_to_control_node': {**role, 'mode': 'free_running'},
         'td3_agent_node': {**role, 'mode': 'free_running', 'policy': policy},
     }

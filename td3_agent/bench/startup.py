@@ -147,7 +147,7 @@ def memory(policy: str, frames: int) -> dict[str, dict[str, float]]:
         ValueError: they did not drive so far.
     """
     nodes = FourNodes(
-        role_name=ROLE, agent={'policy': policy}, synchronizer={'real_time_factor': 0.0}
+        role_names=(ROLE,), agent={'policy': policy}, synchronizer={'real_time_factor': 0.0}
     )
     seen = [0]
 

@@ -21,6 +21,7 @@ BENCHMARKS = {
     'learner': ('td3_agent.bench.learner', "training, beside Stable-Baselines3's TD3"),
     'lockstep': ('td3_agent.bench.lockstep', 'frames/s over ROS, beside the direct path'),
     'rate': ('td3_agent.bench.rate', 'the 20 Hz of a free-running agent, idle and under load'),
+    'scaling': ('td3_agent.bench.scaling', 'what a vehicle more and a larger image cost'),
     'startup': ('td3_agent.bench.startup', 'process start to active agent, memory of the nodes'),
 }
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
 from td3_agent.driving.pairing import JUMP_BACK_NS
-from td3_agent.driving.parameters import ParameterError, Params, param
+from td3_agent.driving.parameters import Params, param, refuse_bad_roles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,9 +56,7 @@ class LockstepParams(Params):
             ParameterError: naming each field and value.
         """
         super().__post_init__()
-        roles = self.role_names
-        if not roles or len(set(roles)) != len(roles) or not all(roles):
-            raise ParameterError(f'role_names must be non-empty and unique, got {list(roles)}')
+        refuse_bad_roles(self.role_names)
 
 
 # A status this much older than the newest was overtaken; one older still is a restart.

@@ -127,6 +127,16 @@ def refuse_unknown(names: Iterable[str], cls: type[Params], where: str) -> None:
         raise ParameterError('; '.join(faults))
 
 
+def refuse_bad_roles(role_names: tuple[str, ...]) -> None:
+    """Refuse role names that are empty or named twice.
+
+    Raises:
+        ParameterError: naming all of them.
+    """
+    if not role_names or len(set(role_names)) != len(role_names) or not all(role_names):
+        raise ParameterError(f'role_names must be non-empty and unique, got {list(role_names)}')
+
+
 def describe(cls: type[Params]) -> list[tuple[str, str, str, str, str]]:
     """Return one row per parameter: name, default, unit, allowed values, text."""
     rows = []

@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
         'map_seed': args.map_seed,
         'seed': args.seed,
         'real_time_factor': args.real_time_factor,
-        **summarize(drive.records, world.route),
+        **summarize(drive.records, world.ego.route),
         'exit_statuses': drive.exit_statuses,
     }
     if drive.trouble:
@@ -184,7 +184,7 @@ def _drive(args: argparse.Namespace) -> Drive:
 def four_nodes(args: argparse.Namespace, ledger_path: Path, total: int) -> FourNodes:
     """Return the parameters of bridge, gate, agent and synchronizer."""
     return FourNodes(
-        role_name=args.role_name,
+        role_names=(args.role_name,),
         bridge={
             'map': args.map,
             'map_seed': args.map_seed,
@@ -275,7 +275,7 @@ def write_results(out: Path, summary: dict[str, Any], drive: Drive, world: World
         speed_mps=[record['speed_mps'] for record in driven],
         road=road_polygons(world),
         markings=[marking.points for marking in world.map.markings],
-        route=world.route.points_xy,
+        route=world.ego.route.points_xy,
         events=events(driven),
         title=title,
     )

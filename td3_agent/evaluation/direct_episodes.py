@@ -20,7 +20,7 @@ from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention
 from td3_agent.driving.gate import TwistConverter
 from td3_agent.driving.ledger import LedgerWriter
-from td3_agent.evaluation.direct import DirectDrive
+from td3_agent.evaluation.direct import DirectDrive, Pilot
 from td3_agent.evaluation.episodes import (
     Referee,
     frames_to_drive,
@@ -67,8 +67,8 @@ def drive_job(job: DirectJob) -> dict[str, Judged]:
     judged = {}
     for row, driver in job.drivers.items():
         world = job.episode.world()
-        start = (world.state.x_m, world.state.y_m)
-        referee = Referee(world.route, start, job.plan.task(world.route))
+        start = (world.ego.state.x_m, world.ego.state.y_m)
+        referee = Referee(world.ego.route, start, job.plan.task(world.ego.route))
         records = drive_episode(world, make_driver(driver), job.plan, referee)
         if row in job.ledgers:
             write_ledger(job.ledgers[row], records)
@@ -81,8 +81,8 @@ def drive_episode(
 ) -> list[dict[str, Any]]:
     """Drive one episode and return its ledger records up to the ending."""
     agent = equipped_agent(equipment, world)
-    drive = DirectDrive(world, agent, TwistConverter(TwistConvention.VELOCITY))
-    return up_to_the_ending(drive.drive(frames_to_drive(plan.task(world.route))), referee)
+    drive = DirectDrive(world, Pilot(agent, TwistConverter(TwistConvention.VELOCITY)))
+    return up_to_the_ending(drive.drive(frames_to_drive(plan.task(world.ego.route))), referee)
 
 
 def equipped_agent(equipment: Equipment, world: World) -> Agent:

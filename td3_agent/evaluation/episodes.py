@@ -113,8 +113,8 @@ class Episode:
 
 def route_on_the_wire(world: World) -> Route:
     """Return the world's route as a reader of its path message gets it."""
-    points = world.route_points[:, :2]
-    return route_from_points(np.vstack((points, points[:1])) if world.route.closed else points)
+    points = world.ego.route_points[:, :2]
+    return route_from_points(np.vstack((points, points[:1])) if world.ego.route.closed else points)
 
 
 def frames_to_drive(task: TaskConfig) -> int:

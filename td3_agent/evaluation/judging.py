@@ -72,19 +72,19 @@ def judge(
         referee: has seen them all.
         transport: how the frames travelled, ``'direct'`` or ``'ros'``.
     """
-    track = track_of(records, world.route, world.map)
+    track = track_of(records, world.ego.route, world.map)
     figures = {
         'episode': episode.number,
         'transport': transport,
         'attempts': 1,
         **episode.settings,
-        'route_m': world.route.length_m,
+        'route_m': world.ego.route.length_m,
         **episode_figures(records, track, referee.ending, referee.route_completion),
     }
     view = EpisodeView(
         driven=track.places,
         speed_mps=track.speed_mps,
-        route=world.route.points_xy,
+        route=world.ego.route.points_xy,
         road=road_around(world),
         events=events([record for record in records if 'x_m' in record]),
     )
@@ -93,7 +93,7 @@ def judge(
 
 def road_around(world: World) -> list[NDArray[np.float64]]:
     """Return the outlines of the lanes that come near the route, (K, 2) [m] each."""
-    points = world.route.points_xy
+    points = world.ego.route.points_xy
     low, high = points.min(axis=0) - SURROUNDINGS_M, points.max(axis=0) + SURROUNDINGS_M
     outlines = [np.vstack((lane.left, lane.right[::-1])) for lane in world.map.lanes]
     return [

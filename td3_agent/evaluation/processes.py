@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+import fcntl
 import os
+from pathlib import Path
 import random
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -20,7 +24,6 @@ from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 DOMAIN_IDS = range(1, 102)
 # RTPS 2.2, 9.6.1.1: unicast discovery port of the first participant of a domain.
 PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST = 7400, 250, 10
+LOCK_S = 60.0  # longer than processes need to start
+_locks: deque[tuple[float, int]] = deque()  # when taken, and the open file; the oldest first
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Ends with its parent, however that ends.
 BUSY = 'import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(10_000))'
@@ -35,13 +40,37 @@ ENDING = ((signal.SIGINT, 5.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0))
 
 
 def free_domain_id() -> int:
-    """Return a ROS domain id that no participant on this machine uses at the moment."""
+    """Return a ROS domain id that nobody on this machine uses, and that nobody else is given.
+
+    It takes a moment until the first participant can be seen; a lock keeps the domain until then.
+    """
+    _let_go_of_old_locks()
     for domain_id in random.SystemRandom().sample(DOMAIN_IDS, len(DOMAIN_IDS)):
         port = PORT_BASE + PORT_DOMAIN_GAIN * domain_id + PORT_UNICAST
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
             probe.bind(('', port))
-            return domain_id
+            if _lock_domain(domain_id):
+                return domain_id
     raise RuntimeError('all ROS domain ids from 1 to 101 are in use on this machine')
+
+
+def _lock_domain(domain_id: int) -> bool:
+    """Take the lock of a domain for :data:`LOCK_S`, unless another program or call holds it."""
+    path = Path(tempfile.gettempdir()) / f'td3_agent_domain_{os.getuid()}_{domain_id}.lock'
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return False
+    _locks.append((time.monotonic(), handle))
+    return True
+
+
+def _let_go_of_old_locks() -> None:
+    """Release the domains that are in use by now, or never will be."""
+    while _locks and time.monotonic() - _locks[0][0] > LOCK_S:
+        os.close(_locks.popleft()[1])
 
 
 def ros_environment(domain_id: int) -> dict[str, str]:
@@ -58,12 +87,14 @@ def ros_environment(domain_id: int) -> dict[str, str]:
     return environment
 
 
-def node_command(name: str, parameters: Mapping[str, object]) -> list[str]:
+def node_command(name: str, parameters: Mapping[str, object], namespace: str = '') -> list[str]:
     """Return the command line of the node program ``name`` with its configuration file."""
     command = [sys.executable, '-m', f'td3_agent.nodes.{name}', '--ros-args']
     command += ['--params-file', str(shared_path(f'config/{name}.yaml'))]
     for key, value in parameters.items():
         command += ['-p', f'{key}:={_yaml(value)}']
+    if namespace:
+        command += ['-r', f'__ns:=/{namespace}']
     return command
 
 
@@ -109,9 +140,12 @@ class ProcessGroup:
         self._environment = environment
         self.nodes: list[NodeProcess] = []
 
-    def start(self, name: str, parameters: Mapping[str, object]) -> NodeProcess:
-        """Start a node program."""
-        return self.run(name, node_command(name, parameters))
+    def start(
+        self, program: str, parameters: Mapping[str, object], namespace: str = ''
+    ) -> NodeProcess:
+        """Start a node program; in a namespace, its process is called PROGRAM.NAMESPACE."""
+        name = f'{program}.{namespace}' if namespace else program
+        return self.run(name, node_command(program, parameters, namespace))
 
     def run(self, name: str, command: Sequence[str]) -> NodeProcess:
         """Start a program by its command line, under a name of its own in this group."""

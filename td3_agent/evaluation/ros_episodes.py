@@ -81,17 +81,17 @@ def drive_once(
     """
     folder.mkdir(parents=True, exist_ok=True)
     world = episode.world()
-    task = plan.task(world.route)
-    start = (world.state.x_m, world.state.y_m)
+    task = plan.task(world.ego.route)
+    start = (world.ego.state.x_m, world.ego.state.y_m)
     raw_path = folder / 'synchronizer.jsonl'
     raw_path.unlink(missing_ok=True)
     nodes = four_nodes(episode, driver, raw_path, frames_to_drive(task))
-    tail, watching = LedgerTail(raw_path), Referee(world.route, start, task)
+    tail, watching = LedgerTail(raw_path), Referee(world.ego.route, start, task)
     with ProcessGroup(folder, ros_environment(free_domain_id())) as group:
         _follow(group, nodes.start(group), tail, watching, frames_to_drive(task))
         statuses = group.end()
     tail.read()
-    referee = Referee(world.route, start, task)
+    referee = Referee(world.ego.route, start, task)
     records = up_to_the_ending(tail.records, referee)
     if bad := {name: status for name, status in statuses.items() if status}:
         raise EvaluationError(f'episode {episode.number}: exit statuses {bad}, see {folder}')
@@ -109,7 +109,7 @@ def four_nodes(
 ) -> FourNodes:
     """Return the parameters of the four processes."""
     return FourNodes(
-        role_name=episode.bridge.role_name,
+        role_names=episode.bridge.role_names,
         bridge={**episode.settings, 'command_wait_s': BRIDGE_WAIT_S},
         gate={'deadline_s': GATE_DEADLINE_S, 'bridge_wait_s': BRIDGE_WAIT_S},
         agent={'driver': driver.driver, 'policy': driver.policy},

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publishes one frame of the embedded world as the CARLA ROS bridge would.
 
-Order on the wire: status, clock, world_info (once), vehicle_status, vehicle_info (once), then
-the sensors in the order of ``config/objects.json``, odometry last: whoever has seen the
-odometry of a frame has been sent all of it.
+Order on the wire: status, clock, world_info (once), then vehicle by vehicle: vehicle_status,
+vehicle_info (once), the sensors in the order of ``config/objects.json``, odometry last: whoever
+has seen the odometry of a frame has been sent all that there is of its vehicle.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from td3_agent.driving.frames import quaternion_from_rpy, stamp_from_seconds
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import control_message
 from td3_agent.nodes.qos import LATCHED, RELIABLE
-from td3_agent.sim.world import EGO_ACTOR_ID
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
     from td3_agent.nodes.sim_bridge_params import SimBridgeParams
+    from td3_agent.sim.car import Car
     from td3_agent.sim.world import World
 
 MAP_FRAME = 'map'
@@ -47,36 +47,25 @@ class BridgePublisher:
     """Everything that leaves the embedded bridge."""
 
     def __init__(self, node: Node, params: SimBridgeParams, world: World) -> None:
-        """Create the publishers; nothing is published yet but the latched path."""
+        """Create the publishers; nothing is published yet but the latched paths."""
         self._world = world
-        self._params = params
+        self._step_s = params.fixed_delta_seconds
         self._running = True
         self._info_is_out = False
-        role, camera_id = params.role_name, params.camera_id
-        publish = node.create_publisher
-        self._status = publish(CarlaStatus, topics.STATUS, RELIABLE)
-        self._clock = publish(Clock, '/clock', RELIABLE)
-        self._world_info = publish(CarlaWorldInfo, topics.WORLD_INFO, LATCHED)
-        self._vehicle_status = publish(
-            CarlaEgoVehicleStatus, topics.vehicle_status(role), RELIABLE
-        )
-        self._vehicle_info = publish(CarlaEgoVehicleInfo, topics.vehicle_info(role), LATCHED)
-        self._camera_info = publish(CameraInfo, topics.camera_info(role, camera_id), RELIABLE)
-        self._image = publish(Image, topics.image(role, camera_id), RELIABLE)
-        self._speedometer = publish(Float32, topics.of(role, 'speedometer'), RELIABLE)
-        self._collision = publish(CarlaCollisionEvent, topics.collision(role), RELIABLE)
-        self._invasion = publish(CarlaLaneInvasionEvent, topics.lane_invasion(role), RELIABLE)
-        self._odometry = publish(Odometry, topics.odometry(role), RELIABLE)
-        self._waypoints = publish(Path, topics.waypoints(role), LATCHED)
-        self._camera_info_msg = camera_info_message(params)
-        self._waypoints.publish(path_message(world))
+        self._status = node.create_publisher(CarlaStatus, topics.STATUS, RELIABLE)
+        self._clock = node.create_publisher(Clock, '/clock', RELIABLE)
+        self._world_info = node.create_publisher(CarlaWorldInfo, topics.WORLD_INFO, LATCHED)
+        self._vehicles = [
+            VehiclePublisher(node, params, world, car, role)
+            for car, role in zip(world.cars, params.role_names, strict=True)
+        ]
 
     def publish_status(self) -> None:
         """Publish frame number and running flag; this message has no header."""
         self._status.publish(
             CarlaStatus(
                 frame=self._world.frame,
-                fixed_delta_seconds=self._params.fixed_delta_seconds,
+                fixed_delta_seconds=self._step_s,
                 synchronous_mode=True,
                 synchronous_mode_running=self._running,
             )
@@ -96,40 +85,73 @@ class BridgePublisher:
         self._clock.publish(Clock(clock=stamp))
         if not self._info_is_out:
             self._publish_world_info()
-        self._publish_vehicle(stamp)
-        self._publish_camera(stamp)
-        self._speedometer.publish(Float32(data=self._world.state.speed_mps))
-        self._publish_events(stamp)
-        self._odometry.publish(self._odometry_message(stamp))
+        for vehicle in self._vehicles:
+            vehicle.publish_frame(stamp)
 
     def _publish_world_info(self) -> None:
         world = self._world
         self._world_info.publish(
             CarlaWorldInfo(map_name=world.map_name, opendrive=world.opendrive)
         )
+        self._info_is_out = True
 
-    def _publish_vehicle(self, stamp: Time) -> None:
+
+class VehiclePublisher:
+    """Everything that is said of one vehicle."""
+
+    def __init__(
+        self, node: Node, params: SimBridgeParams, world: World, car: Car, role: str
+    ) -> None:
+        """Create the publishers, and publish the latched path of ``car``'s route."""
+        self._world, self._car, self._role = world, car, role
+        self._camera_period_frames = params.camera_period_frames
+        self._camera_frame_id = f'{role}/{params.camera_id}'
+        self._camera_info_msg = camera_info_message(params)
+        self._info_is_out = False
+        publish = node.create_publisher
+        self._status = publish(CarlaEgoVehicleStatus, topics.vehicle_status(role), RELIABLE)
+        self._info = publish(CarlaEgoVehicleInfo, topics.vehicle_info(role), LATCHED)
+        self._camera_info = publish(
+            CameraInfo, topics.camera_info(role, params.camera_id), RELIABLE
+        )
+        self._image = publish(Image, topics.image(role, params.camera_id), RELIABLE)
+        self._speedometer = publish(Float32, topics.of(role, 'speedometer'), RELIABLE)
+        self._collision = publish(CarlaCollisionEvent, topics.collision(role), RELIABLE)
+        self._invasion = publish(CarlaLaneInvasionEvent, topics.lane_invasion(role), RELIABLE)
+        self._odometry = publish(Odometry, topics.odometry(role), RELIABLE)
+        self._waypoints = publish(Path, topics.waypoints(role), LATCHED)
+        self._waypoints.publish(path_message(car))
+
+    def publish_frame(self, stamp: Time) -> None:
+        """Publish everything of the vehicle in the world's newest frame."""
+        self._publish_status(stamp)
+        self._publish_camera(stamp)
+        self._speedometer.publish(Float32(data=self._car.state.speed_mps))
+        self._publish_events(stamp)
+        self._odometry.publish(self._odometry_message(stamp))
+
+    def _publish_status(self, stamp: Time) -> None:
         """Publish the status, whose command echo is the only proof of what was executed."""
-        world = self._world
+        car = self._car
         msg = CarlaEgoVehicleStatus(
             header=Header(stamp=stamp, frame_id=MAP_FRAME),
-            velocity=abs(world.state.speed_mps),
-            orientation=quaternion(world.state.yaw_rad),
-            control=control_message(world.control, Time()),
+            velocity=abs(car.state.speed_mps),
+            orientation=quaternion(car.state.yaw_rad),
+            control=control_message(car.control, Time()),
         )
-        msg.acceleration.linear = vector(world.acceleration)
-        self._vehicle_status.publish(msg)
+        msg.acceleration.linear = vector(car.acceleration)
+        self._status.publish(msg)
         if not self._info_is_out:
-            self._vehicle_info.publish(vehicle_info_message(world, self._params.role_name))
+            self._info.publish(vehicle_info_message(car, self._role))
             self._info_is_out = True
 
     def _publish_camera(self, stamp: Time) -> None:
-        if self._world.frame % self._params.camera_period_frames:
+        if self._world.frame % self._camera_period_frames:
             return
-        header = Header(stamp=stamp, frame_id=f'{self._params.role_name}/{self._params.camera_id}')
+        header = Header(stamp=stamp, frame_id=self._camera_frame_id)
         self._camera_info_msg.header = header
         self._camera_info.publish(self._camera_info_msg)
-        pixels = self._world.render()
+        pixels = self._world.render(self._car)
         data = array.array('B')  # anything else is checked element by element
         data.frombytes(pixels.data)
         self._image.publish(
@@ -145,30 +167,26 @@ class BridgePublisher:
         )
 
     def _publish_events(self, stamp: Time) -> None:
-        role = self._params.role_name
-        for collision in self._world.collisions:
+        for collision in self._car.collisions:
             self._collision.publish(
                 CarlaCollisionEvent(
-                    header=Header(stamp=stamp, frame_id=f'{role}/collision'),
+                    header=Header(stamp=stamp, frame_id=f'{self._role}/collision'),
                     other_actor_id=collision.other_actor_id,
                     normal_impulse=vector(collision.normal_impulse),
                 )
             )
-        for invasion in self._world.lane_invasions:
+        for invasion in self._car.lane_invasions:
             self._invasion.publish(
                 CarlaLaneInvasionEvent(
-                    header=Header(stamp=stamp, frame_id=f'{role}/lane_invasion'),
+                    header=Header(stamp=stamp, frame_id=f'{self._role}/lane_invasion'),
                     crossed_lane_markings=invasion.crossed_lane_markings,
                 )
             )
 
     def _odometry_message(self, stamp: Time) -> Odometry:
         """Return the odometry; velocities in the vehicle frame, covariances all zero."""
-        state = self._world.state
-        msg = Odometry(
-            header=Header(stamp=stamp, frame_id=MAP_FRAME),
-            child_frame_id=self._params.role_name,
-        )
+        state = self._car.state
+        msg = Odometry(header=Header(stamp=stamp, frame_id=MAP_FRAME), child_frame_id=self._role)
         msg.pose.pose.position = Point(x=state.x_m, y=state.y_m, z=state.z_m)
         msg.pose.pose.orientation = quaternion(state.yaw_rad)
         msg.twist.twist.linear.x = state.speed_mps
@@ -187,12 +205,12 @@ def quaternion(yaw_rad: float) -> Quaternion:
     return Quaternion(x=x, y=y, z=z, w=w)
 
 
-def path_message(world: World) -> Path:
+def path_message(car: Car) -> Path:
     """Return the route as a path in the map frame, points about 1 m apart; a lap is closed."""
     header = Header(frame_id=MAP_FRAME)
     path = Path(header=header)
-    points = world.route_points.tolist()
-    for x_m, y_m, z_m in points + points[:1] if world.route.closed else points:
+    points = car.route_points.tolist()
+    for x_m, y_m, z_m in points + points[:1] if car.route.closed else points:
         pose = PoseStamped(header=header)
         pose.pose.position = Point(x=x_m, y=y_m, z=z_m)
         path.poses.append(pose)
@@ -215,11 +233,11 @@ def camera_info_message(params: SimBridgeParams) -> CameraInfo:
     )
 
 
-def vehicle_info_message(world: World, role_name: str) -> CarlaEgoVehicleInfo:
+def vehicle_info_message(car: Car, role_name: str) -> CarlaEgoVehicleInfo:
     """Return what the vehicle is made of; wheel angles in radians."""
-    info = world.vehicle_info
+    info = car.vehicle_info
     msg = CarlaEgoVehicleInfo(
-        id=EGO_ACTOR_ID,
+        id=car.actor_id,
         type=info.type,
         rolename=role_name,
         max_rpm=info.max_rpm,

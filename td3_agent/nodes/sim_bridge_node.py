@@ -8,9 +8,11 @@ upstream; callbacks run on the executor's.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carla_msgs.msg import CarlaControl, CarlaEgoVehicleControl
 from geometry_msgs.msg import Pose, Twist
@@ -30,11 +32,28 @@ from td3_agent.nodes.runtime import run_program
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
 from td3_agent.sim.bridge_protocol import CommandWait, RunState
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rclpy.qos import QoSProfile
+
+    from td3_agent.driving.command import VehicleControl
+    from td3_agent.sim.car import Car
+
 END_WAIT_S = 2.0  # the loop may be in the middle of a frame
 
 
+@dataclass
+class _Vehicle:
+    """One driven vehicle as commands reach it."""
+
+    car: Car
+    control: VehicleControl
+    manual_override: bool = False
+
+
 class SimBridgeNode(Node):
-    """One world with one ego vehicle, seen through the bridge's topics."""
+    """One world and its driven vehicles, seen through the bridge's topics."""
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  what Node takes
         """Build the world and start the loop; keyword arguments go to ``rclpy.node.Node``."""
@@ -44,8 +63,10 @@ class SimBridgeNode(Node):
         self._params = params = declare(self, SimBridgeParams)
         self._world = make_world(params)
         self._lock = threading.Lock()  # over the world: callbacks change it, the loop ticks it
-        self._control = self._world.control
-        self._manual_override = False
+        self._vehicles = {
+            role: _Vehicle(car, car.control)
+            for role, car in zip(params.role_names, self._world.cars, strict=True)
+        }
         self._commands = CommandWait()
         self._publisher = BridgePublisher(self, params, self._world)
         self._run_state = RunState(
@@ -55,7 +76,11 @@ class SimBridgeNode(Node):
         self.exit_status = 0
         self._timeouts = self._unexpected = 0
         self._refusals = Refusals(self)
-        self._subscribe(params.role_name)
+        for role in params.role_names:
+            self._subscribe_role(role)
+        # Last: the executor serves ready subscriptions in this order, and a command that came
+        # before a step must be taken before it.
+        self._subscribe(CarlaControl, topics.CONTROL, self._on_carla_control)
         self._diagnostics = Diagnostics(self, self._describe)
         self._publisher.publish_status()
         self._loop = threading.Thread(target=self._run_loop, name='bridge loop', daemon=True)
@@ -67,28 +92,23 @@ class SimBridgeNode(Node):
         self._commands.give_up()
         self._loop.join(END_WAIT_S)
 
-    def _subscribe(self, role: str) -> None:
+    def _subscribe_role(self, role: str) -> None:
+        """Listen to everything that one vehicle is told."""
+        manual = topics.of(role, 'vehicle_control_cmd_manual')
+        override = topics.of(role, 'vehicle_control_manual_override')
         for kind, topic, handler, qos in (
             (CarlaEgoVehicleControl, topics.control(role), self._on_control, RELIABLE),
-            (
-                CarlaEgoVehicleControl,
-                topics.of(role, 'vehicle_control_cmd_manual'),
-                self._on_manual_control,
-                RELIABLE,
-            ),
-            (
-                Bool,
-                topics.of(role, 'vehicle_control_manual_override'),
-                self._on_manual_override,
-                LATCHED,
-            ),
+            (CarlaEgoVehicleControl, manual, self._on_manual_control, RELIABLE),
+            (Bool, override, self._on_manual_override, LATCHED),
             (Pose, topics.of(role, 'control/set_transform'), self._on_transform, RELIABLE),
             (Twist, topics.of(role, 'control/set_target_velocity'), self._on_velocity, RELIABLE),
-            # Last: the executor serves ready subscriptions in this order, and a command that
-            # came before a step must be taken before it.
-            (CarlaControl, topics.CONTROL, self._on_carla_control, RELIABLE),
         ):
-            self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
+            self._subscribe(kind, topic, partial(handler, role), qos)
+
+    def _subscribe(
+        self, kind: type, topic: str, handler: Callable[[Any], None], qos: QoSProfile = RELIABLE
+    ) -> None:
+        self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
 
     # Callbacks, on the executor's thread
 
@@ -98,43 +118,44 @@ class SimBridgeNode(Node):
                 f'command must be 0 (PLAY), 1 (PAUSE) or 2 (STEP_ONCE), got {msg.command}'
             )
 
-    def _on_control(self, msg: CarlaEgoVehicleControl) -> None:
-        if not self._manual_override:
-            self._apply(msg)
+    def _on_control(self, role: str, msg: CarlaEgoVehicleControl) -> None:
+        if not self._vehicles[role].manual_override:
+            self._apply(role, msg)
 
-    def _on_manual_control(self, msg: CarlaEgoVehicleControl) -> None:
-        if self._manual_override:
-            self._apply(msg)
+    def _on_manual_control(self, role: str, msg: CarlaEgoVehicleControl) -> None:
+        if self._vehicles[role].manual_override:
+            self._apply(role, msg)
 
-    def _on_manual_override(self, msg: Bool) -> None:
-        self._manual_override = msg.data
+    def _on_manual_override(self, role: str, msg: Bool) -> None:
+        self._vehicles[role].manual_override = msg.data
 
-    def _apply(self, msg: CarlaEgoVehicleControl) -> None:
+    def _apply(self, role: str, msg: CarlaEgoVehicleControl) -> None:
         """Take the newest command; it persists until the next, and its header is ignored."""
         control = control_from_message(msg)
         if not control.is_finite:
             raise ValueError(f'throttle, steer and brake must be finite, got {control}')
         with self._lock:
-            self._control = control
+            self._vehicles[role].control = control
         if not self._params.synchronous_mode_wait_for_vehicle_control_command:
             return
-        if not self._commands.received(self._params.role_name):
+        if not self._commands.received(role):
             self._unexpected += 1
             self.get_logger().warning(
-                f'Unexpected vehicle control command received from {self._params.role_name}',
+                f'Unexpected vehicle control command received from {role}',
                 throttle_duration_sec=1.0,
             )
 
-    def _on_transform(self, msg: Pose) -> None:
+    def _on_transform(self, role: str, msg: Pose) -> None:
         q = msg.orientation
         yaw_rad = yaw_from_quaternion(q.x, q.y, q.z, q.w)
         with self._lock:
-            self._world.set_pose(msg.position.x, msg.position.y, yaw_rad)
+            self._vehicles[role].car.set_pose(msg.position.x, msg.position.y, yaw_rad)
 
-    def _on_velocity(self, msg: Twist) -> None:
-        if not self._manual_override:
+    def _on_velocity(self, role: str, msg: Twist) -> None:
+        vehicle = self._vehicles[role]
+        if not vehicle.manual_override:
             with self._lock:
-                self._world.set_velocity(msg.linear.x, msg.linear.y, msg.angular.z)
+                vehicle.car.set_velocity(msg.linear.x, msg.linear.y, msg.angular.z)
 
     # The loop, on a thread of its own
 
@@ -161,12 +182,12 @@ class SimBridgeNode(Node):
                 time.sleep(max(0.0, started_s + period_s - time.monotonic()))
 
     def _iterate(self) -> None:
-        """One frame: tick, publish everything of the frame, wait for the command."""
+        """One frame: tick, publish everything of the frame, wait for the commands."""
         waits = self._params.synchronous_mode_wait_for_vehicle_control_command
         if waits:
-            self._commands.expect([self._params.role_name])
+            self._commands.expect(self._params.role_names)
         with self._lock:
-            self._world.tick(self._control)
+            self._world.tick(*(vehicle.control for vehicle in self._vehicles.values()))
         self._publisher.publish_frame()
         wait_s = self._params.command_wait_s
         missing = self._commands.wait(wait_s) if waits else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from td3_agent.driving.parameters import ParameterError, Params, param
+from td3_agent.driving.parameters import ParameterError, Params, param, refuse_bad_roles
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.world import World, WorldConfig
 
@@ -17,7 +17,9 @@ RATE_TOLERANCE = 1e-6
 class SimBridgeParams(Params):
     """Parameters of sim_bridge_node."""
 
-    role_name: str = param('ego_vehicle', 'role name of the vehicle')
+    role_names: tuple[str, ...] = param(
+        ('ego_vehicle',), 'role names of the vehicles; each is driven'
+    )
     map: str = param('winding', 'oval, winding, town, or the path of an OpenDRIVE file')
     map_seed: int = param(0, 'seed of a built-in map', low=0)
     seed: int = param(0, 'seed of spawn point, route, parked vehicles and light', low=0)
@@ -54,12 +56,13 @@ class SimBridgeParams(Params):
     )
 
     def __post_init__(self) -> None:
-        """Refuse bad values, and a camera rate that does not divide the step rate.
+        """Refuse bad values, roles named twice, and a camera rate that does not divide.
 
         Raises:
             ParameterError: naming each field and value.
         """
         super().__post_init__()
+        refuse_bad_roles(self.role_names)
         steps = 1.0 / (self.camera_rate_hz * self.fixed_delta_seconds)
         if steps < 1.0 - RATE_TOLERANCE or abs(steps - round(steps)) > RATE_TOLERANCE * steps:
             raise ParameterError(
@@ -92,6 +95,7 @@ def world_config(params: SimBridgeParams) -> WorldConfig:
         seed=params.seed,
         spawn_index=params.spawn_index,
         route_length_m=params.route_length_m,
+        vehicles=len(params.role_names),
         parked_vehicles=params.parked_vehicles,
         fixed_delta_seconds=params.fixed_delta_seconds,
         camera=camera,

@@ -25,6 +25,7 @@ from td3_agent.driving.observation import (
     ObservationBuilder,
     ObservationSpec,
 )
+from td3_agent.driving.parameters import ParameterError
 from td3_agent.driving.velocity_control import VelocityController
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.task import Ending, Situation, TaskConfig, ending, follow, reward
@@ -89,7 +90,12 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         if render_mode not in (None, *self.metadata['render_modes']):
             raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
         self.render_mode = render_mode
-        self.world = World(world or default_world())
+        config = world or default_world()
+        if config.vehicles != 1:
+            raise ParameterError(
+                f'vehicles must be 1 in an environment of one driver, got {config.vehicles}'
+            )
+        self.world = World(config)
         self.task = task or TaskConfig()
         self.spec_of_observation = observation or ObservationSpec()
         self._builder = ObservationBuilder(self.spec_of_observation)
@@ -110,7 +116,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         """Begin an episode: spawn point, route, parked vehicles and light are drawn anew."""
         super().reset(seed=seed, options=options)
         self._place()
-        self._builder.set_route(self.world.route)
+        self._builder.set_route(self.world.ego.route)
         self._builder.reset()
         self._controller.reset()
         self._action = np.zeros(ACTION_SIZE, dtype=np.float32)
@@ -131,10 +137,10 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         """
         world = self.world
         twist = twist_from_action(action)
-        geometry = world.vehicle_info.geometry
-        world.tick(self._actuated(self._controller.control(twist, world.state, geometry)))
+        geometry = world.ego.vehicle_info.geometry
+        world.tick(self._actuated(self._controller.control(twist, world.ego.state, geometry)))
         self._action = np.clip(action, -1.0, 1.0).astype(np.float32)
-        before, self.situation = self.situation, self._next_situation(world.control)
+        before, self.situation = self.situation, self._next_situation(world.ego.control)
         how = ending(self.situation, self.task)
         return (
             self._observed(),
@@ -170,7 +176,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         view = ImageView(
             data=image.data, height=height, width=width, encoding='bgra8', step=BGRA_BYTES * width
         )
-        self._observation = self._builder.build(view, self.world.state, self._action)
+        self._observation = self._builder.build(view, self.world.ego.state, self._action)
         seen = self._observation
         observed: Observed = {'image': seen.image, 'state': seen.state}
         if self._privileged:
@@ -184,27 +190,27 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         goal, half the lane width, then the curvature of the route from here to 40 m ahead.
         """
         world, situation = self.world, self.situation
-        route = world.route
+        route = world.ego.route
         heading = route.sample(situation.s_m)[2]
-        error_rad = world.state.yaw_rad - heading
+        error_rad = world.ego.state.yaw_rad - heading
         forward, left = situation.acceleration_mps2
         ahead = route.curvature_array(situation.s_m + CURVATURE_AHEAD_M, CURVATURE_STEP_M)
         known = (
             situation.lateral_m / 2.0,
             math.sin(error_rad),
             math.cos(error_rad),
-            world.motion.slip_rad * 10.0,
+            world.ego.motion.slip_rad * 10.0,
             forward / 5.0,
             left / 5.0,
             min(situation.to_goal_m, GOAL_IN_SIGHT_M) / GOAL_IN_SIGHT_M,
-            world.control.steer * 2.0,
-            world.control.throttle - world.control.brake,
+            world.ego.control.steer * 2.0,
+            world.ego.control.throttle - world.ego.control.brake,
             *(ahead * 20.0),
         )
         return np.clip(np.array(known, dtype=np.float32), -5.0, 5.0)
 
     def _first_situation(self) -> Situation:
-        state, route = self.world.state, self.world.route
+        state, route = self.world.ego.state, self.world.ego.route
         seen = route.project(state.x_m, state.y_m)
         return replace(
             Situation(), s_m=seen.s_m, lateral_m=seen.lateral_m, to_goal_m=self._to_goal(seen.s_m)
@@ -212,28 +218,28 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
 
     def _next_situation(self, control: VehicleControl) -> Situation:
         world, previous = self.world, self.situation
-        seen = world.route.project(world.state.x_m, world.state.y_m, previous.s_m)
+        seen = world.ego.route.project(world.ego.state.x_m, world.ego.state.y_m, previous.s_m)
         return follow(
             previous,
             self.task,
             step_s=world.config.fixed_delta_seconds,
-            advance_m=world.route.advance(previous.s_m, seen.s_m),
+            advance_m=world.ego.route.advance(previous.s_m, seen.s_m),
             s_m=seen.s_m,
             lateral_m=seen.lateral_m,
             steer=control.steer,
             acceleration_mps2=self._acceleration(),
-            collided=bool(world.collisions),
+            collided=bool(world.ego.collisions),
             to_goal_m=self._to_goal(seen.s_m),
         )
 
     def _acceleration(self) -> tuple[float, float]:
         """Return (forward, left) over the last step, in the car's axes [m/s^2]."""
-        x, y, _ = self.world.acceleration
-        cos, sin = math.cos(self.world.state.yaw_rad), math.sin(self.world.state.yaw_rad)
+        x, y, _ = self.world.ego.acceleration
+        cos, sin = math.cos(self.world.ego.state.yaw_rad), math.sin(self.world.ego.state.yaw_rad)
         return cos * x + sin * y, cos * y - sin * x
 
     def _to_goal(self, s_m: float) -> float:
-        route = self.world.route
+        route = self.world.ego.route
         return float('inf') if route.closed else route.length_m - s_m
 
     def _info(self, how: Ending) -> dict[str, Any]:
@@ -243,9 +249,9 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
             'frame': world.frame,
             'progress_m': situation.progress_m,
             'lateral_m': situation.lateral_m,
-            'speed_mps': world.state.speed_mps,
-            'on_road': world.on_road,
-            'lane_invasions': len(world.lane_invasions),
+            'speed_mps': world.ego.state.speed_mps,
+            'on_road': world.ego.on_road,
+            'lane_invasions': len(world.ego.lane_invasions),
         }
 
 

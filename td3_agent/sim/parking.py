@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from td3_agent.sim.road import LaneGeometry, RoadMap
 
 GAP_M = (0.25, 0.9)  # between the lane's edge and the parked car
-FREE_AROUND_EGO_M = 15.0
+FREE_AROUND_CAR_M = 15.0
 ANGLE_RAD = 0.08  # nobody parks perfectly straight
 TRIES_PER_VEHICLE = 20
 PAINTS_BGR = ((150, 40, 30), (36, 36, 140), (150, 150, 152), (40, 40, 42), (60, 110, 120))
@@ -43,7 +43,7 @@ def park(
             break
         lane = lanes[int(rng.integers(len(lanes)))]
         box = _beside(lane, first_actor_id + len(parked), rng)
-        far = math.hypot(box.x_m - ego_xy[0], box.y_m - ego_xy[1]) > FREE_AROUND_EGO_M
+        far = math.hypot(box.x_m - ego_xy[0], box.y_m - ego_xy[1]) > FREE_AROUND_CAR_M
         if far and not _in_the_way(road_map, box, parked):
             parked.append(box)
     return tuple(parked)

@@ -139,18 +139,18 @@ class RandomDrivingEnv(DrivingEnv):
         seeks_end = rng.random() < limits.road_end_share
         for _ in range(SPAWN_TRIES if seeks_end else 1):
             world.reset(int(rng.integers(SEED_BOUND)))
-            if world.route.length_m < SHORT_ROUTE_M:
+            if world.ego.route.length_m < SHORT_ROUTE_M:
                 break
-        x_m, y_m, yaw_rad = world.route.sample(0.0)
+        x_m, y_m, yaw_rad = world.ego.route.sample(0.0)
         left_m = rng.uniform(-limits.lateral_m, limits.lateral_m)
         askew_rad = rng.uniform(-limits.heading_rad, limits.heading_rad)
-        world.set_pose(
+        world.ego.set_pose(
             x_m - left_m * np.sin(yaw_rad), y_m + left_m * np.cos(yaw_rad), yaw_rad + askew_rad
         )
         moving = rng.random() < limits.moving_share
         speed_mps = rng.uniform(0.0, self.task.reference_speed_mps)
         if moving:
-            world.set_velocity(speed_mps)
+            world.ego.set_velocity(speed_mps)
         self._disturb_camera(rng)
         self._noise_levels = rng.uniform(0.0, limits.noise_levels)
         self._is_late = bool(rng.random() < limits.late_share)

@@ -147,14 +147,14 @@ class Bench:
         pose.position.x, pose.position.y = x_m, y_m
         pose.orientation.z, pose.orientation.w = math.sin(yaw_rad / 2), math.cos(yaw_rad / 2)
         self.pose.publish(pose)
-        self.ros.spin_until(lambda: self.world.state.x_m == x_m, 'teleported')
+        self.ros.spin_until(lambda: self.world.ego.state.x_m == x_m, 'teleported')
 
     def push(self, speed_mps):
         """Give the car a speed."""
         twist = Twist()
         twist.linear.x = speed_mps
         self.velocity.publish(twist)
-        self.ros.spin_until(lambda: self.world.state.speed_mps == speed_mps, 'pushed')
+        self.ros.spin_until(lambda: self.world.ego.state.speed_mps == speed_mps, 'pushed')
 
     def flags(self, since=0):
         """Frame and running flag of each status."""
@@ -176,7 +176,7 @@ def override(bench, value):
         Bool, topics.of(ROLE, 'vehicle_control_manual_override'), qos=LATCHED
     )
     publisher.publish(Bool(data=value))
-    bench.ros.spin_until(lambda: bench.bridge._manual_override is value, 'override')
+    bench.ros.spin_until(lambda: bench.bridge._vehicles[ROLE].manual_override is value, 'override')
 
 
 class TestTopics:
@@ -206,7 +206,7 @@ class TestTopics:
         assert {s.topic_name for s in bench.bridge.subscriptions} == set(SUBSCRIBED)
 
     def test_role_and_camera_names(self, ros):
-        bridge = ros.make(SimBridgeNode, role_name='hero', camera_id='rgb', start_paused=True)
+        bridge = ros.make(SimBridgeNode, role_names=['hero'], camera_id='rgb', start_paused=True)
         names = {p.topic_name for p in bridge.publishers}
         assert {'/carla/hero/odometry', '/carla/hero/rgb/image'} <= names
 
@@ -221,7 +221,7 @@ class TestTopics:
         assert info[0].type.startswith('vehicle.')
         assert len(info[0].wheels) == 4
         assert 0.3 < info[0].wheels[0].max_steer_angle < 1.5  # radians
-        expected = bench.world.vehicle_info.wheels[0].max_steer_angle
+        expected = bench.world.ego.vehicle_info.wheels[0].max_steer_angle
         assert info[0].wheels[0].max_steer_angle == pytest.approx(expected, rel=1e-6)
         assert info[0].mass > 500.0
         assert world[0].map_name == bench.world.map_name
@@ -248,16 +248,14 @@ class TestTopics:
         assert gaps[:-1].max() < 1.2
         assert gaps[-1] < 1.5  # what is left of a lap
         assert abs(np.median(gaps) - 1.0) < 0.05
-        assert np.array_equal(places[0], places[-1]) == bench.world.route.closed
-        assert np.hypot(*(places[0] - (bench.world.state.x_m, bench.world.state.y_m))) < 1.0
+        assert np.array_equal(places[0], places[-1]) == bench.world.ego.route.closed
+        state = bench.world.ego.state
+        assert np.hypot(*(places[0] - (state.x_m, state.y_m))) < 1.0
 
 
 class TestFrame:
     def test_order_on_the_wire(self, bench, monkeypatch):
-        sent = []
-        for publisher in vars(bench.bridge._publisher).values():
-            if isinstance(publisher, Publisher):
-                monkeypatch.setattr(publisher, 'publish', spy(publisher, sent))
+        sent = spied(bench.bridge._publisher, monkeypatch)
         for _ in range(3):
             bench.step()
         later = [topic for topic in ORDER if topic not in ONCE]
@@ -338,6 +336,16 @@ class TestFrame:
         assert bench.vehicle_status[-1].velocity > 2.0
 
 
+def spied(bridge_publisher, monkeypatch):
+    """Return a list of topics that grows with each message of the bridge."""
+    sent = []
+    for part in (bridge_publisher, *bridge_publisher._vehicles):
+        for publisher in vars(part).values():
+            if isinstance(publisher, Publisher):
+                monkeypatch.setattr(publisher, 'publish', spy(publisher, sent))
+    return sent
+
+
 def spy(publisher, sent):
     publish = publisher.publish
 
@@ -397,14 +405,14 @@ class TestControl:
         assert bench.odometry[-1].twist.twist.linear.x == 0.0
 
     def test_bad_transform_is_refused(self, ros, bench, capfd):
-        x_m = bench.world.state.x_m
+        x_m = bench.world.ego.state.x_m
         bench.pose.publish(Pose(orientation=quaternion(0.0)))
         ros.spin_until(lambda: bench.bridge._refusals.count == 1, 'refused')
         pose = Pose(orientation=quaternion(1.0))
         pose.position.x = math.nan
         bench.pose.publish(pose)
         ros.spin_until(lambda: bench.bridge._refusals.count == 2, 'refused')
-        assert bench.world.state.x_m == x_m
+        assert bench.world.ego.state.x_m == x_m
         assert 'control/set_transform refused (1 so far): orientation' in capfd.readouterr().err
 
     def test_target_velocity(self, bench):
@@ -417,7 +425,7 @@ class TestControl:
         twist.linear.x = math.inf
         bench.velocity.publish(twist)
         ros.spin_until(lambda: bench.bridge._refusals.count == 1, 'refused')
-        assert bench.world.state.speed_mps == 0.0
+        assert bench.world.ego.state.speed_mps == 0.0
 
     def test_manual_override(self, bench):
         override(bench, value=True)
@@ -451,7 +459,7 @@ class TestControl:
         latched = ros.talk(Bool, topic, qos=LATCHED)
         ros.spin_until(lambda: latched.get_subscription_count() == 1, 'matched')
         assert plain.get_subscription_count() == 0
-        assert bench.bridge._manual_override is False
+        assert bench.bridge._vehicles[ROLE].manual_override is False
 
     @pytest.mark.parametrize('field', ['throttle', 'steer', 'brake'])
     @pytest.mark.parametrize('value', [math.nan, math.inf])
@@ -489,7 +497,7 @@ class TestEvents:
 
     def test_lane_invasion(self, ros):
         bench = Bench(ros)
-        state = bench.world.state
+        state = bench.world.ego.state
         bench.put(state.x_m + 5.0, state.y_m, state.yaw_rad + 0.3)
         bench.push(8.0)
         for _ in range(20):
@@ -564,7 +572,7 @@ class TestProtocol:
         def answered_early():
             publish_frame()
             monkeypatch.undo()
-            bench.bridge._on_control(CarlaEgoVehicleControl())
+            bench.bridge._on_control(ROLE, CarlaEgoVehicleControl())
 
         monkeypatch.setattr(bench.bridge._publisher, 'publish_frame', answered_early)
         bench.order(CarlaControl.STEP_ONCE)
@@ -582,7 +590,7 @@ class TestProtocol:
 
         def second_command_first():
             monkeypatch.undo()
-            bench.bridge._on_control(CarlaEgoVehicleControl())
+            bench.bridge._on_control(ROLE, CarlaEgoVehicleControl())
             return wait_for_turn()
 
         monkeypatch.setattr(bench.bridge._run_state, 'wait_for_turn', second_command_first)
@@ -693,6 +701,81 @@ class TestDeterminism:
 
     def test_another_seed_is_another_drive(self, ros):
         first = Bench(ros, seed=1, spawn_index=-1)
-        place = (first.world.state.x_m, first.world.light_gain)
-        second = ros.make(SimBridgeNode, seed=2, role_name='b', map='oval', start_paused=True)
-        assert (second._world.state.x_m, second._world.light_gain) != place
+        place = (first.world.ego.state.x_m, first.world.light_gain)
+        second = ros.make(SimBridgeNode, seed=2, role_names=['b'], map='oval', start_paused=True)
+        assert (second._world.ego.state.x_m, second._world.light_gain) != place
+
+
+class TestSeveralVehicles:
+    """One world, one clock, each vehicle with topics of its own."""
+
+    ROLES = ('red', 'blue')
+
+    def make(self, ros):
+        bridge = ros.make(
+            SimBridgeNode, role_names=list(self.ROLES), map='oval', start_paused=True
+        )
+        heard = {role: ros.listen(Odometry, topics.odometry(role)) for role in self.ROLES}
+        status = ros.listen(CarlaStatus, topics.STATUS)
+        talkers = {r: ros.talk(CarlaEgoVehicleControl, topics.control(r)) for r in self.ROLES}
+        run_state = ros.talk(CarlaControl, topics.CONTROL)
+        ros.spin_until_matched()
+        return bridge, heard, status, talkers, run_state
+
+    def test_frame_is_over_when_every_vehicle_has_its_command(self, ros):
+        bridge, heard, status, talkers, run_state = self.make(ros)
+        run_state.publish(CarlaControl(command=CarlaControl.STEP_ONCE))
+        ros.spin_until(lambda: all(len(h) == 1 for h in heard.values()), 'both odometries')
+        assert len({stamp_ns(h[0].header.stamp) for h in heard.values()}) == 1
+        talkers['blue'].publish(CarlaEgoVehicleControl(brake=1.0))
+        ros.spin_until(lambda: bridge._commands._expected == ['red'], 'blue has answered')
+        assert status[-1].synchronous_mode_running
+        talkers['red'].publish(CarlaEgoVehicleControl(throttle=0.5))
+        ros.spin_until(lambda: not status[-1].synchronous_mode_running, 'acknowledged')
+        assert bridge._timeouts == bridge._unexpected == 0
+        run_state.publish(CarlaControl(command=CarlaControl.STEP_ONCE))
+        ros.spin_until(lambda: all(len(h) == 2 for h in heard.values()), 'the next frame')
+        red, blue = bridge._world.cars
+        assert (red.control.throttle, blue.control.brake) == (0.5, 1.0)
+
+    def test_one_vehicle_after_the_other_on_the_wire(self, ros, monkeypatch):
+        bridge, heard, _, _, run_state = self.make(ros)
+        sent = spied(bridge._publisher, monkeypatch)
+        run_state.publish(CarlaControl(command=CarlaControl.STEP_ONCE))
+        ros.spin_until(lambda: all(heard.values()), 'both odometries')
+        common = [topic for topic in ORDER if ROLE not in topic]
+        each = [topic for topic in ORDER if ROLE in topic]
+        expected = [topic.replace(ROLE, role) for role in self.ROLES for topic in each]
+        assert sent[: 1 + len(common + expected)] == ['/carla/status', *common, *expected]
+
+    def test_each_vehicle_has_its_own_topics(self, ros):
+        info = {r: ros.listen(CarlaEgoVehicleInfo, topics.vehicle_info(r), LATCHED) for r in 'ab'}
+        images = {r: ros.listen(Image, topics.image(r, 'camera')) for r in 'ab'}
+        bridge = ros.make(
+            SimBridgeNode,
+            role_names=['a', 'b'],
+            synchronous_mode_wait_for_vehicle_control_command=False,
+        )
+        ros.spin_until(lambda: all(info.values()) and all(images.values()), 'both vehicles')
+        first, second = bridge._world.cars
+        assert {r: (m[0].rolename, m[0].id) for r, m in info.items()} == {
+            'a': ('a', first.actor_id),
+            'b': ('b', second.actor_id),
+        }
+        assert {r: m[0].header.frame_id for r, m in images.items()} == {
+            'a': 'a/camera',
+            'b': 'b/camera',
+        }
+        pose = ros.talk(Pose, topics.of('b', 'control/set_transform'))
+        ros.spin_until_matched()
+        before = first.state.x_m, first.state.y_m
+        moved = Pose()
+        moved.position.x, moved.position.y, moved.orientation.w = 50.0, 2.0, 1.0
+        pose.publish(moved)
+        ros.spin_until(lambda: second.state.x_m == 50.0, 'teleported')
+        assert (first.state.x_m, first.state.y_m) == before
+
+    @pytest.mark.parametrize('roles', [['a', 'a'], ['']])
+    def test_roles_are_unique_and_not_empty(self, ros, roles):
+        with pytest.raises(ParameterError, match='role_names must be non-empty and unique, got'):
+            ros.make(SimBridgeNode, role_names=roles)

@@ -28,7 +28,7 @@ from td3_agent.driving.ledger import LAG_FRAMES, LogCounts, check_ledger, read_l
 from td3_agent.driving.ledger_audit import audit_ledger
 from td3_agent.driving.stages import END_TO_END, STAGES, end_to_end_ns
 from td3_agent.evaluation.agreement import agreement, first_difference
-from td3_agent.evaluation.direct import DirectDrive
+from td3_agent.evaluation.direct import DirectDrive, Pilot
 from td3_agent.evaluation.processes import ProcessGroup, ros_environment
 from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import path_message
@@ -147,8 +147,9 @@ def direct_ledger(frames, road, driver):
     equipment = make_driver(DriverParams(**driver))
     agent = Agent(equipment.driver, equipment.spec)
     if equipment.needs_route:
-        agent.set_route(route_from_path(path_message(world)))
-    return list(DirectDrive(world, agent, TwistConverter(TwistConvention.VELOCITY)).drive(frames))
+        agent.set_route(route_from_path(path_message(world.ego)))
+    pilot = Pilot(agent, TwistConverter(TwistConvention.VELOCITY))
+    return list(DirectDrive(world, pilot).drive(frames))
 
 
 class TestLockstep:
@@ -195,6 +196,47 @@ class TestLockstep:
     def test_large_images(self, run):
         run.parameters[BRIDGE] |= {'camera_width': 800, 'camera_height': 600}
         check_clean(run.drive(60), 60)
+
+
+class TestSeveralVehicles:
+    ROLES = ('red', 'blue')
+    PILOTS = ({'driver': 'td3', 'policy': 'lane'}, {'driver': 'pure_pursuit'})
+
+    def direct(self, frames):
+        """Ledger of the same drive without ROS."""
+        params = SimBridgeParams(role_names=self.ROLES, spawn_index=0, map='winding')
+        world = make_world(params)
+        pilots = []
+        for role, car, driver in zip(self.ROLES, world.cars, self.PILOTS, strict=True):
+            equipment = make_driver(DriverParams(**driver))
+            agent = Agent(equipment.driver, equipment.spec)
+            if equipment.needs_route:
+                agent.set_route(route_from_path(path_message(car)))
+            pilots.append(Pilot(agent, TwistConverter(TwistConvention.VELOCITY), role))
+        return list(DirectDrive(world, *pilots).drive(frames))
+
+    def test_two_vehicles_every_frame_as_on_the_direct_path(self, run):
+        """One bridge, one synchronizer: every frame waits for both and has the command of both."""
+        frames, roles = 150, list(self.ROLES)
+        run.start(BRIDGE, role_names=roles, map='winding')
+        for role, driver in zip(roles, self.PILOTS, strict=True):
+            run.group.start(GATE, run.parameters[GATE] | {'role_name': role}, role)
+            run.group.start(AGENT, driver | {'role_name': role}, role)
+        ledger = run.finish(run.start(SYNCHRONIZER, role_names=roles, max_frames=frames))
+        direct = self.direct(frames)
+        assert check_ledger(ledger) == []
+        assert counts_of(ledger).violations == 0
+        assert len(ledger) == 2 * frames
+        for role in roles:
+            mine, expected = (
+                [r for r in records if r['role_name'] == role] for records in (ledger, direct)
+            )
+            check_clean(mine, frames)
+            assert first_difference(mine, expected) is None
+            assert agreement(expected, mine)['equal']
+            check_stages(mine)
+            assert mine[-1]['speed_mps'] > 3.0
+        assert audit_ledger(run.ledger_path).holds
 
 
 class FaultyAgent:
@@ -409,7 +451,7 @@ class TestSignals:
     @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
     def test_while_waiting_for_each_other(self, run, number, diagnosed):
         """The bridge, paused, has another vehicle than the rest is waiting for."""
-        run.parameters[BRIDGE]['role_name'] = 'somebody_else'
+        run.parameters[BRIDGE]['role_names'] = ['somebody_else']
         nodes = run.start_all()
         names = ('carla_ros_bridge', 'twist_to_control', 'td3_agent', 'synchronizer')
         run.spin_until(lambda: all(diagnosed(name) for name in names), 'all up')

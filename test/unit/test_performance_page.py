@@ -24,3 +24,18 @@ def test_files_that_it_names_exist():
     names = re.findall(r'`((?:benchmarks|config|scripts|td3_agent|docs)/[\w/.]+)`', PAGE)
     assert len(names) > 5
     assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+def test_pictures_show_every_ratio_largest_first(tmp_path):
+    pytest.importorskip('matplotlib')
+    from performance_pictures import draw_frame, draw_ratios, ratio_rows
+
+    reports = performance_tables.results()
+    rows = ratio_rows(reports)
+    ratios = [ratio for _, ratio in rows]
+    assert ratios == sorted(ratios, reverse=True)
+    assert ratios[0] == reports['command']['ratio']
+    assert {row['ratio'] for row in reports['latency']['cases'].values()} <= set(ratios)
+    for draw in (draw_ratios, draw_frame):
+        draw(tmp_path / f'{draw.__name__}.png', reports)
+        assert (tmp_path / f'{draw.__name__}.png').stat().st_size > 10_000

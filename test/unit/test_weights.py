@@ -12,7 +12,7 @@ torch = pytest.importorskip('torch')
 from td3_agent.driving.agent import Agent  # noqa: E402
 from td3_agent.driving.command import TwistConvention  # noqa: E402
 from td3_agent.driving.gate import TwistConverter  # noqa: E402
-from td3_agent.evaluation.direct import DirectDrive  # noqa: E402
+from td3_agent.evaluation.direct import DirectDrive, Pilot  # noqa: E402
 from td3_agent.nodes.drivers import SHIPPED, DriverParams, make_driver  # noqa: E402
 from td3_agent.sim.seeds import map_seed  # noqa: E402
 from td3_agent.sim.world import World, WorldConfig  # noqa: E402
@@ -52,12 +52,12 @@ def test_unseen_road_is_driven(name):
     equipment = make_driver(DriverParams(driver='td3', policy=name))
     agent = Agent(equipment.driver, equipment.spec)
     if equipment.needs_route:
-        agent.set_route(world.route)
-    drive = DirectDrive(world, agent, TwistConverter(TwistConvention.VELOCITY))
+        agent.set_route(world.ego.route)
+    drive = DirectDrive(world, Pilot(agent, TwistConverter(TwistConvention.VELOCITY)))
     records = list(drive.drive(300))
     near_m, lateral_m = None, []
     for record in records:
-        seen = world.route.project(record['x_m'], record['y_m'], near_m)
+        seen = world.ego.route.project(record['x_m'], record['y_m'], near_m)
         near_m = seen.s_m
         lateral_m.append(abs(seen.lateral_m))
     assert max(lateral_m) < 1.5

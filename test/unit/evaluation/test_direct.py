@@ -10,7 +10,7 @@ from td3_agent.driving.command import TwistConvention, VehicleControl
 from td3_agent.driving.gate import TwistConverter
 from td3_agent.driving.ledger import check_ledger
 from td3_agent.driving.pure_pursuit import PurePursuitDriver
-from td3_agent.evaluation.direct import DirectDrive, geometry_on_the_wire
+from td3_agent.evaluation.direct import DirectDrive, Pilot, geometry_on_the_wire
 from td3_agent.evaluation.summary import summarize
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.world import World, WorldConfig
@@ -25,12 +25,12 @@ def make_world(**config):
 
 
 def make_drive(world, driver, convention=TwistConvention.VELOCITY):
-    return DirectDrive(world, Agent(driver), TwistConverter(convention))
+    return DirectDrive(world, Pilot(Agent(driver), TwistConverter(convention)))
 
 
 def drive_to_the_end(world, frames):
     """Drive until the route is finished and the car stands; return driver and records."""
-    driver, records = PurePursuitDriver(route=world.route), []
+    driver, records = PurePursuitDriver(route=world.ego.route), []
     for record in make_drive(world, driver).drive(frames):
         records.append(record)
         if driver.arrived and abs(record['speed_mps']) < STANDSTILL_MPS:
@@ -46,8 +46,8 @@ def check_clean(summary):
 
 def test_pure_pursuit_drives_a_lap_of_the_oval():
     world = make_world(map='oval')
-    records = list(make_drive(world, PurePursuitDriver(route=world.route)).drive(1250))
-    summary = summarize(records, world.route)
+    records = list(make_drive(world, PurePursuitDriver(route=world.ego.route)).drive(1250))
+    summary = summarize(records, world.ego.route)
     check_clean(summary)
     assert summary['route_completion'] == 1.0
     assert check_ledger(records) == []
@@ -67,7 +67,7 @@ def test_pure_pursuit_reaches_the_goal(where, seed, route_length_m):
     world = make_world(map=where, map_seed=seed, seed=seed, route_length_m=route_length_m)
     driver, records = drive_to_the_end(world, frames=int(6.0 * route_length_m))
     assert driver.arrived
-    summary = summarize(records, world.route)
+    summary = summarize(records, world.ego.route)
     check_clean(summary)
     assert summary['route_completion'] > 0.99
     assert summary['mean_speed_mps'] > 5.0
@@ -89,7 +89,7 @@ def policy():
 
 
 def pursuit(world):
-    return PurePursuitDriver(route=world.route)
+    return PurePursuitDriver(route=world.ego.route)
 
 
 @pytest.mark.parametrize('convention', TwistConvention)
@@ -152,8 +152,8 @@ def test_driver_sees_the_yaw_as_odometry_carries_it(oval):
             self.exact = []
 
         def act(self, observation):
-            assert observation.vehicle == oval.state.as_odometry()
-            self.exact.append(observation.vehicle == oval.state)
+            assert observation.vehicle == oval.ego.state.as_odometry()
+            self.exact.append(observation.vehicle == oval.ego.state)
             return np.array([0.0, 0.3], dtype=np.float32)
 
     oval.reset(0)
@@ -163,6 +163,6 @@ def test_driver_sees_the_yaw_as_odometry_carries_it(oval):
 
 
 def test_geometry_is_read_from_vehicle_info(oval):
-    geometry = geometry_on_the_wire(oval)
+    geometry = geometry_on_the_wire(oval.ego)
     assert 2.0 < geometry.wheelbase_m < 4.0
     assert 0.3 < geometry.max_steer_angle_rad < 1.57

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A request to end is never lost, wherever in the program it comes up."""
 
+from collections import deque
+import os
 import signal
+import socket
+import subprocess
 import sys
+import tempfile
+import time
 
 import pytest
 
+from td3_agent.evaluation import processes
 from td3_agent.evaluation.processes import INTERRUPTIONS, interruptions_noted
 
 
@@ -47,3 +54,57 @@ def test_raised_where_it_can_be_and_noted_where_not(monkeypatch):
         assert lost == [KeyboardInterrupt]
         with pytest.raises(KeyboardInterrupt):
             interruption.check()
+
+
+class TestDomains:
+    PORT_BASE = processes.PORT_BASE + 130  # between the ports that participants really use
+
+    @pytest.fixture(autouse=True)
+    def few(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(processes, 'DOMAIN_IDS', range(90, 93))
+        monkeypatch.setattr(processes, 'PORT_BASE', self.PORT_BASE)
+        monkeypatch.setattr(processes, '_locks', deque())
+        monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+        yield
+        for _, handle in processes._locks:
+            os.close(handle)
+
+    def test_nobody_is_given_a_domain_that_was_given_away_and_is_not_seen_in_use_yet(self):
+        given = {processes.free_domain_id() for _ in range(2)}
+        assert len(given) == 2
+        last = subprocess.check_output(
+            [
+                sys.executable,
+                '-c',
+                (
+                    'import tempfile, sys\n'
+                    'from td3_agent.evaluation import processes\n'
+                    'tempfile.tempdir, processes.DOMAIN_IDS = sys.argv[1], range(90, 93)\n'
+                    'processes.PORT_BASE = int(sys.argv[2])\n'
+                    'print(processes.free_domain_id())'
+                ),
+                tempfile.gettempdir(),
+                str(self.PORT_BASE),
+            ],
+            text=True,
+        )
+        assert int(last) not in given
+
+    def test_all_in_use_is_said(self):
+        for _ in range(3):
+            processes.free_domain_id()
+        with pytest.raises(RuntimeError, match='all ROS domain ids'):
+            processes.free_domain_id()
+
+    def test_lock_is_let_go_when_participants_can_be_seen(self, monkeypatch):
+        given = [processes.free_domain_id() for _ in range(3)]
+        start_s = time.monotonic()
+        monkeypatch.setattr(time, 'monotonic', lambda: start_s + processes.LOCK_S + 1.0)
+        assert processes.free_domain_id() in given
+
+    def test_domain_in_use_is_not_given(self):
+        taken = 91
+        port = processes.PORT_BASE + processes.PORT_DOMAIN_GAIN * taken + processes.PORT_UNICAST
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as participant:
+            participant.bind(('', port))
+            assert {processes.free_domain_id() for _ in range(2)} == {90, 92}

@@ -18,12 +18,12 @@ STAND = np.array([-1.0, 0.0], dtype=np.float32)
 
 def follow_route(env):
     """Pure pursuit: the circle through a point some metres ahead on the route."""
-    world, state = env.world, env.world.state
+    world, state = env.world, env.world.ego.state
     s_m = env.situation.s_m
-    x, y, _ = world.route.sample(s_m + max(4.0, 0.9 * state.speed_mps))
+    x, y, _ = world.ego.route.sample(s_m + max(4.0, 0.9 * state.speed_mps))
     dx, dy = x - state.x_m, y - state.y_m
     curvature = 2.0 * math.sin(math.atan2(dy, dx) - state.yaw_rad) / math.hypot(dx, dy)
-    bends = np.abs(world.route.curvature_array(s_m + np.arange(2.0, 14.0, 3.0), 4.0))
+    bends = np.abs(world.ego.route.curvature_array(s_m + np.arange(2.0, 14.0, 3.0), 4.0))
     speed = min(8.0, math.sqrt(2.5 / max(float(bends.max()), 1e-3)))
     return np.clip(
         [speed / 8.33 * 2.0 - 1.0, curvature * max(state.speed_mps, 1.0)], -1.0, 1.0
@@ -61,7 +61,7 @@ def test_same_seed_same_episode(env):
 
 def test_resets_without_seed_differ(env):
     env.reset(seed=0)
-    places = [env.world.state for _ in range(3) if env.reset()]
+    places = [env.world.ego.state for _ in range(3) if env.reset()]
     assert len(set(places)) == 3
 
 
@@ -85,10 +85,10 @@ def test_observations_share_no_memory(env):
 
 def test_positive_yaw_action_turns_left(env):
     env.reset(seed=1)
-    yaw = env.world.state.yaw_rad
+    yaw = env.world.ego.state.yaw_rad
     for _ in range(15):
         env.step(FULL_LEFT)
-    assert math.remainder(env.world.state.yaw_rad - yaw, math.tau) > 0.1
+    assert math.remainder(env.world.ego.state.yaw_rad - yaw, math.tau) > 0.1
     assert env.situation.lateral_m > 0.0
 
 

@@ -64,7 +64,7 @@ def test_starts_differ_within_their_limits(env):
     limits, starts, cameras, roads = Randomisation(), [], set(), set()
     for seed in range(12):
         env.reset(seed=seed)
-        state, route = env.world.state, env.world.route
+        state, route = env.world.ego.state, env.world.ego.route
         askew = math.remainder(state.yaw_rad - route.sample(0.0)[2], 2.0 * math.pi)
         starts.append((env.situation.lateral_m, askew, state.speed_mps))
         cameras.add(env.world.camera.config)
@@ -82,7 +82,7 @@ def test_starts_differ_within_their_limits(env):
 def test_nothing_random_starts_on_the_road_at_rest(ideal):
     observation, _ = ideal.reset(seed=3)
     assert abs(ideal.situation.lateral_m) < 0.05
-    assert ideal.world.state.speed_mps == 0.0
+    assert ideal.world.ego.state.speed_mps == 0.0
     assert ideal.world.camera.config == ideal.world.config.camera
     assert observation['privileged'][0] == pytest.approx(ideal.situation.lateral_m / 2.0)
     assert observation['privileged'][2] == pytest.approx(1.0, abs=1e-3)  # cos of heading error
@@ -93,7 +93,7 @@ def test_end_of_the_road_is_sought():
         env = RandomDrivingEnv(roads=1, random=Randomisation(road_end_share=share))
         for seed in range(8):
             env.reset(seed=seed)
-            yield env.world.route.length_m < 210.0
+            yield env.world.ego.route.length_m < 210.0
 
     assert sum(short_ones(1.0)) > sum(short_ones(0.0)) + 2
 
@@ -118,17 +118,17 @@ def test_late_commands_arrive_a_frame_later(late_share, frames):
     throttle = []
     for _ in range(3):
         env.step(np.array([1.0, 0.0], dtype=np.float32))
-        throttle.append(env.world.control.throttle)
+        throttle.append(env.world.ego.control.throttle)
     assert [value == 0.0 for value in throttle].count(True) == frames
 
 
 def test_privileged_part_tells_left_from_right(ideal):
     ideal.reset(seed=1)
-    x_m, y_m, yaw_rad = ideal.world.route.sample(20.0)
+    x_m, y_m, yaw_rad = ideal.world.ego.route.sample(20.0)
     for left_m, turned_rad in ((1.0, 0.2), (-1.0, -0.2)):
         x = x_m - left_m * math.sin(yaw_rad)
         y = y_m + left_m * math.cos(yaw_rad)
-        ideal.world.set_pose(x, y, yaw_rad + turned_rad)
+        ideal.world.ego.set_pose(x, y, yaw_rad + turned_rad)
         ideal.situation = ideal._first_situation()
         known = ideal._known()
         assert known.shape == (PRIVILEGED_SIZE,)

@@ -30,17 +30,17 @@ def commands(count=60):
 
 def record(world):
     """Drive the same commands and return everything that left the world."""
-    trace = [(world.state, world.frame, world.control, world.render().tobytes())]
+    trace = [(world.ego.state, world.frame, world.ego.control, world.render().tobytes())]
     for command in commands():
         world.tick(command)
         trace.append(
             (
-                world.state,
+                world.ego.state,
                 world.frame,
-                world.control,
-                world.acceleration,
-                tuple(world.collisions),
-                tuple(world.lane_invasions),
+                world.ego.control,
+                world.ego.acceleration,
+                tuple(world.ego.collisions),
+                tuple(world.ego.lane_invasions),
                 world.render().tobytes(),
             )
         )
@@ -62,9 +62,9 @@ def test_equal_seeds_and_commands_give_equal_bits(name):
 
 def test_another_seed_is_another_episode():
     world = World(WorldConfig(seed=1, camera=SMALL))
-    first, parked, gain = world.state, world.parked, world.light_gain
+    first, parked, gain = world.ego.state, world.parked, world.light_gain
     world.reset(2)
-    assert world.state != first
+    assert world.ego.state != first
     assert world.parked != parked
     assert world.light_gain != gain
 
@@ -77,135 +77,142 @@ def test_time_is_a_product_stamped_like_the_bridge(world):
         assert world.frame == FIRST_FRAME + count
         assert world.elapsed_s == seconds
         assert world.stamp == stamp_from_seconds(seconds)
-        assert world.state.stamp_ns == world.stamp_ns == nanoseconds_from_stamp(*world.stamp)
+        assert world.ego.state.stamp_ns == world.stamp_ns == nanoseconds_from_stamp(*world.stamp)
 
 
 def test_applied_control_is_what_the_wire_carries(world):
     world.tick(VehicleControl(throttle=0.1, steer=-0.3))
-    assert world.control.throttle == float(np.float32(0.1)) != 0.1
-    assert world.control.steer == float(np.float32(-0.3)) != -0.3
+    assert world.ego.control.throttle == float(np.float32(0.1)) != 0.1
+    assert world.ego.control.steer == float(np.float32(-0.3)) != -0.3
 
 
 def test_acceleration_is_in_map_axes(world):
-    world.set_pose(40.0, -1.75, math.pi / 2.0)
+    world.ego.set_pose(40.0, -1.75, math.pi / 2.0)
     world.tick(VehicleControl(throttle=0.5))
-    ax, ay, az = world.acceleration
-    assert ay == pytest.approx(0.5 * 5000.0 / world.vehicle_info.mass, rel=0.1)
+    ax, ay, az = world.ego.acceleration
+    assert ay == pytest.approx(0.5 * 5000.0 / world.ego.vehicle_info.mass, rel=0.1)
     assert (ax, az) == pytest.approx((0.0, 0.0), abs=1e-6)
 
 
 def test_set_pose_puts_the_car_at_rest_and_is_no_event(world):
-    world.set_velocity(5.0)
+    world.ego.set_velocity(5.0)
     world.tick(VehicleControl())
     frame = world.frame
-    world.set_pose(40.0, 0.0, math.pi)  # on the centre line
-    assert (world.state.x_m, world.state.y_m, world.state.speed_mps) == (40.0, 0.0, 0.0)
-    assert abs(world.state.yaw_rad) == pytest.approx(math.pi)
-    assert (world.frame, world.lane_invasions, world.collisions) == (frame, [], [])
+    world.ego.set_pose(40.0, 0.0, math.pi)  # on the centre line
+    state = world.ego.state
+    assert (state.x_m, state.y_m, state.speed_mps) == (40.0, 0.0, 0.0)
+    assert abs(state.yaw_rad) == pytest.approx(math.pi)
+    assert (world.frame, world.ego.lane_invasions, world.ego.collisions) == (frame, [], [])
     world.tick(VehicleControl())
-    assert world.lane_invasions == []
+    assert world.ego.lane_invasions == []
 
 
 def test_set_velocity_is_in_the_car_s_axes(world):
-    world.set_pose(40.0, -1.75, math.pi / 2.0)
-    world.set_velocity(3.0, 1.0, 0.2)
-    assert world.velocity == pytest.approx((-1.0, 3.0, 0.0))
-    assert world.state.speed_mps == pytest.approx(3.0)
-    assert world.state.yaw_rate_radps == 0.2
-    world.set_velocity(-2.0, 0.5)
-    assert world.velocity == pytest.approx((-0.5, -2.0, 0.0))
-    assert world.state.speed_mps == pytest.approx(-2.0)
+    world.ego.set_pose(40.0, -1.75, math.pi / 2.0)
+    world.ego.set_velocity(3.0, 1.0, 0.2)
+    assert world.ego.velocity == pytest.approx((-1.0, 3.0, 0.0))
+    assert world.ego.state.speed_mps == pytest.approx(3.0)
+    assert world.ego.state.yaw_rate_radps == 0.2
+    world.ego.set_velocity(-2.0, 0.5)
+    assert world.ego.velocity == pytest.approx((-0.5, -2.0, 0.0))
+    assert world.ego.state.speed_mps == pytest.approx(-2.0)
 
 
 def test_leaving_the_lane_to_the_left_crosses_the_broken_line_once(world):
-    world.set_pose(20.0, -1.75, 0.25)
-    world.set_velocity(5.0)
+    world.ego.set_pose(20.0, -1.75, 0.25)
+    world.ego.set_velocity(5.0)
     events = []
     for _ in range(20):
         world.tick(VehicleControl())
-        events += [(event.frame, event.crossed_lane_markings) for event in world.lane_invasions]
-        if world.state.y_m > -HALF_WIDTH_M - 0.5 and not events:
-            assert world.state.y_m < 0.3 - HALF_WIDTH_M
+        events += [
+            (event.frame, event.crossed_lane_markings) for event in world.ego.lane_invasions
+        ]
+        if world.ego.state.y_m > -HALF_WIDTH_M - 0.5 and not events:
+            assert world.ego.state.y_m < 0.3 - HALF_WIDTH_M
     assert [kinds for _, kinds in events] == [(BROKEN,)]
 
 
 def test_leaving_the_road_crosses_the_solid_line_and_is_off_road(world):
-    world.set_pose(20.0, -1.75, -0.4)
-    world.set_velocity(6.0)
+    world.ego.set_pose(20.0, -1.75, -0.4)
+    world.ego.set_velocity(6.0)
     kinds = []
-    assert world.on_road
+    assert world.ego.on_road
     for _ in range(20):
         world.tick(VehicleControl())
-        kinds += [event.crossed_lane_markings for event in world.lane_invasions]
+        kinds += [event.crossed_lane_markings for event in world.ego.lane_invasions]
     assert kinds == [(SOLID,)]
-    assert not world.on_road
+    assert not world.ego.on_road
 
 
 class TestCollision:
     @pytest.fixture
     def wall(self, world):
-        world.set_pose(20.0, -1.75, 0.0)
+        world.ego.set_pose(20.0, -1.75, 0.0)
         world.parked = (Box(x_m=32.0, y_m=-1.75, yaw_rad=0.0, length_m=4.0, actor_id=205),)
-        world.set_velocity(8.0)
+        world.ego.set_velocity(8.0)
         return world
 
     def test_car_stops_at_the_obstacle_with_its_momentum_as_impulse(self, wall):
         ticks = 0
-        while not wall.collisions:
-            speed = wall.state.speed_mps
+        while not wall.ego.collisions:
+            speed = wall.ego.state.speed_mps
             wall.tick(VehicleControl())
             ticks += 1
             assert ticks < 60
-        (event,) = wall.collisions
+        (event,) = wall.ego.collisions
         assert event.other_actor_id == 205
         assert (event.frame, event.stamp_ns) == (wall.frame, wall.stamp_ns)
-        assert event.normal_impulse[0] == pytest.approx(-wall.vehicle_info.mass * speed, rel=0.05)
+        assert event.normal_impulse[0] == pytest.approx(
+            -wall.ego.vehicle_info.mass * speed, rel=0.05
+        )
         assert event.normal_impulse[1:] == pytest.approx((0.0, 0.0), abs=1.0)
-        assert wall.state.speed_mps == pytest.approx(0.0, abs=1e-6)
-        assert wall.state.x_m == pytest.approx(30.0 - 0.5 * wall.vehicle_info.length_m, abs=1e-6)
+        assert wall.ego.state.speed_mps == pytest.approx(0.0, abs=1e-6)
+        assert wall.ego.state.x_m == pytest.approx(
+            30.0 - 0.5 * wall.ego.vehicle_info.length_m, abs=1e-6
+        )
 
     def test_pushing_on_gives_an_event_each_frame(self, wall):
         for _ in range(60):
             wall.tick(VehicleControl(throttle=0.5))
         for _ in range(5):
             wall.tick(VehicleControl(throttle=0.5))
-            assert len(wall.collisions) == 1
+            assert len(wall.ego.collisions) == 1
         wall.tick(VehicleControl(throttle=0.5, reverse=True))
-        assert wall.collisions == []
+        assert wall.ego.collisions == []
         for _ in range(20):
             wall.tick(VehicleControl(throttle=0.5, reverse=True))
-        assert wall.state.x_m < 27.0
+        assert wall.ego.state.x_m < 27.0
 
     def test_impulse_is_in_carla_axes(self, world):
         """Driving to the left (map y up) into a wall: the push is to the right, CARLA +y."""
-        world.set_pose(20.0, -1.75, math.pi / 2.0)
+        world.ego.set_pose(20.0, -1.75, math.pi / 2.0)
         world.parked = (Box(x_m=20.0, y_m=6.0, yaw_rad=0.0, actor_id=9),)
-        world.set_velocity(8.0)
-        while not world.collisions:
+        world.ego.set_velocity(8.0)
+        while not world.ego.collisions:
             world.tick(VehicleControl())
-        assert world.collisions[0].normal_impulse[1] > 0.0
+        assert world.ego.collisions[0].normal_impulse[1] > 0.0
 
 
 @pytest.mark.parametrize('name', ['oval', 'winding', 'town'])
 def test_car_moves_from_every_spawn_point(name):
     world = World(WorldConfig(map=name, parked_vehicles=0))
     for spawn in world.map.spawn_points:
-        world.set_pose(spawn.x_m, spawn.y_m, spawn.yaw_rad)
-        assert world.on_road
+        world.ego.set_pose(spawn.x_m, spawn.y_m, spawn.yaw_rad)
+        assert world.ego.on_road
         for _ in range(20):
             world.tick(VehicleControl(throttle=0.8))
-        assert math.dist((world.state.x_m, world.state.y_m), spawn[:2]) > 1.0
+        assert math.dist((world.ego.state.x_m, world.ego.state.y_m), spawn[:2]) > 1.0
 
 
 @pytest.mark.parametrize('name', ['oval', 'winding', 'town'])
 @pytest.mark.parametrize('seed', range(4))
 def test_route_starts_at_the_car_and_leads_somewhere(name, seed):
     world = World(WorldConfig(map=name, seed=seed))
-    seen = world.route.project(world.state.x_m, world.state.y_m)
+    seen = world.ego.route.project(world.ego.state.x_m, world.ego.state.y_m)
     assert abs(seen.lateral_m) < 0.05
-    assert abs(math.remainder(seen.heading_rad - world.state.yaw_rad, math.tau)) < 0.06
-    assert world.route.length_m > 140.0
-    assert world.route_points.shape[1] == 3
+    assert abs(math.remainder(seen.heading_rad - world.ego.state.yaw_rad, math.tau)) < 0.06
+    assert world.ego.route.length_m > 140.0
+    assert world.ego.route_points.shape[1] == 3
 
 
 def test_scene_moves_right_when_the_car_turns_left(world):
@@ -215,16 +222,16 @@ def test_scene_moves_right_when_the_car_turns_left(world):
         below = world.render()[50:, :, :3].astype(int)
         return np.argwhere(below[..., 2] > below[..., 0] + 60)[:, 1].mean()
 
-    world.set_pose(20.0, -1.75, 0.0)
+    world.ego.set_pose(20.0, -1.75, 0.0)
     straight = yellow_column()
-    world.set_pose(20.0, -1.75, 0.15)
+    world.ego.set_pose(20.0, -1.75, 0.15)
     assert yellow_column() > straight + 2.0
 
 
 def test_images_of_different_frames_share_no_memory(world):
     first = world.render()
     copy = first.copy()
-    world.set_velocity(8.0)
+    world.ego.set_velocity(8.0)
     world.tick(VehicleControl())
     assert not np.shares_memory(first, world.render())
     assert np.array_equal(first, copy)
@@ -237,6 +244,8 @@ def test_images_of_different_frames_share_no_memory(world):
         ('fixed_delta_seconds', 0.5, r'fixed_delta_seconds must be in \[0\.001, 0\.1\] \[s\]'),
         ('fixed_delta_seconds', math.nan, r'fixed_delta_seconds .* \[s\], got nan'),
         ('start_time_s', -1.0, r'start_time_s must be in .* \[s\], got -1'),
+        ('vehicles', 0, r'vehicles must be in \[1, 16\], got 0'),
+        ('vehicles', 17, r'vehicles must be in \[1, 16\], got 17'),
         ('parked_vehicles', -1, r'parked_vehicles must be in \[0, 200\], got -1'),
         ('seed', 1.5, 'seed must be int, got 1.5'),
         ('camera', None, 'camera must be CameraConfig, got None'),
@@ -254,14 +263,14 @@ def test_spawn_index_beyond_the_map_is_refused():
 
 @pytest.mark.parametrize('field', ['throttle', 'steer', 'brake'])
 def test_command_that_is_not_finite_is_refused_and_nothing_moves(world, field):
-    before = (world.frame, world.state)
+    before = (world.frame, world.ego.state)
     with pytest.raises(ValueError, match=rf'control\.{field} must be a finite number, got nan'):
         world.tick(replace(VehicleControl(), **{field: math.nan}))
-    assert (world.frame, world.state) == before
+    assert (world.frame, world.ego.state) == before
 
 
 def test_pose_and_velocity_that_are_not_finite_are_refused(world):
     with pytest.raises(ValueError, match=r'pose must be finite'):
-        world.set_pose(math.inf, 0.0, 0.0)
+        world.ego.set_pose(math.inf, 0.0, 0.0)
     with pytest.raises(ValueError, match=r'velocity must be finite'):
-        world.set_velocity(math.nan)
+        world.ego.set_velocity(math.nan)

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One driven car of the embedded world: its motion, its route, and what happens to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+from typing import TYPE_CHECKING
+
+from td3_agent.driving.command import VehicleControl
+from td3_agent.driving.frames import carla_from_ros_location, wrap_angle
+from td3_agent.driving.route import Route
+from td3_agent.driving.vehicle import VehicleState
+from td3_agent.sim.boxes import Box, overlap
+from td3_agent.sim.lane_watch import LaneWatch
+from td3_agent.sim.vehicle import Motion, Vehicle, VehicleInfo, vehicle_info
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from td3_agent.sim.road import LaneFix, RoadMap, RouteTrace, SpawnPoint
+
+CONTACT_REACH_M = 8.0  # more than two cars' half diagonals
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollisionEvent:
+    """The car touched something in this frame.
+
+    Attributes:
+        frame: frame of the contact.
+        stamp_ns: simulated time of that frame [ns].
+        other_actor_id: what it touched.
+        normal_impulse: on the car, (x, y, z) in CARLA's map axes [N s].
+    """
+
+    frame: int
+    stamp_ns: int
+    other_actor_id: int
+    normal_impulse: tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneInvasionEvent:
+    """The car's outline started to cross painted lines in this frame.
+
+    Attributes:
+        frame: frame of the crossing.
+        stamp_ns: simulated time of that frame [ns].
+        crossed_lane_markings: CARLA ``LaneMarkingType`` each: OTHER 0, BROKEN 1, SOLID 2, ...
+    """
+
+    frame: int
+    stamp_ns: int
+    crossed_lane_markings: tuple[int, ...]
+
+
+class Car:
+    """One driven car; the world calls :meth:`start`, then :meth:`move` and :meth:`settle`.
+
+    Args:
+        road_map: where it drives.
+        actor_id: CARLA actor id.
+        bgr: colour, 0 .. 255 each, as other cars' cameras see it.
+
+    Attributes:
+        actor_id: CARLA actor id.
+        vehicle_info: what the bridge publishes about the car.
+        state: motion of the car in this frame, as odometry carries it.
+        lane: where the car is on the map.
+        acceleration: (x, y, z) over the last tick, in map axes [m/s^2].
+        control: command of the last tick, as rounded by the wire.
+        collisions: contacts of the last tick, one event per obstacle touched.
+        lane_invasions: of the last tick, at most one event.
+        route: the way to drive, from the spawn point.
+        route_points: (N, 3) the same as points about 1 m apart [m].
+        route_turns: 'left', 'right' or 'straight' at each junction of the route.
+    """
+
+    def __init__(self, road_map: RoadMap, actor_id: int, bgr: tuple[int, int, int]) -> None:
+        """Build the car; :meth:`start` puts it on the road."""
+        self.actor_id = actor_id
+        self.vehicle_info: VehicleInfo = vehicle_info()
+        self.collisions: list[CollisionEvent] = []
+        self.lane_invasions: list[LaneInvasionEvent] = []
+        self._bgr = bgr
+        self._map = road_map
+        self._vehicle = Vehicle()
+        self._lanes = LaneWatch(
+            road_map.markings, self.vehicle_info.length_m, self.vehicle_info.width_m
+        )
+
+    def start(self, spawn: SpawnPoint, trace: RouteTrace, frame: int, stamp_ns: int) -> None:
+        """Stand at the begin of a route, in frame ``frame`` at simulated time ``stamp_ns``."""
+        self.route = Route(trace.points[:, :2], closed=trace.closed)
+        self.route_points: NDArray[np.float64] = trace.points
+        self.route_turns = trace.turns
+        self.control = VehicleControl()
+        self._frame, self._stamp_ns = frame, stamp_ns
+        self.set_pose(spawn.x_m, spawn.y_m, spawn.yaw_rad)
+
+    @property
+    def on_road(self) -> bool:
+        """Whether the car's origin lies on a driving lane."""
+        return self.lane.on_road
+
+    @property
+    def motion(self) -> Motion:
+        """Full state of the car's model."""
+        return self._vehicle.motion
+
+    @property
+    def velocity(self) -> tuple[float, float, float]:
+        """Velocity of the car in map axes [m/s]."""
+        return (*self._vehicle.motion.velocity_mps, 0.0)
+
+    @property
+    def outline(self) -> Box:
+        """The car as a box, where it stands now."""
+        motion, info = self._vehicle.motion, self.vehicle_info
+        return Box(
+            x_m=motion.x_m,
+            y_m=motion.y_m,
+            yaw_rad=motion.yaw_rad,
+            length_m=info.length_m,
+            width_m=info.width_m,
+            height_m=info.height_m,
+            bgr=self._bgr,
+            actor_id=self.actor_id,
+        )
+
+    def set_pose(self, x_m: float, y_m: float, yaw_rad: float, z_m: float | None = None) -> None:
+        """Put the car somewhere, at rest; events of the last tick are forgotten.
+
+        Args:
+            x_m: position in the map frame [m].
+            y_m: position in the map frame [m].
+            yaw_rad: heading [rad], left positive.
+            z_m: picks the road where roads cross on several levels; the car stands on it [m].
+
+        Raises:
+            ValueError: a value is not finite.
+        """
+        if not all(math.isfinite(v) for v in (x_m, y_m, yaw_rad, z_m or 0.0)):
+            raise ValueError(f'pose must be finite [m, rad], got {(x_m, y_m, yaw_rad, z_m)}')
+        self._vehicle.motion = Motion(x_m=x_m, y_m=y_m, yaw_rad=yaw_rad)
+        self._lanes.start(x_m, y_m, yaw_rad)
+        self._height_m = z_m or 0.0
+        self._forget_events()
+
+    def set_velocity(
+        self, vx_mps: float, vy_mps: float = 0.0, yaw_rate_radps: float = 0.0
+    ) -> None:
+        """Set the car in motion.
+
+        Args:
+            vx_mps: forward speed in the car's axes [m/s].
+            vy_mps: speed to the left in the car's axes [m/s].
+            yaw_rate_radps: turning rate [rad/s], left positive.
+
+        Raises:
+            ValueError: a value is not finite.
+        """
+        if not all(math.isfinite(v) for v in (vx_mps, vy_mps, yaw_rate_radps)):
+            raise ValueError(
+                f'velocity must be finite [m/s, rad/s], got {(vx_mps, vy_mps, yaw_rate_radps)}'
+            )
+        backwards = vx_mps < 0.0
+        speed = math.hypot(vx_mps, vy_mps)
+        slip = math.atan2(-vy_mps if backwards else vy_mps, abs(vx_mps)) if speed else 0.0
+        self._vehicle.motion = self._vehicle.motion._replace(
+            speed_mps=-speed if backwards else speed,
+            slip_rad=slip,
+            yaw_rate_radps=yaw_rate_radps,
+        )
+        self._forget_events()
+
+    def move(self, control: VehicleControl, step_s: float, frame: int, stamp_ns: int) -> None:
+        """Drive one step [s] into frame ``frame``; contacts come next, then :meth:`settle`.
+
+        Args:
+            control: rounded and checked; values beyond their range are clamped.
+            step_s: length of the step [s].
+            frame: frame that the step leads to.
+            stamp_ns: simulated time of that frame [ns].
+        """
+        self._frame, self._stamp_ns = frame, stamp_ns
+        self._before_mps = self._vehicle.motion.velocity_mps
+        self._vehicle.step(control, step_s)
+        self.control = control
+        self.collisions = []
+
+    def run_into(self, obstacles: Iterable[Box]) -> None:
+        """Part the car from what does not give way; inelastic, no friction along the wall."""
+        for box in obstacles:
+            motion = self._vehicle.motion
+            if math.hypot(box.x_m - motion.x_m, box.y_m - motion.y_m) > CONTACT_REACH_M:
+                continue  # most are far away; an outline costs more than this
+            contact = overlap(self.outline, box)
+            if contact is not None:
+                normal = contact.normal_x, contact.normal_y
+                self._part(normal, contact.depth_m, self._approach_mps(normal), box.actor_id)
+
+    def meet(self, other: Car) -> None:
+        """Part two cars that ran into each other; inelastic, equal masses, no friction."""
+        here, there = self._vehicle.motion, other._vehicle.motion
+        if math.hypot(there.x_m - here.x_m, there.y_m - here.y_m) > CONTACT_REACH_M:
+            return
+        contact = overlap(self.outline, other.outline)
+        if contact is None:
+            return
+        normal = contact.normal_x, contact.normal_y
+        opposite = -contact.normal_x, -contact.normal_y
+        # What nears the other is lost: half of it by each, as both weigh the same.
+        lost_mps = 0.5 * (self._approach_mps(normal) + other._approach_mps(opposite))
+        self._part(normal, 0.5 * contact.depth_m, lost_mps, other.actor_id)
+        other._part(opposite, 0.5 * contact.depth_m, lost_mps, self.actor_id)
+
+    def settle(self, step_s: float) -> None:
+        """Note acceleration, crossed lines, lane and state at the end of a step [s]."""
+        motion, before = self._vehicle.motion, self._before_mps
+        after = motion.velocity_mps
+        self.acceleration = ((after[0] - before[0]) / step_s, (after[1] - before[1]) / step_s, 0.0)
+        crossed = self._lanes.update(motion.x_m, motion.y_m, motion.yaw_rad)
+        self.lane_invasions = (
+            [
+                LaneInvasionEvent(
+                    frame=self._frame,
+                    stamp_ns=self._stamp_ns,
+                    crossed_lane_markings=tuple(crossed),
+                )
+            ]
+            if crossed
+            else []
+        )
+        self._observe()
+
+    def _approach_mps(self, normal: tuple[float, float]) -> float:
+        """Speed against a direction: into what lies behind it [m/s]."""
+        vx, vy = self._vehicle.motion.velocity_mps
+        return -(vx * normal[0] + vy * normal[1])
+
+    def _part(
+        self, normal: tuple[float, float], way_m: float, lost_mps: float, other_actor_id: int
+    ) -> None:
+        """Move the car out of a contact, take away speed into it, and note the collision."""
+        motion = self._vehicle.motion
+        vx, vy = motion.velocity_mps
+        cos, sin = math.cos(motion.yaw_rad), math.sin(motion.yaw_rad)
+        if lost_mps > 0.0:
+            vx += lost_mps * normal[0]
+            vy += lost_mps * normal[1]
+        self._vehicle.motion = motion._replace(
+            x_m=motion.x_m + way_m * normal[0],
+            y_m=motion.y_m + way_m * normal[1],
+            speed_mps=cos * vx + sin * vy,  # tyres take up what would slide sideways
+            yaw_rate_radps=0.0,
+            slip_rad=0.0,
+        )
+        impulse = self.vehicle_info.mass * max(lost_mps, 0.0)
+        self.collisions.append(
+            CollisionEvent(
+                frame=self._frame,
+                stamp_ns=self._stamp_ns,
+                other_actor_id=other_actor_id,
+                normal_impulse=carla_from_ros_location(
+                    impulse * normal[0], impulse * normal[1], 0.0
+                ),
+            )
+        )
+
+    def _forget_events(self) -> None:
+        self.acceleration = (0.0, 0.0, 0.0)
+        self.collisions = []
+        self.lane_invasions = []
+        self._observe()
+
+    def _observe(self) -> None:
+        """Note where the car is on the map, and its state as odometry carries it."""
+        motion = self._vehicle.motion
+        self.lane: LaneFix = self._map.locate(motion.x_m, motion.y_m, self._height_m)
+        self._height_m = self.lane.z_m
+        self.state = VehicleState(
+            stamp_ns=self._stamp_ns,
+            x_m=motion.x_m,
+            y_m=motion.y_m,
+            z_m=self._height_m,
+            yaw_rad=wrap_angle(motion.yaw_rad),
+            speed_mps=motion.forward_mps,
+            yaw_rate_radps=motion.yaw_rate_radps,
+        )
