@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.velocity_control import VelocityControlParams
 
 EARLY_FRAMES_KEPT = 4
+HOLD = 'hold'  # frame_id of a stop that answers no frame: see watchdog.SilenceHold
 
 
 class Outcome(Enum):
@@ -41,6 +42,7 @@ class Outcome(Enum):
     NO_ODOMETRY = 'stopped_no_odometry'  # none before the deadline
     NO_VEHICLE_INFO = 'stopped_no_vehicle_info'  # wheel angles unknown
     INVALID_COMMAND = 'stopped_invalid_command'  # not finite
+    SILENCE = 'stopped_silence'  # answered, and then no frame followed for long
 
 
 @dataclass(frozen=True)

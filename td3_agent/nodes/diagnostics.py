@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 PERIOD_S = 1.0
+LOOK_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class Diagnostics:
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', RELIABLE)
         self._last: tuple[bytes, str] | None = None
         # Steady: a node must speak up exactly when simulated time stands still.
-        node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        node.create_timer(PERIOD_S, self.publish, clock=steady)
+        node.create_timer(LOOK_S, self.changed, clock=steady)  # what does not come is a change
 
     def changed(self) -> None:
         """Publish at once if level or message differ from what was said last."""
