@@ -7,6 +7,8 @@ the frame is complete, shifts all later ones (bridge_contract races R1, R2). Hen
 
 * a frame is answered once, when the agent's command *and* the odometry of that frame are in;
 * at the deadline, below the bridge's own 1.0 s, it is answered with full brake;
+* while the agent is known to be gone, with full brake as soon as the odometry is in: other vehicles
+  of the same world need not wait for nobody;
 * what arrives for a frame already left is dropped and counted.
 """
 
@@ -126,12 +128,14 @@ class Gate:
         converter: from Twist to vehicle command.
         deadline_ns: longest wait for an answer since the frame was first seen [ns, steady].
         geometry: of the vehicle; None until vehicle_info has arrived.
+        agent_gone: whether it is known that no command will come.
         counts: what happened so far.
     """
 
     converter: TwistConverter
     deadline_ns: int = 500_000_000
     geometry: VehicleGeometry | None = None
+    agent_gone: bool = False
     counts: GateCounts = field(default_factory=GateCounts)
     _stamp_ns: int = -1  # newest frame seen
     _open: bool = False  # whether it still wants its answer
@@ -204,6 +208,8 @@ class Gate:
     def _answer_if_complete(self) -> Answer | None:
         """Answer the open frame when command, odometry and geometry are all there."""
         heard = self._commands.get(self._stamp_ns)
+        if self._open and heard is None and self._state is not None and self.agent_gone:
+            return self._stop(Outcome.NO_COMMAND)
         # Even a bad command waits for the odometry: a stop sent before the frame is complete
         # would be the early answer that shifts the bridge's count.
         if not self._open or heard is None or self._state is None:

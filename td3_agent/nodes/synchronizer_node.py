@@ -49,6 +49,7 @@ from td3_agent.nodes.runtime import WakeUp, run_program, steady_ns
 
 COMMANDS = {Request.PAUSE: CarlaControl.PAUSE, Request.STEP_ONCE: CarlaControl.STEP_ONCE}
 LAST_REPORTS_NS = 300_000_000
+AGENT_OF = 'agent of '
 GRAPH_PERIOD_S = 0.1  # how often it is looked whether everybody is there
 
 
@@ -60,7 +61,8 @@ class SynchronizerParams(LockstepParams):
         0.05, "the bridge's step, checked against CarlaStatus", unit='s', low=0.001, high=0.1
     )
     wait_for_agent: bool = param(
-        True, 'step only while every role has an active agent as well as a gate'
+        True,
+        'start when every role has an active agent as well as a gate, pause while no role has one',
     )
     ledger_path: str = param('', 'where the ledger is written; empty: nowhere')
     ledger_flush_frames: int = param(
@@ -88,6 +90,7 @@ class SynchronizerNode(Node):
         self._step_mismatch: float | None = None
         self._members = members(params)
         self._absent = list(self._members)
+        self._braked: list[str] = []  # agents that are gone while others drive
         self._closed_stamp_ns: int | None = None
         self._step_facts: dict[str, int] = {}
         self._control_pub = self.create_publisher(CarlaControl, topics.CONTROL, RELIABLE)
@@ -204,11 +207,17 @@ class SynchronizerNode(Node):
 
     def _look_around(self) -> None:
         """See who is there; a bridge or a gate may come, go and come back."""
-        self._absent = [
+        absent = [
             name
             for name, topic in self._members.items()
-            if not self.count_publishers(topic) or (name in self._life and self._life[name].is_lost)
+            if not self.count_publishers(topic)
+            or (name in self._life and self._life[name].is_lost)
         ]
+        agents = [name for name in absent if name.startswith(AGENT_OF)]
+        # Once under way, the others go on: the gate of a role without agent brakes its car.
+        goes_on = self.lockstep.counts.steps > 0 and len(agents) < len(self._params.role_names)
+        self._braked = agents if goes_on else []
+        self._absent = [name for name in absent if name not in self._braked]
         self._advance()
 
     def _advance(self) -> None:
@@ -298,6 +307,9 @@ class SynchronizerNode(Node):
             return Status(text, is_warning=True, values=values)
         if trouble := self.lockstep.trouble(steady_ns()):
             return Status(trouble, is_error=True, values=values)
+        if self._braked:
+            text = f'silent or not there, the gate brakes its car: {", ".join(self._braked)}'
+            return Status(text, is_error=True, values=values)
         if violations:
             return Status('lockstep violations', is_error=True, values=values)
         return Status(self.lockstep.phase.value, values=values)
@@ -309,7 +321,7 @@ def members(params: SynchronizerParams) -> dict[str, str]:
     found = {'bridge': topics.STATUS}
     found |= {f'gate of {role}': topics.gate_report(role) for role in roles}
     if params.wait_for_agent:
-        found |= {f'agent of {role}': topics.agent_report(role) for role in roles}
+        found |= {f'{AGENT_OF}{role}': topics.agent_report(role) for role in roles}
     return found
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
 from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Odometry
+from rclpy.clock import Clock as RosClock
+from rclpy.clock import ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -23,6 +25,7 @@ from td3_agent.driving.parameters import ParameterError, param
 from td3_agent.driving.velocity_control import VelocityControlParams
 from td3_agent.driving.watchdog import SilenceHold
 from td3_agent.nodes import topics
+from td3_agent.nodes.alive import LifeWatch
 from td3_agent.nodes.announcer import Announcer
 from td3_agent.nodes.conversions import (
     command_from_twist,
@@ -47,6 +50,7 @@ REMEDIES = {
     Outcome.SILENCE: 'are synchronizer and bridge running?',
 }
 DEADLINE_SHARE = 0.9  # of the bridge's wait; the rest is for the way there
+GRAPH_PERIOD_S = 0.1  # how often it is looked whether the agent is there
 LAST_WORD_S = 0.5  # how long the final stop may take to reach the bridge
 
 
@@ -131,6 +135,11 @@ class TwistToControlNode(Node):
         self._hold = SilenceHold(round(params.silence_s * 1e9))
         self._silence = WakeUp(self, self._on_silence)
         self._frame_ns = -1
+        self._agent_seen_ns: int | None = None
+        if self._lockstep and params.input == 'twist_stamped':
+            self._agent_life = LifeWatch(self, topics.alive(topics.agent_report(role)))
+            steady = RosClock(clock_type=ClockType.STEADY_TIME)
+            self.create_timer(GRAPH_PERIOD_S, self._look_around, clock=steady)
         self._announcer = Announcer(self, topics.gate_report(role), self._is_ready)
         self._diagnostics = Diagnostics(self, self._describe)
 
@@ -160,6 +169,15 @@ class TwistToControlNode(Node):
             stamp = self.get_clock().now().to_msg()
             self._control_pub.publish(control_message(FULL_BRAKE, stamp))
             self._control_pub.wait_for_all_acked(Duration(seconds=LAST_WORD_S))
+
+    def _look_around(self) -> None:
+        """See whether the agent, once met, is gone for as long as a frame waits for it."""
+        now_ns = steady_ns()
+        topic = topics.twist_stamped(self._params.role_name)
+        if self.count_publishers(topic) and not self._agent_life.is_lost:
+            self._agent_seen_ns = now_ns
+        seen_ns = self._agent_seen_ns
+        self.gate.agent_gone = seen_ns is not None and now_ns - seen_ns > self.gate.deadline_ns
 
     def _is_ready(self) -> bool:
         """Whether every frame from now on can be answered."""

@@ -55,7 +55,10 @@ class Run:
         self.ledger_path = folder / 'ledger.jsonl'
         self.parameters = {
             BRIDGE: {'spawn_index': 0, 'start_paused': True},
-            GATE: {'deadline_s': 0.9, 'silence_s': 60.0},  # a busy machine is not what is tested here
+            GATE: {
+                'deadline_s': 0.9,
+                'silence_s': 60.0,
+            },  # a busy machine is not what is tested here
             AGENT: {'driver': 'pure_pursuit'},
             SYNCHRONIZER: {
                 'real_time_factor': 0.0,
@@ -237,6 +240,36 @@ class TestSeveralVehicles:
             check_stages(mine)
             assert mine[-1]['speed_mps'] > 3.0
         assert audit_ledger(run.ledger_path).holds
+
+    def test_the_others_go_on_without_an_agent_that_was_killed(self, run):
+        roles = list(self.ROLES)
+        run.start(BRIDGE, role_names=roles, map='winding')
+        for role in roles:
+            run.group.start(GATE, run.parameters[GATE] | {'role_name': role}, role)
+        agents = {
+            role: run.group.start(AGENT, {'driver': 'pure_pursuit', 'role_name': role}, role)
+            for role in roles
+        }
+        reports = {
+            role: run.ros.listen(DiagnosticArray, topics.gate_report(role)) for role in roles
+        }
+        synchronizer = run.start(SYNCHRONIZER, role_names=roles)
+
+        def outcomes(role):
+            return [facts_from_report(msg)['outcome'] for msg in reports[role]]
+
+        run.spin_until(lambda: len(outcomes('blue')) > 100, 'frames of both')
+        agents['red'].process.kill()
+        agents['red'].process.wait()
+        run.group.nodes.remove(agents['red'])
+        run.spin_until(lambda: outcomes('red')[-50:] == ['stopped_no_command'] * 50, 'braked')
+        run.stop()
+        ledger = run.finish(synchronizer)
+        mine = {role: [r for r in ledger if r['role_name'] == role] for role in roles}
+        assert {record['outcome'] for record in mine['blue']} == {'ok'}
+        assert mine['blue'][-1]['speed_mps'] > 3.0
+        assert mine['red'][-1]['speed_mps'] == pytest.approx(0.0, abs=0.1)
+        assert counts_of(ledger).violations == 0
 
 
 class FaultyAgent:

@@ -498,3 +498,34 @@ def test_converter_refuses_what_is_not_finite(convention):
 
 def test_converter_stops_with_full_brake():
     assert TwistConverter(TwistConvention.VELOCITY).stopped() == VehicleControl(brake=1.0)
+
+
+class TestAgentGone:
+    def gate(self):
+        gate = make_gate()
+        gate.agent_gone = True
+        return gate
+
+    @pytest.mark.parametrize('clock_first', [True, False])
+    def test_frame_is_braked_as_soon_as_it_is_complete(self, clock_first):
+        gate = self.gate()
+        if clock_first:
+            assert gate.on_frame(stamp(0), 0) is None  # an answer now would come too early
+        answer = gate.on_state(moving(stamp(0)), 1)
+        assert (answer.stamp_ns, answer.control) == (stamp(0), FULL_BRAKE)
+        assert answer.outcome is Outcome.NO_COMMAND
+        assert gate.due_ns is None
+        assert gate.on_frame(stamp(0), 2) is None  # once
+
+    def test_command_that_came_before_is_still_obeyed(self):
+        gate = self.gate()
+        gate.on_frame(stamp(0), 0)
+        gate.on_command(stamp(0), DRIVE)
+        assert gate.on_state(moving(stamp(0)), 1).outcome is Outcome.OK
+
+    def test_agent_that_is_back_is_waited_for(self):
+        gate = self.gate()
+        assert gate.on_state(moving(stamp(0)), 0) is not None
+        gate.agent_gone = False
+        assert gate.on_state(moving(stamp(1)), 1) is None
+        assert gate.on_command(stamp(1), DRIVE).outcome is Outcome.OK
