@@ -234,7 +234,7 @@ class Lockstep:
             self._frame_before = frame  # first ever heard: the flag of our step, not its tick
         self._frame = frame
         if self.phase is Phase.PAUSING and not running and grown >= 0:
-            self.phase = Phase.READY
+            self._paused(now_ns)
         if self.phase is Phase.STEPPING and not running and self._has_ticked():
             self._acked_ns = now_ns
             self.phase = Phase.HOLDING
@@ -315,11 +315,18 @@ class Lockstep:
             self._sent_ns = self._heard_ns = now_ns
             return Request.PAUSE
         if now_ns - max(self._sent_ns, self._heard_ns) >= _ns(self._params.pause_timeout_s):
-            self.phase = Phase.READY  # status is sent on change only: silent means paused
+            self._paused(now_ns)  # status is sent on change only: silent means paused
         elif now_ns - self._sent_ns >= _ns(self._params.pause_timeout_s):
             self._sent_ns = now_ns
             return Request.PAUSE
         return None
+
+    def _paused(self, now_ns: int) -> None:
+        """Leave the wait for the pause; the frame in which time ran back is one of ours."""
+        self.phase = Phase.READY
+        if self.counts.restarts and self._clock_is_new:
+            self._acked_ns = now_ns
+            self.phase = Phase.HOLDING
 
     def _poll_ready(self, now_ns: int) -> Request | None:
         """Step when it is time, or end."""
@@ -379,11 +386,6 @@ class Lockstep:
             if not self._clock_is_new:
                 return f'frame {self._frame} has no /clock: does the bridge publish it?'
             return f'frame {self._frame} has no command: are the gates running?'
-        if self.phase is Phase.PAUSING and self.counts.restarts:
-            return (
-                f'the bridge was started anew, or its time ran back ({self.counts.restarts} '
-                'so far): waiting for it to pause'
-            )
         return ''
 
     def _has_ticked(self) -> bool:
