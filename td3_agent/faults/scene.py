@@ -313,7 +313,7 @@ class Drive:
         """Return the parameters of a program."""
         role = {'role_name': ROLE}
         usual: dict[str, dict[str, object]] = {
-            BRIDGE: {**role, 'start_paused': True, 'spawn_index': 0, 'map': 'oval'},
+            BRIDGE: {'role_names': [ROLE], 'start_paused': True, 'spawn_index': 0, 'map': 'oval'},
             GATE: role,
             AGENT: {**role, 'driver': 'pure_pursuit'},
             SYNCHRONIZER: {'role_names': [ROLE], 'pause_timeout_s': 1.1},
