@@ -176,16 +176,19 @@ def asked_to_end(scene: Scene) -> Outcome:
 # What the rows above have in common
 
 
-def expect_stop(scene: Scene, outcome: Outcome, since_ns: int, node: str, words: str) -> None:
+def expect_stop(  # noqa: PLR0913  who must say what
+    scene: Scene, outcome: Outcome, since_ns: int, node: str, words: str, namespace: str = ''
+) -> None:
     """Expect a stop in time, and that a node names the fault in time."""
+    name = f'{namespace}/{NODE_NAMES[node]}'.lstrip('/')
     watcher = scene.watcher
     scene.watcher.wait_for(
         lambda: watcher.stop_delay_s(since_ns) is not None, PATIENCE_S, lambda: None
     )
     delay_s = watcher.stop_delay_s(since_ns)
     outcome.most('stop after', delay_s, LONGEST_STOP_S, 's')
-    named_s = scene.wait_named(since_ns, NODE_NAMES[node], words)
-    outcome.most(f'{NODE_NAMES[node]} says "{words}" after', named_s, LONGEST_NAMING_S, 's')
+    named_s = scene.wait_named(since_ns, name, words)
+    outcome.most(f'{name} says "{words}" after', named_s, LONGEST_NAMING_S, 's')
     outcome.figures |= {'stop_s': delay_s or -1.0, 'named_s': named_s or -1.0}
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ROW_MODULES = (
     'td3_agent.faults.rows_messages',
     'td3_agent.faults.rows_processes',
+    'td3_agent.faults.rows_vehicles',
 )
 
 
