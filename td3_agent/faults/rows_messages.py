@@ -11,7 +11,7 @@ from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention
 from td3_agent.driving.gate import HOLD, TwistConverter
 from td3_agent.evaluation.agreement import first_difference
-from td3_agent.evaluation.direct import DirectDrive
+from td3_agent.evaluation.direct import DirectDrive, Pilot
 from td3_agent.faults.injector import CLOCK, IMAGE, ODOMETRY, STATUS, STEP, VEHICLE_STATUS
 from td3_agent.faults.row import Outcome, row
 from td3_agent.faults.scene import (
@@ -275,8 +275,8 @@ def direct_ledger(drive: Drive, frames: int) -> list[dict[str, Any]]:
     equipment = make_driver(DriverParams(**words))
     agent = Agent(equipment.driver, equipment.spec)
     if equipment.needs_route:
-        agent.set_route(route_from_path(path_message(world)))
-    direct = DirectDrive(world, agent, TwistConverter(TwistConvention.VELOCITY))
+        agent.set_route(route_from_path(path_message(world.ego)))
+    direct = DirectDrive(world, Pilot(agent, TwistConverter(TwistConvention.VELOCITY)))
     return list(direct.drive(frames))
 
 

@@ -314,11 +314,11 @@ class SynchronizerNode(Node):
         if self._absent:
             text = f'no step while these are silent or not there: {", ".join(self._absent)}'
             return Status(text, is_warning=True, values=values)
+        if trouble := self.lockstep.trouble(steady_ns()):
+            return Status(trouble, is_error=True, values=values)
         if self._is_restarted():
             text = f'the bridge was started anew, or its time ran back: {values["restarts"]} so far'
             return Status(text, is_warning=True, values=values)
-        if trouble := self.lockstep.trouble(steady_ns()):
-            return Status(trouble, is_error=True, values=values)
         if self._braked:
             text = f'silent or not there, the gate brakes its car: {", ".join(self._braked)}'
             return Status(text, is_error=True, values=values)
