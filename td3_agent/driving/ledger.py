@@ -36,6 +36,9 @@ SKIPPED = 'skipped'  # the bridge went past the frame without our step
 # Reports of a frame arrive within a frame or two of its end; later ones are given up.
 LAG_FRAMES = 4
 PARTS_KEPT = 64
+# More frames than this between two of ours are another simulator's count, or a corrupt number:
+# a record for each would fill memory and disk. At 20 Hz it is more than an hour.
+MOST_SKIPPED = 100_000
 
 
 def control_record(control: VehicleControl) -> dict[str, Any]:
@@ -153,9 +156,11 @@ class FrameLog:
         return records
 
     def _skipped_before(self, frame: int) -> list[dict[str, Any]]:
-        """Return records for the frames between the last one and this one."""
+        """Return records for the frames between the last one and this one, if they can be told."""
         last, self._last_frame = self._last_frame, frame
-        missed = range(frame, frame) if last is None else range(last + 1, frame)
+        if last is None or frame - last > MOST_SKIPPED:
+            return []
+        missed = range(last + 1, frame)
         records = [
             {'frame': number, 'role_name': self._role_name, 'outcome': SKIPPED}
             for number in missed

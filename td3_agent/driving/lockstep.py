@@ -61,6 +61,8 @@ class LockstepParams(Params):
             raise ParameterError(f'role_names must be non-empty and unique, got {list(roles)}')
 
 
+# Answers for instants that are not open yet; a sender of absurd stamps must not fill memory.
+EARLY_KEPT = 16
 # A status this much older than the newest was overtaken; one older still is a restart.
 REORDERED_FRAMES = 3
 
@@ -115,6 +117,8 @@ class StepBarrier:
             return Verdict.STALE
         if stamp_ns > self._stamp_ns:
             self._early.setdefault(stamp_ns, set()).add(member)
+            while len(self._early) > EARLY_KEPT:  # the nearest ones are those that will be open
+                del self._early[max(self._early)]
             return Verdict.EARLY
         if member not in self._missing:
             return Verdict.REPEATED

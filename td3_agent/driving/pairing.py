@@ -90,10 +90,14 @@ class FramePairer(Generic[ImageT, MotionT]):
         halves.motion = motion
         return self._complete(stamp_ns, halves)
 
+    def runs_back(self, stamp_ns: int) -> bool:
+        """Whether a frame of this stamp [ns] begins anew: the first, or time has run back."""
+        return self._last_ns is None or self._last_ns - stamp_ns > JUMP_BACK_NS
+
     def _halves(self, stamp_ns: int) -> _Halves[ImageT, MotionT] | None:
         """Return the halves kept for a stamp, or None when its frame was already left."""
         if self._last_ns is not None and stamp_ns <= self._last_ns:
-            if self._last_ns - stamp_ns <= JUMP_BACK_NS:
+            if not self.runs_back(stamp_ns):
                 self.counts.stale += 1
                 return None
             self._restart()

@@ -16,12 +16,14 @@ from carla_msgs.msg import CarlaControl, CarlaEgoVehicleControl
 from geometry_msgs.msg import Pose, Twist
 from rclpy.node import Node
 from rclpy.task import Future
+from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Bool
 
 from td3_agent.driving.frames import yaw_from_quaternion
 from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import BridgePublisher
-from td3_agent.nodes.conversions import control_from_message
+from td3_agent.nodes.connections import Connections, interest
+from td3_agent.nodes.conversions import checked_control
 from td3_agent.nodes.diagnostics import Diagnostics, Status
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import LATCHED, RELIABLE
@@ -56,7 +58,13 @@ class SimBridgeNode(Node):
         self._timeouts = self._unexpected = 0
         self._refusals = Refusals(self)
         self._subscribe(params.role_name)
-        self._diagnostics = Diagnostics(self, self._describe)
+        self._connections = Connections(self, lambda: self._interests, self._tell)
+        self._diagnostics = Diagnostics(
+            self,
+            self._describe,
+            parts={'inputs': self._refusals.status, 'connections': self._connections.status},
+        )
+        self._refusals.on_refused = lambda *_: self._tell()
         self._publisher.publish_status()
         self._loop = threading.Thread(target=self._run_loop, name='bridge loop', daemon=True)
         self._loop.start()
@@ -67,7 +75,12 @@ class SimBridgeNode(Node):
         self._commands.give_up()
         self._loop.join(END_WAIT_S)
 
+    def _tell(self) -> None:
+        """Say at once what has changed."""
+        self._diagnostics.changed()
+
     def _subscribe(self, role: str) -> None:
+        self._interests = [interest(self, Clock, '/clock', RELIABLE, writes=True, one_writer=True)]
         for kind, topic, handler, qos in (
             (CarlaEgoVehicleControl, topics.control(role), self._on_control, RELIABLE),
             (
@@ -89,6 +102,10 @@ class SimBridgeNode(Node):
             (CarlaControl, topics.CONTROL, self._on_carla_control, RELIABLE),
         ):
             self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
+            one_writer = handler in {self._on_control, self._on_carla_control}
+            self._interests.append(
+                interest(self, kind, topic, qos, writes=False, one_writer=one_writer)
+            )
 
     # Callbacks, on the executor's thread
 
@@ -111,9 +128,7 @@ class SimBridgeNode(Node):
 
     def _apply(self, msg: CarlaEgoVehicleControl) -> None:
         """Take the newest command; it persists until the next, and its header is ignored."""
-        control = control_from_message(msg)
-        if not control.is_finite:
-            raise ValueError(f'throttle, steer and brake must be finite, got {control}')
+        control = checked_control(msg)
         with self._lock:
             self._control = control
         if not self._params.synchronous_mode_wait_for_vehicle_control_command:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carla_msgs.msg import (
     CarlaCollisionEvent,
@@ -31,10 +31,13 @@ from std_srvs.srv import Trigger
 from td3_agent.driving.ledger import LAG_FRAMES, FrameLog, LedgerWriter
 from td3_agent.driving.lockstep import Lockstep, LockstepParams, Phase, Request
 from td3_agent.driving.parameters import param
+from td3_agent.driving.reports import AGENT_FACTS, GATE_FACTS
 from td3_agent.driving.stages import StageWindow
 from td3_agent.nodes import topics
+from td3_agent.nodes.connections import Connections, interest
 from td3_agent.nodes.conversions import (
-    control_from_message,
+    checked_control,
+    crossed_markings,
     facts_from_report,
     stamp_ns,
     state_from_odometry,
@@ -45,7 +48,11 @@ from td3_agent.nodes.qos import RELIABLE, REPORTS
 from td3_agent.nodes.refusals import Refusals
 from td3_agent.nodes.runtime import WakeUp, run_program, steady_ns
 
+if TYPE_CHECKING:
+    from td3_agent.driving.endpoints import Interest
+
 COMMANDS = {Request.PAUSE: CarlaControl.PAUSE, Request.STEP_ONCE: CarlaControl.STEP_ONCE}
+SOLE = (CarlaEgoVehicleControl, CarlaEgoVehicleStatus, Odometry, DiagnosticArray)  # one writer
 LAST_REPORTS_NS = 300_000_000
 GRAPH_PERIOD_S = 0.1  # how often it is looked whether everybody is there
 
@@ -88,9 +95,11 @@ class SynchronizerNode(Node):
         self._step_facts: dict[str, int] = {}
         self._control_pub = self.create_publisher(CarlaControl, topics.CONTROL, RELIABLE)
         self._refusals = Refusals(self)
-        self.create_subscription(CarlaStatus, topics.STATUS, self._on_status, RELIABLE)
+        guarded_status = self._refusals.guard(topics.STATUS, self._on_status)
+        self.create_subscription(CarlaStatus, topics.STATUS, guarded_status, RELIABLE)
         guarded_clock = self._refusals.guard('/clock', self._on_clock)
         self.create_subscription(Clock, '/clock', guarded_clock, RELIABLE)
+        self._interests = self._own_interests()
         for role in params.role_names:
             self._subscribe_role(role)
         self.create_service(Trigger, '~/stop', self._on_stop)
@@ -101,7 +110,34 @@ class SynchronizerNode(Node):
             GRAPH_PERIOD_S, self._look_around, clock=RosClock(clock_type=ClockType.STEADY_TIME)
         )
         self._stages = StageWindow()
-        self._diagnostics = Diagnostics(self, self._describe, self._figures)
+        self._connections = Connections(self, lambda: self._interests, self._tell)
+        self._diagnostics = Diagnostics(
+            self,
+            self._describe,
+            self._figures,
+            {'inputs': self._refusals.status, 'connections': self._connections.status},
+        )
+        self._refusals.on_refused = lambda *_: self._tell()
+
+    def _own_interests(self) -> list[Interest]:
+        """Return what is wanted of the bridge's own topics."""
+        return [
+            interest(self, CarlaControl, topics.CONTROL, RELIABLE, writes=True, one_writer=True),
+            interest(
+                self,
+                CarlaStatus,
+                topics.STATUS,
+                RELIABLE,
+                writes=False,
+                one_writer=True,
+                advice='start the bridge',
+            ),
+            interest(self, Clock, '/clock', RELIABLE, writes=False, one_writer=True),
+        ]
+
+    def _tell(self) -> None:
+        """Say at once what has changed."""
+        self._diagnostics.changed()
 
     def close(self) -> None:
         """Leave the bridge paused and the ledger whole."""
@@ -127,6 +163,9 @@ class SynchronizerNode(Node):
         ):
             guarded = self._refusals.guard(topic, partial(handler, role))
             self.create_subscription(kind, topic, guarded, qos)
+            self._interests.append(
+                interest(self, kind, topic, qos, writes=False, one_writer=kind in SOLE)
+            )
 
     def _on_status(self, msg: CarlaStatus) -> None:
         now_ns = steady_ns()
@@ -146,10 +185,10 @@ class SynchronizerNode(Node):
 
     def _on_command(self, role: str, msg: CarlaEgoVehicleControl) -> None:
         stamp = stamp_ns(msg.header.stamp)
-        self.logs[role].note_command(stamp, control_from_message(msg), steady_ns())
+        self.logs[role].note_command(stamp, checked_control(msg), steady_ns())
 
     def _on_vehicle(self, role: str, msg: CarlaEgoVehicleStatus) -> None:
-        control = control_from_message(msg.control)
+        control = checked_control(msg.control)
         self.logs[role].note_status(stamp_ns(msg.header.stamp), control)
 
     def _on_odometry(self, role: str, msg: Odometry) -> None:
@@ -160,11 +199,12 @@ class SynchronizerNode(Node):
         self.logs[role].note(stamp_ns(msg.header.stamp), collision=msg.other_actor_id)
 
     def _on_invasion(self, role: str, msg: CarlaLaneInvasionEvent) -> None:
-        crossed = list(msg.crossed_lane_markings)
+        crossed = crossed_markings(msg)
         self.logs[role].note(stamp_ns(msg.header.stamp), lane_invasion=crossed)
 
     def _on_agent_report(self, role: str, msg: DiagnosticArray) -> None:
-        self.logs[role].note(stamp_ns(msg.header.stamp), **facts_from_report(msg))
+        facts = facts_from_report(msg, AGENT_FACTS)
+        self.logs[role].note(stamp_ns(msg.header.stamp), **facts)
 
     def _on_gate_report(self, role: str, msg: DiagnosticArray) -> None:
         """Take the gate's word that its command is out.
@@ -173,7 +213,7 @@ class SynchronizerNode(Node):
         publishing has returned, so a step sent now cannot overtake the command.
         """
         stamp = stamp_ns(msg.header.stamp)
-        self.logs[role].note(stamp, **facts_from_report(msg))
+        self.logs[role].note(stamp, **facts_from_report(msg, GATE_FACTS))
         self.lockstep.on_command(role, stamp)
         self._advance()
 
