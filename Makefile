@@ -2,11 +2,12 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lock clean distclean
+.PHONY: help setup demo test faults check lock clean distclean
 
 DEMO_OUT ?= build/demo
 DEMO_ARGS ?= --map winding --duration 60 --real-time-factor 1.0
 TEST_ARGS ?=
+FAULTS_ARGS ?= --all
 PURE_CODE := $(wildcard td3_agent/driving td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/bench)
 
 # Each run gets a domain of its own, so that runs side by side do not hear each other.
@@ -23,6 +24,9 @@ demo: setup ## drive a car around a road; DEMO_ARGS='...' and DEMO_OUT=DIR chang
 
 test: setup ## run all tests; TEST_ARGS='-k name' chooses
 	@$(ENV) && python -m pytest $(or $(TEST_ARGS),test)
+
+faults: setup ## run the whole table of loads and faults; FAULTS_ARGS='F7 --repeat 5' chooses
+	@$(ENV) && timeout --kill-after=30 1200 td3_agent faults $(FAULTS_ARGS)
 
 check: setup ## lint, check the format and the types
 	@$(ENV) && ruff check . && ruff format --check . && mypy --strict $(PURE_CODE)

@@ -27,6 +27,10 @@ REFUSED_IN_A_ROW = 3  # a single bad message is no reason to stop; the next fram
 LONGEST_REASON = 1000  # characters of what a driver said when it failed
 
 
+# A frame's other half is a few milliseconds behind; in time for the car to be braked.
+LONG_MISSING_NS = 300_000_000
+
+
 @dataclass(frozen=True)
 class Received:
     """One half of a frame, and when it came [ns, steady]."""
@@ -156,6 +160,16 @@ class FrameAnswerer:
         if self._lockstep or self._newest is None:
             return None
         return FrameCommand(self._newest.stamp_ns, STOP, {})
+
+    def missing(self, now_ns: int) -> str:
+        """Return which half of the newest frame has not come for long; empty if none."""
+        found = self._pairer.missing_half()
+        if found is None or now_ns - found[2].received_ns < LONG_MISSING_NS:
+            return ''
+        return (
+            f'no {found[1]} for the newest frame, {self.counts.unpaired} incomplete before it: '
+            f'does the bridge publish it, and under the same stamp?'
+        )
 
     def _on_pair(self, pair: Pair[Received, Received] | None) -> FrameCommand | None:
         """Keep a complete frame, and answer it now in lockstep."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 EARLY_FRAMES_KEPT = 4
 REFUSED_IN_A_ROW = 3  # a single bad message is no reason to brake; the next one is 50 ms away
+HOLD = 'hold'  # frame_id of a stop that answers no frame: see watchdog.SilenceHold
 
 
 class Outcome(Enum):
@@ -42,6 +43,7 @@ class Outcome(Enum):
     NO_ODOMETRY = 'stopped_no_odometry'  # none before the deadline
     NO_VEHICLE_INFO = 'stopped_no_vehicle_info'  # wheel angles unknown
     INVALID_COMMAND = 'stopped_invalid_command'  # not finite
+    SILENCE = 'stopped_silence'  # answered, and then no frame followed for long
 
 
 @dataclass(frozen=True)

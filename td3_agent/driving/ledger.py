@@ -8,6 +8,7 @@ whether a ledger holds together.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 import hashlib
 import json
@@ -88,8 +89,12 @@ class LogCounts:
 
 
 def has_slipped(record: dict[str, Any]) -> bool:
-    """Whether the vehicle executed something else than what was sent for the frame."""
-    return record['sent'] is not None and record['applied'] not in (None, record['sent'])
+    """Whether the vehicle executed something else than what was sent for the frame.
+
+    A stop that was sent later, because no frame followed, may have come in time or not.
+    """
+    sent = (None, record['sent'], record.get('held', record['sent']))
+    return record['sent'] is not None and record['applied'] not in sent
 
 
 class FrameLog:
@@ -118,6 +123,10 @@ class FrameLog:
         if 'sent' not in part:
             part['sent'] = control_record(control)
             part['command_heard_ns'] = heard_ns
+
+    def note_hold(self, stamp_ns: int, control: VehicleControl) -> None:
+        """Add a stop that the gate has sent because nothing followed the frame."""
+        self._part(stamp_ns)['held'] = control_record(control)
 
     def note_status(self, stamp_ns: int, control: VehicleControl) -> None:
         """Add what vehicle_status of a frame echoes: the command executed during its step."""
@@ -232,6 +241,11 @@ class LedgerWriter:
         """Write what is buffered and the end, and close the file."""
         if not self._file.closed:
             self._append({'end': True, 'records': self._records})
+            self._file.close()
+
+    def abandon(self) -> None:
+        """Close the file without an end; what the disk does not take is lost."""
+        with suppress(OSError):
             self._file.close()
 
     def __enter__(self) -> Self:

@@ -63,6 +63,10 @@ class LockstepParams(Params):
 
 # Answers for instants that are not open yet; a sender of absurd stamps must not fill memory.
 EARLY_KEPT = 16
+# With more frames in a row that have no /clock, each waits for it as for a missing command.
+MOST_CLOCKLESS_FRAMES = 3
+# Silence that is worth telling: far beyond a tick, and in time for somebody to look.
+TROUBLE_NS = 500_000_000
 # A status this much older than the newest was overtaken; one older still is a restart.
 REORDERED_FRAMES = 3
 
@@ -180,6 +184,7 @@ class LockstepCounts:
     uninvited: int = 0
     repeated: int = 0
     restarts: int = 0
+    no_clock: int = 0
 
 
 class Lockstep:
@@ -195,6 +200,8 @@ class Lockstep:
         self._frame_before: int | None = None
         self._clock_ns: int | None = None
         self._clock_is_new = False
+        self._stepped_ns: int | None = None  # simulated time when the step was sent
+        self._clockless = 0  # frames in a row that odometry alone told of
         self._sent_ns: int | None = None  # steady time of the request in flight
         self._heard_ns = 0  # steady time of the last sign of life
         self._acked_ns = 0
@@ -242,13 +249,37 @@ class Lockstep:
 
     def on_clock(self, stamp_ns: int) -> None:
         """Take a /clock message [ns]; a repeated or slightly older one says nothing new."""
+        if stamp_ns == self._clock_ns and self._clockless:  # only overtaken by the odometry
+            self._clockless = 0
+            self.counts.no_clock -= 1
+            self._clock_is_new = True
+            return
+        if self._open(stamp_ns):
+            self._clockless = 0
+            self._clock_is_new = True
+
+    def on_motion(self, stamp_ns: int) -> None:
+        """Take the stamp of an odometry [ns]: it opens the frame when /clock did not.
+
+        A clock that stays away is stepped without for a few frames only; from then on each
+        frame waits for it, and the gate stops the car.
+        """
+        if self._clock_ns is None or stamp_ns <= self._clock_ns:
+            return
+        self._open(stamp_ns)
+        self._clockless += 1
+        self.counts.no_clock += 1
+        self._clock_is_new = self._clockless <= MOST_CLOCKLESS_FRAMES
+
+    def _open(self, stamp_ns: int) -> bool:
+        """Begin the frame ``stamp_ns`` [ns]; return whether it is new."""
         if self._clock_ns is not None and stamp_ns <= self._clock_ns:
             if self._clock_ns - stamp_ns <= JUMP_BACK_NS:
-                return
+                return False
             self._restart()
         self._clock_ns = stamp_ns
-        self._clock_is_new = True
         self._barrier.open(stamp_ns)
+        return True
 
     def on_command(self, role_name: str, stamp_ns: int) -> Verdict:
         """Take note that the gate's command of one role for a frame is out."""
@@ -310,6 +341,7 @@ class Lockstep:
         self._pacer.stepped(now_ns)
         self._frame_before = self._frame
         self._clock_is_new = False
+        self._stepped_ns = self._clock_ns
         self._sent_ns = now_ns
         self.phase = Phase.STEPPING
         self.counts.steps += 1
@@ -323,8 +355,10 @@ class Lockstep:
         since_ns = max(self._sent_ns or now_ns, self._heard_ns)
         if now_ns - since_ns < _ns(self._params.step_timeout_s):
             return None
-        if self._has_ticked():
+        if self._has_ticked() or self._clock_ns != self._stepped_ns:
             self.counts.lost_acknowledgements += 1
+            if not self._has_ticked() and self._frame is not None:
+                self._frame += 1  # time has grown: it is the word of it that was lost
             self._acked_ns = now_ns
             self.phase = Phase.HOLDING
             return None
@@ -339,6 +373,28 @@ class Lockstep:
         elif now_ns - self._acked_ns >= _ns(self._params.command_timeout_s):
             self.counts.no_command += 1
             self.phase = Phase.READY
+
+    def trouble(self, now_ns: int) -> str:
+        """Return what the bridge owes us at the steady time ``now_ns`` [ns]; empty if nothing."""
+        if self.phase is Phase.STEPPING:
+            if now_ns - max(self._sent_ns or now_ns, self._heard_ns) <= TROUBLE_NS:
+                return ''
+            if self._has_ticked() or self._clock_ns != self._stepped_ns:
+                return 'the newest frame is not acknowledged on /carla/status'
+            return (
+                f'STEP_ONCE is not answered on /carla/status ({self.counts.resent} sent again so '
+                'far): is the bridge running?'
+            )
+        if self.phase is Phase.HOLDING and now_ns - self._acked_ns > TROUBLE_NS:
+            if not self._clock_is_new:
+                return f'frame {self._frame} has no /clock: does the bridge publish it?'
+            return f'frame {self._frame} has no command: are the gates running?'
+        if self.phase is Phase.PAUSING and self.counts.restarts:
+            return (
+                f'the bridge was started anew, or its time ran back ({self.counts.restarts} times '
+                'so far): waiting for it to pause'
+            )
+        return ''
 
     def _has_ticked(self) -> bool:
         """Whether the frame grew since the step was sent."""
@@ -355,6 +411,7 @@ class Lockstep:
         self.counts.restarts += 1
         self._barrier = StepBarrier(self._params.role_names)
         self._clock_ns = self._frame = None  # the other one will run back too
+        self._clockless = 0
         self._sent_ns = None
         if self.phase is not Phase.DONE:
             self.phase = Phase.PAUSING

@@ -94,6 +94,18 @@ class FramePairer(Generic[ImageT, MotionT]):
         """Whether a frame of this stamp [ns] begins anew: the first, or time has run back."""
         return self._last_ns is None or self._last_ns - stamp_ns > JUMP_BACK_NS
 
+    def missing_half(self) -> tuple[int, str, ImageT | MotionT] | None:
+        """Return the newest frame that lacks a half: stamp [ns], which one, and the other."""
+        stamp_ns = max(self._open, default=None)
+        if stamp_ns is None:
+            return None
+        halves = self._open[stamp_ns]
+        if halves.image is None and halves.motion is not None:
+            return stamp_ns, 'image', halves.motion
+        if halves.motion is None and halves.image is not None:
+            return stamp_ns, 'odometry', halves.image
+        return None
+
     def _halves(self, stamp_ns: int) -> _Halves[ImageT, MotionT] | None:
         """Return the halves kept for a stamp, or None when its frame was already left."""
         if self._last_ns is not None and stamp_ns <= self._last_ns:

@@ -111,7 +111,11 @@ def four_nodes(
     return FourNodes(
         role_name=episode.bridge.role_name,
         bridge={**episode.settings, 'command_wait_s': BRIDGE_WAIT_S},
-        gate={'deadline_s': GATE_DEADLINE_S, 'bridge_wait_s': BRIDGE_WAIT_S},
+        gate={
+            'deadline_s': GATE_DEADLINE_S,
+            'bridge_wait_s': BRIDGE_WAIT_S,
+            'silence_s': GATE_DEADLINE_S,
+        },
         agent={'driver': driver.driver, 'policy': driver.policy},
         synchronizer={
             'real_time_factor': 0.0,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 
+from td3_agent.nodes import topics
+from td3_agent.nodes.alive import sign_of_life
 from td3_agent.nodes.conversions import report_message, time_from_ns
 from td3_agent.nodes.qos import REPORTS
 
@@ -36,6 +38,7 @@ class Announcer:
         self._is_ready = is_ready
         self._publisher = None
         self._looks_ready = 0
+        self._life = sign_of_life(node, topics.alive(topic))
         self._timer = node.create_timer(
             PERIOD_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 PERIOD_S = 1.0
+LOOK_S = 0.2
 INSTANCE, ACTIVE = 'instance', 'active'  # values by which nodes of one name are told apart
 PROCESS = uuid.uuid4().hex
 
@@ -77,7 +78,9 @@ class Diagnostics:
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', RELIABLE)
         self._last: list[tuple[bytes, str]] | None = None
         # Steady: a node must speak up exactly when simulated time stands still.
-        node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        node.create_timer(PERIOD_S, self.publish, clock=steady)
+        node.create_timer(LOOK_S, self.changed, clock=steady)  # what does not come is a change
 
     def changed(self) -> None:
         """Publish at once if a level or a message differs from what was said last."""

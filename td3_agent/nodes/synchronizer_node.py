@@ -28,12 +28,14 @@ from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
 
+from td3_agent.driving.gate import HOLD, Outcome
 from td3_agent.driving.ledger import LAG_FRAMES, FrameLog, LedgerWriter
 from td3_agent.driving.lockstep import Lockstep, LockstepParams, Phase, Request
 from td3_agent.driving.parameters import param
 from td3_agent.driving.reports import AGENT_FACTS, GATE_FACTS
 from td3_agent.driving.stages import StageWindow
 from td3_agent.nodes import topics
+from td3_agent.nodes.alive import LifeWatch
 from td3_agent.nodes.connections import Connections, interest
 from td3_agent.nodes.conversions import (
     checked_control,
@@ -89,8 +91,10 @@ class SynchronizerNode(Node):
         self.logs = {role: FrameLog(role) for role in params.role_names}
         self.finished = Future()
         self._ledger = open_ledger(params)
+        self._ledger_fault = ''
         self._step_mismatch: float | None = None
-        self._everybody_there = False
+        self._members = members(params)
+        self._absent = list(self._members)
         self._closed_stamp_ns: int | None = None
         self._step_facts: dict[str, int] = {}
         self._control_pub = self.create_publisher(CarlaControl, topics.CONTROL, RELIABLE)
@@ -102,13 +106,12 @@ class SynchronizerNode(Node):
         self._interests = self._own_interests()
         for role in params.role_names:
             self._subscribe_role(role)
+        self._life = {
+            name: LifeWatch(self, topics.alive(topic))
+            for name, topic in self._members.items()
+            if topic != topics.STATUS
+        }
         self.create_service(Trigger, '~/stop', self._on_stop)
-        self._wake = WakeUp(self, self._advance)
-        self._last_reports: WakeUp | None = None
-        # Steady clock: simulated time stands still while we wait for somebody.
-        self.create_timer(
-            GRAPH_PERIOD_S, self._look_around, clock=RosClock(clock_type=ClockType.STEADY_TIME)
-        )
         self._stages = StageWindow()
         self._connections = Connections(self, lambda: self._interests, self._tell)
         self._diagnostics = Diagnostics(
@@ -118,6 +121,12 @@ class SynchronizerNode(Node):
             {'inputs': self._refusals.status, 'connections': self._connections.status},
         )
         self._refusals.on_refused = lambda *_: self._tell()
+        self._wake = WakeUp(self, self._advance)
+        self._last_reports: WakeUp | None = None
+        # Steady clock: simulated time stands still while we wait for somebody.
+        self.create_timer(
+            GRAPH_PERIOD_S, self._look_around, clock=RosClock(clock_type=ClockType.STEADY_TIME)
+        )
 
     def _own_interests(self) -> list[Interest]:
         """Return what is wanted of the bridge's own topics."""
@@ -145,7 +154,10 @@ class SynchronizerNode(Node):
         for log in self.logs.values():
             self._write(log.flush())
         if self._ledger is not None:
-            self._ledger.close()
+            try:
+                self._ledger.close()
+            except OSError as error:
+                self._end_ledger(error)
         figures = asdict(self.lockstep.counts) | self._ledger_figures()
         counts = ', '.join(f'{name} {n}' for name, n in figures.items())
         self.get_logger().info(f'ended: {counts}')
@@ -184,8 +196,11 @@ class SynchronizerNode(Node):
         self._advance()
 
     def _on_command(self, role: str, msg: CarlaEgoVehicleControl) -> None:
-        stamp = stamp_ns(msg.header.stamp)
-        self.logs[role].note_command(stamp, checked_control(msg), steady_ns())
+        stamp, control = stamp_ns(msg.header.stamp), checked_control(msg)
+        if msg.header.frame_id == HOLD:
+            self.logs[role].note_hold(stamp, control)
+        else:
+            self.logs[role].note_command(stamp, control, steady_ns())
 
     def _on_vehicle(self, role: str, msg: CarlaEgoVehicleStatus) -> None:
         control = checked_control(msg.control)
@@ -193,7 +208,10 @@ class SynchronizerNode(Node):
 
     def _on_odometry(self, role: str, msg: Odometry) -> None:
         facts = asdict(state_from_odometry(msg))
-        self.logs[role].note(facts.pop('stamp_ns'), **facts)
+        stamp = facts.pop('stamp_ns')
+        self.logs[role].note(stamp, **facts)
+        self.lockstep.on_motion(stamp)
+        self._advance()
 
     def _on_collision(self, role: str, msg: CarlaCollisionEvent) -> None:
         self.logs[role].note(stamp_ns(msg.header.stamp), collision=msg.other_actor_id)
@@ -212,9 +230,10 @@ class SynchronizerNode(Node):
         The command itself may reach us before it reaches the bridge; the report is sent when
         publishing has returned, so a step sent now cannot overtake the command.
         """
-        stamp = stamp_ns(msg.header.stamp)
-        self.logs[role].note(stamp, **facts_from_report(msg, GATE_FACTS))
-        self.lockstep.on_command(role, stamp)
+        stamp, facts = stamp_ns(msg.header.stamp), facts_from_report(msg, GATE_FACTS)
+        self.logs[role].note(stamp, **facts)
+        if facts.get('outcome') != Outcome.SILENCE.value:  # no new answer
+            self.lockstep.on_command(role, stamp)
         self._advance()
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -225,11 +244,12 @@ class SynchronizerNode(Node):
 
     def _look_around(self) -> None:
         """See who is there; a bridge or a gate may come, go and come back."""
-        roles = self._params.role_names
-        wanted = [topics.STATUS, *(topics.gate_report(role) for role in roles)]
-        if self._params.wait_for_agent:
-            wanted += [topics.agent_report(role) for role in roles]
-        self._everybody_there = all(self.count_publishers(topic) for topic in wanted)
+        self._absent = [
+            name
+            for name, topic in self._members.items()
+            if not self.count_publishers(topic)
+            or (name in self._life and self._life[name].is_lost)
+        ]
         self._advance()
 
     def _advance(self) -> None:
@@ -238,7 +258,7 @@ class SynchronizerNode(Node):
             return  # no bridge: nothing would hear us
         now_ns = steady_ns()
         before = self.lockstep.phase
-        request = self.lockstep.poll(now_ns, gates_present=self._everybody_there)
+        request = self.lockstep.poll(now_ns, gates_present=not self._absent)
         if before is Phase.HOLDING and self.lockstep.phase is not Phase.HOLDING:
             self._close_frame(now_ns)
         if request is not None:
@@ -246,7 +266,7 @@ class SynchronizerNode(Node):
             self._control_pub.publish(CarlaControl(command=COMMANDS[request]))
         if self.lockstep.phase is Phase.DONE:
             self._end()
-        self._wake.at(self.lockstep.wake_ns(now_ns) if self._everybody_there else None)
+        self._wake.at(self.lockstep.wake_ns(now_ns) if not self._absent else None)
 
     def _close_frame(self, now_ns: int) -> None:
         """Enter the frame that has just ended into the logs."""
@@ -263,7 +283,22 @@ class SynchronizerNode(Node):
         for record in records:
             self._stages.add(record.get('stages_ns'))
             if self._ledger is not None:
-                self._ledger.write(record)
+                self._record(record)
+
+    def _record(self, record: dict) -> None:
+        """Append a record; a disk that takes no more ends the ledger and not the drive."""
+        try:
+            self._ledger.write(record)
+        except OSError as error:
+            self._end_ledger(error)
+
+    def _end_ledger(self, error: OSError) -> None:
+        """Give the ledger up: what was written stays."""
+        self._ledger_fault = f'{self._params.ledger_path}: {error.strerror}'
+        self.get_logger().error(f'the ledger has ended: {self._ledger_fault}')
+        self._ledger.abandon()
+        self._ledger = None
+        self._diagnostics.changed()
 
     def _end(self) -> None:
         """Stop stepping, and end the program once the last frame's reports can be in."""
@@ -294,11 +329,27 @@ class SynchronizerNode(Node):
                 f'{self._params.fixed_delta_seconds:.6g} s here'
             )
             return Status(text, is_error=True, values=values)
-        if not self._everybody_there:
-            return Status('waiting for bridge, gate and agent', is_warning=True, values=values)
+        if self._ledger_fault:
+            text = f'the ledger has ended, the drive goes on: {self._ledger_fault}'
+            return Status(text, is_error=True, values=values)
+        if self._absent:
+            text = f'no step while these are silent or not there: {", ".join(self._absent)}'
+            return Status(text, is_warning=True, values=values)
+        if trouble := self.lockstep.trouble(steady_ns()):
+            return Status(trouble, is_error=True, values=values)
         if violations:
             return Status('lockstep violations', is_error=True, values=values)
         return Status(self.lockstep.phase.value, values=values)
+
+
+def members(params: SynchronizerParams) -> dict[str, str]:
+    """Return who must be there for a step, and the topic that each of them offers."""
+    roles = params.role_names
+    found = {'bridge': topics.STATUS}
+    found |= {f'gate of {role}': topics.gate_report(role) for role in roles}
+    if params.wait_for_agent:
+        found |= {f'agent of {role}': topics.agent_report(role) for role in roles}
+    return found
 
 
 def open_ledger(params: SynchronizerParams) -> LedgerWriter | None:

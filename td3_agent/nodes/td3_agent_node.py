@@ -293,6 +293,8 @@ class Td3AgentNode(LifecycleNode):
         values |= {'refused': self._refusals.count, ACTIVE: True}
         if self._answerer.trouble:
             return Status(self._answerer.trouble, is_error=True, values=values)
+        if missing := self._answerer.missing(steady_ns()):
+            return Status(missing, is_error=True, values=values)
         return Status(f'driving: {self._equipment.title}', values=values)
 
 

@@ -34,7 +34,7 @@ class Td3AgentParams(DriverParams):
     odometry_topic: str = param('', 'odometry topic; empty: /carla/<role_name>/odometry')
     rate_hz: float = param(20.0, 'command rate when free-running', unit='Hz', low=0.1, high=1000.0)
     max_frame_age_s: float = param(
-        0.5,
+        0.4,
         'free-running: stop the car when the newest frame arrived longer ago (steady clock)',
         unit='s',
         low=0.01,

@@ -73,6 +73,11 @@ def agent_report(role_name: str) -> str:
     return of(role_name, 'agent/frame_report')
 
 
+def alive(report_topic: str) -> str:
+    """diagnostic_msgs/DiagnosticArray, never sent: its liveliness is that of the reporter."""
+    return f'{report_topic}/alive'
+
+
 def gate_report(role_name: str) -> str:
     """diagnostic_msgs/DiagnosticArray, one per frame, from the gate to the ledger."""
     return of(role_name, 'gate/frame_report')

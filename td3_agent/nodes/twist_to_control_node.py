@@ -14,12 +14,14 @@ from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from td3_agent.driving.command import FULL_BRAKE, TwistConvention
-from td3_agent.driving.gate import Answer, FreeRunningGate, Gate, Outcome, TwistConverter
+from td3_agent.driving.gate import HOLD, Answer, FreeRunningGate, Gate, Outcome, TwistConverter
 from td3_agent.driving.parameters import ParameterError, param
 from td3_agent.driving.velocity_control import VelocityControlParams
+from td3_agent.driving.watchdog import SilenceHold
 from td3_agent.nodes import topics
 from td3_agent.nodes.announcer import Announcer
 from td3_agent.nodes.connections import Connections, interest
@@ -37,6 +39,14 @@ from td3_agent.nodes.qos import LATCHED, RELIABLE
 from td3_agent.nodes.refusals import Refusals
 from td3_agent.nodes.runtime import WakeUp, run_program, steady_ns
 
+NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+REMEDIES = {
+    Outcome.NO_COMMAND: 'is td3_agent active, and does it get image and odometry?',
+    Outcome.NO_ODOMETRY: 'does the bridge publish odometry?',
+    Outcome.NO_VEHICLE_INFO: 'does the bridge publish vehicle_info?',
+    Outcome.INVALID_COMMAND: 'look at what td3_agent says',
+    Outcome.SILENCE: 'are synchronizer and bridge running?',
+}
 DEADLINE_SHARE = 0.9  # of the bridge's wait; the rest is for the way there
 LAST_WORD_S = 0.5  # how long the final stop may take to reach the bridge
 
@@ -62,9 +72,17 @@ class TwistToControlParams(VelocityControlParams):
         choices=('twist_stamped', 'twist'),
     )
     deadline_s: float = param(
-        0.5,
+        0.4,
         'full brake when no command has come for so long (steady clock); at most 0.9 of '
         'bridge_wait_s',
+        unit='s',
+        low=0.02,
+        high=600.0,
+    )
+    silence_s: float = param(
+        0.4,
+        'lockstep: full brake when no frame has come for so long (steady clock), or for four '
+        'of the usual periods of frames if that is longer',
         unit='s',
         low=0.02,
         high=600.0,
@@ -111,6 +129,9 @@ class TwistToControlNode(Node):
         self._subscribe(role)
         self._last_outcome: Outcome | None = None
         self._deadline = WakeUp(self, self._on_deadline)
+        self._hold = SilenceHold(round(params.silence_s * 1e9))
+        self._silence = WakeUp(self, self._on_silence)
+        self._frame_ns = -1
         self._announcer = Announcer(self, topics.gate_report(role), self._is_ready)
         self._connections = Connections(self, lambda: self._interests, self._tell)
         self._diagnostics = Diagnostics(
@@ -128,10 +149,13 @@ class TwistToControlNode(Node):
             (Odometry, odometry, self._on_odometry, RELIABLE),
         ]
         if self._params.input == 'twist':
-            inputs.append((Twist, topics.twist(role), self._on_twist, RELIABLE))
+            depth = RELIABLE if self._lockstep else NEWEST
+            inputs.append((Twist, topics.twist(role), self._on_twist, depth))
         else:
             stamped = topics.twist_stamped(role)
-            inputs.append((TwistStamped, stamped, self._on_twist_stamped, RELIABLE))
+            # Free-running only the newest counts: what has piled up is not driven after.
+            depth = RELIABLE if self._lockstep else NEWEST
+            inputs.append((TwistStamped, stamped, self._on_twist_stamped, depth))
         if self._lockstep:
             inputs.append((Clock, '/clock', self._on_clock, RELIABLE))
         advice = {
@@ -210,6 +234,8 @@ class TwistToControlNode(Node):
 
     def _send(self, answer: Answer | None) -> None:
         """Publish an answer, if there is one, and set the next deadline."""
+        if self._lockstep:
+            self._watch_frames(answer)
         if answer is not None:
             stamp = time_from_ns(max(answer.stamp_ns, 0))
             self._control_pub.publish(control_message(answer.control, stamp))
@@ -221,15 +247,45 @@ class TwistToControlNode(Node):
             self._diagnostics.changed()
         self._deadline.at(self.gate.due_ns)
 
+    def _on_silence(self) -> None:
+        """Stop a car that was told to drive and then was asked for nothing more.
+
+        It is marked in the header, which the bridge ignores: for the ledger it is no second
+        answer to the frame.
+        """
+        if self._hold.on_time(steady_ns()):
+            msg = control_message(self.gate.converter.stopped(), time_from_ns(self._frame_ns))
+            msg.header.frame_id = HOLD
+            self._control_pub.publish(msg)
+            self._announcer.report(self._frame_ns, {'outcome': Outcome.SILENCE.value})
+            self._diagnostics.changed()
+        self._silence.at(self._hold.due_ns)
+
+    def _watch_frames(self, answer: Answer | None) -> None:
+        """Let the deadline of a frame take over from the watch over silence, and back."""
+        stamp = self.gate.open_stamp_ns if answer is None else max(answer.stamp_ns, 0)
+        if stamp is not None and stamp != self._frame_ns:
+            self._frame_ns = stamp
+            self._hold.frame_begun(steady_ns())
+        if answer is not None:
+            self._hold.answered(steady_ns(), stopped=answer.control == FULL_BRAKE)
+        self._silence.at(self._hold.due_ns)
+
     def _describe(self) -> Status:
         """Say how the gate stands."""
-        values: dict[str, object] = asdict(self.gate.counts) | {'refused': self._refusals.count}
+        values: dict[str, object] = asdict(self.gate.counts)
+        values |= {'held': self._hold.count, 'refused': self._refusals.count}
         if self.gate.geometry is None:
             return Status('vehicle_info has not arrived', is_warning=True, values=values)
         if self._last_outcome is None:
             return Status('no frame yet', values=values)
+        if self._hold.holding:
+            text = f'no frame for {self._hold.limit_ns / 1e9:.2g} s or longer ({self._hold.count} '
+            text += 'times so far): the car is braked; are synchronizer and bridge running?'
+            return Status(text, is_error=True, values=values)
         if self._last_outcome is not Outcome.OK:
-            text = f'last frame {self._last_outcome.value}: the car is braked'
+            text = f'last frame {self._last_outcome.value}, {self.gate.counts.stopped} so far: '
+            text += f'the car is braked; {REMEDIES[self._last_outcome]}'
             return Status(text, is_error=True, values=values)
         return Status('every frame answered', values=values)
 

@@ -59,7 +59,9 @@ class Bench:
         self.info_pub = ros.talk(CarlaEgoVehicleInfo, topics.vehicle_info(ROLE), LATCHED)
         if info:
             self.tell_info()
-        self.node = ros.make(TwistToControlNode, **({'deadline_s': LONG_S} | parameters))
+        self.node = ros.make(
+            TwistToControlNode, **({'deadline_s': LONG_S, 'silence_s': 60.0} | parameters)
+        )
         self.gate = self.node.gate
         ros.spin_until_matched()
         ros.spin_until(lambda: (self.gate.geometry is not None) == info, 'vehicle_info')
@@ -441,6 +443,7 @@ class TestFreeRunning:
         bench.odometry(1)
         ros.spin_until(lambda: bench.gate._state is not None, 'odometry')
         bench.twist(5, 6.0)
+        bench.wait(1)  # only the newest arrival is kept for later
         bench.twist(4, 6.0)
         bench.counted(late=1)
         bench.wait(1)
@@ -504,7 +507,7 @@ class TestEnds:
         ros.spin_until(
             lambda: (
                 (said := diagnosed('twist_to_control'))
-                and said.message == 'last frame stopped_no_command: the car is braked'
+                and said.message.startswith('last frame stopped_no_command, 1 so far')
             ),
             'the fault',
         )
