@@ -100,7 +100,7 @@ class Scene:
         self.begun_ns = time.monotonic_ns()
         return self
 
-    def __exit__(self, *exception: Any) -> None:  # noqa: ANN401  of any kind
+    def __exit__(self, *exception: object) -> None:
         """End everything, whatever happened."""
         for node in self.group.nodes:  # a stopped process cannot end
             if node.process.poll() is None:

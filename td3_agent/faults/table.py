@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from td3_agent.faults.row import Row
 
-ROW_MODULES = ('td3_agent.faults.rows_messages',)
+ROW_MODULES = (
+    'td3_agent.faults.rows_messages',
+    'td3_agent.faults.rows_inputs',
+)
 
 
 def table() -> list[Row]:

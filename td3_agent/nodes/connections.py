@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from rclpy.subscription import Subscription
 
 PERIOD_S = 0.25
-LOOKS = 12  # every topic is looked at once in so many periods: 3 s
-GRACE_NS = 3_000_000_000  # a system that is just starting is not complete yet
+LOOKS = 8  # every topic is looked at once in so many periods: 2 s
+GRACE_NS = 2_000_000_000  # a system that is just starting is not complete yet
 
 
 def interest(  # noqa: PLR0913  what there is to say of a topic
@@ -107,7 +107,7 @@ class Connections:
         interests: Callable[[], Sequence[Interest]],
         changed: Callable[[], None],
     ) -> None:
-        """Look at all topics once in 3 s.
+        """Look at all topics once in 2 s.
 
         Args:
             node: whose topics they are.
