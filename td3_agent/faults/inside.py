@@ -217,6 +217,15 @@ class Vehicle:
             and all(word in status.message for word in words)
         )
 
+    def message(self, node: str) -> str:
+        """Return what a node, or a part of it, said last."""
+        return self.said[node].message if node in self.said else ''
+
+    def value(self, node: str, key: str) -> str | None:
+        """Return a value of a node's newest status, or None."""
+        values = self.said[node].values if node in self.said else ()
+        return next((pair.value for pair in values if pair.key == key), None)
+
 
 def image(at_ns: int) -> Image:
     """Return a grey image, 84 x 84 bgra8."""

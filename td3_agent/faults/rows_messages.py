@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from td3_agent.faults.injector import CLOCK, IMAGE, ODOMETRY, STATUS
+from td3_agent.faults.injector import CLOCK, CONTROL, IMAGE, ODOMETRY, STATUS, STEP
 from td3_agent.faults.row import Outcome, row
 from td3_agent.faults.scene import GATE, SYNCHRONIZER
 

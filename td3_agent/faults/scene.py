@@ -100,7 +100,7 @@ class Scene:
         self.begun_ns = time.monotonic_ns()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *exception: Any) -> None:  # noqa: ANN401  of any kind
         """End everything, whatever happened."""
         for node in self.group.nodes:  # a stopped process cannot end
             if node.process.poll() is None:
@@ -300,6 +300,7 @@ class Drive:
     scene: Scene
     relayed: tuple[str, ...]
     extra: Mapping[str, Mapping[str, object]]
+    role: str = ROLE
     nodes: dict[str, NodeProcess] = field(default_factory=dict)
     ledger_paths: list[Path] = field(default_factory=list)
 
@@ -343,6 +344,10 @@ class Drive:
         """Kill one; return when [ns, steady]."""
         return self.scene.kill(self.nodes[name])
 
+    def audit_now(self, outcome: Outcome) -> None:
+        """Check the newest ledger, whose writer has ended."""
+        self._audit(outcome, CONTIGUOUS, -1)
+
     def audit(self, outcome: Outcome, *findings: str, number: int = -1) -> Audit | None:
         """Check a ledger after :meth:`Scene.end`; add it to ``outcome``.
 
@@ -352,12 +357,15 @@ class Drive:
             number: of the ledger; the newest by default.
         """
         self.scene.end()
+        return self._audit(outcome, findings or CONTIGUOUS, number)
+
+    def _audit(self, outcome: Outcome, findings: Sequence[str], number: int) -> Audit | None:
         try:
             audit = audit_ledger(self.ledger_paths[number])
         except (OSError, ValueError) as error:
             outcome.check('P0 ledger', passed=False, found=error, wanted='a ledger')
             return None
-        for name in findings or CONTIGUOUS:
+        for name in findings:
             outcome.none(f'P0 ledger {name}', audit.findings[name].faults)
         return audit
 

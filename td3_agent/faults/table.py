@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 ROW_MODULES = (
     'td3_agent.faults.rows_messages',
     'td3_agent.faults.rows_inputs',
+    'td3_agent.faults.rows_policy',
+    'td3_agent.faults.rows_graph',
 )
 
 
