@@ -16,6 +16,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
+from td3_agent.driving.lockstep import MOST_SKIPPED
 from td3_agent.driving.stages import stage_spans_ns
 
 if TYPE_CHECKING:
@@ -37,9 +38,6 @@ SKIPPED = 'skipped'  # the bridge went past the frame without our step
 # Reports of a frame arrive within a frame or two of its end; later ones are given up.
 LAG_FRAMES = 4
 PARTS_KEPT = 64
-# More frames than this between two of ours are another simulator's count, or a corrupt number:
-# a record for each would fill memory and disk. At 20 Hz it is more than an hour.
-MOST_SKIPPED = 100_000
 
 
 def control_record(control: VehicleControl) -> dict[str, Any]:

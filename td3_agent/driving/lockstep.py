@@ -61,6 +61,9 @@ class LockstepParams(Params):
             raise ParameterError(f'role_names must be non-empty and unique, got {list(roles)}')
 
 
+# More frames than this between two of ours are another simulator's count, or a corrupt number:
+# a record for each would fill memory and disk. At 20 Hz it is more than an hour.
+MOST_SKIPPED = 100_000
 # Answers for instants that are not open yet; a sender of absurd stamps must not fill memory.
 EARLY_KEPT = 16
 # With more frames in a row that have no /clock, each waits for it as for a missing command.
@@ -233,7 +236,7 @@ class Lockstep:
         grown = 0 if self._frame is None else frame - self._frame
         if -REORDERED_FRAMES <= grown < 0:
             return  # overtaken on its way: it says nothing new
-        if grown < 0:
+        if grown < 0 or grown > MOST_SKIPPED:
             self._restart()
         elif grown > 0 and self.phase is not Phase.PAUSING:
             self._on_new_frame(grown)

@@ -25,10 +25,17 @@ from td3_agent.driving.frames import (
 from td3_agent.driving.observation import ImageView
 from td3_agent.driving.reports import ALL_FACTS, checked_facts
 from td3_agent.driving.route import route_from_points
-from td3_agent.driving.vehicle import MAX_COORDINATE_M, VehicleState, geometry_from_wheels
+from td3_agent.driving.vehicle import (
+    MAX_COORDINATE_M,
+    MAX_SPEED_MPS,
+    MAX_YAW_RATE_RADPS,
+    VehicleState,
+    geometry_from_wheels,
+)
 
 if TYPE_CHECKING:
     from carla_msgs.msg import CarlaEgoVehicleInfo, CarlaLaneInvasionEvent
+    from geometry_msgs.msg import Pose
     from nav_msgs.msg import Odometry, Path
     from sensor_msgs.msg import Image
     from std_msgs.msg import Header
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry
 
+MAX_PLACE_M = MAX_COORDINATE_M / 10.0  # it goes on driving from there
 MAX_FRAME_ID_CHARACTERS = 255
 MAX_PATH_POSES = 100_000  # a pose every metre for 100 km
 MAX_WHEELS = 64
@@ -163,6 +171,34 @@ def stamped_twist_message(command: TwistCommand, stamp: Time, frame_id: str) -> 
     msg.header.stamp = stamp
     msg.header.frame_id = frame_id
     return msg
+
+
+def place_from_pose(msg: Pose) -> tuple[float, float, float]:
+    """Return x [m], y [m] and heading [rad] of a pose that a vehicle is to be put at.
+
+    Raises:
+        ValueError: farther away than any map, or no direction.
+    """
+    x_m, y_m, q = msg.position.x, msg.position.y, msg.orientation
+    if not (abs(x_m) <= MAX_PLACE_M and abs(y_m) <= MAX_PLACE_M):  # written for NaN too
+        raise ValueError(f'position must be within +-{MAX_PLACE_M:g} [m], got {(x_m, y_m)}')
+    return x_m, y_m, yaw_from_quaternion(q.x, q.y, q.z, q.w)
+
+
+def velocity_from_twist(msg: Twist) -> tuple[float, float, float]:
+    """Return the velocity x, y [m/s] and yaw rate [rad/s] that a vehicle is to be given.
+
+    Raises:
+        ValueError: faster than any vehicle.
+    """
+    velocity = (msg.linear.x, msg.linear.y, msg.angular.z)
+    for value, limit in zip(velocity, (MAX_SPEED_MPS, MAX_SPEED_MPS, MAX_YAW_RATE_RADPS), strict=True):
+        if not abs(value) <= limit:  # written so that NaN fails too
+            raise ValueError(
+                f'target velocity must be finite and within +-{MAX_SPEED_MPS:g} [m/s], '
+                f'+-{MAX_YAW_RATE_RADPS:g} [rad/s], got {velocity}'
+            )
+    return velocity
 
 
 def control_message(control: VehicleControl, stamp: Time) -> CarlaEgoVehicleControl:

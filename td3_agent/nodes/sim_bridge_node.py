@@ -19,11 +19,14 @@ from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Bool
 
-from td3_agent.driving.frames import yaw_from_quaternion
 from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import BridgePublisher
 from td3_agent.nodes.connections import Connections, interest
-from td3_agent.nodes.conversions import checked_control
+from td3_agent.nodes.conversions import (
+    checked_control,
+    place_from_pose,
+    velocity_from_twist,
+)
 from td3_agent.nodes.diagnostics import Diagnostics, Status
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import LATCHED, RELIABLE
@@ -141,15 +144,15 @@ class SimBridgeNode(Node):
             )
 
     def _on_transform(self, msg: Pose) -> None:
-        q = msg.orientation
-        yaw_rad = yaw_from_quaternion(q.x, q.y, q.z, q.w)
+        place = place_from_pose(msg)
         with self._lock:
-            self._world.set_pose(msg.position.x, msg.position.y, yaw_rad)
+            self._world.set_pose(*place)
 
     def _on_velocity(self, msg: Twist) -> None:
+        velocity = velocity_from_twist(msg)
         if not self._manual_override:
             with self._lock:
-                self._world.set_velocity(msg.linear.x, msg.linear.y, msg.angular.z)
+                self._world.set_velocity(*velocity)
 
     # The loop, on a thread of its own
 
