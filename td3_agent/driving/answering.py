@@ -162,12 +162,13 @@ class FrameAnswerer:
         return FrameCommand(self._newest.stamp_ns, STOP, {})
 
     def missing(self, now_ns: int) -> str:
-        """Return which half of the newest frame has not come for long; empty if none."""
+        """Return which half of a frame has not come for long; empty if none."""
         found = self._pairer.missing_half()
         if found is None or now_ns - found[2].received_ns < LONG_MISSING_NS:
             return ''
         return (
-            f'no {found[1]} for the newest frame, {self.counts.unpaired} incomplete before it: '
+            f'no {found[1]} for the frame at {found[0] / 1e9:.9g} s, {self.counts.unpaired} '
+            'incomplete before it: '
             f'does the bridge publish it, and under the same stamp?'
         )
 

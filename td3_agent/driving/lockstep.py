@@ -66,9 +66,8 @@ class LockstepParams(Params):
 MOST_SKIPPED = 100_000
 # Answers for instants that are not open yet; a sender of absurd stamps must not fill memory.
 EARLY_KEPT = 16
-# With more frames in a row that have no /clock, each waits for it as for a missing command.
-MOST_CLOCKLESS_FRAMES = 3
 # Silence that is worth telling: far beyond a tick, and in time for somebody to look.
+NO_ANSWER = 'the bridge does not answer'
 TROUBLE_NS = 500_000_000
 # A status this much older than the newest was overtaken; one older still is a restart.
 REORDERED_FRAMES = 3
@@ -204,7 +203,7 @@ class Lockstep:
         self._clock_ns: int | None = None
         self._clock_is_new = False
         self._stepped_ns: int | None = None  # simulated time when the step was sent
-        self._clockless = 0  # frames in a row that odometry alone told of
+        self._is_clockless = False  # whether odometry alone told of the newest frame
         self._sent_ns: int | None = None  # steady time of the request in flight
         self._heard_ns = 0  # steady time of the last sign of life
         self._acked_ns = 0
@@ -244,7 +243,7 @@ class Lockstep:
             self._frame_before = frame  # first ever heard: the flag of our step, not its tick
         self._frame = frame
         if self.phase is Phase.PAUSING and not running and grown >= 0:
-            self.phase = Phase.READY
+            self._paused(now_ns)
         if self.phase is Phase.STEPPING and not running and self._has_ticked():
             self._acked_ns = now_ns
             self.phase = Phase.HOLDING
@@ -252,27 +251,24 @@ class Lockstep:
 
     def on_clock(self, stamp_ns: int) -> None:
         """Take a /clock message [ns]; a repeated or slightly older one says nothing new."""
-        if stamp_ns == self._clock_ns and self._clockless:  # only overtaken by the odometry
-            self._clockless = 0
+        if stamp_ns == self._clock_ns and self._is_clockless:  # only overtaken by the odometry
             self.counts.no_clock -= 1
-            self._clock_is_new = True
+        elif not self._open(stamp_ns):
             return
-        if self._open(stamp_ns):
-            self._clockless = 0
-            self._clock_is_new = True
+        self._is_clockless = False
+        self._clock_is_new = True
 
     def on_motion(self, stamp_ns: int) -> None:
         """Take the stamp of an odometry [ns]: it opens the frame when /clock did not.
 
-        A clock that stays away is stepped without for a few frames only; from then on each
-        frame waits for it, and the gate stops the car.
+        The frame is told apart and can be entered into the ledger; its end waits for /clock as
+        for a missing command.
         """
         if self._clock_ns is None or stamp_ns <= self._clock_ns:
             return
         self._open(stamp_ns)
-        self._clockless += 1
+        self._is_clockless = True
         self.counts.no_clock += 1
-        self._clock_is_new = self._clockless <= MOST_CLOCKLESS_FRAMES
 
     def _open(self, stamp_ns: int) -> bool:
         """Begin the frame ``stamp_ns`` [ns]; return whether it is new."""
@@ -328,11 +324,18 @@ class Lockstep:
             self._sent_ns = self._heard_ns = now_ns
             return Request.PAUSE
         if now_ns - max(self._sent_ns, self._heard_ns) >= _ns(self._params.pause_timeout_s):
-            self.phase = Phase.READY  # status is sent on change only: silent means paused
+            self._paused(now_ns)  # status is sent on change only: silent means paused
         elif now_ns - self._sent_ns >= _ns(self._params.pause_timeout_s):
             self._sent_ns = now_ns
             return Request.PAUSE
         return None
+
+    def _paused(self, now_ns: int) -> None:
+        """Leave the wait for the pause; the frame in which time ran back is one of ours."""
+        self.phase = Phase.READY
+        if self.counts.restarts and self._clock_is_new:
+            self._acked_ns = now_ns
+            self.phase = Phase.HOLDING
 
     def _poll_ready(self, now_ns: int) -> Request | None:
         """Step when it is time, or end."""
@@ -383,20 +386,15 @@ class Lockstep:
             if now_ns - max(self._sent_ns or now_ns, self._heard_ns) <= TROUBLE_NS:
                 return ''
             if self._has_ticked() or self._clock_ns != self._stepped_ns:
-                return 'the newest frame is not acknowledged on /carla/status'
+                return f'{NO_ANSWER}: the newest frame is not acknowledged on /carla/status'
             return (
-                f'STEP_ONCE is not answered on /carla/status ({self.counts.resent} sent again so '
-                'far): is the bridge running?'
+                f'{NO_ANSWER}: STEP_ONCE has no effect, {self.counts.resent} sent again so far; '
+                'is it running?'
             )
         if self.phase is Phase.HOLDING and now_ns - self._acked_ns > TROUBLE_NS:
             if not self._clock_is_new:
                 return f'frame {self._frame} has no /clock: does the bridge publish it?'
             return f'frame {self._frame} has no command: are the gates running?'
-        if self.phase is Phase.PAUSING and self.counts.restarts:
-            return (
-                f'the bridge was started anew, or its time ran back ({self.counts.restarts} times '
-                'so far): waiting for it to pause'
-            )
         return ''
 
     def _has_ticked(self) -> bool:
@@ -414,7 +412,7 @@ class Lockstep:
         self.counts.restarts += 1
         self._barrier = StepBarrier(self._params.role_names)
         self._clock_ns = self._frame = None  # the other one will run back too
-        self._clockless = 0
+        self._is_clockless = False
         self._sent_ns = None
         if self.phase is not Phase.DONE:
             self.phase = Phase.PAUSING

@@ -95,8 +95,8 @@ class FramePairer(Generic[ImageT, MotionT]):
         return self._last_ns is None or self._last_ns - stamp_ns > JUMP_BACK_NS
 
     def missing_half(self) -> tuple[int, str, ImageT | MotionT] | None:
-        """Return the newest frame that lacks a half: stamp [ns], which one, and the other."""
-        stamp_ns = max(self._open, default=None)
+        """Return the oldest frame that lacks a half: stamp [ns], which one, and the other."""
+        stamp_ns = min(self._open, default=None)
         if stamp_ns is None:
             return None
         halves = self._open[stamp_ns]

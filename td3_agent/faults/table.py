@@ -18,6 +18,8 @@ ROW_MODULES = (
     'td3_agent.faults.rows_inputs',
     'td3_agent.faults.rows_policy',
     'td3_agent.faults.rows_graph',
+    'td3_agent.faults.rows_fuzz',
+    'td3_agent.faults.rows_processes',
 )
 
 

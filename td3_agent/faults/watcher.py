@@ -157,10 +157,13 @@ class Watcher:
         return next((h.what for h in reversed(said) if h.what.name == node), None)
 
     def value(self, node: str, key: str) -> str | None:
-        """Return a value of a node's newest diagnosis, or None."""
-        said = self.newest(node)
-        values = {} if said is None else {pair.key: pair.value for pair in said.values}
-        return values.get(key)
+        """Return a value of a node's newest diagnosis that has it, or None."""
+        for heard in reversed(tuple(self.diagnostics)):
+            if heard.what.name == node:
+                for pair in heard.what.values:
+                    if pair.key == key:
+                        return pair.value
+        return None
 
     def errors(self, after_ns: int = 0, before_ns: int | None = None) -> Iterator[Heard]:
         """Yield the diagnoses of level ERROR within a time [ns, steady]."""

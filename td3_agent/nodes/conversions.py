@@ -192,7 +192,8 @@ def velocity_from_twist(msg: Twist) -> tuple[float, float, float]:
         ValueError: faster than any vehicle.
     """
     velocity = (msg.linear.x, msg.linear.y, msg.angular.z)
-    for value, limit in zip(velocity, (MAX_SPEED_MPS, MAX_SPEED_MPS, MAX_YAW_RATE_RADPS), strict=True):
+    limits = (MAX_SPEED_MPS, MAX_SPEED_MPS, MAX_YAW_RATE_RADPS)
+    for value, limit in zip(velocity, limits, strict=True):
         if not abs(value) <= limit:  # written so that NaN fails too
             raise ValueError(
                 f'target velocity must be finite and within +-{MAX_SPEED_MPS:g} [m/s], '

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {Request.PAUSE: CarlaControl.PAUSE, Request.STEP_ONCE: CarlaControl.STEP_ONCE}
 SOLE = (CarlaEgoVehicleControl, CarlaEgoVehicleStatus, Odometry, DiagnosticArray)  # one writer
+RESTART_TOLD_NS = 2_000_000_000
 LAST_REPORTS_NS = 300_000_000
 GRAPH_PERIOD_S = 0.1  # how often it is looked whether everybody is there
 
@@ -92,6 +93,7 @@ class SynchronizerNode(Node):
         self.finished = Future()
         self._ledger = open_ledger(params)
         self._ledger_fault = ''
+        self._restarts_seen = self._restarted_ns = 0
         self._step_mismatch: float | None = None
         self._members = members(params)
         self._absent = list(self._members)
@@ -317,6 +319,13 @@ class SynchronizerNode(Node):
             return {}
         return {'ledger_slowest_write_ms': round(self._ledger.slowest_ns / 1e6, 3)}
 
+    def _is_restarted(self) -> bool:
+        """Whether the bridge has begun anew a short while ago."""
+        now_ns, restarts = steady_ns(), self.lockstep.counts.restarts
+        if restarts != self._restarts_seen:
+            self._restarts_seen, self._restarted_ns = restarts, now_ns
+        return bool(restarts) and now_ns - self._restarted_ns < RESTART_TOLD_NS
+
     def _describe(self) -> Status:
         """Say how the lockstep stands."""
         values = asdict(self.lockstep.counts) | {'phase': self.lockstep.phase.value}
@@ -334,6 +343,9 @@ class SynchronizerNode(Node):
             return Status(text, is_error=True, values=values)
         if self._absent:
             text = f'no step while these are silent or not there: {", ".join(self._absent)}'
+            return Status(text, is_warning=True, values=values)
+        if self._is_restarted():
+            text = f'the bridge was started anew, or its time ran back: {values["restarts"]} so far'
             return Status(text, is_warning=True, values=values)
         if trouble := self.lockstep.trouble(steady_ns()):
             return Status(trouble, is_error=True, values=values)

@@ -280,8 +280,8 @@ class TwistToControlNode(Node):
         if self._last_outcome is None:
             return Status('no frame yet', values=values)
         if self._hold.holding:
-            text = f'no frame for {self._hold.limit_ns / 1e9:.2g} s or longer ({self._hold.count} '
-            text += 'times so far): the car is braked; are synchronizer and bridge running?'
+            text = f'no frame for {self._hold.limit_ns / 1e9:.2g} s or longer, {self._hold.count} '
+            text += 'so far: the car is braked; are synchronizer and bridge running?'
             return Status(text, is_error=True, values=values)
         if self._last_outcome is not Outcome.OK:
             text = f'last frame {self._last_outcome.value}, {self.gate.counts.stopped} so far: '

@@ -408,7 +408,7 @@ class TestWaiting:
         vehicle = bridge.vehicles[ROLE]
         ros.peer.destroy_publisher(vehicle.agent_pub)
         vehicle.agent_pub = None
-        ros.spin_until(lambda: not node._everybody_there, 'seen to be away')
+        ros.spin_until(lambda: node._absent, 'seen to be away')
         spin_looks(ros, node)
         steps = bridge.steps
         spin_looks(ros, node)
