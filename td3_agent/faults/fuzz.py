@@ -97,7 +97,7 @@ class Targets:
         made = {
             'Image': small,
             'Odometry': odometry(at_ns),
-            'Path': path(),
+            'Path': path(points=4),  # more take most of the time, and find nothing else
             'CarlaEgoVehicleInfo': vehicle_info(),
             'DiagnosticArray': report_message(time_from_ns(at_ns), 'agent', facts),
         }
@@ -153,7 +153,7 @@ class Fuzzer:
 
     def case(self, number: int) -> None:
         """Run one case."""
-        draw = random.Random(f'{self._seed}:{number}')  # noqa: S311  no secret
+        draw = random.Random((int(self._seed) << 40) + number)  # noqa: S311  no secret
         name, subscription = draw.choice(self._targets.readers)
         data = damaged(self._targets.good[name], draw)
         try:

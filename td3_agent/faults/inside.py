@@ -251,11 +251,11 @@ def vehicle_info() -> CarlaEgoVehicleInfo:
     return CarlaEgoVehicleInfo(wheels=[CarlaEgoVehicleInfoWheel(max_steer_angle=1.2)] * 4)
 
 
-def path() -> PathMsg:
+def path(points: int = PATH_POINTS) -> PathMsg:
     """Return a straight path along x, a point every metre."""
     msg = PathMsg()
     msg.header.frame_id = 'map'
-    for i in range(PATH_POINTS):
+    for i in range(points):
         pose = PoseStamped()
         pose.pose.position.x = float(i)
         msg.poses.append(pose)
