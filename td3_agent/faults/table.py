@@ -19,6 +19,7 @@ ROW_MODULES = (
     'td3_agent.faults.rows_policy',
     'td3_agent.faults.rows_graph',
     'td3_agent.faults.rows_fuzz',
+    'td3_agent.faults.rows_training',
     'td3_agent.faults.rows_processes',
 )
 
