@@ -41,10 +41,12 @@ class Sight:
 
     Attributes:
         frame: (height, width) uint8, grey, in the network's size.
+        image_size: (height, width) of the image itself [px].
         times: when it was made of the image [ns, steady]; empty where nobody asked for it.
     """
 
     frame: NDArray[np.uint8]
+    image_size: tuple[int, int]
     times: dict[str, int] = field(default_factory=dict)
 
 
@@ -123,7 +125,7 @@ class Agent:
         times: dict[str, int] = {}
         frame = self._builder.frame(image)
         self._mark(times, 'image_prepared_ns')
-        return Sight(frame=frame, times=times)
+        return Sight(frame=frame, image_size=(image.height, image.width), times=times)
 
     def decide(self, sight: Sight, state: VehicleState) -> Decision:
         """Return the command for one frame.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.command import STOP
+from td3_agent.driving.observation import ImageError
 from td3_agent.driving.pairing import FramePairer
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from td3_agent.driving.pairing import Pair, PairingCounts
     from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
+
+REFUSED_IN_A_ROW = 3  # a single bad message is no reason to stop; the next frame is 50 ms away
+LONGEST_REASON = 1000  # characters of what a driver said when it failed
 
 
 # A frame's other half is a few milliseconds behind; in time for the car to be braked.
@@ -65,7 +69,8 @@ class FrameAnswerer:
             agent: decides.
             encoder: says the decision in the receiver's convention.
             lockstep: answer frames as they come; otherwise only :meth:`on_timer` answers.
-            max_frame_age_ns: free-running: an older newest frame gives a stop [ns, steady].
+            max_frame_age_ns: free-running: an older newest frame gives a stop [ns, steady]; a
+                decision that takes longer is a trouble in either mode.
         """
         self._agent = agent
         self._encoder = encoder
@@ -75,6 +80,8 @@ class FrameAnswerer:
         self._geometry: VehicleGeometry | None = None
         self._newest: Pair[Received, Received] | None = None
         self._answered: FrameCommand | None = None
+        self._image_size: tuple[int, int] | None = None  # of the drive, (height, width) [px]
+        self._refused_in_a_row = 0
         self.trouble = ''  # what is wrong at present, as a sentence
 
     @property
@@ -93,18 +100,43 @@ class FrameAnswerer:
 
     def reset(self) -> None:
         """Forget the past: a new drive begins."""
-        self._answered = None
+        self._answered = self._image_size = None
+        self._refused_in_a_row = 0
+        self.trouble = ''
         self._agent.reset()
         self._encoder.reset()
 
     def on_image(self, stamp_ns: int, image: ImageView, now_ns: int) -> FrameCommand | None:
-        """Take the image of a frame; it is prepared now, while the odometry is on its way."""
+        """Take the image of a frame; it is prepared now, while the odometry is on its way.
+
+        Raises:
+            ImageError: it has another size than the images of this drive so far.
+        """
+        size = (image.height, image.width)
+        known = None if self._pairer.runs_back(stamp_ns) else self._image_size
+        if known not in {None, size}:
+            raise ImageError(
+                f'height, width must be {known} [px] as since the drive began, got {size}; '
+                'another camera needs the agent deactivated and activated'
+            )
         sight = self._agent.see(image) if self._pairer.wants_image(stamp_ns) else None
         return self._on_pair(self._pairer.add_image(stamp_ns, Received(sight, now_ns)))
 
     def on_motion(self, state: VehicleState, now_ns: int) -> FrameCommand | None:
         """Take the odometry of a frame."""
         return self._on_pair(self._pairer.add_motion(state.stamp_ns, Received(state, now_ns)))
+
+    def on_refused(self, reason: object) -> FrameCommand | None:
+        """Take note that half of a frame could not be used, and why.
+
+        Free-running, the third in a row stops the car; in lockstep the gate has stopped it at
+        the first one, whose frame stays without a command.
+        """
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row < REFUSED_IN_A_ROW:
+            return None
+        self.trouble = f'nothing usable arrives and the car is stopped: {reason}'
+        return self._free_stop()
 
     def on_geometry(self, geometry: VehicleGeometry) -> FrameCommand | None:
         """Take the vehicle's geometry; a frame may have been waiting for it."""
@@ -116,14 +148,22 @@ class FrameAnswerer:
         pair = self._newest
         if pair is None:
             return None
+        if self._refused_in_a_row >= REFUSED_IN_A_ROW:
+            return self._free_stop()  # the trouble has been told
         arrived_ns = max(pair.image.received_ns, pair.motion.received_ns)
         if now_ns - arrived_ns > self._max_frame_age_ns:
             self.trouble = 'the newest frame is too old: the car is stopped'
-            return FrameCommand(pair.stamp_ns, STOP)
+            return self._free_stop()
         fresh = self._answer_once()
         if fresh is None and self._answered is not None:  # same frame, same command
             return FrameCommand(pair.stamp_ns, self._answered.twist)
         return fresh
+
+    def _free_stop(self) -> FrameCommand | None:
+        """Return a stop for the newest frame; in lockstep the stop is the gate's."""
+        if self._lockstep or self._newest is None:
+            return None
+        return FrameCommand(self._newest.stamp_ns, STOP)
 
     def missing(self, now_ns: int) -> str:
         """Return which half of a frame has not come for long; empty if none."""
@@ -143,6 +183,8 @@ class FrameAnswerer:
         self._newest = pair
         if pair.fresh_start:
             self.reset()
+        self._refused_in_a_row = 0
+        self._image_size = pair.image.content.image_size
         return self._answer_once() if self._lockstep else None
 
     def _answer_once(self) -> FrameCommand | None:
@@ -165,9 +207,27 @@ class FrameAnswerer:
         try:
             decision = self._agent.decide(pair.image.content, state)
             twist = self._encoder.encode(decision.twist, state, self._geometry)
-        except (ValueError, RuntimeError) as error:
-            self.trouble = f'driver failed: {error}'
-            failure = received | {'agent_error': str(error)}
-            return FrameCommand(pair.stamp_ns, STOP, lambda: failure)
-        self.trouble = ''
+        except Exception as error:  # noqa: BLE001  whatever a driver raises, the car must stop
+            return self._failed(pair, received, f'driver failed: {error}'[:LONGEST_REASON])
+        took_ns = decision.times.get('decided_ns', 0) - max(
+            pair.image.received_ns, pair.motion.received_ns
+        )
+        if took_ns <= self._max_frame_age_ns:
+            self.trouble = ''
+            return FrameCommand(pair.stamp_ns, twist, lambda: received | decision.facts())
+        reason = (
+            f'driver answered after {took_ns / 1e9:.2f} s, expected <= '
+            f'{self._max_frame_age_ns / 1e9:g} s; see what else uses the processor'
+        )
+        if not self._lockstep:
+            reason += ': the car is stopped'
+            return self._failed(pair, received | decision.facts(), reason)
+        self.trouble = reason  # the gate has its own deadline, and decides
         return FrameCommand(pair.stamp_ns, twist, lambda: received | decision.facts())
+
+    def _failed(
+        self, pair: Pair[Received, Received], facts: dict[str, Any], reason: str
+    ) -> FrameCommand:
+        """Return the stop that answers a frame for which there is no good command."""
+        self.trouble = reason
+        return FrameCommand(pair.stamp_ns, STOP, lambda: facts | {'agent_error': reason})

@@ -7,8 +7,8 @@ the frame is complete, shifts all later ones (bridge_contract races R1, R2). Hen
 
 * a frame is answered once, when the agent's command *and* the odometry of that frame are in;
 * at the deadline, below the bridge's own 1.0 s, it is answered with full brake;
-* while the agent is known to be gone, with full brake as soon as the odometry is in: other vehicles
-  of the same world need not wait for nobody;
+* while the agent is known to be gone, with full brake as soon as the odometry is in: the other
+  vehicles of the world need not wait for nobody;
 * what arrives for a frame already left is dropped and counted.
 """
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.velocity_control import VelocityControlParams
 
 EARLY_FRAMES_KEPT = 4
+REFUSED_IN_A_ROW = 3  # a single bad message is no reason to brake; the next one is 50 ms away
 HOLD = 'hold'  # frame_id of a stop that answers no frame: see watchdog.SilenceHold
 
 
@@ -173,6 +174,11 @@ class Gate:
             self._state = state
         return self._answer_if_complete()
 
+    def on_refused_state(self, now_ns: int) -> Answer | None:
+        """Take note of odometry that could not be used: its frame ends at the deadline."""
+        del now_ns
+        return None
+
     def on_geometry(self, geometry: VehicleGeometry) -> Answer | None:
         """Take the vehicle's geometry; a frame may have been waiting for it."""
         self.geometry = geometry
@@ -251,7 +257,8 @@ class FreeRunningGate:
 
     Attributes:
         converter: from Twist to vehicle command.
-        timeout_ns: silence after which the car is braked [ns, steady].
+        timeout_ns: silence after which the car is braked, of commands as of odometry [ns,
+            steady]: with an old speed the speed loop would go on accelerating.
         repeat_ns: pace at which full brake is repeated during silence [ns, steady].
         geometry: of the vehicle; None until vehicle_info has arrived.
         counts: what happened so far.
@@ -263,6 +270,8 @@ class FreeRunningGate:
     geometry: VehicleGeometry | None = None
     counts: GateCounts = field(default_factory=GateCounts)
     _state: VehicleState | None = None
+    _state_received_ns: int = 0
+    _refused_in_a_row: int = 0
     _last_command_ns: int = -1
     _due_ns: int | None = None
 
@@ -273,9 +282,18 @@ class FreeRunningGate:
 
     def on_state(self, state: VehicleState, now_ns: int) -> Answer | None:
         """Take the newest odometry."""
-        del now_ns
-        self._state = state
+        self._state, self._state_received_ns = state, now_ns
+        self._refused_in_a_row = 0
         return None
+
+    def on_refused_state(self, now_ns: int) -> Answer | None:
+        """Take note of odometry that could not be used; the third in a row brakes the car."""
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row < REFUSED_IN_A_ROW or self._due_ns is None:
+            return None
+        self._state = None  # what was known before is too old by now
+        self._due_ns = now_ns + self.repeat_ns
+        return self._stop(Outcome.NO_ODOMETRY)
 
     def on_geometry(self, geometry: VehicleGeometry) -> Answer | None:
         """Take the vehicle's geometry; it serves from the next command on."""
@@ -292,7 +310,7 @@ class FreeRunningGate:
         if not twist.is_finite:
             self.counts.invalid += 1
             return self._stop(Outcome.INVALID_COMMAND)
-        if self._state is None:
+        if self._state is None or now_ns - self._state_received_ns > self.timeout_ns:
             return self._stop(Outcome.NO_ODOMETRY)
         if self.geometry is None:
             return self._stop(Outcome.NO_VEHICLE_INFO)

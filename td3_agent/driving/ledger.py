@@ -16,6 +16,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
+from td3_agent.driving.lockstep import MOST_SKIPPED
 from td3_agent.driving.stages import stage_spans_ns
 
 if TYPE_CHECKING:
@@ -162,9 +163,11 @@ class FrameLog:
         return records
 
     def _skipped_before(self, frame: int) -> list[dict[str, Any]]:
-        """Return records for the frames between the last one and this one."""
+        """Return records for the frames between the last one and this one, if they can be told."""
         last, self._last_frame = self._last_frame, frame
-        missed = range(frame, frame) if last is None else range(last + 1, frame)
+        if last is None or frame - last > MOST_SKIPPED:
+            return []
+        missed = range(last + 1, frame)
         records = [
             {'frame': number, 'role_name': self._role_name, 'outcome': SKIPPED}
             for number in missed

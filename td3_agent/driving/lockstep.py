@@ -59,6 +59,11 @@ class LockstepParams(Params):
         refuse_bad_roles(self.role_names)
 
 
+# More frames than this between two of ours are another simulator's count, or a corrupt number:
+# a record for each would fill memory and disk. At 20 Hz it is more than an hour.
+MOST_SKIPPED = 100_000
+# Answers for instants that are not open yet; a sender of absurd stamps must not fill memory.
+EARLY_KEPT = 16
 # Silence that is worth telling: far beyond a tick, and in time for somebody to look.
 NO_ANSWER = 'the bridge does not answer'
 TROUBLE_NS = 500_000_000
@@ -116,6 +121,8 @@ class StepBarrier:
             return Verdict.STALE
         if stamp_ns > self._stamp_ns:
             self._early.setdefault(stamp_ns, set()).add(member)
+            while len(self._early) > EARLY_KEPT:  # the nearest ones are those that will be open
+                del self._early[max(self._early)]
             return Verdict.EARLY
         if member not in self._missing:
             return Verdict.REPEATED
@@ -226,7 +233,7 @@ class Lockstep:
         grown = 0 if self._frame is None else frame - self._frame
         if -REORDERED_FRAMES <= grown < 0:
             return  # overtaken on its way: it says nothing new
-        if grown < 0:
+        if grown < 0 or grown > MOST_SKIPPED:
             self._restart()
         elif grown > 0 and self.phase is not Phase.PAUSING:
             self._on_new_frame(grown)

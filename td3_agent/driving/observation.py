@@ -18,6 +18,7 @@ import numpy as np
 
 from td3_agent.driving.command import ACTION_SIZE, CONTROL_MAX_SPEED_MPS
 from td3_agent.driving.parameters import Params, param
+from td3_agent.driving.reports import shown
 from td3_agent.driving.route import Route, RouteTracker
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class ImageView:
         """Refuse what cannot be an image."""
         if self.encoding not in ENCODINGS:
             known = ', '.join(ENCODINGS)
-            raise ImageError(f'encoding must be one of {known}, got {self.encoding!r}')
+            raise ImageError(f'encoding must be one of {known}, got {shown(self.encoding)}')
         for name, side in (('height', self.height), ('width', self.width)):
             if not 1 <= side <= MAX_IMAGE_SIDE_PX:
                 raise ImageError(f'{name} must be in [1, {MAX_IMAGE_SIDE_PX}] [px], got {side}')

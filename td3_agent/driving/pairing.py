@@ -95,6 +95,10 @@ class FramePairer(Generic[ImageT, MotionT]):
         halves.motion = motion
         return self._complete(stamp_ns, halves)
 
+    def runs_back(self, stamp_ns: int) -> bool:
+        """Whether a frame of this stamp [ns] begins anew: the first, or time has run back."""
+        return self._last_ns is None or self._last_ns - stamp_ns > JUMP_BACK_NS
+
     def missing_half(self) -> tuple[int, str, ImageT | MotionT] | None:
         """Return the oldest frame that lacks a half: stamp [ns], which one, and the other."""
         stamp_ns = min(self._open, default=None)
@@ -121,7 +125,8 @@ class FramePairer(Generic[ImageT, MotionT]):
 
     def _is_stale(self, stamp_ns: int) -> bool:
         """Whether a stamp belongs to a frame that was left, and not to a new beginning."""
-        return self._last_ns is not None and 0 <= self._last_ns - stamp_ns <= JUMP_BACK_NS
+        is_old = self._last_ns is not None and stamp_ns <= self._last_ns
+        return is_old and not self.runs_back(stamp_ns)
 
     def _restart(self) -> None:
         """Begin anew: simulated time ran back."""

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 ROW_MODULES = (
     'td3_agent.faults.rows_machine',
     'td3_agent.faults.rows_messages',
+    'td3_agent.faults.rows_inputs',
+    'td3_agent.faults.rows_policy',
+    'td3_agent.faults.rows_graph',
+    'td3_agent.faults.rows_fuzz',
+    'td3_agent.faults.rows_training',
     'td3_agent.faults.rows_processes',
     'td3_agent.faults.rows_vehicles',
 )

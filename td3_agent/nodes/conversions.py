@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS messages to plain values and back; every message field is checked here, once."""
+"""ROS messages to plain values and back; every message field is checked here, once.
+
+What cannot be used is refused with a ValueError that names field, value and limit, before any
+memory is taken that a number in the message asks for. Limits that belong to a thing of the
+world stand with its type in :mod:`td3_agent.driving`.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +23,32 @@ from td3_agent.driving.frames import (
     yaw_from_quaternion,
 )
 from td3_agent.driving.observation import ImageView
+from td3_agent.driving.reports import ALL_FACTS, checked_facts
 from td3_agent.driving.route import route_from_points
-from td3_agent.driving.vehicle import VehicleState, geometry_from_wheels
+from td3_agent.driving.vehicle import (
+    MAX_COORDINATE_M,
+    MAX_SPEED_MPS,
+    MAX_YAW_RATE_RADPS,
+    VehicleState,
+    geometry_from_wheels,
+)
 
 if TYPE_CHECKING:
-    from carla_msgs.msg import CarlaEgoVehicleInfo
+    from carla_msgs.msg import CarlaEgoVehicleInfo, CarlaLaneInvasionEvent
+    from geometry_msgs.msg import Pose
     from nav_msgs.msg import Odometry, Path
     from sensor_msgs.msg import Image
+    from std_msgs.msg import Header
 
+    from td3_agent.driving.reports import Check
     from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry
+
+MAX_PLACE_M = MAX_COORDINATE_M / 10.0  # it goes on driving from there
+MAX_FRAME_ID_CHARACTERS = 255
+MAX_PATH_POSES = 100_000  # a pose every metre for 100 km
+MAX_WHEELS = 64
+MAX_CROSSED_MARKINGS = 64
 
 
 def stamp_ns(stamp: Time) -> int:
@@ -37,6 +58,20 @@ def stamp_ns(stamp: Time) -> int:
         ValueError: negative seconds, or nanoseconds beyond a second.
     """
     return nanoseconds_from_stamp(stamp.sec, stamp.nanosec)
+
+
+def header_stamp_ns(header: Header) -> int:
+    """Return the stamp of a header whose sensor says in which frame it measures [ns].
+
+    Raises:
+        ValueError: the stamp is no time, or ``frame_id`` is empty or endless.
+    """
+    length = len(header.frame_id)
+    if not 0 < length <= MAX_FRAME_ID_CHARACTERS:
+        raise ValueError(
+            f'header.frame_id must have 1 to {MAX_FRAME_ID_CHARACTERS} characters, got {length}'
+        )
+    return stamp_ns(header.stamp)
 
 
 def time_from_ns(nanoseconds: int) -> Time:
@@ -55,7 +90,7 @@ def state_from_odometry(msg: Odometry) -> VehicleState:
     """
     position, q = msg.pose.pose.position, msg.pose.pose.orientation
     return VehicleState(
-        stamp_ns=stamp_ns(msg.header.stamp),
+        stamp_ns=header_stamp_ns(msg.header),
         x_m=position.x,
         y_m=position.y,
         z_m=position.z,
@@ -80,9 +115,27 @@ def route_from_path(msg: Path) -> Route:
     """Return the route that a path message describes; a path that ends at its start is a lap.
 
     Raises:
-        ValueError: too few points, or a value that is not finite.
+        ValueError: too few or too many points, or one that is nowhere on earth.
     """
-    return route_from_points([(p.pose.position.x, p.pose.position.y) for p in msg.poses])
+    _refuse_more('poses', msg.poses, MAX_PATH_POSES)
+    points = [(p.pose.position.x, p.pose.position.y) for p in msg.poses]
+    for i, (x_m, y_m) in enumerate(points):
+        if not (abs(x_m) <= MAX_COORDINATE_M and abs(y_m) <= MAX_COORDINATE_M):  # nor NaN
+            raise ValueError(
+                f'position of poses[{i}] must be finite and within +-{MAX_COORDINATE_M:g} [m], '
+                f'got {(x_m, y_m)}'
+            )
+    return route_from_points(points)
+
+
+def _refuse_more(name: str, items: Any, most: int) -> None:  # noqa: ANN401  any sequence
+    """Refuse a list that is longer than it can be meant.
+
+    Raises:
+        ValueError: naming the field, its length and the limit.
+    """
+    if len(items) > most:
+        raise ValueError(f'{name} must have at most {most} elements, got {len(items)}')
 
 
 def geometry_from_info(msg: CarlaEgoVehicleInfo, default_wheelbase_m: float) -> VehicleGeometry:
@@ -93,6 +146,7 @@ def geometry_from_info(msg: CarlaEgoVehicleInfo, default_wheelbase_m: float) -> 
     """
     if not msg.wheels:
         raise ValueError('vehicle_info.wheels must not be empty')
+    _refuse_more('vehicle_info.wheels', msg.wheels, MAX_WHEELS)
     places = [(wheel.position.x, wheel.position.y) for wheel in msg.wheels]
     return geometry_from_wheels(places, msg.wheels[0].max_steer_angle, default_wheelbase_m)
 
@@ -117,6 +171,35 @@ def stamped_twist_message(command: TwistCommand, stamp: Time, frame_id: str) -> 
     msg.header.stamp = stamp
     msg.header.frame_id = frame_id
     return msg
+
+
+def place_from_pose(msg: Pose) -> tuple[float, float, float]:
+    """Return x [m], y [m] and heading [rad] of a pose that a vehicle is to be put at.
+
+    Raises:
+        ValueError: farther away than any map, or no direction.
+    """
+    x_m, y_m, q = msg.position.x, msg.position.y, msg.orientation
+    if not (abs(x_m) <= MAX_PLACE_M and abs(y_m) <= MAX_PLACE_M):  # written for NaN too
+        raise ValueError(f'position must be within +-{MAX_PLACE_M:g} [m], got {(x_m, y_m)}')
+    return x_m, y_m, yaw_from_quaternion(q.x, q.y, q.z, q.w)
+
+
+def velocity_from_twist(msg: Twist) -> tuple[float, float, float]:
+    """Return the velocity x, y [m/s] and yaw rate [rad/s] that a vehicle is to be given.
+
+    Raises:
+        ValueError: faster than any vehicle.
+    """
+    velocity = (msg.linear.x, msg.linear.y, msg.angular.z)
+    limits = (MAX_SPEED_MPS, MAX_SPEED_MPS, MAX_YAW_RATE_RADPS)
+    for value, limit in zip(velocity, limits, strict=True):
+        if not abs(value) <= limit:  # written so that NaN fails too
+            raise ValueError(
+                f'target velocity must be finite and within +-{MAX_SPEED_MPS:g} [m/s], '
+                f'+-{MAX_YAW_RATE_RADPS:g} [rad/s], got {velocity}'
+            )
+    return velocity
 
 
 def control_message(control: VehicleControl, stamp: Time) -> CarlaEgoVehicleControl:
@@ -147,6 +230,28 @@ def control_from_message(msg: CarlaEgoVehicleControl) -> VehicleControl:
     )
 
 
+def checked_control(msg: CarlaEgoVehicleControl) -> VehicleControl:
+    """Return the vehicle command of a message.
+
+    Raises:
+        ValueError: throttle, steer or brake is not finite.
+    """
+    control = control_from_message(msg)
+    if not control.is_finite:
+        raise ValueError(f'throttle, steer and brake must be finite, got {control}')
+    return control
+
+
+def crossed_markings(msg: CarlaLaneInvasionEvent) -> list[int]:
+    """Return the kinds of lane marking that the vehicle crossed.
+
+    Raises:
+        ValueError: more than any road has.
+    """
+    _refuse_more('crossed_lane_markings', msg.crossed_lane_markings, MAX_CROSSED_MARKINGS)
+    return list(msg.crossed_lane_markings)
+
+
 def report_message(stamp: Time, name: str, facts: dict[str, Any]) -> DiagnosticArray:
     """Return what a node has to say of one frame: keys and JSON values, under its stamp."""
     values = [KeyValue(key=key, value=json.dumps(value)) for key, value in facts.items()]
@@ -155,10 +260,12 @@ def report_message(stamp: Time, name: str, facts: dict[str, Any]) -> DiagnosticA
     return msg
 
 
-def facts_from_report(msg: DiagnosticArray) -> dict[str, Any]:
-    """Return the keys and values of a frame report.
+def facts_from_report(msg: DiagnosticArray, known: dict[str, Check] = ALL_FACTS) -> dict[str, Any]:
+    """Return the keys and values of a frame report, which may have those ``known``.
 
     Raises:
-        ValueError: a value is not JSON.
+        ValueError: an unknown key, no JSON, or another value than its key asks for.
     """
-    return {pair.key: json.loads(pair.value) for status in msg.status for pair in status.values}
+    return checked_facts(
+        ((pair.key, pair.value) for status in msg.status for pair in status.values), known
+    )

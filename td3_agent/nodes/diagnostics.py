@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One status of one node on /diagnostics: at 1 Hz, and at once when it changes."""
+"""What a node says of itself on /diagnostics: at 1 Hz, and at once when it changes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+import uuid
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 PERIOD_S = 1.0
 LOOK_S = 0.2
+INSTANCE, ACTIVE = 'instance', 'active'  # values by which nodes of one name are told apart
+PROCESS = uuid.uuid4().hex
+
+
+def instance_of(node: Node) -> str:
+    """Return what tells this node from all others, those of its name and other processes too."""
+    return f'{PROCESS}-{id(node):x}'
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class Diagnostics:
         node: Node,
         describe: Callable[[], Status],
         figures: Callable[[], Mapping[str, object]] = dict,
+        parts: Mapping[str, Callable[[], Status]] | None = None,
     ) -> None:
         """Report for ``node`` from now on; the node need not keep this object.
 
@@ -59,37 +68,50 @@ class Diagnostics:
             node: publishes, and is reported on.
             describe: how it stands; asked after every frame, and must be quick.
             figures: more values to publish; asked only when something is published.
+            parts: how parts of it stand, each with a status of its own, by name.
         """
         self._node = node
         self._describe = describe
         self._figures = figures
+        self._parts = dict(parts or {})
+        self._instance = instance_of(node)
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', RELIABLE)
-        self._last: tuple[bytes, str] | None = None
+        self._last: list[tuple[bytes, str]] | None = None
         # Steady: a node must speak up exactly when simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         node.create_timer(PERIOD_S, self.publish, clock=steady)
         node.create_timer(LOOK_S, self.changed, clock=steady)  # what does not come is a change
 
     def changed(self) -> None:
-        """Publish at once if level or message differ from what was said last."""
-        status = self._describe()
-        if (status.level, status.message) != self._last:
+        """Publish at once if a level or a message differs from what was said last."""
+        said = self._all()
+        if [(status.level, status.message) for status in said.values()] != self._last:
             self.publish()
 
     def publish(self) -> None:
         """Say how things stand."""
-        status = self._describe()
-        self._last = (status.level, status.message)
-        values = {**status.values, **self._figures()}
+        said = self._all()
+        self._last = [(status.level, status.message) for status in said.values()]
+        own = {**said[''].values, **self._figures(), INSTANCE: self._instance}
+        name = self._node.get_fully_qualified_name().lstrip('/')
         msg = DiagnosticArray()
         msg.header.stamp = self._node.get_clock().now().to_msg()
-        msg.status = [
-            DiagnosticStatus(
-                level=status.level,
-                name=self._node.get_fully_qualified_name().lstrip('/'),
-                message=status.message,
-                hardware_id='td3_agent',
-                values=[KeyValue(key=k, value=str(v)) for k, v in values.items()],
-            )
-        ]
+        for part, status in said.items():
+            values = status.values if part else own
+            msg.status.append(_message(f'{name}: {part}' if part else name, status, values))
         self._publisher.publish(msg)
+
+    def _all(self) -> dict[str, Status]:
+        """Return the node's own status, under no name, and those of its parts."""
+        return {'': self._describe()} | {name: tell() for name, tell in self._parts.items()}
+
+
+def _message(name: str, status: Status, values: Mapping[str, object]) -> DiagnosticStatus:
+    """Return one status as it is published."""
+    return DiagnosticStatus(
+        level=status.level,
+        name=name,
+        message=status.message,
+        hardware_id='td3_agent',
+        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+    )

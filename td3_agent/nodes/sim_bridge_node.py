@@ -18,12 +18,17 @@ from carla_msgs.msg import CarlaControl, CarlaEgoVehicleControl
 from geometry_msgs.msg import Pose, Twist
 from rclpy.node import Node
 from rclpy.task import Future
+from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Bool
 
-from td3_agent.driving.frames import yaw_from_quaternion
 from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import BridgePublisher
-from td3_agent.nodes.conversions import control_from_message
+from td3_agent.nodes.connections import Connections, interest
+from td3_agent.nodes.conversions import (
+    checked_control,
+    place_from_pose,
+    velocity_from_twist,
+)
 from td3_agent.nodes.diagnostics import Diagnostics, Status
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import LATCHED, RELIABLE
@@ -76,12 +81,19 @@ class SimBridgeNode(Node):
         self.exit_status = 0
         self._timeouts = self._unexpected = 0
         self._refusals = Refusals(self)
+        self._interests = [interest(self, Clock, '/clock', RELIABLE, writes=True, one_writer=True)]
         for role in params.role_names:
             self._subscribe_role(role)
         # Last: the executor serves ready subscriptions in this order, and a command that came
         # before a step must be taken before it.
-        self._subscribe(CarlaControl, topics.CONTROL, self._on_carla_control)
-        self._diagnostics = Diagnostics(self, self._describe)
+        self._subscribe(CarlaControl, topics.CONTROL, self._on_carla_control, one_writer=True)
+        self._connections = Connections(self, lambda: self._interests, self._tell)
+        self._diagnostics = Diagnostics(
+            self,
+            self._describe,
+            parts={'inputs': self._refusals.status, 'connections': self._connections.status},
+        )
+        self._refusals.on_refused = lambda *_: self._tell()
         self._publisher.publish_status()
         self._loop = threading.Thread(target=self._run_loop, name='bridge loop', daemon=True)
         self._loop.start()
@@ -91,6 +103,10 @@ class SimBridgeNode(Node):
         self._run_state.shut_down()
         self._commands.give_up()
         self._loop.join(END_WAIT_S)
+
+    def _tell(self) -> None:
+        """Say at once what has changed."""
+        self._diagnostics.changed()
 
     def _subscribe_role(self, role: str) -> None:
         """Listen to everything that one vehicle is told."""
@@ -103,12 +119,27 @@ class SimBridgeNode(Node):
             (Pose, topics.of(role, 'control/set_transform'), self._on_transform, RELIABLE),
             (Twist, topics.of(role, 'control/set_target_velocity'), self._on_velocity, RELIABLE),
         ):
-            self._subscribe(kind, topic, partial(handler, role), qos)
+            self._subscribe(
+                kind,
+                topic,
+                partial(handler, role),
+                qos,
+                one_writer=topic == topics.control(role),
+            )
 
     def _subscribe(
-        self, kind: type, topic: str, handler: Callable[[Any], None], qos: QoSProfile = RELIABLE
+        self,
+        kind: type,
+        topic: str,
+        handler: Callable[[Any], None],
+        qos: QoSProfile = RELIABLE,
+        *,
+        one_writer: bool = False,
     ) -> None:
         self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
+        self._interests.append(
+            interest(self, kind, topic, qos, writes=False, one_writer=one_writer)
+        )
 
     # Callbacks, on the executor's thread
 
@@ -131,9 +162,7 @@ class SimBridgeNode(Node):
 
     def _apply(self, role: str, msg: CarlaEgoVehicleControl) -> None:
         """Take the newest command; it persists until the next, and its header is ignored."""
-        control = control_from_message(msg)
-        if not control.is_finite:
-            raise ValueError(f'throttle, steer and brake must be finite, got {control}')
+        control = checked_control(msg)
         with self._lock:
             self._vehicles[role].control = control
         if not self._params.synchronous_mode_wait_for_vehicle_control_command:
@@ -146,16 +175,16 @@ class SimBridgeNode(Node):
             )
 
     def _on_transform(self, role: str, msg: Pose) -> None:
-        q = msg.orientation
-        yaw_rad = yaw_from_quaternion(q.x, q.y, q.z, q.w)
+        place = place_from_pose(msg)
         with self._lock:
-            self._vehicles[role].car.set_pose(msg.position.x, msg.position.y, yaw_rad)
+            self._vehicles[role].car.set_pose(*place)
 
     def _on_velocity(self, role: str, msg: Twist) -> None:
+        velocity = velocity_from_twist(msg)
         vehicle = self._vehicles[role]
         if not vehicle.manual_override:
             with self._lock:
-                vehicle.car.set_velocity(msg.linear.x, msg.linear.y, msg.angular.z)
+                vehicle.car.set_velocity(*velocity)
 
     # The loop, on a thread of its own
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carla_msgs.msg import (
     CarlaCollisionEvent,
@@ -32,11 +32,14 @@ from td3_agent.driving.gate import HOLD, Outcome
 from td3_agent.driving.ledger import LAG_FRAMES, FrameLog, LedgerWriter
 from td3_agent.driving.lockstep import Lockstep, LockstepParams, Phase, Request
 from td3_agent.driving.parameters import param
+from td3_agent.driving.reports import AGENT_FACTS, GATE_FACTS
 from td3_agent.driving.stages import StageWindow
 from td3_agent.nodes import topics
 from td3_agent.nodes.alive import LifeWatch
+from td3_agent.nodes.connections import Connections, interest
 from td3_agent.nodes.conversions import (
-    control_from_message,
+    checked_control,
+    crossed_markings,
     facts_from_report,
     stamp_ns,
     state_from_odometry,
@@ -47,7 +50,11 @@ from td3_agent.nodes.qos import RELIABLE, REPORTS
 from td3_agent.nodes.refusals import Refusals
 from td3_agent.nodes.runtime import WakeUp, run_program, steady_ns
 
+if TYPE_CHECKING:
+    from td3_agent.driving.endpoints import Interest
+
 COMMANDS = {Request.PAUSE: CarlaControl.PAUSE, Request.STEP_ONCE: CarlaControl.STEP_ONCE}
+SOLE = (CarlaEgoVehicleControl, CarlaEgoVehicleStatus, Odometry, DiagnosticArray)  # one writer
 RESTART_TOLD_NS = 2_000_000_000
 LAST_REPORTS_NS = 300_000_000
 AGENT_OF = 'agent of '
@@ -97,9 +104,11 @@ class SynchronizerNode(Node):
         self._step_facts: dict[str, int] = {}
         self._control_pub = self.create_publisher(CarlaControl, topics.CONTROL, RELIABLE)
         self._refusals = Refusals(self)
-        self.create_subscription(CarlaStatus, topics.STATUS, self._on_status, RELIABLE)
+        guarded_status = self._refusals.guard(topics.STATUS, self._on_status)
+        self.create_subscription(CarlaStatus, topics.STATUS, guarded_status, RELIABLE)
         guarded_clock = self._refusals.guard('/clock', self._on_clock)
         self.create_subscription(Clock, '/clock', guarded_clock, RELIABLE)
+        self._interests = self._own_interests()
         for role in params.role_names:
             self._subscribe_role(role)
         self._life = {
@@ -109,13 +118,40 @@ class SynchronizerNode(Node):
         }
         self.create_service(Trigger, '~/stop', self._on_stop)
         self._stages = StageWindow()
-        self._diagnostics = Diagnostics(self, self._describe, self._figures)
+        self._connections = Connections(self, lambda: self._interests, self._tell)
+        self._diagnostics = Diagnostics(
+            self,
+            self._describe,
+            self._figures,
+            {'inputs': self._refusals.status, 'connections': self._connections.status},
+        )
+        self._refusals.on_refused = lambda *_: self._tell()
         self._wake = WakeUp(self, self._advance)
         self._last_reports: WakeUp | None = None
         # Steady clock: simulated time stands still while we wait for somebody.
         self.create_timer(
             GRAPH_PERIOD_S, self._look_around, clock=RosClock(clock_type=ClockType.STEADY_TIME)
         )
+
+    def _own_interests(self) -> list[Interest]:
+        """Return what is wanted of the bridge's own topics."""
+        return [
+            interest(self, CarlaControl, topics.CONTROL, RELIABLE, writes=True, one_writer=True),
+            interest(
+                self,
+                CarlaStatus,
+                topics.STATUS,
+                RELIABLE,
+                writes=False,
+                one_writer=True,
+                advice='start the bridge',
+            ),
+            interest(self, Clock, '/clock', RELIABLE, writes=False, one_writer=True),
+        ]
+
+    def _tell(self) -> None:
+        """Say at once what has changed."""
+        self._diagnostics.changed()
 
     def close(self) -> None:
         """Leave the bridge paused and the ledger whole."""
@@ -144,6 +180,9 @@ class SynchronizerNode(Node):
         ):
             guarded = self._refusals.guard(topic, partial(handler, role))
             self.create_subscription(kind, topic, guarded, qos)
+            self._interests.append(
+                interest(self, kind, topic, qos, writes=False, one_writer=kind in SOLE)
+            )
 
     def _on_status(self, msg: CarlaStatus) -> None:
         now_ns = steady_ns()
@@ -162,14 +201,14 @@ class SynchronizerNode(Node):
         self._advance()
 
     def _on_command(self, role: str, msg: CarlaEgoVehicleControl) -> None:
-        stamp, control = stamp_ns(msg.header.stamp), control_from_message(msg)
+        stamp, control = stamp_ns(msg.header.stamp), checked_control(msg)
         if msg.header.frame_id == HOLD:
             self.logs[role].note_hold(stamp, control)
         else:
             self.logs[role].note_command(stamp, control, steady_ns())
 
     def _on_vehicle(self, role: str, msg: CarlaEgoVehicleStatus) -> None:
-        control = control_from_message(msg.control)
+        control = checked_control(msg.control)
         self.logs[role].note_status(stamp_ns(msg.header.stamp), control)
 
     def _on_odometry(self, role: str, msg: Odometry) -> None:
@@ -183,11 +222,12 @@ class SynchronizerNode(Node):
         self.logs[role].note(stamp_ns(msg.header.stamp), collision=msg.other_actor_id)
 
     def _on_invasion(self, role: str, msg: CarlaLaneInvasionEvent) -> None:
-        crossed = list(msg.crossed_lane_markings)
+        crossed = crossed_markings(msg)
         self.logs[role].note(stamp_ns(msg.header.stamp), lane_invasion=crossed)
 
     def _on_agent_report(self, role: str, msg: DiagnosticArray) -> None:
-        self.logs[role].note(stamp_ns(msg.header.stamp), **facts_from_report(msg))
+        facts = facts_from_report(msg, AGENT_FACTS)
+        self.logs[role].note(stamp_ns(msg.header.stamp), **facts)
 
     def _on_gate_report(self, role: str, msg: DiagnosticArray) -> None:
         """Take the gate's word that its command is out.
@@ -195,7 +235,7 @@ class SynchronizerNode(Node):
         The command itself may reach us before it reaches the bridge; the report is sent when
         publishing has returned, so a step sent now cannot overtake the command.
         """
-        stamp, facts = stamp_ns(msg.header.stamp), facts_from_report(msg)
+        stamp, facts = stamp_ns(msg.header.stamp), facts_from_report(msg, GATE_FACTS)
         self.logs[role].note(stamp, **facts)
         if facts.get('outcome') != Outcome.SILENCE.value:  # no new answer
             self.lockstep.on_command(role, stamp)

@@ -23,21 +23,23 @@ from td3_agent.driving.command import STOP, TwistConvention
 from td3_agent.driving.stages import StageWindow, agent_spans_ns
 from td3_agent.nodes import topics
 from td3_agent.nodes.announcer import Announcer
+from td3_agent.nodes.connections import Connections, interest
 from td3_agent.nodes.conversions import (
     geometry_from_info,
+    header_stamp_ns,
     image_view,
     route_from_path,
-    stamp_ns,
     stamped_twist_message,
     state_from_odometry,
     time_from_ns,
     twist_message,
 )
-from td3_agent.nodes.diagnostics import Diagnostics, Status
+from td3_agent.nodes.diagnostics import ACTIVE, Diagnostics, Status
 from td3_agent.nodes.drivers import Equipment, make_driver
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import LATCHED, RELIABLE, camera
 from td3_agent.nodes.refusals import Refusals
+from td3_agent.nodes.rivals import Rivals
 from td3_agent.nodes.runtime import run_program, steady_ns
 from td3_agent.nodes.td3_agent_params import Td3AgentParams
 from td3_agent.nodes.transitions import refuse_illegal_transitions
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from rclpy.lifecycle import State
     from rclpy.subscription import Subscription
     from rclpy.timer import Timer
+
+    from td3_agent.driving.endpoints import Interest
 
 
 class Td3AgentNode(LifecycleNode):
@@ -61,23 +65,31 @@ class Td3AgentNode(LifecycleNode):
         self._equipment: Equipment | None = None
         self._answerer: FrameAnswerer | None = None
         self._inputs: list[Subscription] = []
+        self._input_interests: list[Interest] = []
         self._timer: Timer | None = None
         self._active = False
         self._has_route = False
-        self._policy_fault = ''
+        self._policy_fault = self._rival_fault = ''
         self._refusals = Refusals(self)
-        self._announcer = Announcer(
-            self, topics.agent_report(self.params.role_name), self._is_ready
-        )
+        role = self.params.role_name
+        self._announcer = Announcer(self, topics.agent_report(role), self._is_ready)
         self._stages = StageWindow()
-        self._diagnostics = Diagnostics(self, self._describe, self._stages.figures)
+        self._rivals = Rivals(self, [topics.twist(role), topics.twist_stamped(role)])
+        self._connections = Connections(self, self._interests, self._tell)
+        self._diagnostics = Diagnostics(
+            self,
+            self._describe,
+            self._stages.figures,
+            {'inputs': self._refusals.status, 'connections': self._connections.status},
+        )
+        self._refusals.on_refused = self._on_refused
         if self.params.autostart:
             self.start()
 
     def start(self) -> None:
-        """Configure and activate; a refusal leaves the node inactive and is reported."""
+        """Configure, and activate unless another agent drives; a refusal is reported."""
         if self.trigger_configure() is TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
+            self._rivals.when_known(self.trigger_activate)
 
     def close(self) -> None:
         """Say the last word: stop."""
@@ -107,7 +119,13 @@ class Td3AgentNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
-        """Open the command topics."""
+        """Open the command topics, unless somebody else drives this vehicle."""
+        self._rival_fault = self._rivals.fault()
+        if self._rival_fault:
+            self.get_logger().error(self._rival_fault)
+            self._diagnostics.changed()
+            return TransitionCallbackReturn.FAILURE
+        self._rivals.settled()
         self._answerer.reset()
         result = super().on_activate(state)
         self._active = True
@@ -157,6 +175,15 @@ class Td3AgentNode(LifecycleNode):
             self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
             for kind, topic, handler, qos in inputs
         ]
+        advice = {
+            Image: 'start the bridge with a camera of this name, or set image_topic',
+            Odometry: 'start the bridge with a sensor.pseudo.odom, or set odometry_topic',
+            Path: 'start carla_waypoint_publisher',
+        }
+        self._input_interests = [
+            interest(self, kind, topic, qos, writes=False, advice=advice.get(kind, ''))
+            for kind, topic, _, qos in inputs
+        ]
         if params.mode == 'free_running':
             steady = Clock(clock_type=ClockType.STEADY_TIME)
             self._timer = self.create_timer(1.0 / params.rate_hz, self._on_timer, clock=steady)
@@ -168,12 +195,41 @@ class Td3AgentNode(LifecycleNode):
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
+        self._input_interests = []
         self._has_route = False
         self.destroy_lifecycle_publisher(self._twist_pub)
         self.destroy_lifecycle_publisher(self._stamped_pub)
         if self._timer is not None:
             self.destroy_timer(self._timer)
             self._timer = None
+
+    def _interests(self) -> list[Interest]:
+        """Return what is wanted of the topics at the moment; nothing before they are there."""
+        if not self._inputs:
+            return []
+        outputs = []
+        lonely = not any(
+            publisher.get_subscription_count()
+            for publisher in (self._twist_pub, self._stamped_pub)
+        )
+        for kind, publisher in ((Twist, self._twist_pub), (TwistStamped, self._stamped_pub)):
+            # One of the two is enough: a converter takes either.
+            advice = 'start twist_to_control_node' if lonely and kind is Twist else ''
+            topic = publisher.topic_name
+            outputs.append(
+                interest(self, kind, topic, RELIABLE, writes=True, one_writer=True, advice=advice)
+            )
+        return outputs + self._input_interests
+
+    def _on_refused(self, topic: str, reason: object) -> None:
+        """Stop the car, once too much of image or odometry could not be used, and tell of it."""
+        if self._active and topic in {subscription.topic for subscription in self._inputs[:2]}:
+            self._publish(self._answerer.on_refused(f'{topic}: {reason}'))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say at once what has changed."""
+        self._diagnostics.changed()
 
     def _is_ready(self) -> bool:
         """Whether every frame from now on can be answered."""
@@ -189,7 +245,7 @@ class Td3AgentNode(LifecycleNode):
     def _on_image(self, msg: Image) -> None:
         if self._active:
             now_ns = steady_ns()
-            stamp, view = stamp_ns(msg.header.stamp), image_view(msg)
+            stamp, view = header_stamp_ns(msg.header), image_view(msg)
             self._publish(self._answerer.on_image(stamp, view, now_ns))
 
     def _on_odometry(self, msg: Odometry) -> None:
@@ -228,10 +284,14 @@ class Td3AgentNode(LifecycleNode):
     def _describe(self) -> Status:
         """Say how the agent stands."""
         if self._policy_fault:
-            return Status(self._policy_fault, is_error=True)
+            return Status(self._policy_fault, is_error=True, values={ACTIVE: False})
         if self._answerer is None or not self._active:
-            return Status('not active', is_warning=True)
-        values = asdict(self._answerer.counts) | {'refused': self._refusals.count}
+            values = {ACTIVE: False}
+            if self._rival_fault:
+                return Status(self._rival_fault, is_error=True, values=values)
+            return Status('not active', is_warning=True, values=values)
+        values = asdict(self._answerer.counts)
+        values |= {'refused': self._refusals.count, ACTIVE: True}
         if self._answerer.trouble:
             return Status(self._answerer.trouble, is_error=True, values=values)
         if missing := self._answerer.missing(steady_ns()):

@@ -27,6 +27,7 @@ from td3_agent.driving.watchdog import SilenceHold
 from td3_agent.nodes import topics
 from td3_agent.nodes.alive import LifeWatch
 from td3_agent.nodes.announcer import Announcer
+from td3_agent.nodes.connections import Connections, interest
 from td3_agent.nodes.conversions import (
     command_from_twist,
     control_message,
@@ -141,7 +142,13 @@ class TwistToControlNode(Node):
             steady = RosClock(clock_type=ClockType.STEADY_TIME)
             self.create_timer(GRAPH_PERIOD_S, self._look_around, clock=steady)
         self._announcer = Announcer(self, topics.gate_report(role), self._is_ready)
-        self._diagnostics = Diagnostics(self, self._describe)
+        self._connections = Connections(self, lambda: self._interests, self._tell)
+        self._diagnostics = Diagnostics(
+            self,
+            self._describe,
+            parts={'inputs': self._refusals.status, 'connections': self._connections.status},
+        )
+        self._refusals.on_refused = self._on_refused
 
     def _subscribe(self, role: str) -> None:
         """Listen to frames, to the vehicle's data, and to the agent."""
@@ -160,8 +167,38 @@ class TwistToControlNode(Node):
             inputs.append((TwistStamped, stamped, self._on_twist_stamped, depth))
         if self._lockstep:
             inputs.append((Clock, '/clock', self._on_clock, RELIABLE))
+        advice = {
+            odometry: 'start the bridge, or set odometry_topic',
+            inputs[2][1]: 'start td3_agent_node, or whoever is to drive',
+        }
+        control = (CarlaEgoVehicleControl, topics.control(role), RELIABLE)
+        self._interests = [
+            interest(self, *control, writes=True, one_writer=True, advice='start the bridge')
+        ]
         for kind, topic, handler, qos in inputs:
             self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
+            self._interests.append(
+                interest(
+                    self,
+                    kind,
+                    topic,
+                    qos,
+                    writes=False,
+                    one_writer=kind is not CarlaEgoVehicleInfo,
+                    advice=advice.get(topic, ''),
+                )
+            )
+
+    def _on_refused(self, topic: str, reason: object) -> None:
+        """Tell of it, and stop a freely running car whose motion is not known any more."""
+        del reason
+        if topic == (self._params.odometry_topic or topics.odometry(self._params.role_name)):
+            self._send(self.gate.on_refused_state(steady_ns()))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say at once what has changed."""
+        self._diagnostics.changed()
 
     def close(self) -> None:
         """Say the last word: full brake, because CARLA keeps the last command for ever."""
@@ -254,7 +291,7 @@ class TwistToControlNode(Node):
 
     def _describe(self) -> Status:
         """Say how the gate stands."""
-        values = asdict(self.gate.counts)
+        values: dict[str, object] = asdict(self.gate.counts)
         values |= {'held': self._hold.count, 'refused': self._refusals.count}
         if self.gate.geometry is None:
             return Status('vehicle_info has not arrived', is_warning=True, values=values)

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from typing import TYPE_CHECKING, Any
 
 import safetensors
@@ -26,6 +27,7 @@ SCHEMA = 1
 FACTS_NAME = 'state.json'
 TENSORS_NAME = 'state.safetensors'
 HASH_BLOCK_BYTES = 1 << 20
+MAX_FACTS_BYTES = 1 << 26  # a run of five million steps needs 20 kB
 
 
 class SnapshotError(ValueError):
@@ -107,18 +109,45 @@ def load_snapshot(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         SnapshotError: something is missing, damaged or of another version.
     """
     try:
-        content = json.loads((path / FACTS_NAME).read_text(encoding='utf-8'))
-        schema, wanted, facts = content['schema'], content['sha256'], content['facts']
-        if schema != SCHEMA:
-            raise SnapshotError(f'{path}: schema is {schema}, expected {SCHEMA}')
-        digest = _sha256(path / TENSORS_NAME)
-        if digest != wanted:
-            raise SnapshotError(f'{path}: SHA-256 is {digest}, expected {wanted}')
-        return safetensors.torch.load_file(str(path / TENSORS_NAME)), facts
-    except (OSError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        return _checked(path)
+    except SnapshotError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise SnapshotError(f'{path}: {type(error).__name__}: {error}') from error
     except safetensors.SafetensorError as error:
         raise SnapshotError(f'{path}: {error}') from error
+
+
+def _checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors and facts; nothing is read before it is known to be a file and not endless.
+
+    Raises:
+        SnapshotError: what is there is no snapshot of this version.
+    """
+    for name in (FACTS_NAME, TENSORS_NAME):
+        _refuse_what_is_no_file(path / name)
+    if (size := (path / FACTS_NAME).stat().st_size) > MAX_FACTS_BYTES:
+        limit = f'expected <= {MAX_FACTS_BYTES}'
+        raise SnapshotError(f'{path}: {FACTS_NAME} has {size} bytes, {limit}')
+    content = json.loads((path / FACTS_NAME).read_text(encoding='utf-8'))
+    schema, wanted, facts = content['schema'], content['sha256'], content['facts']
+    if schema != SCHEMA:
+        raise SnapshotError(f'{path}: schema is {schema}, expected {SCHEMA}')
+    digest = _sha256(path / TENSORS_NAME)
+    if digest != wanted:
+        raise SnapshotError(f'{path}: SHA-256 is {digest}, expected {wanted}')
+    return safetensors.torch.load_file(str(path / TENSORS_NAME)), facts
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    """Refuse links, pipes and devices, which may lead anywhere or never end.
+
+    Raises:
+        SnapshotError: naming the file.
+        OSError: there is none.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise SnapshotError(f'{path} is no regular file')
 
 
 def _sha256(path: Path) -> str:

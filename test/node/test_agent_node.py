@@ -42,6 +42,7 @@ def stamp_of(frame):
 def image(frame, grey=100, **changed):
     """An image that is in order but for what was changed."""
     msg = Image(height=SIDE_PX, width=SIDE_PX, encoding='bgra8', step=4 * SIDE_PX)
+    msg.header.frame_id = 'ego_vehicle/camera'
     msg.header.stamp = time_from_ns(stamp_of(frame))
     msg.data = np.full(4 * SIDE_PX * SIDE_PX, grey, np.uint8).tobytes()
     for name, value in changed.items():
@@ -51,6 +52,7 @@ def image(frame, grey=100, **changed):
 
 def odometry(frame, x=0.0, y=0.0, speed=0.0, w=1.0):
     msg = Odometry()
+    msg.header.frame_id = 'map'
     msg.header.stamp = time_from_ns(stamp_of(frame))
     msg.pose.pose.position.x, msg.pose.pose.position.y = x, y
     msg.pose.pose.orientation.w = w
@@ -411,6 +413,7 @@ class TestLifecycle:
     def test_twenty_cycles_leave_nothing_behind(self, ros):
         bench = Bench(ros)
         node = bench.node
+        ros.spin_until(lambda: state_of(node) == 'active', 'active')
         before = entities_of(node)
         for n in range(20):
             assert node.trigger_deactivate() is SUCCESS
@@ -488,8 +491,8 @@ class TestLifecycle:
 
 
 def inputs_of(node):
-    """Topics that the node listens to."""
-    return {subscription.topic_name for subscription in node.subscriptions}
+    """Topics that the node drives by; before it drives, it looks for others that do."""
+    return {subscription.topic_name for subscription in node.subscriptions} - {'/diagnostics'}
 
 
 def entities_of(node):
@@ -577,8 +580,7 @@ class TestReadiness:
         assert bench.node.get_name() == 'td3_agent'
 
     def test_upstreams_convention_waits_for_vehicle_info(self, ros):
-        bench = Bench(ros, twist_convention='carla_twist_to_control')
-        bench.ros.spin_until_matched()
+        bench = Bench(ros, twist_convention='carla_twist_to_control').wait_until_announced()
         ros.spin_until(lambda: bench.node._has_route, 'the path')
         bench.frame(1)
         ros.spin_until(lambda: bench.node._answerer.newest_stamp_ns == stamp_of(1), 'complete')

@@ -83,6 +83,7 @@ class Bench:
 
     def odometry(self, frame, speed_mps=0.0):
         msg = Odometry()
+        msg.header.frame_id = 'map'
         msg.header.stamp = time_from_ns(stamp_of(frame))
         msg.pose.pose.orientation.w = 1.0
         msg.twist.twist.linear.x = speed_mps
@@ -259,6 +260,7 @@ class TestLockstep:
     def test_bad_odometry_is_no_odometry(self, ros, speed, w):
         bench = Bench(ros, deadline_s=SHORT_S)
         msg = Odometry()
+        msg.header.frame_id = 'map'
         msg.header.stamp = time_from_ns(stamp_of(1))
         msg.pose.pose.orientation.w = w
         msg.twist.twist.linear.x = speed
@@ -410,6 +412,9 @@ class TestFreeRunning:
         assert all(is_full_brake(msg) for msg in bench.commands[1:])
         ros.spin_until(lambda: diagnosed('twist_to_control').level == DiagnosticStatus.ERROR)
         bench.twist(2, 6.0)
+        ros.spin_until(lambda: 'stopped_no_odometry' in bench.outcomes(1), 'its speed is unknown')
+        bench.odometry(3, 2.0)
+        bench.twist(3, 6.0)
         ros.spin_until(lambda: not is_full_brake(bench.commands[-1]), 'driving again')
 
     def test_nothing_before_the_first_command(self, ros):

@@ -74,6 +74,7 @@ class Vehicle:
         status.header.stamp = stamp
         self.status_pub.publish(status)
         odometry = Odometry()
+        odometry.header.frame_id = 'map'
         odometry.header.stamp = stamp
         odometry.pose.pose.orientation.w = 1.0
         odometry.twist.twist.linear.x = 3.0
@@ -563,6 +564,7 @@ class TestReports:
         ros.spin_until(lambda: bridge.steps >= 2, 'steps')
         vehicle = bridge.vehicles[ROLE]
         command, odometry = CarlaEgoVehicleControl(throttle=0.5), Odometry()
+        odometry.header.frame_id = 'map'
         command.header.stamp.nanosec = 1_000_000_000
         vehicle.command_pub.publish(command)
         odometry.pose.pose.orientation.w = 0.0

@@ -173,3 +173,114 @@ def test_free_running_stops_when_the_newest_frame_is_too_old_and_recovers(driver
     agent.on_motion(state(START_NS + FRAME_NS), now_ns)
     assert agent.on_timer(now_ns).twist != STOP
     assert not agent.trouble
+
+
+def frame(agent, number, now_ns=0):
+    """Give one good frame; return what on_motion returned."""
+    stamp_ns = START_NS + number * FRAME_NS
+    agent.on_image(stamp_ns, IMAGE, now_ns)
+    return agent.on_motion(state(stamp_ns), now_ns)
+
+
+def test_free_running_stops_at_the_third_refusal_in_a_row_and_recovers(driver):
+    agent = answerer(driver, lockstep=False)
+    frame(agent, 0)
+    assert agent.on_timer(1).twist != STOP
+    assert [agent.on_refused('bad'), agent.on_refused('bad')] == [None, None]
+    frame(agent, 1)  # one good frame begins the count anew
+    assert [agent.on_refused('bad'), agent.on_refused('bad')] == [None, None]
+    assert agent.on_timer(2).twist != STOP
+    stop = agent.on_refused('x_m must be finite')
+    assert (stop.twist, stop.stamp_ns, stop.facts) == (STOP, START_NS + FRAME_NS, {})
+    assert 'x_m must be finite' in agent.trouble
+    assert agent.on_timer(3).twist == STOP
+    frame(agent, 2)
+    assert agent.on_timer(4).twist != STOP
+    assert not agent.trouble
+
+
+def test_in_lockstep_the_stop_after_refusals_is_the_gates(driver):
+    agent = answerer(driver)
+    frame(agent, 0)
+    assert [agent.on_refused('bad') for _ in range(5)] == [None] * 5
+    assert 'bad' in agent.trouble
+    assert frame(agent, 1).twist != STOP
+    assert not agent.trouble
+
+
+def test_refusals_before_any_frame_say_nothing(driver):
+    agent = answerer(driver, lockstep=False)
+    assert [agent.on_refused('bad') for _ in range(5)] == [None] * 5
+
+
+def test_another_size_within_a_drive_is_refused_and_a_new_drive_may_have_it(driver):
+    agent = answerer(driver)
+    frame(agent, 0)
+    small = ImageView(data=bytes(64 * 80), height=64, width=80, encoding='mono8', step=80)
+    with pytest.raises(ValueError, match=r'\(84, 84\) \[px\].*got \(64, 80\)'):
+        agent.on_image(START_NS + FRAME_NS, small, 1)
+    assert frame(agent, 1).twist != STOP
+    back_ns = START_NS - 10**9  # the simulator was restarted, with another camera
+    agent.on_image(back_ns, small, 2)
+    assert agent.on_motion(state(back_ns), 2).twist != STOP
+    with pytest.raises(ValueError, match='deactivated'):
+        agent.on_image(back_ns + FRAME_NS, IMAGE, 3)
+    agent.reset()
+    agent.on_image(back_ns + FRAME_NS, IMAGE, 4)
+    assert agent.on_motion(state(back_ns + FRAME_NS), 4).twist != STOP
+
+
+def test_first_image_does_not_decide_on_the_size_before_its_frame_is_whole(driver):
+    agent = answerer(driver)
+    frame(agent, 0)
+    agent.reset()
+    small = ImageView(data=bytes(64 * 80), height=64, width=80, encoding='mono8', step=80)
+    agent.on_image(START_NS + FRAME_NS, small, 1)  # its odometry never comes
+    assert frame(agent, 2).twist != STOP
+
+
+@pytest.mark.parametrize('error', [TypeError('no'), IndexError('out'), MemoryError(), KeyError(1)])
+def test_whatever_a_driver_raises_the_car_is_stopped(driver, error):
+    agent = answerer(driver)
+    driver.error = error
+    command = frame(agent, 0)
+    assert command.twist == STOP
+    assert command.facts['agent_error'].startswith('driver failed: ')
+
+
+def test_what_a_driver_says_when_it_fails_is_not_endless(driver):
+    agent = answerer(driver)
+    driver.error = ValueError('x' * 10**6)
+    assert len(frame(agent, 0).facts['agent_error']) == 1000
+
+
+class TestSlowDriver:
+    @staticmethod
+    def answerer(driver, took_ns, *, lockstep):
+        clock = iter([0, took_ns] * 9)
+        return FrameAnswerer(
+            Agent(driver, None, lambda: next(clock)),
+            TwistEncoder(TwistConvention.VELOCITY),
+            lockstep=lockstep,
+            max_frame_age_ns=MAX_AGE_NS,
+        )
+
+    def test_free_running_a_late_answer_is_a_stop(self, driver):
+        agent = self.answerer(driver, MAX_AGE_NS + 1, lockstep=False)
+        frame(agent, 0)
+        command = agent.on_timer(0)
+        assert command.twist == STOP
+        assert 'driver answered after 0.50 s, expected <= 0.5 s' in command.facts['agent_error']
+        assert 'the car is stopped' in agent.trouble
+
+    def test_in_lockstep_the_gate_decides_and_the_trouble_is_told(self, driver):
+        agent = self.answerer(driver, MAX_AGE_NS + 1, lockstep=True)
+        assert frame(agent, 0).twist != STOP
+        assert 'driver answered after' in agent.trouble
+
+    @pytest.mark.parametrize('lockstep', [False, True])
+    def test_at_the_limit_is_in_time(self, driver, lockstep):
+        agent = self.answerer(driver, MAX_AGE_NS, lockstep=lockstep)
+        command = frame(agent, 0) or agent.on_timer(0)
+        assert command.twist != STOP
+        assert not agent.trouble

@@ -441,8 +441,33 @@ class TestFreeRunningGate:
         gate.on_command(stamp(0), DRIVE, 0)
         gate.on_time(gate.due_ns)
         now_ns = 10**10
+        gate.on_state(moving(stamp(1)), now_ns)
         assert gate.on_command(stamp(1), DRIVE, now_ns).outcome is Outcome.OK
         assert gate.due_ns == now_ns + gate.timeout_ns
+
+    def test_old_odometry_brakes_although_commands_go_on(self):
+        gate = free_running()
+        gate.on_state(moving(stamp(0)), 0)
+        at_the_limit, too_late = gate.timeout_ns, gate.timeout_ns + 1
+        assert gate.on_command(stamp(0), DRIVE, at_the_limit).outcome is Outcome.OK
+        assert gate.on_command(stamp(1), DRIVE, too_late).outcome is Outcome.NO_ODOMETRY
+
+    def test_third_refused_odometry_in_a_row_brakes_at_once(self):
+        gate = free_running()
+        gate.on_state(moving(stamp(0)), 0)
+        assert gate.on_command(stamp(0), DRIVE, 1).outcome is Outcome.OK
+        assert [gate.on_refused_state(2), gate.on_refused_state(3)] == [None, None]
+        gate.on_state(moving(stamp(1)), 4)  # one good message begins the count anew
+        assert [gate.on_refused_state(5), gate.on_refused_state(6)] == [None, None]
+        stop = gate.on_refused_state(7)
+        assert (stop.outcome, stop.control) == (Outcome.NO_ODOMETRY, FULL_BRAKE)
+        assert gate.on_command(stamp(2), DRIVE, 8).outcome is Outcome.NO_ODOMETRY
+        gate.on_state(moving(stamp(3)), 9)
+        assert gate.on_command(stamp(3), DRIVE, 10).outcome is Outcome.OK
+
+    def test_refused_odometry_before_any_command_says_nothing(self):
+        gate = free_running()
+        assert [gate.on_refused_state(n) for n in range(5)] == [None] * 5
 
     def test_older_command_is_dropped_and_does_not_feed_the_watchdog(self):
         gate = free_running()

@@ -2,11 +2,14 @@
 """Snapshots: whole or not there, and damage is told."""
 
 import json
+import os
 
 import pytest
 import torch
 
 from td3_agent.td3.snapshot import (
+    FACTS_NAME,
+    TENSORS_NAME,
     SnapshotError,
     load_newest,
     load_snapshot,
@@ -43,23 +46,45 @@ def test_half_written_one_is_not_seen_and_swept_away(tmp_path):
     assert not list(tmp_path.glob('.step*'))
 
 
-@pytest.mark.parametrize('damage', ['cut', 'flip', 'schema', 'no json', 'missing'])
-def test_damaged_one_is_refused_and_the_one_before_is_taken(tmp_path, damage):
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def age(path):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {'schema': 99}))
+
+
+def link(path):
+    path.rename(path.parent.parent / 'elsewhere')
+    path.symlink_to(path.parent.parent / 'elsewhere')
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ('file', 'damage'),
+    [
+        (TENSORS_NAME, lambda path: os.truncate(path, path.stat().st_size - 1)),
+        (TENSORS_NAME, flip),
+        (TENSORS_NAME, link),
+        (TENSORS_NAME, lambda path: path.unlink()),
+        (FACTS_NAME, age),
+        (FACTS_NAME, lambda path: path.write_text('{')),
+        (FACTS_NAME, lambda path: path.write_text('[' * 100_000)),
+        (FACTS_NAME, lambda path: path.write_bytes(b'\xff\xfe')),
+        (FACTS_NAME, lambda path: os.truncate(path, 1 << 33)),  # sparse: 8 GB if it were read
+        (FACTS_NAME, pipe),
+    ],
+)
+def test_damaged_one_is_refused_and_the_one_before_is_taken(tmp_path, file, damage):
     save(tmp_path, 1)
     path = save(tmp_path, 2)
-    data, facts = path / 'state.safetensors', path / 'state.json'
-    content = bytearray(data.read_bytes())
-    if damage == 'cut':
-        data.write_bytes(content[:-1])
-    elif damage == 'flip':
-        content[-1] ^= 1
-        data.write_bytes(content)
-    elif damage == 'schema':
-        facts.write_text(json.dumps(json.loads(facts.read_text()) | {'schema': 99}))
-    elif damage == 'no json':
-        facts.write_text('{')
-    else:
-        data.unlink()
+    damage(path / file)
     with pytest.raises(SnapshotError, match='step_0000000002'):
         load_snapshot(path)
     assert load_newest(tmp_path)[1]['step'] == 1
