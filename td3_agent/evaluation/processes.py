@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 DOMAIN_IDS = range(1, 102)
 # RTPS 2.2, 9.6.1.1: unicast discovery port of the first participant of a domain.
 PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST = 7400, 250, 10
-LOCK_S = 60.0  # longer than processes need to start
+LOCK_S = 15.0  # longer than the first process needs to be seen
 _locks: deque[tuple[float, int]] = deque()  # when taken, and the open file; the oldest first
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Ends with its parent, however that ends.

@@ -191,7 +191,7 @@ def test_free_running_stops_at_the_third_refusal_in_a_row_and_recovers(driver):
     assert [agent.on_refused('bad'), agent.on_refused('bad')] == [None, None]
     assert agent.on_timer(2).twist != STOP
     stop = agent.on_refused('x_m must be finite')
-    assert (stop.twist, stop.stamp_ns, stop.facts) == (STOP, START_NS + FRAME_NS, {})
+    assert (stop.twist, stop.stamp_ns, stop.facts) == (STOP, START_NS + FRAME_NS, None)
     assert 'x_m must be finite' in agent.trouble
     assert agent.on_timer(3).twist == STOP
     frame(agent, 2)
@@ -245,19 +245,19 @@ def test_whatever_a_driver_raises_the_car_is_stopped(driver, error):
     driver.error = error
     command = frame(agent, 0)
     assert command.twist == STOP
-    assert command.facts['agent_error'].startswith('driver failed: ')
+    assert command.facts()['agent_error'].startswith('driver failed: ')
 
 
 def test_what_a_driver_says_when_it_fails_is_not_endless(driver):
     agent = answerer(driver)
     driver.error = ValueError('x' * 10**6)
-    assert len(frame(agent, 0).facts['agent_error']) == 1000
+    assert len(frame(agent, 0).facts()['agent_error']) == 1000
 
 
 class TestSlowDriver:
     @staticmethod
     def answerer(driver, took_ns, *, lockstep):
-        clock = iter([0, took_ns] * 9)
+        clock = iter([0, 0, took_ns] * 9)  # image prepared, observed, decided
         return FrameAnswerer(
             Agent(driver, None, lambda: next(clock)),
             TwistEncoder(TwistConvention.VELOCITY),
@@ -270,7 +270,7 @@ class TestSlowDriver:
         frame(agent, 0)
         command = agent.on_timer(0)
         assert command.twist == STOP
-        assert 'driver answered after 0.50 s, expected <= 0.5 s' in command.facts['agent_error']
+        assert 'driver answered after 0.50 s, expected <= 0.5 s' in command.facts()['agent_error']
         assert 'the car is stopped' in agent.trouble
 
     def test_in_lockstep_the_gate_decides_and_the_trouble_is_told(self, driver):
