@@ -60,6 +60,7 @@ AGENT_FACTS: dict[str, Check] = {
     'twist': NUMBERS,
     'agent_error': (_is_text, f'a text of up to {LONGEST_TEXT} characters'),
     'image_received_ns': INSTANT,
+    'image_prepared_ns': INSTANT,
     'odometry_received_ns': INSTANT,
     'observed_ns': INSTANT,
     'decided_ns': INSTANT,

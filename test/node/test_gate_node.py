@@ -481,6 +481,7 @@ class TestEnds:
         assert {s.topic_name for s in node.subscriptions} == {
             '/odom',
             '/clock',
+            '/carla/hero/agent/frame_report/alive',
             '/carla/hero/twist_stamped',
             '/carla/hero/vehicle_info',
         }
