@@ -8,6 +8,7 @@ import subprocess
 
 # Words: sh, size, folder, then the command. Without --fork the command keeps the process id.
 SMALL = 'mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@"'
+# Two files of lttng-ust, which rclpy brings, need a page each: without them it ends with SIGBUS.
 # Folders that lie in /dev/shm stay visible: a checkout may be one of them.
 FULL_SHM = """
 small=$(mktemp -d) && mount -t tmpfs -o size=1m tmpfs "$small" &&
@@ -17,7 +18,8 @@ for folder in /dev/shm/*/; do
   mount --bind "$folder" "$small/$(basename "$folder")" || exit
 done
 mount --rbind "$small" /dev/shm || exit
-cat /dev/zero > /dev/shm/full 2> /dev/null
+dd if=/dev/zero of=/dev/shm/full bs=1k count=$(df -k --output=avail /dev/shm | tail -1) 2> /dev/null
+truncate -s -16K /dev/shm/full
 echo ready
 exec sleep 100000
 """
