@@ -30,7 +30,7 @@ from td3_agent.faults.row import Outcome
 from td3_agent.faults.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from typing_extensions import Self
 
@@ -47,6 +47,7 @@ NODE_NAMES = {  # as diagnostics call them
     SYNCHRONIZER: 'synchronizer',
 }
 PATIENCE_S = 60.0
+POLL_S = 0.02
 LONGEST_SILENCE_S = 2.0
 LONGEST_STOP_S = 0.5
 LONGEST_NAMING_S = 1.0
@@ -73,7 +74,8 @@ class Scene:
         command_of: gives the command line of a node program with these parameters.
         domain_id: of everybody.
         group: the processes.
-        extra_environment: variables on top of those of the group.
+        environment: of every process that is started from now on.
+        prefix: words before every command line from now on.
     """
 
     folder: Path
@@ -86,6 +88,7 @@ class Scene:
     group: ProcessGroup = field(init=False)
     injector: Injector | None = field(init=False, default=None)
     begun_ns: int = field(init=False, default=0)
+    prefix: list[str] = field(init=False, default_factory=list)
     _stack: ExitStack = field(init=False, default_factory=ExitStack)
     _watcher: Watcher | None = field(init=False, default=None)
     _expected: dict[int, set[int]] = field(init=False, default_factory=dict)
@@ -125,12 +128,22 @@ class Scene:
         """Start a node program; ``words`` come at the end of its command line."""
         return self.start_command(name, [*self.command_of(name, parameters or {}), *words])
 
-    def start_command(self, name: str, command: Sequence[str]) -> NodeProcess:
-        """Start a program with a log of its own; a second one of a name gets a number."""
+    def start_command(
+        self, name: str, command: Sequence[str], statuses: Iterable[int] = (0,)
+    ) -> NodeProcess:
+        """Start a program with a log of its own; a second one of a name gets a number.
+
+        Args:
+            name: of the process and its log.
+            command: its command line.
+            statuses: with which it may end, and when it likes if 0 is not the only one.
+        """
         taken = {node.name for node in self.group.nodes}
         numbered = (f'{name}_{number}' for number in range(2, 10_000))
         free = name if name not in taken else next(n for n in numbered if n not in taken)
-        return self.group.run(free, command)
+        node = self.group.run(free, [*self.prefix, *command])
+        self._expected[node.process.pid] = set(statuses)
+        return node
 
     def start_injector(self, *names: str) -> Injector:
         """Start the injector for topics of these names; the bridge must be remapped to it."""
@@ -142,6 +155,8 @@ class Scene:
         relayed: Sequence[str] = (),
         *,
         start: bool = True,
+        watched: bool = True,
+        ledger: str = '',
         parameters: Mapping[str, Mapping[str, object]] | None = None,
     ) -> Drive:
         """Return the four nodes of a lockstep drive.
@@ -149,12 +164,15 @@ class Scene:
         Args:
             relayed: topics that go through the injector, which is started.
             start: whether they are started here, or by the row.
+            watched: whether there is a watcher; without, only the ledger tells.
+            ledger: file name of the ledger; empty: numbered.
             parameters: on top of the usual ones, by program.
         """
         if relayed:
             self.start_injector(*relayed)
-        drive = Drive(self, tuple(relayed), parameters or {})
-        _ = self.watcher  # before the nodes: nothing of theirs is missed
+        drive = Drive(self, tuple(relayed), parameters or {}, ledger)
+        if watched:
+            _ = self.watcher  # before the nodes: nothing of theirs is missed
         if start:
             drive.start_all()
         return drive
@@ -172,7 +190,10 @@ class Scene:
         Raises:
             SceneError: it was not in time [s], or a process ended that nobody has ended.
         """
-        found = self.watcher.wait_for(condition, patience_s, self._look_for_dead)
+        if self._watcher is not None:
+            found = self._watcher.wait_for(condition, patience_s, self._look_for_dead)
+        else:
+            found = polled(condition, patience_s, self._look_for_dead)
         if not found:
             raise SceneError(f'{what}: expected within {patience_s:g} s, and did not come')
         return found
@@ -285,6 +306,15 @@ class Scene:
         ]
 
 
+def polled(condition: Callable[[], Any], patience_s: float, alive: Callable[[], None]) -> Any:  # noqa: ANN401
+    """Return what ``condition`` gives once that is true, or after ``patience_s`` [s]."""
+    end_s = time.monotonic() + patience_s
+    while not (found := condition()) and time.monotonic() < end_s:
+        alive()
+        time.sleep(POLL_S)
+    return found
+
+
 @dataclass
 class Drive:
     """The four nodes of a lockstep drive, each startable again under the same parameters.
@@ -293,6 +323,8 @@ class Drive:
         scene: where they run.
         relayed: topics of the bridge that go through the injector.
         extra: parameters on top of the usual ones, by program.
+        ledger: file name of the ledger; empty: numbered.
+        role: role name of the vehicle.
         nodes: the newest process of each program.
         ledger_path: of the newest synchronizer.
     """
@@ -300,6 +332,7 @@ class Drive:
     scene: Scene
     relayed: tuple[str, ...]
     extra: Mapping[str, Mapping[str, object]]
+    ledger: str = ''
     role: str = ROLE
     nodes: dict[str, NodeProcess] = field(default_factory=dict)
     ledger_paths: list[Path] = field(default_factory=list)
@@ -330,7 +363,8 @@ class Drive:
         parameters = {**self.parameters(name), **more}
         if name == SYNCHRONIZER and 'ledger_path' not in parameters:
             number = len(self.ledger_paths)
-            self.ledger_paths.append(self.scene.folder / f'ledger_{number}.jsonl')
+            file_name = self.ledger or f'ledger_{number}.jsonl'
+            self.ledger_paths.append(self.scene.folder / file_name)
             parameters['ledger_path'] = str(self.ledger_paths[-1])
         words = remappings(self.relayed) if name == BRIDGE else ()
         self.nodes[name] = self.scene.start(name, parameters, words)

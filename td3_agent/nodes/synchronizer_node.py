@@ -344,11 +344,11 @@ class SynchronizerNode(Node):
         if self._absent:
             text = f'no step while these are silent or not there: {", ".join(self._absent)}'
             return Status(text, is_warning=True, values=values)
+        if trouble := self.lockstep.trouble(steady_ns()):
+            return Status(trouble, is_error=True, values=values)
         if self._is_restarted():
             text = f'the bridge was started anew, or its time ran back: {values["restarts"]} so far'
             return Status(text, is_warning=True, values=values)
-        if trouble := self.lockstep.trouble(steady_ns()):
-            return Status(trouble, is_error=True, values=values)
         if violations:
             return Status('lockstep violations', is_error=True, values=values)
         return Status(self.lockstep.phase.value, values=values)

@@ -56,6 +56,22 @@ def save_snapshot(
         shutil.rmtree(leftover)
     shutil.rmtree(target, ignore_errors=True)  # unreadable: a readable one would be resumed
     beside.mkdir()
+    try:
+        _write(beside, tensors, facts)
+        beside.rename(target)
+    except (OSError, safetensors.SafetensorError) as error:
+        shutil.rmtree(beside, ignore_errors=True)  # half of one must not keep the disk full
+        if isinstance(error, OSError):
+            raise
+        raise OSError(f'{target}: {error}') from error
+    _sync(parent)
+    for old in snapshots(parent)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def _write(beside: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write the files of a snapshot into a folder, and force them to disk."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     safetensors.torch.save_file(contiguous, str(beside / TENSORS_NAME))
     digest = _sha256(beside / TENSORS_NAME)
@@ -63,11 +79,6 @@ def save_snapshot(
     (beside / FACTS_NAME).write_text(text, encoding='utf-8')
     for path in (beside / TENSORS_NAME, beside / FACTS_NAME, beside):
         _sync(path)
-    beside.rename(target)
-    _sync(parent)
-    for old in snapshots(parent)[:-keep]:
-        shutil.rmtree(old)
-    return target
 
 
 def snapshots(parent: Path) -> list[Path]:
