@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = 'td3_agent'
-SHARED_FOLDERS = ('launch', 'config', 'weights')
+SHARED_FOLDERS = ('launch', 'config', 'security', 'weights')
 
 
 def shared_files() -> list[tuple[str, list[str]]]:
