@@ -199,7 +199,7 @@ class Scene:
         return found
 
     def wait_named(
-        self, after_ns: int, node: str, *words: str, patience_s: float = 10.0
+        self, after_ns: int, node: str, *words: str, patience_s: float = 4.0
     ) -> float | None:
         """Return how long after a time [ns] a node has named a fault [s]; None if it did not."""
         heard = self.watcher.wait_for(
