@@ -153,7 +153,7 @@ def full_checkpoint(scene: Scene, outcome: Outcome) -> None:
     outcome.none('leftovers on the full disk', found['leftovers'])
 
 
-@row('F19', 'another middleware, no shared memory, late discovery')
+@row('F19', 'another middleware, no shared memory, late discovery', quick=False)
 def middleware(scene: Scene) -> Outcome:
     """The drive is the same, hash by hash, and nobody waits for ever at the start."""
     outcome = Outcome()

@@ -281,7 +281,7 @@ def direct_ledger(drive: Drive, frames: int) -> list[dict[str, Any]]:
     return list(direct.drive(frames))
 
 
-@row('F11', 'the clock jumps back, forward, and stands still')
+@row('F11', 'the clock jumps back, forward, and stands still', quick=False)
 def clock_jumps(scene: Scene) -> Outcome:
     """One reset for each jump back, one action for each frame, and a stop when time stands."""
     outcome = Outcome()

@@ -82,7 +82,7 @@ def killed_synchronizer(scene: Scene) -> Outcome:
     return outcome
 
 
-@row('F3', 'kill -9 of the bridge; a new one counts from 0')
+@row('F3', 'kill -9 of the bridge; a new one counts from 0', quick=False)
 def killed_bridge(scene: Scene) -> Outcome:
     """Everybody starts anew with it; nothing is computed from before."""
     outcome = Outcome()
@@ -156,7 +156,7 @@ def stop_and_go(
 def asked_to_end(scene: Scene) -> Outcome:
     """The last command is a stop, and everybody is gone soon."""
     outcome = Outcome()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT)[: 1 if scene.quick else 2]:
         part = Outcome()
         drive = scene.drive()
         scene.wait_good()
