@@ -25,7 +25,7 @@ from td3_agent.faults.scene import (
     SYNCHRONIZER,
 )
 from td3_agent.nodes.bridge_publisher import path_message
-from td3_agent.nodes.conversions import route_from_path, stamp_ns
+from td3_agent.nodes.conversions import route_from_path
 from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
 
@@ -94,9 +94,7 @@ def dropped(scene: Scene) -> Outcome:
     return outcome
 
 
-def some_lost(
-    scene: Scene, outcome: Outcome, topic: str, share: float, frames: int
-) -> None:
+def some_lost(scene: Scene, outcome: Outcome, topic: str, share: float, frames: int) -> None:
     """Lose a share of a topic for some frames; as many must be counted as were lost."""
     key, watcher = STEADY[topic], scene.watcher
     node = NODE_NAMES[SYNCHRONIZER]
@@ -206,7 +204,10 @@ def late(scene: Scene) -> Outcome:
     audit = drive.audit(outcome, *ANSWERED)
     if audit is not None:
         late_by_ms = halves_apart_ms(audit.records)
-        outcome.figures |= {'late_images': len(late_by_ms), 'least_late_ms': min(late_by_ms, default=0)}
+        outcome.figures |= {
+            'late_images': len(late_by_ms),
+            'least_late_ms': min(late_by_ms, default=0),
+        }
         outcome.none(
             'images with the odometry of another frame', (ms for ms in late_by_ms if ms < 450.0)
         )
@@ -244,8 +245,14 @@ def out_of_order(scene: Scene) -> Outcome:
     scene.injector.rules(
         {
             ODOMETRY: [{'kind': 'echo', 'share': 0.5}],
-            IMAGE: [{'kind': 'echo', 'share': 0.5}, {'kind': 'delay', 'delay_s': 0.01, 'share': 0.5}],
-            CLOCK: [{'kind': 'echo', 'share': 0.5}, {'kind': 'delay', 'delay_s': 0.02, 'share': 0.5}],
+            IMAGE: [
+                {'kind': 'echo', 'share': 0.5},
+                {'kind': 'delay', 'delay_s': 0.01, 'share': 0.5},
+            ],
+            CLOCK: [
+                {'kind': 'echo', 'share': 0.5},
+                {'kind': 'delay', 'delay_s': 0.02, 'share': 0.5},
+            ],
             STATUS: [{'kind': 'echo', 'share': 0.2}],
         }
     )
@@ -327,9 +334,7 @@ def clock_jumps(scene: Scene) -> Outcome:
 def repeated_since(scene: Scene, clocks: int) -> int | None:
     """Return when /clock first said again what it had said [ns, steady], or None."""
     heard = scene.watcher.clocks[clocks - 1 :]
-    return next(
-        (b.at_ns for a, b in pairwise(heard) if a.what.clock == b.what.clock), None
-    )
+    return next((b.at_ns for a, b in pairwise(heard) if a.what.clock == b.what.clock), None)
 
 
 # After so many messages, by so many seconds; the first one makes room to go back.

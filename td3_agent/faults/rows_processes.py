@@ -124,9 +124,7 @@ def stopped_processes(scene: Scene) -> Outcome:
     return outcome
 
 
-def stop_and_go(
-    scene: Scene, outcome: Outcome, node: NodeProcess, words: tuple[str, str]
-) -> None:
+def stop_and_go(scene: Scene, outcome: Outcome, node: NodeProcess, words: tuple[str, str]) -> None:
     """Stop one process for a while and let it go on."""
     watcher, part = scene.watcher, Outcome()
     stopped_ns = scene.signal(node, signal.SIGSTOP)
@@ -179,9 +177,7 @@ def asked_to_end(scene: Scene) -> Outcome:
 # What the rows above have in common
 
 
-def expect_stop(
-    scene: Scene, outcome: Outcome, since_ns: int, node: str, words: str
-) -> None:
+def expect_stop(scene: Scene, outcome: Outcome, since_ns: int, node: str, words: str) -> None:
     """Expect a stop in time, and that a node names the fault in time."""
     watcher = scene.watcher
     scene.watcher.wait_for(
@@ -226,9 +222,7 @@ def expect_rejoin(
     scene.wait_good(frames=10, patience_s=PATIENCE_S)
 
 
-def expect_single_steps(
-    scene: Scene, outcome: Outcome, since_ns: int, frame_before: int
-) -> None:
+def expect_single_steps(scene: Scene, outcome: Outcome, since_ns: int, frame_before: int) -> None:
     """Expect one STEP_ONCE for each frame, no frame left out."""
     frames = [n for n in scene.watcher.frames() if n > frame_before]
     steps = scene.watcher.steps_sent(since_ns)

@@ -59,7 +59,9 @@ class Bench:
         self.info_pub = ros.talk(CarlaEgoVehicleInfo, topics.vehicle_info(ROLE), LATCHED)
         if info:
             self.tell_info()
-        self.node = ros.make(TwistToControlNode, **({'deadline_s': LONG_S, 'silence_s': 60.0} | parameters))
+        self.node = ros.make(
+            TwistToControlNode, **({'deadline_s': LONG_S, 'silence_s': 60.0} | parameters)
+        )
         self.gate = self.node.gate
         ros.spin_until_matched()
         ros.spin_until(lambda: (self.gate.geometry is not None) == info, 'vehicle_info')

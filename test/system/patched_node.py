@@ -62,7 +62,7 @@ def no_stamps():
     """Image and odometry are paired as they arrive."""
     from td3_agent.driving.pairing import FramePairer, Pair
 
-    def add_image(self, stamp_ns, image):
+    def add_image(self, _, image):
         self.newest_image = image
 
     def add_motion(self, stamp_ns, motion):
@@ -79,17 +79,15 @@ def no_ledger_guard():
     SynchronizerNode._record = lambda self, record: self._ledger.write(record)
 
 
-def no_announcement():
-    """Nodes say that they are ready before they have met anybody."""
-    from td3_agent.nodes import announcer
+def no_waiting():
+    """The synchronizer steps whoever is there."""
+    from td3_agent.nodes.synchronizer_node import SynchronizerNode
 
-    announcer.LOOKS_IN_A_ROW = 1
-    init = announcer.Announcer.__init__
+    def look_at_nobody(self):
+        self._absent = []
+        self._advance()
 
-    def at_once(self, node, topic, _):
-        init(self, node, topic, lambda: True)
-
-    announcer.Announcer.__init__ = at_once
+    SynchronizerNode._look_around = look_at_nobody
 
 
 def no_end_of_memory():

@@ -41,16 +41,16 @@ def red(name, guard, folder, **options):
     [
         ('F1', 'no_deadline', 'stop after'),
         ('F2', 'no_hold', 'the stop to be said again'),
-        ('F3', 'no_jumps', ''),
+        ('F3', 'no_jumps', 'the first good frame'),
         ('F4', 'no_hold', 'synchronizer_node: stop after'),
         ('F5', 'no_last_word', 'last command'),
         ('F6', 'no_deadline', 'image all: stop after'),
         ('F7', 'no_single_answer', 'commands'),
         ('F8', 'no_deadline', 'frames stopped at 0.5 s'),
         ('F9', 'no_stamps', 'first difference'),
-        ('F11', 'no_jumps', ''),
+        ('F11', 'no_jumps', 'frames answered by the agent'),
         ('F16', 'no_ledger_guard', 'synchronizer_node ended with 1'),
-        ('F19', 'no_announcement', ''),
+        ('F19', 'no_waiting', 'first difference'),
     ],
 )
 def test_row_is_red(tmp_path, name, guard, words):
@@ -74,7 +74,7 @@ def test_large_images_are_red_when_a_reader_holds_up_the_bridge(tmp_path):
     assert any('pace beside a reliable reader' in text for text in failed), failed
 
 
-def test_the_command_line_is_the_nodes_own(tmp_path):
+def test_the_command_line_is_the_nodes_own():
     """The patched program is started as the real one is, but for its first words."""
     real = COMMAND('td3_agent_node', {'rate_hz': 20.0})
     patched = without('no_hold')('td3_agent_node', {'rate_hz': 20.0})

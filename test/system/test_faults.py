@@ -80,12 +80,14 @@ class TestScene:
 
     def test_uncaught_exception_is_found_in_its_log(self, tmp_path):
         with Scene(tmp_path) as scene:
-            node = scene.start_command('raising', [sys.executable, '-c', 'raise KeyError(7)'], (1,))
+            node = scene.start_command(
+                'raising', [sys.executable, '-c', 'raise KeyError(7)'], (1,)
+            )
             node.process.wait(PATIENCE_S)
             assert scene.uncaught() == ['raising.log: KeyError: 7']
 
     def test_a_row_that_raises_is_a_check_that_fails(self, tmp_path):
-        def broken(scene):
+        def broken(_):
             raise SceneError('nothing came')
 
         row = REGISTRY.rows()[0].__class__('F0', 'broken', broken)
