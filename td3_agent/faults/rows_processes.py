@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -217,7 +218,9 @@ def expect_rejoin(
     )
     rejoined_s = (time.monotonic_ns() - restarted_ns) / 1e9
     if limit_s is not None:
-        outcome.most('good frame after the restart', rejoined_s, limit_s, 's')
+        # Most of it is the start of an interpreter, which others on the machine hold up.
+        busy = max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0)
+        outcome.most('good frame after the restart', rejoined_s, limit_s * busy, 's')
     outcome.figures['rejoin_s'] = rejoined_s
     scene.wait_good(frames=10, patience_s=PATIENCE_S)
 
