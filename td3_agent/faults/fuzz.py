@@ -76,7 +76,7 @@ class Targets:
             inside.make(TwistToControlNode, node_name='free', **free),
             inside.make(Td3AgentNode, driver='pure_pursuit'),
             inside.make(SynchronizerNode),
-            inside.make(SimBridgeNode, role_name='simulated', **small),
+            inside.make(SimBridgeNode, role_names=['simulated'], **small),
         ]
         self.vehicle.wait_until_driving()
         self.readers = [

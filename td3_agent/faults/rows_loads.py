@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+import json
 import os
 from statistics import median
 import time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SOAK_FRAMES, QUICK_SOAK_FRAMES = 20_000, 600
 SAMPLE_S = 1.0
+SERIES = 'soak.json'  # of memory, files and threads, for a plot
 SLOWEST_FRAME_S = 1.0
 WARM_UP_SHARE = 0.4  # of a soak: buffers fill, and caches
 MOST_GROWTH = 0.01  # of the resident memory, over the rest of the soak
@@ -67,6 +69,9 @@ def soak(scene: Scene) -> Outcome:
     outcome.figures |= {'frames': frames, 'frames_per_s': frames / span_s, 'soak_s': span_s}
     for name, found in samples.items():
         found.judge(outcome, name, span_s)
+    series = {name: asdict(found) for name, found in samples.items()}
+    text = json.dumps({'frames': frames, 'soak_s': span_s, 'processes': series})
+    (scene.folder / SERIES).write_text(text + '\n', encoding='utf-8')
     return outcome
 
 

@@ -20,11 +20,11 @@ import numpy as np
 from td3_agent.driving.ledger import read_ledger
 from td3_agent.driving.ledger_audit import audit_ledger
 from td3_agent.evaluation.agreement import first_difference
+from td3_agent.fastdds import LOOPBACK_PROFILE, PROFILE_VARIABLES
 from td3_agent.faults.namespaces import FULL_SHM, joining, may_mount, on_small_disk, unshared
 from td3_agent.faults.row import Outcome, row
 from td3_agent.faults.rows_messages import direct_ledger, steps_are_single
 from td3_agent.faults.scene import CONTIGUOUS, NODE_NAMES, SYNCHRONIZER, Drive, SceneError
-from td3_agent.fastdds import LOOPBACK_PROFILE, PROFILE_VARIABLES
 from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def full_checkpoint(scene: Scene, outcome: Outcome) -> None:
     outcome.none('leftovers on the full disk', found['leftovers'])
 
 
-@row('F19', 'another middleware, no shared memory, late discovery')
+@row('F19', 'another middleware, no shared memory, late discovery', quick=False)
 def middleware(scene: Scene) -> Outcome:
     """The drive is the same, hash by hash, and nobody waits for ever at the start."""
     outcome = Outcome()
@@ -243,7 +243,9 @@ def changed_profile(
 
 def without_shm(text: str) -> str:
     """Return a profile that uses UDP alone."""
-    return text.replace('<transport_id>shared_memory</transport_id>\n        <transport_id>', '<transport_id>')
+    return text.replace(
+        '<transport_id>shared_memory</transport_id>\n        <transport_id>', '<transport_id>'
+    )
 
 
 def late_discovery(text: str) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ LONGEST_END_S = 2.0
 STOPPED_S = 3.0
 PAUSED_S = 1.0
 PATIENCE_S = 20.0
+TOO_LATE_S = 4.0  # for what must come within a second
 
 
 @row('F1', 'kill -9 of the agent while it drives')
@@ -69,7 +71,7 @@ def killed_synchronizer(scene: Scene) -> Outcome:
     scene.wait_for(
         lambda: sum(h.what.header.frame_id == HOLD for h in tuple(watcher.commands)) >= 2,
         'the stop to be said again',
-        PATIENCE_S,
+        TOO_LATE_S,
     )
     outcome.equal('frame of the bridge while nobody steps', watcher.frames()[-1], frame)
     restarted_ns = time.monotonic_ns()
@@ -81,7 +83,7 @@ def killed_synchronizer(scene: Scene) -> Outcome:
     return outcome
 
 
-@row('F3', 'kill -9 of the bridge; a new one counts from 0')
+@row('F3', 'kill -9 of the bridge; a new one counts from 0', quick=False)
 def killed_bridge(scene: Scene) -> Outcome:
     """Everybody starts anew with it; nothing is computed from before."""
     outcome = Outcome()
@@ -153,7 +155,7 @@ def stop_and_go(scene: Scene, outcome: Outcome, node: NodeProcess, words: tuple[
 def asked_to_end(scene: Scene) -> Outcome:
     """The last command is a stop, and everybody is gone soon."""
     outcome = Outcome()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT)[: 1 if scene.quick else 2]:
         part = Outcome()
         drive = scene.drive()
         scene.wait_good()
@@ -183,7 +185,7 @@ def expect_stop(  # noqa: PLR0913  who must say what
     name = f'{namespace}/{NODE_NAMES[node]}'.lstrip('/')
     watcher = scene.watcher
     scene.watcher.wait_for(
-        lambda: watcher.stop_delay_s(since_ns) is not None, PATIENCE_S, lambda: None
+        lambda: watcher.stop_delay_s(since_ns) is not None, TOO_LATE_S, lambda: None
     )
     delay_s = watcher.stop_delay_s(since_ns)
     outcome.most('stop after', delay_s, LONGEST_STOP_S, 's')
@@ -219,7 +221,9 @@ def expect_rejoin(
     )
     rejoined_s = (time.monotonic_ns() - restarted_ns) / 1e9
     if limit_s is not None:
-        outcome.most('good frame after the restart', rejoined_s, limit_s, 's')
+        # Most of it is the start of an interpreter, which others on the machine hold up.
+        busy = max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0)
+        outcome.most('good frame after the restart', rejoined_s, limit_s * busy, 's')
     outcome.figures['rejoin_s'] = rejoined_s
     scene.wait_good(frames=10, patience_s=PATIENCE_S)
 

@@ -96,9 +96,7 @@ class TestReport:
         assert found['machine']['cores'] == 2
         (row,) = found['rows']
         assert (row['name'], row['passed'], row['figures']['kind']) == ('F1', False, 'tmpfs')
-        assert row['checks'] == [
-            {'name': 'frames', 'passed': False, 'found': '2', 'wanted': '1'}
-        ]
+        assert row['checks'] == [{'name': 'frames', 'passed': False, 'found': '2', 'wanted': '1'}]
 
 
 def test_row_is_quick_unless_it_says_otherwise():
