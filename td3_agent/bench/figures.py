@@ -35,6 +35,7 @@ def rate_figures(times_ns: Sequence[int]) -> dict[str, float]:
         'sigma_ms': float(periods_ms.std()),
         'p50_ms': float(np.median(periods_ms)),
         'p99_ms': float(np.percentile(periods_ms, 99)),
+        'p999_ms': float(np.percentile(periods_ms, 99.9)),
         'max_ms': float(periods_ms.max()),
         'missed': missed_ticks(times_ns),
     }

@@ -122,6 +122,6 @@ class Injector:
         """Return the injector itself."""
         return self
 
-    def __exit__(self, *exception: Any) -> None:  # noqa: ANN401  of any kind
+    def __exit__(self, *exception: object) -> None:
         """End it."""
         self._program.__exit__(*exception)

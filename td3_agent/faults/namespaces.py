@@ -18,7 +18,8 @@ for folder in /dev/shm/*/; do
   mount --bind "$folder" "$small/$(basename "$folder")" || exit
 done
 mount --rbind "$small" /dev/shm || exit
-dd if=/dev/zero of=/dev/shm/full bs=1k count=$(df -k --output=avail /dev/shm | tail -1) 2> /dev/null
+left=$(df -k --output=avail /dev/shm | tail -1)
+dd if=/dev/zero of=/dev/shm/full bs=1k count=$left 2> /dev/null
 truncate -s -16K /dev/shm/full
 echo ready
 exec sleep 100000

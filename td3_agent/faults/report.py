@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 import os
@@ -72,10 +73,8 @@ def machine_and_versions() -> dict[str, Any]:
     found['ros_distro'] = os.environ.get('ROS_DISTRO', '')
     found['versions'] = {'td3_agent': __version__}
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found['versions'][name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 

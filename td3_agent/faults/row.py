@@ -119,10 +119,10 @@ class Registry:
         self, name: str, title: str, *, quick: bool = True
     ) -> Callable[[Callable[[Any], Outcome]], Callable[[Any], Outcome]]:
         """Return a decorator that registers the function that runs row ``name``."""
+        if name in self._rows:
+            raise ValueError(f'row {name} is registered twice')
 
         def register(run: Callable[[Any], Outcome]) -> Callable[[Any], Outcome]:
-            if name in self._rows:
-                raise ValueError(f'row {name} is registered twice')
             self._rows[name] = Row(name, title, run, quick)
             return run
 

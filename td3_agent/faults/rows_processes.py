@@ -34,6 +34,7 @@ LONGEST_END_S = 2.0
 STOPPED_S = 3.0
 PAUSED_S = 1.0
 PATIENCE_S = 20.0
+TOO_LATE_S = 4.0  # for what must come within a second
 
 
 @row('F1', 'kill -9 of the agent while it drives')
@@ -69,7 +70,7 @@ def killed_synchronizer(scene: Scene) -> Outcome:
     scene.wait_for(
         lambda: sum(h.what.header.frame_id == HOLD for h in tuple(watcher.commands)) >= 2,
         'the stop to be said again',
-        PATIENCE_S,
+        TOO_LATE_S,
     )
     outcome.equal('frame of the bridge while nobody steps', watcher.frames()[-1], frame)
     restarted_ns = time.monotonic_ns()
@@ -81,7 +82,7 @@ def killed_synchronizer(scene: Scene) -> Outcome:
     return outcome
 
 
-@row('F3', 'kill -9 of the bridge; a new one counts from 0')
+@row('F3', 'kill -9 of the bridge; a new one counts from 0', quick=False)
 def killed_bridge(scene: Scene) -> Outcome:
     """Everybody starts anew with it; nothing is computed from before."""
     outcome = Outcome()
@@ -123,9 +124,7 @@ def stopped_processes(scene: Scene) -> Outcome:
     return outcome
 
 
-def stop_and_go(
-    scene: Scene, outcome: Outcome, node: NodeProcess, words: tuple[str, str]
-) -> None:
+def stop_and_go(scene: Scene, outcome: Outcome, node: NodeProcess, words: tuple[str, str]) -> None:
     """Stop one process for a while and let it go on."""
     watcher, part = scene.watcher, Outcome()
     stopped_ns = scene.signal(node, signal.SIGSTOP)
@@ -155,7 +154,7 @@ def stop_and_go(
 def asked_to_end(scene: Scene) -> Outcome:
     """The last command is a stop, and everybody is gone soon."""
     outcome = Outcome()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT)[: 1 if scene.quick else 2]:
         part = Outcome()
         drive = scene.drive()
         scene.wait_good()
@@ -178,13 +177,11 @@ def asked_to_end(scene: Scene) -> Outcome:
 # What the rows above have in common
 
 
-def expect_stop(
-    scene: Scene, outcome: Outcome, since_ns: int, node: str, words: str
-) -> None:
+def expect_stop(scene: Scene, outcome: Outcome, since_ns: int, node: str, words: str) -> None:
     """Expect a stop in time, and that a node names the fault in time."""
     watcher = scene.watcher
     scene.watcher.wait_for(
-        lambda: watcher.stop_delay_s(since_ns) is not None, PATIENCE_S, lambda: None
+        lambda: watcher.stop_delay_s(since_ns) is not None, TOO_LATE_S, lambda: None
     )
     delay_s = watcher.stop_delay_s(since_ns)
     outcome.most('stop after', delay_s, LONGEST_STOP_S, 's')
@@ -225,9 +222,7 @@ def expect_rejoin(
     scene.wait_good(frames=10, patience_s=PATIENCE_S)
 
 
-def expect_single_steps(
-    scene: Scene, outcome: Outcome, since_ns: int, frame_before: int
-) -> None:
+def expect_single_steps(scene: Scene, outcome: Outcome, since_ns: int, frame_before: int) -> None:
     """Expect one STEP_ONCE for each frame, no frame left out."""
     frames = [n for n in scene.watcher.frames() if n > frame_before]
     steps = scene.watcher.steps_sent(since_ns)

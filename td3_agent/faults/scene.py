@@ -26,7 +26,6 @@ from td3_agent.evaluation.processes import (
 )
 from td3_agent.evaluation.ros_episodes import LedgerTail
 from td3_agent.faults.injector import ROLE, Injector, remappings
-from td3_agent.faults.row import Outcome
 from td3_agent.faults.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from td3_agent.driving.ledger_audit import Audit
     from td3_agent.evaluation.processes import NodeProcess
+    from td3_agent.faults.row import Outcome
 
 BRIDGE, GATE = 'sim_bridge_node', 'twist_to_control_node'
 AGENT, SYNCHRONIZER = 'td3_agent_node', 'synchronizer_node'
@@ -103,7 +103,7 @@ class Scene:
         self.begun_ns = time.monotonic_ns()
         return self
 
-    def __exit__(self, *exception: Any) -> None:  # noqa: ANN401  of any kind
+    def __exit__(self, *exception: object) -> None:
         """End everything, whatever happened."""
         for node in self.group.nodes:  # a stopped process cannot end
             if node.process.poll() is None:
@@ -199,7 +199,7 @@ class Scene:
         return found
 
     def wait_named(
-        self, after_ns: int, node: str, *words: str, patience_s: float = 10.0
+        self, after_ns: int, node: str, *words: str, patience_s: float = 4.0
     ) -> float | None:
         """Return how long after a time [ns] a node has named a fault [s]; None if it did not."""
         heard = self.watcher.wait_for(

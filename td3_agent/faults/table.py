@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from td3_agent.faults.row import Row
 
 ROW_MODULES = (
+    'td3_agent.faults.rows_loads',
     'td3_agent.faults.rows_machine',
     'td3_agent.faults.rows_messages',
     'td3_agent.faults.rows_inputs',

@@ -60,25 +60,30 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise ValueError(f'{name} must be >= 1, got {value}')
     rows = chosen(args.names, everything=args.all, quick=args.quick)
-    runs: list[Run] = []
     with ExitStack() as stack:
         if args.out is None:
             args.out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(interruptions_noted(raising=True))
-        machine = machine_and_versions()
         try:
-            for done in run_rows(rows, args):
-                runs.append(done)
-                if not args.json:
-                    print(line(done), flush=True)
+            return run_and_print(rows, args)
         except KeyboardInterrupt:
             sys.stderr.write('td3_agent faults: interrupted\n')
             return EXIT_INTERRUPTED
-        found = report(runs, machine)
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / RESULTS).write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
+
+
+def run_and_print(rows: list[Row], args: argparse.Namespace) -> int:
+    """Run rows, say at once what comes of each, keep the results, and return the exit status."""
+    runs: list[Run] = []
+    machine = machine_and_versions()
+    for done in run_rows(rows, args):
+        runs.append(done)
+        if not args.json:
+            print(line(done), flush=True)
+    found = report(runs, machine)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / RESULTS).write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
     print(json.dumps(found) if args.json else failures(runs))
-    return 0 if all(done.outcome.passed for done in runs) else EXIT_BELOW
+    return 0 if found['passed'] else EXIT_BELOW
 
 
 def run_rows(rows: list[Row], args: argparse.Namespace) -> Iterator[Run]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 import math
 import threading
 import time
@@ -210,7 +211,7 @@ class Watcher:
         times += [h.at_ns for h in tuple(self.diagnostics) if h.what.level != DiagnosticStatus.OK]
         inside = sorted(t for t in times if after_ns < t < before_ns)
         edges = [after_ns, *inside, before_ns]
-        return max(b - a for a, b in zip(edges, edges[1:], strict=False)) / 1e9
+        return max(b - a for a, b in pairwise(edges)) / 1e9
 
     def close(self) -> None:
         """Stop listening."""

@@ -51,6 +51,8 @@ from td3_agent.nodes.refusals import Refusals
 from td3_agent.nodes.runtime import WakeUp, run_program, steady_ns
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from td3_agent.driving.endpoints import Interest
 
 COMMANDS = {Request.PAUSE: CarlaControl.PAUSE, Request.STEP_ONCE: CarlaControl.STEP_ONCE}
@@ -332,26 +334,27 @@ class SynchronizerNode(Node):
         violations = sum(log.counts.violations for log in self.logs.values())
         values |= {'frame': self.lockstep.frame, 'violations': violations}
         values['refused'] = self._refusals.count
-        if self._step_mismatch is not None:
-            text = (
-                f'fixed_delta_seconds is {self._step_mismatch:.6g} s at the bridge, '
-                f'{self._params.fixed_delta_seconds:.6g} s here'
-            )
-            return Status(text, is_error=True, values=values)
-        if self._ledger_fault:
-            text = f'the ledger has ended, the drive goes on: {self._ledger_fault}'
-            return Status(text, is_error=True, values=values)
-        if self._absent:
-            text = f'no step while these are silent or not there: {", ".join(self._absent)}'
-            return Status(text, is_warning=True, values=values)
-        if trouble := self.lockstep.trouble(steady_ns()):
-            return Status(trouble, is_error=True, values=values)
-        if self._is_restarted():
-            text = f'the bridge was started anew, or its time ran back: {values["restarts"]} so far'
-            return Status(text, is_warning=True, values=values)
-        if violations:
-            return Status('lockstep violations', is_error=True, values=values)
+        for text, is_error in self._troubles(violations):
+            return Status(text, is_error=is_error, is_warning=not is_error, values=values)
         return Status(self.lockstep.phase.value, values=values)
+
+    def _troubles(self, violations: int) -> Iterator[tuple[str, bool]]:
+        """Yield what is wrong, the worst first, and whether it is an error."""
+        if self._step_mismatch is not None:
+            here_s = self._params.fixed_delta_seconds
+            text = f'fixed_delta_seconds is {self._step_mismatch:.6g} s at the bridge'
+            yield f'{text}, {here_s:.6g} s here', True
+        if self._ledger_fault:
+            yield f'the ledger has ended, the drive goes on: {self._ledger_fault}', True
+        if self._absent:
+            yield f'no step while these are silent or not there: {", ".join(self._absent)}', False
+        if trouble := self.lockstep.trouble(steady_ns()):
+            yield trouble, True
+        if self._is_restarted():
+            restarts = self.lockstep.counts.restarts
+            yield f'the bridge was started anew, or its time ran back: {restarts} so far', False
+        if violations:
+            yield 'lockstep violations', True
 
 
 def members(params: SynchronizerParams) -> dict[str, str]:

@@ -55,7 +55,10 @@ class Run:
         self.ledger_path = folder / 'ledger.jsonl'
         self.parameters = {
             BRIDGE: {'spawn_index': 0, 'start_paused': True},
-            GATE: {'deadline_s': 0.9, 'silence_s': 60.0},  # a busy machine is not what is tested here
+            GATE: {
+                'deadline_s': 0.9,
+                'silence_s': 60.0,
+            },  # a busy machine is not what is tested here
             AGENT: {'driver': 'pure_pursuit'},
             SYNCHRONIZER: {
                 'real_time_factor': 0.0,

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quick rows of the table of faults, each as ``td3_agent faults NAME --quick`` runs it."""
+
+import json
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+from td3_agent.faults.report import Run, failures
+from td3_agent.faults.row import REGISTRY
+from td3_agent.faults.scene import Scene, SceneError
+from td3_agent.faults.table import chosen, table
+from td3_agent.faults.verb import run_row
+
+pytestmark = pytest.mark.system
+
+ROWS = chosen([], quick=True)
+PATIENCE_S = 120.0
+
+
+@pytest.mark.parametrize('row', ROWS, ids=[row.name for row in ROWS])
+def test_row(row, tmp_path):
+    outcome = run_row(row, tmp_path / row.name, {'quick': True})
+    assert outcome.passed, failures([Run(row.name, row.title, 0, outcome)])
+
+
+class TestCommand:
+    @staticmethod
+    def faults(*words):
+        return subprocess.run(
+            [sys.executable, '-m', 'td3_agent', 'faults', *words],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+    def test_list_is_the_table(self):
+        lines = self.faults('--list').stdout.splitlines()
+        assert [line.split()[0] for line in lines] == [row.name for row in table()]
+
+    def test_one_row_as_json_and_into_a_folder(self, tmp_path):
+        done = self.faults('F7', '--quick', '--json', '--out', str(tmp_path))
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = json.loads(done.stdout)
+        assert found == json.loads((tmp_path / 'faults.json').read_text('utf-8'))
+        assert [row['name'] for row in found['rows']] == ['F7']
+        assert found['passed']
+        assert found['machine']['versions']['td3_agent']
+        assert (tmp_path / 'F7' / 'synchronizer_node.log').exists()
+
+    @pytest.mark.parametrize(
+        ('words', 'text'),
+        [
+            (['F99'], 'row must be one of L1, '),
+            ([], 'name rows, or give --quick, --all or --list'),
+            (['F7', '--repeat', '0'], 'repeat must be >= 1, got 0'),
+        ],
+    )
+    def test_bad_arguments_are_one_sentence(self, words, text):
+        done = self.faults(*words)
+        assert done.returncode == 2
+        assert done.stderr.startswith('td3_agent faults: ')
+        assert text in done.stderr
+        assert done.stderr.count('\n') == 1
+
+
+class TestScene:
+    def test_what_does_not_come_is_told(self, tmp_path):
+        with Scene(tmp_path) as scene, pytest.raises(SceneError, match='rain: expected within'):
+            scene.wait_for(lambda: False, 'rain', 0.1)
+
+    def test_process_that_ends_is_told(self, tmp_path):
+        with Scene(tmp_path) as scene:
+            scene.start('td3_agent_node', {'rate_hz': -1.0})
+            with pytest.raises(SceneError, match=r'td3_agent_node ended with 2: .*rate_hz'):
+                scene.wait_for(lambda: False, 'an agent', PATIENCE_S)
+
+    def test_uncaught_exception_is_found_in_its_log(self, tmp_path):
+        with Scene(tmp_path) as scene:
+            node = scene.start_command(
+                'raising', [sys.executable, '-c', 'raise KeyError(7)'], (1,)
+            )
+            node.process.wait(PATIENCE_S)
+            assert scene.uncaught() == ['raising.log: KeyError: 7']
+
+    def test_a_row_that_raises_is_a_check_that_fails(self, tmp_path):
+        def broken(_):
+            raise SceneError('nothing came')
+
+        row = REGISTRY.rows()[0].__class__('F0', 'broken', broken)
+        outcome = run_row(row, Path(tmp_path), {})
+        assert [check.found for check in outcome.failed] == ['nothing came']
