@@ -111,13 +111,14 @@ class Inside:
         node.destroy_node()
 
     def wait_for(
-        self, condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S
+        self, condition: Callable[[], Any], what: str, patience_s: float | None = None
     ) -> float:
         """Spin until ``condition`` holds; return how long that took [s].
 
         Raises:
             SceneError: it did not within ``patience_s`` [s].
         """
+        patience_s = PATIENCE_S if patience_s is None else patience_s
         begun_s = time.monotonic()
         while not condition():
             if time.monotonic() - begun_s > patience_s:
@@ -176,7 +177,7 @@ class Vehicle:
         self.odometry_pub.publish(changed(odometry(now_ns), changes.get('odometry', {})))
         return now_ns
 
-    def answered(self, at_ns: int, patience_s: float = PATIENCE_S) -> CarlaEgoVehicleControl:
+    def answered(self, at_ns: int, patience_s: float | None = None) -> CarlaEgoVehicleControl:
         """Return the gate's command for a frame.
 
         Raises:

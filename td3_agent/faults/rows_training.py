@@ -39,6 +39,7 @@ TINY: dict[str, Any] = {
     'hidden_units': 16,
     'hidden_layers': 1,
 }
+PROGRAM = 'td3_agent'
 SNAPSHOT_EVERY = 20
 STEPS = 400
 PATIENCE_S = 120.0
@@ -85,7 +86,7 @@ def _train(
     settings = TINY | {'steps': steps, 'snapshot_every': SNAPSHOT_EVERY, 'log_every': 1}
     settings |= {'device': 'cpu', 'eval_every': 50, 'eval_episodes': 1, 'seed': scene.seed}
     words = [f'--{name.replace("_", "-")}={value}' for name, value in settings.items()]
-    command = [sys.executable, '-m', 'td3_agent', 'train', '--env', MARKED, '--out', str(out)]
+    command = [sys.executable, '-m', PROGRAM, 'train', '--env', MARKED, '--out', str(out)]
     with (scene.folder / f'{out.name}.log').open('ab') as log:
         return subprocess.Popen(  # noqa: S603  our own program; no shell
             [*command, *words, *(['--resume'] if resume else [])],

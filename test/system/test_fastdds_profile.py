@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 import re
 import select
+import socket
 import subprocess
 import sys
 
@@ -74,6 +75,28 @@ def segment_bytes(process):
     maps = Path(f'/proc/{process.pid}/maps').read_text('utf-8')
     found = set(re.findall(r'/dev/shm/fastrtps_[0-9a-f]{16}\b', maps))
     return max(Path(name).stat().st_size for name in found)
+
+
+def local_addresses(process, ports):
+    """Addresses that a process listens at on any of some UDP ports."""
+    links = [str(fd.readlink()) for fd in Path(f'/proc/{process.pid}/fd').iterdir()]
+    inodes = {link[8:-1] for link in links if link.startswith('socket:[')}
+    rows = [line.split() for line in Path('/proc/net/udp').read_text().splitlines()[1:]]
+    mine = [row[1].split(':') for row in rows if row[9] in inodes]
+    return {
+        socket.inet_ntoa(bytes.fromhex(address)[::-1])
+        for address, port in mine
+        if int(port, 16) in ports
+    }
+
+
+def test_nothing_listens_but_on_the_loopback_interface(node, monkeypatch):
+    for name in PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    domain_id = free_domain_id()
+    first_port = 7400 + 250 * domain_id  # RTPS 2.2, 9.6.1.1
+    process = node(ros_environment(domain_id))
+    assert local_addresses(process, range(first_port, first_port + 250)) == {'127.0.0.1'}
 
 
 def without_profile():
