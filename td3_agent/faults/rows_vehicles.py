@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from td3_agent.faults.scene import Scene
 
 ROLES = (ROLE, 'car_2', 'car_3')
+SETTLING_FRAMES = 10  # each of the first ones waits for the agent until it is known to be gone
 PACE_FRAMES = 40
 STEP_S = 0.05
 LONGEST_FRAME_S = 1.25 * STEP_S  # on average, while a vehicle has no agent
@@ -41,6 +42,8 @@ def three_vehicles(scene: Scene) -> Outcome:
     expect_stop(scene, outcome, killed_ns, GATE, 'stopped_no_command', ROLE)
     named_s = scene.wait_named(killed_ns, 'synchronizer', 'the gate brakes', ROLE)
     outcome.check('others go on', named_s is not None, named_s, 'the synchronizer says so')
+    begin = len(watcher.clocks) + SETTLING_FRAMES
+    scene.wait_for(lambda: len(watcher.clocks) >= begin, 'frames without the agent')
     first, first_ns = len(watcher.clocks), time.monotonic_ns()
     scene.wait_for(lambda: len(watcher.clocks) >= first + PACE_FRAMES, 'frames of the others')
     pace_s = (time.monotonic_ns() - first_ns) / 1e9 / PACE_FRAMES
