@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rclpy.subscription import Subscription
     from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+    from td3_agent.bags.definitions import Definition
     from td3_agent.bags.writing import BagWriter
 
 LOOP_TOPICS = ('/clock', '/carla/*', '/tf', '/tf_static', '/diagnostics')
@@ -122,43 +123,43 @@ class RecorderNode(Node):
         for topic, kinds in self.get_topic_names_and_types():
             if topic in self._refused or not is_wanted(topic, self._patterns, self._role_name):
                 continue
-            publishers = self.get_publishers_info_by_topic(topic)
-            if not publishers:
-                continue
             try:
-                self._listen(topic, kinds, publishers)
+                self._listen(topic, kinds)
             except BagError as error:
                 self._refused.add(topic)
                 self.get_logger().warning(f'{topic} is not recorded: {error}')
         self._complain()
 
-    def _listen(
-        self, topic: str, kinds: Sequence[str], publishers: Sequence[TopicEndpointInfo]
-    ) -> None:
-        """Subscribe to a topic, anew if its publishers offer less than was asked for.
+    def _listen(self, topic: str, kinds: Sequence[str]) -> None:
+        """Subscribe to a topic, anew if its publishers offer something else by now.
+
+        A topic that has listeners alone is listened to as well: what its publisher says first,
+        when it appears, must not be missed.
 
         Raises:
             BagError: its type is not known here, or it has several.
         """
-        profile = fitting_profile(publishers)
+        profile = fitting_profile(self.get_publishers_info_by_topic(topic))
         known = self._listening.get(topic)
         if known is not None and known[0] == profile:
             return
         if len(kinds) != 1:
             raise BagError(f'it must have one type, got {", ".join(kinds)}')
-        if topic not in self._announced:
-            offered = tuple(offered_qos(publisher.qos_profile) for publisher in publishers)
-            definition = self._types.definition(kinds[0])
-            self._writer.add_topic(Topic(topic, kinds[0], definition, offered))
-            self._announced.add(topic)
+        definition = self._types.definition(kinds[0])
         if known is not None:
             self.destroy_subscription(known[1])
+        hear = partial(self._on_message, topic, kinds[0], definition)
         subscription = self.create_subscription(
-            message_class(kinds[0]), topic, partial(self._on_message, topic), profile, raw=True
+            message_class(kinds[0]), topic, hear, profile, raw=True
         )
         self._listening[topic] = (profile, subscription)
 
-    def _on_message(self, topic: str, data: bytes) -> None:
+    def _on_message(self, topic: str, msgtype: str, definition: Definition, data: bytes) -> None:
+        if topic not in self._announced:
+            self._announced.add(topic)
+            publishers = self.get_publishers_info_by_topic(topic)
+            offered = tuple(offered_qos(publisher.qos_profile) for publisher in publishers)
+            self._writer.add_topic(Topic(topic, msgtype, definition, offered))
         self._writer.put(topic, time.time_ns(), data)
 
     def _complain(self) -> None:
@@ -185,10 +186,12 @@ def message_class(msgtype: str) -> type:
 
 
 def fitting_profile(publishers: Sequence[TopicEndpointInfo]) -> QoSProfile:
-    """Return the best profile that all of these publishers offer."""
+    """Return the best profile that all of these publishers offer; reliable if there are none."""
     offers = [publisher.qos_profile for publisher in publishers]
     reliable = all(qos.reliability == ReliabilityPolicy.RELIABLE for qos in offers)
-    latched = all(qos.durability == DurabilityPolicy.TRANSIENT_LOCAL for qos in offers)
+    latched = bool(offers) and all(
+        qos.durability == DurabilityPolicy.TRANSIENT_LOCAL for qos in offers
+    )
     return QoSProfile(
         depth=DEPTH,
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
