@@ -99,6 +99,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--camera-height', type=int, default=120, help='image rows [px]')
     parser.add_argument('--role-name', default='ego_vehicle', help='role name of the vehicle')
     parser.add_argument('--record', action='store_true', help='record a bag to OUT/bag')
+    parser.add_argument(
+        '--record-compression', choices=('none', 'zstd'), default='none', help='of that bag'
+    )
     parser.add_argument('--out', type=Path, default=Path('demo'), help='folder for the results')
 
 
@@ -175,7 +178,7 @@ def _drive(args: argparse.Namespace) -> Drive:
     every = max(total // STRIP_FRAMES, 1)
     with interruptions_noted() as interruption, ProcessGroup(args.out, environment) as group:
         if args.record:
-            start_recorder(group, args.out / 'bag', interruption)
+            start_recorder(group, args, interruption)
         synchronizer = four_nodes(args, ledger_path, total).start(group)
         with FrameSampler(image_topic, domain_id, every) as sampler:
             trouble = _follow(group, synchronizer.process, ledger_path, args, interruption)
@@ -184,18 +187,22 @@ def _drive(args: argparse.Namespace) -> Drive:
     return Drive(records, sampler.frames, exit_statuses, trouble)
 
 
-def start_recorder(group: ProcessGroup, bag: Path, interruption: Interruption) -> None:
-    """Record to ``bag``, in place of an older one; the drive goes on if the recorder cannot.
+def start_recorder(
+    group: ProcessGroup, args: argparse.Namespace, interruption: Interruption
+) -> None:
+    """Record, in place of an older bag; the drive goes on if the recorder cannot.
 
     Raises:
         KeyboardInterrupt: asked to end.
     """
+    bag = args.out / 'bag'
     for path in bag.glob('*'):
         if path.name == 'metadata.yaml' or path.suffix in {'.mcap', '.db3'}:
             path.unlink()
     if bag.is_dir():
         bag.rmdir()
     command = [sys.executable, '-m', 'td3_agent', 'record', '--out', str(bag)]
+    command += ['--compression', args.record_compression]
     recorder = group.run('recorder', command, aside=True)
     deadline_s = time.monotonic() + START_PATIENCE_S
     while recorder.process.poll() is None and time.monotonic() < deadline_s and not bag.is_dir():
