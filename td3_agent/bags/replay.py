@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from td3_agent.bags.bag import Bag
 from td3_agent.bags.comparing import comparison_rows, first_difference, plot_actions, summarize
+from td3_agent.bags.errors import BagError
 from td3_agent.bags.inputs import find_inputs
 from td3_agent.bags.offline import replay_offline
 from td3_agent.driving.command import TwistConvention
@@ -55,6 +56,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=TwistConvention.VELOCITY.value,
         help='how Twist is meant',
     )
+    live = parser.add_argument_group('live', 'publish the bag, with /clock, to a running agent')
+    live.add_argument('--live', action='store_true', help='play to an agent over ROS 2')
+    live.add_argument(
+        '--start-agent', action='store_true', help='start the agent too, driving by --policy'
+    )
+    live.add_argument('--rate', type=float, default=1.0, help='recorded time per wall time')
+    live.add_argument('--loop', action='store_true', help='begin anew at the end, until Ctrl-C')
+    live.add_argument(
+        '--start-offset', type=float, default=0.0, help='begin this long after the start [s]'
+    )
     parser.add_argument('--out', type=Path, default=Path('replay'), help='for the results')
 
 
@@ -72,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
     inputs = find_inputs(contents, args.role_name, args.image_topic, args.odometry_topic)
     expected = list(read_ledger(args.expect)) if args.expect else None
     args.out.mkdir(parents=True, exist_ok=True)
-    replays = drive_all(args, bag, contents, inputs)
+    drive = play_live if args.live else drive_all
+    replays = drive(args, bag, contents, inputs)
     summaries = {name: summarize(replay) for name, replay in replays.items()}
     summary: dict[str, Any] = {'bag': str(args.bag.resolve()), 'image_topic': inputs.image}
     if len(replays) == 1:
@@ -110,6 +122,21 @@ def drive_all(
             name = f'{name} {len(replays) + 1}'
         replays[name] = replay_offline(bag, contents, inputs, equipment, args.twist_convention)
     return replays
+
+
+def play_live(
+    args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inputs
+) -> dict[str, Replay]:
+    """Return what a running agent makes of the bag.
+
+    Raises:
+        BagError: no agent is there, or the bag is damaged.
+    """
+    from td3_agent.bags.live_run import run_live  # noqa: PLC0415  offline needs no ROS
+
+    if args.policy and len(args.policy) > 1:
+        raise BagError(f'--live has one agent, got {len(args.policy)} policies')
+    return {'live': run_live(args, bag, contents, inputs)}
 
 
 def driver_params(policy: str) -> DriverParams:
