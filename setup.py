@@ -48,6 +48,7 @@ setup(
             'gymnasium',
             'matplotlib',
             'opencv-python-headless',
+            'rosbags',
             'scenariogeneration',
             'tqdm',
         ],

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 METADATA = 'metadata.yaml'
 MAX_METADATA_BYTES = 16 * 1024 * 1024
 MAX_QOS_BYTES = 64 * 1024
-STORAGES: dict[str, type[McapFile] | type[SqliteFile]] = {'.mcap': McapFile, '.db3': SqliteFile}
+STORAGES: dict[str, type[McapFile | SqliteFile]] = {'.mcap': McapFile, '.db3': SqliteFile}
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,9 @@ def summarize(replay: Replay) -> dict[str, Any]:
         'speed_action_difference': _size(differences, 0),
         'yaw_action_difference': _size(differences, 1),
         'pairing': replay.pairing,
-        'refused': {topic: {'messages': n, 'first': why} for topic, (n, why) in
-                    replay.refused.items()},
+        'refused': {
+            topic: {'messages': n, 'first': why} for topic, (n, why) in replay.refused.items()
+        },
         'torn': replay.torn,
     }
 
@@ -81,16 +82,25 @@ def first_difference(expected: Iterable[Record], records: Iterable[Record]) -> s
     for number, (there, here) in enumerate(zip_longest(wanted, answered)):
         if there is None:
             return f'frame {number} (stamp {here["stamp_ns"]} ns) is not in the expected ledger'
-        where = f'frame {number} (stamp {there["stamp_ns"]} ns, {there["frame"]} in the ledger)'
-        if here is None:
-            return f'{where} is missing in the replay'
-        if here['stamp_ns'] != there['stamp_ns']:
-            return f'{where}: the replay has stamp {here["stamp_ns"]} ns'
-        for name in COMPARED:
-            if name in there or name == 'action_sha256':
-                want, have = _value(there, name), _value(here, name)
-                if want != have:
-                    return f'{where}: {name} must be {want}, got {have}'
+        if difference := _difference(there, here):
+            frame = (
+                f'frame {number} (stamp {there["stamp_ns"]} ns, {there["frame"]} in the ledger)'
+            )
+            return f'{frame}: {difference}'
+    return ''
+
+
+def _difference(there: Record, here: Record | None) -> str:
+    """Return how a frame is not what the ledger says; empty if it is."""
+    if here is None:
+        return 'missing in the replay'
+    if here['stamp_ns'] != there['stamp_ns']:
+        return f'the replay has stamp {here["stamp_ns"]} ns'
+    for name in COMPARED:
+        if name in there or name == 'action_sha256':
+            want, have = _value(there, name), _value(here, name)
+            if want != have:
+                return f'{name} must be {want}, got {have}'
     return ''
 
 
@@ -102,8 +112,9 @@ def _value(record: Record, name: str) -> Any:  # noqa: ANN401  a value of JSON
 def comparison_rows(replays: dict[str, Replay]) -> list[list[str]]:
     """Return a table: each driver, and the recording, against the first driver."""
     (first, base), *others = replays.items()
-    rows = [['against ' + first, 'frames', 'equal', 'speed mean', 'speed max', 'yaw mean',
-             'yaw max']]
+    rows = [
+        ['against ' + first, 'frames', 'equal', 'speed mean', 'speed max', 'yaw mean', 'yaw max']
+    ]
     recorded = [record['recorded'].get('action') for record in base.records]
     columns = {'recorded': recorded} | {
         name: [record.get('action') for record in replay.records] for name, replay in others
@@ -140,10 +151,14 @@ def plot_actions(path: Path, replays: dict[str, Replay], title: str) -> None:
             for name, replay in replays.items()
         ]
         for name, points in lines:
-            known = [((stamp - start_ns) / NANOSECONDS, action) for stamp, action in points if action]
-            style = {'color': '#9aa0a6', 'linewidth': 4.0} if name == 'recorded' else {
-                'linewidth': 1.3
-            }
+            known = [
+                ((stamp - start_ns) / NANOSECONDS, action) for stamp, action in points if action
+            ]
+            style = (
+                {'color': '#9aa0a6', 'linewidth': 4.0}
+                if name == 'recorded'
+                else {'linewidth': 1.3}
+            )
             times = [t for t, _ in known]
             axis.plot(times, [a[column] for _, a in known], label=name, **style)
         axis.set_ylabel(label)

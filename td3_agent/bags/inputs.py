@@ -172,7 +172,7 @@ def deserialized(message: RawMessage) -> Any:  # noqa: ANN401  a message of any 
         raise BagError(f'{message.topic.name}: message type {name!r} is not known')
     try:
         return store.deserialize_cdr(message.data, name)
-    except Exception as error:  # noqa: BLE001  of any kind, on bytes of anybody
+    except Exception as error:  # of any kind, on bytes of anybody
         raise ValueError(f'not a {name}: {error}') from error
 
 
@@ -238,6 +238,7 @@ class StampOrder:
     """Sorts messages by their stamps, as they come, with little memory."""
 
     def __init__(self) -> None:
+        """Start with nothing."""
         self._waiting: list[tuple[int, int, Input]] = []
         self._newest_ns: int | None = None
         self._number = count()

@@ -103,7 +103,12 @@ class PlayerNode(Node):
     """Plays one bag from a thread of its own; the executor hears the answers."""
 
     def __init__(
-        self, bag: Bag, contents: Contents, inputs: Inputs, params: LiveParams, **kwargs: Any
+        self,
+        bag: Bag,
+        contents: Contents,
+        inputs: Inputs,
+        params: LiveParams,
+        **kwargs: Any,  # noqa: ANN401  what Node takes
     ) -> None:
         """Offer the topics of the bag; :meth:`play` begins.
 

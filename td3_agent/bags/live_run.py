@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from td3_agent.bags.offline import Replay
 
 
-def run_live(
-    args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inputs
-) -> Replay:
+def run_live(args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inputs) -> Replay:
     """Play the bag to the agent of this ROS domain; a Ctrl-C ends it with what there is.
 
     Raises:

@@ -6,7 +6,6 @@ It is a process of its own, at low priority, and never asked for anything by the
 
 from __future__ import annotations
 
-import argparse
 from datetime import datetime
 import os
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING
 from td3_agent.bags.writing import STORAGES, BagWriter, WriterParams
 
 if TYPE_CHECKING:
+    import argparse
+
     from rclpy.node import Node
 
 NICENESS = 5

@@ -67,7 +67,10 @@ class RecorderNode(Node):
     """Records what it hears until it is asked to end, or the writer ends by itself."""
 
     def __init__(
-        self, patterns: Sequence[str] = LOOP_TOPICS, role_name: str = '', **kwargs: Any
+        self,
+        patterns: Sequence[str] = LOOP_TOPICS,
+        role_name: str = '',
+        **kwargs: Any,  # noqa: ANN401  what Node takes
     ) -> None:
         """Look for topics, at once and from then on.
 

@@ -62,7 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--start-agent', action='store_true', help='start the agent too, driving by --policy'
     )
     live.add_argument('--rate', type=float, default=1.0, help='recorded time per wall time')
-    live.add_argument('--loop', action='store_true', help='begin anew at the end, until Ctrl-C')
+    live.add_argument(
+        '--loop',
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help='begin anew at the end, until Ctrl-C',
+    )
     live.add_argument(
         '--start-offset', type=float, default=0.0, help='begin this long after the start [s]'
     )
@@ -98,8 +103,10 @@ def run(args: argparse.Namespace) -> int:
         summary['first_difference'] = first_difference(expected, first.records)
     write_results(args.out, summary, replays)
     sys.stdout.write(report(summary, replays))
-    for line in (*first.torn, *(f'{t}: {n} refused: {why}' for t, (n, why) in
-                                first.refused.items())):
+    for line in (
+        *first.torn,
+        *(f'{t}: {n} refused: {why}' for t, (n, why) in first.refused.items()),
+    ):
         sys.stderr.write(f'{line}\n')
     answered = any('action' in record for record in first.records)
     if not answered:

@@ -91,7 +91,8 @@ class SqliteFile:
     def _topics(self, connection: sqlite3.Connection) -> dict[int, RawTopic]:
         """Return the topics by number."""
         tables = connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('topics', 'messages')"
+            'SELECT name FROM sqlite_master '
+            "WHERE type = 'table' AND name IN ('topics', 'messages')"
         ).fetchall()
         if len(tables) != 2:
             raise BagError(f'{self.path}: must have tables topics and messages')

@@ -135,9 +135,13 @@ class BagWriter:
         self._connections: dict[str, Connection] = {}
         self._size_bytes = 0
         self._next_flush_s = time.monotonic() + FLUSH_S
-        self._writer = self._open()
+        self._writer = self._created()
+        self._opened = threading.Event()
         self._thread = threading.Thread(target=self._run, name='bag writer', daemon=True)
         self._thread.start()
+        self._opened.wait()
+        if self.failure:
+            raise BagError(self.failure)
 
     def add_topic(self, topic: Topic) -> None:
         """Announce a topic, before its first message."""
@@ -171,8 +175,8 @@ class BagWriter:
             self._wake.notify()
         self._thread.join()
 
-    def _open(self) -> Writer:
-        """Create folder and file."""
+    def _created(self) -> Writer:
+        """Return the writer, not opened yet."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             raise BagError(f'{self.path} exists already: name a new folder for the bag')
@@ -182,12 +186,13 @@ class BagWriter:
         writer = Writer(self.path, version=METADATA_VERSION, storage_plugin=plugin)
         if self.params.compressed:
             writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-        writer.open()
         return writer
 
     def _run(self) -> None:
         """Write until there is nothing more to write, or nothing can be written any more."""
         try:
+            self._writer.open()  # here: SQLite is for one thread
+            self._opened.set()
             while self._work():
                 pass
             self._finish()
@@ -195,10 +200,12 @@ class BagWriter:
             self._fail(f'{self.path}: cannot be written: {error.strerror or error}')
         except Exception as error:  # noqa: BLE001  of the storage; the caller must hear of it
             self._fail(f'{self.path}: cannot be written: {error}')
+        was_open = self._opened.is_set()
         with self._wake:
             self._ended = True
             self._queue.clear()
-            by_itself = not self._closing
+            by_itself = was_open and not self._closing
+        self._opened.set()
         if by_itself:
             self._on_end()
 
