@@ -142,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
         'map': args.map,
         'map_seed': args.map_seed,
         'seed': args.seed,
+        'spawn_index': args.spawn_index,
         'real_time_factor': args.real_time_factor,
         **summarize(drive.records, world.ego.route),
         'exit_statuses': drive.exit_statuses,
