@@ -143,7 +143,7 @@ def _title(summary: dict[str, Any], folder: Path) -> str:
         return f'{summary.get("title", "Evaluation")} on {summary["plan"].get("map", "a map")}'
     if 'bag' in summary:
         who = summary.get('driver') or ' and '.join(summary.get('policies', {}))
-        return f'{who} on bag {Path(str(summary["bag"])).name}'
+        return f'{who} on {"/".join(Path(str(summary["bag"])).parts[-2:])}'
     who = who_drives(summary) if 'driver' in summary else folder.name
     return f'{who} on {summary.get("map", "a road")}'
 

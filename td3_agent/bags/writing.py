@@ -192,6 +192,7 @@ class BagWriter:
         """Write until there is nothing more to write, or nothing can be written any more."""
         try:
             self._writer.open()  # here: SQLite is for one thread
+            self._flush()
             self._opened.set()
             while self._work():
                 pass
