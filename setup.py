@@ -30,7 +30,7 @@ setup(
     maintainer_email='td3-agent-maintainers@users.noreply.github.com',
     license='Apache-2.0',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
-    package_data={NAME: ['py.typed']},
+    package_data={NAME: ['py.typed', 'bags/*.html']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['package.xml']),
@@ -48,6 +48,7 @@ setup(
             'gymnasium',
             'matplotlib',
             'opencv-python-headless',
+            'rosbags',
             'scenariogeneration',
             'tqdm',
         ],

@@ -4,7 +4,7 @@
 from launch import LaunchDescription
 
 from td3_agent.fastdds import CAMERA_PROFILE
-from td3_agent.launching import declared, end_all_after, fast_dds, node, text
+from td3_agent.launching import RECORDING, declared, end_all_after, fast_dds, node, recorder, text
 
 ARGUMENTS = {
     'role_name': ('ego_vehicle', 'role name of the vehicle'),
@@ -28,4 +28,6 @@ def generate_launch_description() -> LaunchDescription:
     # Without the gate nobody could stop the car, so the agent does not go on alone.
     end = end_all_after(gate, 'the gate ended')
     profile = fast_dds(CAMERA_PROFILE)
-    return LaunchDescription([*declared(ARGUMENTS), *profile, end, agent, gate])
+    return LaunchDescription(
+        [*declared(ARGUMENTS | RECORDING), *profile, end, recorder(), agent, gate]
+    )

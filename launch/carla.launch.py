@@ -10,7 +10,17 @@ from launch import LaunchDescription
 from launch.substitutions import LaunchConfiguration
 
 from td3_agent.fastdds import CAMERA_PROFILE
-from td3_agent.launching import declared, end_all_after, fast_dds, node, number, only, text
+from td3_agent.launching import (
+    RECORDING,
+    declared,
+    end_all_after,
+    fast_dds,
+    node,
+    number,
+    only,
+    recorder,
+    text,
+)
 
 COMMAND_TOPIC = ['/carla/', LaunchConfiguration('role_name'), '/vehicle_control_cmd']
 ARGUMENTS = {
@@ -63,5 +73,5 @@ def generate_launch_description() -> LaunchDescription:
         end_all_after(synchronizer, 'the drive is over'),
     ]
     profile = fast_dds(CAMERA_PROFILE)
-    nodes = (agent, gate, synchronizer)
-    return LaunchDescription([*declared(ARGUMENTS), *profile, *ends, *nodes])
+    nodes = (recorder(), agent, gate, synchronizer)
+    return LaunchDescription([*declared(ARGUMENTS | RECORDING), *profile, *ends, *nodes])

@@ -9,7 +9,17 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, Pyth
 from launch_ros.parameter_descriptions import ParameterValue
 
 from td3_agent.fastdds import LOOPBACK_PROFILE
-from td3_agent.launching import declared, end_all_after, fast_dds, node, number, only, text
+from td3_agent.launching import (
+    RECORDING,
+    declared,
+    end_all_after,
+    fast_dds,
+    node,
+    number,
+    only,
+    recorder,
+    text,
+)
 
 FRAME_S = 0.05  # simulated time of one frame
 
@@ -68,5 +78,5 @@ def generate_launch_description() -> LaunchDescription:
     )
     end = end_all_after(synchronizer, 'the drive is over')
     profile = fast_dds(LOOPBACK_PROFILE)
-    nodes = (bridge, agent, gate, synchronizer)
-    return LaunchDescription([*declared(ARGUMENTS), *profile, end, *nodes])
+    nodes = (recorder(), bridge, agent, gate, synchronizer)
+    return LaunchDescription([*declared(ARGUMENTS | RECORDING), *profile, end, *nodes])

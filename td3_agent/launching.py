@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import (
     DeclareLaunchArgument,
+    ExecuteProcess,
     RegisterEventHandler,
     SetEnvironmentVariable,
     Shutdown,
 )
+from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -77,7 +80,29 @@ def node(
     )
 
 
-def end_all_after(process: Node, reason: str) -> RegisterEventHandler:
+# Launch arguments of the files that can record what they start.
+RECORDING = {
+    'record': ('false', 'whether the loop is recorded'),
+    'bag': ('bag', 'folder of the bag; must not exist'),
+    'storage': ('mcap', 'of the bag: mcap or sqlite3'),
+}
+
+
+def recorder() -> ExecuteProcess:
+    """Make the recorder, which runs with ``record:=true``; the others go on without it."""
+    options = {'--out': 'bag', '--storage': 'storage', '--role-name': 'role_name'}
+    command = verb('record', {key: LaunchConfiguration(name) for key, name in options.items()})
+    condition = IfCondition(LaunchConfiguration('record'))
+    return ExecuteProcess(cmd=command, output='screen', condition=condition)
+
+
+def verb(name: str, options: Mapping[str, object]) -> list[object]:
+    """Return the command line of a verb of the package."""
+    words = [word for option in options.items() for word in option]
+    return [sys.executable, '-m', 'td3_agent', name, *words]
+
+
+def end_all_after(process: ExecuteProcess, reason: str) -> RegisterEventHandler:
     """Shut the whole launch down when ``process`` has ended."""
     ended = OnProcessExit(target_action=process, on_exit=[Shutdown(reason=reason)])
     return RegisterEventHandler(ended)

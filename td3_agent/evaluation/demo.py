@@ -98,6 +98,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--camera-width', type=int, default=160, help='image columns [px]')
     parser.add_argument('--camera-height', type=int, default=120, help='image rows [px]')
     parser.add_argument('--role-name', default='ego_vehicle', help='role name of the vehicle')
+    parser.add_argument('--record', action='store_true', help='record a bag to OUT/bag')
+    parser.add_argument(
+        '--record-compression', choices=('none', 'zstd'), default='none', help='of that bag'
+    )
     parser.add_argument('--out', type=Path, default=Path('demo'), help='folder for the results')
 
 
@@ -138,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
         'map': args.map,
         'map_seed': args.map_seed,
         'seed': args.seed,
+        'spawn_index': args.spawn_index,
         'real_time_factor': args.real_time_factor,
         **summarize(drive.records, world.ego.route),
         'exit_statuses': drive.exit_statuses,
@@ -173,12 +178,37 @@ def _drive(args: argparse.Namespace) -> Drive:
     image_topic = topics.image(args.role_name, 'camera')
     every = max(total // STRIP_FRAMES, 1)
     with interruptions_noted() as interruption, ProcessGroup(args.out, environment) as group:
+        if args.record:
+            start_recorder(group, args, interruption)
         synchronizer = four_nodes(args, ledger_path, total).start(group)
         with FrameSampler(image_topic, domain_id, every) as sampler:
             trouble = _follow(group, synchronizer.process, ledger_path, args, interruption)
         exit_statuses = group.end()
     records = list(read_ledger(ledger_path)) if ledger_path.exists() else []
     return Drive(records, sampler.frames, exit_statuses, trouble)
+
+
+def start_recorder(
+    group: ProcessGroup, args: argparse.Namespace, interruption: Interruption
+) -> None:
+    """Record, in place of an older bag; the drive goes on if the recorder cannot.
+
+    Raises:
+        KeyboardInterrupt: asked to end.
+    """
+    bag = args.out / 'bag'
+    for path in bag.glob('*'):
+        if path.name == 'metadata.yaml' or path.suffix in {'.mcap', '.db3'}:
+            path.unlink()
+    if bag.is_dir():
+        bag.rmdir()
+    command = [sys.executable, '-m', 'td3_agent', 'record', '--out', str(bag)]
+    command += ['--compression', args.record_compression]
+    recorder = group.run('recorder', command, aside=True)
+    deadline_s = time.monotonic() + START_PATIENCE_S
+    while recorder.process.poll() is None and time.monotonic() < deadline_s and not bag.is_dir():
+        interruption.check()
+        time.sleep(POLL_S)
 
 
 def four_nodes(args: argparse.Namespace, ledger_path: Path, total: int) -> FourNodes:

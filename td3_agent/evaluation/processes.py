@@ -115,11 +115,13 @@ class NodeProcess:
         name: program name.
         process: the process.
         log_path: where its output goes.
+        aside: whether the others can go on without it.
     """
 
     name: str
     process: subprocess.Popen[bytes]
     log_path: Path
+    aside: bool = False
 
     def last_words(self, lines: int = 5) -> str:
         """Return the end of its output."""
@@ -147,8 +149,11 @@ class ProcessGroup:
         name = f'{program}.{namespace}' if namespace else program
         return self.run(name, node_command(program, parameters, namespace))
 
-    def run(self, name: str, command: Sequence[str]) -> NodeProcess:
-        """Start a program by its command line, under a name of its own in this group."""
+    def run(self, name: str, command: Sequence[str], *, aside: bool = False) -> NodeProcess:
+        """Start a program by its command line, under a name of its own in this group.
+
+        One that runs ``aside`` may end early: the others go on without it.
+        """
         log_path = self._log_folder / f'{name}.log'
         with log_path.open('wb') as log, _interruptions_held_back():
             process = subprocess.Popen(  # noqa: S603  our own programs; no shell
@@ -159,13 +164,14 @@ class ProcessGroup:
                 env=self._environment,
                 start_new_session=True,
             )
-            node = NodeProcess(name, process, log_path)
+            node = NodeProcess(name, process, log_path, aside)
             self.nodes.append(node)
         return node
 
     def ended_early(self) -> NodeProcess | None:
         """Return a process that has ended with an error, if there is one."""
-        return next((node for node in self.nodes if node.process.poll() not in (None, 0)), None)
+        needed = (node for node in self.nodes if not node.aside)
+        return next((node for node in needed if node.process.poll() not in (None, 0)), None)
 
     def end(self) -> dict[str, int]:
         """End all processes, the last started first; return their exit statuses by name."""

@@ -8,13 +8,9 @@ world stand with its type in :mod:`td3_agent.driving`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 import json
 from typing import TYPE_CHECKING, Any
-
-from builtin_interfaces.msg import Time
-from carla_msgs.msg import CarlaEgoVehicleControl
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import Twist, TwistStamped
 
 from td3_agent.driving.command import TwistCommand, VehicleControl
 from td3_agent.driving.frames import (
@@ -32,6 +28,12 @@ from td3_agent.driving.vehicle import (
     VehicleState,
     geometry_from_wheels,
 )
+
+with suppress(ImportError):  # without ROS 2 messages can be read (of a bag), not made
+    from builtin_interfaces.msg import Time
+    from carla_msgs.msg import CarlaEgoVehicleControl
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+    from geometry_msgs.msg import Twist, TwistStamped
 
 if TYPE_CHECKING:
     from carla_msgs.msg import CarlaEgoVehicleInfo, CarlaLaneInvasionEvent

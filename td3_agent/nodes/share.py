@@ -6,8 +6,6 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-
 
 def shared_path(name: str) -> Path:
     """Return the path of a shipped file or folder, such as ``config/demo.yaml``.
@@ -16,7 +14,9 @@ def shared_path(name: str) -> Path:
         FileNotFoundError: there is none, neither beside the sources nor in the package's share.
     """
     candidates = [Path(__file__).resolve().parents[2] / name]
-    with suppress(PackageNotFoundError):
+    with suppress(ImportError, LookupError):  # no ROS 2, or a checkout that is not installed
+        from ament_index_python.packages import get_package_share_directory  # noqa: PLC0415
+
         candidates.append(Path(get_package_share_directory('td3_agent')) / name)
     for path in candidates:
         if path.exists():

@@ -11,6 +11,8 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from td3_agent.__main__ import parser
+
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / 'launch').glob('*.launch.py'))
 NODES_OF = {
@@ -22,12 +24,14 @@ NODES_OF = {
     },
     'carla.launch.py': {'synchronizer_node', 'td3_agent_node', 'twist_to_control_node'},
     'agent.launch.py': {'td3_agent_node', 'twist_to_control_node'},
+    'replay.launch.py': {'td3_agent_node'},
 }
 STOOD_IN = (
     'ament_index_python',
     'ament_index_python.packages',
     'launch',
     'launch.actions',
+    'launch.conditions',
     'launch.event_handlers',
     'launch.substitutions',
     'launch_ros',
@@ -99,6 +103,26 @@ def test_loads_parameter_files_that_exist(nodes):
 def test_sets_only_parameters_that_the_nodes_have(nodes):
     for executable, call in nodes.items():
         assert set(call['parameters'][1]) <= declared_parameters(executable)
+
+
+def commands_run(path, monkeypatch):
+    """Command lines of the programs that are no nodes, and what they depend on."""
+    described(path, monkeypatch)
+    calls = sys.modules['launch.actions'].ExecuteProcess.call_args_list
+    return [(call.kwargs['cmd'], call.kwargs.get('condition')) for call in calls]
+
+
+@each_file
+def test_programs_beside_the_nodes_take_their_arguments(path, monkeypatch):
+    ((command, condition),) = commands_run(path, monkeypatch)
+    verb = 'replay' if path.name == 'replay.launch.py' else 'record'
+    assert command[:4] == [sys.executable, '-m', 'td3_agent', verb]
+    assert (condition is not None) == (verb == 'record')
+    words = [word if isinstance(word, str) else 'no' for word in command[4:]]
+    words = ['--no-loop' if words[i - 1] == '--live' else w for i, w in enumerate(words)]
+    values = {'--storage': 'mcap', '--rate': '1.0', '--start-offset': '0.0'}
+    words = [values.get(words[i - 1], word) for i, word in enumerate(words)]
+    assert parser(verb).parse_args([verb, *words]).verb == verb
 
 
 def environment_set():

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bag: a folder with metadata.yaml and files, a folder without it, or a single file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+import re
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from td3_agent.bags.errors import BagError
+from td3_agent.bags.mcap_file import McapFile
+from td3_agent.bags.raw import RawMessage, RawTopic, decompressed
+from td3_agent.bags.sqlite_file import SqliteFile
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from td3_agent.bags.raw import Storage
+
+METADATA = 'metadata.yaml'
+MAX_METADATA_BYTES = 16 * 1024 * 1024
+MAX_QOS_BYTES = 64 * 1024
+STORAGES: dict[str, type[McapFile | SqliteFile]] = {'.mcap': McapFile, '.db3': SqliteFile}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in a bag.
+
+    Attributes:
+        topics: by name.
+        counts: messages by topic.
+        first_ns: when the first message was received [ns since 1970]; 0 without any.
+        last_ns: when the last one was.
+        torn: where files end before their time, one sentence each.
+    """
+
+    topics: dict[str, RawTopic]
+    counts: Counter[str]
+    first_ns: int
+    last_ns: int
+    torn: list[str] = field(default_factory=list)
+
+    def of_type(self, *msgtypes: str) -> list[str]:
+        """Return the names of the topics of these types that have messages, sorted."""
+        return sorted(name for name, t in self.topics.items() if t.msgtype in msgtypes)
+
+
+class Bag:
+    """Reads a bag, as often as it is asked to; nothing of it stays in memory."""
+
+    def __init__(self, path: Path) -> None:
+        """Find the files of ``path``.
+
+        Raises:
+            BagError: there is no bag, or its metadata cannot be believed.
+            OSError: it cannot be read.
+        """
+        self.path = path
+        self._message_compression = ''
+        self._files = [self._opened(file) for file in self._find()]
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
+        """Yield the messages of these topics, of all if None, file by file.
+
+        Raises:
+            BagError: a file is damaged.
+        """
+        for file in self._files:
+            for message in file.messages(topics):
+                yield self._plain(message)
+
+    def contents(self) -> Contents:
+        """Read the whole bag once and say what is in it.
+
+        Raises:
+            BagError: a file is damaged.
+        """
+        topics: dict[str, RawTopic] = {}
+        counts: Counter[str] = Counter()
+        first_ns, last_ns = 0, 0
+        for file in self._files:
+            for topic, received_ns, _ in file.messages():
+                topics.setdefault(topic.name, topic)
+                counts[topic.name] += 1
+                first_ns = min(first_ns or received_ns, received_ns)
+                last_ns = max(last_ns, received_ns)
+        torn = [file.torn for file in self._files if file.torn]
+        return Contents(topics, counts, first_ns, last_ns, torn)
+
+    def _plain(self, message: RawMessage) -> RawMessage:
+        """Undo the compression of single messages."""
+        if not self._message_compression:
+            return message
+        where = f'{self.path}: a message of {message.topic.name}'
+        data = decompressed(message.data, self._message_compression, None, where)
+        return message._replace(data=data)
+
+    def _find(self) -> list[Path]:
+        """Return the paths of the files."""
+        if self.path.is_file():
+            return [self.path]
+        if not self.path.is_dir():
+            raise BagError(f'{self.path}: there is no bag')
+        metadata = self.path / METADATA
+        files = self._named_in(metadata) if metadata.exists() else self._lying_there()
+        if not files:
+            raise BagError(f'{self.path}: there is no .mcap or .db3 file in the folder')
+        return files
+
+    def _lying_there(self) -> list[Path]:
+        """Return what a recorder has left that could not write its metadata."""
+        found = [path for path in self.path.iterdir() if path.suffix in STORAGES]
+        return [self._inside(path.name) for path in sorted(found, key=_split_number)]
+
+    def _named_in(self, metadata: Path) -> list[Path]:
+        """Return the files that the metadata names."""
+        about = _information(metadata)
+        names = about.get('relative_file_paths')
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise BagError(f'{metadata}: relative_file_paths must be a list of names')
+        mode = str(about.get('compression_mode') or '').lower()
+        if mode == 'message':
+            self._message_compression = str(about.get('compression_format') or '')
+        return [self._inside(name) for name in names]
+
+    def _inside(self, name: str) -> Path:
+        """Return the path of a file of the bag; metadata cannot point at anything else."""
+        parts = PurePosixPath(name).parts
+        # Until Foxy the paths began with the name of the folder.
+        old_style = len(parts) == 2 and parts[0] == self.path.resolve().name
+        path = self.path / (parts[-1] if parts else '')
+        outside = (len(parts) != 1 and not old_style) or parts[-1] in {'..', '/'}
+        if outside or path.resolve().parent != self.path.resolve():
+            raise BagError(f'{self.path}: its files must lie in the folder, got {name[:120]!r}')
+        if not path.is_file():
+            raise BagError(f'{self.path}: {name[:120]!r} is named in {METADATA}, but not there')
+        return path
+
+    @staticmethod
+    def _opened(path: Path) -> Storage:
+        """Return a reader of a file."""
+        if path.suffix == '.zstd':
+            raise BagError(f'{path}: decompress it first: zstd -d {path.name}')
+        if path.suffix not in STORAGES:
+            raise BagError(f'{path}: must end in {" or ".join(STORAGES)}')
+        return STORAGES[path.suffix](path)
+
+
+def is_latched(topic: RawTopic) -> bool:
+    """Whether a topic's publishers keep their last message for those who come late."""
+    if len(topic.qos) > MAX_QOS_BYTES:
+        return False
+    with suppress(yaml.YAMLError, RecursionError):
+        profiles = yaml.safe_load(topic.qos)
+        if isinstance(profiles, list):
+            durable = [p.get('durability') for p in profiles if isinstance(p, dict)]
+            return bool(durable) and all(value in {1, 'transient_local'} for value in durable)
+    return False
+
+
+def _information(path: Path) -> dict[str, Any]:
+    """Return what a ``metadata.yaml`` says.
+
+    Raises:
+        BagError: it is too large, no YAML, or something else.
+    """
+    if path.stat().st_size > MAX_METADATA_BYTES:
+        raise BagError(f'{path}: must hold at most {MAX_METADATA_BYTES} bytes')
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        text = ' '.join(str(error).split())[:160]
+        raise BagError(f'{path}: not YAML: {text}') from error
+    about = content.get('rosbag2_bagfile_information') if isinstance(content, dict) else None
+    if not isinstance(about, dict):
+        raise BagError(f'{path}: must hold rosbag2_bagfile_information')
+    return about
+
+
+def _split_number(path: Path) -> tuple[int, str]:
+    """Return what sorts the parts of a bag: ``bag_10`` comes after ``bag_9``."""
+    number = re.search(r'_(\d{1,9})$', path.stem)
+    return (int(number[1]) if number else -1, path.name)

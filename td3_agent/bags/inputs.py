@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The messages of a bag that matter to the agent, typed, in the order of their stamps.
+
+Two topics have no common order in a bag. Messages wait until their stamp is half a second old;
+stamps that run back by more are a new drive, before which everything is handed out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+import heapq
+from itertools import count
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from td3_agent.bags.definitions import known_types
+from td3_agent.bags.errors import BagError
+from td3_agent.driving.observation import MAX_IMAGE_SIDE_PX, ImageView
+from td3_agent.driving.pairing import JUMP_BACK_NS
+from td3_agent.nodes import topics
+from td3_agent.nodes.conversions import image_view, stamp_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from td3_agent.bags.bag import Contents
+    from td3_agent.bags.raw import RawMessage
+
+IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+ODOMETRY, PATH = 'nav_msgs/msg/Odometry', 'nav_msgs/msg/Path'
+INFO = 'carla_msgs/msg/CarlaEgoVehicleInfo'
+REPORT, STAMPED_TWIST = 'diagnostic_msgs/msg/DiagnosticArray', 'geometry_msgs/msg/TwistStamped'
+WAITING_MOST = 256
+HELD_MOST_BYTES = 64 * 1024 * 1024
+PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
+JPEG_MAGIC = b'\xff\xd8'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The topics of one vehicle in a bag.
+
+    Attributes:
+        role_name: of the vehicle.
+        image: raw or compressed images.
+        odometry: nav_msgs/Odometry.
+        info: vehicle_info; may be missing in the bag.
+        path: waypoints; may be missing in the bag.
+        report: what the agent reported of its frames; may be missing in the bag.
+        twist: what the agent commanded, stamped; may be missing in the bag.
+    """
+
+    role_name: str
+    image: str
+    odometry: str
+    info: str
+    path: str
+    report: str
+    twist: str
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All of them."""
+        fields = (self.image, self.odometry, self.info, self.path, self.report, self.twist)
+        return frozenset(fields)
+
+
+def find_inputs(
+    contents: Contents, role_name: str = '', image_topic: str = '', odometry_topic: str = ''
+) -> Inputs:
+    """Return the topics to replay.
+
+    Args:
+        contents: of the bag.
+        role_name: of the vehicle; empty: the only one there is.
+        image_topic: empty: the only camera of the vehicle.
+        odometry_topic: empty: ``/carla/<role_name>/odometry``.
+
+    Raises:
+        BagError: there is none, or there are several.
+    """
+    role_name = role_name or _only_role(contents, odometry_topic)
+    odometry = odometry_topic or topics.odometry(role_name)
+    if odometry not in contents.of_type(ODOMETRY):
+        raise BagError(f'the bag must have {odometry} ({ODOMETRY}), {_there(contents, ODOMETRY)}')
+    prefix = topics.of(role_name, '')
+    cameras = [name for name in contents.of_type(IMAGE, COMPRESSED) if name.startswith(prefix)]
+    if image_topic:
+        cameras = [name for name in contents.of_type(IMAGE, COMPRESSED) if name == image_topic]
+    raw = [name for name in cameras if contents.topics[name].msgtype == IMAGE]
+    if len(raw) == 1 and all(name.startswith(raw[0]) for name in cameras):
+        cameras = raw  # what else there is are copies of it
+    if len(cameras) != 1:
+        wanted = image_topic or f'one camera of {role_name!r} (or name it with --image-topic)'
+        raise BagError(f'the bag must have {wanted}, {_there(contents, IMAGE, COMPRESSED)}')
+    return Inputs(
+        role_name=role_name,
+        image=cameras[0],
+        odometry=odometry,
+        info=topics.vehicle_info(role_name),
+        path=topics.waypoints(role_name),
+        report=topics.agent_report(role_name),
+        twist=topics.twist_stamped(role_name),
+    )
+
+
+def _only_role(contents: Contents, odometry_topic: str) -> str:
+    """Return the role name of the only vehicle."""
+    if odometry_topic.count('/') >= 3 and odometry_topic.startswith('/carla/'):
+        return odometry_topic.split('/')[2]
+    found = [
+        parts[2]
+        for name in contents.of_type(ODOMETRY)
+        if len(parts := name.split('/')) == 4 and parts[1::2] == ['carla', 'odometry']
+    ]
+    if len(found) != 1:
+        there = ', '.join(found) or 'none'
+        raise BagError(f'the bag must have one vehicle (or name it with --role-name), has {there}')
+    return found[0]
+
+
+def _there(contents: Contents, *msgtypes: str) -> str:
+    return f'it has {", ".join(contents.of_type(*msgtypes)) or "none of that type"}'
+
+
+@dataclass(frozen=True)
+class Input:
+    """One message for the agent.
+
+    Attributes:
+        topic: where it was received.
+        received_ns: when [ns since 1970].
+        content: the message; an :class:`ImageView` if it is an image.
+        stamp_ns: simulated time of the frame that it belongs to [ns]; None for what has no frame.
+    """
+
+    topic: str
+    received_ns: int
+    content: Any
+    stamp_ns: int | None = None
+
+
+def read_input(message: RawMessage) -> Input:
+    """Return a message as the agent takes it.
+
+    Raises:
+        ValueError: its bytes are not what its type says, or its image cannot be used.
+    """
+    kind = message.topic.msgtype
+    content = deserialized(message)
+    stamp = None
+    if kind in {IMAGE, COMPRESSED, ODOMETRY, REPORT, STAMPED_TWIST}:
+        stamp = stamp_ns(content.header.stamp)
+    if kind == IMAGE:
+        content = image_view(content)
+    elif kind == COMPRESSED:
+        content = decoded_image(content.format, content.data)
+    return Input(message.topic.name, message.received_ns, content, stamp)
+
+
+def deserialized(message: RawMessage) -> Any:  # noqa: ANN401  a message of any type
+    """Return a typed message.
+
+    Raises:
+        ValueError: the type is not known here, or the bytes are not a message of it.
+    """
+    name, store = message.topic.msgtype, known_types()
+    if name not in store.fielddefs:
+        raise BagError(f'{message.topic.name}: message type {name!r} is not known')
+    try:
+        return store.deserialize_cdr(message.data, name)
+    except Exception as error:  # of any kind, on bytes of anybody
+        raise ValueError(f'not a {name}: {error}') from error
+
+
+def decoded_image(form: str, data: np.ndarray[Any, Any]) -> ImageView:
+    """Return the pixels of a JPEG or PNG as ``bgr8``.
+
+    The size is read from the file's head before it is decoded.
+
+    Raises:
+        ValueError: it is something else, too large, or damaged.
+    """
+    try:
+        import cv2  # noqa: PLC0415  of the extra [sim]; raw images need none
+    except ImportError as error:
+        raise BagError("compressed images need OpenCV: pip install 'td3_agent[sim]'") from error
+    file = data.tobytes()
+    size = _png_size(file) if file.startswith(PNG_MAGIC) else _jpeg_size(file)
+    if size is None:
+        raise ValueError(f'format {form[:40]!r}: must be JPEG or PNG')
+    width, height = size
+    if not (1 <= width <= MAX_IMAGE_SIDE_PX and 1 <= height <= MAX_IMAGE_SIDE_PX):
+        raise ValueError(
+            f'compressed image must have sides in [1, {MAX_IMAGE_SIDE_PX}] [px], '
+            f'got {width} x {height}'
+        )
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise ValueError(f'format {form[:40]!r}: cannot be decoded') from error
+    if pixels is None:
+        raise ValueError(f'format {form[:40]!r}: cannot be decoded')
+    height, width, channels = pixels.shape
+    return ImageView(
+        data=np.ascontiguousarray(pixels).data.cast('B'),
+        height=height,
+        width=width,
+        encoding='bgr8',
+        step=width * channels,
+    )
+
+
+def _png_size(file: bytes) -> tuple[int, int] | None:
+    """Return width and height of a PNG, or None if its head is not whole."""
+    if len(file) < 24 or file[12:16] != b'IHDR':
+        return None
+    width, height = struct.unpack('>II', file[16:24])
+    return width, height
+
+
+def _jpeg_size(file: bytes) -> tuple[int, int] | None:
+    """Return width and height of a JPEG, or None if there is no frame header."""
+    at = 2
+    while file.startswith(JPEG_MAGIC) and at + 9 <= len(file) and file[at] == 0xFF:
+        marker = file[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
+            height, width = struct.unpack('>HH', file[at + 5 : at + 9])
+            return width, height
+        at += 2 + int.from_bytes(file[at + 2 : at + 4], 'big')
+    return None
+
+
+class StampOrder:
+    """Sorts messages by their stamps, as they come, with little memory."""
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self._waiting: list[tuple[int, int, Input]] = []
+        self._newest_ns: int | None = None
+        self._number = count()
+
+    def add(self, message: Input) -> Iterator[Input]:
+        """Take a message; yield those that are due."""
+        stamp = message.stamp_ns
+        if stamp is None:  # belongs to the frames that have come so far
+            if self._newest_ns is None:
+                yield message
+                return
+            stamp = self._newest_ns
+        if self._newest_ns is not None and self._newest_ns - stamp > JUMP_BACK_NS:
+            yield from self.rest()
+        self._newest_ns = max(stamp, self._newest_ns or 0)
+        heapq.heappush(self._waiting, (stamp, next(self._number), message))
+        while self._waiting and (
+            self._newest_ns - self._waiting[0][0] > JUMP_BACK_NS
+            or len(self._waiting) > WAITING_MOST
+        ):
+            yield heapq.heappop(self._waiting)[2]
+
+    def rest(self) -> Iterator[Input]:
+        """Yield everything that is left: a drive is over."""
+        while self._waiting:
+            yield heapq.heappop(self._waiting)[2]
+        self._newest_ns = None
+
+
+def latched_first(messages: Iterable[RawMessage], inputs: Inputs) -> Iterator[RawMessage]:
+    """Yield the first route and vehicle_info before everything else.
+
+    They are older than the bag: a recorder hears them when it meets their publisher, which may be
+    after the first frames.
+    """
+    wanted = {inputs.info, inputs.path}
+    held: deque[RawMessage] = deque()
+    held_bytes = 0
+    stream = iter(messages)
+    for message in stream:
+        if message.topic.name in wanted:
+            wanted.discard(message.topic.name)
+            yield message
+        else:
+            held.append(message)
+            held_bytes += len(message.data)
+        if not wanted or len(held) >= WAITING_MOST or held_bytes > HELD_MOST_BYTES:
+            break
+    yield from held
+    yield from stream

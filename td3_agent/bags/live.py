@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a bag to a running agent: publishes what the bridge published, and hears the answers.
+
+Messages go out at the intervals of their arrival, divided by the rate; but never so far ahead of
+the agent that a frame could be pushed out of its queue. What agent, gate and synchronizer had
+said is not published: an agent that is there says it anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TwistStamped
+from rclpy.node import Node
+from rclpy.task import Future
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+
+from td3_agent.bags.bag import is_latched
+from td3_agent.bags.errors import BagError
+from td3_agent.bags.inputs import COMPRESSED, IMAGE, ODOMETRY, REPORT, Input, read_input
+from td3_agent.bags.offline import NO_COMMAND, OK, RecordedFacts, Replay, recorded_facts
+from td3_agent.bags.recorder_node import message_class
+from td3_agent.nodes import topics
+from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
+from td3_agent.nodes.qos import LATCHED, RELIABLE, REPORTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rclpy.publisher import Publisher
+
+    from td3_agent.bags.bag import Bag, Contents
+    from td3_agent.bags.inputs import Inputs
+    from td3_agent.bags.raw import RawMessage, RawTopic
+
+# Names below /carla/<role_name> that are answers, not input.
+ANSWERS = ('twist', 'twist_stamped', 'agent/frame_report', 'gate/frame_report')
+CONTROLS = ('vehicle_control_cmd', 'vehicle_control_cmd_manual')
+OF_THE_BRIDGE = ('/clock', topics.STATUS, topics.WORLD_INFO, '/tf', '/tf_static')
+CLOCK = '/clock'
+MOST_AHEAD = 3  # frames not answered yet; the agent's queue holds five images
+ANSWER_PATIENCE_S = 1.0
+AGENT_PATIENCE_S = 60.0
+LOOK_S = 0.05
+LOOKS_IN_A_ROW = 6
+STAMPED = {IMAGE, COMPRESSED, ODOMETRY}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveParams:
+    """How a bag is played.
+
+    Attributes:
+        rate: recorded time per wall time, > 0.
+        loop: begin anew at the end, until asked to stop.
+        start_offset_s: begin this long after the first message [s]; latched ones still come.
+
+    Raises:
+        BagError: a value that nothing can be played with.
+    """
+
+    rate: float = 1.0
+    loop: bool = False
+    start_offset_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be played."""
+        if not 0.0 < self.rate <= 1000.0:
+            raise BagError(f'--rate must be in (0, 1000], got {self.rate}')
+        if not 0.0 <= self.start_offset_s < 1e9:
+            raise BagError(f'--start-offset must be >= 0 [s], got {self.start_offset_s}')
+
+
+@dataclass
+class _Frames:
+    """Frames that went out, and which of them were answered."""
+
+    halves: dict[int, set[str]] = field(default_factory=dict)
+    complete: set[int] = field(default_factory=set)
+    open: list[int] = field(default_factory=list)
+
+    def sent(self, stamp: int, topic: str) -> None:
+        """Note one half of a frame."""
+        halves = self.halves.setdefault(stamp, set())
+        halves.add(topic)
+        if len(halves) == 2:
+            self.complete.add(stamp)
+            self.open.append(stamp)
+            del self.halves[stamp]
+
+    def answered(self, stamp: int) -> None:
+        """Note an answer: older frames are not waited for any more."""
+        if stamp in self.open:
+            del self.open[: self.open.index(stamp) + 1]
+
+
+class PlayerNode(Node):
+    """Plays one bag from a thread of its own; the executor hears the answers."""
+
+    def __init__(
+        self,
+        bag: Bag,
+        contents: Contents,
+        inputs: Inputs,
+        params: LiveParams,
+        **kwargs: Any,  # noqa: ANN401  what Node takes
+    ) -> None:
+        """Offer the topics of the bag; :meth:`play` begins.
+
+        Raises:
+            BagError: a type of the bag is not installed.
+        """
+        super().__init__('bag_player', start_parameter_services=False, **kwargs)
+        self.replay = Replay('live')
+        self.replay.torn = contents.torn
+        self.unknown_frames = 0
+        self.rounds = 0
+        self.trouble = ''
+        self.finished = Future()
+        self._bag, self._contents, self._inputs, self._params = bag, contents, inputs, params
+        self._recorded = RecordedFacts()
+        self._frames = _Frames()
+        self._change = threading.Condition()
+        self._stopping = False
+        self._image_topic = inputs.image.removesuffix('/compressed')
+        self._wanted = {name for name in contents.topics if is_played(name, inputs.role_name)}
+        self._publishers_by_topic = {
+            name: self._offer(contents.topics[name]) for name in self._wanted
+        }
+        if CLOCK not in self._publishers_by_topic:
+            self._publishers_by_topic[CLOCK] = self.create_publisher(Clock, CLOCK, RELIABLE)
+        role = inputs.role_name
+        self._reports = self.create_subscription(
+            DiagnosticArray, topics.agent_report(role), self._on_report, REPORTS
+        )
+        self.create_subscription(
+            TwistStamped, topics.twist_stamped(role), lambda _: None, RELIABLE
+        )
+        self._thread = threading.Thread(target=self._run, name='bag player', daemon=True)
+
+    def play(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop playing."""
+        with self._change:
+            self._stopping = True
+            self._change.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _offer(self, topic: RawTopic) -> Publisher:
+        """Return the publisher of a topic."""
+        if topic.name == self._inputs.image:
+            return self.create_publisher(Image, self._image_topic, RELIABLE)
+        known = topic.name in {self._inputs.info, self._inputs.path}
+        qos = LATCHED if known or is_latched(topic) else RELIABLE
+        return self.create_publisher(message_class(topic.msgtype), topic.name, qos)
+
+    # The playing thread
+
+    def _run(self) -> None:
+        """Play until the end, or until asked to stop."""
+        start_s = time.monotonic()
+        try:
+            self._latched_first()
+            self._wait_for_agent()
+            start_s = time.monotonic()
+            while not self._stopping:
+                self._play_once()
+                self._wait_until(lambda: not self._frames.open, ANSWER_PATIENCE_S)
+                self.rounds += 1
+                if not self._params.loop:
+                    break
+        except (ValueError, OSError) as error:
+            self.trouble = str(error)
+        self.replay.wall_s = time.monotonic() - start_s
+        if not self.finished.done():
+            self.finished.set_result(None)
+
+    def _latched_first(self) -> None:
+        """Publish what was latched when the bag, or its part that is played, began."""
+        names = {
+            name
+            for name in self._wanted
+            if name in {self._inputs.info, self._inputs.path}
+            or is_latched(self._contents.topics[name])
+        }
+        last: dict[str, RawMessage] = {}
+        begin_ns = self._begin_ns()
+        for message in self._bag.messages(names) if names else ():
+            if message.topic.name not in last or message.received_ns <= begin_ns:
+                last[message.topic.name] = message
+        for message in last.values():
+            self._publishers_by_topic[message.topic.name].publish(bytes(message.data))
+
+    def _begin_ns(self) -> int:
+        return self._contents.first_ns + round(self._params.start_offset_s * 1e9)
+
+    def _wait_for_agent(self) -> None:
+        """Wait until an agent says that it is ready.
+
+        Raises:
+            BagError: there is none.
+        """
+        deadline_s = time.monotonic() + AGENT_PATIENCE_S
+        looks = 0
+        while looks < LOOKS_IN_A_ROW and not self._stopping:
+            looks = looks + 1 if self.count_publishers(self._reports.topic_name) else 0
+            if time.monotonic() > deadline_s:
+                raise BagError(
+                    f'no agent is ready: nobody publishes {self._reports.topic_name} '
+                    f'after {AGENT_PATIENCE_S:.0f} s'
+                )
+            self._wait_until(lambda: False, LOOK_S)
+
+    def _play_once(self) -> None:
+        """Publish the bag from its beginning to its end."""
+        begin_ns, start_s = self._begin_ns(), time.monotonic()
+        for message in self._bag.messages(self._wanted | self._inputs.names):
+            if message.received_ns < begin_ns:
+                continue
+            due_s = start_s + (message.received_ns - begin_ns) / 1e9 / self._params.rate
+            self._wait_until(lambda: False, due_s - time.monotonic())
+            held_up_s = self._let_the_agent_follow()
+            start_s += held_up_s
+            if self._stopping:
+                return
+            self._send(message)
+
+    def _let_the_agent_follow(self) -> float:
+        """Wait while too many frames are not answered; return how long [s]."""
+        if len(self._frames.open) < MOST_AHEAD:
+            return 0.0
+        start_s = time.monotonic()
+        if not self._wait_until(lambda: len(self._frames.open) < MOST_AHEAD, ANSWER_PATIENCE_S):
+            with self._change:
+                self._frames.open.clear()  # these will not be answered
+        return time.monotonic() - start_s
+
+    def _send(self, message: RawMessage) -> None:
+        """Publish one message, or note what was recorded of a frame."""
+        name = message.topic.name
+        if message.topic.msgtype in {*STAMPED, REPORT} and name in self._inputs.names:
+            try:
+                read = read_input(message)
+            except BagError:
+                raise
+            except ValueError as error:
+                number, why = self.replay.refused.get(name, (0, str(error)))
+                self.replay.refused[name] = (number + 1, why)
+                return
+            self._send_input(read, message)
+        elif name in self._publishers_by_topic:
+            self._publishers_by_topic[name].publish(bytes(message.data))
+
+    def _send_input(self, read: Input, message: RawMessage) -> None:
+        """Publish one half of a frame."""
+        if read.topic == self._inputs.report:
+            with self._change:
+                self._recorded.add(read.stamp_ns, recorded_facts(facts_from_report(read.content)))
+            return
+        with self._change:  # before it goes out: the answer must not be faster
+            self._frames.sent(read.stamp_ns, read.topic)
+        if CLOCK not in self._contents.topics:
+            self._publishers_by_topic[CLOCK].publish(Clock(clock=time_from_ns(read.stamp_ns)))
+        publisher = self._publishers_by_topic[read.topic]
+        if message.topic.msgtype == COMPRESSED:
+            publisher.publish(raw_image(read, self._inputs.role_name))
+        else:
+            publisher.publish(bytes(message.data))
+
+    def _wait_until(self, condition: Any, patience_s: float) -> bool:  # noqa: ANN401
+        """Wait for a condition, or to be stopped; return whether it holds."""
+        if patience_s <= 0.0:
+            return bool(condition())
+        with self._change:
+            self._change.wait_for(lambda: self._stopping or condition(), patience_s)
+            return bool(condition())
+
+    # The executor
+
+    def _on_report(self, msg: DiagnosticArray) -> None:
+        """Take the agent's word on a frame."""
+        stamp, facts = stamp_ns(msg.header.stamp), facts_from_report(msg)
+        about = {name: value for name, value in facts.items() if not name.endswith('_ns')}
+        with self._change:
+            self.unknown_frames += stamp not in self._frames.complete
+            self._frames.answered(stamp)
+            record = {
+                'frame': len(self.replay.records),
+                'stamp_ns': stamp,
+                'role_name': self._inputs.role_name,
+                'outcome': OK if 'action' in facts else NO_COMMAND,
+                'commands': 1,
+                'sent': None,
+                'applied': None,
+                **about,
+                'published_twist': about.get('twist'),
+            }
+            self.replay.records.append(record)
+            self._recorded.frame(record)
+            self._change.notify_all()
+
+
+def is_played(topic: str, role_name: str) -> bool:
+    """Whether a topic of a bag is published: what came from the bridge is."""
+    if topic in OF_THE_BRIDGE:
+        return True
+    prefix = topics.of(role_name, '')
+    return topic.startswith(prefix) and topic.removeprefix(prefix) not in ANSWERS + CONTROLS
+
+
+def raw_image(read: Input, role_name: str) -> Image:
+    """Return a decoded image as the message that the agent takes."""
+    view = read.content
+    msg = Image(height=view.height, width=view.width, encoding=view.encoding, step=view.step)
+    msg.header.stamp = time_from_ns(read.stamp_ns)
+    msg.header.frame_id = f'{role_name}/camera'
+    msg.data = bytes(view.data)
+    return msg
+
+
+def play(node: PlayerNode) -> Iterator[None]:
+    """Spin the node until the bag is over; yield now and then."""
+    from td3_agent.nodes.runtime import make_executor  # noqa: PLC0415
+
+    executor = make_executor()
+    executor.add_node(node)
+    node.play()
+    try:
+        while not node.finished.done():
+            executor.spin_until_future_complete(node.finished, timeout_sec=0.2)
+            yield
+    finally:
+        node.close()
+        executor.remove_node(node)
+        executor.shutdown(timeout_sec=1.0)

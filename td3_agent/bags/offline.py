@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Feeds a bag to the agent without ROS: the same conversions, pairing, observation and driver."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from td3_agent.bags.errors import BagError
+from td3_agent.bags.inputs import StampOrder, latched_first, read_input
+from td3_agent.driving.agent import Agent, TwistEncoder, action_sha256
+from td3_agent.driving.answering import FrameAnswerer
+from td3_agent.driving.command import TwistConvention
+from td3_agent.driving.ledger import NO_COMMAND
+from td3_agent.nodes.conversions import (
+    facts_from_report,
+    geometry_from_info,
+    route_from_path,
+    state_from_odometry,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from td3_agent.bags.bag import Bag, Contents
+    from td3_agent.bags.inputs import Input, Inputs
+    from td3_agent.driving.answering import FrameCommand
+    from td3_agent.nodes.drivers import Equipment
+
+DEFAULT_WHEELBASE_M = 2.87
+MAX_FRAME_AGE_NS = 500_000_000  # of no consequence: every frame is answered as it comes
+PARTS_KEPT = 64
+OK = 'ok'
+
+
+@dataclass
+class Replay:
+    """What a driver made of a bag.
+
+    Attributes:
+        title: of the driver.
+        records: one per frame: what the agent did, and under ``recorded`` what it had done.
+        refused: messages that could not be used, by topic: how many, and the first reason.
+        pairing: what became of the halves of frames.
+        wall_s: how long it took [s].
+        torn: where files of the bag end before their time.
+    """
+
+    title: str
+    records: list[dict[str, Any]] = field(default_factory=list)
+    refused: dict[str, tuple[int, str]] = field(default_factory=dict)
+    pairing: dict[str, int] = field(default_factory=dict)
+    wall_s: float = 0.0
+    torn: list[str] = field(default_factory=list)
+
+
+def replay_offline(
+    bag: Bag,
+    contents: Contents,
+    inputs: Inputs,
+    equipment: Equipment,
+    convention: str = TwistConvention.VELOCITY.value,
+) -> Replay:
+    """Return what the driver makes of the bag, as fast as the machine allows.
+
+    Raises:
+        BagError: the bag is damaged, or lacks what the driver needs.
+    """
+    if equipment.needs_route and not contents.counts[inputs.path]:
+        raise BagError(f'{equipment.title} needs {inputs.path}, which is not in the bag')
+    player = _Player(inputs, equipment, convention)
+    start_s = time.monotonic()
+    total = contents.counts[inputs.image]
+    with tqdm(total=total, unit='frame', desc=equipment.title, disable=None) as progress:
+        for message in player.in_order(bag):
+            player.take(message)
+            if message.topic == inputs.image:
+                progress.update()
+    player.replay.pairing = asdict(player.answerer.counts)
+    player.replay.wall_s = time.monotonic() - start_s
+    player.replay.torn = contents.torn
+    return player.replay
+
+
+class _Player:
+    """The agent of one vehicle, with its inputs read from a bag."""
+
+    def __init__(self, inputs: Inputs, equipment: Equipment, convention: str) -> None:
+        self._inputs = inputs
+        self.replay = Replay(equipment.title)
+        self.answerer = FrameAnswerer(
+            Agent(equipment.driver, equipment.spec),
+            TwistEncoder(TwistConvention(convention)),
+            lockstep=True,
+            max_frame_age_ns=MAX_FRAME_AGE_NS,
+        )
+        self._recorded = RecordedFacts()
+        self._motions: dict[int, dict[str, Any]] = {}
+        self._handlers = {
+            inputs.image: self._on_image,
+            inputs.odometry: self._on_odometry,
+            inputs.info: self._on_info,
+            inputs.path: self._on_path,
+            inputs.report: self._on_report,
+            inputs.twist: self._on_twist,
+        }
+
+    def in_order(self, bag: Bag) -> Iterator[Input]:
+        """Yield the inputs by their stamps; what cannot be used is counted."""
+        order = StampOrder()
+        for raw in latched_first(bag.messages(self._inputs.names), self._inputs):
+            try:
+                message = read_input(raw)
+            except BagError:
+                raise
+            except ValueError as error:
+                self._refuse(raw.topic.name, error)
+                continue
+            yield from order.add(message)
+        yield from order.rest()
+
+    def take(self, message: Input) -> None:
+        """Give one message to the agent."""
+        try:
+            command = self._handlers[message.topic](message)
+        except ValueError as error:
+            self._refuse(message.topic, error)
+            return
+        if command is not None:
+            self._note(command)
+
+    def _on_image(self, message: Input) -> FrameCommand | None:
+        return self.answerer.on_image(message.stamp_ns, message.content, message.received_ns)
+
+    def _on_odometry(self, message: Input) -> FrameCommand | None:
+        state = state_from_odometry(message.content)
+        motion = asdict(state)
+        self._motions[motion.pop('stamp_ns')] = motion
+        if len(self._motions) > PARTS_KEPT:
+            del self._motions[next(iter(self._motions))]
+        return self.answerer.on_motion(state, message.received_ns)
+
+    def _on_info(self, message: Input) -> FrameCommand | None:
+        return self.answerer.on_geometry(geometry_from_info(message.content, DEFAULT_WHEELBASE_M))
+
+    def _on_path(self, message: Input) -> None:
+        self.answerer.set_route(route_from_path(message.content))
+
+    def _on_report(self, message: Input) -> None:
+        facts = facts_from_report(message.content)
+        self._recorded.add(message.stamp_ns, recorded_facts(facts))
+
+    def _on_twist(self, message: Input) -> None:
+        twist = message.content.twist
+        about = {'twist': [twist.linear.x, twist.angular.z]}
+        self._recorded.add(message.stamp_ns, about, first=True)
+
+    def _note(self, command: FrameCommand) -> None:
+        """Enter one frame."""
+        facts = command.facts() if command.facts is not None else {}
+        about = {name: value for name, value in facts.items() if not name.endswith('_ns')}
+        record = {
+            'frame': len(self.replay.records),
+            'stamp_ns': command.stamp_ns,
+            'role_name': self._inputs.role_name,
+            'outcome': OK if 'action' in facts else NO_COMMAND,
+            'commands': 1,
+            'sent': None,
+            'applied': None,
+            **self._motions.pop(command.stamp_ns, {}),
+            **about,
+            'published_twist': [command.twist.linear_x, command.twist.angular_z],
+        }
+        self.replay.records.append(record)
+        self._recorded.frame(record)
+
+    def _refuse(self, topic: str, error: ValueError) -> None:
+        """Count a message that cannot be used."""
+        number, reason = self.replay.refused.get(topic, (0, str(error)))
+        self.replay.refused[topic] = (number + 1, reason)
+
+
+class RecordedFacts:
+    """Joins what was recorded of a frame with its record; either may come first."""
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self._early: dict[int, dict[str, Any]] = {}
+        self._records: dict[int, dict[str, Any]] = {}
+        self._last_ns = -1
+
+    def frame(self, record: dict[str, Any]) -> None:
+        """Take the record of a frame; ``recorded`` is added to it."""
+        stamp = record['stamp_ns']
+        if stamp <= self._last_ns:  # a new drive
+            self._records.clear()
+        self._last_ns = stamp
+        record['recorded'] = self._early.pop(stamp, {})
+        self._records[stamp] = record
+        if len(self._records) > PARTS_KEPT:
+            del self._records[next(iter(self._records))]
+
+    def add(self, stamp_ns: int, facts: dict[str, Any], *, first: bool = False) -> None:
+        """Take facts of the frame ``stamp_ns`` [ns].
+
+        Args:
+            stamp_ns: of the frame [ns].
+            facts: to be added.
+            first: what is known already stays: the last word of an agent repeats a stamp.
+        """
+        record = self._records.get(stamp_ns)
+        known = self._early.setdefault(stamp_ns, {}) if record is None else record['recorded']
+        known.update(facts | known if first else facts)
+        if len(self._early) > PARTS_KEPT:
+            del self._early[next(iter(self._early))]
+
+
+def recorded_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what replay compares of an agent's report.
+
+    Raises:
+        ValueError: its action is no two numbers.
+    """
+    found = {
+        name: facts[name] for name in ('observation_sha256', 'action', 'twist') if name in facts
+    }
+    if 'action' in found:
+        action = found['action']
+        numbers = isinstance(action, list) and all(isinstance(a, (int, float)) for a in action)
+        if not numbers or len(action) != 2:
+            raise ValueError(f'action must be two numbers, got {str(action)[:60]}')
+        found['action_sha256'] = action_sha256(np.array(action))
+    return found

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recorder: listens to every topic of the loop, raw, and hands the bytes to a writer.
+
+It asks for what the publishers offer, so that it hears latched messages and matches best-effort
+ones; topics that appear later are found while it runs.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from functools import partial
+from importlib import import_module
+import time
+from typing import TYPE_CHECKING, Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.task import Future
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+
+from td3_agent.bags.definitions import InstalledTypes
+from td3_agent.bags.errors import BagError
+from td3_agent.bags.writing import Topic
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rclpy.duration import Duration
+    from rclpy.subscription import Subscription
+    from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+    from td3_agent.bags.definitions import Definition
+    from td3_agent.bags.writing import BagWriter
+
+LOOP_TOPICS = ('/clock', '/carla/*', '/tf', '/tf_static', '/diagnostics')
+# First names below /carla that are not role names.
+NOT_ROLES = ('traffic_lights', 'markers')
+LOOK_PERIOD_S = 0.1
+DEPTH = 200
+COMPLAINT_PERIOD_S = 5.0
+
+
+def is_wanted(topic: str, patterns: Sequence[str], role_name: str = '') -> bool:
+    """Whether a topic is to be recorded.
+
+    Args:
+        topic: its name.
+        patterns: shell patterns; one must match.
+        role_name: leave out the topics of other vehicles; empty: of none.
+    """
+    if not any(fnmatchcase(topic, pattern) for pattern in patterns):
+        return False
+    parts = topic.split('/')
+    of_a_role = len(parts) > 3 and parts[1] == 'carla' and parts[2] not in NOT_ROLES
+    return not role_name or not of_a_role or parts[2] == role_name
+
+
+class RecorderNode(Node):
+    """Records what it hears until it is asked to end, or the writer ends by itself."""
+
+    def __init__(
+        self,
+        patterns: Sequence[str] = LOOP_TOPICS,
+        role_name: str = '',
+        **kwargs: Any,  # noqa: ANN401  what Node takes
+    ) -> None:
+        """Look for topics, at once and from then on.
+
+        Args:
+            patterns: shell patterns of topic names.
+            role_name: leave out the topics of other vehicles; empty: of none.
+            kwargs: go to ``rclpy.node.Node``.
+        """
+        super().__init__('recorder', start_parameter_services=False, **kwargs)
+        self._patterns = tuple(patterns)
+        self._role_name = role_name
+        self._types = InstalledTypes()
+        self._writer: BagWriter | None = None
+        self._listening: dict[str, tuple[QoSProfile, Subscription]] = {}
+        self._announced: set[str] = set()
+        self._refused: set[str] = set()
+        self.finished = Future()
+        self.exit_status = 0
+        self._timer = self.create_timer(
+            LOOK_PERIOD_S, self.look, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+
+    def record_to(self, writer: BagWriter) -> None:
+        """Write to ``writer`` from now on."""
+        self._writer = writer
+        self.look()
+
+    def ended_by_itself(self) -> None:
+        """End the program: the writer cannot, or need not, go on; called from its thread."""
+        if not self.finished.done():
+            self.finished.set_result(None)
+
+    def close(self) -> None:
+        """End the bag and say what is in it."""
+        self._timer.cancel()
+        writer = self._writer
+        if writer is None:
+            return
+        writer.close()
+        if writer.failure:
+            self.exit_status = 1
+            self.get_logger().error(writer.failure)
+        total, lost = writer.counts.written.total(), writer.counts.dropped.total()
+        self.get_logger().info(
+            f'{total} messages of {len(writer.counts.written)} topics in {writer.path}, '
+            f'{lost} dropped'
+        )
+
+    def look(self) -> None:
+        """Listen to topics that have appeared, or whose publishers now offer less."""
+        if self._writer is None:
+            return
+        for topic, kinds in self.get_topic_names_and_types():
+            if topic in self._refused or not is_wanted(topic, self._patterns, self._role_name):
+                continue
+            try:
+                self._listen(topic, kinds)
+            except BagError as error:
+                self._refused.add(topic)
+                self.get_logger().warning(f'{topic} is not recorded: {error}')
+        self._complain()
+
+    def _listen(self, topic: str, kinds: Sequence[str]) -> None:
+        """Subscribe to a topic, anew if its publishers offer something else by now.
+
+        A topic that has listeners alone is listened to as well: what its publisher says first,
+        when it appears, must not be missed.
+
+        Raises:
+            BagError: its type is not known here, or it has several.
+        """
+        profile = fitting_profile(self.get_publishers_info_by_topic(topic))
+        known = self._listening.get(topic)
+        if known is not None and known[0] == profile:
+            return
+        if len(kinds) != 1:
+            raise BagError(f'it must have one type, got {", ".join(kinds)}')
+        definition = self._types.definition(kinds[0])
+        if known is not None:
+            self.destroy_subscription(known[1])
+        hear = partial(self._on_message, topic, kinds[0], definition)
+        subscription = self.create_subscription(
+            message_class(kinds[0]), topic, hear, profile, raw=True
+        )
+        self._listening[topic] = (profile, subscription)
+
+    def _on_message(self, topic: str, msgtype: str, definition: Definition, data: bytes) -> None:
+        if topic not in self._announced:
+            self._announced.add(topic)
+            publishers = self.get_publishers_info_by_topic(topic)
+            offered = tuple(offered_qos(publisher.qos_profile) for publisher in publishers)
+            self._writer.add_topic(Topic(topic, msgtype, definition, offered))
+        self._writer.put(topic, time.time_ns(), data)
+
+    def _complain(self) -> None:
+        """Say that messages are lost, while they are."""
+        if lost := self._writer.counts.dropped.total():
+            self.get_logger().warning(
+                f'the disk is too slow: {lost} messages dropped so far',
+                throttle_duration_sec=COMPLAINT_PERIOD_S,
+                skip_first=False,
+            )
+
+
+def message_class(msgtype: str) -> type:
+    """Return the Python class of a message type.
+
+    Raises:
+        BagError: it is not installed.
+    """
+    package, _, name = msgtype.split('/')
+    try:
+        return getattr(import_module(f'{package}.msg'), name)
+    except (ImportError, AttributeError) as error:
+        raise BagError(f'message type {msgtype} is not installed') from error
+
+
+def fitting_profile(publishers: Sequence[TopicEndpointInfo]) -> QoSProfile:
+    """Return the best profile that all of these publishers offer; reliable if there are none."""
+    offers = [publisher.qos_profile for publisher in publishers]
+    reliable = all(qos.reliability == ReliabilityPolicy.RELIABLE for qos in offers)
+    latched = bool(offers) and all(
+        qos.durability == DurabilityPolicy.TRANSIENT_LOCAL for qos in offers
+    )
+    return QoSProfile(
+        depth=DEPTH,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+def offered_qos(profile: QoSProfile) -> Qos:
+    """Return what a publisher offers as a bag says it; the middleware does not tell its depth."""
+    known = profile.history in {HistoryPolicy.KEEP_LAST, HistoryPolicy.KEEP_ALL}
+    return Qos(
+        QosHistory(int(profile.history)) if known else QosHistory.UNKNOWN,
+        profile.depth,
+        QosReliability(int(profile.reliability)),
+        QosDurability(int(profile.durability)),
+        _qos_time(profile.deadline),
+        _qos_time(profile.lifespan),
+        QosLiveliness(int(profile.liveliness)),
+        _qos_time(profile.liveliness_lease_duration),
+        avoid_ros_namespace_conventions=profile.avoid_ros_namespace_conventions,
+    )
+
+
+def _qos_time(duration: Duration) -> QosTime:
+    return QosTime(*divmod(duration.nanoseconds, 1_000_000_000))

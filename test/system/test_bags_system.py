@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bags over ROS: what a drive says is recorded, and drives an agent again, bit for bit."""
+
+from contextlib import contextmanager
+import json
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip('rosbags', reason='rosbags is not installed')
+
+from td3_agent.bags.bag import Bag, is_latched
+from td3_agent.bags.definitions import InstalledTypes
+from td3_agent.bags.inputs import find_inputs
+from td3_agent.bags.writing import BagWriter, Topic, WriterParams
+from td3_agent.driving.ledger import read_ledger
+from td3_agent.evaluation.processes import ros_environment
+
+SHIPPED = Path(__file__).parents[1] / 'bags' / 'oval'
+FRAMES = 60
+DEADLINE_S = 120.0
+pytestmark = pytest.mark.system
+
+
+def run(*words):
+    """Run the command line; return what came of it."""
+    command = [sys.executable, '-m', 'td3_agent', *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    """Results of a short drive that was recorded."""
+    pytest.importorskip('carla')
+    out = tmp_path_factory.mktemp('bags') / 'demo'
+    words = ('--record', '--duration', 0.05 * FRAMES, '--real-time-factor', 0.0)
+    done = run('demo', *words, '--map', 'oval', '--out', out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+class TestRecordedDemo:
+    def test_every_topic_of_the_loop_is_there(self, demo):
+        contents = Bag(demo / 'bag').contents()
+        role = '/carla/ego_vehicle'
+        per_frame = ('camera/image', 'camera/camera_info', 'odometry', 'vehicle_status')
+        per_frame += ('vehicle_control_cmd', 'twist_stamped', 'gate/frame_report')
+        for name in per_frame:
+            assert contents.counts[f'{role}/{name}'] >= FRAMES, name
+        assert {'/clock', '/carla/status', '/carla/control'} <= set(contents.topics)
+        for name in ('/carla/world_info', f'{role}/vehicle_info', f'{role}/waypoints'):
+            assert contents.counts[name] == 1
+            assert is_latched(contents.topics[name])
+        assert not contents.torn
+
+    def test_offline_it_is_the_drive_again(self, demo, tmp_path):
+        done = run('replay', demo / 'bag', '--expect', demo / 'ledger.jsonl', '--out', tmp_path)
+        assert done.returncode == 0, done.stderr
+        summary = json.loads((tmp_path / 'summary.json').read_text())
+        assert summary['frames'] == summary['actions_equal'] == FRAMES
+
+    @pytest.mark.parametrize('rate', [1, 4])
+    def test_live_too(self, rate, demo, tmp_path):
+        words = ('--live', '--start-agent', '--rate', rate, '--out', tmp_path)
+        done = run('replay', demo / 'bag', '--expect', demo / 'ledger.jsonl', *words)
+        assert done.returncode == 0, done.stderr
+        summary = json.loads((tmp_path / 'summary.json').read_text())
+        assert summary['frames'] == summary['actions_equal'] == FRAMES
+        assert summary['pairing']['answered_without_frame'] == 0
+
+
+@pytest.fixture
+def play(ros):
+    """Return a function that plays a bag to an agent, both in this process."""
+    from td3_agent.bags.live import LiveParams, PlayerNode
+    from td3_agent.nodes.td3_agent_node import Td3AgentNode
+
+    def start(path, until=lambda player: player.finished.done(), **params):
+        bag = Bag(path)
+        contents = bag.contents()
+        inputs = find_inputs(contents)
+        ros.make(Td3AgentNode, policy='lane')
+        player = PlayerNode(bag, contents, inputs, LiveParams(**params), context=ros.context)
+        ros.nodes.append(player)
+        ros.executor.add_node(player)
+        player.play()
+        ros.spin_until(lambda: until(player), 'the bag is over', DEADLINE_S)
+        assert not player.trouble
+        return player
+
+    return start
+
+
+def sights(records):
+    """What tells one frame's answer from another's."""
+    return [(r['stamp_ns'], r['observation_sha256'], r['action_sha256']) for r in records]
+
+
+class TestPlayer:
+    def test_a_loop_starts_anew(self, play):
+        player = play(SHIPPED, lambda player: player.rounds >= 2, rate=50.0, loop=True)
+        once = sights(read_ledger(SHIPPED / 'ledger.jsonl'))
+        twice = sights(player.replay.records)
+        # The last bits of a network depend on the processor, the images do not.
+        assert [stamp for stamp, _, _ in twice[:160]] == [stamp for stamp, _, _ in once] * 2
+        assert twice[:80] == twice[80:160]
+
+    def test_frames_that_were_not_received_are_not_answered(self, play, tmp_path):
+        half = without(SHIPPED, tmp_path / 'bag', '/carla/ego_vehicle/odometry', every=7)
+        player = play(half, rate=50.0)
+        answered = [record['stamp_ns'] for record in player.replay.records]
+        every = [r['stamp_ns'] for r in read_ledger(SHIPPED / 'ledger.jsonl')]
+        assert answered == [stamp for i, stamp in enumerate(every) if i % 7]
+        assert player.unknown_frames == 0
+
+    def test_an_offset_leaves_the_beginning_out(self, play):
+        player = play(SHIPPED, rate=50.0, start_offset_s=4.0)
+        every = [r['stamp_ns'] for r in read_ledger(SHIPPED / 'ledger.jsonl')]
+        answered = [record['stamp_ns'] for record in player.replay.records]
+        assert 0 < len(answered) < 80
+        assert answered == every[-len(answered) :]
+
+    def test_no_agent_is_one_sentence(self, ros, monkeypatch):
+        from td3_agent.bags import live
+
+        monkeypatch.setattr(live, 'AGENT_PATIENCE_S', 0.5)
+        bag = Bag(SHIPPED)
+        contents = bag.contents()
+        player = live.PlayerNode(
+            bag, contents, find_inputs(contents), live.LiveParams(), context=ros.context
+        )
+        ros.nodes.append(player)
+        ros.executor.add_node(player)
+        player.play()
+        ros.spin_until(player.finished.done, 'given up')
+        assert 'no agent is ready' in player.trouble
+
+
+def without(bag, path, topic, every):
+    """Copy a bag, but not every so many-th message of one topic."""
+    writer, known, seen = BagWriter(path, WriterParams(min_free_mb=0.0)), set(), 0
+    types = InstalledTypes()
+    for message in Bag(bag).messages():
+        about = message.topic
+        if about.name not in known:
+            known.add(about.name)
+            writer.add_topic(Topic(about.name, about.msgtype, types.definition(about.msgtype)))
+        if about.name == topic:
+            seen += 1
+            if (seen - 1) % every == 0:
+                continue
+        assert writer.put(about.name, message.received_ns, bytes(message.data))
+    writer.close()
+    assert not writer.failure
+    return path
+
+
+@contextmanager
+def recorder(ros, out, *words):
+    """A recorder of the test's domain, listening."""
+    command = [sys.executable, '-m', 'td3_agent', 'record', '--out', str(out), *words]
+    environment = ros_environment(ros.domain_id)
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            assert process.stdout.readline().startswith('recording to')
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process, number):
+    process.send_signal(number)
+    return process.wait(DEADLINE_S)
+
+
+class TestRecorder:
+    def test_early_late_latched_and_best_effort_topics(self, ros, tmp_path):
+        from rclpy.qos import QoSProfile, ReliabilityPolicy
+        from std_msgs.msg import String
+
+        from td3_agent.nodes.qos import LATCHED
+
+        early = ros.talk(String, '/carla/map', LATCHED)
+        early.publish(String(data='early'))
+        with recorder(ros, tmp_path / 'bag') as process:
+            ros.spin_until(early.get_subscription_count, 'the recorder listens')
+            profile = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+            late = ros.talk(String, '/carla/hero/late', profile)
+            other = ros.talk(String, '/elsewhere')
+            ros.spin_until(late.get_subscription_count, 'it listens to the late one')
+            late.publish(String(data='late'))
+            other.publish(String(data='not of the loop'))
+            file = tmp_path / 'bag' / 'bag.mcap'
+            ros.spin_until(lambda: b'late\0' in file.read_bytes(), 'it is written')
+            assert ended(process, signal.SIGINT) == 0
+        contents = Bag(tmp_path / 'bag').contents()
+        assert {'/carla/map', '/carla/hero/late'} <= set(contents.topics)
+        assert '/elsewhere' not in contents.topics
+        assert is_latched(contents.topics['/carla/map'])
+        assert not is_latched(contents.topics['/carla/hero/late'])
+        assert (tmp_path / 'bag' / 'metadata.yaml').exists()
+
+    @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+    def test_readable_after_a_kill(self, storage, ros, tmp_path):
+        from std_msgs.msg import String
+
+        talker = ros.talk(String, '/carla/hero/talk')
+        bag = tmp_path / 'bag'
+        with recorder(ros, bag, '--storage', storage) as process:
+            ros.spin_until(talker.get_subscription_count, 'the recorder listens')
+            count = 0
+            end_s = time.monotonic() + DEADLINE_S
+            while time.monotonic() < end_s:
+                talker.publish(String(data=f'{count}'))
+                count += 1
+                ros.executor.spin_once(timeout_sec=0.01)
+                if count % 50 == 0 and len(list(Bag(bag).messages())) > 20:
+                    break
+            assert ended(process, signal.SIGKILL) == -signal.SIGKILL
+        assert not (bag / 'metadata.yaml').exists()
+        assert 20 < len(list(Bag(bag).messages())) <= count
+
+    def test_too_full_a_disk_is_one_error(self, ros, tmp_path):
+        environment = ros_environment(ros.domain_id)
+        words = ('record', '--out', str(tmp_path / 'bag'), '--min-free-space', '1e12')
+        done = subprocess.run(
+            [sys.executable, '-m', 'td3_agent', *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert 'must stay free' in done.stderr
