@@ -24,6 +24,7 @@ ROW_MODULES = (
     'td3_agent.faults.rows_training',
     'td3_agent.faults.rows_processes',
     'td3_agent.faults.rows_vehicles',
+    'td3_agent.faults.rows_bags',
 )
 
 

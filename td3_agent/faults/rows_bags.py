@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The row in which the recorder dies, or has no room left; the loop must not notice."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from td3_agent.bags.bag import Bag
+from td3_agent.bags.errors import BagError
+from td3_agent.bags.writing import FLUSH_S
+from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
+from td3_agent.faults.namespaces import on_small_disk
+from td3_agent.faults.row import Outcome, row
+from td3_agent.faults.rows_machine import MOST_SLOWER_MS, seen_path, slower_after
+from td3_agent.faults.rows_messages import steps_are_single
+from td3_agent.faults.scene import Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from td3_agent.evaluation.processes import NodeProcess
+
+RECORDED_FRAMES = 60
+# The last flush is up to a second old, and writing it takes its time as well.
+MOST_LOST_S = FLUSH_S + 0.5
+CUTS = 20
+DISK_BYTES = 4 * 1024 * 1024
+TOO_MUCH_MB = 1e12
+
+
+@row('F17', 'recorder: kill -9, files cut anywhere, a full disk')
+def lost_recorder(scene: Scene) -> Outcome:
+    """The bag holds all but the last second, and the drive goes on as if nothing were."""
+    outcome = Outcome()
+    killed_recorder(scene, outcome)
+    with Scene(scene.folder / 'disk', scene.seed, scene.count, scene.quick) as other:
+        full_bag(other, outcome)
+    return outcome
+
+
+def killed_recorder(scene: Scene, outcome: Outcome) -> None:
+    """Kill recorders of both formats beside a drive."""
+    drive = scene.drive()
+    for storage in ('mcap', 'sqlite3'):
+        kill_one(scene, outcome, storage)
+    begun_ns = time.monotonic_ns()
+    scene.wait_good()
+    steps_are_single(scene, outcome)
+    outcome.equal('outcomes', set(scene.watcher.outcomes()), {'ok'})
+    scene.p0(outcome, silence=(begun_ns, time.monotonic_ns()))
+    drive.audit(outcome)
+
+
+def kill_one(scene: Scene, outcome: Outcome, storage: str) -> None:
+    """Record for a while, kill, and read what is there."""
+    bag = scene.folder / storage
+    recorder = start_recorder(scene, bag, '--storage', storage)
+    scene.wait_for(lambda: written_bytes(bag) > 0, f'a bag in {storage}')
+    scene.wait_good(RECORDED_FRAMES)
+    killed_ns = time.time_ns()
+    scene.kill(recorder)
+    contents = Bag(bag).contents()
+    lost_s = (killed_ns - contents.last_ns) / NANOSECONDS_PER_SECOND
+    outcome.most(f'{storage}: lost at the end', lost_s, MOST_LOST_S, 's')
+    least = RECORDED_FRAMES * (1.0 - MOST_LOST_S / (0.05 * RECORDED_FRAMES))
+    outcome.least(f'{storage}: frames in the bag', contents.counts['/clock'], least)
+    outcome.figures |= {
+        f'{storage}_lost_s': lost_s,
+        f'{storage}_messages': contents.counts.total(),
+    }
+    if storage == 'mcap':
+        outcome.none('cut anywhere', cut_anywhere(bag, scene))
+
+
+def cut_anywhere(bag: Path, scene: Scene) -> list[str]:
+    """Cut copies of a bag's file as a power cut does; return what cannot be read then."""
+    (path,) = bag.glob('*.mcap')
+    whole, rng = path.read_bytes(), random.Random(scene.seed)  # noqa: S311  no secret
+    faults, before = [], 0
+    for number, size in enumerate(sorted(rng.randrange(1, len(whole)) for _ in range(CUTS))):
+        cut = scene.folder / f'cut_{number}.mcap'
+        cut.write_bytes(whole[:size])
+        try:
+            count = Bag(cut).contents().counts.total()
+        except BagError as error:
+            if before:  # a file that ends before its first chunk holds nothing to read
+                faults.append(f'{size} of {len(whole)} bytes: {error}')
+            continue
+        if count < before:
+            faults.append(f'{size} of {len(whole)} bytes: {count} messages, {before} in fewer')
+        before = count
+        cut.unlink()
+    return faults if before else ['no cut left anything']
+
+
+def full_bag(scene: Scene, outcome: Outcome) -> None:
+    """Let the recorder's disk fill up beside a drive; then ask for more room than there is."""
+    drive = scene.drive()
+    scene.wait_good()
+    begun_ns = time.monotonic_ns()
+    disk = scene.folder / 'bags'
+    disk.mkdir()
+    scene.prefix = on_small_disk(disk, DISK_BYTES)
+    recorder = start_recorder(scene, disk / 'full', '--min-free-space', '0', statuses=(1,))
+    scene.prefix = []
+    copies: list[bytes] = []
+
+    def ended() -> bool:
+        bag = seen_path(recorder.process.pid, disk / 'full')  # its disk is seen by it alone
+        newest = [path.read_bytes() for path in bag.glob('*.mcap')]
+        copies[:] = newest or copies
+        return recorder.process.poll() is not None
+
+    scene.wait_for(ended, 'the recorder to end')
+    full_ns = time.monotonic_ns()
+    outcome.equal('exit status of the recorder', recorder.process.returncode, 1)
+    told = recorder.log_path.read_text(encoding='utf-8').count('cannot be written')
+    outcome.equal('errors of the recorder', told, 1)
+    copy = scene.folder / 'full.mcap'
+    copy.write_bytes(copies[0] if copies else b'')
+    outcome.least('frames in the bag', Bag(copy).contents().counts['/clock'], 10)
+    slower_ms = slower_after(scene, outcome, begun_ns, full_ns)
+    outcome.most('p99 from clock to command, more than before', slower_ms, MOST_SLOWER_MS, 'ms')
+    refused = start_recorder(
+        scene, scene.folder / 'none', '--min-free-space', str(TOO_MUCH_MB), statuses=(1, 2)
+    )
+    scene.wait_for(lambda: refused.process.poll() is not None, 'the recorder to refuse')
+    outcome.check(
+        'too little space', 'must stay free' in refused.last_words(), refused.last_words(), 'said'
+    )
+    steps_are_single(scene, outcome)
+    scene.p0(outcome, silence=(begun_ns, time.monotonic_ns()))
+    drive.audit(outcome)
+
+
+def start_recorder(
+    scene: Scene, bag: Path, *words: str, statuses: Sequence[int] = (0,)
+) -> NodeProcess:
+    """Start ``td3_agent record``; ``statuses`` are those with which it may end."""
+    command = [sys.executable, '-m', 'td3_agent', 'record', '--out', str(bag), *words]
+    return scene.start_command('recorder', command, statuses)
+
+
+def written_bytes(bag: Path) -> int:
+    """Return how large the files of a bag are by now."""
+    return sum(path.stat().st_size for path in bag.glob(f'{bag.name}*')) if bag.is_dir() else 0
