@@ -8,7 +8,7 @@ DEMO_OUT ?= build/demo
 DEMO_ARGS ?= --map winding --duration 60 --real-time-factor 1.0
 TEST_ARGS ?=
 FAULTS_ARGS ?= --all
-PURE_CODE := $(wildcard td3_agent/driving td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/bench)
+PURE_CODE := $(wildcard td3_agent/driving td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/bench td3_agent/faults/row.py td3_agent/faults/rules.py)
 
 # Each run gets a domain of its own, so that runs side by side do not hear each other.
 ENV := export ROS_DOMAIN_ID=$$(($$$$ % 100 + 1)) && source ./env.sh

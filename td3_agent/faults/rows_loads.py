@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from td3_agent.faults.scene import Scene
 
-SOAK_FRAMES, QUICK_SOAK_FRAMES = 20_000, 600
+SOAK_FRAMES, QUICK_SOAK_FRAMES = 10_000, 600
 SAMPLE_S = 1.0
 SERIES = 'soak.json'  # of memory, files and threads, for a plot
 SLOWEST_FRAME_S = 1.0

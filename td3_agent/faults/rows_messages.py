@@ -18,21 +18,23 @@ from td3_agent.faults.scene import (
     AGENT,
     BRIDGE,
     CONTIGUOUS,
+    FREE_RUNNING,
     GATE,
     LONGEST_NAMING_S,
     LONGEST_STOP_S,
     NODE_NAMES,
     SYNCHRONIZER,
+    Scene,
 )
 from td3_agent.nodes.bridge_publisher import path_message
-from td3_agent.nodes.conversions import route_from_path
+from td3_agent.nodes.conversions import route_from_path, stamp_ns
 from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from td3_agent.faults.scene import Drive, Scene
+    from td3_agent.faults.scene import Drive
 
 FAST = 4.0  # times real time: 80 frames/s
 PATIENCE_S = 20.0
@@ -272,6 +274,37 @@ def out_of_order(scene: Scene) -> Outcome:
     outcome.figures['echoed'] = sum(c['echoed'] for c in counts.values())
     outcome.figures['delayed'] = sum(c.get('delayed', 0) for c in counts.values())
     outcome.figures['ignored_by_agent'] = int(told or 0)
+    if not scene.quick:
+        free = Scene(scene.folder / 'free_running', scene.seed, command_of=scene.command_of)
+        outcome.add(swapped(free), 'free-running')
+    return outcome
+
+
+def swapped(scene: Scene) -> Outcome:
+    """Swap neighbours for good, which needs a bridge that waits for nobody."""
+    outcome = Outcome()
+    with scene:
+        drive = scene.drive((ODOMETRY, IMAGE), start=False, parameters=FREE_RUNNING)
+        drive.start_all((BRIDGE, GATE, AGENT))
+        scene.wait_good()
+        begun_ns, watcher = time.monotonic_ns(), scene.watcher
+        rule = {'kind': 'reorder', 'share': 0.3}
+        scene.injector.rules({ODOMETRY: [rule], IMAGE: [rule]})
+        scene.wait_good(60)
+        counts = scene.injector.rules({ODOMETRY: [], IMAGE: []})
+        scene.pause(1.0)  # diagnostics lag behind
+        stamps = [
+            stamp_ns(h.what.header.stamp) for h in tuple(watcher.commands) if h.at_ns >= begun_ns
+        ]
+        outcome.equal('commands are in order', stamps, sorted(stamps))
+        told = int(watcher.value(NODE_NAMES[AGENT], 'stale') or 0)
+        outcome.least('older halves that the agent ignored', told, 5)
+        outcome.none('errors in diagnostics', said_errors(scene, begun_ns))
+        scene.p0(outcome, silence=(begun_ns, time.monotonic_ns()))
+        outcome.figures |= {
+            'swapped': sum(found['reordered'] for found in counts.values()),
+            'ignored_by_agent': told,
+        }
     return outcome
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -14,12 +15,14 @@ from td3_agent.faults.scene import (
     AGENT,
     BRIDGE,
     CONTIGUOUS,
+    FREE_RUNNING,
     GATE,
     LONGEST_NAMING_S,
     LONGEST_STOP_S,
     NODE_NAMES,
     NODES,
     SYNCHRONIZER,
+    Scene,
 )
 from td3_agent.faults.watcher import is_stop
 from td3_agent.nodes.conversions import stamp_ns
@@ -27,7 +30,7 @@ from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
     from td3_agent.evaluation.processes import NodeProcess
-    from td3_agent.faults.scene import Drive, Scene
+    from td3_agent.faults.scene import Drive
 
 LONGEST_REJOIN_S = 5.0
 LONGEST_END_S = 2.0
@@ -121,6 +124,34 @@ def stopped_processes(scene: Scene) -> Outcome:
     for name in NODES:
         stop_and_go(scene, outcome, drive.nodes[name], words[name])
     finish(scene, outcome, drive, begun_ns, longest_silence_s=STOPPED_S)
+    if not scene.quick:
+        free = Scene(scene.folder / 'free_running', scene.seed, command_of=scene.command_of)
+        outcome.add(woken_gate(free), 'free-running')
+    return outcome
+
+
+def woken_gate(scene: Scene) -> Outcome:
+    """Wake a free-running gate: what has piled up meanwhile must not be driven after."""
+    outcome = Outcome()
+    with scene:
+        drive = scene.drive(start=False, parameters=FREE_RUNNING)
+        drive.start_all((BRIDGE, GATE, AGENT))
+        scene.wait_good()
+        watcher = scene.watcher
+        scene.signal(drive.nodes[GATE], signal.SIGSTOP)
+        scene.pause(STOPPED_S)
+        clock_ns = stamp_ns(watcher.clocks[-1].what.clock)
+        woken_ns = scene.signal(drive.nodes[GATE], signal.SIGCONT)
+        scene.wait_good(5, PATIENCE_S)
+        stamps = [
+            stamp_ns(heard.what.header.stamp)
+            for heard in tuple(watcher.commands)
+            if heard.at_ns >= woken_ns and not is_stop(heard.what)
+        ]
+        oldest_s = (clock_ns - min(stamps)) / 1e9
+        outcome.most('age of the oldest command after waking', oldest_s, LONGEST_STOP_S, 's')
+        outcome.figures['oldest_command_s'] = oldest_s
+        scene.p0(outcome)
     return outcome
 
 
@@ -217,7 +248,9 @@ def expect_rejoin(
     )
     rejoined_s = (time.monotonic_ns() - restarted_ns) / 1e9
     if limit_s is not None:
-        outcome.most('good frame after the restart', rejoined_s, limit_s, 's')
+        # Most of it is the start of an interpreter, which others on the machine hold up.
+        busy = max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0)
+        outcome.most('good frame after the restart', rejoined_s, limit_s * busy, 's')
     outcome.figures['rejoin_s'] = rejoined_s
     scene.wait_good(frames=10, patience_s=PATIENCE_S)
 

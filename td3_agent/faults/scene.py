@@ -57,6 +57,17 @@ CONTIGUOUS = ('file', 'chain', 'frames', 'stamps')  # of an audit
 UNCAUGHT = re.compile(r'^Traceback \(most recent call last\)|^Fatal Python error', re.MULTILINE)
 
 
+# Nobody steps: the bridge plays in real time, and waits for no command.
+FREE_RUNNING: dict[str, dict[str, object]] = {
+    BRIDGE: {
+        'start_paused': False,
+        'synchronous_mode_wait_for_vehicle_control_command': False,
+    },
+    GATE: {'mode': 'free_running'},
+    AGENT: {'mode': 'free_running'},
+}
+
+
 class SceneError(ValueError):
     """What a row was waiting for did not come; the row fails."""
 

@@ -14,7 +14,7 @@ from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from td3_agent.driving.command import FULL_BRAKE, TwistCommand, TwistConvention
-from td3_agent.driving.gate import TwistConverter
+from td3_agent.driving.gate import HOLD, TwistConverter
 from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import (
@@ -448,6 +448,50 @@ class TestFreeRunning:
         bench.counted(late=1)
         bench.wait(1)
         assert bench.frames() == [5]
+
+
+class TestSilence:
+    """Nobody asks for the next frame: the car does not keep what it was told last."""
+
+    def test_answered_frame_is_held(self, ros, diagnosed):
+        bench = Bench(ros, silence_s=SHORT_S)
+        bench.clock(1)
+        bench.odometry(1, 2.0)
+        bench.twist(1, 6.0)
+        ros.spin_until(lambda: len(bench.commands) >= 2, 'the stop')
+        assert bench.commands[0].throttle > 0.0
+        stop = bench.commands[1]
+        assert is_full_brake(stop)
+        assert (stop.header.frame_id, bench.frames()[:2]) == (HOLD, [1, 1])
+        assert bench.outcomes(2)[:2] == ['ok', 'stopped_silence']
+        ros.spin_until(
+            lambda: (
+                (said := diagnosed('twist_to_control'))
+                and said.level == DiagnosticStatus.ERROR
+                and said.message.startswith('no frame for 0.05 s or longer, 1 so far')
+            ),
+            'the diagnosis',
+        )
+        bench.clock(2)
+        bench.odometry(2, 2.0)
+        bench.twist(2, 6.0)
+        ros.spin_until(lambda: bench.gate.counts.answered == 2, 'the next frame')
+        newest = [msg for msg in bench.commands if not msg.header.frame_id]
+        ros.spin_until(lambda: not is_full_brake(newest[-1]), 'driving again')
+
+    def test_stop_needs_no_hold(self, ros):
+        bench = Bench(ros, silence_s=SHORT_S, deadline_s=SHORT_S)
+        bench.clock(1)
+        ros.spin_until(lambda: bench.gate.counts.stopped == 1, 'the brake at the deadline')
+        assert bench.node._hold.due_ns is None
+
+    def test_free_running_has_its_own_watch(self, ros):
+        bench = Bench(ros, mode='free_running', silence_s=SHORT_S)
+        bench.odometry(1, 2.0)
+        ros.spin_until(lambda: bench.gate._state is not None, 'odometry')
+        bench.twist(1, 6.0)
+        bench.wait(1)
+        assert bench.node._hold.due_ns is None
 
 
 class TestEnds:

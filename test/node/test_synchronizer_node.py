@@ -14,13 +14,16 @@ from carla_msgs.msg import (
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from nav_msgs.msg import Odometry
 import pytest
+import rclpy
 from rclpy.clock import ClockType
+from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
 
 from td3_agent.driving.ledger import LAG_FRAMES, check_ledger, read_ledger
 from td3_agent.driving.stages import END_TO_END, STAGES
 from td3_agent.nodes import topics
+from td3_agent.nodes.alive import LifeWatch, sign_of_life
 from td3_agent.nodes.conversions import report_message, stamp_ns, time_from_ns
 from td3_agent.nodes.qos import REPORTS
 from td3_agent.nodes.runtime import steady_ns
@@ -365,6 +368,81 @@ class TestPacing:
 
     def test_every_timer_is_steady(self, start):
         assert {t.clock.clock_type for t in start().timers} == {ClockType.STEADY_TIME}
+
+
+class TestSignsOfLife:
+    def test_no_step_while_a_sign_of_life_is_lost(self, ros, bridge, start):
+        """The graph still shows the agent; its middleware has gone silent."""
+        node = start()
+        ros.spin_until(lambda: bridge.steps >= 3, 'steps')
+        watch = node._life[f'agent of {ROLE}']
+        watch._alive, watch._not_alive = 0, 1
+        spin_looks(ros, node)
+        steps = bridge.steps
+        spin_looks(ros, node)
+        assert bridge.steps == steps
+        assert node._absent == [f'agent of {ROLE}']
+        watch._alive = 1
+        ros.spin_until(lambda: bridge.steps >= steps + 3, 'steps again')
+
+    def test_process_that_never_gave_one_is_judged_by_the_graph(self, ros, bridge, start):
+        node = start()
+        ros.spin_until(lambda: bridge.steps >= 3, 'steps')
+        assert not any(watch.is_lost for watch in node._life.values())
+
+    def test_sign_is_seen_and_missed(self, ros):
+        watch = LifeWatch(ros.peer, '/alive')
+        context = rclpy.Context()  # within one participant nobody asks for signs of life
+        rclpy.init(context=context, domain_id=ros.domain_id)
+        node = Node('living', context=context)
+        publisher = sign_of_life(node, '/alive')
+        ros.spin_until(lambda: watch._alive == 1, 'the sign')
+        assert not watch.is_lost
+        node.destroy_publisher(publisher)
+        ros.spin_until(lambda: watch._alive == 0, 'its end')
+        assert not watch.is_lost  # it has gone as it should: the graph tells
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+class TestFullDisk:
+    def test_ledger_ends_and_the_drive_goes_on(self, ros, bridge, start, diagnosed, capfd):
+        node = start()
+        ros.spin_until(lambda: bridge.steps >= 3, 'steps')
+
+        def full(_):
+            raise OSError(28, 'No space left on device')
+
+        node._ledger.write = full
+        ros.spin_until(lambda: node._ledger is None, 'the end of the ledger')
+        steps = bridge.steps
+        ros.spin_until(lambda: bridge.steps >= steps + 10, 'steps')
+        text = 'the ledger has ended, the drive goes on: '
+        ros.spin_until(
+            lambda: (
+                (said := diagnosed('synchronizer'))
+                and said.message.startswith(text)
+                and said.message.endswith('No space left on device')
+                and said.level == DiagnosticStatus.ERROR
+            ),
+            'the diagnosis',
+        )
+        node.close()
+        assert capfd.readouterr().err.count('the ledger has ended') == 1
+
+
+class TestLostWords:
+    def test_frame_whose_clock_is_lost_is_in_the_ledger(self, ros, bridge, start, records):
+        """Its odometry tells of it; it only takes longer."""
+        bridge.clockless = {bridge.frame + 4}
+        node = start(max_frames=8, command_timeout_s=0.3)
+        ros.spin_until(node.finished.done, 'the end')
+        ledger = records(node)
+        assert check_ledger(ledger) == []
+        assert [record['frame'] for record in ledger] == list(
+            range(ledger[0]['frame'], ledger[0]['frame'] + 8)
+        )
+        assert node.lockstep.counts.no_clock == 1
 
 
 class TestWaiting:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from td3_agent.driving.agent import Agent, TwistEncoder
-from td3_agent.driving.answering import FrameAnswerer
+from td3_agent.driving.answering import LONG_MISSING_NS, FrameAnswerer
 from td3_agent.driving.command import STOP, TwistConvention, twist_from_action
 from td3_agent.driving.observation import ImageView
 from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
@@ -265,3 +265,26 @@ class TestSlowDriver:
         command = frame(agent, 0) or agent.on_timer(0)
         assert command.twist != STOP
         assert not agent.trouble
+
+
+class TestMissingHalf:
+    def test_the_other_half_is_waited_for_a_while(self, driver):
+        agent = answerer(driver)
+        agent.on_motion(state(START_NS), 0)
+        assert agent.missing(LONG_MISSING_NS - 1) == ''
+        assert agent.missing(LONG_MISSING_NS).startswith('no image for the frame at 10 s, 0 inc')
+
+    def test_either_half_is_named(self, driver):
+        agent = answerer(driver)
+        agent.on_image(START_NS, IMAGE, 0)
+        assert agent.missing(LONG_MISSING_NS).startswith('no odometry for the frame')
+
+    def test_complete_frames_leave_nothing_to_name(self, driver):
+        agent = answerer(driver)
+        agent.on_motion(state(START_NS), 0)
+        agent.on_motion(state(START_NS + FRAME_NS), 0)
+        agent.on_image(START_NS + FRAME_NS, IMAGE, 1)
+        assert agent.missing(10**12) == ''
+
+    def test_paused_simulator_is_no_fault(self, driver):
+        assert answerer(driver).missing(10**12) == ''

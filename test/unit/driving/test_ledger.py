@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from td3_agent.driving.command import VehicleControl
+from td3_agent.driving.command import FULL_BRAKE, VehicleControl
 from td3_agent.driving.ledger import (
     LAG_FRAMES,
     NO_COMMAND,
@@ -186,6 +186,35 @@ def test_another_applied_command_is_slipped_whatever_field_differs(changed):
     assert records[0]['applied'] == control_record(applied)
     assert (log.counts.slipped, log.counts.violations) == (1, 1)
     assert len(check_ledger(records)) == 1
+
+
+@pytest.mark.parametrize(
+    ('applied', 'slipped'), [(FULL_BRAKE, 0), (command(3), 0), (command(9), 1)]
+)
+def test_stop_that_was_sent_because_nothing_followed_is_no_second_command(applied, slipped):
+    """The bridge may have executed either: the stop came between the frames."""
+    log = FrameLog(ROLE)
+    log.note_command(stamp(3), command(3), heard_ns=0)
+    log.note(stamp(3), outcome='ok')
+    log.note_hold(stamp(3), FULL_BRAKE)
+    log.note(stamp(3), outcome='stopped_silence')
+    records = log.close_frame(FRAME_ZERO + 3, stamp(3))
+    log.note_status(stamp(4), applied)
+    records += log.close_frame(FRAME_ZERO + 4, stamp(4)) + log.flush()
+    assert (records[0]['commands'], records[0]['outcome']) == (1, 'stopped_silence')
+    assert records[0]['sent'] == control_record(command(3))
+    assert records[0]['held'] == control_record(FULL_BRAKE)
+    assert log.counts.slipped == slipped
+
+
+def test_abandoned_ledger_has_no_end_and_raises_nothing(tmp_path):
+    path = tmp_path / 'ledger.jsonl'
+    writer = LedgerWriter(path, flush_every=1)
+    writer.write(record(1))
+    writer.abandon()
+    writer.abandon()
+    assert [r['frame'] for r in read_ledger(path)] == [1]
+    assert b'"end"' not in path.read_bytes()
 
 
 def test_skipped_frames_are_recorded_in_their_place():

@@ -663,3 +663,86 @@ def test_every_unanswered_frame_is_counted_once(silent):
 def test_roles_must_be_named_and_unique(roles):
     with pytest.raises(ParameterError, match='role_names must be non-empty and unique'):
         LockstepParams(role_names=roles)
+
+
+class TestWhatIsLost:
+    """A message of the bridge that never comes: no step twice, and it is told."""
+
+    @staticmethod
+    def stepping(now_ns=S, **params):
+        """Return a lockstep that has just sent its second step; frame 11 was the first."""
+        lockstep = Lockstep(LockstepParams(real_time_factor=0.0, **params), STEP_NS)
+        lockstep.poll(now_ns)
+        lockstep.on_status(10, running=False, now_ns=now_ns)
+        assert lockstep.poll(now_ns) is Request.STEP_ONCE
+        lockstep.on_status(11, running=True, now_ns=now_ns)
+        lockstep.on_clock(11 * STEP_NS)
+        lockstep.on_command(ROLE, 11 * STEP_NS)
+        lockstep.on_status(11, running=False, now_ns=now_ns)
+        assert lockstep.poll(now_ns) is Request.STEP_ONCE
+        return lockstep
+
+    def test_frame_without_a_clock_is_opened_by_its_odometry_and_waits(self):
+        lockstep = self.stepping()
+        lockstep.on_motion(12 * STEP_NS)
+        lockstep.on_command(ROLE, 12 * STEP_NS)
+        lockstep.on_status(12, running=False, now_ns=S)
+        assert lockstep.stamp_ns == 12 * STEP_NS
+        assert not lockstep.missing
+        assert lockstep.poll(S) is None
+        assert lockstep.phase is Phase.HOLDING
+        assert lockstep.trouble(S + S // 4) == ''
+        assert lockstep.trouble(S + S) == 'frame 12 has no /clock: does the bridge publish it?'
+        lockstep.poll(S + 2 * S, gates_present=False)
+        assert lockstep.phase is Phase.READY
+        assert lockstep.counts.no_clock == 1
+
+    def test_odometry_that_overtakes_its_clock_costs_nothing(self):
+        lockstep = self.stepping()
+        lockstep.on_motion(12 * STEP_NS)
+        lockstep.on_clock(12 * STEP_NS)
+        lockstep.on_command(ROLE, 12 * STEP_NS)
+        lockstep.on_status(12, running=False, now_ns=S)
+        lockstep.poll(S, gates_present=False)
+        assert lockstep.phase is Phase.READY
+        assert lockstep.counts.no_clock == 0
+
+    def test_odometry_alone_does_not_begin_a_drive_nor_take_time_back(self):
+        lockstep = Lockstep(LockstepParams(), STEP_NS)
+        lockstep.on_motion(5 * STEP_NS)
+        assert lockstep.stamp_ns is None
+        lockstep.on_clock(100 * STEP_NS)
+        lockstep.on_motion(STEP_NS)
+        assert lockstep.stamp_ns == 100 * STEP_NS
+        assert lockstep.counts.restarts == 0
+
+    def test_step_is_not_sent_again_when_time_has_grown(self):
+        """All statuses are lost, but the clock has told of the tick."""
+        lockstep = self.stepping(step_timeout_s=2.0)
+        lockstep.on_clock(12 * STEP_NS)
+        lockstep.on_command(ROLE, 12 * STEP_NS)
+        assert 'not acknowledged on /carla/status' in lockstep.trouble(S + S)
+        assert lockstep.poll(S + 3 * S) is None
+        assert (lockstep.counts.resent, lockstep.counts.lost_acknowledgements) == (0, 1)
+        assert lockstep.frame == 12
+        lockstep.on_status(12, running=False, now_ns=4 * S)  # late: it says nothing new
+        assert lockstep.counts.uninvited == lockstep.counts.skipped == 0
+
+    def test_step_that_was_lost_is_sent_again(self):
+        lockstep = self.stepping(step_timeout_s=2.0)
+        assert 'STEP_ONCE has no effect, 0 sent again' in lockstep.trouble(S + S)
+        assert lockstep.poll(S + 3 * S) is Request.STEP_ONCE
+        assert lockstep.counts.resent == 1
+
+    def test_frame_in_which_time_runs_back_is_closed_like_any_other(self):
+        lockstep = self.stepping()
+        lockstep.on_status(12, running=True, now_ns=S)
+        lockstep.on_clock(1)
+        assert lockstep.phase is Phase.PAUSING
+        lockstep.poll(S)
+        lockstep.on_status(12, running=False, now_ns=S)
+        assert lockstep.phase is Phase.HOLDING
+        lockstep.on_command(ROLE, lockstep.stamp_ns)
+        lockstep.poll(S, gates_present=False)
+        assert lockstep.phase is Phase.READY
+        assert lockstep.counts.restarts == 1
