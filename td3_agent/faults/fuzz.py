@@ -2,9 +2,11 @@
 """Gives the raw readers of all nodes bytes that no publisher would send.
 
 ``python -m td3_agent.faults.fuzz SEED``. A line on standard input is a number of cases; they are
-run, and a line of JSON tells what became of them. A case is drawn from SEED and its number alone,
-so that one that broke something can be run again. Each begins with a good message on the wire (in
-CDR), is damaged, deserialised as the middleware would, and handed to the node's own callback.
+run, and a line of JSON tells what became of them. ``wire NUMBER`` publishes as many on the topics
+themselves, ``drive`` tells whether the same nodes still drive. A case is drawn from SEED and its
+number alone, so that one that broke something can be run again. Each begins with a good message on
+the wire (in CDR), is damaged, deserialised as the middleware would, and handed to the node's own
+callback.
 What does not deserialise never reaches a node.
 
 The number of the case at work stands in the first eight bytes of the file ``FUZZ_PLACE``, which
@@ -30,6 +32,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 
 from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
 from td3_agent.faults.inside import (
+    ROLE,
     Inside,
     Vehicle,
     image,
@@ -38,7 +41,9 @@ from td3_agent.faults.inside import (
     path,
     vehicle_info,
 )
+from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import report_message, time_from_ns
+from td3_agent.nodes.qos import LATCHED
 from td3_agent.nodes.sim_bridge_node import SimBridgeNode
 from td3_agent.nodes.synchronizer_node import SynchronizerNode
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
@@ -163,6 +168,30 @@ class Fuzzer:
             return
         self.give(f'case {number} {name}', subscription, msg)
 
+    def wire(self, count: int) -> None:
+        """Publish damaged messages on the topics themselves, as a hostile program would."""
+        peer, draw = self._inside.peer, random.Random(int(self._seed))  # noqa: S311  no secret
+        publishers = {
+            name: peer.create_publisher(reader.msg_type, reader.topic_name, LATCHED)
+            for name, reader in self._targets.readers
+            if reader.topic_name != topics.control(ROLE)  # what comes there is counted as ours
+        }
+        for _ in range(count):
+            name = draw.choice(list(publishers))
+            self._publish(publishers[name], damaged(self._targets.good[name], draw))
+            self._settle()
+        for publisher in publishers.values():
+            peer.destroy_publisher(publisher)
+
+    def _publish(self, publisher: Any, data: bytes) -> None:  # noqa: ANN401  rclpy's
+        """Publish bytes; more of them than the type can have stay with the sender."""
+        try:
+            publisher.publish(data)
+        except RuntimeError:  # rclpy's RCLError
+            self.counts['not published'] += 1
+        else:
+            self.counts['on the wire'] += 1
+
     def give(self, what: str, subscription: Any, msg: Any) -> None:  # noqa: ANN401  rclpy's
         """Hand a message to a callback; note what comes out of it but a refusal."""
         try:
@@ -221,18 +250,20 @@ def main() -> None:
         with _shared_place() as place:
             fuzzer = Fuzzer(inside, sys.argv[1], place)
             for line in sys.stdin:
-                if line.strip() == 'drive':
-                    sys.stdout.write(json.dumps({'drives': fuzzer.still_drives()}) + '\n')
-                    sys.stdout.flush()
-                    continue
-                fuzzer.run(int(line))
-                found = dict(fuzzer.counts) | {
-                    'cases': fuzzer.number,
-                    'refused': fuzzer.refusals(),
-                    'broken_by': fuzzer.broken,
-                }
-                sys.stdout.write(json.dumps(found) + '\n')
+                sys.stdout.write(json.dumps(_obey(fuzzer, line.split())) + '\n')
                 sys.stdout.flush()
+
+
+def _obey(fuzzer: Fuzzer, words: list[str]) -> dict[str, Any]:
+    """Do what a line says; return what came of it."""
+    if words == ['drive']:
+        return {'drives': fuzzer.still_drives()}
+    if words[0] == 'wire':
+        fuzzer.wire(int(words[1]))
+    else:
+        fuzzer.run(int(words[0]))
+    found = {'cases': fuzzer.number, 'refused': fuzzer.refusals(), 'broken_by': fuzzer.broken}
+    return dict(fuzzer.counts) | found
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ Everything is spun by whoever waits for something, so that a row decides what co
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 import math
 import os
@@ -162,7 +163,8 @@ class Vehicle:
         self.said.update({status.name: status for status in msg.status})
 
     def _on_report(self, msg: DiagnosticArray) -> None:
-        self.reports.append(facts_from_report(msg) | {'stamp_ns': stamp_ns(msg.header.stamp)})
+        with suppress(ValueError):  # a row may have published rubbish
+            self.reports.append(facts_from_report(msg) | {'stamp_ns': stamp_ns(msg.header.stamp)})
 
     def give(self, **changes: dict[str, Any]) -> int:
         """Publish the next frame; ``image`` and ``odometry`` have fields changed.

@@ -19,6 +19,7 @@ MODULE = 'td3_agent.faults.fuzz'
 BATCH = 20_000
 BATCH_PATIENCE_S = 300.0
 QUICK_CASES, ALL_CASES = 3_000, 1_000_000
+QUICK_WIRED, ALL_WIRED = 300, 5_000  # published on the topics, not only handed to the readers
 
 
 @row('F22', 'random bytes to every reader of every node')
@@ -38,6 +39,8 @@ def fuzzed(scene: Scene) -> Outcome:
                 if found['broken_by']:
                     break
             took_s = time.monotonic() - begun_s
+            wired = QUICK_WIRED if scene.quick else ALL_WIRED
+            found = program.ask(f'wire {wired}', BATCH_PATIENCE_S)
             drives = program.ask('drive', BATCH_PATIENCE_S)['drives']
     except ProgramError as error:
         (number,) = struct.unpack('<Q', place.read_bytes())
@@ -46,12 +49,14 @@ def fuzzed(scene: Scene) -> Outcome:
         return outcome
     outcome.none('P0 exceptions', found['broken_by'])
     outcome.equal('cases', found['cases'], cases)
+    outcome.least('published on topics', found['on the wire'], wired / 2)
     outcome.equal('P0 commands out of range', found['unsound commands'], 0)
     outcome.equal('P0 loops broken', found['loops broken'], 0)
     outcome.equal('the same nodes drive afterwards', drives, wanted=True)
     outcome.figures |= {
         'cases': cases,
         'per_s': round(cases / took_s),
+        'published': found['on the wire'],
         'deserialised': found['handled'],
         'refused': found['refused'],
         'commands': found['commands'],
