@@ -7,7 +7,7 @@ SHELL := /bin/bash
 DEMO_OUT ?= build/demo
 DEMO_ARGS ?= --map winding --duration 60 --real-time-factor 1.0
 TEST_ARGS ?=
-PURE_CODE := $(wildcard td3_agent/driving td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/bench)
+PURE_CODE := $(wildcard td3_agent/driving td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/bench td3_agent/doctor)
 
 # Each run gets a domain of its own, so that runs side by side do not hear each other.
 ENV := export ROS_DOMAIN_ID=$$(($$$$ % 100 + 1)) && source ./env.sh

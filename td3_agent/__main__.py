@@ -22,6 +22,7 @@ VERBS = {
         'td3_agent.evaluation.ledger_command',
         'check what a drive has left: td3_agent ledger check FILE',
     ),
+    'doctor': ('td3_agent.doctor.command', 'find what keeps a machine or a graph from driving'),
     'drive': ('td3_agent.evaluation.drive', 'send one command to a vehicle, then stop it'),
     'train': ('td3_agent.training.train', 'train TD3 on a Gymnasium task'),
     'export': ('td3_agent.evaluation.export', 'export a policy to ONNX, checked against PyTorch'),

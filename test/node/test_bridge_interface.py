@@ -167,7 +167,7 @@ class TestNoFallback:
 
     def test_nobody_listens_in_the_container(self, ros, setup_file):
         interface = ROSBridgeInterface(**options(EXEC, ros, setup_file, exec_timeout_s=1.0))
-        with pytest.raises(BridgeError, match='nobody listens to .* in container ros2-bridge'):
+        with pytest.raises(BridgeError, match=r'nobody listens to .* in container ros2-bridge'):
             interface.publish_control(1.0, 0.0, 0.0)
         assert interface.transport is Transport.DOCKER_EXEC
         assert interface.commands == 0
