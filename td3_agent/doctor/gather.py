@@ -152,8 +152,9 @@ def participants(table: str | None = None) -> Iterator[Participant]:
     by_domain = [(domain_of(port), user, inode) for port, user, inode in found]
     programs = _programs({inode for domain, _, inode in by_domain if domain is not None})
     for domain, user, inode in by_domain:
-        if domain is not None:
-            yield Participant(domain, user, programs.get(inode, ''))
+        program = programs.get(inode, '')
+        if domain is not None and program is not None:
+            yield Participant(domain, user, program)
 
 
 def domain_of(port: int) -> int | None:
@@ -165,17 +166,18 @@ def domain_of(port: int) -> int | None:
     return None
 
 
-def _programs(inodes: set[str]) -> dict[str, str]:
-    """Return the programs that hold sockets, as far as we may see them."""
+def _programs(inodes: set[str]) -> dict[str, str | None]:
+    """Return the programs that hold sockets, as far as we may see them; None for the doctor's."""
     wanted = {f'socket:[{inode}]': inode for inode in inodes}
-    names: dict[str, str] = {}
+    names: dict[str, str | None] = {}
     for folder in Path('/proc').glob('[0-9]*') if wanted else ():
         with suppress(OSError):  # ended, or somebody else's
             with os.scandir(folder / 'fd') as entries:
                 held = {os.readlink(entry.path) for entry in entries}  # noqa: PTH115  fast
             words = (folder / 'cmdline').read_text(errors='replace').split('\0')
-            for target in held & wanted.keys():
-                names[wanted[target]] = _program_name(words)
+            parent = (folder / 'stat').read_text(errors='replace').rpartition(')')[2].split()[1]
+            name = None if int(parent) == os.getpid() else _program_name(words)
+            names |= dict.fromkeys((wanted[target] for target in held & wanted.keys()), name)
     return names
 
 

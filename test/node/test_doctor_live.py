@@ -159,4 +159,5 @@ def test_the_verb_looks_from_a_process_of_its_own(ros):
     assert process.returncode == (1 if report['counts']['error'] else 0)
     clock = next(f for f in report['findings'] if f['check'] == 'clock')
     assert clock['text'] == 'from /bridge'
-    assert any('your processes' in f['text'] for f in report['findings'] if f['check'] == 'domain')
+    domain = next(f for f in report['findings'] if f['check'] == 'domain')
+    assert f'domain {ros.domain_id} already has 1 of your processes' in domain['text']
