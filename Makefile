@@ -7,6 +7,7 @@ SHELL := /bin/bash
 DEMO_OUT ?= build/demo
 DEMO_ARGS ?= --map winding --duration 60 --real-time-factor 1.0
 TEST_ARGS ?=
+TOOLS := .venv/tools
 PURE_CODE := $(wildcard td3_agent/driving td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/bench td3_agent/doctor)
 
 # Each run gets a domain of its own, so that runs side by side do not hear each other.
@@ -24,8 +25,15 @@ demo: setup ## drive a car around a road; DEMO_ARGS='...' and DEMO_OUT=DIR chang
 test: setup ## run all tests; TEST_ARGS='-k name' chooses
 	@$(ENV) && python -m pytest $(or $(TEST_ARGS),test)
 
-check: setup ## lint, check the format and the types
+check: setup $(TOOLS)/ready ## lint, check format, types, containers and manifests
 	@$(ENV) && ruff check . && ruff format --check . && mypy --strict $(PURE_CODE)
+	@scripts/check_deployment.py --tools $(TOOLS)/bin
+
+# An environment of its own: what checks containers needs nothing of ours, and other versions.
+$(TOOLS)/ready: requirements/deploy.in | setup
+	@.venv/bin/python -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 lock: ## renew requirements/lock.txt from requirements/*.in (needs uv)
 	@scripts/lock.sh
