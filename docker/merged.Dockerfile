@@ -1,8 +1,8 @@
 # syntax=docker/dockerfile:1
 # SPDX-License-Identifier: Apache-2.0
 #
-# Bridge and agent in one image, on an installed ROS 2. For comparison: it is twice the size of the agent, and every
-# change of the code sets the workspace up again. compose.yaml does not use it.
+# Bridge and agent in one image, on an installed ROS 2. For comparison: three times as large as
+# the agent, and every change of the code sets the workspace up again. compose.yaml does not use it.
 #
 #   docker build -f docker/bridge.Dockerfile -t carla_ros_bridge .
 #   docker build -f docker/merged.Dockerfile -t td3_agent-merged .
