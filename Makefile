@@ -8,7 +8,8 @@ DEMO_OUT ?= build/demo
 DEMO_ARGS ?= --map winding --duration 60 --real-time-factor 1.0
 TEST_ARGS ?=
 FAULTS_ARGS ?= --all
-PURE_CODE := $(wildcard td3_agent/driving td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/bench td3_agent/faults/row.py td3_agent/faults/rules.py)
+TOOLS := .venv/tools
+PURE_CODE := $(wildcard td3_agent/driving td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/bench td3_agent/doctor td3_agent/faults/row.py td3_agent/faults/rules.py)
 
 # Each run gets a domain of its own, so that runs side by side do not hear each other.
 ENV := export ROS_DOMAIN_ID=$$(($$$$ % 100 + 1)) && source ./env.sh
@@ -28,8 +29,15 @@ test: setup ## run all tests; TEST_ARGS='-k name' chooses
 faults: setup ## run the whole table of loads and faults; FAULTS_ARGS='F7 --repeat 5' chooses
 	@$(ENV) && timeout --kill-after=30 1200 td3_agent faults $(FAULTS_ARGS)
 
-check: setup ## lint, check the format and the types
+check: setup $(TOOLS)/ready ## lint, check format, types, containers and manifests
 	@$(ENV) && ruff check . && ruff format --check . && mypy --strict $(PURE_CODE)
+	@scripts/check_deployment.py --tools $(TOOLS)/bin
+
+# An environment of its own: what checks containers needs nothing of ours, and other versions.
+$(TOOLS)/ready: requirements/deploy.in | setup
+	@.venv/bin/python -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 lock: ## renew requirements/lock.txt from requirements/*.in (needs uv)
 	@scripts/lock.sh

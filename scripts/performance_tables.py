@@ -88,7 +88,8 @@ def command_text(report: dict[str, Any]) -> str:
     starts = ', '.join(f'{count} of {kind}' for kind, count in report['starts'].items())
     counts = f'{native["commands"]} commands, {native["lost"]} lost; {starts}.'
     absent = ''.join(f' {kind}: absent here, not measured.' for kind in report['absent'])
-    return '\n'.join([*lines, '', f'{counts}{absent} {machine_text(report["machine"])}'])
+    docker = f' docker exec is by `{report["docker"]}`.' if report.get('docker') else ''
+    return '\n'.join([*lines, '', f'{counts}{absent}{docker} {machine_text(report["machine"])}'])
 
 
 def rate_text(report: dict[str, Any]) -> str:

@@ -25,6 +25,8 @@ VERBS = {
     'record': ('td3_agent.bags.record', 'record the loop to a bag that ros2 bag plays'),
     'replay': ('td3_agent.bags.replay', 'drive a bag again, offline or live, and compare'),
     'report': ('td3_agent.bags.report', 'make one HTML page from the results of a drive'),
+    'doctor': ('td3_agent.doctor.command', 'find what keeps a machine or a graph from driving'),
+    'drive': ('td3_agent.evaluation.drive', 'send one command to a vehicle, then stop it'),
     'train': ('td3_agent.training.train', 'train TD3 on a Gymnasium task'),
     'export': ('td3_agent.evaluation.export', 'export a policy to ONNX, checked against PyTorch'),
     'faults': ('td3_agent.faults.verb', 'run loads and faults against the system, by name'),

@@ -4,7 +4,8 @@
 The first is what a program does that starts ``ros2 topic pub``, or a script of its own, for each
 command: interpreter, rclpy, node, discovery until the receiver is found, one message, end. The
 second is what td3_agent_node does: it publishes. Both in turns, to a receiver in a third process;
-a ratio is of medians.
+a ratio is of medians. With --docker-exec CONTAINER, ``ros2 topic pub`` is also run in a container,
+which must share network and IPC with this machine.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tqdm import tqdm
 from td3_agent.bench.command_roles import ONCE
 from td3_agent.bench.figures import spread_ms
 from td3_agent.bench.programs import Program
+from td3_agent.bridge_interface import DEFAULT_SETUP_FILES, exec_command
 from td3_agent.evaluation.processes import free_domain_id, ros_environment
 
 if TYPE_CHECKING:
@@ -34,7 +36,10 @@ WARM_UP = 200
 PATIENCE_S = 60.0
 # What is started anew for each command.
 NATIVE_TIMES = {'call_ns': 'whole', 'processor_ns': 'processor', 'received_ns': 'received'}
-PYTHON, ROS2 = 'python process', 'ros2 topic pub'
+PYTHON, ROS2, DOCKER = 'python process', 'ros2 topic pub', 'docker exec'
+MESSAGE_KIND = 'geometry_msgs/msg/TwistStamped'
+# What a process in a container needs to know to find the receiver.
+ROS_VARIABLES = ('ROS_DOMAIN_ID', 'ROS_AUTOMATIC_DISCOVERY_RANGE', 'ROS_LOCALHOST_ONLY')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--processes', type=int, default=5, help='processes of each kind')
     parser.add_argument(
         '--commands', type=int, default=5000, help='commands of the one that stays'
+    )
+    parser.add_argument(
+        '--docker-exec', metavar='CONTAINER', help='also by docker exec in this container'
+    )
+    parser.add_argument('--docker', default='docker', help='the docker executable')
+    parser.add_argument(
+        '--setup-file',
+        action='append',
+        metavar='FILE',
+        help=f'file in the container to source, repeatable (default: {DEFAULT_SETUP_FILES[0]})',
     )
 
 
@@ -56,7 +71,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     if args.commands < args.processes:
         raise ValueError(f'commands must be >= processes = {args.processes}, got {args.commands}')
     environment = ros_environment(free_domain_id())
-    kinds = commands_of(shutil.which('ros2'))
+    kinds = commands_of(shutil.which('ros2')) | docker_command(args, environment)
     with (
         Program(ROLES, 'receive', environment=environment) as receiver,
         Program(ROLES, 'publish', environment=environment) as publisher,
@@ -71,8 +86,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             batch = publisher.ask(str(args.commands // args.processes), PATIENCE_S)
             for name, times in native.items():
                 times.extend(batch[name])
-    absent = [] if ROS2 in kinds else [ROS2]
-    return report_of(started, native) | {'absent': absent}
+    absent = [kind for kind in (ROS2, DOCKER) if kind not in kinds]
+    docker = args.docker if DOCKER in kinds else None
+    return report_of(started, native) | {'absent': absent, 'docker': docker}
 
 
 def commands_of(ros2: str | None) -> dict[str, list[str]]:
@@ -83,9 +99,33 @@ def commands_of(ros2: str | None) -> dict[str, list[str]]:
     """
     kinds = {PYTHON: [sys.executable, '-m', ROLES, 'once']}
     if ros2 is not None:
-        kind = 'geometry_msgs/msg/TwistStamped'
-        kinds[ROS2] = [ros2, 'topic', 'pub', '--once', f'/{ONCE}', kind, '{}']
+        kinds[ROS2] = [ros2, 'topic', 'pub', '--once', f'/{ONCE}', MESSAGE_KIND, '{}']
     return kinds
+
+
+def docker_command(
+    args: argparse.Namespace, environment: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """Return the command line that sends one command from a container, if one was named.
+
+    Raises:
+        ValueError: the docker executable is not there.
+    """
+    if args.docker_exec is None:
+        return {}
+    if shutil.which(args.docker) is None:
+        raise ValueError(f'docker must be an executable, got {args.docker!r}')
+    command = exec_command(
+        args.docker_exec,
+        f'/{ONCE}',
+        MESSAGE_KIND,
+        '{}',
+        docker=args.docker,
+        setup_files=DEFAULT_SETUP_FILES if args.setup_file is None else args.setup_file,
+        environment={name: environment[name] for name in ROS_VARIABLES if name in environment},
+        timeout_s=PATIENCE_S,
+    )
+    return {DOCKER: command}
 
 
 def time_process(
@@ -173,6 +213,8 @@ def table(report: dict[str, Any]) -> str:
             figures = f'{row["p50_ms"]:>10.1f}{"":>10}{row["max_ms"]:>10.1f}{ratio:>10.0f}'
             lines.append(f'{kind:<18}{what:<10}{figures}')
     lines += [f'{kind}: absent, not measured' for kind in report['absent']]
+    if report.get('docker'):
+        lines.append(f'{DOCKER} is by {report["docker"]}')
     lines.append(f'{native["commands"]} commands published, {native["lost"]} of them lost')
     return '\n'.join(lines)
 

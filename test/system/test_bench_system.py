@@ -14,6 +14,7 @@ import pytest
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 PATIENCE_S = 180.0  # a busy machine's
+DOCKER = Path(__file__).parents[1] / 'standins' / 'docker'
 
 
 def started(mark, *arguments):
@@ -49,14 +50,18 @@ def processes_with(mark):
 
 
 def test_command():
-    report = report_of('command', '--processes', '1', '--commands', '50')
+    container = ('--docker-exec', 'ros2-bridge', '--docker', str(DOCKER))
+    words = ('command', '--processes', '1', '--commands', '50', *container)
+    report = report_of(*words, '--setup-file', '/dev/null')
+    assert report['docker'] == str(DOCKER)
     assert report['native']['commands'] == 50
     assert report['native']['lost'] == 0
     assert report['ratio'] > 1.0
     native = report['native']
     assert 0.0 < native['whole']['p50_ms'] < native['received']['p50_ms']
-    once = report['processes']['python process']
-    assert 0.0 < once['received']['p50_ms'] < once['whole']['p50_ms']
+    for kind in ('python process', 'docker exec'):
+        once = report['processes'][kind]
+        assert 0.0 < once['received']['p50_ms'] < once['whole']['p50_ms']
 
 
 def test_startup():

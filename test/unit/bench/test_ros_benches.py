@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmarks of the ROS path: what they refuse, how they compare, what they report as short."""
 
+import argparse
 import os
+from pathlib import Path
 import signal
 import sys
 
@@ -120,6 +122,21 @@ class TestCommand:
         assert list(command.commands_of(None)) == [command.PYTHON]
         kinds = command.commands_of('/opt/ros/bin/ros2')
         assert kinds[command.ROS2][:4] == ['/opt/ros/bin/ros2', 'topic', 'pub', '--once']
+
+    def test_docker_exec_is_measured_where_a_container_is_named(self):
+        docker = str(Path(__file__).parents[2] / 'standins' / 'docker')
+        args = argparse.Namespace(docker_exec=None, docker=docker, setup_file=[])
+        assert command.docker_command(args, {}) == {}
+        args.docker_exec = 'ros2-bridge'
+        words = command.docker_command(args, {'ROS_DOMAIN_ID': '7', 'HOME': '/'})[command.DOCKER]
+        start = [docker, 'exec', '-e', 'ROS_DOMAIN_ID=7', 'ros2-bridge', 'bash', '-c']
+        assert words[:-1] == start
+        assert 'ros2 topic pub --once /bench/once geometry_msgs/msg/TwistStamped' in words[-1]
+
+    def test_missing_docker_is_refused(self):
+        args = argparse.Namespace(docker_exec='x', docker='no_such_docker', setup_file=None)
+        with pytest.raises(ValueError, match="docker must be an executable, got 'no_such_docker'"):
+            command.docker_command(args, {})
 
     def test_failed_process_is_named(self):
         program = [sys.executable, '-c', 'import sys; sys.exit("no receiver")']

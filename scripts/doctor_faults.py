@@ -1,0 +1,424 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Plants faults in a healthy machine and a healthy graph, and writes what the doctor finds.
+
+The table goes to docs/doctor.md. With ``--check`` nothing is written; the exit status is 1 if the
+table would change, or a fault is not found.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+import sys
+from typing import TYPE_CHECKING
+
+from marked import renewed
+
+from td3_agent.doctor.checks import all_findings
+from td3_agent.doctor.facts import (
+    Copy,
+    Endpoint,
+    Graph,
+    Import,
+    Machine,
+    Participant,
+    Profile,
+    Topic,
+    Torch,
+)
+from td3_agent.doctor.findings import Finding, Level
+from td3_agent.doctor.graph_checks import graph_findings
+from td3_agent.doctor.versions import CARLA_MSGS_HASHES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PAGE = Path(__file__).resolve().parents[1] / 'docs' / 'doctor.md'
+BLOCK = 'planted faults'
+SITE = '/venv/lib/python3.12/site-packages'
+APT = '/usr/lib/python3/dist-packages'
+JAZZY = '/opt/ros/jazzy'
+ROS_SITE = f'{JAZZY}/lib/python3.12/site-packages'
+CONTROL = 'carla_msgs/msg/CarlaEgoVehicleControl'
+ROLE = '/carla/ego_vehicle'
+OTHER_HASH = 'RIHS01_' + '5' * 64
+
+HEALTHY = Machine(
+    python=(3, 12),
+    executable='/usr/bin/python3',
+    environment={
+        'ROS_DISTRO': 'jazzy',
+        'ROS_DOMAIN_ID': '7',
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+        'AMENT_PREFIX_PATH': JAZZY,
+    },
+    imports={
+        'numpy': Import('1.26.4', f'{APT}/numpy'),
+        'yaml': Import('6.0', f'{APT}/yaml'),
+        'rclpy': Import('', f'{ROS_SITE}/rclpy'),
+        'geometry_msgs.msg': Import('', f'{ROS_SITE}/geometry_msgs'),
+        'carla_msgs.msg': Import('', '/ws/install/carla_msgs'),
+        'google.protobuf': Import('4.21.12', f'{APT}/google'),
+        'cv2': Import('4.6.0', f'{APT}/cv2'),
+        'carla': Import('', f'{SITE}/carla'),
+        'torch': Import('2.13.0', f'{SITE}/torch'),
+    },
+    copies=(
+        Copy('torch', '2.13.0', SITE),
+        Copy('carla', '0.9.16', SITE),
+        Copy('numpy', '1.26.4', APT),
+        Copy('protobuf', '4.21.12', APT),
+        Copy('rclpy', '7.1.6', ROS_SITE),
+    ),
+    ros_prefixes=('/ws/install/carla_msgs', JAZZY),
+    rmw_installed=('rmw_fastrtps_cpp', 'rmw_implementation'),
+    message_hashes=dict(CARLA_MSGS_HASHES),
+    message_prefixes=('/ws/install/carla_msgs',),
+    torch=Torch(),
+    profile=Profile('fastdds_loopback.xml', 64 << 20, loopback_only=True),
+    shm_total_bytes=8 << 30,
+    shm_free_bytes=8 << 30,
+    disk_free_bytes=50 << 30,
+    disk_folder='/results',
+    user=1000,
+)
+
+
+def _topic(kind: str, publisher: str, *subscriptions: str) -> Topic:
+    hash_ = CARLA_MSGS_HASHES.get(kind, '')
+    return Topic(
+        (Endpoint(publisher, kind, hash_),),
+        tuple(Endpoint(node, kind, hash_) for node in subscriptions),
+    )
+
+
+BRIDGE, AGENT, GATE, STEPPER = (
+    '/carla_ros_bridge',
+    '/td3_agent',
+    '/twist_to_control',
+    '/synchronizer',
+)
+HEALTHY_GRAPH = Graph(
+    domain_id=7,
+    nodes=(BRIDGE, AGENT, GATE, STEPPER),
+    topics={
+        '/clock': _topic('rosgraph_msgs/msg/Clock', BRIDGE, GATE, STEPPER),
+        f'{ROLE}/camera/image': _topic('sensor_msgs/msg/Image', BRIDGE, AGENT),
+        f'{ROLE}/odometry': _topic('nav_msgs/msg/Odometry', BRIDGE, AGENT, GATE),
+        f'{ROLE}/twist_stamped': _topic('geometry_msgs/msg/TwistStamped', AGENT, GATE),
+        f'{ROLE}/vehicle_control_cmd': _topic(CONTROL, GATE, BRIDGE, STEPPER),
+        '/carla/control': _topic('carla_msgs/msg/CarlaControl', STEPPER, BRIDGE),
+    },
+    message_hashes=dict(CARLA_MSGS_HASHES),
+)
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A fault, and the finding that it must bring.
+
+    Attributes:
+        what: the fault in words.
+        patient: machine or graph that has it.
+        check: name of the check that must find it.
+        level: how bad it must be called.
+    """
+
+    what: str
+    patient: Machine | Graph
+    check: str
+    level: Level = Level.ERROR
+
+    def finding(self) -> Finding:
+        """Return what the doctor finds.
+
+        Raises:
+            ValueError: it does not find the fault.
+        """
+        if isinstance(self.patient, Graph):
+            found = graph_findings(self.patient)
+        else:
+            found = all_findings(self.patient)
+        for finding in found:
+            if (finding.check, finding.level) == (self.check, self.level):
+                return finding
+        raise ValueError(f'{self.what}: not found by {self.check}')
+
+
+def _env(**changes: str) -> Machine:
+    return replace(HEALTHY, environment=HEALTHY.environment | changes)
+
+
+def _imports(**changes: Import) -> Machine:
+    renamed = {name.replace('__', '.'): value for name, value in changes.items()}
+    return replace(HEALTHY, imports=HEALTHY.imports | renamed)
+
+
+def _copies(*more: Copy) -> Machine:
+    return replace(HEALTHY, copies=(*more, *HEALTHY.copies))
+
+
+def _carla(version: str) -> Machine:
+    others = tuple(copy for copy in HEALTHY.copies if copy.name != 'carla')
+    return replace(HEALTHY, copies=(*others, Copy('carla', version, SITE)))
+
+
+def _with_pip_numpy() -> Machine:
+    machine = _imports(numpy=Import('2.4.6', f'{SITE}/numpy'))
+    return replace(machine, copies=(Copy('numpy', '2.4.6', SITE), *machine.copies))
+
+
+def _topics(**changes: Topic) -> Graph:
+    names = {'clock': '/clock', 'step': '/carla/control'}
+    renamed = {names.get(k, f'{ROLE}/{k.replace("__", "/")}'): v for k, v in changes.items()}
+    return replace(HEALTHY_GRAPH, topics=HEALTHY_GRAPH.topics | renamed)
+
+
+def _two(kind: str, *publishers: str) -> Topic:
+    return Topic(tuple(Endpoint(node, kind) for node in publishers), (Endpoint(BRIDGE, kind),))
+
+
+def _ends(writer: Endpoint, reader: Endpoint) -> Topic:
+    return Topic((writer,), (reader,))
+
+
+IMAGE, ODOMETRY, CLOCK = (
+    'sensor_msgs/msg/Image',
+    'nav_msgs/msg/Odometry',
+    'rosgraph_msgs/msg/Clock',
+)
+BOOL = 'std_msgs/msg/Bool'
+TWO_SCIPY = (Copy('scipy', '1.8.0', SITE), Copy('scipy', '1.11.4', APT))
+WARNING, NOTE = Level.WARNING, Level.NOTE
+ABI = 'ImportError: numpy.core.multiarray failed to import'
+PLANTED = (
+    Planted('Python 3.8', replace(HEALTHY, python=(3, 8)), 'python'),
+    Planted('Python 3.11 with apt ROS 2 jazzy', replace(HEALTHY, python=(3, 11)), 'python'),
+    Planted(
+        'humble and jazzy sourced in one shell',
+        replace(HEALTHY, ros_prefixes=('/opt/ros/humble', JAZZY)),
+        'distro',
+    ),
+    Planted('no ROS 2 sourced', _env(ROS_DISTRO=''), 'distro', WARNING),
+    Planted(
+        'a distribution past its end',
+        replace(_env(ROS_DISTRO='iron'), ros_prefixes=('/opt/ros/iron',)),
+        'distro',
+        WARNING,
+    ),
+    Planted('CARLA wheel of another Python', _carla('0.9.15'), 'carla'),
+    Planted(
+        'no CARLA wheel',
+        replace(
+            _imports(carla=Import(error="No module named 'carla'", missing=True)),
+            copies=tuple(copy for copy in HEALTHY.copies if copy.name != 'carla'),
+        ),
+        'carla',
+        NOTE,
+    ),
+    Planted(
+        'carla_msgs not built',
+        _imports(carla_msgs__msg=Import(error='No module named carla_msgs', missing=True)),
+        'imports',
+    ),
+    Planted(
+        'cv2 compiled against another NumPy',
+        _imports(cv2=Import(error=ABI, alone=False)),
+        'imports',
+    ),
+    Planted(
+        'torch ends the process (signal 11)',
+        _imports(torch=Import(error='the import was ended by signal 11', alone=False)),
+        'imports',
+    ),
+    Planted(
+        'carla comes in alone, but not after cv2',
+        _imports(carla=Import(error='ImportError: libstdc++.so.6', alone=True)),
+        'imports',
+    ),
+    Planted('pip NumPy 2 over apt ROS 2', _with_pip_numpy(), 'numpy'),
+    Planted(
+        'pip copy hides the apt copy',
+        _copies(*TWO_SCIPY),
+        'copies',
+        WARNING,
+    ),
+    Planted(
+        'opencv-python beside opencv-python-headless',
+        _copies(Copy('opencv-python', '4.8', SITE), Copy('opencv-python-headless', '4.9', SITE)),
+        'opencv',
+    ),
+    Planted(
+        'pip OpenCV hidden by the one of cv_bridge',
+        _copies(Copy('opencv-python-headless', '4.9', SITE)),
+        'opencv',
+        WARNING,
+    ),
+    Planted('protobuf 3 and 4 on the path', _copies(Copy('protobuf', '3.20.3', SITE)), 'protobuf'),
+    Planted(
+        'CUDA PyTorch, driver too old',
+        replace(HEALTHY, torch=Torch('12.8'), nvidia_driver=True),
+        'torch',
+        WARNING,
+    ),
+    Planted('CUDA PyTorch, no GPU', replace(HEALTHY, torch=Torch('12.8')), 'torch', NOTE),
+    Planted('CPU PyTorch, but a GPU', replace(HEALTHY, nvidia_driver=True), 'torch', NOTE),
+    Planted(
+        'RMW_IMPLEMENTATION not installed', _env(RMW_IMPLEMENTATION='rmw_cyclonedds_cpp'), 'rmw'
+    ),
+    Planted(
+        '800x600 images, no Fast DDS profile',
+        replace(HEALTHY, camera_px=(800, 600), profile=Profile()),
+        'shm',
+    ),
+    Planted(
+        'shared memory of 64 MB (Docker default)',
+        replace(HEALTHY, shm_total_bytes=64 << 20, shm_free_bytes=64 << 20),
+        'shm',
+    ),
+    Planted('shared memory full', replace(HEALTHY, shm_free_bytes=1 << 20), 'shm', WARNING),
+    Planted('discovery off', _env(ROS_AUTOMATIC_DISCOVERY_RANGE='OFF'), 'discovery'),
+    Planted('misspelt discovery range', _env(ROS_AUTOMATIC_DISCOVERY_RANGE='LAN'), 'discovery'),
+    Planted('old and new variable at once', _env(ROS_LOCALHOST_ONLY='1'), 'discovery', WARNING),
+    Planted(
+        'profile that does not exist',
+        replace(HEALTHY, profile=Profile('gone.xml', error='No such file')),
+        'discovery',
+    ),
+    Planted(
+        'loopback profile, but the bridge elsewhere',
+        _env(ROS_AUTOMATIC_DISCOVERY_RANGE='SUBNET'),
+        'discovery',
+        WARNING,
+    ),
+    Planted('ROS_DOMAIN_ID=233', _env(ROS_DOMAIN_ID='233'), 'domain'),
+    Planted('ROS_DOMAIN_ID=150', _env(ROS_DOMAIN_ID='150'), 'domain', WARNING),
+    Planted(
+        'another user in our domain',
+        replace(HEALTHY, participants=(Participant(7, 1001),)),
+        'domain',
+    ),
+    Planted(
+        'forgotten nodes in our domain',
+        replace(HEALTHY, participants=(Participant(7, 1000, 'td3_agent_node'),)),
+        'domain',
+        NOTE,
+    ),
+    Planted(
+        'carla_msgs with another CarlaStatus',
+        replace(
+            HEALTHY,
+            message_hashes=HEALTHY.message_hashes | {'carla_msgs/msg/CarlaStatus': OTHER_HASH},
+        ),
+        'messages',
+    ),
+    Planted(
+        'two carla_msgs sourced',
+        replace(HEALTHY, message_prefixes=('/ws/install/carla_msgs', '/carla_ws/install')),
+        'messages',
+        WARNING,
+    ),
+    Planted('disk nearly full', replace(HEALTHY, disk_free_bytes=500_000_000), 'disk', WARNING),
+    Planted('disk full', replace(HEALTHY, disk_free_bytes=1_000_000), 'disk'),
+    Planted('wrong domain, nobody there', Graph(domain_id=7), 'nodes'),
+    Planted(
+        'two agents of one name', replace(HEALTHY_GRAPH, nodes=(AGENT, BRIDGE, AGENT)), 'nodes'
+    ),
+    Planted(
+        'a bag plays its clock beside the bridge',
+        _topics(clock=_two(CLOCK, BRIDGE, '/player')),
+        'clock',
+    ),
+    Planted('nobody publishes /clock', _topics(clock=Topic()), 'clock', WARNING),
+    Planted(
+        'carla_manual_control beside the gate',
+        _topics(vehicle_control_cmd=_two(CONTROL, GATE, '/carla_manual_control')),
+        'writers',
+    ),
+    Planted(
+        'bridge without odometry',
+        _topics(odometry=Topic((), (Endpoint(AGENT, ODOMETRY),))),
+        'ends',
+    ),
+    Planted(
+        "role name not in the bridge's list",
+        _topics(vehicle_control_cmd=Topic((Endpoint(GATE, CONTROL),))),
+        'ends',
+    ),
+    Planted(
+        'best-effort camera, reliable reader',
+        _topics(
+            camera__image=_ends(Endpoint(BRIDGE, IMAGE, reliable=False), Endpoint(AGENT, IMAGE))
+        ),
+        'qos',
+    ),
+    Planted(
+        'ros2 topic pub of the manual override (volatile)',
+        _topics(
+            vehicle_control_manual_override=_ends(
+                Endpoint('/_cli', BOOL), Endpoint(BRIDGE, BOOL, latched=True)
+            )
+        ),
+        'qos',
+    ),
+    Planted(
+        'one topic, two types',
+        _topics(
+            speedometer=_ends(
+                Endpoint(BRIDGE, 'carla_msgs/msg/CarlaSpeedometer'),
+                Endpoint(AGENT, 'std_msgs/msg/Float32'),
+            )
+        ),
+        'types',
+    ),
+    Planted(
+        'bridge and agent built from different carla_msgs',
+        _topics(
+            vehicle_control_cmd=_ends(
+                Endpoint(GATE, CONTROL, CARLA_MSGS_HASHES[CONTROL]),
+                Endpoint(BRIDGE, CONTROL, OTHER_HASH),
+            )
+        ),
+        'types',
+    ),
+)
+
+
+def table() -> str:
+    """Return the planted faults with what the doctor finds, as Markdown.
+
+    Raises:
+        ValueError: a fault is not found.
+    """
+    lines = ['| planted | finding |', '|---|---|']
+    for planted in PLANTED:
+        finding = planted.finding()
+        fix = f' **Fix:** {finding.fix}' if finding.fix else ''
+        text = f'{finding.level.name.lower()} *{finding.check}*: {finding.text}.{fix}'
+        lines.append(f'| {planted.what} | {text.replace("|", chr(92) + "|")} |')
+    healthy = [*all_findings(HEALTHY), *graph_findings(HEALTHY_GRAPH)]
+    raised = sum(finding.level > Level.OK for finding in healthy)
+    lines.append(
+        f'\n{len(PLANTED)} faults planted, all found; {raised} findings where none is planted.'
+    )
+    return '\n'.join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the table; return 1 if ``--check`` finds it out of date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--check', action='store_true', help='write nothing')
+    args = parser.parse_args(argv)
+    document = PAGE.read_text(encoding='utf-8')
+    new = renewed(document, BLOCK, table())
+    if args.check:
+        return int(new != document)
+    PAGE.write_text(new, encoding='utf-8')
+    print(table())
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at a running graph for the doctor's checks, from a node that says nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import rclpy
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+
+from td3_agent.doctor.facts import Endpoint, Graph, Topic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rclpy.node import Node
+    from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+OWN_NAME = '_td3_agent_doctor'
+NOT_MEANT = (OWN_NAME, '_ros2cli')
+# The middleware's "never".
+ENDLESS_NS = 1 << 60
+LOOK_S = 0.1
+
+
+def gather_graph(
+    seconds: float,
+    *,
+    role_name: str,
+    camera_id: str,
+    message_hashes: Mapping[str, str],
+    domain_id: int | None = None,
+) -> Graph:
+    """Listen to discovery for so long [s], then return what has been found."""
+    context = rclpy.Context()
+    rclpy.init(
+        args=[],
+        context=context,
+        domain_id=domain_id,
+        signal_handler_options=SignalHandlerOptions.NO,
+    )
+    try:
+        node = rclpy.create_node(OWN_NAME, context=context, enable_rosout=False)
+        # Discovery goes on in the middleware's threads; there is nothing to spin for.
+        end_s = time.monotonic() + seconds
+        while (left_s := end_s - time.monotonic()) > 0.0:
+            time.sleep(min(LOOK_S, left_s))
+        graph = Graph(
+            domain_id=context.get_domain_id(),
+            nodes=_nodes(node),
+            topics=_topics(node),
+            role_name=role_name,
+            camera_id=camera_id,
+            message_hashes=dict(message_hashes),
+        )
+        node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
+    return graph
+
+
+def _nodes(node: Node) -> tuple[str, ...]:
+    found = node.get_node_names_and_namespaces()
+    return tuple(_full_name(*pair) for pair in found if not pair[0].startswith(NOT_MEANT))
+
+
+def _topics(node: Node) -> dict[str, Topic]:
+    topics = {}
+    for name, _ in node.get_topic_names_and_types():
+        publishers = _endpoints(node.get_publishers_info_by_topic(name))
+        subscriptions = _endpoints(node.get_subscriptions_info_by_topic(name))
+        if publishers or subscriptions:
+            topics[name] = Topic(publishers, subscriptions)
+    return topics
+
+
+def _endpoints(infos: list[TopicEndpointInfo]) -> tuple[Endpoint, ...]:
+    return tuple(_endpoint(info) for info in infos if not info.node_name.startswith(NOT_MEANT))
+
+
+def _endpoint(info: TopicEndpointInfo) -> Endpoint:
+    qos = info.qos_profile
+    deadline_ns = qos.deadline.nanoseconds
+    return Endpoint(
+        node=_full_name(info.node_name, info.node_namespace),
+        kind=info.topic_type,
+        type_hash=_hash(getattr(info, 'topic_type_hash', None)),  # from Iron on
+        reliable=qos.reliability == ReliabilityPolicy.RELIABLE,
+        latched=qos.durability == DurabilityPolicy.TRANSIENT_LOCAL,
+        deadline_ns=deadline_ns if 0 < deadline_ns < ENDLESS_NS else 0,
+    )
+
+
+def _hash(value: Any) -> str:  # noqa: ANN401  a type that Humble does not have
+    text = '' if value is None else str(value)
+    return text if text.removeprefix('RIHS01_').strip('0') else ''  # all zero: not known
+
+
+def _full_name(name: str, namespace: str) -> str:
+    return f'{namespace.rstrip("/")}/{name}'

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults planted in a real graph: the doctor sees them from outside."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+import json
+import os
+import subprocess
+import sys
+
+from carla_msgs.msg import CarlaEgoVehicleControl
+import pytest
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+from std_msgs.msg import Bool, Float32, String
+
+from td3_agent.doctor import gather
+from td3_agent.doctor.findings import Level
+from td3_agent.doctor.gather_graph import gather_graph
+from td3_agent.doctor.graph_checks import graph_findings
+from td3_agent.nodes import topics
+from td3_agent.nodes.qos import RELIABLE
+
+ROLE, CAMERA = 'ego_vehicle', 'camera'
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+SHORT_S, LONG_S = 1.0, 10.0
+
+
+@pytest.fixture
+def examine(ros):
+    """Return a function that gives the findings of the test's own graph that are not fine."""
+
+    def look(seconds):
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(
+                gather_graph,
+                seconds,
+                role_name=ROLE,
+                camera_id=CAMERA,
+                message_hashes={},
+                domain_id=ros.domain_id,
+            )
+            ros.spin_until(done.done, 'the doctor')
+        return done.result()
+
+    def wait_for(check):
+        """Look longer if the machine is too busy for discovery in a second."""
+        for seconds in (SHORT_S, LONG_S):
+            found = [f for f in graph_findings(look(seconds)) if f.check == check]
+            if any(f.level > Level.OK for f in found):
+                break
+        return found
+
+    wait_for.look = look
+    return wait_for
+
+
+def nodes(ros, *names):
+    return [ros.make(partial(Node, name)) for name in names]
+
+
+def test_two_clocks(ros, examine):
+    for node in nodes(ros, 'bridge', 'player'):
+        node.create_publisher(Clock, '/clock', RELIABLE)
+    (finding,) = examine('clock')
+    assert finding.level is Level.ERROR
+    assert finding.text == '/clock comes from /bridge and /player: time jumps back and forth'
+
+
+def test_two_writers_of_the_command(ros, examine):
+    for node in nodes(ros, 'gate', 'manual_control'):
+        node.create_publisher(CarlaEgoVehicleControl, topics.control(ROLE), RELIABLE)
+    assert '/gate and /manual_control' in examine('writers')[0].text
+    assert 'nobody listens' in examine('ends')[0].text
+
+
+@pytest.mark.parametrize(
+    ('offered', 'asked', 'words'),
+    [
+        (qos_profile_sensor_data, RELIABLE, 'best effort is offered'),
+        (RELIABLE, LATCHED, 'volatile is offered'),
+    ],
+)
+def test_ends_that_never_meet(ros, examine, offered, asked, words):
+    writer, reader = nodes(ros, 'bridge', 'agent')
+    writer.create_publisher(Image, topics.image(ROLE, CAMERA), offered)
+    reader.create_subscription(Image, topics.image(ROLE, CAMERA), print, asked)
+    (finding,) = examine('qos')
+    assert finding.level is Level.ERROR
+    assert words in finding.text
+
+
+@pytest.fixture
+def stranger(ros):
+    """A node of another process, as far as the middleware can tell: Fast DDS refuses one process
+    that gives a topic two types."""
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context, domain_id=ros.domain_id)
+    node = rclpy.create_node('stranger', context=context)
+    yield node
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_one_topic_two_types(ros, examine, stranger):
+    (writer,) = nodes(ros, 'bridge')
+    writer.create_publisher(Float32, '/carla/speedometer', RELIABLE)
+    stranger.create_subscription(String, '/carla/speedometer', print, RELIABLE)
+    (finding,) = examine('types')
+    assert finding.text == '/carla/speedometer is std_msgs/msg/Float32 and std_msgs/msg/String'
+
+
+def test_one_name_twice(ros, examine):
+    nodes(ros, 'td3_agent', 'td3_agent')
+    assert 'several nodes are called /td3_agent' in examine('nodes')[0].text
+
+
+def test_healthy_graph_is_seen_and_silent(ros, examine):
+    writer, reader = nodes(ros, 'bridge', 'agent')
+    writer.create_publisher(Clock, '/clock', RELIABLE)
+    writer.create_publisher(Bool, '/carla/latched', LATCHED)
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    reader.create_subscription(Clock, '/clock', print, best_effort)
+    reader.create_subscription(Bool, '/carla/latched', print, LATCHED)
+
+    def seen():
+        graph = examine.look(SHORT_S)
+        topic = graph.topics.get('/clock')
+        return graph if topic and topic.publishers and topic.subscriptions else None
+
+    graph = next(filter(None, (seen() for _ in range(5))))
+    assert set(graph.nodes) == {'/bridge', '/agent'}
+    assert [f.line() for f in graph_findings(graph) if f.level > Level.OK] == []
+    kinds = {end.kind for topic in graph.topics.values() for end in topic.publishers}
+    assert 'rosgraph_msgs/msg/Clock' in kinds
+
+
+def test_our_participant_is_seen_in_its_domain(ros):
+    nodes(ros, 'anybody')
+    assert any(p.domain_id == ros.domain_id for p in gather.participants())
+
+
+@pytest.mark.slow
+def test_the_verb_looks_from_a_process_of_its_own(ros):
+    (node,) = nodes(ros, 'bridge')
+    node.create_publisher(Clock, '/clock', RELIABLE)
+    words = ['doctor', '--live', '--json', '--seconds', '3', '--patience', '60']
+    with subprocess.Popen(
+        [sys.executable, '-m', 'td3_agent', *words],
+        env=dict(os.environ, ROS_DOMAIN_ID=str(ros.domain_id)),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        ros.spin_until(lambda: process.poll() is not None, 'the doctor', deadline_s=90.0)
+        report = json.loads(process.stdout.read())
+    assert process.returncode == (1 if report['counts']['error'] else 0)
+    clock = next(f for f in report['findings'] if f['check'] == 'clock')
+    assert clock['text'] == 'from /bridge'
+    domain = next(f for f in report['findings'] if f['check'] == 'domain')
+    assert f'domain {ros.domain_id} already has 1 of your processes' in domain['text']
