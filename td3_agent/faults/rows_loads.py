@@ -16,7 +16,7 @@ from td3_agent.bench.programs import Program
 from td3_agent.faults.injector import IMAGE
 from td3_agent.faults.row import Outcome, row
 from td3_agent.faults.rows_messages import ANSWERED, steps_are_single
-from td3_agent.faults.scene import AGENT, BRIDGE, SYNCHRONIZER, memory_of
+from td3_agent.faults.scene import AGENT, BRIDGE, GATE, SYNCHRONIZER, memory_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,9 @@ SERIES = 'soak.json'  # of memory, files and threads, for a plot
 SLOWEST_FRAME_S = 1.0
 WARM_UP_SHARE = 0.4  # of a soak: buffers fill, and caches
 MOST_GROWTH = 0.01  # of the resident memory, over the rest of the soak
+MOST_STOPPED = 0.001
 PERIOD_MS = 50.0
+BESIDE_BARE = 1.5  # times what a bare timer does at the same time
 SLOW_READER = 'td3_agent.faults.slow_reader'
 READING_S = 0.3  # of one image: six frames pass by
 LARGE = {'camera_width': 1920, 'camera_height': 1080}
@@ -44,6 +46,7 @@ def soak(scene: Scene) -> Outcome:
     drive = scene.drive(
         parameters={
             BRIDGE: {'camera_width': 800, 'camera_height': 600},
+            GATE: {'deadline_s': 0.9, 'silence_s': 0.9},  # the bridge itself waits 1.0 s
             AGENT: {'driver': 'td3', 'policy': 'lane'},
             SYNCHRONIZER: {'real_time_factor': 0.0, 'max_frames': frames},
         }
@@ -65,7 +68,10 @@ def soak(scene: Scene) -> Outcome:
     audit = drive.audit(outcome, *ANSWERED)
     if audit is not None:
         outcome.equal('frames', len(audit.records), frames)
-        outcome.equal('outcomes', audit.counts.outcomes, {'ok': frames})
+        stopped = frames - audit.counts.outcomes.get('ok', 0)
+        # A machine that gives a process nothing for a second is no lost step.
+        outcome.most('frames stopped', stopped, frames * MOST_STOPPED)
+        outcome.figures['frames_stopped'] = stopped
     outcome.figures |= {'frames': frames, 'frames_per_s': frames / span_s, 'soak_s': span_s}
     for name, found in samples.items():
         found.judge(outcome, name, span_s)
@@ -137,10 +143,19 @@ def free_running(scene: Scene) -> Outcome:
     )
     idle, loaded = (report['runs'][name][rate.SENT] for name in (rate.IDLE, rate.LOADED))
     outcome.most('idle: rate off 20 Hz', abs(idle['rate_hz'] - 20.0), 0.1, 'Hz')
-    outcome.most('idle: sigma', idle['sigma_ms'], 1.0, 'ms')
-    outcome.most('idle: p99.9 of periods', idle['p999_ms'], PERIOD_MS + 5.0, 'ms')
+    # On a machine that others use, a process that only wakes 20 times a second says what can be.
+    bare, loaded_bare = (report['runs'][name][rate.BARE] for name in (rate.IDLE, rate.LOADED))
+    sigma_ms = max(1.0, BESIDE_BARE * bare['sigma_ms'])
+    outcome.most('idle: sigma', idle['sigma_ms'], sigma_ms, 'ms')
+    late_ms = max(5.0, BESIDE_BARE * (bare['p999_ms'] - PERIOD_MS))
+    outcome.most('idle: p99.9 of periods', idle['p999_ms'], PERIOD_MS + late_ms, 'ms')
     outcome.most('loaded: rate off 20 Hz', abs(loaded['rate_hz'] - 20.0), 2.0, 'Hz')
-    outcome.most('loaded: p99 of periods', loaded['p99_ms'], 1.25 * PERIOD_MS, 'ms')
+    late_ms = max(0.25 * PERIOD_MS, BESIDE_BARE * (loaded_bare['p99_ms'] - PERIOD_MS))
+    outcome.most('loaded: p99 of periods', loaded['p99_ms'], PERIOD_MS + late_ms, 'ms')
+    outcome.figures |= {
+        'idle_sigma_of_bare_timer_ms': bare['sigma_ms'],
+        'loaded_sigma_of_bare_timer_ms': loaded_bare['sigma_ms'],
+    }
     for name, found in ((rate.IDLE, idle), (rate.LOADED, loaded)):
         outcome.figures |= {
             f'{name}_{key}': found[key] for key in ('rate_hz', 'sigma_ms', 'p99_ms', 'missed')
