@@ -24,7 +24,8 @@ class Endpoint:
     """One end of a topic, as the middleware tells it.
 
     Attributes:
-        node: full name of its node.
+        node: full name of its node; empty where the middleware does not know any, as for a moment
+            after a node has come or gone.
         type: name of the message type.
         reliable: offered or wanted reliability; False is best effort.
         latched: offered or wanted durability transient local; False is volatile.
@@ -118,8 +119,11 @@ def findings(
 
 
 def foreign_writers(interest: Interest, writers: Iterable[Endpoint]) -> list[str]:
-    """Return the names of all publishers but our own; our own name is that of a twin."""
-    names = Counter(writer.node for writer in writers)
+    """Return the names of all publishers but our own; our own name is that of a twin.
+
+    Those without a name are left out: they are coming or going.
+    """
+    names = Counter(writer.node for writer in writers if writer.node)
     if interest.writes and names[interest.end.node]:
         names[interest.end.node] -= 1
     return sorted(names.elements())
@@ -155,11 +159,12 @@ def _rivals(interest: Interest, writers: list[Endpoint], *, living_twin: bool) -
         foreign = foreign if len(foreign) > 1 else []
     if not foreign:
         return []
-    names = sorted({writer.node for writer in writers})
+    names = sorted({writer.node for writer in writers if writer.node})
     if len(names) > 1:
         text = f'{interest.topic} has publishers {" and ".join(names)}: end all but one'
         return [Finding(text, is_error=True)]
-    text = f'{interest.topic} has {len(writers)} publishers named {names[0]}'
+    count = sum(writer.node == names[0] for writer in writers)
+    text = f'{interest.topic} has {count} publishers named {names[0]}'
     if living_twin:
         return [Finding(f'{text}: end all but one', is_error=True)]
     hint = 'what a killed process left goes within 20 s, else end all but one'

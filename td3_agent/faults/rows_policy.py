@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from td3_agent.faults.scene import Scene
 
-MOST_GROWTH_MB = 64.0
+MOST_GROWTH_MB = 128.0  # what torch keeps or gives back; a claim that is believed is far more
 HUGE_BYTES = 1 << 40
 SLOW_S = 0.7  # far beyond max_frame_age_s, 0.5 s
 DEADLINE_S = 0.2

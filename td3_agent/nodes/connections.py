@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rclpy.qos import QoSProfile
     from rclpy.subscription import Subscription
 
+UNKNOWN = '_NODE_NAME_UNKNOWN_'
 PERIOD_S = 0.25
 LOOKS = 8  # every topic is looked at once in so many periods: 2 s
 GRACE_NS = 2_000_000_000  # a system that is just starting is not complete yet
@@ -57,8 +58,9 @@ def type_name(kind: type[Any]) -> str:
 
 def endpoint(info: Any) -> Endpoint:  # noqa: ANN401  rclpy's TopicEndpointInfo
     """Return what the middleware tells of one end of a topic."""
+    name = f'{info.node_namespace.rstrip("/")}/{info.node_name}'
     return Endpoint(
-        node=f'{info.node_namespace.rstrip("/")}/{info.node_name}',
+        node='' if UNKNOWN in name else name,
         type=info.topic_type,
         reliable=info.qos_profile.reliability != ReliabilityPolicy.BEST_EFFORT,
         latched=info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL,

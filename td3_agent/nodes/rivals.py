@@ -79,7 +79,7 @@ class Rivals:
         mine = {publisher.topic_name for publisher in self._node.publishers}
         found = {}
         for topic in self._topics:
-            names = [writer.node for writer in ends_of(self._node, topic)[0]]
+            names = [writer.node for writer in ends_of(self._node, topic)[0] if writer.node]
             if self._own in names and self._node.resolve_topic_name(topic) in mine:
                 names.remove(self._own)
             found[topic] = names

@@ -91,6 +91,13 @@ def test_only_our_own_end_is_not_foreign():
     assert foreign_writers(READS, [OTHER]) == ['/other']
 
 
+def test_publisher_without_a_name_comes_or_goes_and_is_no_rival():
+    nameless = replace(OWN, node='')
+    assert foreign_writers(WRITES, [OWN, nameless]) == []
+    assert texts(WRITES, [OWN, nameless], [OTHER]) == []
+    assert texts(SOLE_READ, [OTHER, nameless], [OWN]) == []
+
+
 class TestHeard:
     def test_what_it_says_itself_is_no_news(self):
         heard = Heard('me')
