@@ -25,6 +25,7 @@ VERBS = {
     'record': ('td3_agent.bags.record', 'record the loop to a bag that ros2 bag plays'),
     'replay': ('td3_agent.bags.replay', 'drive a bag again, offline or live, and compare'),
     'report': ('td3_agent.bags.report', 'make one HTML page from the results of a drive'),
+    'watch': ('td3_agent.bags.watch', 'watch a drive in the browser while it happens'),
     'train': ('td3_agent.training.train', 'train TD3 on a Gymnasium task'),
     'export': ('td3_agent.evaluation.export', 'export a policy to ONNX, checked against PyTorch'),
     'bench': ('td3_agent.bench.verb', 'measure speed, beside what people use instead'),
