@@ -52,11 +52,17 @@ def parser(verb: str) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Run one verb and exit with its status; bad input ends with one sentence."""
     argv = sys.argv[1:] if argv is None else argv
-    args = parser(next((word for word in argv if word in VERBS), '')).parse_args(argv)
+    verb = next((word for word in argv if word in VERBS), '')
     try:
+        args = parser(verb).parse_args(argv)
         status = args.run(args)
     except (ValueError, OSError) as error:
-        sys.stderr.write(f'td3_agent {args.verb}: {error}\n')
+        sys.stderr.write(f'td3_agent {verb}: {error}\n')
+        status = EXIT_USAGE
+    except ModuleNotFoundError as error:
+        if (error.name or '').startswith('td3_agent'):
+            raise
+        sys.stderr.write(f'td3_agent {verb}: {error.name} is needed and not installed\n')
         status = EXIT_USAGE
     sys.exit(status)
 

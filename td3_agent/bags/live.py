@@ -249,16 +249,19 @@ class PlayerNode(Node):
         name = message.topic.name
         if message.topic.msgtype in {*STAMPED, REPORT} and name in self._inputs.names:
             try:
-                read = read_input(message)
+                read = read_input(message, self._inputs)
+                self._send_input(read, message)
             except BagError:
                 raise
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 number, why = self.replay.refused.get(name, (0, str(error)))
                 self.replay.refused[name] = (number + 1, why)
-                return
-            self._send_input(read, message)
-        elif name in self._publishers_by_topic:
+        elif name in self._publishers_by_topic and self._is_of_its_type(message):
             self._publishers_by_topic[name].publish(bytes(message.data))
+
+    def _is_of_its_type(self, message: RawMessage) -> bool:
+        """Whether a message has the type that its topic began with."""
+        return message.topic.msgtype == self._contents.topics[message.topic.name].msgtype
 
     def _send_input(self, read: Input, message: RawMessage) -> None:
         """Publish one half of a frame."""
