@@ -23,8 +23,9 @@ from sensor_msgs.msg import Image
 from td3_agent.bags.bag import is_latched
 from td3_agent.bags.errors import BagError
 from td3_agent.bags.inputs import COMPRESSED, IMAGE, ODOMETRY, REPORT, Input, read_input
-from td3_agent.bags.offline import NO_COMMAND, OK, RecordedFacts, Replay, recorded_facts
+from td3_agent.bags.offline import OK, RecordedFacts, Replay, recorded_facts
 from td3_agent.bags.recorder_node import message_class
+from td3_agent.driving.ledger import NO_COMMAND
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
 from td3_agent.nodes.qos import LATCHED, RELIABLE, REPORTS
