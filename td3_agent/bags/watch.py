@@ -6,8 +6,10 @@ The viewer is Rerun's, served from this machine; it works without a network.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -85,7 +87,7 @@ def _watcher(args: argparse.Namespace) -> Node:
     recording.connect_grpc(uri, default_blueprint=blueprint())
     sys.stdout.write(f'watch at http://{LOOPBACK}:{args.port}/?url={quote(uri, safe="")}\n')
     sys.stdout.flush()
-    return WatchNode(recording, watched, spec, on_close=partial(_end, server))
+    return WatchNode(recording, watched, spec, on_close=partial(_close, recording, server))
 
 
 def start_server(port: int, data_port: int, memory_mb: int) -> subprocess.Popen[bytes]:
@@ -125,14 +127,19 @@ def _answers(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
+def _close(recording: Any, server: subprocess.Popen[bytes]) -> None:  # noqa: ANN401  of Rerun
+    """Let go of the server, then end it."""
+    recording.disconnect()
+    _end(server)
+
+
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """End the server."""
-    server.terminate()
-    try:
-        server.wait(PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
+    """End the server and what it has started: its program is the child of a script."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(PATIENCE_S)
 
 
 def blueprint() -> Any:  # noqa: ANN401  of Rerun, which has no types here

@@ -4,6 +4,7 @@
 from importlib.util import find_spec
 import pathlib
 import socket
+import time
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_it_never_holds_up_a_publisher(ros):
 def test_the_page_is_served_on_this_machine_alone():
     from urllib.request import urlopen
 
-    from td3_agent.bags.watch import _end, start_server
+    from td3_agent.bags.watch import _answers, _end, start_server
 
     port, data_port = free_ports(2)
     server = start_server(port, data_port, 50)
@@ -108,6 +109,10 @@ def test_the_page_is_served_on_this_machine_alone():
             start_server(port, data_port, 50)
     finally:
         _end(server)
+    deadline_s = time.monotonic() + 20.0
+    while any(_answers(number) for number in (port, data_port)):
+        assert time.monotonic() < deadline_s, 'the server is still there'
+        time.sleep(0.05)
 
 
 def free_ports(count):
