@@ -52,6 +52,7 @@ setup(
             'scenariogeneration',
             'tqdm',
         ],
+        'watch': ['rerun-sdk'],
         'dev': ['mypy', 'ruff', 'types-PyYAML', 'types-tqdm'],
         'test': ['hypothesis', 'pytest'],
     },

@@ -4,7 +4,16 @@
 from launch import LaunchDescription
 
 from td3_agent.fastdds import CAMERA_PROFILE
-from td3_agent.launching import RECORDING, declared, end_all_after, fast_dds, node, recorder, text
+from td3_agent.launching import (
+    ASIDE,
+    declared,
+    end_all_after,
+    fast_dds,
+    node,
+    recorder,
+    text,
+    watcher,
+)
 
 ARGUMENTS = {
     'role_name': ('ego_vehicle', 'role name of the vehicle'),
@@ -29,5 +38,5 @@ def generate_launch_description() -> LaunchDescription:
     end = end_all_after(gate, 'the gate ended')
     profile = fast_dds(CAMERA_PROFILE)
     return LaunchDescription(
-        [*declared(ARGUMENTS | RECORDING), *profile, end, recorder(), agent, gate]
+        [*declared(ARGUMENTS | ASIDE), *profile, end, recorder(), watcher(), agent, gate]
     )

@@ -11,7 +11,7 @@ from launch.substitutions import LaunchConfiguration
 
 from td3_agent.fastdds import CAMERA_PROFILE
 from td3_agent.launching import (
-    RECORDING,
+    ASIDE,
     declared,
     end_all_after,
     fast_dds,
@@ -20,6 +20,7 @@ from td3_agent.launching import (
     only,
     recorder,
     text,
+    watcher,
 )
 
 COMMAND_TOPIC = ['/carla/', LaunchConfiguration('role_name'), '/vehicle_control_cmd']
@@ -73,5 +74,5 @@ def generate_launch_description() -> LaunchDescription:
         end_all_after(synchronizer, 'the drive is over'),
     ]
     profile = fast_dds(CAMERA_PROFILE)
-    nodes = (recorder(), agent, gate, synchronizer)
-    return LaunchDescription([*declared(ARGUMENTS | RECORDING), *profile, *ends, *nodes])
+    nodes = (recorder(), watcher(), agent, gate, synchronizer)
+    return LaunchDescription([*declared(ARGUMENTS | ASIDE), *profile, *ends, *nodes])

@@ -10,7 +10,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from td3_agent.fastdds import LOOPBACK_PROFILE
 from td3_agent.launching import (
-    RECORDING,
+    ASIDE,
     declared,
     end_all_after,
     fast_dds,
@@ -19,6 +19,7 @@ from td3_agent.launching import (
     only,
     recorder,
     text,
+    watcher,
 )
 
 FRAME_S = 0.05  # simulated time of one frame
@@ -78,5 +79,5 @@ def generate_launch_description() -> LaunchDescription:
     )
     end = end_all_after(synchronizer, 'the drive is over')
     profile = fast_dds(LOOPBACK_PROFILE)
-    nodes = (recorder(), bridge, agent, gate, synchronizer)
-    return LaunchDescription([*declared(ARGUMENTS | RECORDING), *profile, end, *nodes])
+    nodes = (recorder(), watcher(), bridge, agent, gate, synchronizer)
+    return LaunchDescription([*declared(ARGUMENTS | ASIDE), *profile, end, *nodes])

@@ -25,6 +25,7 @@ VERBS = {
     'record': ('td3_agent.bags.record', 'record the loop to a bag that ros2 bag plays'),
     'replay': ('td3_agent.bags.replay', 'drive a bag again, offline or live, and compare'),
     'report': ('td3_agent.bags.report', 'make one HTML page from the results of a drive'),
+    'watch': ('td3_agent.bags.watch', 'watch a drive in the browser while it happens'),
     'doctor': ('td3_agent.doctor.command', 'find what keeps a machine or a graph from driving'),
     'drive': ('td3_agent.evaluation.drive', 'send one command to a vehicle, then stop it'),
     'train': ('td3_agent.training.train', 'train TD3 on a Gymnasium task'),
@@ -54,11 +55,17 @@ def parser(verb: str) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Run one verb and exit with its status; bad input ends with one sentence."""
     argv = sys.argv[1:] if argv is None else argv
-    args = parser(next((word for word in argv if word in VERBS), '')).parse_args(argv)
+    verb = next((word for word in argv if word in VERBS), '')
     try:
+        args = parser(verb).parse_args(argv)
         status = args.run(args)
     except (ValueError, OSError) as error:
-        sys.stderr.write(f'td3_agent {args.verb}: {error}\n')
+        sys.stderr.write(f'td3_agent {verb}: {error}\n')
+        status = EXIT_USAGE
+    except ModuleNotFoundError as error:
+        if (error.name or '').startswith('td3_agent'):
+            raise
+        sys.stderr.write(f'td3_agent {verb}: {error.name} is needed and not installed\n')
         status = EXIT_USAGE
     sys.exit(status)
 

@@ -80,8 +80,9 @@ def node(
     )
 
 
-# Launch arguments of the files that can record what they start.
-RECORDING = {
+# Launch arguments of the files that can record and show what they start.
+ASIDE = {
+    'watch': ('false', 'whether the drive can be watched in the browser'),
     'record': ('false', 'whether the loop is recorded'),
     'bag': ('bag', 'folder of the bag; must not exist'),
     'storage': ('mcap', 'of the bag: mcap or sqlite3'),
@@ -93,6 +94,13 @@ def recorder() -> ExecuteProcess:
     options = {'--out': 'bag', '--storage': 'storage', '--role-name': 'role_name'}
     command = verb('record', {key: LaunchConfiguration(name) for key, name in options.items()})
     condition = IfCondition(LaunchConfiguration('record'))
+    return ExecuteProcess(cmd=command, output='screen', condition=condition)
+
+
+def watcher() -> ExecuteProcess:
+    """Make the live view, which runs with ``watch:=true``; the others go on without it."""
+    command = verb('watch', {'--role-name': LaunchConfiguration('role_name')})
+    condition = IfCondition(LaunchConfiguration('watch'))
     return ExecuteProcess(cmd=command, output='screen', condition=condition)
 
 

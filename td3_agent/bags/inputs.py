@@ -64,8 +64,19 @@ class Inputs:
     @property
     def names(self) -> frozenset[str]:
         """All of them."""
-        fields = (self.image, self.odometry, self.info, self.path, self.report, self.twist)
-        return frozenset(fields)
+        return frozenset(self.kinds)
+
+    @property
+    def kinds(self) -> dict[str, tuple[str, ...]]:
+        """What type each of them must have."""
+        return {
+            self.image: (IMAGE, COMPRESSED),
+            self.odometry: (ODOMETRY,),
+            self.info: (INFO,),
+            self.path: (PATH,),
+            self.report: (REPORT,),
+            self.twist: (STAMPED_TWIST,),
+        }
 
 
 def find_inputs(
@@ -143,13 +154,16 @@ class Input:
     stamp_ns: int | None = None
 
 
-def read_input(message: RawMessage) -> Input:
+def read_input(message: RawMessage, inputs: Inputs) -> Input:
     """Return a message as the agent takes it.
 
     Raises:
-        ValueError: its bytes are not what its type says, or its image cannot be used.
+        ValueError: its bytes are not what its type says, its type is not that of its topic, or
+            its image cannot be used.
     """
-    kind = message.topic.msgtype
+    kind, wanted = message.topic.msgtype, inputs.kinds[message.topic.name]
+    if kind not in wanted:
+        raise ValueError(f'must be {" or ".join(wanted)}, got {kind[:80]!r}')
     content = deserialized(message)
     stamp = None
     if kind in {IMAGE, COMPRESSED, ODOMETRY, REPORT, STAMPED_TWIST}:

@@ -23,8 +23,9 @@ from sensor_msgs.msg import Image
 from td3_agent.bags.bag import is_latched
 from td3_agent.bags.errors import BagError
 from td3_agent.bags.inputs import COMPRESSED, IMAGE, ODOMETRY, REPORT, Input, read_input
-from td3_agent.bags.offline import NO_COMMAND, OK, RecordedFacts, Replay, recorded_facts
+from td3_agent.bags.offline import OK, RecordedFacts, Replay, recorded_facts
 from td3_agent.bags.recorder_node import message_class
+from td3_agent.driving.ledger import NO_COMMAND
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
 from td3_agent.nodes.qos import LATCHED, RELIABLE, REPORTS
@@ -249,16 +250,19 @@ class PlayerNode(Node):
         name = message.topic.name
         if message.topic.msgtype in {*STAMPED, REPORT} and name in self._inputs.names:
             try:
-                read = read_input(message)
+                read = read_input(message, self._inputs)
+                self._send_input(read, message)
             except BagError:
                 raise
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 number, why = self.replay.refused.get(name, (0, str(error)))
                 self.replay.refused[name] = (number + 1, why)
-                return
-            self._send_input(read, message)
-        elif name in self._publishers_by_topic:
+        elif name in self._publishers_by_topic and self._is_of_its_type(message):
             self._publishers_by_topic[name].publish(bytes(message.data))
+
+    def _is_of_its_type(self, message: RawMessage) -> bool:
+        """Whether a message has the type that its topic began with."""
+        return message.topic.msgtype == self._contents.topics[message.topic.name].msgtype
 
     def _send_input(self, read: Input, message: RawMessage) -> None:
         """Publish one half of a frame."""

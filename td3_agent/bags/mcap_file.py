@@ -148,16 +148,16 @@ class McapFile:
 
     def _take(self, record: _Record, topics: Collection[str] | None) -> RawMessage | None:
         """Learn from a record; return its message, if it is one that is wanted."""
-        if record.code not in {SCHEMA, CHANNEL, MESSAGE}:
+        if record.code == MESSAGE:
+            return self._message(record, topics)
+        if record.code not in {SCHEMA, CHANNEL}:
             return None
         fields = _Fields(record.body, f'{self.path}: record at byte {record.offset}')
         if record.code == SCHEMA:
             number = fields.integer(2)
             self._schemas[number] = fields.text()
-        elif record.code == CHANNEL:
-            self._add_channel(fields)
         else:
-            return self._message(fields, topics)
+            self._add_channel(fields)
         return None
 
     def _add_channel(self, fields: _Fields) -> None:
@@ -174,15 +174,20 @@ class McapFile:
         qos = pairs.get('offered_qos_profiles', '')
         self._channels[number] = RawTopic(topic, self._schemas.get(schema, ''), qos)
 
-    def _message(self, fields: _Fields, topics: Collection[str] | None) -> RawMessage | None:
-        """Return a message, unless its topic is not wanted."""
-        channel, _, received_ns, _ = fields.unpack(MESSAGE_HEAD)
+    def _message(self, record: _Record, topics: Collection[str] | None) -> RawMessage | None:
+        """Return a message, unless its topic is not wanted; there are many of them."""
+        if len(record.body) < MESSAGE_HEAD.size:
+            raise BagError(f'{self.path}: message at byte {record.offset} is too short')
+        channel, _, received_ns, _ = MESSAGE_HEAD.unpack_from(record.body)
         topic = self._channels.get(channel)
         if topic is None:
-            raise fields.error(f'a message of channel {channel}, which was not introduced')
+            raise BagError(
+                f'{self.path}: message at byte {record.offset} of channel {channel}, '
+                'which was not introduced'
+            )
         if topics is not None and topic.name not in topics:
             return None
-        return RawMessage(topic, received_ns, fields.take(fields.left))
+        return RawMessage(topic, received_ns, record.body[MESSAGE_HEAD.size :])
 
 
 class _Fields:

@@ -35,6 +35,7 @@ DEFAULT_WHEELBASE_M = 2.87
 MAX_FRAME_AGE_NS = 500_000_000  # of no consequence: every frame is answered as it comes
 PARTS_KEPT = 64
 OK = 'ok'
+LARGEST = 1e6  # of any number of a command
 
 
 @dataclass
@@ -114,7 +115,7 @@ class _Player:
         order = StampOrder()
         for raw in latched_first(bag.messages(self._inputs.names), self._inputs):
             try:
-                message = read_input(raw)
+                message = read_input(raw, self._inputs)
             except BagError:
                 raise
             except ValueError as error:
@@ -127,7 +128,7 @@ class _Player:
         """Give one message to the agent."""
         try:
             command = self._handlers[message.topic](message)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self._refuse(message.topic, error)
             return
         if command is not None:
@@ -178,7 +179,7 @@ class _Player:
         self.replay.records.append(record)
         self._recorded.frame(record)
 
-    def _refuse(self, topic: str, error: ValueError) -> None:
+    def _refuse(self, topic: str, error: Exception) -> None:
         """Count a message that cannot be used."""
         number, reason = self.replay.refused.get(topic, (0, str(error)))
         self.replay.refused[topic] = (number + 1, reason)
@@ -223,15 +224,23 @@ def recorded_facts(facts: dict[str, Any]) -> dict[str, Any]:
     """Return what replay compares of an agent's report.
 
     Raises:
-        ValueError: its action is no two numbers.
+        ValueError: a field is something else than it must be.
     """
-    found = {
-        name: facts[name] for name in ('observation_sha256', 'action', 'twist') if name in facts
-    }
+    found: dict[str, Any] = {}
+    if 'observation_sha256' in facts:
+        found['observation_sha256'] = str(facts['observation_sha256'])[:64]
+    for name in ('action', 'twist'):
+        if name in facts:
+            found[name] = _two_numbers(name, facts[name])
     if 'action' in found:
-        action = found['action']
-        numbers = isinstance(action, list) and all(isinstance(a, (int, float)) for a in action)
-        if not numbers or len(action) != 2:
-            raise ValueError(f'action must be two numbers, got {str(action)[:60]}')
-        found['action_sha256'] = action_sha256(np.array(action))
+        found['action_sha256'] = action_sha256(np.array(found['action']))
     return found
+
+
+def _two_numbers(name: str, value: Any) -> list[float]:  # noqa: ANN401  a value of JSON
+    """Return a value that must be two numbers of the size that commands have."""
+    if isinstance(value, list) and len(value) == 2:
+        numbers = [v for v in value if isinstance(v, (int, float)) and abs(v) <= LARGEST]
+        if len(numbers) == 2:
+            return [float(v) for v in numbers]
+    raise ValueError(f'{name} must be two numbers, got {str(value)[:60]}')

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     class Storage(Protocol):
         """One file of a bag."""
 
+        torn: str
+
         def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
             """Yield the messages of these topics, of all if None, in the order of the file."""
 

@@ -42,7 +42,10 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.frames < 1:
         raise ValueError(f'--frames must be >= 1, got {args.frames}')
-    data = collect(args.folder, args.bag, args.frames)
+    try:
+        data = collect(args.folder, args.bag, args.frames)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f'{args.folder}: these are no results that can be drawn') from error
     out = args.out or args.folder / 'report.html'
     out.write_text(page(data), encoding='utf-8')
     size_mb = out.stat().st_size / MEGABYTE

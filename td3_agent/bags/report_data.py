@@ -244,17 +244,17 @@ def _images(bag: Bag, stamps: Sequence[int], most: int) -> list[list[Any]]:
     """Return some frames of the camera as [frame index, data URI]."""
     contents = bag.contents()
     try:
-        topic = find_inputs(contents).image
+        inputs = find_inputs(contents)
     except BagError:
         return []  # several cameras, or vehicles: nobody has said which
     wanted = {stamp: i for i, stamp in enumerate(stamps)}
-    step = max(1, -(-contents.counts[topic] // most))
+    step = max(1, -(-contents.counts[inputs.image] // most))
     found: dict[int, str] = {}
-    for number, message in enumerate(bag.messages({topic})):
+    for number, message in enumerate(bag.messages({inputs.image})):
         if number % step:
             continue
         try:
-            read = read_input(message)
+            read = read_input(message, inputs)
         except ValueError:
             continue
         if read.stamp_ns in wanted and wanted[read.stamp_ns] not in found:

@@ -264,8 +264,8 @@ class BagWriter:
         if free_mb >= least_mb:
             return ''
         return (
-            f'{self.path}: recording stopped: {free_mb:.0f} MB free on the disk, '
-            f'at least {least_mb:.0f} MB must stay free'
+            f'{self.path}: recording stopped: {free_mb:.1f} MB free on the disk, '
+            f'at least {least_mb:.1f} MB must stay free'
         )
 
     def _finish(self) -> None:

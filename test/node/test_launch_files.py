@@ -114,15 +114,18 @@ def commands_run(path, monkeypatch):
 
 @each_file
 def test_programs_beside_the_nodes_take_their_arguments(path, monkeypatch):
-    ((command, condition),) = commands_run(path, monkeypatch)
-    verb = 'replay' if path.name == 'replay.launch.py' else 'record'
-    assert command[:4] == [sys.executable, '-m', 'td3_agent', verb]
-    assert (condition is not None) == (verb == 'record')
-    words = [word if isinstance(word, str) else 'no' for word in command[4:]]
-    words = ['--no-loop' if words[i - 1] == '--live' else w for i, w in enumerate(words)]
-    values = {'--storage': 'mcap', '--rate': '1.0', '--start-offset': '0.0'}
-    words = [values.get(words[i - 1], word) for i, word in enumerate(words)]
-    assert parser(verb).parse_args([verb, *words]).verb == verb
+    wanted = ['replay'] if path.name == 'replay.launch.py' else ['record', 'watch']
+    found = []
+    for command, condition in commands_run(path, monkeypatch):
+        assert command[:3] == [sys.executable, '-m', 'td3_agent']
+        verb, *words = [word if isinstance(word, str) else 'no' for word in command[3:]]
+        assert (condition is not None) == (verb != 'replay')
+        words = ['--no-loop' if words[i - 1] == '--live' else w for i, w in enumerate(words)]
+        values = {'--storage': 'mcap', '--rate': '1.0', '--start-offset': '0.0'}
+        words = [values.get(words[i - 1], word) for i, word in enumerate(words)]
+        assert parser(verb).parse_args([verb, *words]).verb == verb
+        found.append(verb)
+    assert found == wanted
 
 
 def environment_set():

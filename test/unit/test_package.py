@@ -26,6 +26,7 @@ CONFIGS = {
     'objects.json',
     'sim_bridge_node.yaml',
     'synchronizer_node.yaml',
+    'td3_agent.rviz',
     'train_lane.yaml',
     'train_route.yaml',
     'td3_agent_node.yaml',
@@ -37,6 +38,7 @@ OPTIONAL = {  # no rosdep key, or only for the embedded simulator and its progra
     'backports',
     'compression',
     'lz4',
+    'rerun',
     'rosbags',
     'carla',
     'cv2',
@@ -169,7 +171,7 @@ def test_odometry_is_the_last_object():
 
 
 def test_extras_are_the_requirements(setup_arguments):
-    for name in ('sim', 'dev', 'bench', 'onnx'):
+    for name in ('sim', 'dev', 'bench', 'onnx', 'watch'):
         lines = (ROOT / 'requirements' / f'{name}.in').read_text('utf-8').splitlines()
         wanted = [line for line in lines if line and not line.startswith('#')]
         extras = setup_arguments['extras_require']
@@ -190,8 +192,8 @@ def test_lock_knows_every_required_package():
         line.partition('==')[0]
         for line in (ROOT / 'requirements' / 'lock.txt').read_text('utf-8').splitlines()
     }
-    without_lock = {ROOT / 'requirements' / name for name in ('bench.in', 'deploy.in')}
-    for path in set((ROOT / 'requirements').glob('*.in')) - without_lock:
+    not_locked = {ROOT / 'requirements' / name for name in ('bench.in', 'deploy.in', 'watch.in')}
+    for path in set((ROOT / 'requirements').glob('*.in')) - not_locked:
         for line in path.read_text('utf-8').splitlines():
             name = re.split(r'[\[<=]', line)[0].strip().lower()
             if name and not name.startswith('#') and name != 'torch':

@@ -42,8 +42,8 @@ def qos(*, latched=False):
     )
 
 
-def make(name, **fields):
-    return known_types().types[name](**fields)
+def make(msgtype, /, **fields):
+    return known_types().types[msgtype](**fields)
 
 
 def header(stamp_ns):

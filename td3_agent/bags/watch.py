@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Watch a drive in the browser while it happens: camera, network's input, map, plots, diagnostics.
+
+The viewer is Rerun's, served from this machine; it works without a network.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rclpy.node import Node
+
+NICENESS = 5
+LOOPBACK = '127.0.0.1'
+PATIENCE_S = 20.0
+POLL_S = 0.05
+HIGHEST_PORT = 65535
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb."""
+    parser.add_argument('--role-name', default='ego_vehicle', help='of the vehicle')
+    parser.add_argument('--camera-id', default='camera', help='id of its camera')
+    parser.add_argument('--image-topic', default='', help='empty: of that camera')
+    parser.add_argument('--odometry-topic', default='', help='empty: /carla/<role_name>/odometry')
+    parser.add_argument(
+        '--policy', default='lane', help='whose input is shown: lane, route, or a folder'
+    )
+    parser.add_argument('--port', type=int, default=9090, help='of the page')
+    parser.add_argument('--data-port', type=int, default=9876, help='of what the page shows')
+    parser.add_argument(
+        '--memory', type=int, default=500, help='the oldest is forgotten beyond this [MB]'
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show until asked to end.
+
+    Raises:
+        ValueError: an argument or the policy was refused, or Rerun is not installed.
+    """
+    try:
+        import rerun  # noqa: F401, PLC0415  said here, in one sentence
+    except ImportError as error:
+        raise ValueError("Rerun is not installed: pip install 'td3_agent[watch]'") from error
+    for name in ('port', 'data_port'):
+        if not 0 < getattr(args, name) <= HIGHEST_PORT:
+            raise ValueError(f'--{name.replace("_", "-")} must be in [1, {HIGHEST_PORT}]')
+    if args.memory < 1:
+        raise ValueError(f'--memory must be >= 1 [MB], got {args.memory}')
+    os.nice(NICENESS)  # the loop goes first
+    from td3_agent.nodes.runtime import run_program  # noqa: PLC0415  --help needs no ROS
+
+    run_program(lambda: _watcher(args), [])
+    return 0
+
+
+def _watcher(args: argparse.Namespace) -> Node:
+    """Return the node, its page served."""
+    import rerun as rr  # noqa: PLC0415
+
+    from td3_agent.bags.watch_node import WatchNode, WatchTopics  # noqa: PLC0415
+    from td3_agent.nodes import topics  # noqa: PLC0415
+    from td3_agent.nodes.drivers import DriverParams, make_driver  # noqa: PLC0415
+
+    watched = WatchTopics(
+        role_name=args.role_name,
+        image=args.image_topic or topics.image(args.role_name, args.camera_id),
+        odometry=args.odometry_topic or topics.odometry(args.role_name),
+    )
+    spec = make_driver(DriverParams(policy=args.policy)).spec
+    server = start_server(args.port, args.data_port, args.memory)
+    uri = f'rerun+http://{LOOPBACK}:{args.data_port}/proxy'
+    recording = rr.RecordingStream('td3_agent')
+    recording.connect_grpc(uri, default_blueprint=blueprint())
+    sys.stdout.write(f'watch at http://{LOOPBACK}:{args.port}/?url={quote(uri, safe="")}\n')
+    sys.stdout.flush()
+    return WatchNode(recording, watched, spec, on_close=partial(_close, recording, server))
+
+
+def start_server(port: int, data_port: int, memory_mb: int) -> subprocess.Popen[bytes]:
+    """Return Rerun's server, listening on this machine alone.
+
+    Within a program of ours it would listen on every interface.
+
+    Raises:
+        ValueError: a port is taken, or the server does not start.
+    """
+    for name, number in (('--port', port), ('--data-port', data_port)):
+        if _answers(number):
+            raise ValueError(f'{name} {number} is in use: name another one')
+    command = [sys.executable, '-m', 'rerun', '--serve-web', '--bind', LOOPBACK]
+    command += ['--port', str(data_port), '--web-viewer-port', str(port)]
+    command += ['--server-memory-limit', f'{memory_mb}MB']
+    server = subprocess.Popen(  # noqa: S603  no shell, and nothing of anybody else
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not (_answers(port) and _answers(data_port)):
+        if server.poll() is not None or time.monotonic() > deadline_s:
+            _end(server)
+            raise ValueError(f'Rerun does not serve port {port} and {data_port}')
+        time.sleep(POLL_S)
+    return server
+
+
+def _answers(port: int) -> bool:
+    """Whether somebody listens on a port of this machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+def _close(recording: Any, server: subprocess.Popen[bytes]) -> None:  # noqa: ANN401  of Rerun
+    """Let go of the server, then end it."""
+    recording.disconnect()
+    _end(server)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server and what it has started: its program is the child of a script."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(PATIENCE_S)
+
+
+def blueprint() -> Any:  # noqa: ANN401  of Rerun, which has no types here
+    """Return what is shown where."""
+    import rerun.blueprint as rrb  # noqa: PLC0415
+
+    pictures = rrb.Vertical(
+        rrb.Spatial2DView(origin='camera', name='Camera'),
+        rrb.Spatial2DView(origin='network', name="The network's input"),
+        rrb.TextLogView(origin='diagnostics', name='Diagnostics'),
+        row_shares=[3, 3, 2],
+    )
+    plots = rrb.Vertical(
+        rrb.Spatial2DView(origin='map', name='Map'),
+        rrb.TimeSeriesView(origin='plots', name='Speed [m/s], lateral error [m]'),
+        rrb.TimeSeriesView(origin='control', name='Steer, throttle, brake'),
+        rrb.TimeSeriesView(origin='latency', name='Image to Twist [ms]'),
+        row_shares=[4, 2, 2, 2],
+    )
+    return rrb.Blueprint(
+        rrb.Horizontal(pictures, plots, column_shares=[2, 3]), collapse_panels=True
+    )
