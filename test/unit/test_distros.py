@@ -13,7 +13,8 @@ from td3_agent.doctor.versions import PYTHON_OF_DISTRO, PYTHONS_OF_CARLA, distro
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / 'docs' / 'distros.md'
 ROW = re.compile(
-    r'\| `([\w.]+)` \| (call|argument|module)(?: of `(\w+)`)? \| [^|]+ \| `?([^`|]*?)`? \|'
+    r'\| `([\w.]+)` \| (call|argument|module)(?: of `(\w+)`)? '
+    r'\| [^|]+ \|[ ]*`?([^`|\n]*?)`?[ ]*\|'
 )
 NEWER = ROW.findall(PAGE.read_text('utf-8'))
 FILES = sorted(
