@@ -217,8 +217,19 @@ def scaling_text(report: dict[str, Any]) -> str:
     return '\n'.join([*lines, '', f'{about} {machine_text(report["machine"])}'])
 
 
+def ros_env_text(report: dict[str, Any]) -> str:
+    """Return steps per second of both environments."""
+    lines = ['| environment | steps/s |', '|---|---:|']
+    names = {'direct': '`td3_agent/Driving-v0`', 'ros': '`td3_agent/RosDriving-v0`'}
+    lines += [f'| {names[key]} | {rate:.0f} |' for key, rate in report['steps_per_s'].items()]
+    ratio = f'The direct one is **{report["ratio"]:.1f} times** as fast.'
+    return '\n'.join([*lines, '', f'{ratio} {machine_text(report["machine"])}'])
+
+
 TABLES = {
     'command': command_text,
+    'command_docker': command_text,
+    'ros_env': ros_env_text,
     'rate': rate_text,
     'startup': startup_text,
     'latency': latency_text,

@@ -105,7 +105,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         self._action = np.zeros(ACTION_SIZE, dtype=np.float32)
         self.situation = Situation()
         # A Dict of Boxes gives dicts of arrays, which Gymnasium's types cannot say.
-        self.observation_space = _observation_space(  # type: ignore[assignment]
+        self.observation_space = observation_space(  # type: ignore[assignment]
             self.spec_of_observation, privileged=privileged
         )
         self.action_space = spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
@@ -255,7 +255,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         }
 
 
-def _observation_space(spec: ObservationSpec, *, privileged: bool) -> spaces.Dict:
+def observation_space(spec: ObservationSpec, *, privileged: bool) -> spaces.Dict:
     """Return the bounds of an observation; all of them keep a margin over the usual."""
     image_shape = (spec.frame_stack, spec.image_height_px, spec.image_width_px)
     largest = np.full(spec.state_size, 2.0, dtype=np.float32)  # route points are 24 m at most

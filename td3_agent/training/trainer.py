@@ -22,6 +22,7 @@ from td3_agent.td3.health import examine
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.replay import Observed, ReplayBuffer
 from td3_agent.td3.snapshot import load_newest, save_snapshot, snapshots
+from td3_agent.training.env_ids import with_module
 from td3_agent.training.envs import (
     EnvFailureError,
     Episodes,
@@ -73,9 +74,9 @@ class Trainer:
         self.env_ids, self.td3, self.train, self.out = env_ids, td3, train, out
         torch.set_num_threads(train.threads)
         keep_freed_memory()
-        makers = [partial(gymnasium.make, env_id) for env_id in env_ids]
+        makers = [partial(gymnasium.make, with_module(env_id)) for env_id in env_ids]
         eval_ids = (train.eval_env,) if train.eval_env else env_ids
-        self._eval_envs = [gymnasium.make(env_id) for env_id in eval_ids]
+        self._eval_envs = [gymnasium.make(with_module(env_id)) for env_id in eval_ids]
         envs = dict(zip(eval_ids, self._eval_envs, strict=False))
         envs |= {
             name: make() for name, make in zip(env_ids, makers, strict=True) if name not in envs

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of this package's environments, for people; Gymnasium wants the module before them."""
+
+from __future__ import annotations
+
+# Only the module of the environment in use is imported: one needs CARLA's wheel, one needs ROS 2.
+MODULES = {
+    'td3_agent/Driving-v0': 'td3_agent.sim.env',
+    'td3_agent/RosDriving-v0': 'td3_agent.evaluation.ros_env',
+    'td3_agent/LaneTraining-v0': 'td3_agent.sim.random_env',
+    'td3_agent/LaneValidation-v0': 'td3_agent.sim.random_env',
+    'td3_agent/RouteTraining-v0': 'td3_agent.sim.random_env',
+    'td3_agent/RouteValidation-v0': 'td3_agent.sim.random_env',
+}
+
+
+def with_module(env_id: str) -> str:
+    """Return an id that ``gymnasium.make`` understands; others' ids are left as they are."""
+    return f'{MODULES[env_id]}:{env_id}' if env_id in MODULES else env_id
