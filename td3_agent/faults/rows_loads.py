@@ -31,7 +31,7 @@ WARM_UP_SHARE = 0.4  # of a soak: buffers fill, and caches
 MOST_GROWTH = 0.01  # of the resident memory, over the rest of the soak
 MOST_STOPPED = 0.001
 PERIOD_MS = 50.0
-BESIDE_BARE = 1.5  # times what a bare timer does at the same time
+MOST_CROWDED = 0.5  # load from elsewhere for each core; beyond that nothing is even
 SLOW_READER = 'td3_agent.faults.slow_reader'
 READING_S = 0.3  # of one image: six frames pass by
 LARGE = {'camera_width': 1920, 'camera_height': 1080}
@@ -135,31 +135,32 @@ def growth_share(values: Sequence[int]) -> float:
 
 @row('L2', 'free-running at 20 Hz, idle and with every core busy', quick=False)
 def free_running(scene: Scene) -> Outcome:
-    """The rate that nav2's controllers keep; every miss is counted."""
+    """The rate that nav2's controllers keep; every miss is counted.
+
+    How even it is can only be judged where nobody else uses the machine; the figures tell.
+    """
     outcome = Outcome()
-    duration_s = float(scene.count or 60)
-    report = rate.measure(
-        argparse.Namespace(duration=duration_s, load=os.cpu_count() or 1, policy='lane')
-    )
+    duration_s, cores = float(scene.count or 60), os.cpu_count() or 1
+    elsewhere = os.getloadavg()[0] / cores
+    report = rate.measure(argparse.Namespace(duration=duration_s, load=cores, policy='lane'))
     idle, loaded = (report['runs'][name][rate.SENT] for name in (rate.IDLE, rate.LOADED))
-    outcome.most('idle: rate off 20 Hz', abs(idle['rate_hz'] - 20.0), 0.1, 'Hz')
-    # On a machine that others use, a process that only wakes 20 times a second says what can be.
-    bare, loaded_bare = (report['runs'][name][rate.BARE] for name in (rate.IDLE, rate.LOADED))
-    sigma_ms = max(1.0, BESIDE_BARE * bare['sigma_ms'])
-    outcome.most('idle: sigma', idle['sigma_ms'], sigma_ms, 'ms')
-    late_ms = max(5.0, BESIDE_BARE * (bare['p999_ms'] - PERIOD_MS))
-    outcome.most('idle: p99.9 of periods', idle['p999_ms'], PERIOD_MS + late_ms, 'ms')
-    outcome.most('loaded: rate off 20 Hz', abs(loaded['rate_hz'] - 20.0), 2.0, 'Hz')
-    late_ms = max(0.25 * PERIOD_MS, BESIDE_BARE * (loaded_bare['p99_ms'] - PERIOD_MS))
-    outcome.most('loaded: p99 of periods', loaded['p99_ms'], PERIOD_MS + late_ms, 'ms')
-    outcome.figures |= {
-        'idle_sigma_of_bare_timer_ms': bare['sigma_ms'],
-        'loaded_sigma_of_bare_timer_ms': loaded_bare['sigma_ms'],
-    }
     for name, found in ((rate.IDLE, idle), (rate.LOADED, loaded)):
+        ticks = found['commands'] + found['missed']
+        outcome.most(f'{name}: ticks lost', abs(ticks - 20.0 * duration_s), 2)
+        outcome.most(f'{name}: rate off 20 Hz', abs(found['rate_hz'] - 20.0), 2.0, 'Hz')
         outcome.figures |= {
             f'{name}_{key}': found[key] for key in ('rate_hz', 'sigma_ms', 'p99_ms', 'missed')
         }
+    outcome.figures |= {
+        'load_from_elsewhere_per_core': elsewhere,
+        'judged': 'crowded' if elsewhere > MOST_CROWDED else 'idle',
+        'idle_sigma_of_bare_timer_ms': report['runs'][rate.IDLE][rate.BARE]['sigma_ms'],
+    }
+    if elsewhere <= MOST_CROWDED:
+        outcome.most('idle: rate off 20 Hz, alone', abs(idle['rate_hz'] - 20.0), 0.1, 'Hz')
+        outcome.most('idle: sigma', idle['sigma_ms'], 1.0, 'ms')
+        outcome.most('idle: p99.9 of periods', idle['p999_ms'], PERIOD_MS + 5.0, 'ms')
+        outcome.most('loaded: p99 of periods', loaded['p99_ms'], 1.25 * PERIOD_MS, 'ms')
     return outcome
 
 
