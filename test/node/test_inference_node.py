@@ -38,7 +38,7 @@ def exported(tmp_path):
 
 def test_export_drives(ros, exported):
     node = ros.make(Td3AgentNode, policy=str(exported), inference='onnx')
-    assert node._state_machine.current_state[1] == 'active'
+    ros.spin_until(lambda: node._state_machine.current_state[1] == 'active', 'active')
     assert node._equipment.title.endswith('ONNX Runtime')
     torch_driver = make_driver(DriverParams(policy=str(exported)))
     assert torch_driver.spec == node._equipment.spec
