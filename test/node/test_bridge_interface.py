@@ -118,8 +118,13 @@ def test_gate_executes_the_commands(ros, background):
     infos.publish(CarlaEgoVehicleInfo(wheels=[CarlaEgoVehicleInfoWheel(max_steer_angle=1.2)] * 4))
     ros.spin_until_matched()
     standing = Odometry()
-    standing.header.stamp.sec, standing.pose.pose.orientation.w = 1, 1.0
-    motions.publish(standing)
+    standing.header.frame_id, standing.pose.pose.orientation.w = 'map', 1.0
+
+    def stand():
+        standing.header.stamp = ros.peer.get_clock().now().to_msg()
+        motions.publish(standing)
+
+    ros.peer.create_timer(0.05, stand)  # a gate that hears no odometry brakes
     ros.spin_until(lambda: node.gate._state and node.gate.geometry, 'the odometry')
     drive(ros, background, [(1.0, 0.0, 0.0)] * 20, domain_id=ros.domain_id)
     ros.spin_until(lambda: any(c.throttle > 0.0 for c in controls), 'throttle')
