@@ -2,13 +2,14 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check lock clean distclean
+.PHONY: help setup demo test faults check docs lock clean distclean
 
 DEMO_OUT ?= build/demo
 DEMO_ARGS ?= --map winding --duration 60 --real-time-factor 1.0
 TEST_ARGS ?=
 FAULTS_ARGS ?= --all
 TOOLS := .venv/tools
+SPHINX := .venv/sphinx
 PURE_CODE := $(wildcard td3_agent/driving td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/bench td3_agent/doctor td3_agent/faults/row.py td3_agent/faults/rules.py)
 
 # Each run gets a domain of its own, so that runs side by side do not hear each other.
@@ -39,11 +40,19 @@ $(TOOLS)/ready: requirements/deploy.in | setup
 	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
+docs: setup $(SPHINX)/ready ## build the site in docs/_build, without a warning
+	@$(ENV) && PYTHONPATH=$(CURDIR)/$(SPHINX):$$PYTHONPATH python -m sphinx -q -W --keep-going -b html docs docs/_build
+	@echo docs/_build/index.html
+
+$(SPHINX)/ready: requirements/docs.in | setup
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(SPHINX) -r $<
+	@touch $@
+
 lock: ## renew requirements/lock.txt from requirements/*.in (needs uv)
 	@scripts/lock.sh
 
 clean: ## remove what was built; .venv stays
-	@rm -rf build install log .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf build install log docs/api docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove everything that make made

@@ -14,6 +14,8 @@ from geometry_msgs.msg import Twist
 from hypothesis import given
 from hypothesis import strategies as st
 from nav_msgs.msg import Odometry
+import threading
+
 import pytest
 
 from td3_agent.__main__ import main
@@ -126,9 +128,20 @@ def test_gate_executes_the_commands(ros, background):
 
     ros.peer.create_timer(0.05, stand)  # a gate that hears no odometry brakes
     ros.spin_until(lambda: node.gate._state and node.gate.geometry, 'the odometry')
-    drive(ros, background, [(1.0, 0.0, 0.0)] * 20, domain_id=ros.domain_id)
-    ros.spin_until(lambda: any(c.throttle > 0.0 for c in controls), 'throttle')
-    ros.spin_until(lambda: controls[-1].brake > 0.0, 'the stop')
+    obeyed = threading.Event()
+
+    def work():
+        with ROSBridgeInterface(domain_id=ros.domain_id) as interface:
+            while not obeyed.wait(0.05):  # the gate takes the newest command alone
+                interface.publish_control(1.0, 0.0, 0.0)
+
+    driving = background.submit(work)
+    try:
+        ros.spin_until(lambda: any(c.throttle > 0.0 for c in controls), 'throttle')
+    finally:
+        obeyed.set()
+    ros.spin_until(lambda: driving.done() and controls[-1].brake > 0.0, 'the stop')
+    driving.result()
 
 
 @pytest.mark.parametrize('transport', [NATIVE, EXEC])

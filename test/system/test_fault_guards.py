@@ -20,9 +20,9 @@ COMMAND = node_command  # before anybody patches it
 def without(guard):
     """Return what gives the command line of a node without one of its guards."""
 
-    def command_of(name, parameters):
-        python, _, _, *words = COMMAND(name, parameters)
-        return [python, str(PATCHED), guard, name, *words]
+    def command_of(*arguments):
+        python, _, _, *words = COMMAND(*arguments)
+        return [python, str(PATCHED), guard, arguments[0], *words]
 
     return command_of
 

@@ -143,6 +143,21 @@ def test_a_running_bridge_is_used_and_left_alone(tmp_path):
             assert bridge.process.poll() is None
 
 
+def test_a_learner_slower_than_the_bridges_patience_is_still_obeyed():
+    env = RosDrivingEnv(bridge_settings={'command_wait_s': 0.1}, client=PATIENCE)
+    try:
+        env.reset(seed=0)
+        client = env._client
+        before = client.late
+        for number in range(1, 6):
+            client._listen(60.0, lambda: client._running is False)  # it has given up
+            info = env.step(FORWARD)[-1]
+            assert info['executed']
+            assert client.late == before + number
+    finally:
+        env.close()
+
+
 def test_nobody_there_is_said_in_time():
     env = RosDrivingEnv(
         bridge='running', client={'domain_id': free_domain_id(), 'patience_s': 0.2}

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of Sphinx; "make docs" builds the site."""
+
+project = 'td3_agent'
+author = 'td3_agent maintainers'
+project_copyright = 'Apache-2.0'
+extensions = [
+    'myst_parser',
+    'sphinx.ext.autodoc',
+    'sphinx.ext.autosummary',
+    'sphinx.ext.napoleon',
+]
+# Attributes are described with their class, where they are also declared.
+napoleon_use_ivar = True
+autosummary_generate = True
+autodoc_member_order = 'bysource'
+autodoc_typehints = 'none'  # they stand in the signatures' sources, with names of ROS 2 in them
+autodoc_default_options = {'members': True, 'undoc-members': False}
+# Compiled, and not there on the machine that builds the site.
+autodoc_mock_imports = ['onnxruntime', 'stable_baselines3']
+myst_heading_anchors = 3
+# Links to files of the repository, which are no pages of the site.
+suppress_warnings = ['myst.xref_missing']
+exclude_patterns = ['_build', 'results']
+html_theme = 'alabaster'
