@@ -72,15 +72,15 @@ def draw(soak: dict[str, Any], path: Path) -> None:
     FigureCanvasAgg(figure)
     memory, handles = figure.subplots(2, 1, sharex=True)
     for name, found in soak['processes'].items():
-        count = len(found['rss_bytes'])
-        minutes = [soak['soak_s'] / 60.0 * k / max(count - 1, 1) for k in range(count)]
-        memory.plot(minutes, [value / MEGABYTE for value in found['rss_bytes']], label=name)
-        handles.plot(minutes, found['fds'], label=f'{name}: files')
+        count = len(found['rss_bytes']) - 1  # at the last sample the first one is ending
+        minutes = [soak['soak_s'] / 60.0 * k / count for k in range(count)]
+        memory.plot(minutes, [v / MEGABYTE for v in found['rss_bytes'][:count]], label=name)
+        handles.plot(minutes, found['fds'][:count], label=f'{name}: files')
         colour = handles.lines[-1].get_color()
-        handles.plot(minutes, found['threads'], '--', color=colour)
+        handles.plot(minutes, found['threads'][:count], '--', color=colour)
     memory.set_ylabel('resident memory [MB]')
     memory.set_ylim(bottom=0.0)
-    memory.legend(loc='center right', fontsize='small')
+    memory.legend(loc=(0.35, 0.5), fontsize='small', ncols=2)
     handles.set_ylabel('open files; threads (dashed)')
     handles.set_ylim(bottom=0.0)
     handles.set_xlabel(f'time [min], {soak["frames"]} frames of 800x600')

@@ -8,14 +8,13 @@ import json
 from pathlib import Path
 import subprocess
 import sys
+import threading
 
 from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo, CarlaEgoVehicleInfoWheel
 from geometry_msgs.msg import Twist
 from hypothesis import given
 from hypothesis import strategies as st
 from nav_msgs.msg import Odometry
-import threading
-
 import pytest
 
 from td3_agent.__main__ import main

@@ -193,8 +193,7 @@ def test_lock_knows_every_required_package():
         for line in (ROOT / 'requirements' / 'lock.txt').read_text('utf-8').splitlines()
     }
     not_locked = {
-        ROOT / 'requirements' / name
-        for name in ('bench.in', 'deploy.in', 'docs.in', 'watch.in')
+        ROOT / 'requirements' / name for name in ('bench.in', 'deploy.in', 'docs.in', 'watch.in')
     }
     for path in set((ROOT / 'requirements').glob('*.in')) - not_locked:
         for line in path.read_text('utf-8').splitlines():
