@@ -413,14 +413,9 @@ class TestInterference:
         run.group.nodes.remove(nodes[AGENT])
         nodes[AGENT].process.kill()
         nodes[AGENT].process.wait()
-<<<<<<< HEAD
-        run.spin_until(lambda: run.outcomes().count('stopped_no_command') >= 1, 'a brake')
-        run.spin_until(lambda: run.commands[-1].brake == 1.0, 'the command')
-=======
         # One at least: within a second the sign of life is missed, and stepping pauses.
         run.spin_until(lambda: 'stopped_no_command' in run.outcomes(), 'a brake')
         run.spin_until(lambda: run.commands[-1].brake == 1.0, 'its command')
->>>>>>> refs/heads/faults
         self.restart(run, tmp_path, nodes)
 
     def test_ended_agent_pauses_the_stepping_until_it_is_back(self, run, tmp_path, diagnosed):
