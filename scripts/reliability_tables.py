@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-import re
 import sys
 from typing import Any
 
+from marked import renewed
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -57,13 +57,9 @@ def with_table(page: str, report: dict[str, Any]) -> str:
     """Return the page with the text between its markers renewed.
 
     Raises:
-        ValueError: there are no markers.
+        ValueError: the markers are missing.
     """
-    pattern = r'(<!-- faults -->\n)(?:(?!<!--).)*(<!-- end -->)'
-    if not re.search(pattern, page, flags=re.DOTALL):
-        raise ValueError('docs/reliability.md must have markers for faults')
-    text = table_text(report)
-    return re.sub(pattern, lambda m: f'{m[1]}{text}\n{m[2]}', page, flags=re.DOTALL)
+    return renewed(page, 'faults', table_text(report))
 
 
 def draw(soak: dict[str, Any], path: Path) -> None:
