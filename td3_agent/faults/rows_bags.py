@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 RECORDED_FRAMES = 60
 # The last flush is up to a second old, and writing it takes its time as well.
 MOST_LOST_S = FLUSH_S + 0.5
+LEAST_FRAMES = 10
+EDGE_FRAMES = 2  # heard by the watcher a moment before or after
 CUTS = 20
 DISK_BYTES = 4 * 1024 * 1024
 TOO_MUCH_MB = 1e12
@@ -66,11 +68,18 @@ def kill_one(scene: Scene, outcome: Outcome, storage: str) -> None:
     contents = Bag(bag).contents()
     lost_s = (killed_ns - contents.last_ns) / NANOSECONDS_PER_SECOND
     outcome.most(f'{storage}: lost at the end', lost_s, MOST_LOST_S, 's')
-    least = RECORDED_FRAMES * (1.0 - MOST_LOST_S / (0.05 * RECORDED_FRAMES))
-    outcome.least(f'{storage}: frames in the bag', contents.counts['/clock'], least)
+    wall_ns = time.time_ns() - time.monotonic_ns()
+    times_ns = [message.received_ns - wall_ns for message in Bag(bag).messages(['/clock'])]
+    recorded, span = len(times_ns), (min(times_ns, default=0), max(times_ns, default=0))
+    heard = sum(span[0] <= h.at_ns <= span[1] for h in tuple(scene.watcher.clocks))
+    outcome.least(
+        f'{storage}: frames in the bag', recorded, max(heard - EDGE_FRAMES, LEAST_FRAMES)
+    )
     outcome.figures |= {
         f'{storage}_lost_s': lost_s,
         f'{storage}_messages': contents.counts.total(),
+        f'{storage}_frames': recorded,
+        f'{storage}_frames_heard': heard,
     }
     if storage == 'mcap':
         outcome.none('cut anywhere', cut_anywhere(bag, scene))
