@@ -119,15 +119,15 @@ def no_newest_wins():
     """The bridge waits until every reader has taken an image."""
     from rclpy.duration import Duration
 
-    from td3_agent.nodes.bridge_publisher import BridgePublisher
+    from td3_agent.nodes.bridge_publisher import VehiclePublisher
 
-    publish = BridgePublisher._publish_camera
+    publish = VehiclePublisher._publish_camera
 
     def and_wait(self, stamp):
         publish(self, stamp)
         self._image.wait_for_all_acked(Duration(seconds=2.0))
 
-    BridgePublisher._publish_camera = and_wait
+    VehiclePublisher._publish_camera = and_wait
 
 
 if __name__ == '__main__':
