@@ -29,6 +29,7 @@ RECORDED_FRAMES = 60
 MOST_LOST_S = FLUSH_S + 0.5
 LEAST_FRAMES = 10
 EDGE_FRAMES = 2  # heard by the watcher a moment before or after
+MOST_STOPPED_FRAMES = 2  # starting a recorder takes a core for a second
 CUTS = 20
 DISK_BYTES = 4 * 1024 * 1024
 TOO_MUCH_MB = 1e12
@@ -52,7 +53,8 @@ def killed_recorder(scene: Scene, outcome: Outcome) -> None:
     begun_ns = time.monotonic_ns()
     scene.wait_good()
     steps_are_single(scene, outcome)
-    outcome.equal('outcomes', set(scene.watcher.outcomes()), {'ok'})
+    stopped = sum(word != 'ok' for word in scene.watcher.outcomes())
+    outcome.most('frames stopped, on a busy machine', stopped, MOST_STOPPED_FRAMES)
     scene.p0(outcome, silence=(begun_ns, time.monotonic_ns()))
     drive.audit(outcome)
 
