@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 ROLE, CAMERA = 'ego_vehicle', 'camera'
 STEP_NS = 50_000_000
+FIRST_FRAME = 10_000_000  # stamps run back from here, drive by drive
+LONGEST_DRIVE_FRAMES = 100_000
 SPEED_MPS, YAW_RATE_RADPS = 5.0, 0.1
 MOTIFS = 8  # different images; a block of frames goes through them again and again
 COLOURS = (12, 16)  # rows and columns of different colours: as coarse as what a policy sees
@@ -72,7 +74,8 @@ class FrameSender(Node):
         self._motion.twist.twist.angular.z = YAW_RATE_RADPS
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self)
-        self._frame = 0
+        self._frame = self._drive_begin = FIRST_FRAME
+        self._size: tuple[int, int] | None = None
         self._sent_ns = 0
         self._answer: Answer | None = None
 
@@ -83,6 +86,7 @@ class FrameSender(Node):
 
     def send(self, image: Image, patience_s: float) -> Answer | None:
         """Publish one frame and return what came of it; None if nothing did in time [s]."""
+        self._begin_drive_of((image.height, image.width))
         self._frame += 1
         self._answer = None
         image.header.stamp = self._motion.header.stamp = time_from_ns(self._frame * STEP_NS)
@@ -93,6 +97,13 @@ class FrameSender(Node):
         while self._answer is None and (left_s := end_s - time.monotonic()) > 0.0:
             self._executor.spin_once(timeout_sec=left_s)
         return self._answer
+
+    def _begin_drive_of(self, size: tuple[int, int]) -> None:
+        """Let time run back before images of another size: within a drive they are refused."""
+        if size != self._size:
+            self._size = size
+            self._drive_begin -= LONGEST_DRIVE_FRAMES
+            self._frame = self._drive_begin
 
     def _on_twist(self, msg: TwistStamped) -> None:
         received_ns = time.monotonic_ns()
