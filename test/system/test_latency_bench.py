@@ -34,6 +34,13 @@ def test_both_nodes_answer_and_all_processes_end(capsys):
     assert report['exit_statuses'] == dict.fromkeys(names, 0)
 
 
+def test_images_of_another_size_are_a_drive_of_their_own(capsys):
+    """Within a drive the agent refuses them."""
+    ended('--case', '160x120', '--blocks', '1', '--frames', '4', '--json')
+    cases = json.loads(capsys.readouterr().out)['cases']
+    assert {size: row['lost'] for size, row in cases.items()} == {'84x84': 0, '160x120': 0}
+
+
 def test_node_that_ends_early_is_named_with_its_last_words(monkeypatch, capsys):
     def start_broken(name, group):
         return group.run(name, [sys.executable, '-c', 'raise SystemExit("out of fuel")'])
