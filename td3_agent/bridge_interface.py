@@ -74,21 +74,15 @@ class NativeSender:
         try:
             import rclpy  # noqa: PLC0415  docker exec needs no ROS 2 on this side
             from rclpy.executors import SingleThreadedExecutor  # noqa: PLC0415
-            from rclpy.signals import SignalHandlerOptions  # noqa: PLC0415
 
             from td3_agent.nodes.qos import RELIABLE  # noqa: PLC0415
+            from td3_agent.nodes.runtime import own_context  # noqa: PLC0415
         except ImportError as error:
             raise BridgeError(f'the native transport needs rclpy: {error}') from error
         from geometry_msgs.msg import Twist  # noqa: PLC0415
 
         self._kind = Twist
-        self._context = rclpy.Context()
-        rclpy.init(
-            args=[],
-            context=self._context,
-            domain_id=domain_id,
-            signal_handler_options=SignalHandlerOptions.NO,
-        )
+        self._context = own_context(domain_id)
         self._node = rclpy.create_node('td3_agent_bridge_interface', context=self._context)
         self._publisher = self._node.create_publisher(Twist, topic, RELIABLE)
         self._executor = SingleThreadedExecutor(context=self._context)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 
 from td3_agent.evaluation.processes import (
     ProcessGroup,
@@ -22,6 +21,7 @@ from td3_agent.evaluation.processes import (
     interruptions_noted,
     ros_environment,
 )
+from td3_agent.nodes.runtime import own_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,13 +85,7 @@ def observed() -> Iterator[Observer]:
     domain_id = free_domain_id()
     environment = ros_environment(domain_id)
     os.environ.update(environment)  # the node in this process goes by it too
-    context = rclpy.Context()
-    rclpy.init(
-        context=context,
-        domain_id=domain_id,
-        # Signals stay with the program: only it knows in which order to end things.
-        signal_handler_options=SignalHandlerOptions.NO,
-    )
+    context = own_context(domain_id)
     node = Node('td3_agent_bench', context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import rclpy
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 
 from td3_agent.doctor.facts import Endpoint, Graph, Topic
+from td3_agent.nodes.runtime import own_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,13 +34,7 @@ def gather_graph(
     domain_id: int | None = None,
 ) -> Graph:
     """Listen to discovery for so long [s], then return what has been found."""
-    context = rclpy.Context()
-    rclpy.init(
-        args=[],
-        context=context,
-        domain_id=domain_id,
-        signal_handler_options=SignalHandlerOptions.NO,
-    )
+    context = own_context(domain_id)
     try:
         node = rclpy.create_node(OWN_NAME, context=context, enable_rosout=False)
         # Discovery goes on in the middleware's threads; there is nothing to spin for.

@@ -116,7 +116,7 @@ class FramePairer(Generic[ImageT, MotionT]):
         if self._is_stale(stamp_ns):
             self.counts.stale += 1
             return None
-        if self._last_ns is not None and stamp_ns <= self._last_ns:
+        if self._last_ns is not None and self.runs_back(stamp_ns):
             self._restart()
         if stamp_ns not in self._open:
             self._make_room()

@@ -11,10 +11,10 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from td3_agent.nodes.conversions import image_view, stamp_ns
+from td3_agent.nodes.runtime import own_context
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,13 +36,7 @@ class FrameSampler:
         self.frames: list[tuple[int, NDArray[np.uint8]]] = []
         self._every = every
         self._seen = 0
-        self._context = rclpy.Context()
-        # Signals stay with the program: only it knows in which order to end things.
-        rclpy.init(
-            context=self._context,
-            domain_id=domain_id,
-            signal_handler_options=SignalHandlerOptions.NO,
-        )
+        self._context = own_context(domain_id)
         self._node = Node('td3_agent_spectator', context=self._context)
         self._node.create_subscription(Image, topic, self._on_image, SPECTATOR, raw=True)
         self._executor = SingleThreadedExecutor(context=self._context)

@@ -24,7 +24,6 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
@@ -33,6 +32,7 @@ from td3_agent.faults.scene import SceneError
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
 from td3_agent.nodes.qos import LATCHED, RELIABLE, REPORTS
+from td3_agent.nodes.runtime import own_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,13 +58,7 @@ class Inside:
     def __enter__(self) -> Self:
         """Begin."""
         self._threads: list[tuple[SingleThreadedExecutor, threading.Thread]] = []
-        self.context = rclpy.Context()
-        rclpy.init(
-            args=[],
-            context=self.context,
-            domain_id=self.domain_id,
-            signal_handler_options=SignalHandlerOptions.NO,
-        )
+        self.context = own_context(self.domain_id)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.peer = self.make(Node, 'peer')
         return self

@@ -16,12 +16,11 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import control_from_message, facts_from_report
-from td3_agent.nodes.runtime import executors
+from td3_agent.nodes.runtime import executors, own_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,12 +58,7 @@ class Watcher:
         self.reports: list[Heard] = []  # of the gate, one per frame
         self.diagnostics: list[Heard] = []  # one entry per status
         self._changed = threading.Condition()
-        self._context = rclpy.Context()
-        rclpy.init(
-            context=self._context,
-            domain_id=domain_id,
-            signal_handler_options=SignalHandlerOptions.NO,
-        )
+        self._context = own_context(domain_id)
         self.node = Node(SELF, context=self._context, enable_rosout=False)
         for kind, topic, heard in (
             (CarlaEgoVehicleControl, topics.control(role_name), self.commands),

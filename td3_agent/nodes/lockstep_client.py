@@ -26,7 +26,6 @@ from nav_msgs.msg import Odometry, Path
 import rclpy
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from td3_agent.nodes import topics
@@ -41,6 +40,7 @@ from td3_agent.nodes.conversions import (
     time_from_ns,
 )
 from td3_agent.nodes.qos import LATCHED, RELIABLE, camera
+from td3_agent.nodes.runtime import own_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,13 +107,7 @@ class LockstepClient:
             alive: whether the bridge's process still runs, as far as that is known.
         """
         self._role, self._patience_s, self._alive = role_name, patience_s, alive
-        self._context = rclpy.Context()
-        rclpy.init(
-            args=[],
-            context=self._context,
-            domain_id=domain_id,
-            signal_handler_options=SignalHandlerOptions.NO,
-        )
+        self._context = own_context(domain_id)
         self._node = rclpy.create_node('lockstep_client', context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import rclpy
 from rclpy.clock import Clock, ClockType
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
@@ -45,6 +46,24 @@ MIN_TIMER_NS = 1_000
 def steady_ns() -> int:
     """Return the steady time [ns]; on one machine all processes share it."""
     return time.monotonic_ns()
+
+
+def own_context(domain_id: int | None) -> Context:
+    """Return a context of its own for a part of a larger program; ``rclpy.shutdown`` ends it.
+
+    Signals stay with the program: only it knows in which order to end things.
+
+    Args:
+        domain_id: ROS domain; None is that of the environment.
+    """
+    context = Context()
+    rclpy.init(
+        args=[],
+        context=context,
+        domain_id=domain_id,
+        signal_handler_options=SignalHandlerOptions.NO,
+    )
+    return context
 
 
 class WakeUp:
