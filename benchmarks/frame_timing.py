@@ -23,7 +23,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.serialization import deserialize_message, serialize_message
 
 from td3_agent.driving.command import VehicleControl
-from td3_agent.driving.ledger import LAG_FRAMES, FrameLog, LedgerWriter
+from td3_agent.driving.ledger import UNWRITTEN_FRAMES, FrameLog, LedgerWriter
 from td3_agent.driving.stages import StageWindow, agent_spans_ns
 from td3_agent.nodes.conversions import facts_from_report, report_message, time_from_ns
 from td3_agent.nodes.runtime import steady_ns
@@ -148,7 +148,7 @@ def measure(frames: int) -> dict[str, Any]:
             'diagnostics': (2.0 * diagnostics_us(frames), 0.0),  # of agent and synchronizer
         }
         flushes = {
-            str(LAG_FRAMES + n): ledger_us(frames, folder, timed=True, flush_every=n)
+            str(UNWRITTEN_FRAMES + n): ledger_us(frames, folder, timed=True, flush_every=n)
             for n in FLUSHES
         }
     timing_us = sum(timed - untimed for timed, untimed in parts.values())

@@ -10,6 +10,7 @@ which must share network and IPC with this machine.
 
 from __future__ import annotations
 
+from contextlib import suppress
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from td3_agent.bench.command_roles import ONCE
 from td3_agent.bench.figures import spread_ms
-from td3_agent.bench.programs import Program
+from td3_agent.bench.programs import Program, ProgramSilentError
 from td3_agent.bridge_interface import DEFAULT_SETUP_FILES, exec_command
 from td3_agent.evaluation.processes import free_domain_id, ros_environment
 
@@ -34,6 +35,7 @@ LEAST_RATIO = 2000.0
 MOST_P99_MS = 1.0
 WARM_UP = 200
 PATIENCE_S = 60.0
+LOST_S = 10.0
 # What is started anew for each command.
 NATIVE_TIMES = {'call_ns': 'whole', 'processor_ns': 'processor', 'received_ns': 'received'}
 PYTHON, ROS2, DOCKER = 'python process', 'ros2 topic pub', 'docker exec'
@@ -133,8 +135,11 @@ def time_process(
 ) -> dict[str, float]:
     """Return the time from a process's start to its end and to its command's arrival [ms].
 
+    A process that ends before its command has left (``ros2 topic pub --once`` waits 0.1 s for it)
+    may lose it: then the time to arrival is missing.
+
     Raises:
-        ValueError: the process failed, or its command did not arrive.
+        ValueError: the process failed.
     """
     started_ns = time.monotonic_ns()
     done = subprocess.run(  # noqa: S603  no shell
@@ -149,11 +154,12 @@ def time_process(
     if done.returncode:
         words = done.stderr.decode(errors='replace').strip()
         raise ValueError(f'{command[0]} ended with {done.returncode}: {words}')
-    received_ns = receiver.hear(PATIENCE_S)['received_ns']
-    return {
-        'whole_ms': (ended_ns - started_ns) / 1e6,
-        'received_ms': (received_ns - started_ns) / 1e6,
-    }
+    times = {'whole_ms': (ended_ns - started_ns) / 1e6}
+    with suppress(ProgramSilentError):
+        while (received_ns := receiver.hear(LOST_S)['received_ns']) < started_ns:
+            pass  # of a process before this one, given up too early
+        times['received_ms'] = (received_ns - started_ns) / 1e6
+    return times
 
 
 def report_of(
@@ -167,16 +173,24 @@ def report_of(
         native_ns: of each call of publish() how long it took (``call_ns``), the processor time
             in it (``processor_ns``), and the time from just before the command was made to its
             arrival, of those that arrived (``received_ns``) [ns].
+
+    Raises:
+        ValueError: not one command of a kind of process has arrived.
     """
     native = {name: spread_ms(native_ns[key]) for key, name in NATIVE_TIMES.items()}
     sent = len(native_ns['call_ns'])
+    lost = {kind: sum('received_ms' not in row for row in rows) for kind, rows in started.items()}
+    for kind, rows in started.items():
+        if lost[kind] == len(rows):
+            raise ValueError(f'no command of {kind} has arrived, {len(rows)} sent')
     processes = {
         kind: {
             name: {
-                'p50_ms': float(np.median([row[f'{name}_ms'] for row in rows])),
-                'max_ms': max(row[f'{name}_ms'] for row in rows),
+                'p50_ms': float(np.median(times_ms)),
+                'max_ms': max(times_ms),
             }
             for name in ('whole', 'received')
+            if (times_ms := [row[f'{name}_ms'] for row in rows if f'{name}_ms' in row])
         }
         for kind, rows in started.items()
     }
@@ -190,6 +204,7 @@ def report_of(
         'processes': processes,
         'native': native | {'commands': sent, 'lost': sent - len(native_ns['received_ns'])},
         'starts': {kind: len(rows) for kind, rows in started.items()},
+        'lost': lost,
     }
 
 
@@ -216,6 +231,11 @@ def table(report: dict[str, Any]) -> str:
     if report.get('docker'):
         lines.append(f'{DOCKER} is by {report["docker"]}')
     lines.append(f'{native["commands"]} commands published, {native["lost"]} of them lost')
+    lines += [
+        f'{kind}: {report["starts"][kind]} processes, the commands of {lost} lost'
+        for kind, lost in report['lost'].items()
+        if lost
+    ]
     return '\n'.join(lines)
 
 

@@ -22,7 +22,6 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 ONCE, NATIVE, ACKS = 'bench/once', 'bench/native', 'bench/acks'
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 LOST_S = 2.0
-KEEP_ALIVE_S = 0.1  # as ros2 topic pub --once
 MATCHED_S = 30.0
 LOOK_S = 0.005
 NANOSECONDS_PER_SECOND = 1_000_000_000
@@ -81,7 +80,7 @@ def once() -> None:
         rclpy.spin_once(node, timeout_sec=LOOK_S)
     publisher.publish(command(time.monotonic_ns()))
     # Else it may end before the command has left.
-    publisher.wait_for_all_acked(Duration(seconds=KEEP_ALIVE_S))
+    publisher.wait_for_all_acked(Duration(seconds=MATCHED_S))
     node.destroy_node()
 
 

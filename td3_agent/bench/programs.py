@@ -23,6 +23,10 @@ class ProgramError(ValueError):
     """A program ended, or said nothing, where an answer was expected."""
 
 
+class ProgramSilentError(ProgramError):
+    """A program said nothing where an answer was expected, and goes on."""
+
+
 class Program:
     """``python -m MODULE WORDS``; it ends when its input does, so leaving the context ends it."""
 
@@ -64,7 +68,8 @@ class Program:
         """Return the next thing that it says; lines that are not JSON are the middleware's.
 
         Raises:
-            ProgramError: nothing in time [s], or the program has ended.
+            ProgramSilentError: nothing in time [s].
+            ProgramError: the program has ended.
         """
         end_s = time.monotonic() + patience_s
         while True:
@@ -81,7 +86,8 @@ class Program:
         assert self._process.stdout is not None  # noqa: S101  for the type checker
         left_s = max(end_s - time.monotonic(), 0.0)
         if not select.select([self._process.stdout], [], [], left_s)[0]:
-            raise ProgramError(f'{self._name} must answer within {patience_s:g} s, and did not')
+            what = f'{self._name} must answer within {patience_s:g} s, and did not'
+            raise ProgramSilentError(what)
         part = os.read(self._process.stdout.fileno(), 1 << 16)
         if not part:
             raise ProgramError(f'{self._name} has ended; what it said is above')

@@ -37,6 +37,8 @@ UNREPORTED = 'unreported'  # a command was seen, the gate's word on it was not
 SKIPPED = 'skipped'  # the bridge went past the frame without our step
 # Reports of a frame arrive within a frame or two of its end; later ones are given up.
 LAG_FRAMES = 4
+# Not yet written when the bridge drives a frame: those, and the one whose end let it be driven.
+UNWRITTEN_FRAMES = LAG_FRAMES + 1
 PARTS_KEPT = 64
 
 

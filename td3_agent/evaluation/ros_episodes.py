@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from td3_agent.driving.ledger import LAG_FRAMES, parse_line
+from td3_agent.driving.ledger import UNWRITTEN_FRAMES, parse_line
 from td3_agent.evaluation.direct_episodes import EvaluationError, write_ledger
 from td3_agent.evaluation.episodes import Referee, frames_to_drive, up_to_the_ending
 from td3_agent.evaluation.four_nodes import FourNodes
@@ -123,7 +123,7 @@ def four_nodes(
             'ledger_path': str(ledger_path),
             'command_timeout_s': SYNCHRONIZER_WAIT_S,
             'step_timeout_s': SYNCHRONIZER_WAIT_S,
-            'ledger_flush_frames': LAG_FRAMES + 1,  # the ending is seen as soon as can be
+            'ledger_flush_frames': UNWRITTEN_FRAMES + 1,  # the ending is seen as soon as can be
         },
     )
 

@@ -16,13 +16,13 @@ from td3_agent.faults.namespaces import on_small_disk
 from td3_agent.faults.row import Outcome, row
 from td3_agent.faults.rows_machine import MOST_SLOWER_MS, seen_path, slower_after
 from td3_agent.faults.rows_messages import steps_are_single
-from td3_agent.faults.scene import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from td3_agent.evaluation.processes import NodeProcess
+    from td3_agent.faults.scene import Scene
 
 RECORDED_FRAMES = 60
 # The last flush is up to a second old, and writing it takes its time as well.
@@ -40,7 +40,7 @@ def lost_recorder(scene: Scene) -> Outcome:
     """The bag holds all but the last second, and the drive goes on as if nothing were."""
     outcome = Outcome()
     killed_recorder(scene, outcome)
-    with Scene(scene.folder / 'disk', scene.seed, scene.count, scene.quick) as other:
+    with scene.apart('disk') as other:
         full_bag(other, outcome)
     return outcome
 

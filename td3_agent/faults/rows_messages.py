@@ -275,8 +275,7 @@ def out_of_order(scene: Scene) -> Outcome:
     outcome.figures['delayed'] = sum(c.get('delayed', 0) for c in counts.values())
     outcome.figures['ignored_by_agent'] = int(told or 0)
     if not scene.quick:
-        free = Scene(scene.folder / 'free_running', scene.seed, command_of=scene.command_of)
-        outcome.add(swapped(free), 'free-running')
+        outcome.add(swapped(scene.apart('free_running')), 'free-running')
     return outcome
 
 

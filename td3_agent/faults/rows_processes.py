@@ -125,8 +125,7 @@ def stopped_processes(scene: Scene) -> Outcome:
         stop_and_go(scene, outcome, drive.nodes[name], words[name])
     finish(scene, outcome, drive, begun_ns, longest_silence_s=STOPPED_S)
     if not scene.quick:
-        free = Scene(scene.folder / 'free_running', scene.seed, command_of=scene.command_of)
-        outcome.add(woken_gate(free), 'free-running')
+        outcome.add(woken_gate(scene.apart('free_running')), 'free-running')
     return outcome
 
 

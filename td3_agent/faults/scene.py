@@ -121,6 +121,16 @@ class Scene:
                 node.process.send_signal(signal.SIGCONT)
         self._stack.__exit__(*exception)
 
+    def apart(self, name: str) -> Scene:
+        """Return a scene like this one, with a folder and a domain of its own."""
+        return Scene(
+            self.folder / name,
+            seed=self.seed,
+            count=self.count,
+            quick=self.quick,
+            command_of=self.command_of,
+        )
+
     # Who is there
 
     @property

@@ -29,7 +29,7 @@ from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
 
 from td3_agent.driving.gate import HOLD, Outcome
-from td3_agent.driving.ledger import LAG_FRAMES, FrameLog, LedgerWriter
+from td3_agent.driving.ledger import UNWRITTEN_FRAMES, FrameLog, LedgerWriter
 from td3_agent.driving.lockstep import Lockstep, LockstepParams, Phase, Request
 from td3_agent.driving.parameters import param
 from td3_agent.driving.reports import AGENT_FACTS, GATE_FACTS
@@ -76,9 +76,9 @@ class SynchronizerParams(LockstepParams):
     )
     ledger_path: str = param('', 'where the ledger is written; empty: nowhere')
     ledger_flush_frames: int = param(
-        LAG_FRAMES + 1,
+        UNWRITTEN_FRAMES + 1,
         'a kill of this process loses at most so many of the newest frames',
-        low=LAG_FRAMES + 1,
+        low=UNWRITTEN_FRAMES + 1,
         high=100000,
     )
 
@@ -384,7 +384,8 @@ def open_ledger(params: SynchronizerParams) -> LedgerWriter | None:
     if not params.ledger_path:
         return None
     # The newest frames are not written yet, but wait for late reports: they are lost as well.
-    return LedgerWriter(Path(params.ledger_path), params.ledger_flush_frames - LAG_FRAMES)
+    flush_every = params.ledger_flush_frames - UNWRITTEN_FRAMES
+    return LedgerWriter(Path(params.ledger_path), flush_every)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -20,7 +20,7 @@ from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
 
-from td3_agent.driving.ledger import LAG_FRAMES, check_ledger, read_ledger
+from td3_agent.driving.ledger import UNWRITTEN_FRAMES, check_ledger, read_ledger
 from td3_agent.driving.stages import END_TO_END, STAGES
 from td3_agent.nodes import topics
 from td3_agent.nodes.alive import LifeWatch, sign_of_life
@@ -670,6 +670,22 @@ class TestReports:
         assert check_ledger(ledger) == []
 
     def test_ledger_is_flushed_while_it_runs(self, ros, bridge, start, tmp_path):
-        start(ledger_flush_frames=LAG_FRAMES + 1)
+        start(ledger_flush_frames=UNWRITTEN_FRAMES + 1)
         ros.spin_until(lambda: bridge.steps >= 12, 'steps')
         assert len(list(read_ledger(tmp_path / 'ledger.jsonl'))) >= 5
+
+    @pytest.mark.parametrize('most_lost', [UNWRITTEN_FRAMES + 1, UNWRITTEN_FRAMES + 3])
+    def test_a_kill_loses_no_more_than_it_may(self, ros, bridge, start, tmp_path, most_lost):
+        """The worst moment: the step of the next frame is out, the line not yet written."""
+        node = start(ledger_flush_frames=most_lost)
+        close_frame, ended, lost = node._close_frame, [], []
+
+        def looked_at(*facts):
+            ended.append(node.lockstep.frame)
+            on_disk = [record['frame'] for record in read_ledger(tmp_path / 'ledger.jsonl')]
+            lost.append(ended[-1] + 1 - max(on_disk, default=ended[0] - 1))
+            close_frame(*facts)
+
+        node._close_frame = looked_at
+        ros.spin_until(lambda: bridge.steps >= 20, 'steps')
+        assert max(lost) == most_lost

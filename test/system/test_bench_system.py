@@ -51,10 +51,10 @@ def processes_with(mark):
 
 def test_command():
     container = ('--docker-exec', 'ros2-bridge', '--docker', str(DOCKER))
-    words = ('command', '--processes', '1', '--commands', '50', *container)
+    words = ('command', '--processes', '3', '--commands', '51', *container)
     report = report_of(*words, '--setup-file', '/dev/null')
     assert report['docker'] == str(DOCKER)
-    assert report['native']['commands'] == 50
+    assert report['native']['commands'] == 51
     assert report['native']['lost'] == 0
     assert report['ratio'] > 1.0
     native = report['native']
@@ -62,6 +62,8 @@ def test_command():
     for kind in ('python process', 'docker exec'):
         once = report['processes'][kind]
         assert 0.0 < once['received']['p50_ms'] < once['whole']['p50_ms']
+        assert report['starts'][kind] == 3
+        assert report['lost'][kind] < 3  # such a process ends 0.1 s after it has published
 
 
 def test_startup():

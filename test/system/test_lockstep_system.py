@@ -24,7 +24,7 @@ from std_srvs.srv import Trigger
 from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention
 from td3_agent.driving.gate import TwistConverter
-from td3_agent.driving.ledger import LAG_FRAMES, LogCounts, check_ledger, read_ledger
+from td3_agent.driving.ledger import UNWRITTEN_FRAMES, LogCounts, check_ledger, read_ledger
 from td3_agent.driving.ledger_audit import audit_ledger
 from td3_agent.driving.stages import END_TO_END, STAGES, end_to_end_ns
 from td3_agent.evaluation.agreement import agreement, first_difference
@@ -456,7 +456,7 @@ class TestInterference:
 
 
 class TestKilledWriter:
-    @pytest.mark.parametrize('most_lost', [LAG_FRAMES + 1, 25])
+    @pytest.mark.parametrize('most_lost', [UNWRITTEN_FRAMES + 1, 25])
     def test_ledger_holds_all_but_the_newest_frames(self, run, most_lost):
         run.parameters[SYNCHRONIZER]['ledger_flush_frames'] = most_lost
         said = run.ros.listen(CarlaStatus, topics.STATUS)

@@ -17,7 +17,7 @@ from td3_agent.__main__ import main
 from td3_agent.bench import bare_timer, command, rate, startup
 from td3_agent.bench.figures import PERIOD_NS, rate_figures
 from td3_agent.bench.observer import BenchError
-from td3_agent.bench.programs import Program, ProgramError
+from td3_agent.bench.programs import Program, ProgramError, ProgramSilentError
 from td3_agent.evaluation.processes import busy_processes
 
 ECHO = """
@@ -77,8 +77,10 @@ class TestProgram:
 
 
 class TestCommand:
-    def report(self, call_ns=80_000, process_ms=800.0, lost=0):
+    def report(self, call_ns=80_000, process_ms=800.0, lost=0, processes_lost=0):
         rows = [{'whole_ms': process_ms * k, 'received_ms': process_ms * k / 2} for k in (1, 2, 0)]
+        for row in rows[:processes_lost]:
+            del row['received_ms']
         native = {
             'call_ns': [call_ns] * 100,
             'processor_ns': [call_ns // 2] * 100,
@@ -117,6 +119,30 @@ class TestCommand:
         assert lines[2].split() == ['native', 'publish', 'processor', *['0.040'] * 3]
         assert lines[4].split() == ['python', 'process', 'process', '800.0', '1600.0', '10000']
         assert 'ros2 topic pub: absent, not measured' in lines
+
+    def test_lost_command_of_a_process_is_counted(self):
+        report = self.report(processes_lost=1)
+        assert report['lost'] == {command.PYTHON: 1}
+        once = report['processes'][command.PYTHON]
+        assert (once['whole']['p50_ms'], once['received']['p50_ms']) == (800.0, 400.0)
+        assert once['received']['max_ms'] == 800.0
+        last = 'python process: 3 processes, the commands of 1 lost'
+        assert command.table(report).splitlines()[-1] == last
+        with pytest.raises(ValueError, match='no command of python process has arrived, 3 sent'):
+            self.report(processes_lost=3)
+
+    @pytest.mark.parametrize(
+        ('heard_ns', 'times'),
+        [([1], {'whole_ms'}), ([1, 1 << 63], {'whole_ms', 'received_ms'})],
+    )
+    def test_command_given_up_does_not_count_for_the_next_process(self, heard_ns, times):
+        class Receiver:
+            def hear(self, patience_s):
+                if not heard_ns:
+                    raise ProgramSilentError(f'nothing within {patience_s} s')
+                return {'received_ns': heard_ns.pop(0)}
+
+        assert set(command.time_process(['true'], Receiver(), {})) == times
 
     def test_ros2_is_measured_where_it_exists(self):
         assert list(command.commands_of(None)) == [command.PYTHON]
