@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from td3_agent.evaluation.processes import NodeProcess
     from td3_agent.faults.scene import Scene
 
+PROGRAM = 'td3_agent'
 RECORDED_FRAMES = 60
 # The last flush is up to a second old, and writing it takes its time as well.
 MOST_LOST_S = FLUSH_S + 0.5
@@ -152,7 +153,7 @@ def start_recorder(
     scene: Scene, bag: Path, *words: str, statuses: Sequence[int] = (0,)
 ) -> NodeProcess:
     """Start ``td3_agent record``; ``statuses`` are those with which it may end."""
-    command = [sys.executable, '-m', 'td3_agent', 'record', '--out', str(bag), *words]
+    command = [sys.executable, '-m', PROGRAM, 'record', '--out', str(bag), *words]
     return scene.start_command('recorder', command, statuses)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every row turns red when a guard that it is about is taken away."""
 
+import os
 from pathlib import Path
 import sys
 
@@ -51,6 +52,7 @@ def red(name, guard, folder, **options):
         ('F11', 'no_jumps', 'frames answered by the agent'),
         ('F16', 'no_ledger_guard', 'synchronizer_node ended with 1'),
         ('F19', 'no_waiting', 'first difference'),
+        ('L4', 'no_deadline', 'stop after'),
     ],
 )
 def test_row_is_red(tmp_path, name, guard, words):
@@ -72,6 +74,24 @@ def test_pace_is_red_when_a_timer_is_slow(tmp_path, monkeypatch):
 def test_large_images_are_red_when_a_reader_holds_up_the_bridge(tmp_path):
     failed = red('L3', 'no_newest_wins', tmp_path / 'L3', count=20)
     assert any('pace beside a reliable reader' in text for text in failed), failed
+
+
+RECORDER_THAT_KEEPS = """
+import sys
+from td3_agent.bags import writing
+writing.FLUSH_S = 60.0
+from td3_agent.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_bag_is_red_when_the_recorder_keeps_what_it_heard(tmp_path, monkeypatch):
+    (tmp_path / 'unguarded.py').write_text(RECORDER_THAT_KEEPS)
+    monkeypatch.setattr('td3_agent.faults.rows_bags.PROGRAM', 'unguarded')
+    paths = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
+    monkeypatch.setenv('PYTHONPATH', paths)
+    failed = red('F17', '', tmp_path / 'F17', command_of=COMMAND)
+    assert any('lost at the end' in text for text in failed), failed
 
 
 def test_the_command_line_is_the_nodes_own():
