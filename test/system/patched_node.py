@@ -30,13 +30,6 @@ def no_jumps():
         module.JUMP_BACK_NS = 10**18
 
 
-def wait_for_all(self):
-        self._absent, self._braked = [*self._absent, *self._braked], []
-        advance(self)
-
-    SynchronizerNode._advance = wait_for_all
-
-
 def no_last_word():
     """The gate leaves without a stop."""
     from td3_agent.nodes.twist_to_control_node import TwistToControlNode
