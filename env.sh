@@ -67,8 +67,11 @@ _td3_workspace() {
 # Nothing leaves the machine, large images get through, and two checkouts do not hear each other.
 _td3_loopback() {
   if [ -z "${FASTRTPS_DEFAULT_PROFILES_FILE:-}${FASTDDS_DEFAULT_PROFILES_FILE:-}" ]; then
-    export FASTRTPS_DEFAULT_PROFILES_FILE=$1/config/fastdds_loopback.xml  # Fast DDS 2
-    export FASTDDS_DEFAULT_PROFILES_FILE=$1/config/fastdds_loopback.xml  # Fast DDS 3
+    # As td3_agent/fastdds.py has it.
+    case "$ROS_DISTRO" in
+      humble | iron | jazzy) export FASTRTPS_DEFAULT_PROFILES_FILE=$1/config/fastdds_loopback.xml ;;
+      *) export FASTDDS_DEFAULT_PROFILES_FILE=$1/config/fastdds_loopback.xml ;;
+    esac
   fi
   if [ "$ROS_DISTRO" = humble ]; then
     export ROS_LOCALHOST_ONLY=1

@@ -17,6 +17,7 @@ from td3_agent.fastdds import (
     CAMERA_PROFILE,
     LOOPBACK_PROFILE,
     PROFILE_VARIABLES,
+    profile_variable,
     profile_variables,
 )
 from td3_agent.nodes.share import shared_path
@@ -120,7 +121,7 @@ def test_programs_of_the_package_get_the_loopback_profile(node, monkeypatch):
     for name in PROFILE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     environment = ros_environment(free_domain_id())
-    assert environment[PROFILE_VARIABLES[0]].endswith(LOOPBACK_PROFILE)
+    assert environment[profile_variable(environment)].endswith(LOOPBACK_PROFILE)
     assert segment_bytes(node(environment)) >= SEGMENT_BYTES
 
 
