@@ -332,7 +332,7 @@ def check_shared_memory(machine: Machine) -> Iterator[Finding]:
             'docker run --shm-size=512m (compose: shm_size), or --ipc=host',
         )
     elif machine.shm_free_bytes < need_bytes:
-        fix = 'end old ROS 2 processes, then: fastdds shm clean, or rm /dev/shm/fastrtps_*'
+        fix = 'end old ROS 2 processes, then: fastdds shm clean, or rm /dev/shm/fast{rtps,dds}_*'
         said = f'{_mb(machine.shm_free_bytes)} of {SHM} are free, {_mb(need_bytes)} are needed'
         yield Finding(Level.WARNING, 'shm', said, fix)
     else:

@@ -74,7 +74,7 @@ def node():
 def segment_bytes(process):
     """Size of the largest shared-memory segment that a process has mapped [bytes]."""
     maps = Path(f'/proc/{process.pid}/maps').read_text('utf-8')
-    found = set(re.findall(r'/dev/shm/fastrtps_[0-9a-f]{16}\b', maps))
+    found = set(re.findall(r'/dev/shm/fast(?:rtps|dds)_[0-9a-f]{16}\b', maps))
     return max(Path(name).stat().st_size for name in found)
 
 
