@@ -18,8 +18,8 @@ ENV := export ROS_DOMAIN_ID=$$(($$$$ % 100 + 1)) && source ./env.sh
 help: ## list what can be made
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
 
-setup: ## build the workspace: .venv, build/, install/ (PYTHON=... chooses the interpreter)
-	@PYTHON='$(PYTHON)' scripts/setup.sh
+setup: ## build the workspace: .venv, build/, install/ (PYTHON=... and ROS=jazzy|kilted choose)
+	@PYTHON='$(PYTHON)' ROS='$(ROS)' scripts/setup.sh
 
 demo: setup ## drive a car around a road; DEMO_ARGS='...' and DEMO_OUT=DIR change how and where
 	@$(ENV) && td3_agent demo $(DEMO_ARGS) --out $(DEMO_OUT)
@@ -48,7 +48,7 @@ $(SPHINX)/ready: requirements/docs.in | setup
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(SPHINX) -r $<
 	@touch $@
 
-lock: ## renew requirements/lock.txt from requirements/*.in (needs uv)
+lock: ## renew requirements/lock_*.txt from requirements/*.in (needs uv)
 	@scripts/lock.sh
 
 clean: ## remove what was built; .venv stays

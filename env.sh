@@ -4,7 +4,7 @@
 # td3_agent on the PATH. Discovery stays on this machine. Sourcing it twice changes nothing.
 
 _td3_source() {
-  local root bin state mode
+  local root bin state mode distro
   # Each shell names the sourced file in its own way, and neither understands the other's.
   if [ -n "${ZSH_VERSION:-}" ]; then
     eval 'root=${${(%):-%x}:A:h}'
@@ -17,13 +17,14 @@ _td3_source() {
     return 1
   fi
   read -r mode < "$state/mode"
+  read -r distro < "$state/distro"
 
   bin=$root/.venv/bin
   case ":$PATH:" in *":$bin:"*) ;; *) export PATH="$bin:$PATH" ;; esac
   export VIRTUAL_ENV=$root/.venv
 
   if [ "$mode" = wheels ]; then
-    _td3_wheels "$root/.venv"
+    _td3_wheels "$root/.venv" "$distro"
     _td3_workspace "$root/install/local_setup"
   else
     _td3_workspace "$root/install/setup"
@@ -43,7 +44,7 @@ _td3_prepend() {
 # Python the restart by which ros-wheels-bootstrapper would set them.
 _td3_wheels() {
   local libs
-  export ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3
+  export ROS_DISTRO=$2 ROS_VERSION=2 ROS_PYTHON_VERSION=3
   _td3_prepend AMENT_PREFIX_PATH "$1"
   _td3_prepend CMAKE_PREFIX_PATH "$1"
   while read -r libs; do
@@ -66,8 +67,11 @@ _td3_workspace() {
 # Nothing leaves the machine, large images get through, and two checkouts do not hear each other.
 _td3_loopback() {
   if [ -z "${FASTRTPS_DEFAULT_PROFILES_FILE:-}${FASTDDS_DEFAULT_PROFILES_FILE:-}" ]; then
-    export FASTRTPS_DEFAULT_PROFILES_FILE=$1/config/fastdds_loopback.xml  # Fast DDS 2
-    export FASTDDS_DEFAULT_PROFILES_FILE=$1/config/fastdds_loopback.xml  # Fast DDS 3
+    # As td3_agent/fastdds.py has it.
+    case "$ROS_DISTRO" in
+      humble | iron | jazzy) export FASTRTPS_DEFAULT_PROFILES_FILE=$1/config/fastdds_loopback.xml ;;
+      *) export FASTDDS_DEFAULT_PROFILES_FILE=$1/config/fastdds_loopback.xml ;;
+    esac
   fi
   if [ "$ROS_DISTRO" = humble ]; then
     export ROS_LOCALHOST_ONLY=1

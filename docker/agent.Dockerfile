@@ -25,9 +25,9 @@ ENV VIRTUAL_ENV=/opt/venv PATH=/opt/venv/bin:$PATH
 ENV AMENT_PREFIX_PATH=/opt/venv CMAKE_PREFIX_PATH=/opt/venv LD_LIBRARY_PATH=/opt/venv/lib
 ENV ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3
 WORKDIR /build
-COPY requirements/ros.in requirements/lock.txt requirements/
+COPY requirements/ros_jazzy.in requirements/lock_jazzy.txt requirements/
 RUN python -m venv /opt/venv \
-    && pip install --no-cache-dir -c requirements/lock.txt -r requirements/ros.in
+    && pip install --no-cache-dir -c requirements/lock_jazzy.txt -r requirements/ros_jazzy.in
 COPY scripts/repair_cmake_exports.py scripts/
 COPY interfaces/carla_msgs interfaces/carla_msgs
 RUN python scripts/repair_cmake_exports.py \
@@ -45,12 +45,12 @@ RUN useradd --uid 1000 --create-home driver \
     && python -m venv /opt/venv
 ENV VIRTUAL_ENV=/opt/venv PATH=/opt/venv/bin:$PATH
 WORKDIR /opt/td3_agent
-COPY requirements/ros_runtime.in requirements/lock.txt requirements/
-RUN pip install --no-cache-dir -c requirements/lock.txt -r requirements/ros_runtime.in
+COPY requirements/ros_runtime.in requirements/lock_jazzy.txt requirements/
+RUN pip install --no-cache-dir -c requirements/lock_jazzy.txt -r requirements/ros_runtime.in
 COPY requirements/runtime.in requirements/
 # PyTorch's own tests and its C++ headers are 140 MB that nothing here reads.
 RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX_URL" \
-       -c requirements/lock.txt -r requirements/runtime.in \
+       -c requirements/lock_jazzy.txt -r requirements/runtime.in \
     && rm -r /opt/venv/lib/python3*/site-packages/torch/test \
        /opt/venv/lib/python3*/site-packages/torch/include
 COPY --from=messages /opt/carla_msgs /opt/carla_msgs
@@ -64,7 +64,7 @@ ENTRYPOINT ["/opt/td3_agent/docker/entrypoint.sh"]
 
 FROM base AS sim_base
 COPY requirements/sim.in requirements/
-RUN pip install --no-cache-dir -c requirements/lock.txt -r requirements/sim.in
+RUN pip install --no-cache-dir -c requirements/lock_jazzy.txt -r requirements/sim.in
 
 FROM sim_base AS sim
 COPY . .

@@ -4,8 +4,9 @@
 # Builds the workspace in this checkout: .venv, build/, install/, log/. Nothing else is touched, no
 # root is needed, and a second run does only what has changed.
 #
-# Where a ROS 2 is sourced, that one is used. Otherwise ROS 2 Jazzy comes as Python wheels.
-# PYTHON=/path/to/python chooses the interpreter; pip obeys its own PIP_* variables.
+# Where a ROS 2 is sourced, that one is used. Otherwise ROS 2 comes as Python wheels: ROS=jazzy (the
+# default) or ROS=kilted, kept until the other is asked for. PYTHON=/path/to/python chooses the
+# interpreter; pip obeys its own PIP_* variables.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -26,6 +27,18 @@ clock() { date +%s; }
 
 ros_is_sourced() { [ -n "${ROS_DISTRO:-}" ] && command -v ros2 > /dev/null; }
 
+# Prints the ROS 2 whose wheels are wanted: the one asked for, that of .venv, or Jazzy.
+wheels_distro() {
+  local distro=${ROS:-}
+  if [ -z "$distro" ] && [ "$(cat "$STATE/mode" 2> /dev/null)" = wheels ]; then
+    distro=$(cat "$STATE/distro" 2> /dev/null) || true
+  fi
+  case "${distro:=jazzy}" in
+    jazzy | kilted) printf '%s\n' "$distro" ;;
+    *) fail "ROS must be jazzy or kilted, the ones there are wheels of, got $distro." ;;
+  esac
+}
+
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null; }
 
 in_range() { case "$(version_of "$1")" in 3.10 | 3.11 | 3.12) true ;; *) false ;; esac; }
@@ -42,11 +55,11 @@ print(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))' 2> /d
 }
 
 # Prints the interpreter that .venv was made from, as long as it serves the same ROS 2.
-recorded_python() { sed -n "s|^$ROOT $MODE ||p" "$STATE/base" 2> /dev/null || true; }
+recorded_python() { sed -n "s|^$ROOT $MODE $DISTRO ||p" "$STATE/base" 2> /dev/null || true; }
 
 refuse_python() {
   if [ "$MODE" = underlay ]; then
-    fail "The sourced ROS 2 $ROS_DISTRO offers no rclpy to ${1:-any Python 3.10 to 3.12 found}: pass" \
+    fail "The sourced ROS 2 $DISTRO offers no rclpy to ${1:-any Python 3.10 to 3.12 found}: pass" \
       "its interpreter (make setup PYTHON=/usr/bin/python3), or start from a shell without it."
   fi
   fail "Python 3.10, 3.11 or 3.12 is needed, but ${1:-none of them was found}: install one, for" \
@@ -104,21 +117,20 @@ mark_done() { printf '%s\n' "$2" > "$STATE/$1"; }
 digest() { sha256sum | cut -d ' ' -f 1; }
 
 foundation() {
-  echo "$ROOT" "$MODE" "$PYTHON"
-  if [ "$MODE" = underlay ]; then echo "$ROS_DISTRO"; fi
+  echo "$ROOT" "$MODE" "$DISTRO" "$PYTHON"
 }
 
 environment_key() {
   {
     foundation
-    cat requirements/*.in requirements/lock.txt
+    cat requirements/*.in requirements/lock*.txt
   } | digest
 }
 
 messages_key() {
   {
     foundation
-    grep -E '^(cmake|empy|numpy|ros-)' requirements/ros.in requirements/lock.txt
+    if [ "$MODE" = wheels ]; then grep -E '^(cmake|empy|numpy|ros-)' "$ROS_IN" "$LOCK"; fi
     find interfaces/carla_msgs -type f | LC_ALL=C sort | xargs sha256sum
   } | digest
 }
@@ -147,7 +159,7 @@ pip_install() {
 }
 
 venv_is_usable() {
-  [ "$(cat "$STATE/base" 2> /dev/null)" = "$ROOT $MODE $PYTHON" ] && "$VENV/bin/python" -c '' 2> /dev/null
+  [ "$(cat "$STATE/base" 2> /dev/null)" = "$ROOT $MODE $DISTRO $PYTHON" ] && "$VENV/bin/python" -c '' 2> /dev/null
 }
 
 make_venv() {
@@ -159,14 +171,15 @@ make_venv() {
   "$PYTHON" -m venv "${options[@]}" "$VENV" > "$LOGS/venv.log" 2>&1 \
     || fail "$PYTHON cannot make a virtual environment: see build/setup/venv.log, mend the cause, $RUN_AGAIN."
   mkdir -p "$STATE"
-  echo "$MODE" > "$STATE/mode"  # for env.sh
-  echo "$ROOT $MODE $PYTHON" > "$STATE/base"
+  echo "$MODE" > "$STATE/mode"  # these two for env.sh
+  echo "$DISTRO" > "$STATE/distro"
+  echo "$ROOT $MODE $DISTRO $PYTHON" > "$STATE/base"
 }
 
 # The ROS 2 of this machine was compiled against its own NumPy, so that one must stay.
 write_constraints() {
   if [ "$MODE" = wheels ]; then
-    cp requirements/lock.txt "$STATE/constraints.txt"
+    cp "$LOCK" "$STATE/constraints.txt"
     return
   fi
   cp requirements/constraints.in "$STATE/constraints.txt"
@@ -175,8 +188,8 @@ write_constraints() {
 
 install_ros() {
   if [ "$MODE" = wheels ]; then
-    say 'ROS 2 Jazzy wheels and build tools'
-    pip_install -c "$STATE/constraints.txt" -r requirements/ros.in
+    say "ROS 2 ${DISTRO^} wheels and build tools"
+    pip_install -c "$STATE/constraints.txt" -r "$ROS_IN"
     "$VENV/bin/python" scripts/repair_cmake_exports.py >> "$LOGS/pip.log"
   elif ! "$VENV/bin/python" -c 'import colcon_core, colcon_ros' 2> /dev/null; then
     say 'colcon'
@@ -202,7 +215,7 @@ use_environment() {
   export PYTHONWARNINGS=ignore
   [ "$MODE" = wheels ] || return 0
   unset COLCON_PREFIX_PATH
-  export ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3
+  export ROS_DISTRO=$DISTRO ROS_VERSION=2 ROS_PYTHON_VERSION=3
   export AMENT_PREFIX_PATH=$VENV CMAKE_PREFIX_PATH=$VENV LD_LIBRARY_PATH=$VENV/lib
 }
 
@@ -277,15 +290,19 @@ everything_is_built() {
 main() {
   local started environment messages package
   started=$(clock)
-  MODE=wheels
+  MODE=wheels DISTRO=
   if ros_is_sourced; then
-    MODE=underlay
+    MODE=underlay DISTRO=$ROS_DISTRO
+    [ "${ROS:-$DISTRO}" = "$DISTRO" ] \
+      || fail "ROS=$ROS was asked for and $DISTRO is sourced: start from a shell without it, $RUN_AGAIN."
   elif [ "$(cat "$STATE/mode" 2> /dev/null)" = underlay ]; then
     fail 'This workspace was built on a sourced ROS 2: source that one, or env.sh, first' \
       '("make distclean" to use the wheels instead).'
   else
     unset PYTHONPATH
+    DISTRO=$(wheels_distro)
   fi
+  ROS_IN=requirements/ros_$DISTRO.in LOCK=requirements/lock_$DISTRO.txt  # of the wheels
   PYTHON=$(find_python)
   mkdir -p "$LOGS"
   if command -v flock > /dev/null; then

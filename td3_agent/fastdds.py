@@ -9,19 +9,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-PROFILE_VARIABLES = (
-    'FASTRTPS_DEFAULT_PROFILES_FILE',  # Fast DDS 2
-    'FASTDDS_DEFAULT_PROFILES_FILE',  # Fast DDS 3
-)
+FAST_DDS_2, FAST_DDS_3 = 'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'
+PROFILE_VARIABLES = (FAST_DDS_2, FAST_DDS_3)
+DISTROS_WITH_FAST_DDS_2 = ('humble', 'iron', 'jazzy')
 LOOPBACK_PROFILE = 'config/fastdds_loopback.xml'  # nothing leaves the machine
 CAMERA_PROFILE = 'config/fastdds_camera.xml'  # the bridge may be on another one
 
 
 def profile_variables(environment: Mapping[str, str], path: Path) -> dict[str, str]:
-    """Return the variables that name the profile at ``path``; none where one is named already.
+    """Return the variable that names the profile at ``path``; none where one is named already.
 
-    All or none: a version that reads both names must not find two profiles.
+    Which one depends on ``ROS_DISTRO``: Fast DDS 3 complains of the name that its predecessor
+    reads, and obeys it.
     """
     if any(environment.get(name) for name in PROFILE_VARIABLES):
         return {}
-    return dict.fromkeys(PROFILE_VARIABLES, str(path))
+    return {profile_variable(environment): str(path)}
+
+
+def profile_variable(environment: Mapping[str, str]) -> str:
+    """Return the variable that the Fast DDS of an environment's ROS 2 reads."""
+    distro = environment.get('ROS_DISTRO')
+    return FAST_DDS_2 if distro in DISTROS_WITH_FAST_DDS_2 else FAST_DDS_3

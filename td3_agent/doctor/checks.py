@@ -22,6 +22,7 @@ from td3_agent.doctor.versions import (
     distros_for_carla,
     text,
 )
+from td3_agent.fastdds import profile_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -314,7 +315,8 @@ def check_shared_memory(machine: Machine) -> Iterator[Finding]:
             Level.ERROR,
             'shm',
             f'{what}, the shared-memory segment {_mb(segment_bytes)}: images come late or never',
-            'export FASTRTPS_DEFAULT_PROFILES_FILE=config/fastdds_camera.xml, for the bridge too',
+            f'export {profile_variable(machine.environment)}=config/fastdds_camera.xml, '
+            'for the bridge too',
         )
     elif segment_bytes < IMAGES_UNDER_WAY * image_bytes and machine.profile.path:
         fix = (
@@ -330,7 +332,7 @@ def check_shared_memory(machine: Machine) -> Iterator[Finding]:
             'docker run --shm-size=512m (compose: shm_size), or --ipc=host',
         )
     elif machine.shm_free_bytes < need_bytes:
-        fix = 'end old ROS 2 processes, then: fastdds shm clean, or rm /dev/shm/fastrtps_*'
+        fix = 'end old ROS 2 processes, then: fastdds shm clean, or rm /dev/shm/fast{rtps,dds}_*'
         said = f'{_mb(machine.shm_free_bytes)} of {SHM} are free, {_mb(need_bytes)} are needed'
         yield Finding(Level.WARNING, 'shm', said, fix)
     else:

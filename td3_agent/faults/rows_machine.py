@@ -20,7 +20,7 @@ import numpy as np
 from td3_agent.driving.ledger import read_ledger
 from td3_agent.driving.ledger_audit import audit_ledger
 from td3_agent.evaluation.agreement import first_difference
-from td3_agent.fastdds import LOOPBACK_PROFILE, PROFILE_VARIABLES
+from td3_agent.fastdds import LOOPBACK_PROFILE, profile_variable
 from td3_agent.faults.namespaces import FULL_SHM, joining, may_mount, on_small_disk, unshared
 from td3_agent.faults.row import Outcome, row
 from td3_agent.faults.rows_messages import direct_ledger, steps_are_single
@@ -235,10 +235,11 @@ def changed_profile(
     text = shared_path(LOOPBACK_PROFILE).read_text(encoding='utf-8')
     path = scene.folder / f'{label.replace(" ", "_")}.xml'
     path.write_text(change(text), encoding='utf-8')
-    usual = {name: scene.environment.get(name, '') for name in PROFILE_VARIABLES}
-    scene.environment |= dict.fromkeys(PROFILE_VARIABLES, str(path))
+    variable = profile_variable(scene.environment)
+    usual = scene.environment.get(variable, '')
+    scene.environment[variable] = str(path)
     plain_drive(scene, outcome, label, frames)
-    scene.environment |= usual
+    scene.environment[variable] = usual
 
 
 def without_shm(text: str) -> str:

@@ -12,6 +12,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from td3_agent.__main__ import parser
+from td3_agent.fastdds import FAST_DDS_2, FAST_DDS_3, PROFILE_VARIABLES
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / 'launch').glob('*.launch.py'))
@@ -40,9 +41,6 @@ STOOD_IN = (
 )
 
 each_file = pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
-
-
-PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 
 @pytest.fixture
@@ -135,12 +133,18 @@ def environment_set():
 
 
 @each_file
-@pytest.mark.usefixtures('nodes')
-def test_nodes_get_a_profile_for_large_images(path):
+@pytest.mark.parametrize(
+    ('distro', 'variable'), [('humble', FAST_DDS_2), ('jazzy', FAST_DDS_2), ('kilted', FAST_DDS_3)]
+)
+def test_nodes_get_a_profile_for_large_images(path, distro, variable, monkeypatch):
+    for each in PROFILE_VARIABLES:
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv('ROS_DISTRO', distro)
+    described(path, monkeypatch)
     name = 'fastdds_loopback.xml' if path.name == 'demo.launch.py' else 'fastdds_camera.xml'
     profile = ROOT / 'config' / name
     assert profile.is_file()
-    assert environment_set() == dict.fromkeys(PROFILE_VARIABLES, str(profile))
+    assert environment_set() == {variable: str(profile)}
 
 
 @each_file

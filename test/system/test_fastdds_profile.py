@@ -17,6 +17,7 @@ from td3_agent.fastdds import (
     CAMERA_PROFILE,
     LOOPBACK_PROFILE,
     PROFILE_VARIABLES,
+    profile_variable,
     profile_variables,
 )
 from td3_agent.nodes.share import shared_path
@@ -73,7 +74,7 @@ def node():
 def segment_bytes(process):
     """Size of the largest shared-memory segment that a process has mapped [bytes]."""
     maps = Path(f'/proc/{process.pid}/maps').read_text('utf-8')
-    found = set(re.findall(r'/dev/shm/fastrtps_[0-9a-f]{16}\b', maps))
+    found = set(re.findall(r'/dev/shm/fast(?:rtps|dds)_[0-9a-f]{16}\b', maps))
     return max(Path(name).stat().st_size for name in found)
 
 
@@ -120,7 +121,7 @@ def test_programs_of_the_package_get_the_loopback_profile(node, monkeypatch):
     for name in PROFILE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     environment = ros_environment(free_domain_id())
-    assert environment[PROFILE_VARIABLES[0]].endswith(LOOPBACK_PROFILE)
+    assert environment[profile_variable(environment)].endswith(LOOPBACK_PROFILE)
     assert segment_bytes(node(environment)) >= SEGMENT_BYTES
 
 

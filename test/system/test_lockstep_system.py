@@ -555,7 +555,7 @@ def shared_memory_of(pid):
         maps = Path(f'/proc/{pid}/maps').read_text(encoding='utf-8')
     except OSError:
         return set()
-    return {Path(name) for name in re.findall(r'/dev/shm/fastrtps_[0-9a-f]{16}\b', maps)}
+    return {Path(name) for name in re.findall(r'/dev/shm/fast(?:rtps|dds)_[0-9a-f]{16}\b', maps)}
 
 
 @pytest.fixture

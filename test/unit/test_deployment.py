@@ -93,15 +93,15 @@ class TestDockerfiles:
             text = (ROOT / 'requirements' / name).read_text('utf-8')
             return {line for line in text.splitlines() if line and not line.startswith('#')}
 
-        assert lines('ros_runtime.in') < lines('ros.in')
-        left = lines('ros.in') - lines('ros_runtime.in')
+        assert lines('ros_runtime.in') < lines('ros_jazzy.in')
+        left = lines('ros_jazzy.in') - lines('ros_runtime.in')
         words = ('ament', 'rosidl', 'colcon', 'cmake', 'ninja', 'empy', 'numpy')
         assert all(any(word in line for word in words) for line in left)
 
     def test_distro_of_the_image_is_the_pinned_one(self):
         text = (ROOT / 'docker' / 'agent.Dockerfile').read_text('utf-8')
         assert set(re.findall(r'ROS_DISTRO=(\w+)', text)) == {'jazzy'}
-        assert 'ros-jazzy-rclpy' in (ROOT / 'requirements' / 'ros.in').read_text('utf-8')
+        assert 'ros-jazzy-rclpy' in (ROOT / 'requirements' / 'ros_jazzy.in').read_text('utf-8')
 
 
 class TestCompose:

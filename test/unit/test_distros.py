@@ -117,7 +117,9 @@ def test_workflow_runs_what_the_page_says():
     workflow = yaml.safe_load((ROOT / '.github' / 'workflows' / 'tests.yaml').read_text('utf-8'))
     jobs = workflow['jobs']
     assert jobs['ros']['strategy']['matrix']['distro'] == ['humble', 'jazzy']
-    assert jobs['wheels']['strategy']['matrix']['python'] == ['3.10', '3.11', '3.12']
+    wheels = jobs['wheels']['strategy']['matrix']
+    assert wheels['python'] == ['3.10', '3.11', '3.12']
+    assert wheels['include'] == [{'python': '3.12', 'ros': 'kilted'}]
     for name in ('ros', 'wheels'):
         assert any('make test' in step.get('run', '') for step in jobs[name]['steps'])
     page = PAGE.read_text('utf-8')

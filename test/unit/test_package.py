@@ -20,6 +20,7 @@ import td3_agent
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ET.parse(ROOT / 'package.xml').getroot()
+DISTROS_AS_WHEELS = ('jazzy', 'kilted')
 CONFIGS = {
     'fastdds_camera.xml',
     'fastdds_loopback.xml',
@@ -179,22 +180,28 @@ def test_extras_are_the_requirements(setup_arguments):
         assert sorted(given) == sorted(wanted)
 
 
-def test_lock_pins_every_package_exactly():
-    lines = (ROOT / 'requirements' / 'lock.txt').read_text('utf-8').splitlines()
+@pytest.mark.parametrize('distro', DISTROS_AS_WHEELS)
+def test_lock_pins_every_package_exactly(distro):
+    lines = (ROOT / 'requirements' / f'lock_{distro}.txt').read_text('utf-8').splitlines()
     pins = [line for line in lines if line and not line.startswith('#')]
     assert all(re.match(r'[a-z0-9.-]+==[\w.]+( ;|$)', pin) for pin in pins)
     names = [pin.partition('==')[0] for pin in pins]
     assert not [name for name in names if name.startswith(('nvidia', 'cuda', 'triton'))]
 
 
-def test_lock_knows_every_required_package():
+@pytest.mark.parametrize('distro', DISTROS_AS_WHEELS)
+def test_lock_knows_every_required_package(distro):
     pinned = {
         line.partition('==')[0]
-        for line in (ROOT / 'requirements' / 'lock.txt').read_text('utf-8').splitlines()
+        for line in (ROOT / 'requirements' / f'lock_{distro}.txt').read_text('utf-8').splitlines()
     }
+    others = [f'ros_{name}.in' for name in DISTROS_AS_WHEELS if name != distro]
     not_locked = {
-        ROOT / 'requirements' / name for name in ('bench.in', 'deploy.in', 'docs.in', 'watch.in')
+        ROOT / 'requirements' / name
+        for name in ('bench.in', 'deploy.in', 'docs.in', 'watch.in', *others)
     }
+    if distro != 'jazzy':
+        not_locked.add(ROOT / 'requirements' / 'ros_runtime.in')
     for path in set((ROOT / 'requirements').glob('*.in')) - not_locked:
         for line in path.read_text('utf-8').splitlines():
             name = re.split(r'[\[<=]', line)[0].strip().lower()
@@ -228,9 +235,10 @@ def bare_checkout(tmp_path):
     return tmp_path
 
 
-def refusal(checkout, python):
+def refusal(checkout, python, **variables):
     """What set-up says when it has to give up."""
     environment = {'PATH': str(checkout / 'bin'), 'PYTHON': str(python), 'HOME': str(checkout)}
+    environment |= variables
     done = subprocess.run(
         ['bash', str(checkout / 'scripts' / 'setup.sh')],
         env=environment,
@@ -258,6 +266,17 @@ def test_setup_refuses_other_pythons(bare_checkout, version):
 
 def test_setup_refuses_what_is_no_python(bare_checkout):
     assert '/nonexistent/python does not run' in refusal(bare_checkout, '/nonexistent/python')
+
+
+def test_setup_refuses_a_ros_without_wheels(bare_checkout):
+    said = refusal(bare_checkout, sys.executable, ROS='foxy')
+    assert 'ROS must be jazzy or kilted, the ones there are wheels of, got foxy' in said
+
+
+def test_setup_refuses_another_ros_than_is_sourced(bare_checkout):
+    (bare_checkout / 'bin' / 'ros2').symlink_to(shutil.which('true'))
+    said = refusal(bare_checkout, sys.executable, ROS='kilted', ROS_DISTRO='humble')
+    assert 'ROS=kilted was asked for and humble is sourced' in said
 
 
 def test_setup_names_the_missing_compiler(bare_checkout):
