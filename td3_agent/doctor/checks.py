@@ -22,7 +22,7 @@ from td3_agent.doctor.versions import (
     distros_for_carla,
     text,
 )
-from td3_agent.fastdds import profile_variable
+from td3_agent.fastdds import profile_variable, stays_on_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -345,7 +345,11 @@ def check_discovery(machine: Machine) -> Iterator[Finding]:
     faults = [*_range_faults(machine), *_profile_faults(machine)]
     yield from faults
     if not faults:
-        scope = 'this machine only' if _is_local(machine) else 'the whole network'
+        scope = (
+            'this machine only'
+            if stays_on_this_machine(machine.environment)
+            else 'the whole network'
+        )
         yield Finding(Level.OK, 'discovery', f'{scope}; profile {machine.profile.path or "none"}')
 
 
@@ -380,7 +384,7 @@ def _profile_faults(machine: Machine) -> Iterator[Finding]:
             f'the Fast DDS profile {machine.profile.path} cannot be used: {machine.profile.error}',
             'name a file that exists, e.g. config/fastdds_loopback.xml, or unset the variable',
         )
-    elif machine.profile.loopback_only and not _is_local(machine):
+    elif machine.profile.loopback_only and not stays_on_this_machine(machine.environment):
         yield Finding(
             Level.WARNING,
             'discovery',
@@ -486,12 +490,6 @@ def _is_apt(machine: Machine) -> bool:
     if rclpy is not None and rclpy.path:
         return _from_apt(rclpy.path)
     return any(prefix.startswith('/opt/ros/') for prefix in machine.ros_prefixes)
-
-
-def _is_local(machine: Machine) -> bool:
-    environment = machine.environment
-    reach = environment.get('ROS_AUTOMATIC_DISCOVERY_RANGE', '')
-    return environment.get('ROS_LOCALHOST_ONLY') == '1' or reach == 'LOCALHOST'
 
 
 def _distro(machine: Machine) -> str:

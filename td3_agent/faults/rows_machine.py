@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.util import find_spec
 import json
 import os
@@ -20,7 +21,7 @@ import numpy as np
 from td3_agent.driving.ledger import read_ledger
 from td3_agent.driving.ledger_audit import audit_ledger
 from td3_agent.evaluation.agreement import first_difference
-from td3_agent.fastdds import LOOPBACK_PROFILE, profile_variable
+from td3_agent.fastdds import LOOPBACK_PROFILE, profile_variable, udp_variables
 from td3_agent.faults.namespaces import FULL_SHM, joining, may_mount, on_small_disk, unshared
 from td3_agent.faults.row import Outcome, row
 from td3_agent.faults.rows_messages import direct_ledger, steps_are_single
@@ -28,8 +29,9 @@ from td3_agent.faults.scene import CONTIGUOUS, NODE_NAMES, SYNCHRONIZER, Drive, 
 from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
+    from td3_agent.evaluation.processes import NodeProcess
     from td3_agent.faults.scene import Scene
 
 FAST = 4.0  # times real time
@@ -171,8 +173,11 @@ def middleware(scene: Scene) -> Outcome:
         with_full_shm(scene, outcome, frames)
     else:
         outcome.figures['shm_full'] = 'not allowed to mount'
-    changed_profile(scene, outcome, 'without shared memory', without_shm, frames)
-    changed_profile(scene, outcome, 'late discovery', late_discovery, frames)
+    udp = udp_variables(scene.environment, shared_path('config'))
+    changed_environment(scene, outcome, 'without shared memory', udp, frames)
+    sharing = outcome.figures['without_shared_memory_sharing_memory']
+    outcome.equal('processes that share memory, without it', sharing, 0)
+    changed_environment(scene, outcome, 'late discovery', late_discovery(scene), frames)
     scene.p0(outcome)
     return outcome
 
@@ -197,6 +202,7 @@ def plain_drive(scene: Scene, outcome: Outcome, label: str, frames: int) -> None
     node = drive.nodes[SYNCHRONIZER]
     scene.wait_for(lambda: node.process.poll() is not None, f'{label}: the end', PATIENCE_S)
     part.figures['duration_s'] = (time.monotonic_ns() - started_ns) / 1e9
+    part.figures['sharing_memory'] = sum(map(shares_memory, drive.nodes.values()))
     for other in drive.nodes.values():  # the next drive has a domain to itself
         if other.process.poll() is None:
             scene.signal(other, signal.SIGTERM, 0)
@@ -228,32 +234,33 @@ def with_full_shm(scene: Scene, outcome: Outcome, frames: int) -> None:
     keeper.process.terminate()
 
 
-def changed_profile(
-    scene: Scene, outcome: Outcome, label: str, change: Callable[[str], str], frames: int
+def changed_environment(
+    scene: Scene, outcome: Outcome, label: str, variables: Mapping[str, str], frames: int
 ) -> None:
-    """Drive with another Fast DDS profile than the one that ships."""
-    text = shared_path(LOOPBACK_PROFILE).read_text(encoding='utf-8')
-    path = scene.folder / f'{label.replace(" ", "_")}.xml'
-    path.write_text(change(text), encoding='utf-8')
-    variable = profile_variable(scene.environment)
-    usual = scene.environment.get(variable, '')
-    scene.environment[variable] = str(path)
+    """Drive with other settings of the middleware than those that ship."""
+    usual = {name: scene.environment.get(name, '') for name in variables}
+    scene.environment |= variables
     plain_drive(scene, outcome, label, frames)
-    scene.environment[variable] = usual
+    scene.environment |= usual
 
 
-def without_shm(text: str) -> str:
-    """Return a profile that uses UDP alone."""
-    return text.replace(
-        '<transport_id>shared_memory</transport_id>\n        <transport_id>', '<transport_id>'
-    )
-
-
-def late_discovery(text: str) -> str:
-    """Return a profile with which processes find each other only with their regular word."""
+def late_discovery(scene: Scene) -> dict[str, str]:
+    """Return settings with which processes find each other only with their regular word."""
+    text = shared_path(LOOPBACK_PROFILE).read_text(encoding='utf-8')
     first = '<initialAnnouncements><count>0</count></initialAnnouncements>'
     text = text.replace('<discovery_config>', f'<discovery_config>{first}')
     period = f'<leaseAnnouncement><sec>{DISCOVERY_S}</sec></leaseAnnouncement>'
     text = re.sub(r'<leaseAnnouncement>.*?</leaseAnnouncement>', period, text, flags=re.DOTALL)
     lease = f'<leaseDuration><sec>{5 * DISCOVERY_S}</sec></leaseDuration>'
-    return re.sub(r'<leaseDuration>.*?</leaseDuration>', lease, text, flags=re.DOTALL)
+    text = re.sub(r'<leaseDuration>.*?</leaseDuration>', lease, text, flags=re.DOTALL)
+    path = scene.folder / 'late_discovery.xml'
+    path.write_text(text, encoding='utf-8')
+    return {profile_variable(scene.environment): str(path)}
+
+
+def shares_memory(node: NodeProcess) -> bool:
+    """Whether a process has memory of Fast DDS in common with others."""
+    with suppress(OSError):  # ended
+        maps = Path(f'/proc/{node.process.pid}/maps').read_text(encoding='utf-8')
+        return re.search('/fast(rtps|dds)_[0-9a-f]{16}', maps) is not None
+    return False

@@ -26,6 +26,8 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from td3_agent.driving.memory import keep_freed_memory
+from td3_agent.fastdds import udp_variables
+from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,12 +103,18 @@ class WakeUp:
         self._callback()
 
 
-def run_program(make_node: Callable[[], Node], args: list[str] | None = None) -> NoReturn:
+def run_program(
+    make_node: Callable[[], Node], args: list[str] | None = None, *, shared_memory: bool = True
+) -> NoReturn:
     """Run a node as this process's only task, and end the process with its exit status.
+
+    Without ``shared_memory`` no other process can hold up what it publishes.
 
     The node may offer ``finished`` (a Future; done when it has nothing more to do), ``close()``
     (its last word, while it can still publish) and ``exit_status``.
     """
+    if not shared_memory:
+        os.environ.update(udp_variables(os.environ, shared_path('config')))
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     status = _run(make_node)
     gc.collect()  # only when nothing refers to them do a lifecycle node's last parts go

@@ -390,7 +390,7 @@ def open_ledger(params: SynchronizerParams) -> LedgerWriter | None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is asked to end."""
-    run_program(SynchronizerNode, args)
+    run_program(SynchronizerNode, args, shared_memory=False)
 
 
 if __name__ == '__main__':

@@ -322,7 +322,7 @@ def make_gate(params: TwistToControlParams) -> Gate | FreeRunningGate:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is asked to end."""
-    run_program(TwistToControlNode, args)
+    run_program(TwistToControlNode, args, shared_memory=False)
 
 
 if __name__ == '__main__':

@@ -8,11 +8,17 @@ import select
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import rclpy
 
-from td3_agent.evaluation.processes import free_domain_id, ros_environment
+from td3_agent.evaluation.processes import (
+    ProcessGroup,
+    free_domain_id,
+    node_command,
+    ros_environment,
+)
 from td3_agent.fastdds import (
     CAMERA_PROFILE,
     LOOPBACK_PROFILE,
@@ -22,6 +28,8 @@ from td3_agent.fastdds import (
 )
 from td3_agent.nodes.share import shared_path
 
+PROGRAMS = ('twist_to_control_node', 'synchronizer_node', 'sim_bridge_node', 'td3_agent_node')
+WITHOUT_SHARED_MEMORY = PROGRAMS[:2]
 NODE = """
 import sys, rclpy
 rclpy.init()
@@ -78,6 +86,17 @@ def segment_bytes(process):
     return max(Path(name).stat().st_size for name in found)
 
 
+def mapped(process):
+    """Whether a process has memory of Fast DDS in common with others."""
+    maps = Path(f'/proc/{process.pid}/maps').read_text('utf-8')
+    return re.search(r'/dev/shm/(sem\.)?fast(rtps|dds)_', maps) is not None
+
+
+def listens(process):
+    """Whether a process listens at any UDP port."""
+    return bool(local_addresses(process, range(1, 1 << 16)))
+
+
 def local_addresses(process, ports):
     """Addresses that a process listens at on any of some UDP ports."""
     links = [str(fd.readlink()) for fd in Path(f'/proc/{process.pid}/fd').iterdir()]
@@ -123,6 +142,26 @@ def test_programs_of_the_package_get_the_loopback_profile(node, monkeypatch):
     environment = ros_environment(free_domain_id())
     assert environment[profile_variable(environment)].endswith(LOOPBACK_PROFILE)
     assert segment_bytes(node(environment)) >= SEGMENT_BYTES
+
+
+@pytest.mark.parametrize('named', [True, False], ids=['shipped profile', 'no profile'])
+def test_who_stops_the_car_shares_no_lock(tmp_path, monkeypatch, named):
+    """A process that is killed while it writes into shared memory leaves its lock closed."""
+    for name in PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    environment = ros_environment(free_domain_id()) if named else without_profile()
+    with ProcessGroup(tmp_path, environment) as group:
+        nodes = {name: group.run(name, node_command(name, {})) for name in PROGRAMS}
+        end_s = time.monotonic() + PATIENCE_S
+        for name, process in nodes.items():
+            if name not in WITHOUT_SHARED_MEMORY:
+                while not mapped(process.process):
+                    assert time.monotonic() < end_s, name
+        for name in WITHOUT_SHARED_MEMORY:
+            while not listens(nodes[name].process):
+                assert time.monotonic() < end_s, name
+            assert not mapped(nodes[name].process), name
+        group.end()
 
 
 @pytest.mark.parametrize('variable', PROFILE_VARIABLES)

@@ -23,7 +23,9 @@ MANIFEST = ET.parse(ROOT / 'package.xml').getroot()
 DISTROS_AS_WHEELS = ('jazzy', 'kilted')
 CONFIGS = {
     'fastdds_camera.xml',
+    'fastdds_camera_udp.xml',
     'fastdds_loopback.xml',
+    'fastdds_loopback_udp.xml',
     'objects.json',
     'sim_bridge_node.yaml',
     'synchronizer_node.yaml',
