@@ -241,8 +241,8 @@ def _interruptions_held_back(*, for_good: bool = False) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-        for number in held if not for_good else ():
-            signal.raise_signal(number)
+        for again in held if not for_good else ():
+            signal.raise_signal(again)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
