@@ -57,6 +57,7 @@ class LaneNetwork:
     Attributes:
         length_m: (E,) of every edge [m].
         count: (E,) intp, steps of its table, which has one row more.
+        rows_per_m: (E,) steps by length [1/m].
         first_row: (E,) intp, where its rows begin.
         x_m: (R,) centre of the lane, rows evenly spaced along each edge [m].
         y_m: (R,) the same [m].
@@ -73,6 +74,7 @@ class LaneNetwork:
 
     length_m: FloatArray
     count: IntArray
+    rows_per_m: FloatArray
     first_row: IntArray
     x_m: FloatArray
     y_m: FloatArray
@@ -119,15 +121,14 @@ class LaneNetwork:
         heading = float(self.heading_rad[row])
         dx, dy = x_m - float(self.x_m[row]), y_m - float(self.y_m[row])
         cos, sin = math.cos(heading), math.sin(heading)
-        spacing_m = float(self.length_m[edge] / self.count[edge])
-        along_m = (row - int(self.first_row[edge])) * spacing_m + cos * dx + sin * dy
+        table_m = (row - int(self.first_row[edge])) / float(self.rows_per_m[edge])
+        along_m = table_m + cos * dx + sin * dy
         return Place(edge, along_m, cos * dy - sin * dx, heading)
 
     def _rows(self, edge: IntArray, s_m: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return the row before each place, and how far on to the next one it lies."""
-        count = self.count[edge]
-        place = s_m * count / self.length_m[edge]
-        step = np.clip(place.astype(np.intp), 0, count - 1)
+        place = s_m * self.rows_per_m[edge]
+        step = np.minimum(place.astype(np.intp), self.count[edge] - 1)
         return self.first_row[edge] + step, place - step
 
 
@@ -153,6 +154,7 @@ def lane_network(road_map: RoadMap) -> LaneNetwork:
     return LaneNetwork(
         length_m=length_m,
         count=count,
+        rows_per_m=count / length_m,
         first_row=first_row,
         x_m=rows[:, 0].copy(),
         y_m=rows[:, 1].copy(),

@@ -28,10 +28,12 @@ class Queues:
     def __init__(self, fleet: Fleet, seen: Sequence[Sighting], length_m: FloatArray) -> None:
         """Sort."""
         self._fleet, self._length_m = fleet, length_m
-        self._edge = np.append(fleet.edge, np.array([car.edge for car in seen], dtype=np.intp))
-        self._s_m = np.append(fleet.s_m, [car.s_m for car in seen])
-        self._rear_m = self._s_m - np.append(fleet.half_m, [car.half_m for car in seen])
-        self._speed_mps = np.append(fleet.speed_mps, [car.speed_mps for car in seen])
+        cars_edge = np.array([car.edge for car in seen], dtype=np.intp)
+        cars = np.array([(car.s_m, car.half_m, car.speed_mps) for car in seen]).reshape(-1, 3).T
+        self._edge = np.concatenate((fleet.edge, cars_edge))
+        self._s_m = np.concatenate((fleet.s_m, cars[0]))
+        self._rear_m = self._s_m - np.concatenate((fleet.half_m, cars[1]))
+        self._speed_mps = np.concatenate((fleet.speed_mps, cars[2]))
         self._order = np.lexsort((self._s_m, self._edge))
         self._sorted_edge = self._edge[self._order]
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 STREAM = 1000  # keeps its generators apart from those of the driven cars
 PLANNED_EDGES = 3  # a path through a junction, a street, another path: farther than one can see
 SPEED_SPREAD = (0.8, 1.1)  # of the speeds that drivers like
+LOOKS_EVERY_FRAMES = 4  # at who may drive into a junction: people take longer
 LEADING = 0  # number of the vehicle ahead of the first driven car, where there is one
 
 
@@ -113,8 +114,9 @@ class Traffic:
         self._elapsed_frames += 1
         fleet, seen = self.fleet, sightings(self._network, cars)
         queues = Queues(fleet, seen, self._network.length_m)
-        self._right_of_way.update(fleet, seen, queues, self._elapsed_frames)
-        self._change_minds()
+        if self._elapsed_frames % LOOKS_EVERY_FRAMES == 1:
+            self._right_of_way.update(fleet, seen, queues, self._elapsed_frames)
+            self._change_minds()
         acceleration = self._acceleration(queues, step_s)
         way_m, fleet.speed_mps = advanced(fleet.speed_mps, acceleration, step_s)
         fleet.s_m = fleet.s_m + way_m
