@@ -25,7 +25,6 @@ from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.pictures import DPI, EDGE, INK, ROAD, VERGE, save
 from td3_agent.evaluation.scenarios import SCENARIOS
 from td3_agent.sim.camera import CameraConfig
-from td3_agent.sim.lookout import lead_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,6 +39,7 @@ FRAMES, LOOKED_AT = 700, 20
 AROUND_M = 45.0
 DRIVEN, TRAFFIC, PARKED = '#c8102e', '#1d5fbf', '#646a73'
 BEFORE_M = 30.0
+SEEN_M, NEAREST_M, SIDE = 60.0, 9.0, 0.7  # what counts as seen: ahead, and this far to the side
 SEED = 3
 
 
@@ -64,19 +64,22 @@ def driven(plan: EpisodePlan):  # noqa: ANN201  frames and the world, driven on 
 
 
 def worth(world: World) -> float:
-    """Return how much is to be seen: vehicles before the car, and how near the next one is."""
+    """Return how much is to be seen: vehicles before the car, those that are near the more."""
     motion = world.ego.motion
     cos, sin = np.cos(motion.yaw_rad), np.sin(motion.yaw_rad)
-    boxes = () if world.traffic is None else world.traffic.outlines(*motion[:2], 60.0)
-    ahead = [cos * (box.x_m - motion.x_m) + sin * (box.y_m - motion.y_m) for box in boxes]
-    lead = lead_of(world, world.ego)
-    near = 0.0 if lead is None else max(0.0, 30.0 - lead.gap_m) / 10.0
-    return sum(4.0 < way_m < 60.0 for way_m in ahead) + near
+    boxes = () if world.traffic is None else world.traffic.outlines(*motion[:2], SEEN_M)
+    total = 0.0
+    for box in boxes:
+        dx, dy = box.x_m - motion.x_m, box.y_m - motion.y_m
+        forward_m, left_m = cos * dx + sin * dy, cos * dy - sin * dx
+        if forward_m > NEAREST_M and abs(left_m) < SIDE * forward_m:
+            total += 1.0 / forward_m
+    return total
 
 
 def draw_view(axes: Axes, world: World, name: str) -> None:
     """Draw what a camera of 16 : 9 sees."""
-    world.mount_camera(CameraConfig(width=640, height=360))
+    world.mount_camera(CameraConfig(width=480, height=270))
     axes.imshow(world.render()[..., 2::-1])
     axes.set_axis_off()
     axes.set_title(name, loc='left', fontsize=11, fontweight='bold', color=INK)
@@ -96,11 +99,10 @@ def draw_map(axes: Axes, world: World) -> None:
         ((world.ego.outline,), DRIVEN),
     ):
         axes.add_collection(PolyCollection(outlines(boxes), facecolors=colour, zorder=3))
-    middle = np.array(motion[:2]) + BEFORE_M * np.array(
-        [np.cos(motion.yaw_rad), np.sin(motion.yaw_rad)]
-    )
-    axes.set_xlim(middle[0] - 1.6 * AROUND_M, middle[0] + 1.6 * AROUND_M)
-    axes.set_ylim(middle[1] - AROUND_M, middle[1] + AROUND_M)
+    x_m = motion.x_m + BEFORE_M * np.cos(motion.yaw_rad)
+    y_m = motion.y_m + BEFORE_M * np.sin(motion.yaw_rad)
+    axes.set_xlim(x_m - 1.6 * AROUND_M, x_m + 1.6 * AROUND_M)
+    axes.set_ylim(y_m - AROUND_M, y_m + AROUND_M)
     axes.set_aspect('equal')
     axes.set_xticks([])
     axes.set_yticks([])
@@ -117,9 +119,7 @@ def main() -> None:
     arguments.add_argument('--out', type=Path, default=PICTURE, help='the PNG file')
     args = arguments.parse_args()
     rows = -(-len(SCENARIOS) // COLUMNS)
-    figure = Figure(
-        figsize=(14.0, 2.0 + 3.9 * rows), dpi=DPI, facecolor='white', layout='constrained'
-    )
+    figure = Figure(figsize=(11.0, 3.65 * rows), dpi=DPI, facecolor='white', layout='constrained')
     axes = figure.subplots(2 * rows, COLUMNS, gridspec_kw={'height_ratios': [9.0, 10.0] * rows})
     for number, name in enumerate(SCENARIOS):
         row, column = divmod(number, COLUMNS)
