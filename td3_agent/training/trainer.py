@@ -260,7 +260,8 @@ class Trainer:
         speeds = (
             {} if self._speed_state is None else self._speed_state.shares(self.buffer.states())
         )
-        begun = self.learner.updates >= self.td3.policy_delay  # the actor has had a gradient
+        # Whether the actor has had a gradient.
+        begun = self.learner.updates >= self.td3.actor_start_updates + self.td3.policy_delay
         alarms = (health.alarms() if begun else {}) | parked_alarm(speeds)
         for name in alarms.keys() - self._alarms.keys():
             LOG.warning('step %d: %s', self.step, alarms[name])
