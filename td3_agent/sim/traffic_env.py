@@ -52,7 +52,7 @@ TRAFFIC_TASK = replace(
     lateral_weight=0.35,
     jerk_weight=0.3,
     headway_weight=0.25,
-    collision_penalty=5.0,
+    collision_penalty=8.0,
     stall_time_s=30.0,
 )
 
