@@ -18,6 +18,7 @@ VERBS = {
         'td3_agent.evaluation.evaluate',
         'measure a driver on many episodes, over ROS 2 or without',
     ),
+    'scenarios': ('td3_agent.evaluation.scenarios', 'list what evaluate --scenario drives'),
     'ledger': (
         'td3_agent.evaluation.ledger_command',
         'check what a drive has left: td3_agent ledger check FILE',

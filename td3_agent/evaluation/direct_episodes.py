@@ -21,6 +21,7 @@ from td3_agent.driving.command import TwistConvention
 from td3_agent.driving.gate import TwistConverter
 from td3_agent.driving.ledger import LedgerWriter
 from td3_agent.evaluation.direct import DirectDrive, Pilot
+from td3_agent.evaluation.direct_drivers import equip
 from td3_agent.evaluation.episodes import (
     Referee,
     frames_to_drive,
@@ -28,14 +29,14 @@ from td3_agent.evaluation.episodes import (
     up_to_the_ending,
 )
 from td3_agent.evaluation.judging import Judged, judge
-from td3_agent.nodes.drivers import make_driver
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
+    from td3_agent.evaluation.direct_drivers import DirectDriverParams
     from td3_agent.evaluation.episodes import Episode, EpisodePlan
-    from td3_agent.nodes.drivers import DriverParams, Equipment
+    from td3_agent.nodes.drivers import Equipment
     from td3_agent.sim.world import World
 
 DIRECT = 'direct'
@@ -58,7 +59,7 @@ class DirectJob:
 
     plan: EpisodePlan
     episode: Episode
-    drivers: dict[str, DriverParams]
+    drivers: dict[str, DirectDriverParams]
     ledgers: dict[str, Path]
 
 
@@ -69,7 +70,7 @@ def drive_job(job: DirectJob) -> dict[str, Judged]:
         world = job.episode.world()
         start = (world.ego.state.x_m, world.ego.state.y_m)
         referee = Referee(world.ego.route, start, job.plan.task(world.ego.route))
-        records = drive_episode(world, make_driver(driver), job.plan, referee)
+        records = drive_episode(world, equip(driver, world), job.plan, referee)
         if row in job.ledgers:
             write_ledger(job.ledgers[row], records)
         judged[row] = judge(job.episode, world, records, referee, transport=DIRECT)

@@ -18,6 +18,7 @@ from td3_agent.driving.ledger import LAG_FRAMES
 from td3_agent.driving.parameters import Params, param
 from td3_agent.driving.route import route_from_points
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, world_config
+from td3_agent.sim.leading import LEADERS, NO_LEADER
 from td3_agent.sim.maps import BUILT_IN
 from td3_agent.sim.seeds import map_seed
 from td3_agent.sim.task import Ending, Situation, TaskConfig, ending, follow
@@ -44,11 +45,15 @@ class EpisodePlan(Params):
         choices=('test', 'validation', 'training'),
     )
     episodes: int = param(20, 'how many', low=1, high=10000)
-    seed: int = param(0, 'chooses roads, spawn points, parked vehicles and light', low=0)
+    seed: int = param(0, 'chooses roads, spawn points, parked cars, light and traffic', low=0)
     route_length_m: float = param(
         400.0, 'length at which a route ends', unit='m', low=20.0, high=1e5
     )
     parked_vehicles: int = param(6, 'vehicles parked beside the road', low=0, high=200)
+    traffic_vehicles: int = param(0, 'vehicles that drive by themselves', low=0, high=200)
+    traffic_leader: str = param(
+        NO_LEADER, 'what one more vehicle, ahead of the car, does', choices=LEADERS
+    )
     camera_width: int = param(160, 'image columns', unit='px', low=8, high=4096)
     camera_height: int = param(120, 'image rows', unit='px', low=8, high=4096)
     least_mean_speed_mps: float = param(
@@ -57,11 +62,14 @@ class EpisodePlan(Params):
     time_allowance_s: float = param(
         10.0, 'added to the time that this speed takes', unit='s', low=0.0, high=1e4
     )
+    stall_time_s: float = param(
+        6.0, 'standing this long ends the episode', unit='s', low=0.5, high=600.0
+    )
 
     def task(self, route: Route) -> TaskConfig:
         """Return the episode rules on ``route``: the task's own, with the time limit it needs."""
         limit_s = route.length_m / self.least_mean_speed_mps + self.time_allowance_s
-        return TaskConfig(time_limit_s=limit_s)
+        return TaskConfig(time_limit_s=limit_s, stall_time_s=self.stall_time_s)
 
     def episode(self, number: int) -> Episode:
         """Return one episode; equal plans and numbers give equal episodes."""
@@ -76,6 +84,8 @@ class EpisodePlan(Params):
                 spawn_index=-1,
                 route_length_m=self.route_length_m,
                 parked_vehicles=self.parked_vehicles,
+                traffic_vehicles=self.traffic_vehicles,
+                traffic_leader=self.traffic_leader,
                 camera_width=self.camera_width,
                 camera_height=self.camera_height,
             ),
@@ -105,10 +115,10 @@ class Episode:
     @property
     def settings(self) -> dict[str, Any]:
         """What makes this episode this one: parameters of the bridge node."""
-        names = ('map', 'map_seed', 'seed', 'spawn_index', 'route_length_m', 'parked_vehicles')
-        return {
-            name: getattr(self.bridge, name) for name in (*names, 'camera_width', 'camera_height')
-        }
+        road = ('map', 'map_seed', 'seed', 'spawn_index', 'route_length_m')
+        others = ('parked_vehicles', 'traffic_vehicles', 'traffic_leader')
+        camera = ('camera_width', 'camera_height')
+        return {name: getattr(self.bridge, name) for name in (*road, *others, *camera)}
 
 
 def route_on_the_wire(world: World) -> Route:

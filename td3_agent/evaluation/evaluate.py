@@ -14,6 +14,12 @@ from tqdm import tqdm
 
 from td3_agent.driving.ledger import LedgerWriter, read_ledger
 from td3_agent.evaluation.agreement import agreement
+from td3_agent.evaluation.direct_drivers import (
+    DIRECT_DRIVERS,
+    FOLLOWING,
+    DirectDriverParams,
+    equip,
+)
 from td3_agent.evaluation.direct_episodes import DIRECT, DirectJob, EvaluationError, drive_jobs
 from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.gallery import plot_gallery
@@ -25,7 +31,7 @@ from td3_agent.evaluation.result_tables import (
     episode_table,
     figure_table,
 )
-from td3_agent.nodes.drivers import DriverParams, make_driver
+from td3_agent.evaluation.scenarios import SCENARIOS
 from td3_agent.sim.seeds import FAMILIES
 
 if TYPE_CHECKING:
@@ -39,9 +45,14 @@ if TYPE_CHECKING:
 ROS = 'ros'
 DRIVER = 'driver'  # row of the driver that is evaluated
 REFERENCES = {
-    'untrained': DriverParams(driver='td3', policy='untrained'),
-    'pure_pursuit': DriverParams(driver='pure_pursuit'),
+    'untrained': DirectDriverParams(driver='td3', policy='untrained'),
+    'pure_pursuit': DirectDriverParams(driver='pure_pursuit'),
 }
+SCENARIO_REFERENCES = {
+    FOLLOWING: DirectDriverParams(driver=FOLLOWING),
+    'pure_pursuit': DirectDriverParams(driver='pure_pursuit'),
+}
+TITLES = {'pure_pursuit': 'pure pursuit', FOLLOWING: 'pure pursuit idm'}
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
@@ -57,17 +68,19 @@ class Evaluation:
         driver: who drives.
         transport: how frames travel in the episodes whose figures count, direct or ros.
         compare: whether the other transport drives them too.
-        references: whether the reference drivers drive them too.
+        references: reference drivers that drive them too, by the name of their row.
+        scenario: name of the scenario; empty: the arguments decide on the road.
         processes: for episodes on the direct path.
         busy: processes that keep the processor busy all the while.
         out: folder of the results.
     """
 
     plan: EpisodePlan
-    driver: DriverParams
+    driver: DirectDriverParams
     transport: str
     compare: bool
-    references: bool
+    references: dict[str, DirectDriverParams]
+    scenario: str
     processes: int
     busy: int
     out: Path
@@ -86,8 +99,8 @@ class Evaluation:
     @property
     def title(self) -> str:
         """Who drives, for headings."""
-        if self.driver.driver == 'pure_pursuit':
-            return 'pure pursuit'
+        if self.driver.driver in TITLES:
+            return TITLES[self.driver.driver]
         return f'TD3 {Path(self.driver.policy).name}'
 
     def folder(self, episode: Episode) -> Path:
@@ -103,7 +116,7 @@ class Evaluation:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     plan = EpisodePlan()
-    parser.add_argument('--driver', choices=('td3', 'pure_pursuit'), default='td3', help='who')
+    parser.add_argument('--driver', choices=DIRECT_DRIVERS, default='td3', help='who')
     parser.add_argument(
         '--policy', default='', help='lane (default), route, untrained, or a checkpoint folder'
     )
@@ -116,6 +129,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--episodes', type=int, default=plan.episodes, help='how many')
     parser.add_argument(
         '--seed', type=int, default=plan.seed, help='chooses roads, starts, parked cars, light'
+    )
+    parser.add_argument(
+        '--scenario', choices=tuple(SCENARIOS), default='', help='see td3_agent scenarios'
     )
     parser.add_argument('--map', default=plan.map, help='oval, winding, town, or an .xodr file')
     parser.add_argument(
@@ -139,7 +155,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--compare', action='store_true', help='drive over both transports; hashes must agree'
     )
     parser.add_argument(
-        '--no-references', action='store_true', help='without untrained policy and pure pursuit'
+        '--no-references', action='store_true', help='without the rows of reference drivers'
     )
     parser.add_argument(
         '--jobs', type=int, default=1, help='processes for episodes on the direct path'
@@ -160,8 +176,7 @@ def run(args: argparse.Namespace) -> int:
         ValueError: an argument, the map or the checkpoint was refused.
     """
     evaluation = evaluation_of(args)
-    make_driver(evaluation.driver)  # refused before anything is driven
-    evaluation.plan.episode(0).world()
+    equip(evaluation.driver, evaluation.plan.episode(0).world())  # refused before anything moves
     prepare(evaluation)
     try:
         with (
@@ -191,8 +206,10 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
         raise ValueError(f'--jobs must be >= 1, got {args.jobs}')
     if args.load < 0:
         raise ValueError(f'--load must be >= 0, got {args.load}')
-    if args.driver == 'pure_pursuit' and args.policy:
-        raise ValueError(f'--policy is for --driver td3, got {args.policy!r} for pure_pursuit')
+    if args.driver != 'td3' and args.policy:
+        raise ValueError(f'--policy is for --driver td3, got {args.policy!r} for {args.driver}')
+    if args.driver == FOLLOWING and (args.transport == ROS or args.compare):
+        raise ValueError(f'--driver {FOLLOWING} is for --transport direct: no topic tells it')
     plan = EpisodePlan(
         map=args.map,
         family=args.family,
@@ -204,12 +221,14 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
         camera_height=args.camera_height,
         least_mean_speed_mps=args.least_mean_speed,
     )
+    references = SCENARIO_REFERENCES if args.scenario else REFERENCES
     return Evaluation(
-        plan=plan,
-        driver=DriverParams(driver=args.driver, policy=args.policy or 'lane'),
+        plan=SCENARIOS[args.scenario].plan(plan) if args.scenario else plan,
+        scenario=args.scenario,
+        driver=DirectDriverParams(driver=args.driver, policy=args.policy or 'lane'),
         transport=args.transport,
         compare=args.compare,
-        references=not args.no_references,
+        references={} if args.no_references else references,
         processes=args.jobs,
         busy=args.load,
         out=args.out,
@@ -253,7 +272,7 @@ def drive_all(evaluation: Evaluation, interruption: Interruption) -> Rows:
 
 def direct_jobs(evaluation: Evaluation) -> list[DirectJob]:
     """Return what is to be driven on the direct path; nobody drives an episode twice."""
-    drivers = dict(REFERENCES) if evaluation.references else {}
+    drivers = dict(evaluation.references)
     direct = DIRECT in evaluation.transports
     if direct:
         drivers = {name: who for name, who in drivers.items() if who != evaluation.driver}
@@ -298,13 +317,15 @@ def summarize(evaluation: Evaluation, rows: Rows) -> dict[str, Any]:
         'driver': evaluation.driver.driver,
         'policy': evaluation.driver.policy,
         'transport': evaluation.transport,
+        'scenario': evaluation.scenario,
         'plan': asdict(evaluation.plan),
         'busy_processes': evaluation.busy,
         **totals(episodes),
     }
     if evaluation.references:
         summary['references'] = {
-            name: reference_row(evaluation, rows, name, who) for name, who in REFERENCES.items()
+            name: reference_row(evaluation, rows, name, who)
+            for name, who in evaluation.references.items()
         }
     if evaluation.compare:
         summary['comparison'] = [compare(evaluation, e) for e in evaluation.episodes]
@@ -313,7 +334,7 @@ def summarize(evaluation: Evaluation, rows: Rows) -> dict[str, Any]:
 
 
 def reference_row(
-    evaluation: Evaluation, rows: Rows, name: str, who: DriverParams
+    evaluation: Evaluation, rows: Rows, name: str, who: DirectDriverParams
 ) -> dict[str, Any]:
     """Return the figures of a reference driver; the driver evaluated may be one itself."""
     itself = who == evaluation.driver and DIRECT in evaluation.transports
@@ -343,7 +364,7 @@ def write_results(evaluation: Evaluation, summary: dict[str, Any], rows: Rows) -
     out = evaluation.out
     judged = rows[row_name(evaluation.transport)]
     plan = evaluation.plan
-    map_name = Path(plan.map).stem
+    map_name = evaluation.scenario or Path(plan.map).stem
     title = f'{evaluation.title} on {len(judged)} roads: {map_name} ({evaluation.transport})'
     plot_gallery(out / 'trajectories.png', judged, title)
     (out / 'episodes.csv').write_text(episode_csv(summary['episodes']), encoding='utf-8')

@@ -2,9 +2,9 @@
 """Figures of one episode, computed from its ledger, its route and its map; simulated time only.
 
 Driving score as on the CARLA Leaderboard 2.0: route completion times the penalties of all
-infractions. Of its infractions those can happen here that need neither pedestrians, nor other
-traffic, nor lights and signs: collisions with (parked) vehicles, and driving outside the lanes
-of the route. Leaving the route, standing and running out of time end an episode; they cost the
+infractions. Of its infractions those can happen here that need neither pedestrians nor lights
+and signs: collisions with vehicles, driving or parked, and driving outside the lanes of the
+route. Leaving the route, standing and running out of time end an episode; they cost the
 rest of the route and have no penalty of their own, as on the leaderboard.
 """
 

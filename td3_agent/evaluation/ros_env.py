@@ -98,7 +98,7 @@ class RosDrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         self._resources = ExitStack()
         self._client: LockstepClient | None = None
         self.observation_space = observation_space(  # type: ignore[assignment]
-            self.spec_of_observation, privileged=False
+            self.spec_of_observation, privileged=0
         )
         self.action_space = spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publishes one frame of the embedded world as the CARLA ROS bridge would.
 
-Order on the wire: status, clock, world_info (once), then vehicle by vehicle: vehicle_status,
-vehicle_info (once), the sensors in the order of ``config/objects.json``, odometry last: whoever
-has seen the odometry of a frame has been sent all that there is of its vehicle.
+Order on the wire: status, clock, world_info (once), actor_list (where it is asked for), then
+vehicle by vehicle: vehicle_status, vehicle_info (once), the sensors in the order of
+``config/objects.json``, odometry last: whoever has seen the odometry of a frame has been sent all
+that there is of its vehicle.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from builtin_interfaces.msg import Time
 from carla_msgs.msg import (
+    CarlaActorInfo,
+    CarlaActorList,
     CarlaCollisionEvent,
     CarlaEgoVehicleInfo,
     CarlaEgoVehicleInfoWheel,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from td3_agent.sim.world import World
 
 MAP_FRAME = 'map'
+OTHER_VEHICLE = 'vehicle.generic.car'  # no blueprint of CARLA's: a box of its own size
 
 
 class BridgePublisher:
@@ -55,6 +59,12 @@ class BridgePublisher:
         self._status = node.create_publisher(CarlaStatus, topics.STATUS, RELIABLE)
         self._clock = node.create_publisher(Clock, '/clock', RELIABLE)
         self._world_info = node.create_publisher(CarlaWorldInfo, topics.WORLD_INFO, LATCHED)
+        self._actors = (
+            node.create_publisher(CarlaActorList, topics.ACTOR_LIST, RELIABLE)
+            if params.actor_list
+            else None
+        )
+        self._role_names = params.role_names
         self._vehicles = [
             VehiclePublisher(node, params, world, car, role)
             for car, role in zip(world.cars, params.role_names, strict=True)
@@ -85,6 +95,8 @@ class BridgePublisher:
         self._clock.publish(Clock(clock=stamp))
         if not self._info_is_out:
             self._publish_world_info()
+        if self._actors is not None:
+            self._actors.publish(actor_list_message(self._world, self._role_names))
         for vehicle in self._vehicles:
             vehicle.publish_frame(stamp)
 
@@ -192,6 +204,26 @@ class VehiclePublisher:
         msg.twist.twist.linear.x = state.speed_mps
         msg.twist.twist.angular.z = state.yaw_rate_radps
         return msg
+
+
+def actor_list_message(world: World, role_names: tuple[str, ...]) -> CarlaActorList:
+    """Return all vehicles: driven, parked, and those that drive by themselves.
+
+    CARLA lists sensors and the street's furniture too; there are none here.
+    """
+    driven = [
+        CarlaActorInfo(id=car.actor_id, type=car.vehicle_info.type, rolename=role)
+        for car, role in zip(world.cars, role_names, strict=True)
+    ]
+    parked = [
+        CarlaActorInfo(id=box.actor_id, type=OTHER_VEHICLE, rolename='parked')
+        for box in world.parked
+    ]
+    traffic = [
+        CarlaActorInfo(id=actor_id, type=OTHER_VEHICLE, rolename='autopilot')
+        for actor_id in (world.traffic.actor_ids if world.traffic is not None else ())
+    ]
+    return CarlaActorList(actors=driven + parked + traffic)
 
 
 def vector(xyz: tuple[float, float, float]) -> Vector3:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from td3_agent.driving.parameters import ParameterError, Params, param, refuse_bad_roles
 from td3_agent.sim.camera import CameraConfig
+from td3_agent.sim.leading import LEADERS, NO_LEADER
+from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.sim.world import World, WorldConfig
 
 # A camera period within this share of a whole number of steps divides exactly.
@@ -22,12 +24,34 @@ class SimBridgeParams(Params):
     )
     map: str = param('winding', 'oval, winding, town, or the path of an OpenDRIVE file')
     map_seed: int = param(0, 'seed of a built-in map', low=0)
-    seed: int = param(0, 'seed of spawn point, route, parked vehicles and light', low=0)
+    seed: int = param(0, 'seed of spawn point, route, parked vehicles, light and traffic', low=0)
     spawn_index: int = param(-1, 'spawn point on the map; -1 draws one from the seed', low=-1)
     route_length_m: float = param(
         1000.0, 'length at which an open route ends', unit='m', low=20.0, high=1e5
     )
     parked_vehicles: int = param(6, 'vehicles parked beside the road', low=0, high=200)
+    traffic_vehicles: int = param(0, 'vehicles that drive by themselves', low=0, high=200)
+    traffic_leader: str = param(
+        NO_LEADER, 'what one more vehicle, ahead of the first driven car, does', choices=LEADERS
+    )
+    traffic_desired_speed_mps: float = param(
+        7.0, 'traffic: speed on a free road', unit='m/s', low=0.5, high=40.0
+    )
+    traffic_time_headway_s: float = param(
+        1.5, 'traffic: time to the vehicle ahead', unit='s', low=0.5, high=10.0
+    )
+    traffic_minimum_gap_m: float = param(
+        2.0, 'traffic: distance in a standing queue', unit='m', low=0.5, high=20.0
+    )
+    traffic_maximum_acceleration_mps2: float = param(
+        1.5, 'traffic: acceleration from a standstill', unit='m/s^2', low=0.1, high=5.0
+    )
+    traffic_comfortable_deceleration_mps2: float = param(
+        2.0, 'traffic: braking that is felt as comfortable', unit='m/s^2', low=0.1, high=5.0
+    )
+    actor_list: bool = param(
+        False, 'publish /carla/actor_list, as sensor.pseudo.actor_list does in the objects file'
+    )
     fixed_delta_seconds: float = param(0.05, 'simulated step', unit='s', low=0.001, high=0.1)
     synchronous_mode_wait_for_vehicle_control_command: bool = param(
         True, 'wait up to command_wait_s for the command of each frame'
@@ -89,6 +113,15 @@ def world_config(params: SimBridgeParams) -> WorldConfig:
         pitch=params.camera_pitch,
         yaw=params.camera_yaw,
     )
+    traffic = TrafficConfig(
+        vehicles=params.traffic_vehicles,
+        leader=params.traffic_leader,
+        desired_speed_mps=params.traffic_desired_speed_mps,
+        time_headway_s=params.traffic_time_headway_s,
+        minimum_gap_m=params.traffic_minimum_gap_m,
+        maximum_acceleration_mps2=params.traffic_maximum_acceleration_mps2,
+        comfortable_deceleration_mps2=params.traffic_comfortable_deceleration_mps2,
+    )
     return WorldConfig(
         map=params.map,
         map_seed=params.map_seed,
@@ -97,6 +130,7 @@ def world_config(params: SimBridgeParams) -> WorldConfig:
         route_length_m=params.route_length_m,
         vehicles=len(params.role_names),
         parked_vehicles=params.parked_vehicles,
+        traffic=traffic,
         fixed_delta_seconds=params.fixed_delta_seconds,
         camera=camera,
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+ACTOR_LIST = '/carla/actor_list'
 CONTROL = '/carla/control'
 STATUS = '/carla/status'
 WORLD_INFO = '/carla/world_info'

@@ -76,6 +76,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         'render_modes': ['rgb_array'],
         'render_fps': 20,
     }
+    privileged_size = PRIVILEGED_SIZE
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         self.situation = Situation()
         # A Dict of Boxes gives dicts of arrays, which Gymnasium's types cannot say.
         self.observation_space = observation_space(  # type: ignore[assignment]
-            self.spec_of_observation, privileged=privileged
+            self.spec_of_observation, privileged=self.privileged_size if privileged else 0
         )
         self.action_space = spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
 
@@ -228,6 +229,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
             lateral_m=seen.lateral_m,
             steer=control.steer,
             acceleration_mps2=self._acceleration(),
+            headway_s=self._headway_s(),
             collided=bool(world.ego.collisions),
             to_goal_m=self._to_goal(seen.s_m),
         )
@@ -237,6 +239,10 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         x, y, _ = self.world.ego.acceleration
         cos, sin = math.cos(self.world.ego.state.yaw_rad), math.sin(self.world.ego.state.yaw_rad)
         return cos * x + sin * y, cos * y - sin * x
+
+    def _headway_s(self) -> float:
+        """Return the time to the vehicle ahead [s]; nobody looks for one here."""
+        return math.inf
 
     def _to_goal(self, s_m: float) -> float:
         route = self.world.ego.route
@@ -255,8 +261,13 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         }
 
 
-def observation_space(spec: ObservationSpec, *, privileged: bool) -> spaces.Dict:
-    """Return the bounds of an observation; all of them keep a margin over the usual."""
+def observation_space(spec: ObservationSpec, *, privileged: int) -> spaces.Dict:
+    """Return the bounds of an observation; all of them keep a margin over the usual.
+
+    Args:
+        spec: how observations are made.
+        privileged: how many numbers only the simulator knows; 0: none are shown.
+    """
     image_shape = (spec.frame_stack, spec.image_height_px, spec.image_width_px)
     largest = np.full(spec.state_size, 2.0, dtype=np.float32)  # route points are 24 m at most
     largest[:STATE_SIZE] = (10.0, 10.0, 1.0, 1.0)
@@ -265,7 +276,7 @@ def observation_space(spec: ObservationSpec, *, privileged: bool) -> spaces.Dict
         'state': spaces.Box(-largest, largest, dtype=np.float32),
     }
     if privileged:
-        parts['privileged'] = spaces.Box(-5.0, 5.0, (PRIVILEGED_SIZE,), np.float32)
+        parts['privileged'] = spaces.Box(-5.0, 5.0, (privileged,), np.float32)
     return spaces.Dict(parts)
 
 

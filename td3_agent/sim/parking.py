@@ -17,6 +17,7 @@ GAP_M = (0.25, 0.9)  # between the lane's edge and the parked car
 FREE_AROUND_CAR_M = 15.0
 ANGLE_RAD = 0.08  # nobody parks perfectly straight
 TRIES_PER_VEHICLE = 20
+LENGTHS_M, WIDTHS_M, HEIGHTS_M = (3.8, 4.8), (1.7, 1.95), (1.35, 1.7)
 PAINTS_BGR = ((150, 40, 30), (36, 36, 140), (150, 150, 152), (40, 40, 42), (60, 110, 120))
 
 
@@ -52,7 +53,7 @@ def park(
 def _beside(lane: LaneGeometry, actor_id: int, rng: np.random.Generator) -> Box:
     index = int(rng.integers(len(lane.centre)))
     heading = float(lane.heading_rad[index])
-    length_m, width_m = float(rng.uniform(3.8, 4.8)), float(rng.uniform(1.7, 1.95))
+    length_m, width_m = float(rng.uniform(*LENGTHS_M)), float(rng.uniform(*WIDTHS_M))
     turned = float(rng.uniform(-ANGLE_RAD, ANGLE_RAD))
     half_m = 0.5 * (width_m * math.cos(turned) + length_m * abs(math.sin(turned)))
     away_m = float(rng.uniform(*GAP_M)) + half_m
@@ -63,7 +64,7 @@ def _beside(lane: LaneGeometry, actor_id: int, rng: np.random.Generator) -> Box:
         yaw_rad=heading + turned,
         length_m=length_m,
         width_m=width_m,
-        height_m=float(rng.uniform(1.35, 1.7)),
+        height_m=float(rng.uniform(*HEIGHTS_M)),
         bgr=PAINTS_BGR[int(rng.integers(len(PAINTS_BGR)))],
         actor_id=actor_id,
     )

@@ -30,6 +30,7 @@ from td3_agent.driving.parameters import Params, param
 from td3_agent.sim.env import SEED_BOUND, DrivingEnv
 from td3_agent.sim.seeds import map_seed
 from td3_agent.sim.task import TaskConfig
+from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class RandomDrivingEnv(DrivingEnv):
         path: whether the observation holds the route ahead.
         random: how far from the ideal.
         random_style: whether lane widths, markings and colours differ from road to road.
+        time_limit_s: longest episode [s].
+        task: reward and the other episode rules.
     """
 
     def __init__(  # noqa: PLR0913  what a task is made of
@@ -108,6 +111,7 @@ class RandomDrivingEnv(DrivingEnv):
         random: Randomisation | None = None,
         random_style: bool = True,
         time_limit_s: float = 30.0,
+        task: TaskConfig = TASK,
     ) -> None:
         """Load the first road; the others when they are drawn."""
         self._configs = [
@@ -122,7 +126,7 @@ class RandomDrivingEnv(DrivingEnv):
         self._waiting = VehicleControl()
         super().__init__(
             self._configs[0],
-            replace(TASK, time_limit_s=time_limit_s),
+            replace(task, time_limit_s=time_limit_s),
             ObservationSpec(crop_top=CROP_TOP, path=path),
             privileged=True,
         )
@@ -138,7 +142,7 @@ class RandomDrivingEnv(DrivingEnv):
         # Few drives would get there by chance, and grass ahead must have been seen.
         seeks_end = rng.random() < limits.road_end_share
         for _ in range(SPAWN_TRIES if seeks_end else 1):
-            world.reset(int(rng.integers(SEED_BOUND)))
+            world.reset(int(rng.integers(SEED_BOUND)), self._traffic(rng))
             if world.ego.route.length_m < SHORT_ROUTE_M:
                 break
         x_m, y_m, yaw_rad = world.ego.route.sample(0.0)
@@ -155,6 +159,10 @@ class RandomDrivingEnv(DrivingEnv):
         self._noise_levels = rng.uniform(0.0, limits.noise_levels)
         self._is_late = bool(rng.random() < limits.late_share)
         self._waiting = VehicleControl()
+
+    def _traffic(self, rng: np.random.Generator) -> TrafficConfig:  # noqa: ARG002  others draw
+        """Return the traffic of the next episode: none."""
+        return TrafficConfig()
 
     def _disturb_camera(self, rng: np.random.Generator) -> None:
         limits, ideal = self._random, self.world.config.camera

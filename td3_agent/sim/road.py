@@ -33,6 +33,8 @@ SPAWN_MARGIN_M = 8.0  # from either end of a lane
 ROUTE_STEP_M = 1.0
 TURN_ANGLE_RAD = 0.5  # a path through a junction that turns by less goes straight on
 ON_ROAD_TOLERANCE_M = 1e-3
+END_MARGIN_M = 1e-4  # what belongs to the neighbour begins there
+BEYOND_END_M = 0.01  # far enough to be in the lane that follows, too short to leap over one
 NO_MARKING = 10  # carla.LaneMarkingType.NONE
 
 
@@ -216,6 +218,35 @@ class RoadMap:
             points.append(point)
         return RouteTrace(np.array(points), closed=False, turns=tuple(turns))
 
+    def lane_followers(self) -> tuple[tuple[int, ...], ...]:
+        """Return, for each of :attr:`driving_lanes`, the numbers of the lanes that go on from it.
+
+        None where the road ends; several where a junction gives a choice.
+        """
+        numbers: dict[tuple[int, int], list[int]] = {}
+        for number, lane in enumerate(self.driving_lanes):
+            numbers.setdefault((lane.span.road_id, lane.span.lane_id), []).append(number)
+
+        def number_at(waypoint: carla.Waypoint) -> int | None:
+            for number in numbers.get((waypoint.road_id, waypoint.lane_id), ()):
+                span = self.driving_lanes[number].span
+                if span.s_start_m - BEYOND_END_M <= waypoint.s <= span.s_end_m + BEYOND_END_M:
+                    return number
+            return None
+
+        return tuple(
+            tuple(
+                sorted({n for way in self._beyond(lane.span) if (n := number_at(way)) is not None})
+            )
+            for lane in self.driving_lanes
+        )
+
+    def _beyond(self, span: LaneSpan) -> list[carla.Waypoint]:
+        """Return where one gets to just beyond the end of a lane."""
+        last_m = span.s_start_m + END_MARGIN_M if span.lane_id > 0 else span.s_end_m - END_MARGIN_M
+        end = self._map.get_waypoint_xodr(span.road_id, span.lane_id, last_m)
+        return [] if end is None else list(end.next(BEYOND_END_M))
+
     def _waypoint_at(self, spawn: SpawnPoint) -> carla.Waypoint:
         return self._map.get_waypoint(
             carla.Location(*carla_from_ros_location(spawn.x_m, spawn.y_m, spawn.z_m))
@@ -225,7 +256,7 @@ class RoadMap:
         """Sample one lane in its driving direction; None where CARLA has no such lane."""
         count = max(2, math.ceil((span.s_end_m - span.s_start_m) / SAMPLE_SPACING_M) + 1)
         # The very ends belong to the neighbours as well; stay a hair inside this one.
-        stations = np.linspace(span.s_start_m + 1e-4, span.s_end_m - 1e-4, count)
+        stations = np.linspace(span.s_start_m + END_MARGIN_M, span.s_end_m - END_MARGIN_M, count)
         if span.lane_id > 0:  # lanes left of the reference line drive against it
             stations = stations[::-1]
         found = [

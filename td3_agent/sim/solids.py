@@ -37,14 +37,12 @@ class _Face(NamedTuple):
         axis: coordinate of the eye that decides whether the face is seen.
         sign: +1 when seen from beyond ``limit``, -1 when seen from below it.
         limit: where the face lies on that axis [m].
-        bgra: colour in the light that falls on it.
     """
 
     corners: NDArray[np.intp]
     axis: int
     sign: float
     limit: float
-    bgra: tuple[int, int, int, int]
 
 
 class _Solid(NamedTuple):
@@ -52,6 +50,9 @@ class _Solid(NamedTuple):
 
     points: NDArray[np.float64]
     faces: tuple[_Face, ...]
+
+
+Colour = tuple[int, int, int, int]
 
 
 class SolidPainter:
@@ -101,7 +102,7 @@ class SolidPainter:
         self, image: NDArray[np.uint8], box: Box, forward: float, left: float, turn: float
     ) -> None:
         """Draw one box that stands at a place in the vehicle frame."""
-        solid = _solid(box)
+        solid = _solid(box.length_m, box.width_m, box.height_m)
         cos, sin = math.cos(turn), math.sin(turn)
         vehicle_from_box = np.array(
             [
@@ -118,14 +119,14 @@ class SolidPainter:
             return
         dx, dy = self._eye[0] - forward, self._eye[1] - left
         eye = (cos * dx + sin * dy, cos * dy - sin * dx, self._eye[2])
-        for face in solid.faces:
+        for face, bgra in zip(solid.faces, _colours(box.bgr, box.yaw_rad), strict=True):
             if (eye[face.axis] - face.limit) * face.sign > 0.0:
                 if pixels is not None:
-                    _fill(image, pixels[face.corners], face.bgra)
+                    _fill(image, pixels[face.corners], bgra)
                 else:
                     clipped = _clipped(projected[face.corners].tolist())
                     if len(clipped) >= 3:
-                        _fill(image, _fixed_point(np.array(clipped)), face.bgra)
+                        _fill(image, _fixed_point(np.array(clipped)), bgra)
 
 
 def _fixed_point(projected: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -141,9 +142,7 @@ def _outside(pixels: NDArray[np.int32], image: NDArray[np.uint8]) -> bool:
     return bool(columns.max() < 0 or columns.min() > right)
 
 
-def _fill(
-    image: NDArray[np.uint8], pixels: NDArray[np.int32], bgra: tuple[int, int, int, int]
-) -> None:
+def _fill(image: NDArray[np.uint8], pixels: NDArray[np.int32], bgra: Colour) -> None:
     cv2.fillConvexPoly(image, pixels, bgra, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
@@ -163,9 +162,9 @@ def _clipped(points: list[list[float]]) -> list[list[float]]:
 
 
 @lru_cache(maxsize=256)
-def _solid(box: Box) -> _Solid:
+def _solid(length_m: float, width_m: float, height_m: float) -> _Solid:
     """Return shadow, body and cabin of a car; the cabin stands on the body, so comes last."""
-    half_l, half_w, belt = 0.5 * box.length_m, 0.5 * box.width_m, 0.58 * box.height_m
+    half_l, half_w, belt = 0.5 * length_m, 0.5 * width_m, 0.58 * height_m
     shadow = [
         (half_l + 0.1, half_w + 0.1, 0.0),
         (-half_l - 0.1, half_w + 0.1, 0.0),
@@ -173,15 +172,24 @@ def _solid(box: Box) -> _Solid:
         (half_l + 0.1, -half_w - 0.1, 0.0),
     ]
     points: list[Point] = list(shadow)
-    faces = [_Face(np.arange(CORNERS), 2, 1.0, 0.0, SHADOW_BGRA)]
-    body = (-half_l, half_l, half_w, 0.12 * box.height_m, belt)
-    cabin = (-0.8 * half_l, 0.45 * half_l, 0.88 * half_w, belt, box.height_m)
-    for block, bgr in ((body, box.bgr), (cabin, GLASS_BGR)):
-        faces += _block_faces(block, bgr, box.yaw_rad, len(points))
+    faces = [_Face(np.arange(CORNERS), 2, 1.0, 0.0)]
+    body = (-half_l, half_l, half_w, 0.12 * height_m, belt)
+    cabin = (-0.8 * half_l, 0.45 * half_l, 0.88 * half_w, belt, height_m)
+    for block in (body, cabin):
+        faces += _block_faces(block, len(points))
         points += _block_points(block)
     homogeneous = np.ones((len(points), 4))
     homogeneous[:, :3] = points
     return _Solid(homogeneous, tuple(faces))
+
+
+@lru_cache(maxsize=1024)
+def _colours(bgr: tuple[int, int, int], yaw_rad: float) -> tuple[Colour, ...]:
+    """Return the colours of a solid's faces in the light that falls on them at a heading.
+
+    Apart from the faces, because what drives turns all the time.
+    """
+    return (SHADOW_BGRA, *_block_colours(bgr, yaw_rad), *_block_colours(GLASS_BGR, yaw_rad))
 
 
 Extent = tuple[float, float, float, float, float]  # back, front, half width, bottom, top [m]
@@ -197,26 +205,29 @@ def _block_points(block: Extent) -> list[Point]:
     ]
 
 
-def _block_faces(
-    block: Extent, bgr: tuple[int, int, int], yaw_rad: float, first: int
-) -> list[_Face]:
+def _block_faces(block: Extent, first: int) -> list[_Face]:
     """Return the five faces that can be seen; ``first`` is the row of the first corner."""
     back, front, half_w, _, top = block
-    cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
-    sun_x, sun_y = cos * SUN_X + sin * SUN_Y, cos * SUN_Y - sin * SUN_X
     sides = (
-        ((0, 3, 7, 4), 0, 1.0, front, 0.8 + 0.3 * sun_x),
-        ((1, 2, 6, 5), 0, -1.0, back, 0.8 - 0.3 * sun_x),
-        ((0, 1, 5, 4), 1, 1.0, half_w, 0.8 + 0.3 * sun_y),
-        ((2, 3, 7, 6), 1, -1.0, -half_w, 0.8 - 0.3 * sun_y),
-        ((4, 5, 6, 7), 2, 1.0, top, 1.1),
+        ((0, 3, 7, 4), 0, 1.0, front),
+        ((1, 2, 6, 5), 0, -1.0, back),
+        ((0, 1, 5, 4), 1, 1.0, half_w),
+        ((2, 3, 7, 6), 1, -1.0, -half_w),
+        ((4, 5, 6, 7), 2, 1.0, top),
     )
     return [
-        _Face(np.array(corners) + first, axis, sign, limit, _lit(bgr, light))
-        for corners, axis, sign, limit, light in sides
+        _Face(np.array(corners) + first, axis, sign, limit) for corners, axis, sign, limit in sides
     ]
 
 
-def _lit(bgr: tuple[int, int, int], light: float) -> tuple[int, int, int, int]:
+def _block_colours(bgr: tuple[int, int, int], yaw_rad: float) -> list[Colour]:
+    """Return the colours of a block's faces, in the order of :func:`_block_faces`."""
+    cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
+    sun_x, sun_y = cos * SUN_X + sin * SUN_Y, cos * SUN_Y - sin * SUN_X
+    lights = (0.8 + 0.3 * sun_x, 0.8 - 0.3 * sun_x, 0.8 + 0.3 * sun_y, 0.8 - 0.3 * sun_y, 1.1)
+    return [_lit(bgr, light) for light in lights]
+
+
+def _lit(bgr: tuple[int, int, int], light: float) -> Colour:
     blue, green, red = (min(255, round(channel * light)) for channel in bgr)
     return blue, green, red, 255

@@ -5,7 +5,7 @@ Reward of one step::
 
     progress = new ground along the route / (8.33 m/s * dt), in [0, 1]
     quality  = 1 - w_lateral * min(1, (lateral / scale)^2) - w_steer * |steer change| / 2
-                 - w_jerk * min(1, |jerk| / scale)
+                 - w_jerk * min(1, |jerk| / scale) - w_headway * max(0, 1 - headway / scale)
     reward   = progress * quality                      while driving
     reward   = -collision_penalty or -off_route_penalty   where the episode ends badly
     reward   = progress * quality + goal_bonus, at most 1   at the goal
@@ -55,6 +55,12 @@ class TaskConfig(Params):
     jerk_scale_mps3: float = param(
         10.0, 'jerk that costs the whole share', unit='m/s^3', low=0.1, high=1000.0
     )
+    headway_weight: float = param(
+        0.0, 'share of the reward lost bumper to bumper', low=0.0, high=1.0
+    )
+    headway_scale_s: float = param(
+        1.0, 'time to the vehicle ahead from which on nothing is lost', unit='s', low=0.1, high=10
+    )
     collision_penalty: float = param(1.0, 'cost of a collision', low=0.0, high=10.0)
     off_route_penalty: float = param(0.8, 'cost of leaving the route', low=0.0, high=10.0)
     goal_bonus: float = param(1.0, 'paid at the end of an open route', low=0.0, high=10.0)
@@ -75,11 +81,11 @@ class TaskConfig(Params):
     def __post_init__(self) -> None:
         """Refuse weights that could make driving cost something."""
         super().__post_init__()
-        weights = (self.lateral_weight, self.steer_weight, self.jerk_weight)
+        weights = (self.lateral_weight, self.steer_weight, self.jerk_weight, self.headway_weight)
         if sum(weights) > 1.0 + ROUNDING:
             raise ParameterError(
-                'lateral_weight + steer_weight + jerk_weight must be <= 1, or driving badly would '
-                f'cost more than standing, got {" + ".join(map(str, weights))}'
+                'lateral_weight + steer_weight + jerk_weight + headway_weight must be <= 1, or '
+                f'driving badly would cost more than standing, got {" + ".join(map(str, weights))}'
             )
         if self.collision_penalty < self.off_route_penalty:
             raise ParameterError(
@@ -122,6 +128,7 @@ class Situation:
         lateral_m: signed offset from the route [m], left positive.
         steer: last steer command, in [-1, 1].
         acceleration_mps2: (forward, left) over the last step [m/s^2].
+        headway_s: time to the vehicle ahead on the route at the car's speed [s].
         collided: whether the car touched something in this step.
         to_goal_m: way left to the end of an open route [m]; infinite on a closed one.
     """
@@ -134,6 +141,7 @@ class Situation:
     lateral_m: float = 0.0
     steer: float = 0.0
     acceleration_mps2: tuple[float, float] = (0.0, 0.0)
+    headway_s: float = float('inf')
     collided: bool = False
     to_goal_m: float = float('inf')
 
@@ -148,6 +156,7 @@ def follow(  # noqa: PLR0913  the facts of one step
     lateral_m: float,
     steer: float,
     acceleration_mps2: tuple[float, float] = (0.0, 0.0),
+    headway_s: float = math.inf,
     collided: bool,
     to_goal_m: float,
 ) -> Situation:
@@ -162,6 +171,7 @@ def follow(  # noqa: PLR0913  the facts of one step
         lateral_m: signed offset from the route now [m].
         steer: command of this step.
         acceleration_mps2: (forward, left) over this step [m/s^2].
+        headway_s: time to the vehicle ahead [s].
         collided: whether the car touched something in this step.
         to_goal_m: way left [m].
     """
@@ -178,6 +188,7 @@ def follow(  # noqa: PLR0913  the facts of one step
         lateral_m=lateral_m,
         steer=steer,
         acceleration_mps2=acceleration_mps2,
+        headway_s=headway_s,
         collided=collided,
         to_goal_m=to_goal_m,
     )
@@ -220,13 +231,14 @@ def progress_share(previous: Situation, current: Situation, config: TaskConfig) 
 
 
 def quality(previous: Situation, current: Situation, config: TaskConfig) -> float:
-    """How well the step was driven, in [0, 1]: close to the route, steady and gentle."""
+    """How well the step was driven, in [0, 1]: close to the route, steady, with distance."""
     off = abs(current.lateral_m) / config.lateral_scale_m
     turned = abs(current.steer - previous.steer) / LARGEST_STEER_CHANGE
     jolt = jerk_mps3(previous, current) / config.jerk_scale_mps3
     lost = config.lateral_weight * min(1.0, off * off)
     lost += config.steer_weight * min(1.0, turned)
     lost += config.jerk_weight * min(1.0, jolt)
+    lost += config.headway_weight * max(0.0, 1.0 - current.headway_s / config.headway_scale_s)
     return max(1.0 - lost, 0.0)
 
 

@@ -22,6 +22,8 @@ from td3_agent.sim.car import CONTACT_REACH_M, Car
 from td3_agent.sim.ground import Ground, Palette, paint_ground
 from td3_agent.sim.maps import load_map
 from td3_agent.sim.parking import FREE_AROUND_CAR_M, PAINTS_BGR, park
+from td3_agent.sim.solids import VISIBLE_M
+from td3_agent.sim.traffic import Traffic, TrafficConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 FIRST_FRAME = 1
 EGO_ACTOR_ID = 100  # the other driven cars count up from it
 FIRST_PARKED_ID = 200
+FIRST_TRAFFIC_ID = 400
 MOST_VEHICLES = 16
 SHORTEST_ROUTE_M = 150.0  # what a seeded spawn point must have before it
 BRIGHTEST_GAIN = 1.33  # paint is mixed for the dullest light
@@ -50,7 +53,7 @@ class WorldConfig(Params):
 
     map: str = param('oval', 'built-in map (oval, winding, town) or path to an .xodr file')
     map_seed: int = param(0, 'seed of a built-in map', low=0)
-    seed: int = param(0, 'seed of spawn point, route, parked vehicles and light', low=0)
+    seed: int = param(0, 'seed of spawn point, route, parked vehicles, light and traffic', low=0)
     fixed_delta_seconds: float = param(
         0.05, 'simulated time per tick', unit='s', low=0.001, high=0.1
     )
@@ -63,6 +66,9 @@ class WorldConfig(Params):
     )
     vehicles: int = param(1, 'vehicles that are driven', low=1, high=MOST_VEHICLES)
     parked_vehicles: int = param(6, 'vehicles parked beside the lanes', low=0, high=200)
+    traffic: TrafficConfig = param(  # noqa: RUF009  it is a dataclasses.field
+        TrafficConfig(), 'vehicles that drive by themselves'
+    )
     random_light: bool = param(default=True, text='draw the brightness from the seed')
     random_style: bool = param(
         default=False, text='draw lane width, markings and colours from the seed of the map'
@@ -83,6 +89,7 @@ class World:
         cars: the cars that are driven, in the order of their commands.
         ego: the first of them.
         parked: vehicles beside the lanes.
+        traffic: vehicles that drive by themselves; None where there are none.
         light_gain: brightness of the camera images, >= 1.
         map: the road network.
 
@@ -103,16 +110,21 @@ class World:
         self.ego = self.cars[0]
         self._camera: Camera | None = None  # painted when the first image is asked for
         self._seed = self.config.seed
+        self._traffic_config = self.config.traffic
         self.reset()
 
-    def reset(self, seed: int | None = None) -> None:
+    def reset(self, seed: int | None = None, traffic: TrafficConfig | None = None) -> None:
         """Begin again at the first frame.
 
         Args:
-            seed: of spawn points, routes, parked vehicles and light; by default the same again.
+            seed: of spawn points, routes, parked vehicles, light and traffic; by default the
+                same again.
+            traffic: how much there is from now on; by default as before.
         """
         if seed is not None:
             self._seed = seed
+        if traffic is not None:
+            self._traffic_config = traffic
         self.frame = FIRST_FRAME
         rng = np.random.default_rng(self._seed)
         spawn, trace = self._start_of_ego(rng)
@@ -129,6 +141,14 @@ class World:
             another, trace = self._start_apart(starts, np.random.default_rng([self._seed, number]))
             starts.append(another)
             car.start(another, trace, self.frame, self.stamp_ns)
+        self.traffic = self._started_traffic()
+
+    def _started_traffic(self) -> Traffic | None:
+        if not self._traffic_config.count:
+            return None
+        traffic = Traffic(self.map, FIRST_TRAFFIC_ID)
+        traffic.start(self._traffic_config, self._seed, self.cars)
+        return traffic
 
     @property
     def map_name(self) -> str:
@@ -172,12 +192,15 @@ class World:
         step_s = self.config.fixed_delta_seconds
         self.frame += 1
         stamp_ns = self.stamp_ns
+        if self.traffic is not None:
+            self.traffic.step(self.cars, step_s)  # first: everybody acts on the frame before
         for car, control in zip(self.cars, checked, strict=True):
             car.move(control, step_s, self.frame, stamp_ns)
         for one, other in combinations(self.cars, 2):
             one.meet(other)
         for car in self.cars:
-            car.run_into(self.parked)  # last: what does not give way has the last word
+            # Last: what does not give way has the last word.
+            car.run_into(self.parked + self._traffic_around(car, CONTACT_REACH_M))
             car.settle(step_s)
 
     def render(self, car: Car | None = None) -> NDArray[np.uint8]:
@@ -196,9 +219,15 @@ class World:
             motion.x_m,
             motion.y_m,
             motion.yaw_rad,
-            boxes=self.parked + others,
+            boxes=self.parked + others + self._traffic_around(seeing, VISIBLE_M),
             gain=self.light_gain,
         )
+
+    def _traffic_around(self, car: Car, reach_m: float) -> tuple[Box, ...]:
+        """Return the traffic that has its middle within ``reach_m`` of a car's."""
+        if self.traffic is None:
+            return ()
+        return self.traffic.outlines(car.motion.x_m, car.motion.y_m, reach_m)
 
     @property
     def camera(self) -> Camera:

@@ -223,7 +223,7 @@ class Learner:
         self._critic_adam.step()
 
         self.updates += 1
-        if self.updates % params.policy_delay == 0:
+        if self.updates % params.policy_delay == 0 and self.updates > params.actor_start_updates:
             # phi: up the gradient N^-1 sum grad_a Q_theta_1(s, a) grad_phi pi_phi(s)
             seen = self._actor_views(batch, seen)
             with torch.no_grad():
@@ -234,9 +234,24 @@ class Learner:
                 self._actor_layers.backward(slope.mul_(1.0 - action.square())[None])
             self._train_encoder(seen.actor, self._actor_layers, self._actor)
             self._actor_adam.step()
+        if self.updates % params.policy_delay == 0:
             # theta' <- tau theta + (1 - tau) theta',  phi' <- tau phi + (1 - tau) phi'
             self._target_critic.approach(self._critic, params.tau)
             self._target_actor.approach(self._actor, params.tau)
+
+    def adopt(self, actor: Actor) -> None:
+        """Begin with the weights of another actor, its target included; critics stay fresh.
+
+        Raises:
+            ValueError: it is an actor of another architecture.
+        """
+        if actor.config != self.actor.config:
+            raise ValueError(
+                f'the policy to begin with must have {self.actor.config}, got {actor.config}'
+            )
+        for own in (self.networks.actor, self.target.actor):
+            for mine, theirs in zip(own.parameters(), actor.parameters(), strict=True):
+                mine.data.copy_(theirs.data)
 
     def actor_values(self, batch: Batch) -> Tensor:
         """Return Q1 of the policy's own actions, (B, 1): what the actor is to make large."""

@@ -29,6 +29,9 @@ class Td3Params(Params):
     discount: float = param(0.99, 'weight of the next step (gamma)', low=0.0, high=0.9999)
     tau: float = param(0.005, 'share of the networks in their targets per update', low=0, high=1)
     policy_delay: int = param(2, 'critic updates per actor update (d)', low=1, high=100)
+    actor_start_updates: int = param(
+        0, 'critic updates before the first of the actor, for one that can do something', low=0
+    )
     target_noise: float = param(
         0.2, 'smoothing of the target policy, in half ranges of the action', low=0.0, high=2.0
     )

@@ -11,6 +11,8 @@ MODULES = {
     'td3_agent/LaneValidation-v0': 'td3_agent.sim.random_env',
     'td3_agent/RouteTraining-v0': 'td3_agent.sim.random_env',
     'td3_agent/RouteValidation-v0': 'td3_agent.sim.random_env',
+    'td3_agent/TrafficTraining-v0': 'td3_agent.sim.traffic_env',
+    'td3_agent/TrafficValidation-v0': 'td3_agent.sim.traffic_env',
 }
 
 

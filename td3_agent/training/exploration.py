@@ -40,9 +40,20 @@ def noise_at(step: int, params: Td3Params) -> float:
 class Explorer:
     """Chooses the actions of training; noise is per dimension, in half ranges of the action."""
 
-    def __init__(self, learner: Learner, *, action_size: int, streams: int, seed: int) -> None:
-        """Explore with a generator of its own."""
+    def __init__(
+        self, learner: Learner, *, action_size: int, streams: int, seed: int, random_steps: int
+    ) -> None:
+        """Explore with a generator of its own.
+
+        Args:
+            learner: whose policy acts.
+            action_size: numbers of an action.
+            streams: episodes that go on side by side.
+            seed: of the noise.
+            random_steps: first steps of the run, whose actions owe nothing to the policy.
+        """
         self._learner = learner
+        self._random_steps = random_steps
         self._rng = np.random.default_rng(np.random.SeedSequence((seed, 3)))
         self._noise = np.zeros((streams, action_size))
 
@@ -53,7 +64,7 @@ class Explorer:
     def action(self, observed: Observed, step: int, stream: int) -> NDArray[np.float32]:
         """Return an action in [-1, 1]; ``step`` is that of the whole run."""
         params, size = self._learner.params, self._noise.shape[1]
-        if step < params.start_steps:
+        if step < self._random_steps:
             return self._rng.uniform(-1.0, 1.0, size).astype(np.float32)
         # Stationary: the variance is the same for every correlation.
         kept = params.exploration_correlation

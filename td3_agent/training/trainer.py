@@ -18,6 +18,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from td3_agent.driving.memory import keep_freed_memory
+from td3_agent.nodes.drivers import policy_folder
+from td3_agent.td3.checkpoint import load_checkpoint
 from td3_agent.td3.health import examine
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.replay import Observed, ReplayBuffer
@@ -91,6 +93,9 @@ class Trainer:
         self.learner = Learner(
             td3, self.spaces.shape, low, high, seed=train.seed, device=device_of(train.device)
         )
+        if train.start_policy:
+            policy, _ = load_checkpoint(policy_folder(train.start_policy))
+            self.learner.adopt(policy.actor)
         self.buffer = ReplayBuffer(
             self.spaces.shape,
             len(low),
@@ -99,7 +104,11 @@ class Trainer:
             streams=streams,
         )
         self._explorer = Explorer(
-            self.learner, action_size=len(low), streams=streams, seed=train.seed
+            self.learner,
+            action_size=len(low),
+            streams=streams,
+            seed=train.seed,
+            random_steps=0 if train.start_policy else td3.start_steps,
         )
         self._saver = PolicySaver(out, self.spaces, self._eval_envs[0], keep=train.keep)
         self._progress, self._evaluations = CsvLog(out / 'progress.csv'), CsvLog(out / 'eval.csv')
@@ -251,7 +260,8 @@ class Trainer:
         speeds = (
             {} if self._speed_state is None else self._speed_state.shares(self.buffer.states())
         )
-        begun = self.learner.updates >= self.td3.policy_delay  # the actor has had a gradient
+        # Whether the actor has had a gradient.
+        begun = self.learner.updates >= self.td3.actor_start_updates + self.td3.policy_delay
         alarms = (health.alarms() if begun else {}) | parked_alarm(speeds)
         for name in alarms.keys() - self._alarms.keys():
             LOG.warning('step %d: %s', self.step, alarms[name])

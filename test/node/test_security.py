@@ -36,7 +36,7 @@ VARIANTS = {
         [{}, {'input': 'twist'}, {'mode': 'free_running'}],
     ),
     'synchronizer': (SynchronizerNode, [{}]),
-    'carla_ros_bridge': (SimBridgeNode, [{'start_paused': True}]),
+    'carla_ros_bridge': (SimBridgeNode, [{'start_paused': True, 'actor_list': True}]),
 }
 STRANGER = """
 import rclpy

@@ -5,6 +5,7 @@ import math
 import time
 
 from carla_msgs.msg import (
+    CarlaActorList,
     CarlaCollisionEvent,
     CarlaControl,
     CarlaEgoVehicleControl,
@@ -476,9 +477,11 @@ class TestControl:
 
 
 class TestEvents:
-    def test_collision_with_a_parked_car(self, ros):
-        bench = Bench(ros, parked_vehicles=6)
-        box = bench.world.parked[0]
+    @pytest.mark.parametrize('others', [{'parked_vehicles': 6}, {'traffic_leader': 'standing'}])
+    def test_collision_with_another_vehicle(self, ros, others):
+        bench = Bench(ros, **others)
+        world = bench.world
+        box = (world.parked or world.traffic.outlines(0.0, 0.0, 1e3))[0]
         away = 6.0
         x_m = box.x_m - away * math.cos(box.yaw_rad)
         y_m = box.y_m - away * math.sin(box.yaw_rad)
@@ -508,6 +511,28 @@ class TestEvents:
         assert len(event.crossed_lane_markings) > 0
         assert stamp_ns(event.header.stamp) in {stamp_ns(m.header.stamp) for m in bench.odometry}
         assert not bench.collisions
+
+
+class TestActorList:
+    """All vehicles, each tick, where the objects file of the bridge asks for them."""
+
+    def test_names_every_vehicle_once(self, ros):
+        heard = ros.listen(CarlaActorList, topics.ACTOR_LIST)
+        bench = Bench(ros, actor_list=True, traffic_vehicles=5, parked_vehicles=3)
+        bench.step()
+        bench.step()
+        ros.spin_until(lambda: len(heard) == 2, 'both lists')
+        actors = heard[-1].actors
+        assert len({actor.id for actor in actors}) == len(actors) == 9
+        assert [(a.rolename, a.parent_id) for a in actors[:1]] == [(ROLE, 0)]
+        names = [actor.rolename for actor in actors]
+        assert (names.count('parked'), names.count('autopilot')) == (3, 5)
+        assert all(actor.type.startswith('vehicle.') for actor in actors)
+        assert actors[0].id == EGO_ACTOR_ID
+
+    def test_nobody_asked_nobody_is_told(self, ros):
+        bench = Bench(ros, traffic_vehicles=5)
+        assert topics.ACTOR_LIST not in dict(bench.bridge.get_topic_names_and_types())
 
 
 def quaternion(w):

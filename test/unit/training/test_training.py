@@ -93,6 +93,7 @@ CHANGED = {
     'discount': 0.5,
     'tau': 0.1,
     'policy_delay': 3,
+    'actor_start_updates': 10,
     'target_noise': 0.4,
     'target_noise_clip': 0.05,
     'actor_lr': 1e-2,
@@ -157,6 +158,43 @@ def test_looking_changes_nothing(tmp_path):
     reference.run()
     mine, theirs = (one.state()[0] for one in (trainer, reference))
     assert all(bool((mine[name] == theirs[name]).all()) for name in theirs)
+
+
+# ---- Beginning with a policy --------------------------------------------------------------------
+
+
+def test_run_may_begin_with_the_policy_of_another(tmp_path):
+    other = trainer_of(tmp_path / 'other', seed=1)
+    other.run()
+    td3 = TINY | {'actor_start_updates': 10**6}
+    begun = trainer_of(
+        tmp_path / 'begun', td3=td3, start_policy=str(tmp_path / 'other/policies/step_0000000060')
+    )
+    begun.run()
+    for mine, theirs in zip(
+        begun.learner.actor.parameters(), other.learner.actor.parameters(), strict=True
+    ):
+        assert (mine == theirs).all()
+    first, last = rows(tmp_path / 'begun/eval.csv')[:1], rows(tmp_path / 'other/eval.csv')[-1:]
+    assert first[0]['return_mean'] == last[0]['return_mean']
+
+
+def test_policy_to_begin_with_acts_from_the_first_step(tmp_path):
+    trainer_of(tmp_path / 'other').run()
+    folder = str(tmp_path / 'other/best')
+    plain = trainer_of(tmp_path / 'plain')
+    begun = trainer_of(tmp_path / 'begun', start_policy=folder)
+    for trainer in (plain, begun):
+        trainer.run()
+    assert fingerprint(plain) != fingerprint(begun)
+    assert (plain._explorer._random_steps, begun._explorer._random_steps) == (10, 0)
+
+
+def test_policy_of_another_architecture_is_refused(tmp_path):
+    trainer_of(tmp_path / 'other').run()
+    wide = TINY | {'hidden_units': 9}
+    with pytest.raises(ValueError, match=r'the policy to begin with must have .*9,.* got .*8,'):
+        trainer_of(tmp_path / 'wide', td3=wide, start_policy=str(tmp_path / 'other/best'))
 
 
 # ---- Resuming ----------------------------------------------------------------------------------

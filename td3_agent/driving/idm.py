@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Intelligent Driver Model: how hard a driver accelerates behind another one.
+
+Treiber, Hennecke, Helbing, *Congested traffic states in empirical observations and microscopic
+simulations*, Phys. Rev. E 62 (2000) 1805, equations 3 and 4, with their names::
+
+    dv/dt = a [ 1 - (v / v0)^4 - (s* / s)^2 ]
+    s*    = s0 + max(0, v T + v dv / (2 sqrt(a b)))
+
+One departure: deceleration ends at what tyres give, ``HARDEST_BRAKING_MPS2``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from td3_agent.driving.parameters import Params, param
+
+FloatArray = NDArray[np.float64]
+
+EXPONENT = 4
+HARDEST_BRAKING_MPS2 = 8.0
+SMALLEST_GAP_M = 0.01  # who touches brakes as hard as can be; a division by zero helps nobody
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdmParams(Params):
+    """What a driver wants; the symbols are the paper's."""
+
+    desired_speed_mps: float = param(
+        7.0, 'v0, speed on a free road', unit='m/s', low=0.5, high=40.0
+    )
+    time_headway_s: float = param(
+        1.5, 'T, time to the vehicle ahead', unit='s', low=0.5, high=10.0
+    )
+    minimum_gap_m: float = param(
+        2.0, 's0, distance in a standing queue', unit='m', low=0.5, high=20.0
+    )
+    maximum_acceleration_mps2: float = param(
+        1.5, 'a, acceleration from a standstill', unit='m/s^2', low=0.1, high=5.0
+    )
+    comfortable_deceleration_mps2: float = param(
+        2.0, 'b, braking that is felt as comfortable', unit='m/s^2', low=0.1, high=5.0
+    )
+
+
+def idm_acceleration(
+    params: IdmParams,
+    speed_mps: FloatArray,
+    gap_m: FloatArray,
+    approach_mps: FloatArray,
+    desired_speed_mps: FloatArray | float | None = None,
+) -> FloatArray:
+    """Return the acceleration of drivers, (N,) [m/s^2], never below ``-HARDEST_BRAKING_MPS2``.
+
+    Args:
+        params: what they want.
+        speed_mps: (N,), >= 0.
+        gap_m: (N,) bumper to bumper to the vehicle ahead; infinite where the road is free.
+        approach_mps: (N,) own speed less that of the vehicle ahead.
+        desired_speed_mps: (N,) v0 of each; by default that of ``params``.
+    """
+    v0 = params.desired_speed_mps if desired_speed_mps is None else desired_speed_mps
+    a, b = params.maximum_acceleration_mps2, params.comfortable_deceleration_mps2
+    dynamic = speed_mps * params.time_headway_s + speed_mps * approach_mps / (2.0 * (a * b) ** 0.5)
+    wanted_m = params.minimum_gap_m + np.maximum(dynamic, 0.0)
+    share = wanted_m / np.maximum(gap_m, SMALLEST_GAP_M)
+    acceleration = a * (1.0 - (speed_mps / v0) ** EXPONENT - share * share)
+    return np.asarray(np.maximum(acceleration, -HARDEST_BRAKING_MPS2))
+
+
+def equilibrium_gap_m(params: IdmParams, speed_mps: float) -> float:
+    """Return the gap at which a driver keeps a speed below v0 [m] (Treiber et al. 2000, eq. 5)."""
+    free = 1.0 - (speed_mps / params.desired_speed_mps) ** EXPONENT
+    return float((params.minimum_gap_m + speed_mps * params.time_headway_s) / np.sqrt(free))
+
+
+def advanced(
+    speed_mps: FloatArray, acceleration_mps2: FloatArray, step_s: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return the way [m] and the new speed [m/s] after a step; nobody rolls backwards.
+
+    Constant acceleration over the step (Treiber & Kesting, *Traffic Flow Dynamics*, 2013,
+    eqs. 11.24 and 11.25); who would come to a stop within it stands where he stops.
+    """
+    after = speed_mps + acceleration_mps2 * step_s
+    way = 0.5 * (speed_mps + after) * step_s
+    stopped = after < 0.0
+    braking = np.where(stopped, -acceleration_mps2, 1.0)
+    way = np.where(stopped, 0.5 * speed_mps * speed_mps / braking, way)
+    return way, np.maximum(after, 0.0)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""List the scenarios that td3_agent evaluate --scenario NAME drives."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from td3_agent.driving.parameters import ParameterError
+from td3_agent.evaluation.episodes import EpisodePlan
+from td3_agent.evaluation.result_tables import aligned
+
+if TYPE_CHECKING:
+    import argparse
+
+PATIENT_S = 30.0  # standing behind others is no stalling
+UNHURRIED_MPS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """A kind of episodes with a name.
+
+    Attributes:
+        about: what happens in them, one line.
+        map: where they are driven.
+        traffic_vehicles: how many vehicles drive by themselves.
+        traffic_leader: what one more, ahead on the route, does.
+    """
+
+    about: str
+    map: str = 'winding'
+    traffic_vehicles: int = 0
+    traffic_leader: str = 'none'
+
+    def plan(self, plan: EpisodePlan) -> EpisodePlan:
+        """Return a plan of as many episodes, of the same family and seed, of this kind.
+
+        Raises:
+            ParameterError: the plan asks for something that the scenario decides.
+        """
+        own = {name: getattr(self, name) for name in ('map', 'traffic_vehicles', 'traffic_leader')}
+        if self.traffic_vehicles or self.traffic_leader != 'none':
+            own |= {'stall_time_s': PATIENT_S, 'least_mean_speed_mps': UNHURRIED_MPS}
+        usual = EpisodePlan()
+        for name in ('map', 'least_mean_speed_mps'):
+            if getattr(plan, name) != getattr(usual, name):
+                raise ParameterError(
+                    f'{name} is decided by the scenario, got {getattr(plan, name)!r}'
+                )
+        return replace(plan, **own)
+
+
+SCENARIOS = {
+    'lane-following': Scenario(about='an empty country road'),
+    'leader-slow': Scenario(
+        about='a vehicle ahead drives at 3 m/s all the time', traffic_leader='slow'
+    ),
+    'leader-stop-and-go': Scenario(
+        about='a vehicle ahead stops gently and drives on, again and again',
+        traffic_leader='stop_and_go',
+    ),
+    'leader-sudden-stop': Scenario(
+        about='a vehicle ahead brakes at 6 m/s^2 without a reason, again and again',
+        traffic_leader='sudden_stop',
+    ),
+    'parked-obstacle': Scenario(
+        about='a vehicle stands in the lane for 25 s before it drives away',
+        traffic_leader='standing',
+    ),
+    'traffic-20': Scenario(
+        about='a route through a town with 20 vehicles', map='town', traffic_vehicles=20
+    ),
+    'traffic-50': Scenario(
+        about='a route through a town with 50 vehicles', map='town', traffic_vehicles=50
+    ),
+    'traffic-100': Scenario(
+        about='a route through a town with 100 vehicles', map='town', traffic_vehicles=100
+    ),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument('--json', action='store_true', help='print JSON, the whole plan of each')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the list and return the exit status."""
+    sys.stdout.write((json.dumps(described(), indent=2) if args.json else listed()) + '\n')
+    return 0
+
+
+def described() -> dict[str, dict[str, Any]]:
+    """Return, by name, what each scenario is about, and its plan."""
+    return {
+        name: {'about': scenario.about, 'plan': asdict(scenario.plan(EpisodePlan()))}
+        for name, scenario in SCENARIOS.items()
+    }
+
+
+def listed() -> str:
+    """Return one line per scenario."""
+    rows = [['scenario', 'map', 'vehicles', 'leader']]
+    rows += [
+        [name, scenario.map, str(scenario.traffic_vehicles), scenario.traffic_leader]
+        for name, scenario in SCENARIOS.items()
+    ]
+    lines = aligned(rows).splitlines()
+    about = ['', *(scenario.about for scenario in SCENARIOS.values())]
+    width = max(map(len, lines))
+    return '\n'.join(
+        f'{line.ljust(width)}  {text}'.rstrip() for line, text in zip(lines, about, strict=True)
+    )

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lanes of a map as tables: what traffic drives on, looked up by edge and arc length.
+
+An edge is a run of lanes without a choice: a street from junction to junction, or one path
+through a junction. The map is asked once, when the tables are built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from td3_agent.sim.opendrive import MapError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from td3_agent.sim.road import LaneGeometry, RoadMap
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+ROW_SPACING_M = 1.0
+FASTEST_MPS = 50.0 / 3.6  # in built-up areas
+LATERAL_ACCELERATION_MPS2 = 2.0  # taken in a bend
+PLANNED_DECELERATION_MPS2 = 1.5  # before a bend
+# Two paths this close cannot be used at once: the width of the widest car, and some air.
+CLEARANCE_M = 2.4
+FREE = -math.inf  # two paths that never meet
+
+
+class Place(NamedTuple):
+    """A place on an edge.
+
+    Attributes:
+        edge: number of the edge.
+        s_m: arc length from its start [m].
+        lateral_m: signed distance from its centre, left positive [m].
+        heading_rad: its direction there [rad], not wrapped.
+    """
+
+    edge: int
+    s_m: float
+    lateral_m: float
+    heading_rad: float
+
+
+@dataclass(frozen=True, eq=False)
+class LaneNetwork:
+    """Edges, the rows of their tables, and where paths through junctions meet.
+
+    Attributes:
+        length_m: (E,) of every edge [m].
+        count: (E,) intp, steps of its table, which has one row more.
+        rows_per_m: (E,) steps by length [1/m].
+        first_row: (E,) intp, where its rows begin.
+        x_m: (R,) centre of the lane, rows evenly spaced along each edge [m].
+        y_m: (R,) the same [m].
+        heading_rad: (R,) driving direction [rad], continuous along an edge, not wrapped.
+        limit_mps: (R,) speed that the bends here and further along the edge allow [m/s].
+        edge_of_row: (R,) intp.
+        followers: edges that go on from each edge.
+        in_junction: (E,) bool.
+        entries: edges outside junctions that nothing leads to: where the map is entered.
+        path_of_edge: (E,) intp, number of a path through a junction; -1 for other edges.
+        cleared_at_m: (C, C), arc length on path i beyond which it no longer meets path j [m];
+            ``FREE`` where they never do.
+    """
+
+    length_m: FloatArray
+    count: IntArray
+    rows_per_m: FloatArray
+    first_row: IntArray
+    x_m: FloatArray
+    y_m: FloatArray
+    heading_rad: FloatArray
+    limit_mps: FloatArray
+    edge_of_row: IntArray
+    followers: tuple[tuple[int, ...], ...]
+    in_junction: NDArray[np.bool_]
+    entries: tuple[int, ...]
+    path_of_edge: IntArray
+    cleared_at_m: FloatArray
+
+    def poses(self, edge: IntArray, s_m: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return x [m], y [m] and heading [rad] of places on the lanes, (N,) each."""
+        row, share = self._rows(edge, s_m)
+        x, y, heading = self.x_m[row], self.y_m[row], self.heading_rad[row]
+        return (
+            x + share * (self.x_m[row + 1] - x),
+            y + share * (self.y_m[row + 1] - y),
+            heading + share * (self.heading_rad[row + 1] - heading),
+        )
+
+    def limits_mps(self, edge: IntArray, s_m: FloatArray) -> FloatArray:
+        """Return the speed limit at places on the lanes, (N,) [m/s]."""
+        row, share = self._rows(edge, s_m)
+        here = self.limit_mps[row]
+        return np.asarray(here + share * (self.limit_mps[row + 1] - here))
+
+    def entry_limits_mps(self, edge: IntArray) -> FloatArray:
+        """Return the speed limit at the start of edges, (N,) [m/s]."""
+        return np.asarray(self.limit_mps[self.first_row[edge]])
+
+    def near(self, x_m: float, y_m: float, reach_m: float) -> list[Place]:
+        """Return the place on every edge that passes a position within ``reach_m`` [m]."""
+        dx, dy = x_m - self.x_m, y_m - self.y_m
+        squared = dx * dx + dy * dy
+        rows = np.flatnonzero(squared < reach_m * reach_m)
+        nearest: dict[int, int] = {}
+        for row in rows[np.argsort(squared[rows], kind='stable')].tolist():
+            nearest.setdefault(int(self.edge_of_row[row]), row)
+        return [self._place(edge, row, x_m, y_m) for edge, row in sorted(nearest.items())]
+
+    def _place(self, edge: int, row: int, x_m: float, y_m: float) -> Place:
+        heading = float(self.heading_rad[row])
+        dx, dy = x_m - float(self.x_m[row]), y_m - float(self.y_m[row])
+        cos, sin = math.cos(heading), math.sin(heading)
+        table_m = (row - int(self.first_row[edge])) / float(self.rows_per_m[edge])
+        along_m = table_m + cos * dx + sin * dy
+        return Place(edge, along_m, cos * dy - sin * dx, heading)
+
+    def _rows(self, edge: IntArray, s_m: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Return the row before each place, and how far on to the next one it lies."""
+        place = s_m * self.rows_per_m[edge]
+        step = np.minimum(place.astype(np.intp), self.count[edge] - 1)
+        return self.first_row[edge] + step, place - step
+
+
+@lru_cache(maxsize=32)  # training goes round among two dozen roads
+def lane_network(road_map: RoadMap) -> LaneNetwork:
+    """Return the tables of a map; asking again for the same map is free.
+
+    Raises:
+        MapError: none of its lanes is long enough to drive on.
+    """
+    lanes = road_map.driving_lanes
+    runs, followers = _runs(lanes, road_map.lane_followers())
+    in_junction = np.array([lanes[run[0]].span.in_junction for run in runs])
+    tables = [_table([lanes[number] for number in run]) for run in runs]
+    length_m = np.array([length for length, _ in tables])
+    if not length_m.max(initial=0.0) > ROW_SPACING_M:
+        raise MapError(f'map {road_map.name!r} has no lane longer than {ROW_SPACING_M:g} m')
+    count = np.array([len(rows) - 1 for _, rows in tables], dtype=np.intp)
+    rows = np.vstack([rows for _, rows in tables])
+    first_row = np.concatenate(([0], np.cumsum(count + 1)[:-1])).astype(np.intp)
+    path_of_edge = np.where(in_junction, np.cumsum(in_junction) - 1, -1).astype(np.intp)
+    led_to = {edge for ways in followers for edge in ways}
+    return LaneNetwork(
+        length_m=length_m,
+        count=count,
+        rows_per_m=count / length_m,
+        first_row=first_row,
+        x_m=rows[:, 0].copy(),
+        y_m=rows[:, 1].copy(),
+        heading_rad=rows[:, 2].copy(),
+        limit_mps=np.concatenate([_limits(table[:, 2], length) for length, table in tables]),
+        edge_of_row=np.repeat(np.arange(len(runs)), count + 1),
+        followers=followers,
+        in_junction=in_junction,
+        entries=tuple(
+            edge for edge in range(len(runs)) if edge not in led_to and not in_junction[edge]
+        ),
+        path_of_edge=path_of_edge,
+        cleared_at_m=_cleared_at(
+            [
+                (length, table)
+                for (length, table), is_path in zip(tables, in_junction, strict=True)
+                if is_path
+            ]
+        ),
+    )
+
+
+def _runs(
+    lanes: Sequence[LaneGeometry], followers: tuple[tuple[int, ...], ...]
+) -> tuple[list[list[int]], tuple[tuple[int, ...], ...]]:
+    """Join lanes that follow each other without a choice; return runs, and runs after runs."""
+    leaders: list[list[int]] = [[] for _ in lanes]
+    for number, ways in enumerate(followers):
+        for way in ways:
+            leaders[way].append(number)
+
+    def joined(number: int) -> int | None:
+        """Return the lane that can only be reached from this one, and is all that can."""
+        ways = followers[number]
+        if len(ways) != 1 or leaders[ways[0]] != [number] or ways[0] == number:
+            return None
+        same = lanes[number].span.in_junction == lanes[ways[0]].span.in_junction
+        return ways[0] if same else None
+
+    continued = {after for number in range(len(lanes)) if (after := joined(number)) is not None}
+    heads = [number for number in range(len(lanes)) if number not in continued]
+    runs, seen = [], set[int]()
+    # Heads first; what is left then are circuits, which begin anywhere.
+    for head in [*heads, *range(len(lanes))]:
+        if head in seen:
+            continue
+        run = [head]
+        while (after := joined(run[-1])) is not None and after != head:
+            run.append(after)
+        seen.update(run)
+        runs.append(run)
+    run_of = {run[0]: number for number, run in enumerate(runs)}
+    return runs, tuple(tuple(run_of[way] for way in followers[run[-1]]) for run in runs)
+
+
+def _table(lanes: Sequence[LaneGeometry]) -> tuple[float, FloatArray]:
+    """Return length [m] and evenly spaced rows (x, y, heading) of lanes that follow each other."""
+    points = np.concatenate([lane.centre[:, :2] for lane in lanes])
+    heading = np.unwrap(np.concatenate([lane.heading_rad for lane in lanes]))
+    along = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))))
+    count = max(1, round(float(along[-1]) / ROW_SPACING_M))
+    s = np.linspace(0.0, along[-1], count + 1)
+    columns = [np.interp(s, along, values) for values in (points[:, 0], points[:, 1], heading)]
+    return float(along[-1]), np.column_stack(columns)
+
+
+def _limits(heading: FloatArray, length_m: float) -> FloatArray:
+    """Return the speeds that a lane's bends allow, braking before them included, (R,) [m/s]."""
+    spacing_m = length_m / (len(heading) - 1)
+    curvature = np.abs(np.diff(heading)) / spacing_m
+    bend = np.maximum(np.append(curvature, 0.0), np.append(0.0, curvature))
+    squared = np.minimum(FASTEST_MPS**2, LATERAL_ACCELERATION_MPS2 / np.maximum(bend, 1e-9))
+    gain = 2.0 * PLANNED_DECELERATION_MPS2 * spacing_m * np.arange(len(heading))
+    # v^2 <= v1^2 + 2 b ds for every later place at once: a minimum from the end of v^2 + 2 b s.
+    return np.asarray(np.sqrt(np.minimum.accumulate((squared + gain)[::-1])[::-1] - gain))
+
+
+def _cleared_at(paths: Sequence[tuple[float, FloatArray]]) -> FloatArray:
+    """Return where each path through a junction has left every other one behind, (C, C) [m]."""
+    cleared = np.full((len(paths), len(paths)), FREE)
+    if not paths:
+        return cleared
+    middle = np.array([rows[:, :2].mean(axis=0) for _, rows in paths])
+    reach = np.array(
+        [
+            np.hypot(*(rows[:, :2] - at).T).max()
+            for (_, rows), at in zip(paths, middle, strict=True)
+        ]
+    )
+    apart = np.hypot(*(middle[:, np.newaxis] - middle).transpose(2, 0, 1))
+    for one, other in np.argwhere(apart < reach[:, np.newaxis] + reach + CLEARANCE_M).tolist():
+        if one != other:
+            cleared[one, other] = _meets_until(paths[one], paths[other][1])
+    return cleared
+
+
+def _meets_until(path: tuple[float, FloatArray], other: FloatArray) -> float:
+    """Return the arc length [m] at which a path is last near another one's rows, or ``FREE``."""
+    length_m, rows = path
+    offsets = rows[:, np.newaxis, :2] - other[np.newaxis, :, :2]
+    close = (np.hypot(offsets[..., 0], offsets[..., 1]) < CLEARANCE_M).any(axis=1)
+    if not close.any():
+        return FREE
+    return float(np.flatnonzero(close)[-1]) * length_m / (len(rows) - 1)

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may drive into a junction: first come, first served, before a stop line.
+
+A path through a junction is given to a vehicle when nobody is on a path that meets it, or has
+not left the place behind yet, and when there is room behind the junction. Requests are heard in
+the order in which they were made; one that only waits for others to clear the junction keeps
+back later ones that it would meet, so nobody waits for ever. Whoever has been given a path can
+leave it, so there is no deadlock within a junction. Full streets could still wait for each other
+in a circle; so who has waited for room for some time takes another street that has some. While
+any street has room, somebody in front of it can move.
+
+A driven car asks nobody. Paths that meet one on which it stands are closed, and so are those
+that meet a path that it could take, from the time on that it is about to arrive: whoever can
+still stop before his line gives his path back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from td3_agent.sim.lane_network import FREE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from td3_agent.driving.idm import IdmParams
+    from td3_agent.sim.fleet import Fleet, Sighting
+    from td3_agent.sim.lane_network import FloatArray, IntArray, LaneNetwork
+    from td3_agent.sim.queues import Queues
+
+NOBODY = -1
+STOP_LINE_M = 0.5  # before the junction
+REQUEST_M = 10.0  # earlier than one would begin to brake
+PATIENCE_FRAMES = 100
+AIR_M = 1.0  # so that the last one in a queue has left the junction for certain
+CLAIM_S, CLAIM_M = 5.0, 5.0  # a driven car so near to a junction is let through
+CLAIM_MPS = 0.5  # slower, it does not seem to want to
+INTRUDES_M = 1.0  # so far on a path, a driven car closes it
+
+
+class Request(NamedTuple):
+    """A vehicle that is first before a junction and could leave it on the other side.
+
+    Attributes:
+        since: frame of the request.
+        vehicle: number of the vehicle.
+        path: that it wants.
+    """
+
+    since: int
+    vehicle: int
+    path: int
+
+
+class RightOfWay:
+    """Remembers who holds which path through a junction.
+
+    Args:
+        network: the lanes.
+        params: how the vehicles drive.
+        number: of vehicles.
+
+    Attributes:
+        impatient: vehicles that have waited for room behind their junction for long.
+    """
+
+    def __init__(self, network: LaneNetwork, params: IdmParams, number: int) -> None:
+        """Nobody holds anything."""
+        self._network, self._params = network, params
+        self._path_length_m = network.length_m[network.in_junction]
+        self._held = np.full(number, NOBODY, dtype=np.intp)
+        self._on_held_m = np.zeros(number)  # middle of the holder, from the start of its path
+        self._since = np.full(number, NOBODY, dtype=np.intp)
+        self._room_m = network.length_m  # on every edge, less what is promised
+        self.impatient: list[int] = []
+
+    def to_stop_line_m(self, fleet: Fleet) -> FloatArray:
+        """Return how far each has to the line where it must stop as things are, (N,) [m].
+
+        Infinite for those who need not, or are too far away to think of it.
+        """
+        path = self._wanted(fleet)
+        line_m = self._network.length_m[fleet.edge] - STOP_LINE_M - fleet.s_m - fleet.half_m
+        near = line_m < REQUEST_M + self._stopping_m(fleet)
+        waits = (path != NOBODY) & (self._held != path) & near
+        return np.where(waits, line_m, np.inf)
+
+    def advance(self, way_m: FloatArray) -> None:
+        """Note how far everybody has driven, (N,) [m]; paths left behind are free again."""
+        self._on_held_m += way_m
+
+    def forget(self, vehicle: int) -> None:
+        """Note that a vehicle has come to another edge: it has asked for nothing there yet."""
+        self._since[vehicle] = NOBODY
+
+    def has_room(self, fleet: Fleet, vehicle: int, edge: int) -> bool:
+        """Whether a vehicle would fit behind those who are, or will be, on an edge."""
+        needed_m = min(self._space_m(fleet)[vehicle], self._network.length_m[edge])
+        return bool(self._room_m[edge] >= needed_m)
+
+    def update(self, fleet: Fleet, seen: Sequence[Sighting], queues: Queues, frame: int) -> None:
+        """Give paths to those whose turn it is in this frame, and take them back."""
+        network = self._network
+        self._release(fleet)
+        path = self._wanted(fleet)
+        has_way = np.append((path == NOBODY) | (self._held == path), np.zeros(len(seen), bool))
+        foremost = queues.foremost(~has_way)
+        first = [seen[i] for i in (foremost[foremost >= len(fleet)] - len(fleet)).tolist()]
+        claiming = [car for car in first if self._claims(car)]
+        closed = self._closed(claiming, seen)
+        let_pass = np.isin(fleet.edge, [car.edge for car in claiming])  # ahead of the car itself
+        self._hand_back(fleet, closed, queues, foremost, let_pass)
+        holds = self._held != NOBODY
+        rear_m = (self._on_held_m - fleet.half_m)[holds]
+        blocked = closed | blocked_paths(network.cleared_at_m, self._held[holds], rear_m)
+        waiting = foremost[foremost < len(fleet)]
+        requests = self._requests(waiting, path, fleet, queues, frame)
+        for _, vehicle, wanted in granted(requests, network.cleared_at_m, blocked):
+            self._held[vehicle] = wanted
+            self._on_held_m[vehicle] = fleet.s_m[vehicle] - network.length_m[fleet.edge[vehicle]]
+
+    def _wanted(self, fleet: Fleet) -> IntArray:
+        """Return the path through a junction that each takes next, or ``NOBODY``, (N,)."""
+        following = fleet.plan[:, 0]
+        asks = (fleet.edge >= 0) & (following >= 0) & ~self._network.in_junction[fleet.edge]
+        return np.where(asks, self._network.path_of_edge[following], NOBODY)
+
+    def _stopping_m(self, fleet: Fleet) -> FloatArray:
+        """Return the way in which each would come to a comfortable stop, reaction included."""
+        params, speed = self._params, fleet.speed_mps
+        braking_m = speed * speed / (2.0 * params.comfortable_deceleration_mps2)
+        return np.asarray(speed * params.time_headway_s + braking_m)
+
+    def _release(self, fleet: Fleet) -> None:
+        """Free the paths that their holders have left, or left the map on."""
+        holds = self._held != NOBODY
+        length_m = np.zeros(len(fleet))
+        length_m[holds] = self._path_length_m[self._held[holds]]
+        self._held[holds & (self._on_held_m - fleet.half_m > length_m)] = NOBODY
+        self._held[fleet.edge < 0] = NOBODY
+
+    def _closed(self, claiming: Sequence[Sighting], seen: Sequence[Sighting]) -> NDArray[np.bool_]:
+        """Return the paths that driven cars close to others: arriving, or standing there, (C,)."""
+        network = self._network
+        standing = [
+            int(network.path_of_edge[car.edge])
+            for car in seen
+            if network.in_junction[car.edge] and car.s_m + car.half_m > INTRUDES_M
+        ]
+        claimed = [
+            int(network.path_of_edge[way])
+            for car in claiming
+            for way in network.followers[car.edge]
+            if network.in_junction[way]
+        ]
+        closed = np.zeros(len(network.cleared_at_m), dtype=np.bool_)
+        if standing or claimed:
+            closed |= (network.cleared_at_m[standing + claimed] > FREE).any(axis=0)
+            closed[standing] = True
+        return closed
+
+    def _claims(self, car: Sighting) -> bool:
+        """Whether a driven car that is first on its street is about to arrive at a junction."""
+        network = self._network
+        if network.in_junction[car.edge] or not car.drives_along or car.speed_mps < CLAIM_MPS:
+            return False
+        way_m = float(network.length_m[car.edge]) - car.s_m - car.half_m
+        return way_m < CLAIM_S * car.speed_mps + CLAIM_M
+
+    def _hand_back(
+        self,
+        fleet: Fleet,
+        closed: NDArray[np.bool_],
+        queues: Queues,
+        foremost: IntArray,
+        let_pass: NDArray[np.bool_],
+    ) -> None:
+        """Take paths back from those who can still stop, and from those behind who cannot go."""
+        before = (self._held != NOBODY) & (self._on_held_m + fleet.half_m < 0.0)
+        if not before.any():
+            return
+        line_m = -self._on_held_m - fleet.half_m - STOP_LINE_M
+        braking_m = self._stopping_m(fleet) - fleet.speed_mps * self._params.time_headway_s
+        stops = before & closed[self._held] & (line_m > braking_m) & ~let_pass
+        self._held[stops | (before & queues.behind(foremost))] = NOBODY
+        if stops.any():  # whoever stands behind them cannot keep his either
+            self._held[before & queues.behind(np.flatnonzero(stops))] = NOBODY
+
+    def _requests(
+        self, waiting: IntArray, path: IntArray, fleet: Fleet, queues: Queues, frame: int
+    ) -> list[Request]:
+        """Return the requests of those who are first before a junction and have room behind it."""
+        near = np.isfinite(self.to_stop_line_m(fleet)[waiting]) & (self._held[waiting] == NOBODY)
+        asking = waiting[near]
+        self.impatient = []
+        if not len(asking):
+            return []
+        self._since[asking] = np.where(self._since[asking] < 0, frame, self._since[asking])
+        after = fleet.plan[asking, 1]
+        length_m = self._network.length_m
+        needed_m = np.minimum(self._space_m(fleet)[asking], length_m[after])
+        self._room_m = queues.room_m() - self._promised_m(fleet)
+        has_room = (after < 0) | (self._room_m[after] >= needed_m)
+        late = frame - self._since[asking] > PATIENCE_FRAMES
+        self.impatient = asking[late & ~has_room].tolist()
+        return [
+            Request(int(self._since[vehicle]), vehicle, int(path[vehicle]))
+            for vehicle in asking[has_room].tolist()
+        ]
+
+    def _space_m(self, fleet: Fleet) -> FloatArray:
+        """Return what each takes up in a queue, (N,) [m]."""
+        return np.asarray(fleet.length_m + self._params.minimum_gap_m + AIR_M)
+
+    def _promised_m(self, fleet: Fleet) -> FloatArray:
+        """Return what those who hold a path will take up behind the junction, (E,) [m]."""
+        on_path = np.where(self._network.in_junction[fleet.edge], 0, 1)
+        after = fleet.plan[np.arange(len(fleet)), on_path]
+        holds = self._held != NOBODY
+        length_m = np.zeros(len(fleet))
+        length_m[holds] = self._path_length_m[self._held[holds]]
+        coming = holds & (self._on_held_m < length_m) & (after >= 0)
+        edges = len(self._network.length_m)
+        promised = np.bincount(after[coming], self._space_m(fleet)[coming], minlength=edges)
+        return np.asarray(promised, dtype=np.float64)
+
+
+def blocked_paths(
+    cleared_at_m: FloatArray, held: IntArray, rear_m: FloatArray
+) -> NDArray[np.bool_]:
+    """Return which paths meet one that is held and not left behind, (C,).
+
+    Args:
+        cleared_at_m: (C, C), see :class:`~td3_agent.sim.lane_network.LaneNetwork`.
+        held: (H,) paths that are held.
+        rear_m: (H,) rear of each holder, from the start of its path [m].
+    """
+    return np.asarray((cleared_at_m[held] >= rear_m[:, np.newaxis]).any(axis=0))
+
+
+def granted(
+    requests: Sequence[Request], cleared_at_m: FloatArray, blocked: NDArray[np.bool_]
+) -> list[Request]:
+    """Return the requests that are granted now, the oldest first.
+
+    Args:
+        requests: of those who are first before a junction.
+        cleared_at_m: (C, C), as above.
+        blocked: (C,) paths that cannot be given to anybody.
+    """
+    given = []
+    taken = blocked.copy()
+    reserved = np.zeros_like(blocked)  # for those who came earlier and wait
+    for request in sorted(requests):
+        meets = cleared_at_m[request.path] > FREE
+        if taken[request.path] or reserved[request.path]:
+            reserved |= meets
+        else:
+            taken |= meets
+            given.append(request)
+    return given

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other cars on the road: they follow lanes, keep their distance, and take turns at junctions.
+
+Along the lane: the Intelligent Driver Model (:mod:`td3_agent.driving.idm`) behind the vehicle
+ahead, driven cars included, and before a stop line until the way through the junction is given
+(:mod:`td3_agent.sim.right_of_way`); bends are taken as fast as the lane's table allows. Across
+it: they keep to its centre exactly, and never change lanes. Where a road ends they leave the
+map, and come back where one begins.
+
+All vehicles step at once, from the state of the frame before, and each has a generator of its
+own: neither their order nor their number changes what one of them draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from td3_agent.driving.idm import HARDEST_BRAKING_MPS2, IdmParams, advanced, idm_acceleration
+from td3_agent.driving.parameters import param
+from td3_agent.sim.boxes import Box
+from td3_agent.sim.fleet import OFF_MAP, Fleet, sightings
+from td3_agent.sim.lane_network import PLANNED_DECELERATION_MPS2, lane_network
+from td3_agent.sim.leading import HABITS, LEADERS, NO_LEADER, LeadingVehicle
+from td3_agent.sim.parking import HEIGHTS_M, LENGTHS_M, PAINTS_BGR, WIDTHS_M
+from td3_agent.sim.queues import Queues
+from td3_agent.sim.right_of_way import RightOfWay
+from td3_agent.sim.traffic_start import entry_place, free_places, place_on_route, way_of_route
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from td3_agent.sim.car import Car
+    from td3_agent.sim.lane_network import FloatArray
+    from td3_agent.sim.road import RoadMap
+    from td3_agent.sim.traffic_start import StartPlace
+
+STREAM = 1000  # keeps its generators apart from those of the driven cars
+PLANNED_EDGES = 3  # a path through a junction, a street, another path: farther than one can see
+SPEED_SPREAD = (0.8, 1.1)  # of the speeds that drivers like
+LOOKS_EVERY_FRAMES = 4  # at who may drive into a junction: people take longer
+LEADING = 0  # number of the vehicle ahead of the first driven car, where there is one
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrafficConfig(IdmParams):
+    """How much traffic there is, and how it drives.
+
+    Raises:
+        ParameterError: a value out of range; every fault is named with value and unit.
+    """
+
+    vehicles: int = param(0, 'vehicles that drive by themselves', low=0, high=200)
+    leader: str = param(
+        NO_LEADER, 'what one more vehicle, ahead of the first driven car, does', choices=LEADERS
+    )
+
+    @property
+    def count(self) -> int:
+        """All vehicles, the leading one included."""
+        return self.vehicles + (self.leader != NO_LEADER)
+
+
+class Traffic:
+    """Vehicles that drive by themselves; :meth:`start`, then :meth:`step` once per frame.
+
+    Args:
+        road_map: where they drive.
+        first_actor_id: CARLA actor ids count up from here.
+
+    Attributes:
+        fleet: where on the lanes everybody is, and how fast.
+        x_m: (N,) middle of each in the map frame [m].
+        y_m: (N,) the same [m].
+        yaw_rad: (N,) heading [rad], not wrapped.
+        width_m: (N,) of each body [m].
+    """
+
+    def __init__(self, road_map: RoadMap, first_actor_id: int) -> None:
+        """Look up the lanes; nobody drives yet."""
+        self._network = lane_network(road_map)
+        self._first_actor_id = first_actor_id
+
+    @property
+    def actor_ids(self) -> range:
+        """CARLA actor ids of all vehicles."""
+        return range(self._first_actor_id, self._first_actor_id + len(self.fleet))
+
+    def start(self, config: TrafficConfig, seed: int, cars: Sequence[Car]) -> None:
+        """Put everybody on the road, clear of the driven cars; fewer where there is no room.
+
+        Args:
+            config: how many, and how they drive.
+            seed: of everything that is drawn.
+            cars: the driven cars, at their starts.
+        """
+        self._config = config
+        self._elapsed_frames = 0
+        self._way_of_car: set[tuple[int, int]] = set()
+        self._leading: LeadingVehicle | None = None
+        places = [] if config.leader == NO_LEADER else self._lead(seed, cars[0])
+        rng = np.random.default_rng([seed, STREAM])
+        places += free_places(self._network, rng, config.vehicles, cars, places)
+        self._rngs = [np.random.default_rng([seed, STREAM, i]) for i in range(len(places))]
+        self._draw_vehicles(places)
+        self._right_of_way = RightOfWay(self._network, config, len(places))
+        self._take_off(cars)
+        self._locate()
+
+    def step(self, cars: Sequence[Car], step_s: float) -> None:
+        """Drive everybody for one step [s], as they and the driven cars stand now."""
+        self._elapsed_frames += 1
+        fleet, seen = self.fleet, sightings(self._network, cars)
+        queues = Queues(fleet, seen, self._network.length_m)
+        if self._elapsed_frames % LOOKS_EVERY_FRAMES == 1:
+            self._right_of_way.update(fleet, seen, queues, self._elapsed_frames)
+            self._change_minds()
+        acceleration = self._acceleration(queues, step_s)
+        way_m, fleet.speed_mps = advanced(fleet.speed_mps, acceleration, step_s)
+        fleet.s_m = fleet.s_m + way_m
+        self._right_of_way.advance(way_m)
+        self._change_edges()
+        self._come_back(queues, cars)
+        self._locate()
+
+    def outlines(self, x_m: float, y_m: float, reach_m: float) -> tuple[Box, ...]:
+        """Return the vehicles whose middle is within ``reach_m`` of a position, as boxes."""
+        dx, dy = self.x_m - x_m, self.y_m - y_m
+        near = (dx * dx + dy * dy < reach_m * reach_m) & (self.fleet.edge != OFF_MAP)
+        return tuple(self._box(i) for i in np.flatnonzero(near).tolist())
+
+    def bodies(self) -> FloatArray:
+        """Return who is on the map, (B, 7): x, y, yaw, length, width, velocity in map axes."""
+        fleet = self.fleet
+        vx, vy = fleet.speed_mps * np.cos(self.yaw_rad), fleet.speed_mps * np.sin(self.yaw_rad)
+        columns = (self.x_m, self.y_m, self.yaw_rad, fleet.length_m, self.width_m, vx, vy)
+        return np.asarray(np.column_stack(columns)[fleet.edge != OFF_MAP])
+
+    def _box(self, i: int) -> Box:
+        return Box(
+            x_m=float(self.x_m[i]),
+            y_m=float(self.y_m[i]),
+            yaw_rad=float(self.yaw_rad[i]),
+            length_m=float(self.fleet.length_m[i]),
+            width_m=float(self.width_m[i]),
+            height_m=self._heights_m[i],
+            bgr=self._paints[i],
+            actor_id=self._first_actor_id + i,
+        )
+
+    def _locate(self) -> None:
+        """Work out where everybody is on the map."""
+        self.x_m, self.y_m, self.yaw_rad = self._network.poses(self.fleet.edge, self.fleet.s_m)
+
+    # ---- The start -----------------------------------------------------------------------------
+
+    def _lead(self, seed: int, car: Car) -> list[StartPlace]:
+        """Put a vehicle ahead of a car on its route; return its place, if there is one."""
+        habit = HABITS[self._config.leader]
+        place = place_on_route(self._network, car, habit.ahead_m)
+        if place is None:
+            return []
+        self._leading = LeadingVehicle(habit, np.random.default_rng([seed, STREAM, LEADING, 1]))
+        self._way_of_car = way_of_route(self._network, car.route)
+        return [place]
+
+    def _draw_vehicles(self, places: Sequence[StartPlace]) -> None:
+        """Draw bodies, tempers and the first turns of everybody."""
+        looks = [
+            (rng.uniform(*LENGTHS_M), rng.uniform(*WIDTHS_M), rng.uniform(*HEIGHTS_M),
+             PAINTS_BGR[rng.integers(len(PAINTS_BGR))], rng.uniform(*SPEED_SPREAD))
+            for rng in self._rngs
+        ]  # fmt: skip
+        number = len(places)
+        self.width_m = np.array([look[1] for look in looks])
+        self._heights_m = [float(look[2]) for look in looks]
+        self._paints = [look[3] for look in looks]
+        self._desired_mps = self._config.desired_speed_mps * np.array([look[4] for look in looks])
+        self.fleet = Fleet(
+            edge=np.array([edge for edge, _ in places], dtype=np.intp),
+            s_m=np.array([s_m for _, s_m in places], dtype=np.float64),
+            speed_mps=np.zeros(number),
+            length_m=np.array([look[0] for look in looks], dtype=np.float64),
+            plan=np.full((number, PLANNED_EDGES), OFF_MAP, dtype=np.intp),
+        )
+        for i in range(number):
+            self._plan_ahead(i, 0)
+
+    def _take_off(self, cars: Sequence[Car]) -> None:
+        """Set everybody in motion, no faster than the distance to the next one allows."""
+        fleet, config = self.fleet, self._config
+        gap_m, _ = Queues(fleet, sightings(self._network, cars), self._network.length_m).ahead()
+        room_m = np.minimum(gap_m, self._right_of_way.to_stop_line_m(fleet))
+        room_m = np.minimum(room_m, self._network.length_m[fleet.edge] - fleet.s_m)
+        safe = np.maximum(room_m - config.minimum_gap_m, 0.0) / (2.0 * config.time_headway_s)
+        fleet.speed_mps = np.minimum(np.minimum(safe, self._desired_mps), self._allowed_mps())
+        if self._leading is not None:
+            fleet.speed_mps[LEADING] = 0.0
+
+    # ---- How they drive ------------------------------------------------------------------------
+
+    def _acceleration(self, queues: Queues, step_s: float) -> FloatArray:
+        """Return everybody's acceleration, (N,) [m/s^2]."""
+        fleet, config = self.fleet, self._config
+        speed = fleet.speed_mps
+        gap_m, ahead_mps = queues.ahead()
+        line_m = self._right_of_way.to_stop_line_m(fleet)
+        wanted = np.minimum(
+            idm_acceleration(config, speed, gap_m, speed - ahead_mps, self._desired_mps),
+            idm_acceleration(config, speed, line_m, speed, self._desired_mps),
+        )
+        wanted = np.minimum(wanted, (self._allowed_mps() - speed) / step_s)
+        if self._leading is not None:
+            limit_mps = self._leading.limit_mps(self._elapsed_frames * step_s)
+            change = (limit_mps - float(speed[LEADING])) / step_s
+            slowing = max(change, -self._leading.habit.braking_mps2)
+            wanted[LEADING] = min(float(wanted[LEADING]), slowing)
+        return np.where(fleet.edge == OFF_MAP, 0.0, np.maximum(wanted, -HARDEST_BRAKING_MPS2))
+
+    def _allowed_mps(self) -> FloatArray:
+        """Return the speed that bends allow, here and on the edges ahead, (N,) [m/s]."""
+        network, fleet = self._network, self.fleet
+        allowed = network.limits_mps(fleet.edge, fleet.s_m)
+        way_m = network.length_m[fleet.edge] - fleet.s_m
+        for following in fleet.plan.T:
+            entry = network.entry_limits_mps(following)
+            braking = np.sqrt(entry**2 + 2.0 * PLANNED_DECELERATION_MPS2 * np.maximum(way_m, 0.0))
+            allowed = np.where(following == OFF_MAP, allowed, np.minimum(allowed, braking))
+            way_m = way_m + network.length_m[following]
+        return np.asarray(allowed)
+
+    # ---- From edge to edge ---------------------------------------------------------------------
+
+    def _change_edges(self) -> None:
+        """Move those who have come to the end of their edge on to the next, or off the map."""
+        fleet, length_m = self.fleet, self._network.length_m
+        ends = (fleet.plan[:, 0] == OFF_MAP) & (fleet.s_m + fleet.half_m >= length_m[fleet.edge])
+        over = (fleet.edge != OFF_MAP) & (ends | (fleet.s_m >= length_m[fleet.edge]))
+        for i in np.flatnonzero(over).tolist():
+            fleet.s_m[i] -= length_m[fleet.edge[i]]
+            fleet.edge[i] = fleet.plan[i, 0]
+            fleet.plan[i, :-1] = fleet.plan[i, 1:]
+            self._plan_ahead(i, PLANNED_EDGES - 1)
+            self._right_of_way.forget(i)
+            if fleet.edge[i] == OFF_MAP:
+                fleet.s_m[i] = fleet.speed_mps[i] = 0.0
+
+    def _plan_ahead(self, i: int, first: int) -> None:
+        """Choose a vehicle's edges from number ``first`` of its plan on."""
+        plan = self.fleet.plan[i]
+        for k in range(first, PLANNED_EDGES):
+            before = int(self.fleet.edge[i] if k == 0 else plan[k - 1])
+            plan[k] = OFF_MAP if before == OFF_MAP else self._choose(i, before)
+
+    def _choose(self, i: int, edge: int) -> int:
+        """Return the edge that a vehicle takes after another one."""
+        ways = self._network.followers[edge]
+        if not ways:
+            return OFF_MAP
+        if i == LEADING and self._leading is not None:
+            ways = tuple(way for way in ways if (edge, way) in self._way_of_car) or ways
+        return ways[int(self._rngs[i].integers(len(ways)))]
+
+    def _change_minds(self) -> None:
+        """Let those who wait for room in a full street turn into another one that has some."""
+        for i in self._right_of_way.impatient:
+            ways = [
+                (way, after)
+                for way in self._network.followers[self.fleet.edge[i]]
+                for after in self._network.followers[way]
+                if self._right_of_way.has_room(self.fleet, i, after)
+            ]
+            leads = i == LEADING and self._leading is not None
+            if ways and not leads:
+                self.fleet.plan[i, :2] = ways[int(self._rngs[i].integers(len(ways)))]
+                self._plan_ahead(i, 2)
+
+    def _come_back(self, queues: Queues, cars: Sequence[Car]) -> None:
+        """Let those who have left the map enter it where there is room, one by one."""
+        fleet = self.fleet
+        away = np.flatnonzero(fleet.edge == OFF_MAP).tolist()
+        if not away:
+            return
+        room_m = queues.room_m()
+        for i in away:
+            edge = entry_place(self._network, i, room_m, cars)
+            if edge is None:
+                continue
+            room_m[edge] = 0.0
+            limit_mps = self._network.entry_limits_mps(np.array([edge]))
+            fleet.edge[i], fleet.s_m[i] = edge, fleet.half_m[i]
+            fleet.speed_mps[i] = min(float(self._desired_mps[i]), float(limit_mps[0]))
+            self._plan_ahead(i, 0)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenarios: named, seeded, listed, and driven without contact by who is told what is ahead."""
+
+import json
+
+import pytest
+
+from td3_agent.__main__ import main, parser
+from td3_agent.driving.parameters import ParameterError
+from td3_agent.evaluation.direct_drivers import FOLLOWING, DirectDriverParams
+from td3_agent.evaluation.direct_episodes import DirectJob, drive_job
+from td3_agent.evaluation.episodes import EpisodePlan
+from td3_agent.evaluation.evaluate import evaluation_of
+from td3_agent.evaluation.scenarios import SCENARIOS
+
+SHORT = EpisodePlan(route_length_m=120.0, camera_width=84, camera_height=84, episodes=1)
+
+
+def arguments(*words):
+    return parser('evaluate').parse_args(['evaluate', *words])
+
+
+def listed(capsys, *words):
+    with pytest.raises(SystemExit) as end:
+        main(['scenarios', *words])
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_list_names_every_scenario_and_says_what_it_is_about(capsys):
+    lines = listed(capsys).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(SCENARIOS)
+    for line, scenario in zip(lines[1:], SCENARIOS.values(), strict=True):
+        assert line.endswith(scenario.about)
+
+
+def test_json_holds_the_whole_plan(capsys):
+    plans = json.loads(listed(capsys, '--json'))
+    assert plans['traffic-50']['plan']['traffic_vehicles'] == 50
+    assert plans['traffic-50']['plan']['map'] == 'town'
+
+
+def test_scenario_decides_on_road_and_traffic_the_rest_is_as_asked_for():
+    words = ('--scenario', 'leader-stop-and-go', '--episodes', '3', '--seed', '7')
+    plan = evaluation_of(arguments(*words)).plan
+    assert (plan.map, plan.traffic_leader, plan.episodes, plan.seed) == (
+        'winding',
+        'stop_and_go',
+        3,
+        7,
+    )
+    assert plan.stall_time_s > EpisodePlan().stall_time_s
+
+
+def test_what_the_scenario_decides_cannot_be_asked_for_besides():
+    with pytest.raises(ParameterError, match="map is decided by the scenario, got 'oval'"):
+        evaluation_of(arguments('--scenario', 'traffic-20', '--map', 'oval'))
+
+
+@pytest.mark.parametrize('words', [('--transport', 'ros'), ('--compare',)])
+def test_who_is_told_the_truth_drives_on_the_direct_path_only(words):
+    with pytest.raises(ValueError, match='pure_pursuit_idm is for --transport direct'):
+        evaluation_of(arguments('--driver', FOLLOWING, *words))
+
+
+def test_episodes_are_the_same_worlds_over_ros():
+    """Everything that makes the world goes to the bridge process as a parameter."""
+    episode = SCENARIOS['traffic-50'].plan(SHORT).episode(0)
+    assert episode.settings['traffic_vehicles'] == 50
+    assert len(episode.world().traffic.fleet) == 50
+
+
+@pytest.mark.parametrize('name', ['leader-stop-and-go', 'leader-sudden-stop', 'traffic-100'])
+def test_following_reaches_the_goal_without_contact(name):
+    plan = SCENARIOS[name].plan(SHORT)
+    drivers = {'following': DirectDriverParams(driver=FOLLOWING)}
+    job = DirectJob(plan=plan, episode=plan.episode(0), drivers=drivers, ledgers={})
+    figures = drive_job(job)['following'].figures
+    assert figures['collisions'] == 0
+    assert figures['ending'] == 'goal'
+
+
+def test_who_sees_nothing_runs_into_the_obstacle():
+    plan = SCENARIOS['parked-obstacle'].plan(SHORT)
+    drivers = {'blind': DirectDriverParams(driver='pure_pursuit')}
+    job = DirectJob(plan=plan, episode=plan.episode(0), drivers=drivers, ledgers={})
+    assert drive_job(job)['blind'].figures['ending'] == 'collision'

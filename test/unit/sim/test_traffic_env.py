@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The task among other cars: drawn anew, all from the seed, and distance pays."""
+
+from dataclasses import replace
+import math
+
+import gymnasium
+from gymnasium.utils.env_checker import check_env
+import numpy as np
+import pytest
+
+from td3_agent.sim.seeds import FAMILIES
+from td3_agent.sim.task import Situation, quality
+from td3_agent.sim.traffic import TrafficConfig
+from td3_agent.sim.traffic_env import MOST_VEHICLES, TRAFFIC_TASK, TrafficDrivingEnv
+from td3_agent.training.env_ids import MODULES, with_module
+
+AHEAD = np.array([0.5, 0.0], dtype=np.float32)
+
+
+@pytest.fixture(scope='module')
+def env():
+    return TrafficDrivingEnv(map='town', path=True, roads=2)
+
+
+def test_gymnasium_s_checker_has_no_complaint(env):
+    check_env(env, skip_render_check=True)
+
+
+@pytest.mark.parametrize('family', ['training', 'validation'])
+def test_registered_tasks_are_of_their_family(family):
+    name = f'td3_agent/Traffic{family.title()}-v0'
+    assert name in MODULES
+    task = gymnasium.make(with_module(name), roads=1).unwrapped
+    assert task.world.config.map_seed in FAMILIES[family]
+    assert task.task.collision_penalty > task.task.off_route_penalty
+    task.reset(seed=0)
+    if family == 'validation':
+        assert len(task.world.traffic.fleet) == MOST_VEHICLES
+
+
+def test_seed_decides_on_everything(env):
+    runs = []
+    for _ in range(2):
+        seen = [env.reset(seed=5)[0]]
+        seen += [env.step(AHEAD)[0] for _ in range(20)]
+        runs.append(seen)
+        env.reset(seed=6)
+        env.step(AHEAD)
+    for one, other in zip(*runs, strict=True):
+        assert all(np.array_equal(one[part], other[part]) for part in one)
+
+
+def test_traffic_is_drawn_anew_for_every_episode(env):
+    counts, led = set(), 0
+    for seed in range(16):
+        env.reset(seed=seed)
+        traffic = env.world.traffic
+        counts.add(0 if traffic is None else len(traffic.fleet))
+        led += traffic is not None and traffic._leading is not None
+    assert len(counts) > 6
+    assert max(counts) <= MOST_VEHICLES + 1
+    assert 2 < led < 14
+
+
+def test_privileged_part_tells_who_is_ahead_and_how_near(env):
+    env.reset(seed=1)
+    env.world.reset(1, TrafficConfig(leader='standing'))
+    world = env.world
+    place = world.ego.route.project(world.traffic.x_m[0], world.traffic.y_m[0]).s_m
+    known = []
+    for back_m in (30.0, 12.0):
+        world.ego.set_pose(*world.ego.route.sample(place - back_m))
+        world.ego.set_velocity(5.0)
+        env.situation = env._first_situation()
+        known.append(env._known()[18:])
+    far, near = known
+    assert far[0] == near[0] == 1.0
+    assert near[1] > far[1] > 0.2
+    assert near[2] == pytest.approx(1.0, abs=1e-6)  # 5 m/s, in units of 5 m/s
+    assert near[4:7] == pytest.approx([1.0, 12.0 / 30.0, 0.0], abs=0.02)
+
+
+def test_distance_pays():
+    def earned(headway_s):
+        return quality(Situation(), replace(Situation(), headway_s=headway_s), TRAFFIC_TASK)
+
+    assert earned(math.inf) == earned(1.0) == 1.0
+    assert earned(0.5) == pytest.approx(1.0 - 0.5 * TRAFFIC_TASK.headway_weight)
+    assert earned(0.0) == pytest.approx(1.0 - TRAFFIC_TASK.headway_weight)
