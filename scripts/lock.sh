@@ -16,8 +16,8 @@ lock=$(mktemp)
 trap 'rm -f "$lock"' EXIT
 uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header \
   --no-emit-package torch --constraint requirements/constraints.in \
-  requirements/ros.in requirements/runtime.in requirements/onnx.in requirements/sim.in \
-  requirements/dev.in > "$lock"
+  requirements/ros.in requirements/runtime.in requirements/onnx.in requirements/ray.in \
+  requirements/sim.in requirements/dev.in > "$lock"
 
 # PyTorch is pinned in runtime.in. Its GPU libraries are no requirement of ours: whether they come
 # along is up to the index that serves PyTorch. Other systems than Linux have no ROS 2 wheels.

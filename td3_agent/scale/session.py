@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Being part of a Ray cluster: one that runs already, or one on this machine for a while."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+import logging
+import os
+import signal
+import tempfile
+from typing import TYPE_CHECKING
+
+import ray
+
+from td3_agent.scale.arguments import LOCAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOG = logging.getLogger(__name__)
+# Fragments on their way and one policy; what does not fit goes to the disk. Ray's own choice would
+# be a third of the machine's memory.
+OBJECT_STORE_BYTES = 128 << 20
+LOOPBACK = '127.0.0.1'
+
+
+@contextmanager
+def ray_session(address: str, processes: int) -> Iterator[None]:
+    """Be connected to Ray while the block runs; a block inside another one shares its session.
+
+    Args:
+        address: of a cluster that this machine belongs to, as ``ray.init`` takes it, or ``LOCAL``
+            to start Ray here: on the loopback interface, without dashboard and usage statistics,
+            all of it ended with the block.
+        processes: that will be at work at once.
+
+    Raises:
+        ConnectionError: there is no cluster at that address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ['RAY_USAGE_STATS_ENABLED'] = '0'
+    handler = signal.getsignal(signal.SIGTERM)
+    # Its logs and sockets; paths of sockets are short, so this lies nowhere deep.
+    with tempfile.TemporaryDirectory(prefix='ray_', ignore_cleanup_errors=True) as folder:
+        try:
+            if address == LOCAL:
+                _start(processes, folder)
+            else:
+                _join(address, processes)
+            if callable(handler):  # Ray has put its own in the place, which ends the program
+                signal.signal(signal.SIGTERM, handler)
+            yield
+        finally:
+            ray.shutdown()
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _start(processes: int, folder: str) -> None:
+    """Start Ray on this machine."""
+    ray.init(
+        address=LOCAL,
+        num_cpus=processes,  # as many at once as were asked for, on however many cores
+        num_gpus=0,  # the learner's, and it is no task of Ray's
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        _node_ip_address=LOOPBACK,
+        _temp_dir=folder,
+    )
+
+
+def _join(address: str, processes: int) -> None:
+    """Connect to a cluster, and tell if it is small."""
+    ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    cpus = int(ray.cluster_resources().get('CPU', 0))
+    if cpus < processes:
+        LOG.warning('the cluster has %d CPUs now for %d workers: some will wait', cpus, processes)
