@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Episodes of an evaluation as tasks of Ray: the same as in processes, on however many machines."""
+"""Episodes of an evaluation as tasks of Ray: on however many machines, the same as on one."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 import ray
+from ray._private import ray_constants
 
 from td3_agent.scale.arguments import LOCAL
 
@@ -21,7 +22,10 @@ LOG = logging.getLogger(__name__)
 # Fragments on their way and one policy; what does not fit goes to the disk. Ray's own choice would
 # be a third of the machine's memory.
 OBJECT_STORE_BYTES = 128 << 20
-LOOPBACK = '127.0.0.1'
+ENVIRONMENT = {
+    'RAY_USAGE_STATS_ENABLED': '0',
+    'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',  # what later versions do; else it is warned of
+}
 
 
 @contextmanager
@@ -40,7 +44,7 @@ def ray_session(address: str, processes: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ['RAY_USAGE_STATS_ENABLED'] = '0'
+    os.environ |= ENVIRONMENT
     handler = signal.getsignal(signal.SIGTERM)
     # Its logs and sockets; paths of sockets are short, so this lies nowhere deep.
     with tempfile.TemporaryDirectory(prefix='ray_', ignore_cleanup_errors=True) as folder:
@@ -54,11 +58,17 @@ def ray_session(address: str, processes: int) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+            os.environ.pop(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, None)
+            ray_constants.ENABLE_RAY_CLUSTER = True
             signal.signal(signal.SIGTERM, handler)
 
 
 def _start(processes: int, folder: str) -> None:
     """Start Ray on this machine."""
+    # Its own way to keep to the loopback interface, as it does on other systems: an address that
+    # it is given as such it replaces. Once for the processes to come, once for this one.
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = '0'
+    ray_constants.ENABLE_RAY_CLUSTER = False
     ray.init(
         address=LOCAL,
         num_cpus=processes,  # as many at once as were asked for, on however many cores
@@ -67,7 +77,6 @@ def _start(processes: int, folder: str) -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.WARNING,
-        _node_ip_address=LOOPBACK,
         _temp_dir=folder,
     )
 

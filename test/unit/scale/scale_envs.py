@@ -85,4 +85,4 @@ class Wrong(Counting):
 
 
 for cls in (Counting, Doomed, Waiting, Breaking, Wrong):
-    gymnasium.register(id=f'{cls.__name__}-v0', entry_point=cls)
+    gymnasium.register(id=f'scale/{cls.__name__}-v0', entry_point=cls)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training and evaluation by real workers of Ray, one of which is killed."""
 
+from contextlib import ExitStack, contextmanager
+import gc
 from itertools import pairwise
 import json
 import os
@@ -11,10 +13,11 @@ import sys
 import threading
 import time
 import uuid
+import warnings
 
 import pytest
 
-pytest.importorskip('ray', reason='needs Ray: pip install -r requirements/ray.in')
+ray = pytest.importorskip('ray', reason='needs Ray: pip install -r requirements/ray.in')
 pytest.importorskip('gymnasium')
 
 from td3_agent.__main__ import main  # noqa: E402
@@ -41,24 +44,36 @@ def shared_folder(tmp_path_factory):
     return tmp_path_factory.mktemp('envs')
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='module', autouse=True)
 def session(shared_folder):
     """A Ray that the tests of this module share; its processes get what is needed to import."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv('PYTHONPATH', str(Path(__file__).parent), prepend=os.pathsep)
         patch.setenv('SCALE_ENVS_FOLDER', str(shared_folder))
-        with ray_session(LOCAL, 2):
-            yield
+        with unclosed_files_ignored():
+            stack.enter_context(ray_session(LOCAL, 2))
+        yield
+        with unclosed_files_ignored():
+            stack.close()
 
 
-def trainer_of(out, steps, *envs, **train):
-    given = {'eval_every': 0, 'snapshot_every': 0, 'log_every': 20, 'device': 'cpu'} | train
+@contextmanager
+def unclosed_files_ignored():
+    """Ray leaves some to the garbage collector, which is called before others could be blamed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', ResourceWarning)
+        yield
+        gc.collect()
+
+
+def trainer_of(out, steps, *envs):
+    train = {'eval_every': 0, 'snapshot_every': 0, 'log_every': 20, 'device': 'cpu'}
     return Trainer(
-        tuple(f'scale_envs:{name}-v0' for name in envs),
+        tuple(f'scale_envs:scale/{name}-v0' for name in envs),
         Td3Params(**TD3),
-        TrainParams(steps=steps, **given),
+        TrainParams(steps=steps, **train),
         out,
-        RayParams(workers=2, fragment_steps=5, broadcast_every=2),
+        RayParams(workers=len(envs), fragment_steps=5, broadcast_every=2),
     )
 
 
@@ -69,9 +84,7 @@ def kill_who_waits(folder):
     os.kill(number, signal.SIGKILL)
 
 
-def test_killed_worker_loses_the_end_of_its_episode_alone(
-    session, shared_folder, tmp_path, caplog
-):
+def test_killed_worker_loses_the_end_of_its_episode_alone(shared_folder, tmp_path, caplog):
     for name in ('process', 'never', 'succeeded'):
         os.mkfifo(shared_folder / name)
     killer = threading.Thread(target=kill_who_waits, args=(shared_folder,), daemon=True)
@@ -97,14 +110,15 @@ def test_killed_worker_loses_the_end_of_its_episode_alone(
 
 def processes_with(mark):
     """Processes that have inherited a variable of the environment."""
-    found = []
-    for path in Path('/proc').glob('[0-9]*/environ'):
-        try:
-            if mark.encode() in path.read_bytes():
-                found.append(int(path.parent.name))
-        except OSError:  # it has ended, or is somebody else's
-            continue
-    return found
+    return [path for path in Path('/proc').glob('[0-9]*') if mark.encode() in environment_of(path)]
+
+
+def environment_of(process):
+    """Environment of a process; that of one that has ended, or is not ours, is empty."""
+    try:
+        return (process / 'environ').read_bytes()
+    except OSError:
+        return b''
 
 
 def wait_until(condition, what):
@@ -115,11 +129,11 @@ def wait_until(condition, what):
 
 
 @pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='needs /proc')
-def test_interrupted_run_leaves_no_process_and_goes_on(session, tmp_path):
+def test_interrupted_run_leaves_no_process_and_goes_on(tmp_path):
     """Ctrl-C in the middle of a run from the command line, which has a Ray of its own."""
     out, mark = tmp_path / 'run', f'td3_agent_test_{uuid.uuid4().hex}'
     words = [f'--{name.replace("_", "-")}={value}' for name, value in TD3.items()]
-    words += ['--snapshot-every=40', '--eval-every=0', '--device=cpu', '--workers=2']
+    words += ['--snapshot-every=40', '--eval-every=0', '--device=cpu', '--workers=1']
     words += ['--fragment-steps=5', '--env', IDENTITY, '--out', str(out), '--ray']
     process = subprocess.Popen(
         [sys.executable, '-m', 'td3_agent', 'train', *words, '--steps=1000000'],
@@ -147,7 +161,7 @@ def test_interrupted_run_leaves_no_process_and_goes_on(session, tmp_path):
         Td3Params(**TD3),
         TrainParams(steps=step + 30, **train),
         out,
-        RayParams(workers=2, fragment_steps=5),
+        RayParams(workers=1, fragment_steps=5),
     )
     summary = trainer.run(resume=True)
     assert not summary['exact']  # nobody can bring workers back to where they were
@@ -155,7 +169,11 @@ def test_interrupted_run_leaves_no_process_and_goes_on(session, tmp_path):
     assert trainer.learner.updates == (trainer.step - TD3['start_steps']) // 2
 
 
-def test_episodes_by_ray_are_those_without(session, tmp_path):
+def test_what_is_started_here_stays_on_this_machine():
+    assert {node['NodeManagerAddress'] for node in ray.nodes()} == {'127.0.0.1'}
+
+
+def test_episodes_by_ray_are_those_without(tmp_path):
     summaries, ledgers = [], []
     for name, words in (('here', []), ('ray', ['--ray'])):
         out = tmp_path / name
@@ -169,9 +187,9 @@ def test_episodes_by_ray_are_those_without(session, tmp_path):
     assert ledgers[0] == ledgers[1]
 
 
-def test_mistakes_of_a_task_end_the_run(session, tmp_path):
+def test_mistakes_of_a_task_end_the_run(tmp_path):
     trainer = trainer_of(tmp_path / 'run', 100, 'Wrong')
-    with pytest.raises(ReplayError, match='reward must be finite|action and reward'):
+    with pytest.raises(ReplayError, match='action and reward must be finite'):
         trainer.run()
 
 
@@ -183,7 +201,7 @@ def test_mistakes_of_a_task_end_the_run(session, tmp_path):
         (['--ray', '--workers=1', f'--env={IDENTITY}'], '--workers must be >= 2'),
     ],
 )
-def test_contradictions_are_refused(session, tmp_path, capsys, words, said):
+def test_contradictions_are_refused(tmp_path, capsys, words, said):
     with pytest.raises(SystemExit) as ended:
         main(['train', f'--env={IDENTITY}', f'--out={tmp_path / "run"}', *words])
     assert ended.value.code == 2

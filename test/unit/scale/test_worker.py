@@ -47,8 +47,8 @@ def worker_of(env_id, spaces, learner, number=0, steps=7):
 
 
 def test_steps_arrive_one_by_one_and_whole(learner_of):
-    spaces, learner = learner_of('scale_envs:Counting-v0')
-    worker = worker_of('scale_envs:Counting-v0', spaces, learner)
+    spaces, learner = learner_of('scale_envs:scale/Counting-v0')
+    worker = worker_of('scale_envs:scale/Counting-v0', spaces, learner)
     buffer = ReplayBuffer(spaces.shape, 1, capacity=1000, seed=0)
     hauls = [worker.collect(parameters_of(learner.actor), 3, 7 * i) for i in range(6)]
     for haul in hauls:
@@ -76,7 +76,7 @@ def test_policy_is_the_one_that_was_sent(learner_of):
 
 
 def test_number_decides_on_episodes_and_noise(learner_of):
-    env_id = 'scale_envs:Counting-v0'
+    env_id = 'scale_envs:scale/Counting-v0'
     spaces, learner = learner_of(env_id)
 
     def steps(number):
@@ -94,7 +94,7 @@ def test_number_decides_on_episodes_and_noise(learner_of):
 
 
 def test_simulator_that_breaks_is_told_and_costs_its_episode(learner_of):
-    env_id = 'scale_envs:Breaking-v0'
+    env_id = 'scale_envs:scale/Breaking-v0'
     spaces, learner = learner_of(env_id)
     worker = worker_of(env_id, spaces, learner, steps=18)
     haul = worker.collect(parameters_of(learner.actor), 0, 0)
