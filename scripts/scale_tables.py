@@ -145,15 +145,33 @@ def projection_text(report: dict[str, Any]) -> str:
     lines = [
         verdict,
         '',
+        all_of_them(projection, most),
+        '',
         '| workers | steps/s they could take | ' + ' | '.join(limits) + ' |',
         '|---:|---:|' + '---:|' * len(limits),
     ]
     for workers in PROJECTED:
         asked = projection.asked_per_s(workers)
-        shares = (100.0 * asked / limit for limit in projection.limits_per_s(workers).values())
-        cells = ' | '.join(f'{share:.3g} %' for share in shares)
+        shares = (asked / limit for limit in projection.limits_per_s(workers).values())
+        cells = ' | '.join(f'{share:.{2 if share < 10.0 else 0}f}' for share in shares)
         lines.append(f'| {workers} | {asked:.0f} | {cells} |')
     return '\n'.join(lines)
+
+
+def all_of_them(projection: Projection, workers: int) -> str:
+    """Return what so many workers would send and be sent, and the updates that would be due."""
+    report = projection.report
+    asked = projection.asked_per_s(workers)
+    gigabit = {
+        'in': asked / projection.steps_in_per_s(1.0),
+        'out': asked / projection.policies_out_per_s(1.0, workers),
+    }
+    return (
+        f'{workers} workers would take {asked:.0f} steps/s: {gigabit["in"]:.1f} Gbit/s of steps '
+        f'to the learner, {gigabit["out"]:.1f} Gbit/s of policies from it, and '
+        f'{asked * report["updates_per_step"]:.0f} updates/s, of which it makes '
+        f'{report["parts"]["updates_per_s"]:.0f}. How many times what each part can carry:'
+    )
 
 
 def with_tables(page: str, report: dict[str, Any]) -> str:
@@ -173,8 +191,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
 
     from td3_agent.evaluation.pictures import DPI, save  # noqa: PLC0415
 
-    figure = Figure(figsize=(9.6, 4.1), dpi=DPI, facecolor='white', layout='constrained')
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(10.6, 4.1), dpi=DPI, facecolor='white', layout='constrained')
+    left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.3))
     _draw_measured(left, report)
     _draw_projection(right, Projection(report))
     save(figure, path)
@@ -191,7 +209,11 @@ def _draw_measured(axes: Axes, report: dict[str, Any]) -> None:
     first = report['runs'][str(workers[0])][STORE]['steps_per_s'] / workers[0]
     ends = [workers[0], workers[-1]]
     axes.plot(
-        ends, [first * end for end in ends], color='#9aa0a8', linestyle='--', label='as many times'
+        ends,
+        [first * end for end in ends],
+        color='#9aa0a8',
+        linestyle='--',
+        label='one worker, as many times',
     )
     axes.set_xticks(workers)
     axes.set_ylim(bottom=0.0)
@@ -205,20 +227,33 @@ def _draw_measured(axes: Axes, report: dict[str, Any]) -> None:
 def _draw_projection(axes: Axes, projection: Projection) -> None:
     workers = list(range(1, PROJECTED[-1] + 1))
     asked = [projection.asked_per_s(count) for count in workers]
-    axes.plot(workers, asked, color='#1d5fbf', label='steps that workers could take')
+    axes.plot(workers, asked, color='#1d5fbf')
+    axes.text(40.0, asked[39] / 1.7, 'what workers could take', color='#1d5fbf', fontsize=9)
     limits = {
         name: [projection.limits_per_s(count)[name] for count in workers]
         for name in projection.limits_per_s(1)
     }
     styles = ('-', '--', ':', '--', ':')
-    colours = ('#c9620a', '#7a0c2e', '#7a0c2e', '#37b6a3', '#37b6a3')
+    colours = ('#c9620a', '#7a0c2e', '#7a0c2e', '#1e7d70', '#1e7d70')
     for (name, values), style, colour in zip(limits.items(), styles, colours, strict=True):
-        axes.plot(workers, values, color=colour, linestyle=style, label=f'limit: {name}')
+        axes.plot(workers, values, color=colour, linestyle=style)
+        above = name.startswith(('learner', 'steps'))  # steps and policies lie close together
+        axes.annotate(
+            name,
+            (workers[-1], values[-1]),
+            (6.0, 4.0 if above else -4.0),
+            textcoords='offset points',
+            color=colour,
+            fontsize=8,
+            va='center',
+            annotation_clip=False,
+        )
+    axes.set_xlim(workers[0], workers[-1])
     axes.set_xscale('log')
     axes.set_yscale('log')
     axes.set_xlabel('workers, a core for each')
+    axes.set_ylabel('steps/s')
     axes.set_title('Projected', loc='left', fontweight='bold')
-    axes.legend(frameon=False, fontsize=8)
     axes.grid(color='#e3e6ea')
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import logging
 import os
 import signal
+import socket
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ LOG = logging.getLogger(__name__)
 # Fragments on their way and one policy; what does not fit goes to the disk. Ray's own choice would
 # be a third of the machine's memory.
 OBJECT_STORE_BYTES = 128 << 20
+CONNECT_S = 10.0
 ENVIRONMENT = {
     'RAY_USAGE_STATS_ENABLED': '0',
     'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',  # what later versions do; else it is warned of
@@ -82,7 +84,17 @@ def _start(processes: int, folder: str) -> None:
 
 
 def _join(address: str, processes: int) -> None:
-    """Connect to a cluster, and tell if it is small."""
+    """Connect to a cluster, and tell if it is small.
+
+    Raises:
+        ConnectionError: there is none.
+    """
+    host, colon, port = address.rpartition(':')
+    if colon and '/' not in address and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), CONNECT_S).close()
+        except OSError as error:  # Ray would go on trying for minutes, and say so every second
+            raise ConnectionError(f'--ray {address}: no cluster answers there: {error}') from error
     ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     cpus = int(ray.cluster_resources().get('CPU', 0))
     if cpus < processes:

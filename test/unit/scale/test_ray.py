@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ pytest.importorskip('gymnasium')
 from td3_agent.__main__ import main  # noqa: E402
 from td3_agent.driving.ledger import read_ledger  # noqa: E402
 from td3_agent.scale.arguments import LOCAL  # noqa: E402
-from td3_agent.scale.session import ray_session  # noqa: E402
+from td3_agent.scale.session import _join, ray_session  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.replay import ReplayError  # noqa: E402
 from td3_agent.td3.snapshot import snapshots  # noqa: E402
@@ -171,6 +172,14 @@ def test_interrupted_run_leaves_no_process_and_goes_on(tmp_path):
 
 def test_what_is_started_here_stays_on_this_machine():
     assert {node['NodeManagerAddress'] for node in ray.nodes()} == {'127.0.0.1'}
+
+
+def test_address_where_nobody_is_is_refused():
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))  # and nobody listens
+        address = f'127.0.0.1:{taken.getsockname()[1]}'
+        with pytest.raises(ConnectionError, match=f'--ray {address}: no cluster answers there'):
+            _join(address, 2)
 
 
 def test_episodes_by_ray_are_those_without(tmp_path):
