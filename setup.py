@@ -42,7 +42,7 @@ setup(
         'bench': ['mujoco', 'stable-baselines3'],
         'logs': ['tensorboard'],
         'onnx': ['onnx', 'onnxruntime'],
-        'ray': ['pandas', 'pyarrow', 'ray==2.55.1'],
+        'ray': ['pandas', 'pyarrow', 'pydantic', 'ray==2.55.1'],
         'sim': [
             'carla==0.9.16',
             'commonroad-vehicle-models',

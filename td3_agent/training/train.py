@@ -36,6 +36,15 @@ P = TypeVar('P', bound=Params)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments: those of the run, then every setting of it and of TD3."""
+    add_task_arguments(parser)
+    parser.add_argument('--out', type=Path, default=Path('train'), help='folder for the results')
+    parser.add_argument('--resume', action='store_true', help='go on from the last snapshot')
+    add_ray_argument(parser, 'have workers of Ray take the steps')
+    add_settings(parser, CLASSES)
+
+
+def add_task_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what is trained on, and the file of settings."""
     parser.add_argument(
         '--config', type=Path, help='YAML file of settings; options on the command line go before'
     )
@@ -46,13 +55,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='ID',
         help='Gymnasium id, "module:id" imports first; several are trained on side by side',
     )
-    parser.add_argument('--out', type=Path, default=Path('train'), help='folder for the results')
-    parser.add_argument('--resume', action='store_true', help='go on from the last snapshot')
-    add_ray_argument(parser, 'have workers of Ray take the steps')
-    for cls in CLASSES:
+
+
+def add_settings(
+    parser: argparse.ArgumentParser,
+    classes: tuple[type[Params], ...],
+    without: tuple[str, ...] = (),
+) -> None:
+    """Declare every setting of some classes, but those that are named."""
+    for cls in classes:
         group = parser.add_argument_group(cls.__name__)
         for spec in fields(cls):
-            _add_parameter(group, spec)
+            if spec.name not in without:
+                _add_parameter(group, spec)
 
 
 def _add_parameter(group: Any, spec: Any) -> None:  # noqa: ANN401  argparse's and dataclasses' own
@@ -122,15 +137,29 @@ def run(args: argparse.Namespace) -> int:
     ray = ray_params(settings, args.ray)
     try:
         with session(args.ray, ray):
-            trainer = Trainer(tuple(settings['env']), td3, train, args.out, ray)
-            summary = trainer.run(resume=args.resume)
+            env_ids = tuple(settings['env'])
+            summary = trained(env_ids, td3, train, args.out, ray=ray, resume=args.resume)
     except KeyboardInterrupt:
         sys.stderr.write(f'interrupted; --resume --out {args.out} goes on\n')
         return EXIT_INTERRUPTED
-    text = json.dumps(summary, indent=2) + '\n'
-    (args.out / 'summary.json').write_text(text, encoding='utf-8')
     sys.stdout.write(table(summary) + f'\n\nresults in {args.out}\n')
     return 0
+
+
+def trained(  # noqa: PLR0913  what a run is made of
+    env_ids: tuple[str, ...],
+    td3: Td3Params,
+    train: TrainParams,
+    out: Path,
+    *,
+    ray: RayParams | None = None,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Train, write the summary beside the other results, and return it."""
+    summary = Trainer(env_ids, td3, train, out, ray).run(resume=resume)
+    text = json.dumps(summary, indent=2) + '\n'
+    (out / 'summary.json').write_text(text, encoding='utf-8')
+    return summary
 
 
 def ray_params(settings: Mapping[str, Any], address: str | None) -> RayParams | None:
