@@ -8,8 +8,9 @@ import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import ray
 from ray._private import ray_constants
@@ -18,12 +19,14 @@ from td3_agent.scale.arguments import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
 LOG = logging.getLogger(__name__)
 # Fragments on their way and one policy; what does not fit goes to the disk. Ray's own choice would
 # be a third of the machine's memory.
 OBJECT_STORE_BYTES = 128 << 20
 CONNECT_S = 10.0
+STARTS = 3
 ENVIRONMENT = {
     'RAY_USAGE_STATS_ENABLED': '0',
     'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',  # what later versions do; else it is warned of
@@ -41,7 +44,7 @@ def ray_session(address: str, processes: int) -> Iterator[None]:
         processes: that will be at work at once.
 
     Raises:
-        ConnectionError: there is no cluster at that address.
+        OSError: there is no cluster at that address, or none can be started here.
     """
     if ray.is_initialized():
         yield
@@ -55,8 +58,8 @@ def ray_session(address: str, processes: int) -> Iterator[None]:
                 _start(processes, folder)
             else:
                 _join(address, processes)
-            if callable(handler):  # Ray has put its own in the place, which ends the program
-                signal.signal(signal.SIGTERM, handler)
+            # Ray has put its own in the place, which aborts.
+            signal.signal(signal.SIGTERM, handler if callable(handler) else _end)
             yield
         finally:
             ray.shutdown()
@@ -65,22 +68,43 @@ def ray_session(address: str, processes: int) -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)
 
 
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    """End the program as a signal does, but not before the session."""
+    sys.exit(128 + number)
+
+
 def _start(processes: int, folder: str) -> None:
-    """Start Ray on this machine."""
+    """Start Ray on this machine.
+
+    Raises:
+        TimeoutError: the machine is too busy for it.
+    """
     # Its own way to keep to the loopback interface, as it does on other systems: an address that
     # it is given as such it replaces. Once for the processes to come, once for this one.
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = '0'
     ray_constants.ENABLE_RAY_CLUSTER = False
-    ray.init(
-        address=LOCAL,
-        num_cpus=processes,  # as many at once as were asked for, on however many cores
-        num_gpus=0,  # the learner's, and it is no task of Ray's
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-        _temp_dir=folder,
-    )
+    for tries_left in reversed(range(STARTS)):
+        try:
+            ray.init(
+                address=LOCAL,
+                num_cpus=processes,  # as many at once as were asked for, on however many cores
+                num_gpus=0,  # the learner's, and it is no task of Ray's
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                _temp_dir=folder,
+            )
+        except Exception as error:  # noqa: PERF203  of no kind of its own, and rare
+            if 'timed out during startup' not in str(error):
+                raise
+            if tries_left == 0:
+                text = f'Ray was not up within its 30 s, {STARTS} times: is the machine too busy?'
+                raise TimeoutError(text) from error
+            # What has been started ends with this program, and is idle until then.
+            LOG.warning('Ray was not up within its 30 s and is started again')
+        else:
+            return
 
 
 def _join(address: str, processes: int) -> None:

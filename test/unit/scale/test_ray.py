@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training and evaluation by real workers of Ray, one of which is killed."""
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+import csv
 import gc
 from itertools import pairwise
 import json
@@ -21,10 +22,12 @@ import pytest
 ray = pytest.importorskip('ray', reason='needs Ray: pip install -r requirements/ray.in')
 pytest.importorskip('gymnasium')
 
+from ray._private import ray_constants  # noqa: E402
+
 from td3_agent.__main__ import main  # noqa: E402
 from td3_agent.driving.ledger import read_ledger  # noqa: E402
 from td3_agent.scale.arguments import LOCAL  # noqa: E402
-from td3_agent.scale.session import _join, ray_session  # noqa: E402
+from td3_agent.scale.session import _join, _start, ray_session  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.replay import ReplayError  # noqa: E402
 from td3_agent.td3.snapshot import snapshots  # noqa: E402
@@ -174,6 +177,28 @@ def test_what_is_started_here_stays_on_this_machine():
     assert {node['NodeManagerAddress'] for node in ray.nodes()} == {'127.0.0.1'}
 
 
+def test_end_that_is_asked_for_is_no_abort():
+    with pytest.raises(SystemExit) as ended:
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.code == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize('failures', [2, 3])
+def test_start_on_a_busy_machine_is_tried_again(tmp_path, monkeypatch, failures):
+    late = [Exception('The current node timed out during startup. This could')] * failures
+
+    def start(**_):
+        if late:
+            raise late.pop()
+
+    monkeypatch.setattr(ray, 'init', start)
+    monkeypatch.setenv(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, '0')
+    monkeypatch.setattr(ray_constants, 'ENABLE_RAY_CLUSTER', False)
+    with pytest.raises(TimeoutError, match='3 times') if failures == 3 else nullcontext():
+        _start(2, str(tmp_path))
+    assert not late
+
+
 def test_address_where_nobody_is_is_refused():
     with socket.socket() as taken:
         taken.bind(('127.0.0.1', 0))  # and nobody listens
@@ -194,6 +219,26 @@ def test_episodes_by_ray_are_those_without(tmp_path):
         ledgers.append([r['applied'] for r in read_ledger(out / 'ledger.jsonl')])
     assert summaries[0] == summaries[1]
     assert ledgers[0] == ledgers[1]
+
+
+def test_run_of_a_sweep_is_that_of_train(tmp_path):
+    pytest.importorskip('pandas')
+    pytest.importorskip('pyarrow')
+    short = ['--steps=40', '--eval-every=20', '--eval-episodes=1', '--device=cpu']
+    short += [f'--{name.replace("_", "-")}={value}' for name, value in TD3.items()]
+    for words in (
+        ['sweep', '--set=tau=0.1', '--seeds', '3', f'--out={tmp_path / "sweep"}'],
+        ['train', '--tau=0.1', '--seed=3', f'--out={tmp_path / "train"}'],
+    ):
+        with pytest.raises(SystemExit) as ended, unclosed_files_ignored():
+            main([*words, f'--env={IDENTITY}', *short])
+        assert ended.value.code == 0
+    run = tmp_path / 'sweep' / 'tau=0.1,seed=3'
+    assert (run / 'eval.csv').read_text() == (tmp_path / 'train' / 'eval.csv').read_text()
+    (row,) = csv.DictReader((tmp_path / 'sweep' / 'sweep.csv').read_text().splitlines())
+    assert (row['seed'], row['step'], row['error']) == ('3', '40', '')
+    summary = json.loads((run / 'summary.json').read_text())
+    assert float(row['last_return']) == summary['last_return']
 
 
 def test_mistakes_of_a_task_end_the_run(tmp_path):
