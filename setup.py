@@ -42,6 +42,7 @@ setup(
         'bench': ['mujoco', 'stable-baselines3'],
         'logs': ['tensorboard'],
         'onnx': ['onnx', 'onnxruntime'],
+        'ray': ['pandas', 'pyarrow', 'pydantic', 'ray==2.55.1'],
         'sim': [
             'carla==0.9.16',
             'commonroad-vehicle-models',

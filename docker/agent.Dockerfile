@@ -1,12 +1,14 @@
 # syntax=docker/dockerfile:1
 # SPDX-License-Identifier: Apache-2.0
 #
-# The agent: rclpy from PyPI, PyTorch, and no ROS 2 installation. Two targets:
+# The agent: rclpy from PyPI, PyTorch, and no ROS 2 installation. Three targets:
 #   sim     with the embedded simulator, for the profiles `embedded` and `train`
+#   ray     the same with Ray, for deploy/ray-cluster.yaml
 #   agent   without it (default), for a robot or beside a CARLA bridge
 #
 #   docker build -f docker/agent.Dockerfile -t td3_agent .
 #   docker build -f docker/agent.Dockerfile -t td3_agent-sim --target sim .
+#   docker build -f docker/agent.Dockerfile -t td3_agent-ray --target ray .
 #
 # PyTorch comes for the CPU; for a GPU, give another index, e.g.
 #   --build-arg TORCH_INDEX_URL=https://download.pytorch.org/whl/cu128
@@ -73,6 +75,18 @@ HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 \
     CMD ["docker/entrypoint.sh", "python", "docker/healthcheck.py", "/carla_ros_bridge"]
 CMD ["python", "-m", "td3_agent.nodes.sim_bridge_node", \
      "--ros-args", "--params-file", "config/sim_bridge_node.yaml"]
+
+FROM sim_base AS ray_base
+COPY requirements/ray.in requirements/
+RUN pip install --no-cache-dir -c requirements/lock_jazzy.txt -r requirements/ray.in
+
+FROM ray_base AS ray
+COPY . .
+USER 1000
+# Whether this container is part of a cluster.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 \
+    CMD ["docker/entrypoint.sh", "ray", "health-check"]
+CMD ["ray", "start", "--head", "--include-dashboard=false", "--disable-usage-stats", "--block"]
 
 FROM base AS agent
 COPY . .

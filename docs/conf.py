@@ -17,7 +17,7 @@ autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'  # they stand in the signatures' sources, with names of ROS 2 in them
 autodoc_default_options = {'members': True, 'undoc-members': False}
 # Compiled, and not there on the machine that builds the site.
-autodoc_mock_imports = ['onnxruntime', 'stable_baselines3']
+autodoc_mock_imports = ['onnxruntime', 'ray', 'stable_baselines3']
 myst_heading_anchors = 3
 # Links to files of the repository, which are no pages of the site.
 suppress_warnings = ['myst.xref_missing']

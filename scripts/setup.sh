@@ -201,10 +201,15 @@ install_rest() {
   say 'PyTorch, simulator and test tools'
   pip_install -c "$STATE/constraints.txt" \
     -r requirements/runtime.in -r requirements/sim.in -r requirements/dev.in
-  # Optional: an old NumPy of a sourced ROS 2 may have no fitting wheels.
+  install_optional onnx 'ONNX Runtime'
+  install_optional ray Ray
+}
+
+# An old NumPy of a sourced ROS 2 may have no fitting wheels.
+install_optional() {
   "$VENV/bin/python" -m pip install --disable-pip-version-check -c "$STATE/constraints.txt" \
-    -r requirements/onnx.in >> "$LOGS/pip.log" 2>&1 \
-    || say 'ONNX Runtime is not to be had: its tests will be skipped (details: build/setup/pip.log)'
+    -r "requirements/$1.in" >> "$LOGS/pip.log" 2>&1 \
+    || say "$2 is not to be had: its tests will be skipped (details: build/setup/pip.log)"
 }
 
 # ---- colcon ------------------------------------------------------------------------------------

@@ -30,6 +30,11 @@ VERBS = {
     'doctor': ('td3_agent.doctor.command', 'find what keeps a machine or a graph from driving'),
     'drive': ('td3_agent.evaluation.drive', 'send one command to a vehicle, then stop it'),
     'train': ('td3_agent.training.train', 'train TD3 on a Gymnasium task'),
+    'sweep': ('td3_agent.scale.sweep', 'train with many settings and seeds, through Ray Tune'),
+    'compare': (
+        'td3_agent.evaluation.curves',
+        'learning curves of several runs, with confidence bands over seeds',
+    ),
     'export': ('td3_agent.evaluation.export', 'export a policy to ONNX, checked against PyTorch'),
     'faults': ('td3_agent.faults.verb', 'run loads and faults against the system, by name'),
     'bench': ('td3_agent.bench.verb', 'measure speed, beside what people use instead'),

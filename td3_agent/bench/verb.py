@@ -22,6 +22,7 @@ BENCHMARKS = {
     'lockstep': ('td3_agent.bench.lockstep', 'frames/s over ROS, beside the direct path'),
     'rate': ('td3_agent.bench.rate', 'the 20 Hz of a free-running agent, idle and under load'),
     'scaling': ('td3_agent.bench.scaling', 'what a vehicle more and a larger image cost'),
+    'ray': ('td3_agent.bench.ray', 'training by 1, 2, 4 workers of Ray, and what it sends'),
     'startup': ('td3_agent.bench.startup', 'process start to active agent, memory of the nodes'),
 }
 

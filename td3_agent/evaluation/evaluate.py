@@ -32,11 +32,12 @@ from td3_agent.evaluation.result_tables import (
     figure_table,
 )
 from td3_agent.evaluation.scenarios import SCENARIOS
+from td3_agent.scale.arguments import add_ray_argument
 from td3_agent.sim.seeds import FAMILIES
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from td3_agent.evaluation.episodes import Episode
     from td3_agent.evaluation.judging import Judged
@@ -71,6 +72,7 @@ class Evaluation:
         references: reference drivers that drive them too, by the name of their row.
         scenario: name of the scenario; empty: the arguments decide on the road.
         processes: for episodes on the direct path.
+        ray: address of the Ray that drives these episodes; None for processes of our own.
         busy: processes that keep the processor busy all the while.
         out: folder of the results.
     """
@@ -82,6 +84,7 @@ class Evaluation:
     references: dict[str, DirectDriverParams]
     scenario: str
     processes: int
+    ray: str | None
     busy: int
     out: Path
 
@@ -160,6 +163,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--jobs', type=int, default=1, help='processes for episodes on the direct path'
     )
+    add_ray_argument(parser, 'drive episodes on the direct path by workers of Ray')
     parser.add_argument(
         '--load', type=int, default=0, help='busy processes that take the processor away'
     )
@@ -230,6 +234,7 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
         compare=args.compare,
         references={} if args.no_references else references,
         processes=args.jobs,
+        ray=args.ray,
         busy=args.load,
         out=args.out,
     )
@@ -257,7 +262,7 @@ def drive_all(evaluation: Evaluation, interruption: Interruption) -> Rows:
     jobs = direct_jobs(evaluation)
     count = len(jobs) + (evaluation.plan.episodes if over_ros else 0)
     with tqdm(total=count, unit='episode', desc='evaluating', disable=None) as progress:
-        with closing(drive_jobs(jobs, evaluation.processes)) as driven:
+        with closing(driven_direct(evaluation, jobs)) as driven:
             for results in driven:
                 for row, one in results.items():
                     rows.setdefault(row, []).append(one)
@@ -268,6 +273,17 @@ def drive_all(evaluation: Evaluation, interruption: Interruption) -> Rows:
             progress.update()
             interruption.check()
     return rows
+
+
+def driven_direct(
+    evaluation: Evaluation, jobs: list[DirectJob]
+) -> Generator[dict[str, Judged], None, None]:
+    """Return the results of the direct path's episodes, as they come; only here is Ray needed."""
+    if evaluation.ray is None or not jobs:
+        return drive_jobs(jobs, evaluation.processes)
+    from td3_agent.scale.episodes import drive_by_ray  # noqa: PLC0415
+
+    return drive_by_ray(jobs, evaluation.ray, evaluation.processes)
 
 
 def direct_jobs(evaluation: Evaluation) -> list[DirectJob]:

@@ -11,7 +11,8 @@ never sampled as a start. One 84 x 84 grey transition takes 7.1 kB::
     action      a0    a1    a2    -     a0'   -         o1' is the newest: step not taken yet
     position    0     1     2     3     0     1         steps since the episode began
 
-Several environments at once write to streams of their own, rings side by side.
+Several environments at once write to streams of their own, rings side by side. What a stream was
+given goes to another buffer as fragments, runs of slots.
 """
 
 from __future__ import annotations
@@ -112,6 +113,38 @@ class Sample(NamedTuple):
     next_image: NDArray[np.uint8] | None
 
 
+class Fragment(NamedTuple):
+    """Successive observations of one stream and the steps between them, as they lie in its slots.
+
+    Attributes:
+        frames: (N, pixels) uint8, newest frame of each observation.
+        vectors: (N, state_size + privileged_size) float32.
+        actions: (N, actions) float32, zeros where no step was taken.
+        rewards: (N,) float32, likewise.
+        bootstraps: (N,) float32, 0 where the episode terminated with the step.
+        positions: (N,) uint8, steps since the episode began, at most ``frame_stack - 1``.
+        has_action: (N,) bool, whether a step was taken.
+        continues: whether the first observation is the last one of the fragment before, given
+            again with the step that was taken from it since.
+        open: whether an episode is going on at the end.
+    """
+
+    frames: NDArray[np.uint8]
+    vectors: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    bootstraps: NDArray[np.float32]
+    positions: NDArray[np.uint8]
+    has_action: NDArray[np.bool_]
+    continues: bool
+    open: bool
+
+    @property
+    def transitions(self) -> int:
+        """How many steps it holds."""
+        return int(self.has_action.sum())
+
+
 class ReplayBuffer:
     """Stores steps of one or more environments and samples transitions uniformly."""
 
@@ -154,6 +187,7 @@ class ReplayBuffer:
         self._positions = np.zeros(slots, np.uint8)  # up to frame_stack - 1
         self._has_action = np.zeros(slots, np.bool_)
         self._written = np.zeros(streams, np.int64)  # observations ever written, by stream
+        self._taken = np.zeros(streams, np.int64)  # of these, how many went into fragments
         self._open = np.zeros(streams, np.bool_)  # whether an episode is going on
         self._images: list[NDArray[np.uint8] | None] = [None] * streams  # newest, to compare
         self._batch = _BatchMemory(shape, action_size)
@@ -255,6 +289,62 @@ class ReplayBuffer:
     def cut(self, stream: int = 0) -> None:
         """End the episode where it stands, as after a crash: the step under way is lost."""
         self._open[stream] = False
+
+    # ---- Fragments ------------------------------------------------------------------------------
+
+    def take(self, stream: int = 0) -> Fragment:
+        """Return a copy of what a stream was given since the last call; it stays here too.
+
+        Raises:
+            ReplayError: that was more than the stream has room for.
+        """
+        first, end = int(self._taken[stream]), int(self._written[stream])
+        self._taken[stream] = end
+        continues = first > 0 and bool(self._has_action[self._slot(stream, first - 1)])
+        first -= continues
+        if end - first > self._room:
+            raise ReplayError(
+                f'a fragment must have <= {self._room} observations, got {end - first}'
+            )
+        slots = self._slots(stream, first, end)
+        arrays = {name: array[slots] for name, array in self._arrays().items()}
+        return Fragment(**arrays, continues=continues, open=bool(self._open[stream]))
+
+    def extend(self, fragment: Fragment, stream: int = 0) -> None:
+        """Store what another buffer's stream was given; steps as by :meth:`begin` and :meth:`add`.
+
+        Raises:
+            ReplayError: it is of other sizes, or continues something else than what is here.
+        """
+        first = int(self._written[stream]) - fragment.continues
+        end = first + len(fragment.rewards)
+        if end - first > self._room:
+            raise ReplayError(
+                f'a fragment must have <= {self._room} observations, got {end - first}'
+            )
+        if fragment.continues and not self._goes_on_with(fragment, stream):
+            raise ReplayError(f'the fragment does not continue the episode of stream {stream}')
+        slots = self._slots(stream, first, end)
+        for name, array in self._arrays().items():
+            given = getattr(fragment, name)
+            if given.shape[1:] != array.shape[1:] or given.dtype != array.dtype:
+                raise ReplayError(
+                    f'{name} must be {array.shape[1:]} {array.dtype} each, '
+                    f'got {given.shape[1:]} {given.dtype}'
+                )
+            array[slots] = given
+        self._written[stream] = end
+        self._open[stream] = fragment.open
+        self._images[stream] = self._newest_image(stream)
+
+    def _goes_on_with(self, fragment: Fragment, stream: int) -> bool:
+        """Whether an episode is going on whose newest observation a fragment begins with."""
+        newest = self._vectors[self._slot(stream, int(self._written[stream]) - 1)]
+        return bool(self._open[stream]) and np.array_equal(newest, fragment.vectors[0])
+
+    def _slots(self, stream: int, first: int, end: int) -> NDArray[np.int64]:
+        """Return where the stream's observations of a range of numbers are."""
+        return stream * self._room + np.arange(first, end) % self._room
 
     def _slot(self, stream: int, number: int) -> int:
         """Return where the stream's observation ``number`` is, counted since the beginning."""

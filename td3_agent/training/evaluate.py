@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import gymnasium
 
-    from td3_agent.td3.learner import Learner
+    from td3_agent.td3.networks import Actor
     from td3_agent.training.spaces import TaskSpaces
 
 EVALUATION_SEED = 20180226  # the same episodes in every run, whatever its seed
@@ -53,7 +53,7 @@ class Evaluation:
 
 
 def evaluate(  # noqa: PLR0913  what an evaluation is made of
-    learner: Learner,
+    actor: Actor,
     spaces: TaskSpaces,
     envs: Sequence[gymnasium.Env[Any, Any]],
     *,
@@ -66,7 +66,7 @@ def evaluate(  # noqa: PLR0913  what an evaluation is made of
     An environment may tell success by ``is_success`` in the info of an episode's last step.
 
     Args:
-        learner: whose policy is evaluated.
+        actor: the policy that is evaluated.
         spaces: of the task.
         envs: of the evaluation alone.
         episodes: how many.
@@ -79,7 +79,7 @@ def evaluate(  # noqa: PLR0913  what an evaluation is made of
         total, length, over = 0.0, 0, False
         observation, _ = env.reset(seed=episode_seed(EVALUATION_SEED, EVALUATION, 0, episode))
         while not over:
-            action = spaces.action(greedy(learner, spaces.observed(observation)))
+            action = spaces.action(greedy(actor, spaces.observed(observation)))
             observation, reward, terminated, truncated, info = env.step(action)
             total += float(reward)
             length += 1

@@ -12,19 +12,20 @@ import torch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from td3_agent.td3.learner import Learner
+    from td3_agent.td3.networks import Actor
     from td3_agent.td3.params import Td3Params
     from td3_agent.td3.replay import Observed
 
 
-def greedy(learner: Learner, observed: Observed) -> NDArray[np.float32]:
+def greedy(actor: Actor, observed: Observed) -> NDArray[np.float32]:
     """Return the policy's own action for one observation, (actions,) in [-1, 1]."""
+    device = actor.scale.device
     with torch.no_grad():
         state = torch.from_numpy(np.array(observed.state, np.float32)[np.newaxis])
         image = None
         if observed.image is not None:
-            image = torch.from_numpy(np.array(observed.image)[np.newaxis]).to(learner.device)
-        pre_tanh = learner.actor.pre_tanh(state.to(learner.device), image)
+            image = torch.from_numpy(np.array(observed.image)[np.newaxis]).to(device)
+        pre_tanh = actor.pre_tanh(state.to(device), image)
         return np.asarray(torch.tanh(pre_tanh)[0].cpu().numpy())
 
 
@@ -41,21 +42,27 @@ class Explorer:
     """Chooses the actions of training; noise is per dimension, in half ranges of the action."""
 
     def __init__(
-        self, learner: Learner, *, action_size: int, streams: int, seed: int, random_steps: int
+        self,
+        actor: Actor,
+        params: Td3Params,
+        *,
+        streams: int,
+        seed: np.random.SeedSequence,
+        random_steps: int,
     ) -> None:
-        """Explore with a generator of its own.
+        """Explore around a policy, with a generator of its own.
 
         Args:
-            learner: whose policy acts.
-            action_size: numbers of an action.
+            actor: the policy.
+            params: how it explores.
             streams: episodes that go on side by side.
             seed: of the noise.
             random_steps: first steps of the run, whose actions owe nothing to the policy.
         """
-        self._learner = learner
+        self._actor, self._params = actor, params
         self._random_steps = random_steps
-        self._rng = np.random.default_rng(np.random.SeedSequence((seed, 3)))
-        self._noise = np.zeros((streams, action_size))
+        self._rng = np.random.default_rng(seed)
+        self._noise = np.zeros((streams, len(actor.config.action_low)))
 
     def begin(self, stream: int) -> None:
         """Forget the noise of the last episode."""
@@ -63,14 +70,14 @@ class Explorer:
 
     def action(self, observed: Observed, step: int, stream: int) -> NDArray[np.float32]:
         """Return an action in [-1, 1]; ``step`` is that of the whole run."""
-        params, size = self._learner.params, self._noise.shape[1]
+        params, size = self._params, self._noise.shape[1]
         if step < self._random_steps:
             return self._rng.uniform(-1.0, 1.0, size).astype(np.float32)
         # Stationary: the variance is the same for every correlation.
         kept = params.exploration_correlation
         fresh = self._rng.normal(0.0, noise_at(step, params), size)
         self._noise[stream] = kept * self._noise[stream] + math.sqrt(1.0 - kept**2) * fresh
-        noisy = greedy(self._learner, observed) + self._noise[stream]
+        noisy = greedy(self._actor, observed) + self._noise[stream]
         return np.asarray(np.clip(noisy, -1.0, 1.0), np.float32)
 
     def state(self) -> tuple[NDArray[np.float64], dict[str, Any]]:

@@ -32,3 +32,16 @@ class TrainParams(Params):
     frame_stack: int = param(
         0, 'frames in an image; 0 asks the environment, which may not know: then 1', low=0, high=32
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayParams(Params):
+    """How the steps of a run are taken by Ray's workers; for ``--ray`` alone."""
+
+    workers: int = param(2, 'rollout workers, each with an environment', low=1, high=10_000)
+    fragment_steps: int = param(
+        64, 'steps that a worker takes before it sends them', low=1, high=100_000
+    )
+    broadcast_every: int = param(
+        50, 'least updates between two policies that are sent to the workers', low=1
+    )

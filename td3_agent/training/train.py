@@ -9,6 +9,7 @@ the best evaluation), and ``summary.json`` at the end.
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from dataclasses import fields
 import json
 import logging
@@ -19,19 +20,31 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from td3_agent.driving.parameters import Params, expected
+from td3_agent.scale.arguments import add_ray_argument
 from td3_agent.td3.params import Td3Params
-from td3_agent.training.params import TrainParams
+from td3_agent.training.params import RayParams, TrainParams
 from td3_agent.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
 EXIT_INTERRUPTED = 130
+CLASSES = (TrainParams, Td3Params, RayParams)
 P = TypeVar('P', bound=Params)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments: those of the run, then every setting of it and of TD3."""
+    add_task_arguments(parser)
+    parser.add_argument('--out', type=Path, default=Path('train'), help='folder for the results')
+    parser.add_argument('--resume', action='store_true', help='go on from the last snapshot')
+    add_ray_argument(parser, 'have workers of Ray take the steps')
+    add_settings(parser, CLASSES)
+
+
+def add_task_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what is trained on, and the file of settings."""
     parser.add_argument(
         '--config', type=Path, help='YAML file of settings; options on the command line go before'
     )
@@ -42,12 +55,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='ID',
         help='Gymnasium id, "module:id" imports first; several are trained on side by side',
     )
-    parser.add_argument('--out', type=Path, default=Path('train'), help='folder for the results')
-    parser.add_argument('--resume', action='store_true', help='go on from the last snapshot')
-    for cls in (TrainParams, Td3Params):
+
+
+def add_settings(
+    parser: argparse.ArgumentParser,
+    classes: tuple[type[Params], ...],
+    without: tuple[str, ...] = (),
+) -> None:
+    """Declare every setting of some classes, but those that are named."""
+    for cls in classes:
         group = parser.add_argument_group(cls.__name__)
         for spec in fields(cls):
-            _add_parameter(group, spec)
+            if spec.name not in without:
+                _add_parameter(group, spec)
 
 
 def _add_parameter(group: Any, spec: Any) -> None:  # noqa: ANN401  argparse's and dataclasses' own
@@ -80,7 +100,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: the file cannot be read, or holds a name that is none.
     """
-    names = {'env', *(spec.name for cls in (TrainParams, Td3Params) for spec in fields(cls))}
+    names = {'env', *(spec.name for cls in CLASSES for spec in fields(cls))}
     settings = {} if args.config is None else _read_config(args.config, names)
     settings |= {name: getattr(args, name) for name in names if hasattr(args, name)}
     if not settings.get('env'):
@@ -114,16 +134,57 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format='%(levelname)s: %(message)s')
     settings = settings_of(args)
     td3, train = params_of(settings, Td3Params), params_of(settings, TrainParams)
-    trainer = Trainer(tuple(settings['env']), td3, train, args.out)
+    ray = ray_params(settings, args.ray)
     try:
-        summary = trainer.run(resume=args.resume)
+        with session(args.ray, ray):
+            env_ids = tuple(settings['env'])
+            summary = trained(env_ids, td3, train, args.out, ray=ray, resume=args.resume)
     except KeyboardInterrupt:
         sys.stderr.write(f'interrupted; --resume --out {args.out} goes on\n')
         return EXIT_INTERRUPTED
-    text = json.dumps(summary, indent=2) + '\n'
-    (args.out / 'summary.json').write_text(text, encoding='utf-8')
     sys.stdout.write(table(summary) + f'\n\nresults in {args.out}\n')
     return 0
+
+
+def trained(  # noqa: PLR0913  what a run is made of
+    env_ids: tuple[str, ...],
+    td3: Td3Params,
+    train: TrainParams,
+    out: Path,
+    *,
+    ray: RayParams | None = None,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Train, write the summary beside the other results, and return it."""
+    summary = Trainer(env_ids, td3, train, out, ray).run(resume=resume)
+    text = json.dumps(summary, indent=2) + '\n'
+    (out / 'summary.json').write_text(text, encoding='utf-8')
+    return summary
+
+
+def ray_params(settings: Mapping[str, Any], address: str | None) -> RayParams | None:
+    """Return the settings of Ray's workers, None where there is no ``--ray``.
+
+    Raises:
+        ValueError: there are such settings without it, or others that contradict it.
+    """
+    if address is not None:
+        if settings.get('processes'):
+            raise ValueError('processes is for environments here: leave it out with --ray')
+        return params_of(settings, RayParams)
+    given = [spec.name for spec in fields(RayParams) if spec.name in settings]
+    if given:
+        raise ValueError(f'{", ".join(given)}: for --ray alone, which is not given')
+    return None
+
+
+def session(address: str | None, ray: RayParams | None) -> AbstractContextManager[None]:
+    """Return the session of Ray that a run needs; only here is Ray needed."""
+    if address is None or ray is None:
+        return nullcontext()
+    from td3_agent.scale.session import ray_session  # noqa: PLC0415
+
+    return ray_session(address, ray.workers)
 
 
 def table(summary: dict[str, Any]) -> str:

@@ -22,20 +22,15 @@ from td3_agent.nodes.drivers import policy_folder
 from td3_agent.td3.checkpoint import load_checkpoint
 from td3_agent.td3.health import examine
 from td3_agent.td3.learner import Learner
-from td3_agent.td3.replay import Observed, ReplayBuffer
+from td3_agent.td3.replay import ReplayBuffer
 from td3_agent.td3.snapshot import load_newest, save_snapshot, snapshots
 from td3_agent.training.env_ids import with_module
-from td3_agent.training.envs import (
-    EnvFailureError,
-    Episodes,
-    LocalEnv,
-    ProcessEnv,
-    ResumeError,
-)
+from td3_agent.training.envs import Episodes, LocalEnv, ProcessEnv
 from td3_agent.training.evaluate import evaluate
 from td3_agent.training.exploration import Explorer
 from td3_agent.training.logs import CsvLog, TensorBoard
 from td3_agent.training.policies import PolicySaver
+from td3_agent.training.rollouts import LocalRollouts
 from td3_agent.training.spaces import TaskSpaces
 from td3_agent.training.speeds import parked_alarm, speed_state_of
 from td3_agent.training.versions import versions
@@ -48,13 +43,20 @@ if TYPE_CHECKING:
 
     from td3_agent.td3.learner import Batch
     from td3_agent.td3.params import Td3Params
-    from td3_agent.training.envs import Outcome
-    from td3_agent.training.params import TrainParams
+    from td3_agent.training.params import RayParams, TrainParams
+    from td3_agent.training.rollouts import Rollouts
 
 LOG = logging.getLogger(__name__)
-REMEMBERED_RETURNS = 10
 # What a resumed run may do otherwise than the run it goes on with.
-MAY_CHANGE = ('steps', 'keep', 'processes', 'device', 'threads')
+MAY_CHANGE = (
+    'steps',
+    'keep',
+    'processes',
+    'device',
+    'threads',
+    'fragment_steps',
+    'broadcast_every',
+)
 
 
 class Trainer:
@@ -66,29 +68,33 @@ class Trainer:
     """
 
     def __init__(
-        self, env_ids: tuple[str, ...], td3: Td3Params, train: TrainParams, out: Path
+        self,
+        env_ids: tuple[str, ...],
+        td3: Td3Params,
+        train: TrainParams,
+        out: Path,
+        ray: RayParams | None = None,
     ) -> None:
         """Make environments, learner and buffer; nothing is written yet.
+
+        Args:
+            env_ids: Gymnasium ids, with their modules.
+            td3: settings of the algorithm.
+            train: settings of the run.
+            out: folder of the results.
+            ray: have Ray's workers take the steps; a session of Ray must be there.
 
         Raises:
             ValueError: the task cannot be learned with these settings.
         """
-        self.env_ids, self.td3, self.train, self.out = env_ids, td3, train, out
+        self.env_ids, self.td3, self.train, self.out, self.ray = env_ids, td3, train, out, ray
         torch.set_num_threads(train.threads)
         keep_freed_memory()
-        makers = [partial(gymnasium.make, with_module(env_id)) for env_id in env_ids]
         eval_ids = (train.eval_env,) if train.eval_env else env_ids
         self._eval_envs = [gymnasium.make(with_module(env_id)) for env_id in eval_ids]
         envs = dict(zip(eval_ids, self._eval_envs, strict=False))
-        envs |= {
-            name: make() for name, make in zip(env_ids, makers, strict=True) if name not in envs
-        }
+        envs |= {name: gymnasium.make(with_module(name)) for name in env_ids if name not in envs}
         self.spaces = _common_spaces(envs, train.frame_stack)
-        streams = len(env_ids)
-        port = ProcessEnv if train.processes else LocalEnv
-        self._episodes = [
-            Episodes(port(make), train.seed, stream) for stream, make in enumerate(makers)
-        ]
         low, high = (tuple(float(x) for x in side) for side in (self.spaces.low, self.spaces.high))
         self.learner = Learner(
             td3, self.spaces.shape, low, high, seed=train.seed, device=device_of(train.device)
@@ -101,21 +107,12 @@ class Trainer:
             len(low),
             capacity=td3.buffer_capacity,
             seed=np.random.SeedSequence((train.seed, 2)),
-            streams=streams,
+            streams=len(env_ids) if ray is None else ray.workers,
         )
-        self._explorer = Explorer(
-            self.learner,
-            action_size=len(low),
-            streams=streams,
-            seed=train.seed,
-            random_steps=0 if train.start_policy else td3.start_steps,
-        )
+        self._rollouts = self._local_rollouts() if ray is None else self._ray_rollouts(ray)
         self._saver = PolicySaver(out, self.spaces, self._eval_envs[0], keep=train.keep)
         self._progress, self._evaluations = CsvLog(out / 'progress.csv'), CsvLog(out / 'eval.csv')
         self._board: TensorBoard | None = None
-        self._observed: list[Observed] = []
-        self._returns = [0.0] * streams  # of the episodes that are going on
-        self._finished: list[float] = []  # of the last whole ones
         self._speed_state = speed_state_of(self._eval_envs[0])
         self._alarms: dict[str, str] = {}  # that are on, by name
         self._alarmed: dict[str, int] = {}  # rows of progress.csv that each was on
@@ -126,17 +123,49 @@ class Trainer:
         self.step = 0
         self.exact = True
 
+    @property
+    def _random_steps(self) -> int:
+        """First steps of the run that owe nothing to the policy; one that has learned acts at once."""
+        return 0 if self.train.start_policy else self.td3.start_steps
+
+    def _local_rollouts(self) -> Rollouts:
+        """Return what acts in this process, or in a process for each environment."""
+        seed = self.train.seed
+        port = ProcessEnv if self.train.processes else LocalEnv
+        streams = [
+            Episodes(port(partial(gymnasium.make, with_module(env_id))), seed, stream)
+            for stream, env_id in enumerate(self.env_ids)
+        ]
+        explorer = Explorer(
+            self.learner.actor,
+            self.td3,
+            streams=len(streams),
+            seed=np.random.SeedSequence((seed, 3)),
+            random_steps=self._random_steps,
+        )
+        return LocalRollouts(streams, explorer, self.spaces, self.buffer)
+
+    def _ray_rollouts(self, ray: RayParams) -> Rollouts:
+        """Return what has Ray's workers act; nothing else here needs Ray."""
+        from td3_agent.scale.rollouts import RayRollouts  # noqa: PLC0415
+
+        return RayRollouts(
+            self.env_ids,
+            self.spaces,
+            self.learner,
+            self.buffer,
+            seed=self.train.seed,
+            random_steps=self._random_steps,
+            params=ray,
+        )
+
     def run(self, *, resume: bool = False) -> dict[str, Any]:
         """Train to the last step and return the summary.
 
         Raises:
             ValueError: the folder is that of another run, or of none to go on with.
         """
-        self._open(resume=resume)
-        if self.step == 0:
-            self._observed = [self._begin(stream) for stream in range(len(self._episodes))]
-            self._evaluate()  # the untrained policy: what training has to beat
-        self._clock = (time.monotonic(), self.step)
+        self.begin(resume=resume)
         begun_s, begun_at = self._clock
         try:
             with (
@@ -146,7 +175,7 @@ class Trainer:
                 ) as progress,
             ):
                 while self.step < self.train.steps:
-                    self._round()
+                    self.round()
                     progress.update(self.step - progress.n)
                     progress.set_postfix_str(self._shown(), refresh=False)
             self._finish()
@@ -154,10 +183,21 @@ class Trainer:
             self.close()
         return self._summary(time.monotonic() - begun_s, self.step - begun_at)
 
+    def begin(self, *, resume: bool = False) -> None:
+        """Open the folder and begin, or go on; what :meth:`run` does before its rounds.
+
+        Raises:
+            ValueError: the folder is that of another run, or of none to go on with.
+        """
+        self._open(resume=resume)
+        if self.step == 0:
+            self._rollouts.start()
+            self._evaluate()  # the untrained policy: what training has to beat
+        self._clock = (time.monotonic(), self.step)
+
     def close(self) -> None:
         """End environments and logs."""
-        for episodes in self._episodes:
-            episodes.port.close()
+        self._rollouts.close()
         for env in self._eval_envs:
             env.close()
         if self._board is not None:
@@ -168,9 +208,10 @@ class Trainer:
         parts = [] if self._last is None else [f'return {self._last["return_mean"]:.1f}']
         return ', '.join([*parts, *self._alarms.values()])
 
-    # ---- One round: a step of every environment, and the updates that are due ------------------
+    # ---- One round ------------------------------------------------------------------------------
 
-    def _round(self) -> None:
+    def round(self) -> None:
+        """Take the next steps and make the updates, logs and snapshots that are due with them."""
         before = self.step
         self._act()
         batch = None
@@ -194,46 +235,7 @@ class Trainer:
         return every > 0 and before // every < self.step // every
 
     def _act(self) -> None:
-        """Take a step in every environment; they work at the same time."""
-        actions = []
-        for stream, episodes in enumerate(self._episodes):
-            action = self._explorer.action(self._observed[stream], self.step + stream, stream)
-            episodes.ask(self.spaces.action(action))
-            actions.append(action)
-        for stream, episodes in enumerate(self._episodes):
-            try:
-                outcome = episodes.answer()
-            except EnvFailureError as error:  # noqa: PERF203  a step costs a thousand times more
-                LOG.warning('environment %d broke, its episode is cut: %s', stream, error)
-                self.buffer.cut(stream)
-                self._observed[stream] = self._begin(stream)
-            else:
-                self._store(stream, actions[stream], outcome)
-        self.step += len(self._episodes)
-
-    def _store(self, stream: int, action: np.ndarray[Any, Any], outcome: Outcome) -> None:
-        observed = self.spaces.observed(outcome.observation)
-        self.buffer.add(
-            action,
-            outcome.reward,
-            observed,
-            terminated=outcome.terminated,
-            truncated=outcome.truncated,
-            stream=stream,
-        )
-        self._returns[stream] += outcome.reward
-        if outcome.terminated or outcome.truncated:
-            self._finished = [*self._finished, self._returns[stream]][-REMEMBERED_RETURNS:]
-            observed = self._begin(stream)
-        self._observed[stream] = observed
-
-    def _begin(self, stream: int) -> Observed:
-        """Begin an episode and return its first observation."""
-        observed = self.spaces.observed(self._episodes[stream].begin())
-        self.buffer.begin(observed, stream)
-        self._explorer.begin(stream)
-        self._returns[stream] = 0.0
-        return observed
+        self.step += self._rollouts.act(self.step)
 
     def _updates_due(self) -> int:
         """Return how many updates there should have been by now."""
@@ -270,14 +272,16 @@ class Trainer:
             self._alarmed[name] = self._alarmed.get(name, 0) + 1
         now_s, (then_s, then) = time.monotonic(), self._clock
         self._clock = (now_s, self.step)
+        finished = self._rollouts.finished
         row: dict[str, float | str] = {
             'step': self.step,
             'updates': self.learner.updates,
-            'episodes': sum(episodes.number for episodes in self._episodes),
-            'failures': sum(episodes.failures for episodes in self._episodes),
-            'return_mean': statistics.fmean(self._finished) if self._finished else '',
+            'episodes': self._rollouts.episodes,
+            'failures': self._rollouts.failures,
+            'return_mean': statistics.fmean(finished) if finished else '',
             **asdict(health),
             **speeds,
+            **self._rollouts.figures(),
             'steps_per_s': (self.step - then) / (now_s - then_s),
             'alarms': '; '.join(alarms.values()),
         }
@@ -288,7 +292,7 @@ class Trainer:
         if not self.train.eval_every:
             return
         row = self._last = evaluate(
-            self.learner,
+            self.learner.actor,
             self.spaces,
             self._eval_envs,
             episodes=self.train.eval_episodes,
@@ -314,7 +318,8 @@ class Trainer:
             'best_return': None if self._best is None else self._best[1],
             'last_return': None if self._last is None else self._last['return_mean'],
             'alarms': self._alarmed,
-            'failures': sum(episodes.failures for episodes in self._episodes),
+            'failures': self._rollouts.failures,
+            **self._rollouts.figures(),
             'exact': self.exact,
             'wall_s': round(wall_s, 3),
             'steps_per_s': round(steps / wall_s, 3) if wall_s > 0.0 else None,
@@ -325,6 +330,7 @@ class Trainer:
             'env': list(self.env_ids),
             'td3': asdict(self.td3),
             'train': asdict(self.train),
+            **({} if self.ray is None else {'ray': asdict(self.ray)}),
             'versions': versions(),
         }
 
@@ -360,27 +366,22 @@ class Trainer:
             'learner': self.learner.state(),
             'buffer': self.buffer.state(),
         }
-        noise, explorer = self._explorer.state()
-        parts['explorer'] = ({'noise': noise}, explorer)
-        for stream, episodes in enumerate(self._episodes):
-            actions, facts = episodes.state()
-            parts[f'stream_{stream}'] = ({'actions': actions}, facts)
         tensors = {
             f'{part}.{name}': torch.as_tensor(array)
             for part, (arrays, _) in parts.items()
             for name, array in arrays.items()
         }
+        acting, acting_facts = self._rollouts.state()
         own = {
             'step': self.step,
-            'returns': self._returns,
-            'finished': self._finished,
             'alarms': self._alarms,
             'alarmed': self._alarmed,
             'best': self._best,
             'last': self._last,
             'exact': self.exact,
         }
-        return tensors, own | {part: facts for part, (_, facts) in parts.items()}
+        facts = own | acting_facts | {part: kept for part, (_, kept) in parts.items()}
+        return tensors | acting, facts
 
     def _resume(self) -> None:
         """Become the trainer whose snapshot is the newest; without one the run begins anew.
@@ -401,15 +402,11 @@ class Trainer:
         self.learner.restore(part('learner'), facts['learner'])
         arrays = {name: tensor.numpy() for name, tensor in part('buffer').items()}
         self.buffer.restore(arrays, facts['buffer'])
-        self._explorer.restore(part('explorer')['noise'].numpy(), facts['explorer'])
         self.step = self._saved_at = facts['step']
         self._best, self._last, self.exact = facts['best'], facts['last'], facts['exact']
-        self._returns, self._finished = facts['returns'], facts['finished']
         self._alarms, self._alarmed = facts['alarms'], facts['alarmed']
         self._rewind(self.step)
-        for stream in range(len(self._episodes)):
-            actions = part(f'stream_{stream}')['actions'].numpy()
-            self._observed.append(self._replayed(stream, actions, facts[f'stream_{stream}']))
+        self.exact &= self._rollouts.restore(tensors, facts)
 
     def _rewind(self, step: int) -> None:
         for table in (self._progress, self._evaluations):
@@ -418,32 +415,17 @@ class Trainer:
     def _refuse_changes(self, saved: dict[str, Any]) -> None:
         mine = json.loads(json.dumps(self._settings()))
         faults = [] if saved['env'] == mine['env'] else [f'env was {saved["env"]}']
-        for group in ('td3', 'train'):
-            for name, value in mine[group].items():
-                was = saved[group].get(name)
-                if was != value and name not in MAY_CHANGE:
-                    faults.append(f'{name} was {was}, now {value}')
+        if ('ray' in saved) != ('ray' in mine):
+            faults.append(f'it was trained {"with" if "ray" in saved else "without"} --ray')
+        for group in ('td3', 'train', 'ray'):
+            before = saved.get(group, {})
+            for name, value in mine.get(group, {}).items():
+                if before.get(name) != value and name not in MAY_CHANGE:
+                    faults.append(f'{name} was {before.get(name)}, now {value}')
         if faults:
             raise ValueError(f'cannot resume {self.out}: ' + '; '.join(faults))
         if saved['versions'] != mine['versions']:
             LOG.warning('resuming with other versions, exactness is not promised')
-
-    def _replayed(
-        self, stream: int, actions: np.ndarray[Any, Any], facts: dict[str, Any]
-    ) -> Observed:
-        """Bring an episode back to where it was; one that cannot be is cut."""
-        episodes = self._episodes[stream]
-        reason = 'the environment does not repeat itself'
-        try:
-            observed = self.spaces.observed(episodes.restore(actions, facts))
-            if _equal(observed, self.buffer.newest(stream)):
-                return observed
-        except (ResumeError, EnvFailureError) as error:
-            reason = str(error)
-        LOG.warning('resuming is not exact, an episode is cut: %s', reason)
-        self.exact = False
-        self.buffer.cut(stream)
-        return self._begin(stream)
 
 
 def device_of(name: str) -> str:
@@ -476,14 +458,3 @@ def _common_spaces(envs: dict[str, gymnasium.Env[Any, Any]], frame_stack: int) -
         if other.shape != first.shape or not same_limits:
             raise ValueError(f'{env_id} has other spaces than {first_id}')
     return first
-
-
-def _equal(one: Observed, other: Observed) -> bool:
-    """Whether two observations are the same to the last bit, as the buffer stores them."""
-    for mine, theirs in zip(one, other, strict=True):
-        if mine is None or theirs is None:
-            if mine is not theirs:
-                return False
-        elif not np.array_equal(np.asarray(mine, np.float32), theirs):
-            return False
-    return True

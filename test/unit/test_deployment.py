@@ -22,7 +22,7 @@ MANIFESTS = [
     for path in sorted((ROOT / 'deploy').glob('*.yaml'))
     for document in yaml.safe_load_all(path.read_text('utf-8'))
 ]
-OURS = ('td3_agent', 'td3_agent-sim', 'carla_ros_bridge')
+OURS = ('td3_agent', 'td3_agent-sim', 'td3_agent-ray', 'carla_ros_bridge')
 JOBS = ('train', 'objects')
 SIM_MODULES = ('td3_agent.nodes.sim_bridge_node',)
 

@@ -49,6 +49,7 @@ OPTIONAL = {  # no rosdep key, or only for the embedded simulator and its progra
     'gymnasium',
     'matplotlib',
     'onnxruntime',
+    'ray',
     'safetensors',
     'scenariogeneration',
     'stable_baselines3',
@@ -175,7 +176,7 @@ def test_odometry_is_the_last_object():
 
 
 def test_extras_are_the_requirements(setup_arguments):
-    for name in ('sim', 'dev', 'bench', 'onnx', 'watch'):
+    for name in ('sim', 'dev', 'bench', 'onnx', 'ray', 'watch'):
         lines = (ROOT / 'requirements' / f'{name}.in').read_text('utf-8').splitlines()
         wanted = [line for line in lines if line and not line.startswith('#')]
         extras = setup_arguments['extras_require']

@@ -11,9 +11,10 @@ pytest.importorskip('gymnasium')
 pytest.importorskip('tqdm')
 
 from td3_agent.__main__ import main
-from td3_agent.bench import learner, verb
+from td3_agent.bench import learner, ray, verb
 from td3_agent.bench.learner import CASES, Case, Worker, compare, ours
 from td3_agent.td3.replay import ObservationShape
+from td3_agent.training.params import RayParams
 
 TINY = Case(
     shape=ObservationShape(state_size=3),
@@ -105,3 +106,43 @@ def test_report_and_status(ratio, status, monkeypatch, capsys):
         '2.0',
         f'{ratio}'.ljust(4, '0'),
     ]
+
+
+# ---- Ray: the parts, which need no Ray ---------------------------------------------------------
+
+
+def test_parts_of_a_distributed_training_are_measured():
+    task = 'td3_agent.training.tasks:td3_agent/Spot-v0'
+    settings = {'env': [task], 'batch_size': 4, 'hidden_units': 8, 'buffer_capacity': 1000}
+    settings |= {'encoder': 'small_images', 'features': 4}
+    found = ray.parts(settings, RayParams(fragment_steps=20), fragments=2, updates=2)
+    assert all(value > 0.0 for value in found.values())
+    # A frame of 12 x 12 bytes once, two floats, action, reward; the rest is the way it is packed.
+    assert 144 + 16 < found['bytes_per_step'] < 3 * (144 + 16)
+    assert found['policy_bytes'] % 4 == 0
+
+
+def test_table_of_ray_has_a_row_for_each_number_of_workers():
+    rates = {'steps_per_s': 10.0, 'updates_per_s': 5.0}
+    runs = {str(workers): {'store': rates, 'train': rates} for workers in (1, 4)}
+    lines = ray.table({'runs': runs, 'parts': {'policy_bytes': 4}}).splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ['1', '4']
+    assert ray.shortfalls({}) == []
+
+
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        (('--seconds', '0'), '--seconds must be > 0'),
+        (('--workers', '0'), '--workers must be >= 1'),
+    ],
+)
+def test_ray_refuses_nothing_to_measure(words, said, capsys):
+    assert ended('ray', *words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_missing_ray_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(ray, 'find_spec', lambda _: None)
+    assert ended('ray') == 2
+    assert 'Ray is not installed: pip install -r requirements/ray.in' in capsys.readouterr().err

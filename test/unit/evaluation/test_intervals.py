@@ -12,7 +12,9 @@ from td3_agent.evaluation.intervals import (
     MEANS,
     RATES,
     WEIGHTED,
+    mean_with_t_interval,
     ratio_with_interval,
+    t_quantile,
     totals,
     wilson_interval,
 )
@@ -138,3 +140,38 @@ def test_every_figure_has_its_interval_beside_it():
         assert names[names.index(name) + 1] == f'{name}_ci95'
         low, high = got[f'{name}_ci95']
         assert low <= got[name] <= high
+
+
+class TestStudent:
+    def test_quantiles_are_the_closed_forms(self):
+        assert t_quantile(1) == pytest.approx(math.tan(0.475 * math.pi))
+        share = 0.975
+        # Two degrees of freedom: F(t) = 1/2 + t / (2 sqrt(2 + t^2)), solved for t.
+        wanted = (2.0 * share - 1.0) * math.sqrt(2.0 / (4.0 * share * (1.0 - share)))
+        assert t_quantile(2) == pytest.approx(wanted)
+
+    @pytest.mark.parametrize(
+        ('freedom', 'quantile'),
+        [(3, 3.182446), (4, 2.776445), (5, 2.570582), (9, 2.262157), (30, 2.042272)],
+    )
+    def test_quantiles_are_those_of_the_tables(self, freedom, quantile):
+        assert t_quantile(freedom) == pytest.approx(quantile, abs=1e-6)
+
+    def test_many_runs_come_near_the_normal_distribution(self):
+        quantiles = [t_quantile(freedom) for freedom in range(1, 400)]
+        assert quantiles == sorted(quantiles, reverse=True)
+        assert quantiles[-1] == pytest.approx(1.959964, abs=0.01)
+
+    def test_interval_of_three(self):
+        mean, (low, high) = mean_with_t_interval([1.0, 2.0, 3.0])
+        assert mean == 2.0
+        assert high - mean == mean - low == pytest.approx(4.302653 / math.sqrt(3.0), abs=1e-6)
+
+    def test_one_value_has_no_interval(self):
+        assert mean_with_t_interval([5.0]) == (5.0, None)
+
+    def test_it_holds_the_truth_as_often_as_it_says(self):
+        draws = np.random.default_rng(0).normal(3.0, 2.0, (2000, 4))
+        intervals = [mean_with_t_interval(values)[1] for values in draws]
+        held = sum(low <= 3.0 <= high for low, high in intervals)
+        assert held / len(draws) == pytest.approx(0.95, abs=0.015)

@@ -244,6 +244,92 @@ class TestSaving:
             buffer_of(VECTORS).restore(arrays, facts)
 
 
+class TestFragments:
+    """What goes from buffer to buffer is what would have been stored at once."""
+
+    @settings(max_examples=150, deadline=None)
+    @given(EPISODES, st.sampled_from([IMAGES, VECTORS]), st.lists(st.booleans(), max_size=6))
+    def test_they_make_the_same_buffer(self, episodes, shape, sent):
+        whole = Recorder(buffer_of(shape, 40, streams=2), stream=1)
+        worker = Recorder(buffer_of(shape, 100))
+        worker.number = whole.number
+        learner = buffer_of(shape, 40, streams=2)
+        send_now = iter(sent)
+        for length, how in episodes:
+            whole.begin()
+            worker.begin()
+            for i in range(length):
+                last = i == length - 1
+                end = {'terminated': last and how == 'terminated'}
+                end['truncated'] = last and how == 'truncated'
+                whole.step(**end)
+                worker.step(**end)
+                if next(send_now, True):
+                    learner.extend(worker.buffer.take(), 1)
+            if how == 'cut':
+                whole.buffer.cut(1)
+                worker.buffer.cut()
+        learner.extend(worker.buffer.take(), 1)
+        self.check_same(learner, whole.buffer)
+
+    def check_same(self, one, other):
+        """Whether two buffers hold the same; nobody looks at the step of a slot without one."""
+        (mine, facts), (theirs, wanted) = one.state(), other.state()
+        assert facts == wanted
+        steps = theirs['has_action']
+        for name in ('frames', 'vectors', 'positions', 'has_action'):
+            np.testing.assert_array_equal(mine[name], theirs[name])
+        for name in ('actions', 'rewards', 'bootstraps'):
+            np.testing.assert_array_equal(mine[name][steps], theirs[name][steps])
+
+    def test_an_image_that_follows_one_is_checked(self):
+        worker, learner = filled(3), buffer_of()
+        learner.extend(worker.buffer.take())
+        worker.step()
+        learner.extend(worker.buffer.take())
+        twin = Recorder(learner)
+        twin.number, twin.image = worker.number, worker.image
+        twin.step()  # it knows the newest image
+        assert learner.transitions == 5
+
+    def test_one_is_as_large_as_its_steps(self):
+        worker = filled(5)
+        assert worker.buffer.take().transitions == 5
+        assert len(worker.buffer.take().rewards) == 0
+        worker.step()
+        fragment = worker.buffer.take()
+        assert (fragment.transitions, len(fragment.rewards), fragment.continues) == (1, 2, True)
+
+    def test_a_cut_stands_between_a_worker_and_its_successor(self):
+        first, second, learner = filled(3), filled(2), buffer_of()
+        learner.extend(first.buffer.take())
+        learner.cut()
+        learner.extend(second.buffer.take())
+        sample = learner.sample(200)
+        assert (sample.state[:, 0] + 1 == sample.next_state[:, 0]).all()
+        assert learner.transitions == 5
+
+    @pytest.mark.parametrize('between', ['cut', 'other'])
+    def test_one_that_continues_nothing_is_refused(self, between):
+        worker, learner = filled(3), buffer_of()
+        learner.extend(worker.buffer.take())
+        if between == 'cut':
+            learner.cut()
+        else:
+            Recorder(learner).begin()
+        worker.step()
+        with pytest.raises(ReplayError, match='does not continue the episode of stream 0'):
+            learner.extend(worker.buffer.take())
+
+    def test_sizes_are_checked(self):
+        with pytest.raises(ReplayError, match=r'frames must be \(0,\) uint8 each, got \(4,\)'):
+            buffer_of(VECTORS).extend(filled().buffer.take())
+        with pytest.raises(ReplayError, match='a fragment must have <= 12 observations, got 21'):
+            buffer_of().extend(filled(20, capacity=40).buffer.take())
+        with pytest.raises(ReplayError, match='a fragment must have <= 12 observations, got 21'):
+            filled(20).buffer.take()
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ('change', 'said'),

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Being part of a Ray cluster: one that runs already, or one on this machine for a while."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from typing import TYPE_CHECKING, NoReturn
+
+import ray
+from ray._private import ray_constants
+
+from td3_agent.scale.arguments import LOCAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+LOG = logging.getLogger(__name__)
+# Fragments on their way and one policy; what does not fit goes to the disk. Ray's own choice would
+# be a third of the machine's memory.
+OBJECT_STORE_BYTES = 128 << 20
+CONNECT_S = 10.0
+STARTS = 3
+ENVIRONMENT = {
+    'RAY_USAGE_STATS_ENABLED': '0',
+    'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',  # what later versions do; else it is warned of
+}
+
+
+@contextmanager
+def ray_session(address: str, processes: int) -> Iterator[None]:
+    """Be connected to Ray while the block runs; a block inside another one shares its session.
+
+    Args:
+        address: of a cluster that this machine belongs to, as ``ray.init`` takes it, or ``LOCAL``
+            to start Ray here: on the loopback interface, without dashboard and usage statistics,
+            all of it ended with the block.
+        processes: that will be at work at once.
+
+    Raises:
+        OSError: there is no cluster at that address, or none can be started here.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ |= ENVIRONMENT
+    handler = signal.getsignal(signal.SIGTERM)
+    # Its logs and sockets; paths of sockets are short, so this lies nowhere deep.
+    with tempfile.TemporaryDirectory(prefix='ray_', ignore_cleanup_errors=True) as folder:
+        try:
+            if address == LOCAL:
+                _start(processes, folder)
+            else:
+                _join(address, processes)
+            # Ray has put its own in the place, which aborts.
+            signal.signal(signal.SIGTERM, handler if callable(handler) else _end)
+            yield
+        finally:
+            ray.shutdown()
+            os.environ.pop(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, None)
+            ray_constants.ENABLE_RAY_CLUSTER = True
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    """End the program as a signal does, but not before the session."""
+    sys.exit(128 + number)
+
+
+def _start(processes: int, folder: str) -> None:
+    """Start Ray on this machine.
+
+    Raises:
+        TimeoutError: the machine is too busy for it.
+    """
+    # Its own way to keep to the loopback interface, as it does on other systems: an address that
+    # it is given as such it replaces. Once for the processes to come, once for this one.
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = '0'
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    for tries_left in reversed(range(STARTS)):
+        try:
+            ray.init(
+                address=LOCAL,
+                num_cpus=processes,  # as many at once as were asked for, on however many cores
+                num_gpus=0,  # the learner's, and it is no task of Ray's
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                _temp_dir=folder,
+            )
+        except Exception as error:  # noqa: PERF203  of no kind of its own, and rare
+            if 'timed out during startup' not in str(error):
+                raise
+            if tries_left == 0:
+                text = f'Ray was not up within its 30 s, {STARTS} times: is the machine too busy?'
+                raise TimeoutError(text) from error
+            # What has been started ends with this program, and is idle until then.
+            LOG.warning('Ray was not up within its 30 s and is started again')
+        else:
+            return
+
+
+def _join(address: str, processes: int) -> None:
+    """Connect to a cluster, and tell if it is small.
+
+    Raises:
+        ConnectionError: there is none.
+    """
+    host, colon, port = address.rpartition(':')
+    if colon and '/' not in address and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), CONNECT_S).close()
+        except OSError as error:  # Ray would go on trying for minutes, and say so every second
+            raise ConnectionError(f'--ray {address}: no cluster answers there: {error}') from error
+    ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    cpus = int(ray.cluster_resources().get('CPU', 0))
+    if cpus < processes:
+        LOG.warning('the cluster has %d CPUs now for %d workers: some will wait', cpus, processes)

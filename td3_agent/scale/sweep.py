@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train with every combination of some settings, each with several seeds, through Ray Tune.
+
+In the folder: a run for each of them, as ``td3_agent train`` leaves it, and ``sweep.csv``. What is
+left of one that was interrupted goes on with ``--resume``. ``td3_agent compare`` draws the curves.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+import io
+from itertools import product
+from pathlib import Path
+import sys
+from typing import TYPE_CHECKING, Any
+
+from td3_agent.driving.parameters import refuse_unknown
+from td3_agent.evaluation.curves import shown
+from td3_agent.evaluation.intervals import mean_with_t_interval
+from td3_agent.scale.arguments import LOCAL, add_ray_argument
+from td3_agent.td3.params import Td3Params
+from td3_agent.training.params import TrainParams
+from td3_agent.training.train import (
+    EXIT_INTERRUPTED,
+    add_settings,
+    add_task_arguments,
+    params_of,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+EXIT_FAILED = 1
+NEEDED = ('pandas', 'pyarrow', 'pydantic', 'ray')
+CLASSES = (TrainParams, Td3Params)
+FIGURES = ('step', 'best_return', 'last_return', 'steps_per_s', 'wall_s')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One run of a sweep.
+
+    Attributes:
+        varied: what makes it another one than the others, by name; the seed comes last.
+        env_ids: Gymnasium ids.
+        td3: settings of the algorithm.
+        train: settings of the run.
+        out: its folder.
+    """
+
+    varied: dict[str, Any]
+    env_ids: tuple[str, ...]
+    td3: Td3Params
+    train: TrainParams
+    out: Path
+
+    @property
+    def setting(self) -> str:
+        """What its runs with other seeds have in common."""
+        return name_of({name: value for name, value in self.varied.items() if name != 'seed'})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of a trial: the summary of its run, or why there is none."""
+
+    trial: Trial
+    summary: Mapping[str, Any] | None = None
+    error: str = ''
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments: those of the sweep, then every setting that all runs share."""
+    add_task_arguments(parser)
+    parser.add_argument('--out', type=Path, default=Path('sweep'), help='folder for the results')
+    parser.add_argument('--resume', action='store_true', help='go on with what is there')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='of each setting')
+    parser.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='NAME=VALUE,VALUE',
+        help='values of a setting; given for several settings, every combination is run',
+    )
+    parser.add_argument('--jobs', type=int, default=2, help='runs at once where Ray starts here')
+    add_ray_argument(parser, 'whose Ray it is')
+    add_settings(parser, CLASSES, without=('seed',))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run all trials, write the table, and return the exit status: not 0 if one has failed.
+
+    Raises:
+        ValueError: a setting or a folder is refused; nothing was run.
+    """
+    trials = trials_of(args)
+    if args.jobs < 1:
+        raise ValueError(f'--jobs must be >= 1, got {args.jobs}')
+    if not args.resume and args.out.exists() and any(args.out.iterdir()):
+        raise ValueError(f'{args.out} holds something already; see --resume')
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f'{", ".join(missing)}: not installed, pip install -r requirements/ray.in'
+        )
+    from td3_agent.scale.tuning import run_trials  # noqa: PLC0415  only here is Ray needed
+
+    try:
+        results = run_trials(trials, args.ray or LOCAL, args.jobs)
+    except KeyboardInterrupt:
+        sys.stderr.write(f'interrupted; --resume --out {args.out} goes on\n')
+        return EXIT_INTERRUPTED
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / 'sweep.csv').write_text(trial_csv(results), encoding='utf-8')
+    sys.stdout.write(f'{setting_table(results)}\n\nresults in {args.out}\n')
+    failed = [result for result in results if result.summary is None]
+    for result in failed:
+        sys.stderr.write(f'{result.trial.out}: {result.error}\n')
+    return EXIT_FAILED if failed else 0
+
+
+def trials_of(args: argparse.Namespace) -> list[Trial]:
+    """Return every trial, its settings checked.
+
+    Raises:
+        ValueError: naming what is refused.
+    """
+    settings = settings_of(args)
+    varied = dict(values_of(text) for text in args.set)
+    if len(varied) < len(args.set):
+        raise ValueError('--set names a setting twice')
+    if len(set(args.seeds)) < len(args.seeds):
+        raise ValueError(f'--seeds must be unique, got {args.seeds}')
+    names = [*varied, 'seed']
+    trials = []
+    for values in product(*varied.values(), args.seeds):
+        changed = dict(zip(names, values, strict=True))
+        whole = settings | changed
+        trials.append(
+            Trial(
+                varied=changed,
+                env_ids=tuple(whole['env']),
+                td3=params_of(whole, Td3Params),
+                train=params_of(whole, TrainParams),
+                out=args.out / name_of(changed),
+            )
+        )
+    return trials
+
+
+def values_of(text: str) -> tuple[str, list[Any]]:
+    """Return name and values of a setting that is given as ``NAME=VALUE,VALUE``.
+
+    Raises:
+        ValueError: there is no such setting, or a value is of another type.
+    """
+    name, sign, values = text.partition('=')
+    name = name.strip().replace('-', '_')
+    if not sign or not values:
+        raise ValueError(f'--set must be NAME=VALUE,VALUE, got {text!r}')
+    known = {spec.name: spec for cls in CLASSES for spec in fields(cls)}
+    if name == 'seed':
+        raise ValueError('--set seed: seeds are given by --seeds')
+    if name not in known:
+        owner = max(CLASSES, key=lambda cls: sum(name[:3] in spec.name for spec in fields(cls)))
+        refuse_unknown([name], owner, '--set')
+    kind = type(known[name].default)
+    return name, [value_of(name, kind, value.strip()) for value in values.split(',')]
+
+
+def value_of(name: str, kind: type, text: str) -> Any:  # noqa: ANN401  any setting's type
+    """Return a value as its setting wants it.
+
+    Raises:
+        ValueError: it is of another type.
+    """
+    try:
+        return {'true': True, 'false': False}[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f'--set {name}: {text!r} is no {kind.__name__}') from error
+
+
+def name_of(varied: Mapping[str, Any]) -> str:
+    """Return settings as one word, for folders and tables."""
+    return ','.join(f'{name}={value}' for name, value in varied.items())
+
+
+def trial_csv(results: Sequence[Result]) -> str:
+    """Return a row for each trial."""
+    names = list(results[0].trial.varied)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator='\n')
+    rows.writerow([*names, *FIGURES, 'alarms', 'folder', 'error'])
+    for result in results:
+        summary = result.summary or {}
+        rows.writerow(
+            [
+                *result.trial.varied.values(),
+                *(summary.get(name, '') for name in FIGURES),
+                '; '.join(summary.get('alarms', ())),
+                result.trial.out.name,
+                result.error,
+            ]
+        )
+    return text.getvalue()
+
+
+def setting_table(results: Sequence[Result]) -> str:
+    """Return a row for each setting, the best first: means over seeds, with 95 % intervals."""
+    settings: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        runs = settings.setdefault(result.trial.setting or 'as it is', [])
+        runs += [] if result.summary is None else [result.summary]
+    rows = [
+        (name, len(runs), [returns_of(runs, figure) for figure in ('last_return', 'best_return')])
+        for name, runs in settings.items()
+    ]
+    rows.sort(key=lambda row: -row[2][0][0])
+    width = max(len(name) for name, *_ in rows) + 2
+    lines = [f'{"setting":<{width}}{"seeds":>5}{"last return":>32}{"best return":>32}']
+    for name, seeds, figures in rows:
+        cells = ''.join(f'{shown(*figure):>32}' for figure in figures)
+        lines.append(f'{name:<{width}}{seeds:>5}{cells}')
+    return '\n'.join(lines)
+
+
+def returns_of(runs: Sequence[Mapping[str, Any]], figure: str) -> tuple[float, list[float] | None]:
+    """Return mean and interval of a figure over runs; without any the mean is as bad as can be."""
+    values = [run[figure] for run in runs if run[figure] is not None]
+    return mean_with_t_interval(values) if values else (float('-inf'), None)
