@@ -187,7 +187,7 @@ def test_policy_to_begin_with_acts_from_the_first_step(tmp_path):
     for trainer in (plain, begun):
         trainer.run()
     assert fingerprint(plain) != fingerprint(begun)
-    assert (plain._explorer._random_steps, begun._explorer._random_steps) == (10, 0)
+    assert (plain._random_steps, begun._random_steps) == (10, 0)
 
 
 def test_policy_of_another_architecture_is_refused(tmp_path):
