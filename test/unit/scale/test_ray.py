@@ -31,6 +31,7 @@ from td3_agent.scale.session import _join, _start, ray_session  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.replay import ReplayError  # noqa: E402
 from td3_agent.td3.snapshot import snapshots  # noqa: E402
+from td3_agent.training.envs import EnvFailureError  # noqa: E402
 from td3_agent.training.params import RayParams, TrainParams  # noqa: E402
 from td3_agent.training.trainer import Trainer  # noqa: E402
 
@@ -110,6 +111,24 @@ def test_killed_worker_loses_the_end_of_its_episode_alone(shared_folder, tmp_pat
     sample = trainer.buffer.sample(1000)
     assert (sample.state[:, :2] == sample.next_state[:, :2]).all()
     assert (sample.state[:, 2] + 1 == sample.next_state[:, 2]).all()
+
+
+def test_worker_that_is_silent_is_replaced_but_not_for_ever(tmp_path, monkeypatch):
+    rollouts = trainer_of(tmp_path / 'run', 100, 'Counting')._rollouts
+    hired = []
+    monkeypatch.setattr(rollouts, '_hire', hired.append)
+    monkeypatch.setattr(
+        rollouts, '_ask', lambda *_: rollouts._asked.update({object(): (0, float('-inf'))})
+    )
+    monkeypatch.setattr(ray, 'wait', lambda asked, **_: ([], asked))
+    monkeypatch.setattr(ray, 'kill', lambda _: None)
+    rollouts.start()
+    for _ in range(4):
+        assert rollouts.act(0) == 0
+    with pytest.raises(EnvFailureError, match='worker 0 was lost 5 times in a row: no answer'):
+        rollouts.act(0)
+    assert hired == [0] * 5
+    assert rollouts.failures == 5
 
 
 def processes_with(mark):
