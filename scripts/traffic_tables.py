@@ -53,23 +53,21 @@ def keep(folder: Path) -> Path:
 def scenarios_text() -> str:
     """Return a row per scenario and driver, of the scenarios that have a record."""
     lines = [
-        '| scenario | driver | ' + ' | '.join(label for _, label, _, _ in FIGURES) + ' |',
-        '|---|---|' + '---:|' * len(FIGURES),
+        '| scenario | driver | episodes | '
+        + ' | '.join(label for _, label, _, _ in FIGURES)
+        + ' |',
+        '|---|---|' + '---:|' * (1 + len(FIGURES)),
     ]
-    episodes = []
     for name in SCENARIOS:
         path = RECORDS / f'{name}.json'
         if not path.exists():
             continue
         record = json.loads(path.read_text(encoding='utf-8'))
-        episodes.append(f'{record["plan"]["episodes"]}')
         for driver, figures in rows_of(record).items():
             cells = [with_interval(figures, *columns(figure)) for figure in FIGURES]
-            lines.append(f'| `{name}` | {driver} | ' + ' | '.join(cells) + ' |')
-    counts = ' or '.join(sorted(set(episodes), key=int))
-    return f'{counts} episodes each, family test, seed 0; 95 % intervals in brackets.\n\n' + (
-        '\n'.join(lines)
-    )
+            count = record['plan']['episodes']
+            lines.append(f'| `{name}` | {driver} | {count} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(['Family test, seed 0; 95 % intervals in brackets.', '', *lines])
 
 
 def columns(figure: tuple[str, str, float, int]) -> tuple[str, float, int]:

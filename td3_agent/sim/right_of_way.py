@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 NOBODY = -1
 STOP_LINE_M = 0.5  # before the junction
 REQUEST_M = 10.0  # earlier than one would begin to brake
-PATIENCE_FRAMES = 100
+PATIENCE_S = 5.0
+ROUNDING_S = 1e-6  # times are products of floats
 AIR_M = 1.0  # so that the last one in a queue has left the junction for certain
 CLAIM_S, CLAIM_M = 5.0, 5.0  # a driven car so near to a junction is let through
 CLAIM_MPS = 0.5  # slower, it does not seem to want to
@@ -46,12 +47,12 @@ class Request(NamedTuple):
     """A vehicle that is first before a junction and could leave it on the other side.
 
     Attributes:
-        since: frame of the request.
+        since_s: simulated time of the request [s].
         vehicle: number of the vehicle.
         path: that it wants.
     """
 
-    since: int
+    since_s: float
     vehicle: int
     path: int
 
@@ -74,7 +75,7 @@ class RightOfWay:
         self._path_length_m = network.length_m[network.in_junction]
         self._held = np.full(number, NOBODY, dtype=np.intp)
         self._on_held_m = np.zeros(number)  # middle of the holder, from the start of its path
-        self._since = np.full(number, NOBODY, dtype=np.intp)
+        self._since_s = np.full(number, np.inf)  # who has asked for nothing has not begun to wait
         self._room_m = network.length_m  # on every edge, less what is promised
         self.impatient: list[int] = []
 
@@ -95,15 +96,15 @@ class RightOfWay:
 
     def forget(self, vehicle: int) -> None:
         """Note that a vehicle has come to another edge: it has asked for nothing there yet."""
-        self._since[vehicle] = NOBODY
+        self._since_s[vehicle] = np.inf
 
     def has_room(self, fleet: Fleet, vehicle: int, edge: int) -> bool:
         """Whether a vehicle would fit behind those who are, or will be, on an edge."""
         needed_m = min(self._space_m(fleet)[vehicle], self._network.length_m[edge])
         return bool(self._room_m[edge] >= needed_m)
 
-    def update(self, fleet: Fleet, seen: Sequence[Sighting], queues: Queues, frame: int) -> None:
-        """Give paths to those whose turn it is in this frame, and take them back."""
+    def update(self, fleet: Fleet, seen: Sequence[Sighting], queues: Queues, now_s: float) -> None:
+        """Give paths to those whose turn it is at this instant, and take them back."""
         network = self._network
         self._release(fleet)
         path = self._wanted(fleet)
@@ -118,7 +119,7 @@ class RightOfWay:
         rear_m = (self._on_held_m - fleet.half_m)[holds]
         blocked = closed | blocked_paths(network.cleared_at_m, self._held[holds], rear_m)
         waiting = foremost[foremost < len(fleet)]
-        requests = self._requests(waiting, path, fleet, queues, frame)
+        requests = self._requests(waiting, path, fleet, queues, now_s)
         for _, vehicle, wanted in granted(requests, network.cleared_at_m, blocked):
             self._held[vehicle] = wanted
             self._on_held_m[vehicle] = fleet.s_m[vehicle] - network.length_m[fleet.edge[vehicle]]
@@ -191,7 +192,7 @@ class RightOfWay:
             self._held[before & queues.behind(np.flatnonzero(stops))] = NOBODY
 
     def _requests(
-        self, waiting: IntArray, path: IntArray, fleet: Fleet, queues: Queues, frame: int
+        self, waiting: IntArray, path: IntArray, fleet: Fleet, queues: Queues, now_s: float
     ) -> list[Request]:
         """Return the requests of those who are first before a junction and have room behind it."""
         near = np.isfinite(self.to_stop_line_m(fleet)[waiting]) & (self._held[waiting] == NOBODY)
@@ -199,16 +200,16 @@ class RightOfWay:
         self.impatient = []
         if not len(asking):
             return []
-        self._since[asking] = np.where(self._since[asking] < 0, frame, self._since[asking])
+        self._since_s[asking] = np.minimum(self._since_s[asking], now_s)
         after = fleet.plan[asking, 1]
         length_m = self._network.length_m
         needed_m = np.minimum(self._space_m(fleet)[asking], length_m[after])
         self._room_m = queues.room_m() - self._promised_m(fleet)
         has_room = (after < 0) | (self._room_m[after] >= needed_m)
-        late = frame - self._since[asking] > PATIENCE_FRAMES
+        late = now_s - self._since_s[asking] > PATIENCE_S + ROUNDING_S
         self.impatient = asking[late & ~has_room].tolist()
         return [
-            Request(int(self._since[vehicle]), vehicle, int(path[vehicle]))
+            Request(float(self._since_s[vehicle]), vehicle, int(path[vehicle]))
             for vehicle in asking[has_room].tolist()
         ]
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 STREAM = 1000  # keeps its generators apart from those of the driven cars
 PLANNED_EDGES = 3  # a path through a junction, a street, another path: farther than one can see
 SPEED_SPREAD = (0.8, 1.1)  # of the speeds that drivers like
-LOOKS_EVERY_FRAMES = 4  # at who may drive into a junction: people take longer
+LOOK_S = 0.2  # between looks at who may drive into a junction: people take longer
 LEADING = 0  # number of the vehicle ahead of the first driven car, where there is one
 
 
@@ -100,7 +100,7 @@ class Traffic:
         self._elapsed_frames = 0
         self._way_of_car: set[tuple[int, int]] = set()
         self._leading: LeadingVehicle | None = None
-        places = [] if config.leader == NO_LEADER else self._lead(seed, cars[0])
+        places = [] if config.leader == NO_LEADER else self._lead(seed, cars)
         rng = np.random.default_rng([seed, STREAM])
         places += free_places(self._network, rng, config.vehicles, cars, places)
         self._rngs = [np.random.default_rng([seed, STREAM, i]) for i in range(len(places))]
@@ -114,8 +114,8 @@ class Traffic:
         self._elapsed_frames += 1
         fleet, seen = self.fleet, sightings(self._network, cars)
         queues = Queues(fleet, seen, self._network.length_m)
-        if self._elapsed_frames % LOOKS_EVERY_FRAMES == 1:
-            self._right_of_way.update(fleet, seen, queues, self._elapsed_frames)
+        if (self._elapsed_frames - 1) % max(1, round(LOOK_S / step_s)) == 0:
+            self._right_of_way.update(fleet, seen, queues, self._elapsed_frames * step_s)
             self._change_minds()
         acceleration = self._acceleration(queues, step_s)
         way_m, fleet.speed_mps = advanced(fleet.speed_mps, acceleration, step_s)
@@ -156,14 +156,14 @@ class Traffic:
 
     # ---- The start -----------------------------------------------------------------------------
 
-    def _lead(self, seed: int, car: Car) -> list[StartPlace]:
-        """Put a vehicle ahead of a car on its route; return its place, if there is one."""
+    def _lead(self, seed: int, cars: Sequence[Car]) -> list[StartPlace]:
+        """Put a vehicle ahead of the first car on its route; return its place, if there is one."""
         habit = HABITS[self._config.leader]
-        place = place_on_route(self._network, car, habit.ahead_m)
+        place = place_on_route(self._network, cars, habit.ahead_m)
         if place is None:
             return []
         self._leading = LeadingVehicle(habit, np.random.default_rng([seed, STREAM, LEADING, 1]))
-        self._way_of_car = way_of_route(self._network, car.route)
+        self._way_of_car = way_of_route(self._network, cars[0].route)
         return [place]
 
     def _draw_vehicles(self, places: Sequence[StartPlace]) -> None:

@@ -73,15 +73,22 @@ def _slots(network: LaneNetwork) -> list[StartPlace]:
     ]
 
 
-def place_on_route(network: LaneNetwork, car: Car, ahead_m: float) -> StartPlace | None:
-    """Return a place on a street at least ``ahead_m`` [m] before a car on its route, if any."""
-    route = car.route
+def place_on_route(network: LaneNetwork, cars: Sequence[Car], ahead_m: float) -> StartPlace | None:
+    """Return a place on a street at least ``ahead_m`` [m] before the first car on its route.
+
+    None where there is no such place that is clear of the other driven cars.
+    """
+    car, route = cars[0], cars[0].route
     at_m = route.project(car.motion.x_m, car.motion.y_m, 0.0).s_m
     for way_m in np.arange(ahead_m, ahead_m + SEARCHED_M, 1.0).tolist():
         if not route.closed and at_m + way_m > route.length_m:
             return None
         place = street_at(network, route, at_m + way_m)
-        if place is not None:
+        x_m, y_m, _ = route.sample(at_m + way_m)
+        free = all(
+            math.dist((x_m, y_m), other.motion[:2]) > FREE_AROUND_CAR_M for other in cars[1:]
+        )
+        if place is not None and free:
             return place
     return None
 
@@ -133,6 +140,6 @@ def entry_place(
     edge = network.entries[vehicle % len(network.entries)]
     row = int(network.first_row[edge])
     x_m, y_m = float(network.x_m[row]), float(network.y_m[row])
-    nearest_m = min(math.dist((x_m, y_m), (car.motion.x_m, car.motion.y_m)) for car in cars)
+    nearest_m = min((math.dist((x_m, y_m), car.motion[:2]) for car in cars), default=math.inf)
     room = room_m[edge] > min(ENTRY_ROOM_M + LENGTHS_M[1], 0.9 * float(network.length_m[edge]))
     return edge if room and nearest_m > ENTRY_FREE_M else None

@@ -23,7 +23,7 @@ NOTHING = np.zeros(4, dtype=bool)
 
 
 def given(*requests, blocked=NOTHING):
-    asked = [Request(since, vehicle, path) for since, vehicle, path in requests]
+    asked = [Request(float(since), vehicle, path) for since, vehicle, path in requests]
     return [request.vehicle for request in granted(asked, CLEARED_AT_M, blocked)]
 
 

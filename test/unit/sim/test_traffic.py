@@ -22,8 +22,8 @@ AWAY = (5000.0, 5000.0, 0.0)  # far from every road
 STAND = VehicleControl(brake=1.0)
 
 
-def world_with(name='town', vehicles=20, leader='none', **config):
-    traffic = TrafficConfig(vehicles=vehicles, leader=leader)
+def world_with(name='town', others=20, leader='none', **config):
+    traffic = TrafficConfig(vehicles=others, leader=leader)
     return World(WorldConfig(map=name, traffic=traffic, camera=SMALL, **config))
 
 
@@ -98,14 +98,14 @@ def test_seed_decides_on_everything():
 
 
 def test_one_vehicle_more_changes_nothing_about_how_the_others_begin():
-    few, many = (world_with(vehicles=n, seed=1).traffic for n in (10, 11))
+    few, many = (world_with(others=n, seed=1).traffic for n in (10, 11))
     assert (few.x_m == many.x_m[:10]).all()
     assert (few.fleet.length_m == many.fleet.length_m[:10]).all()
     assert (few.fleet.plan == many.fleet.plan[:10]).all()
 
 
 def test_traffic_changes_nothing_about_the_rest_of_the_world():
-    without, with_traffic = (world_with(vehicles=n, seed=5) for n in (0, 20))
+    without, with_traffic = (world_with(others=n, seed=5) for n in (0, 20))
     assert without.traffic is None
     assert without.parked == with_traffic.parked
     assert without.ego.state == with_traffic.ego.state
@@ -113,7 +113,7 @@ def test_traffic_changes_nothing_about_the_rest_of_the_world():
 
 
 def test_reset_can_ask_for_other_traffic():
-    world = world_with(vehicles=0)
+    world = world_with(others=0)
     world.reset(1, TrafficConfig(vehicles=7))
     assert len(world.traffic.fleet) == 7
     world.reset(1)
@@ -293,6 +293,33 @@ class TestCamera:
 def test_bad_settings_are_refused(field, value, text):
     with pytest.raises(ParameterError, match=text):
         TrafficConfig(**{field: value})
+
+
+def test_leader_keeps_clear_of_the_other_driven_cars():
+    for seed in range(6):
+        world = world_with('oval', 0, 'slow', vehicles=4, seed=seed, parked_vehicles=0)
+        ahead = world.traffic.outlines(0.0, 0.0, 4000.0)
+        assert all(overlap(car.outline, box) is None for car in world.cars for box in ahead)
+
+
+def test_road_too_short_for_a_leader_has_none():
+    world = world_with('winding', 0, 'standing', route_length_m=40.0)
+    assert len(world.traffic.fleet) == 0
+    world.tick(STAND)
+    assert world.traffic.bodies().shape == (0, 7)
+
+
+def test_length_of_the_step_does_not_matter_much():
+    """Patience and looks are in seconds: half the step, about the same traffic."""
+    ways_m = []
+    for step_s in (0.05, 0.025):
+        world = alone('town', 20)
+        way_m = np.zeros(20)
+        for _ in range(round(40.0 / step_s)):
+            world.traffic.step(world.cars, step_s)
+            way_m += world.traffic.fleet.speed_mps * step_s
+        ways_m.append(way_m.mean())
+    assert ways_m[0] == pytest.approx(ways_m[1], rel=0.15)
 
 
 def test_traffic_of_an_empty_list_of_cars_is_possible():
