@@ -125,7 +125,7 @@ class Trainer:
 
     @property
     def _random_steps(self) -> int:
-        """First steps of the run, whose actions owe nothing to the policy; a learned one acts at once."""
+        """First steps of the run, whose actions owe nothing to a policy that knows nothing."""
         return 0 if self.train.start_policy else self.td3.start_steps
 
     def _local_rollouts(self) -> Rollouts:
