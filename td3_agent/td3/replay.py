@@ -25,6 +25,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Flags = NDArray[np.bool_]  # by a name: Sphinx takes the underscore for a link
+
 
 class ReplayError(ValueError):
     """What was to be stored, sampled or restored does not fit the buffer."""
@@ -135,7 +137,7 @@ class Fragment(NamedTuple):
     rewards: NDArray[np.float32]
     bootstraps: NDArray[np.float32]
     positions: NDArray[np.uint8]
-    has_action: NDArray[np.bool_]
+    has_action: Flags
     continues: bool
     open: bool
 
