@@ -39,7 +39,7 @@ LEDGER_DISK_BYTES = 160 * 1024
 CHECKPOINT_DISK_BYTES = 3 * 1024 * 1024
 PATIENCE_S = 60.0
 MOST_SLOWER_MS = 5.0
-STRETCHES = 4
+STRETCHES = 12
 RMWS = ('rmw_fastrtps_cpp', 'rmw_cyclonedds_cpp', 'rmw_zenoh_cpp', 'rmw_connextdds')
 DISCOVERY_S = 2
 
