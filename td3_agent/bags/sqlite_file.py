@@ -58,7 +58,9 @@ class SqliteFile:
             finally:
                 connection.close()
         except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
-            raise BagError(f'{self.path}: cannot be read: {error}') from error
+            # The library's text may hold what it could not read.
+            what = str(error).partition('\n')[0]
+            raise BagError(f'{self.path}: cannot be read: {what}') from error
 
     def _connect(self) -> sqlite3.Connection:
         """Open the file; only a journal that a killed writer has left makes it be written."""

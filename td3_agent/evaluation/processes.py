@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 # Domain ids above 101 use ports that the operating system hands out to others.
 DOMAIN_IDS = range(1, 102)
 # RTPS 2.2, 9.6.1.1: unicast discovery port of the first participant of a domain.
-PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST = 7400, 250, 10
+PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST, PORT_PARTICIPANT_GAIN = 7400, 250, 10, 2
+PARTICIPANTS = 16  # that are looked for
 LOCK_S = 15.0  # longer than the first process needs to be seen
 _locks: deque[tuple[float, int]] = deque()  # when taken, and the open file; the oldest first
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -46,12 +47,21 @@ def free_domain_id() -> int:
     """
     _let_go_of_old_locks()
     for domain_id in random.SystemRandom().sample(DOMAIN_IDS, len(DOMAIN_IDS)):
-        port = PORT_BASE + PORT_DOMAIN_GAIN * domain_id + PORT_UNICAST
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
-            probe.bind(('', port))
-            if _lock_domain(domain_id):
-                return domain_id
+        if not _is_in_use(domain_id) and _lock_domain(domain_id):
+            return domain_id
     raise RuntimeError('all ROS domain ids from 1 to 101 are in use on this machine')
+
+
+def _is_in_use(domain_id: int) -> bool:
+    """Whether a participant listens in a domain; the first ones may have ended before others."""
+    first_port = PORT_BASE + PORT_DOMAIN_GAIN * domain_id + PORT_UNICAST
+    for participant in range(PARTICIPANTS):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(('', first_port + PORT_PARTICIPANT_GAIN * participant))
+            except OSError:
+                return True
+    return False
 
 
 def _lock_domain(domain_id: int) -> bool:
@@ -202,22 +212,28 @@ class Interruption:
 
 
 @contextmanager
-def interruptions_noted(*, raising: bool = False) -> Iterator[Interruption]:
+def interruptions_noted(
+    *, raising: bool = False, numbers: Sequence[int] = INTERRUPTIONS
+) -> Iterator[Interruption]:
     """Note a Ctrl-C and its like, for the block to look at where it can end cleanly.
 
     As an exception alone it may come up inside a destructor or a callback, and is lost there.
 
     Args:
         raising: raise it too, for blocks that are long between two looks.
+        numbers: signals; outside of the main thread none of them comes.
     """
     noted = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
 
     def note(*_: object) -> None:
         noted.happened = True
         if raising:
             raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, note) for number in INTERRUPTIONS}
+    previous = {number: signal.signal(number, note) for number in numbers}
     try:
         yield noted
     finally:

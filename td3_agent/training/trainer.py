@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import partial
 import json
 import logging
+import signal
 import statistics
 import time
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from td3_agent.driving.memory import keep_freed_memory
+from td3_agent.evaluation.processes import interruptions_noted
 from td3_agent.nodes.drivers import policy_folder
 from td3_agent.td3.checkpoint import load_checkpoint
 from td3_agent.td3.health import examine
@@ -173,9 +175,11 @@ class Trainer:
                 tqdm(
                     total=self.train.steps, initial=self.step, unit='step', disable=None
                 ) as progress,
+                interruptions_noted(raising=True, numbers=[signal.SIGINT]) as interruption,
             ):
                 while self.step < self.train.steps:
                     self.round()
+                    interruption.check()  # as an exception it may have been lost
                     progress.update(self.step - progress.n)
                     progress.set_postfix_str(self._shown(), refresh=False)
             self._finish()

@@ -13,6 +13,7 @@ import time
 import pytest
 import rclpy
 
+from td3_agent.evaluation import processes
 from td3_agent.evaluation.processes import (
     ProcessGroup,
     free_domain_id,
@@ -117,6 +118,18 @@ def test_nothing_listens_but_on_the_loopback_interface(node, monkeypatch):
     first_port = 7400 + 250 * domain_id  # RTPS 2.2, 9.6.1.1
     process = node(ros_environment(domain_id))
     assert local_addresses(process, range(first_port, first_port + 250)) == {'127.0.0.1'}
+
+
+def test_domain_whose_first_participants_have_ended_is_in_use(monkeypatch):
+    """Others of a drive may outlive them, and would be heard by whoever is given the domain."""
+    domain_id = free_domain_id()
+    monkeypatch.setattr(processes, 'DOMAIN_IDS', (domain_id,))
+    monkeypatch.setattr(processes, '_lock_domain', lambda _: True)
+    assert free_domain_id() == domain_id
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as third:
+        third.bind(('127.0.0.1', 7400 + 250 * domain_id + 10 + 2 * 3))  # RTPS 2.2, 9.6.1.1
+        with pytest.raises(RuntimeError, match='all ROS domain ids'):
+            free_domain_id()
 
 
 def without_profile():

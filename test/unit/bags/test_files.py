@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import pytest
 import yaml
@@ -287,6 +287,7 @@ class TestNotTrusted:
 
     @settings(max_examples=60)
     @given(at=st.integers(0, 40_000), value=st.binary(min_size=1, max_size=64))
+    @example(at=15642, value=b'\x80')  # an error that quotes what it could not read, in lines
     def test_damaged_databases_too(self, at, value, tmp_path_factory):
         folder = tmp_path_factory.mktemp('damaged')
         path = write_bag(folder / 'bag', drive(6), storage='sqlite3')
