@@ -25,6 +25,7 @@ from td3_agent.bench.figures import spread_ms
 from td3_agent.bench.programs import Program, ProgramSilentError
 from td3_agent.bridge_interface import DEFAULT_SETUP_FILES, exec_command
 from td3_agent.evaluation.processes import free_domain_id, ros_environment
+from td3_agent.fastdds import DISCOVERY_RANGE, LOCALHOST_ONLY
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +42,7 @@ NATIVE_TIMES = {'call_ns': 'whole', 'processor_ns': 'processor', 'received_ns': 
 PYTHON, ROS2, DOCKER = 'python process', 'ros2 topic pub', 'docker exec'
 MESSAGE_KIND = 'geometry_msgs/msg/TwistStamped'
 # What a process in a container needs to know to find the receiver.
-ROS_VARIABLES = ('ROS_DOMAIN_ID', 'ROS_AUTOMATIC_DISCOVERY_RANGE', 'ROS_LOCALHOST_ONLY')
+ROS_VARIABLES = ('ROS_DOMAIN_ID', DISCOVERY_RANGE, LOCALHOST_ONLY)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from td3_agent.fastdds import LOOPBACK_PROFILE, profile_variables
+from td3_agent.fastdds import (
+    DISCOVERY_RANGE,
+    LOCALHOST_ONLY,
+    LOOPBACK_PROFILE,
+    profile_variables,
+)
 from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
@@ -91,9 +96,9 @@ def ros_environment(domain_id: int) -> dict[str, str]:
     environment = dict(os.environ, ROS_DOMAIN_ID=str(domain_id))
     environment |= profile_variables(environment, shared_path(LOOPBACK_PROFILE))
     if environment.get('ROS_DISTRO') == 'humble':
-        environment['ROS_LOCALHOST_ONLY'] = '1'
+        environment[LOCALHOST_ONLY] = '1'
     else:
-        environment['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+        environment[DISCOVERY_RANGE] = 'LOCALHOST'
     return environment
 
 

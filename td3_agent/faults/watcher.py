@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+import gc
 from itertools import pairwise
 import math
 import threading
@@ -58,6 +59,10 @@ class Watcher:
         self.reports: list[Heard] = []  # of the gate, one per frame
         self.diagnostics: list[Heard] = []  # one entry per status
         self._changed = threading.Condition()
+        # In a long row it keeps millions of messages, which refer to nothing: looking through
+        # them for cycles would make it deaf for seconds.
+        self._collected = gc.isenabled()
+        gc.disable()
         self._context = own_context(domain_id)
         self.node = Node(SELF, context=self._context, enable_rosout=False)
         for kind, topic, heard in (
@@ -215,6 +220,8 @@ class Watcher:
         self._executor.shutdown(timeout_sec=END_S)
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
+        if self._collected:
+            gc.enable()
 
     def __enter__(self) -> Self:
         """Return the watcher itself."""

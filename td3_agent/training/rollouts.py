@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from td3_agent.td3.replay import Observed
+    from td3_agent.td3.replay import Observed, ReplayBuffer
     from td3_agent.training.envs import Episodes, Outcome
     from td3_agent.training.exploration import Explorer
     from td3_agent.training.spaces import TaskSpaces
@@ -26,31 +26,6 @@ LOG = logging.getLogger(__name__)
 REMEMBERED_RETURNS = 10
 
 State = tuple[dict[str, 'Tensor'], dict[str, Any]]
-
-
-class Store(Protocol):
-    """Where steps go; see :class:`~td3_agent.td3.replay.ReplayBuffer`."""
-
-    def begin(self, observed: Observed, stream: int = 0) -> None:
-        """Begin an episode; one that was going on is cut."""
-
-    def add(  # noqa: PLR0913  what a step is made of
-        self,
-        action: NDArray[np.float32],
-        reward: float,
-        observed: Observed,
-        *,
-        terminated: bool,
-        truncated: bool,
-        stream: int = 0,
-    ) -> None:
-        """Store one step from the newest observation."""
-
-    def cut(self, stream: int = 0) -> None:
-        """End the episode where it stands."""
-
-    def newest(self, stream: int = 0) -> Observed:
-        """Return the last observation of a stream."""
 
 
 class Rollouts(Protocol):
@@ -95,7 +70,7 @@ class LocalRollouts:
     """
 
     def __init__(
-        self, streams: list[Episodes], explorer: Explorer, spaces: TaskSpaces, store: Store
+        self, streams: list[Episodes], explorer: Explorer, spaces: TaskSpaces, store: ReplayBuffer
     ) -> None:
         """Act in these environments, each a stream of the store; nothing happens yet."""
         self._streams, self._explorer = streams, explorer
