@@ -9,7 +9,9 @@ the frame is complete, shifts all later ones (bridge_contract races R1, R2). Hen
 * at the deadline, below the bridge's own 1.0 s, it is answered with full brake;
 * while the agent is known to be gone, with full brake as soon as the odometry is in: the other
   vehicles of the world need not wait for nobody;
-* what arrives for a frame already left is dropped and counted.
+* what arrives for a frame already left is dropped and counted;
+* a stop that was sent because no frame followed is counted by the bridge too: it is the answer,
+  in advance, of the next one.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 EARLY_FRAMES_KEPT = 4
 REFUSED_IN_A_ROW = 3  # a single bad message is no reason to brake; the next one is 50 ms away
-HOLD = 'hold'  # frame_id of a stop that answers no frame: see watchdog.SilenceHold
+HOLD = 'hold'  # frame_id of a stop sent between frames: see watchdog.SilenceHold
 
 
 class Outcome(Enum):
@@ -46,6 +48,7 @@ class Outcome(Enum):
     NO_VEHICLE_INFO = 'stopped_no_vehicle_info'  # wheel angles unknown
     INVALID_COMMAND = 'stopped_invalid_command'  # not finite
     SILENCE = 'stopped_silence'  # answered, and then no frame followed for long
+    IN_ADVANCE = 'stopped_in_advance'  # the stop sent in that silence is its command
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ class Answer:
     control: VehicleControl
     outcome: Outcome
     twist_received_ns: int | None = None
+
+    @property
+    def is_sent_already(self) -> bool:
+        """Whether the bridge has it: another command would count for the next frame."""
+        return self.outcome is Outcome.IN_ADVANCE
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ class GateCounts:
     invalid: int = 0
     unanswered: int = 0
     resets: int = 0
+    in_advance: int = 0
 
 
 class TwistConverter:
@@ -142,6 +151,8 @@ class Gate:
     _open: bool = False  # whether it still wants its answer
     _due_ns: int = 0  # steady time of its deadline
     _state: VehicleState | None = None
+    _is_ahead: bool = False  # whether the bridge has the next frame's command
+    _was_ahead: bool = False  # whether it had the newest frame's
     _commands: dict[int, _Heard] = field(default_factory=dict)
 
     @property
@@ -165,14 +176,30 @@ class Gate:
         self._stamp_ns, self._open, self._state = stamp_ns, True, None
         self._due_ns = now_ns + self.deadline_ns
         self._commands = {s: heard for s, heard in self._commands.items() if s >= stamp_ns}
+        self._was_ahead, self._is_ahead = self._is_ahead, False
+        if self._was_ahead:
+            self.counts.in_advance += 1
+            return self._stop(Outcome.IN_ADVANCE)
         return self._answer_if_complete()
 
     def on_state(self, state: VehicleState, now_ns: int) -> Answer | None:
         """Take the odometry of a frame; it opens the frame when /clock did not."""
-        self.on_frame(state.stamp_ns, now_ns)
+        answer = self.on_frame(state.stamp_ns, now_ns)
+        if answer is not None:
+            return answer
         if state.stamp_ns == self._stamp_ns and self._open:
             self._state = state
         return self._answer_if_complete()
+
+    def hold(self) -> VehicleControl:
+        """Return the stop to be sent because no frame follows the one that was answered.
+
+        The bridge takes it for the answer of the next frame, so that one gets no other. If
+        nothing follows that one either, the bridge has not counted the stop (it was waiting for
+        another vehicle) and waits for us: the next stop is the answer it wants.
+        """
+        self._is_ahead, self._was_ahead = not self._was_ahead, False
+        return self.converter.stopped()
 
     def on_refused_state(self, now_ns: int) -> Answer | None:
         """Take note of odometry that could not be used: its frame ends at the deadline."""
@@ -244,7 +271,7 @@ class Gate:
         """Begin anew: simulated time ran back."""
         self.counts.resets += 1
         self._commands.clear()
-        self._open = False
+        self._open = self._is_ahead = False
         self.converter.reset()
 
 

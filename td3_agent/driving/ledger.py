@@ -16,6 +16,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
+from td3_agent.driving.gate import Outcome
 from td3_agent.driving.lockstep import MOST_SKIPPED
 from td3_agent.driving.stages import stage_spans_ns
 
@@ -33,6 +34,7 @@ KIND = 'td3_agent ledger'
 CHAIN = 'chain_sha256'
 CHAIN_TAIL = re.compile(rb',"chain_sha256":"([0-9a-f]{64})"\}\n\Z')
 NO_COMMAND = 'no_command'  # nobody answered the frame
+IN_ADVANCE = Outcome.IN_ADVANCE.value
 UNREPORTED = 'unreported'  # a command was seen, the gate's word on it was not
 SKIPPED = 'skipped'  # the bridge went past the frame without our step
 # Reports of a frame arrive within a frame or two of its end; later ones are given up.
@@ -110,6 +112,7 @@ class FrameLog:
         self._parts: dict[int, dict[str, Any]] = {}  # by stamp [ns]
         self._closed: list[tuple[int, int]] = []  # (frame, stamp) not yet released
         self._last_frame: int | None = None
+        self._held: dict[str, Any] | None = None  # the newest stop sent between frames
         self.counts = LogCounts()
 
     def note(self, stamp_ns: int, **facts: Any) -> None:  # noqa: ANN401  JSON values
@@ -126,7 +129,7 @@ class FrameLog:
 
     def note_hold(self, stamp_ns: int, control: VehicleControl) -> None:
         """Add a stop that the gate has sent because nothing followed the frame."""
-        self._part(stamp_ns)['held'] = control_record(control)
+        self._held = self._part(stamp_ns)['held'] = control_record(control)
 
     def note_status(self, stamp_ns: int, control: VehicleControl) -> None:
         """Add what vehicle_status of a frame echoes: the command executed during its step."""
@@ -182,6 +185,9 @@ class FrameLog:
         """Return the record of one closed frame."""
         part = self._parts.get(stamp_ns, {})
         part.pop('echo', None)
+        if part.get('outcome') == IN_ADVANCE and self._held is not None:
+            part['commands'] = part.get('commands', 0) + 1
+            part.setdefault('sent', self._held)
         following = self._parts.get(next_stamp_ns, {}) if next_stamp_ns is not None else {}
         record = {
             'frame': frame,

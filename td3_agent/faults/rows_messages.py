@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -92,8 +93,22 @@ def dropped(scene: Scene) -> Outcome:
         all_lost(scene, outcome, topic)
     steps_are_single(scene, outcome)
     scene.p0(outcome, silence=(begun_ns, time.monotonic_ns()))
-    drive.audit(outcome, *ANSWERED)
+    audit = drive.audit(outcome, *ANSWERED)
+    if audit is not None:
+        outcome.none('frames that the bridge ended before their command', early(audit.records))
     return outcome
+
+
+def early(records: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the frames that were acknowledged before the agent had answered them.
+
+    Then the bridge counts the commands wrongly, and the next step may overtake one.
+    """
+    return [
+        record['frame']
+        for record in records
+        if record.get('acknowledged_ns', math.inf) < record.get('twist_received_ns', 0)
+    ]
 
 
 def some_lost(scene: Scene, outcome: Outcome, topic: str, share: float, frames: int) -> None:

@@ -25,6 +25,7 @@ PACE_FRAMES = 40
 STEP_S = 0.05
 LONGEST_FRAME_S = 1.25 * STEP_S  # on average, while a vehicle has no agent
 MOST_HELD_FRAMES = 5
+GOING_ON = {Answered.OK.value, Answered.SILENCE.value, Answered.IN_ADVANCE.value}
 STANDSTILL_MPS = 0.1
 LONGEST_REJOIN_S = 5.0
 
@@ -87,7 +88,7 @@ def look_at_ledger(outcome: Outcome, path: Path) -> None:
     for role in ROLES[1:]:
         found = {r['outcome'] for r in records if r['role_name'] == role}
         # The others' gates hold their cars while a frame waits for the dead agent's.
-        outcome.none(f'outcomes of {role}', found - {Answered.OK.value, Answered.SILENCE.value})
+        outcome.none(f'outcomes of {role}', found - GOING_ON)
         held = sum(r['role_name'] == role and r['outcome'] != Answered.OK.value for r in records)
         outcome.most(f'frames after which {role} was held', held, MOST_HELD_FRAMES)
     mine = [r for r in records if r['role_name'] == ROLE]

@@ -49,6 +49,7 @@ REMEDIES = {
     Outcome.NO_VEHICLE_INFO: 'does the bridge publish vehicle_info?',
     Outcome.INVALID_COMMAND: 'look at what td3_agent says',
     Outcome.SILENCE: 'are synchronizer and bridge running?',
+    Outcome.IN_ADVANCE: 'it was stopped because no frame came',
 }
 DEADLINE_SHARE = 0.9  # of the bridge's wait; the rest is for the way there
 GRAPH_PERIOD_S = 0.1  # how often it is looked whether the agent is there
@@ -255,8 +256,9 @@ class TwistToControlNode(Node):
         if self._lockstep:
             self._watch_frames(answer)
         if answer is not None:
-            stamp = time_from_ns(max(answer.stamp_ns, 0))
-            self._control_pub.publish(control_message(answer.control, stamp))
+            if not answer.is_sent_already:
+                stamp = time_from_ns(max(answer.stamp_ns, 0))
+                self._control_pub.publish(control_message(answer.control, stamp))
             facts = {'outcome': answer.outcome.value, 'gate_published_ns': steady_ns()}
             if answer.twist_received_ns is not None:
                 facts['twist_received_ns'] = answer.twist_received_ns
@@ -269,10 +271,10 @@ class TwistToControlNode(Node):
         """Stop a car that was told to drive and then was asked for nothing more.
 
         It is marked in the header, which the bridge ignores: for the ledger it is no second
-        answer to the frame.
+        answer to the frame, but that of the next one.
         """
         if self._hold.on_time(steady_ns()):
-            msg = control_message(self.gate.converter.stopped(), time_from_ns(self._frame_ns))
+            msg = control_message(self.gate.hold(), time_from_ns(self._frame_ns))
             msg.header.frame_id = HOLD
             self._control_pub.publish(msg)
             self._announcer.report(self._frame_ns, {'outcome': Outcome.SILENCE.value})
@@ -286,7 +288,9 @@ class TwistToControlNode(Node):
             self._frame_ns = stamp
             self._hold.frame_begun(steady_ns())
         if answer is not None:
-            self._hold.answered(steady_ns(), stopped=answer.control == FULL_BRAKE)
+            # A stop sent in advance may not have counted: then the bridge waits for another.
+            final = answer.control == FULL_BRAKE and not answer.is_sent_already
+            self._hold.answered(steady_ns(), stopped=final)
         self._silence.at(self._hold.due_ns)
 
     def _describe(self) -> Status:

@@ -65,6 +65,7 @@ def red(tmp_path, monkeypatch):
         ('F4', 'no_hold', 'stop after'),
         ('F5', 'no_last_word', 'last command'),
         ('F6', 'no_deadline', 'image all: stop after'),
+        ('F6', 'no_answer_in_advance', 'ended before their command'),
         ('F7', 'no_single_answer', 'commands'),
         ('F8', 'no_deadline', 'frames stopped at 0.5 s'),
         ('F9', 'no_stamps', 'first difference'),

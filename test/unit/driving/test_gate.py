@@ -525,6 +525,76 @@ def test_converter_stops_with_full_brake():
     assert TwistConverter(TwistConvention.VELOCITY).stopped() == VehicleControl(brake=1.0)
 
 
+class Bridge:
+    """How CARLA's bridge counts commands of one vehicle: by number, whatever they answer."""
+
+    def __init__(self):
+        self.expects = self.is_told = False
+
+    def tick(self):
+        """Begin a frame; return whether its command is waited for."""
+        self.expects, waits, self.is_told = True, not self.is_told, False
+        return waits
+
+    def command(self):
+        self.expects, self.is_told = False, not self.expects
+
+
+class TestHold:
+    """A stop between frames: the bridge counts it, so the next frame needs no other."""
+
+    def test_next_frame_is_answered_already(self):
+        gate = make_gate()
+        assert answer_frame(gate, 1).outcome is Outcome.OK
+        assert gate.hold() == FULL_BRAKE
+        told = gate.on_frame(stamp(2), 0)
+        assert (told.outcome, told.control) == (Outcome.IN_ADVANCE, FULL_BRAKE)
+        assert told.is_sent_already
+        assert gate.on_state(moving(stamp(2)), 0) is None
+        assert gate.on_command(stamp(2), DRIVE) is None
+        assert gate.due_ns is None
+        assert answer_frame(gate, 3).outcome is Outcome.OK
+
+    def test_odometry_opens_that_frame_too(self):
+        gate = make_gate()
+        answer_frame(gate, 1)
+        gate.hold()
+        assert gate.on_state(moving(stamp(2)), 0).is_sent_already
+        assert gate.on_frame(stamp(2), 0) is None
+
+    def test_stop_in_a_frame_that_was_answered_in_advance_is_its_answer(self):
+        """A bridge that was waiting for another vehicle has not counted the first one."""
+        gate = make_gate()
+        answer_frame(gate, 1)
+        gate.hold()
+        gate.on_frame(stamp(2), 0)
+        gate.hold()
+        assert answer_frame(gate, 3).outcome is Outcome.OK
+
+    def test_restarted_bridge_has_counted_nothing(self):
+        gate = make_gate()
+        answer_frame(gate, 1000)
+        gate.hold()
+        assert answer_frame(gate, 1).outcome is Outcome.OK
+
+    @given(holds=st.lists(st.integers(0, 3), min_size=1, max_size=30))
+    def test_bridge_waits_for_every_command_but_those_it_has(self, holds):
+        """However often the car is stopped between frames, its count is right again after."""
+        gate, bridge = make_gate(), Bridge()
+        for frame, repeats in enumerate(holds, start=1):
+            waits = bridge.tick()
+            told = gate.on_frame(stamp(frame), 0)
+            assert waits == (told is None)
+            if told is None:
+                gate.on_state(moving(stamp(frame)), 0)
+                assert gate.on_command(stamp(frame), DRIVE).outcome is Outcome.OK
+                bridge.command()
+                bridge.is_told = False  # the wait is over
+            for _ in range(repeats if told is None else 0):
+                gate.hold()
+                bridge.command()
+
+
 class TestAgentGone:
     def gate(self):
         gate = make_gate()

@@ -207,6 +207,32 @@ def test_stop_that_was_sent_because_nothing_followed_is_no_second_command(applie
     assert log.counts.slipped == slipped
 
 
+@pytest.mark.parametrize(('others', 'commands'), [((), 1), ((command(4),), 2)])
+def test_stop_sent_in_advance_is_the_command_of_the_next_frame(others, commands):
+    log = FrameLog(ROLE)
+    log.note_command(stamp(3), command(3), heard_ns=0)
+    log.note_hold(stamp(3), FULL_BRAKE)
+    log.note(stamp(3), outcome='stopped_silence')
+    log.note(stamp(4), outcome='stopped_in_advance')
+    for other in others:  # what must not come is found
+        log.note_command(stamp(4), other, heard_ns=0)
+    log.note_status(stamp(5), FULL_BRAKE)
+    for number in (3, 4, 5):
+        log.close_frame(FRAME_ZERO + number, stamp(number))
+    record = log.flush()[1]
+    assert (record['frame'], record['commands']) == (FRAME_ZERO + 4, commands)
+    assert record['applied'] == control_record(FULL_BRAKE)
+    assert log.counts.doubled == commands - 1
+    assert log.counts.slipped == len(others)
+
+
+def test_stop_in_advance_that_nobody_sent_is_no_command():
+    log = FrameLog(ROLE)
+    log.note(stamp(4), outcome='stopped_in_advance')
+    log.close_frame(FRAME_ZERO + 4, stamp(4))
+    assert log.flush()[0]['commands'] == 0
+
+
 def test_abandoned_ledger_has_no_end_and_raises_nothing(tmp_path):
     path = tmp_path / 'ledger.jsonl'
     writer = LedgerWriter(path, flush_every=1)
