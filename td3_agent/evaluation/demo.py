@@ -100,6 +100,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--role-name', default='ego_vehicle', help='role name of the vehicle')
     parser.add_argument('--record', action='store_true', help='record a bag to OUT/bag')
     parser.add_argument(
+        '--record-storage', choices=('mcap', 'sqlite3'), default='mcap', help='format of that bag'
+    )
+    parser.add_argument(
         '--record-compression', choices=('none', 'zstd'), default='none', help='of that bag'
     )
     parser.add_argument('--out', type=Path, default=Path('demo'), help='folder for the results')
@@ -125,7 +128,15 @@ def run(args: argparse.Namespace) -> int:
     """Drive, write the results, and return the exit status.
 
     0 only if the ledger shows no violation and every process ended cleanly.
+
+    Raises:
+        ValueError: arguments that do not fit together, or a bad map.
     """
+    if args.record_compression != 'none' and args.record_storage != 'mcap':
+        raise ValueError(
+            f'--record-compression {args.record_compression} needs --record-storage mcap, '
+            f'got {args.record_storage}'
+        )
     args.out.mkdir(parents=True, exist_ok=True)
     world = World(world_config(args))  # also refuses a bad map before anything is started
     try:
@@ -203,7 +214,7 @@ def start_recorder(
     if bag.is_dir():
         bag.rmdir()
     command = [sys.executable, '-m', 'td3_agent', 'record', '--out', str(bag)]
-    command += ['--compression', args.record_compression]
+    command += ['--storage', args.record_storage, '--compression', args.record_compression]
     recorder = group.run('recorder', command, aside=True)
     deadline_s = time.monotonic() + START_PATIENCE_S
     while recorder.process.poll() is None and time.monotonic() < deadline_s and not bag.is_dir():

@@ -106,10 +106,13 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         self._action = np.zeros(ACTION_SIZE, dtype=np.float32)
         self.situation = Situation()
         # A Dict of Boxes gives dicts of arrays, which Gymnasium's types cannot say.
-        self.observation_space = observation_space(  # type: ignore[assignment]
-            self.spec_of_observation, privileged=self.privileged_size if privileged else 0
-        )
+        self.observation_space = self._observation_space()  # type: ignore[assignment]
         self.action_space = spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
+
+    def _observation_space(self) -> spaces.Dict:
+        """Return the bounds of what is observed."""
+        size = self.privileged_size if self._privileged else 0
+        return observation_space(self.spec_of_observation, privileged=size)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -19,9 +19,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
+from gymnasium import spaces
 import numpy as np
 
-from td3_agent.driving.command import CONTROL_MAX_SPEED_MPS
+from td3_agent.driving.command import ACTION_SIZE, CONTROL_MAX_SPEED_MPS
+from td3_agent.driving.following import FollowingDriver
+from td3_agent.driving.pure_pursuit import PurePursuitDriver
 from td3_agent.sim.env import PRIVILEGED_SIZE
 from td3_agent.sim.leading import HABITS, NO_LEADER
 from td3_agent.sim.lookout import lead_of
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from td3_agent.driving.following import Lead
+    from td3_agent.sim.env import Observed
     from td3_agent.sim.task import Situation
 
 MOST_VEHICLES = 20
@@ -64,6 +68,10 @@ class TrafficDrivingEnv(RandomDrivingEnv):
     ahead on the route, how near, closing speed and speed; then the nearest three vehicles, each
     present or not, forward, left, and its velocity in the car's axes.
 
+    One more part of the observation is ``expert``, (2,) float32: the action that pure pursuit with
+    IDM following takes here, told what is ahead by the simulator
+    (:mod:`td3_agent.driving.following`). It is there to be imitated; no policy is shown it.
+
     Args:
         least: fewest vehicles of an episode.
         most: most vehicles.
@@ -84,6 +92,7 @@ class TrafficDrivingEnv(RandomDrivingEnv):
         """Load the first road; the others when they are drawn."""
         self._least, self._most, self._leader_share = least, most, leader_share
         self._lead: Lead | None = None
+        self._expert = FollowingDriver(PurePursuitDriver(), lambda: self._lead)
         super().__init__(task=TRAFFIC_TASK, **arguments)
 
     def _traffic(self, rng: np.random.Generator) -> TrafficConfig:
@@ -95,6 +104,8 @@ class TrafficDrivingEnv(RandomDrivingEnv):
         return TrafficConfig(vehicles=vehicles, leader=habit if led else NO_LEADER)
 
     def _first_situation(self) -> Situation:
+        self._expert.reset()
+        self._expert.set_route(self.world.ego.route)
         first = super()._first_situation()
         self._lead = lead_of(self.world, self.world.ego, first.s_m)
         return first
@@ -106,6 +117,15 @@ class TrafficDrivingEnv(RandomDrivingEnv):
         if self._lead is None:
             return math.inf
         return max(self._lead.gap_m, 0.0) / max(world.ego.state.speed_mps, SLOWEST_MPS)
+
+    def _observation_space(self) -> spaces.Dict:
+        expert = spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
+        return spaces.Dict({**super()._observation_space().spaces, 'expert': expert})
+
+    def _observed(self) -> Observed:
+        """Add what the expert would do."""
+        observed = super()._observed()
+        return observed | {'expert': self._expert.act(self.observation)}
 
     def _known(self) -> NDArray[np.float32]:
         """Return what only the simulator knows, each number around [-1, 1]."""

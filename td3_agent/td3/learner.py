@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from td3_agent.td3.replay import ObservationShape, Sample
 
 
+LEAST_VALUE = 1e-3  # fresh critics say next to nothing
+
+
 class Batch(NamedTuple):
     """A sample on the learner's device; fields as in :class:`~td3_agent.td3.replay.Sample`."""
 
@@ -185,6 +188,9 @@ class Learner:
         self._target_critic_layers = Layers.of_critic(self.target.critic, self._target_critic)
         self._critic_adam = Adam(self._critic, params.critic_lr)
         self._actor_adam = Adam(self._actor, params.actor_lr)
+        self._expert_size = shape.expert_size
+        if params.imitation_weight > 0.0 and shape.expert_size == 0:
+            raise ValueError("imitation_weight needs an observation with an 'expert' part")
 
     @property
     def actor(self) -> Actor:
@@ -231,6 +237,8 @@ class Learner:
                 self.actor_loss = value.mean().neg_()
                 self._q1_layers.backward(torch.full_like(value[None], -1.0 / size), learn=False)
                 slope = self._q1_layers.inputs_gradient(slice(-action.shape[1], None))
+                if params.imitation_weight > 0.0:
+                    slope = self._imitated(slope, batch, action, value)
                 self._actor_layers.backward(slope.mul_(1.0 - action.square())[None])
             self._train_encoder(seen.actor, self._actor_layers, self._actor)
             self._actor_adam.step()
@@ -272,6 +280,18 @@ class Learner:
         """Return the policy's actions, (B, actions), and their Q1, (B, 1)."""
         action = self._actor_layers.forward(seen.actor)[0].tanh_()
         return action, self._q1_layers.forward(seen.critic, action)[0]
+
+    def _imitated(self, slope: Tensor, batch: Batch, action: Tensor, value: Tensor) -> Tensor:
+        """Return the slope of the actor's loss with the expert's action in it, (B, actions).
+
+        Not in the paper: TD3+BC (Fujimoto & Gu 2021, arXiv:2106.06860), whose value term is
+        divided by the mean of |Q|, but what is imitated is not the action that was taken: it is
+        what an expert does in that state (Ross et al. 2011, arXiv:1011.0686).
+        """
+        weight, scale = self.params.imitation_weight, value.abs().mean().clamp_(min=LEAST_VALUE)
+        apart = action - batch.state[:, -self._expert_size :]
+        self.actor_loss = self.actor_loss / scale + weight * apart.square().mean()
+        return slope / scale + apart.mul_(2.0 * weight / apart.numel())
 
     def _train_encoder(self, view: Tensor, layers: Layers, flat: FlatParameters) -> None:
         """Set the encoder's gradient, if these layers' loss trains it; ``view`` is their input."""

@@ -53,6 +53,11 @@ class Td3Params(Params):
         'what the critics see: what the actor sees, simulator state in place of images, or both',
         choices=(OBSERVATION, PRIVILEGED, BOTH),
     )
+    imitation_weight: float = param(
+        0.0,
+        'of the squared difference to the action of an expert, in the loss of the actor',
+        low=0.0,
+    )
     n_step: int = param(1, 'steps summed before the target takes over', low=1, high=100)
     buffer_capacity: int = param(
         1_000_000, 'observations kept by the replay buffer', low=4, high=100_000_000

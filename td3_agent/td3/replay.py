@@ -42,6 +42,7 @@ class ObservationShape:
         frame_stack: how many successive frames the image's channels hold, oldest first;
             1 stores the image as it is.
         privileged_size: numbers only the critics are given, >= 0.
+        expert_size: how many of those, the last ones, are the action of an expert.
 
     Raises:
         ReplayError: the channels are no multiple of the frames, or there is nothing to see.
@@ -51,6 +52,7 @@ class ObservationShape:
     image_shape: tuple[int, int, int] | None = None
     frame_stack: int = 1
     privileged_size: int = 0
+    expert_size: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be an observation."""
@@ -58,6 +60,11 @@ class ObservationShape:
             raise ReplayError(
                 f'state_size and privileged_size must be >= 0, got {self.state_size} '
                 f'and {self.privileged_size}'
+            )
+        if not 0 <= self.expert_size <= self.privileged_size:
+            raise ReplayError(
+                f'expert_size must be in [0, privileged_size = {self.privileged_size}], '
+                f'got {self.expert_size}'
             )
         if self.image_shape is None:
             if self.state_size == 0:

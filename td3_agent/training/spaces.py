@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from gymnasium import spaces
 import numpy as np
 
-from td3_agent.td3.learner import denormalised
+from td3_agent.td3.learner import denormalised, normalised
 from td3_agent.td3.replay import ObservationShape, Observed
 
 if TYPE_CHECKING:
     import gymnasium
     from numpy.typing import NDArray
 
-PARTS = ('image', 'state', 'privileged')
+PARTS = ('image', 'state', 'privileged', 'expert')
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class TaskSpaces:
 
         Args:
             env: its observations are a Box of numbers, a uint8 Box of an image (C, H, W), or a
-                Dict of ``image``, ``state`` and ``privileged``.
+                Dict of ``image``, ``state``, ``privileged`` and ``expert``, an action.
             frame_stack: frames in an image, 0 asks the environment.
 
         Raises:
@@ -57,13 +57,17 @@ class TaskSpaces:
             raise ValueError('; '.join(faults))
         image = parts['image'].shape if 'image' in parts else None
         sizes = {name: parts[name].shape[0] if name in parts else 0 for name in PARTS[1:]}
+        low, high = _limits(env.action_space)
+        if sizes['expert'] not in {0, len(low)}:
+            raise ValueError(f'expert must have {len(low)} numbers, got {sizes["expert"]}')
         shape = ObservationShape(
             state_size=sizes['state'],
             image_shape=image,
             frame_stack=1 if image is None else frame_stack or frames_of(env),
-            privileged_size=sizes['privileged'],
+            privileged_size=sizes['privileged'] + sizes['expert'],
+            expert_size=sizes['expert'],
         )
-        return cls(shape, is_dict, *_limits(env.action_space))
+        return cls(shape, is_dict, low, high)
 
     def observed(self, observation: Any) -> Observed:  # noqa: ANN401  what Gymnasium returns
         """Return an observation of the environment as the buffer takes it."""
@@ -72,15 +76,23 @@ class TaskSpaces:
             return Observed(
                 observation.get('state', empty),
                 observation.get('image'),
-                observation.get('privileged'),
+                self._privileged(observation),
             )
         if self.shape.image_shape is not None:
             return Observed(np.zeros(0, np.float32), observation)
         return Observed(observation)
 
-    def action(self, normalised: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _privileged(self, observation: dict[str, Any]) -> NDArray[np.float32] | None:
+        """Return what only the simulator knows, the expert's action in [-1, 1] last."""
+        known, expert = observation.get('privileged'), observation.get('expert')
+        if expert is None:
+            return known
+        action = np.clip(normalised(expert, self.low, self.high), -1.0, 1.0).astype(np.float32)
+        return action if known is None else np.concatenate((known, action))
+
+    def action(self, answer: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return an action in [-1, 1] as the environment takes it, never beyond its limits."""
-        action = denormalised(normalised, self.low, self.high)
+        action = denormalised(answer, self.low, self.high)
         return np.asarray(np.clip(action, self.low, self.high), np.float32)
 
 

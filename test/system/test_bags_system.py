@@ -63,6 +63,21 @@ class TestRecordedDemo:
         summary = json.loads((tmp_path / 'summary.json').read_text())
         assert summary['frames'] == summary['actions_equal'] == FRAMES
 
+    def test_sqlite_on_request(self, tmp_path):
+        words = ('--record', '--record-storage', 'sqlite3', '--duration', 1.0)
+        done = run('demo', *words, '--map', 'oval', '--out', tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert [path.suffix for path in (tmp_path / 'bag').glob('bag*')] == ['.db3']
+        words = ('--expect', tmp_path / 'ledger.jsonl', '--out', tmp_path / 'replay')
+        assert run('replay', tmp_path / 'bag', *words).returncode == 0
+
+    def test_formats_that_do_not_fit_are_refused_before_the_drive(self, tmp_path):
+        words = ('--record', '--record-storage', 'sqlite3', '--record-compression', 'zstd')
+        done = run('demo', *words, '--out', tmp_path / 'none')
+        assert done.returncode != 0
+        assert 'needs --record-storage mcap, got sqlite3' in done.stderr
+        assert not (tmp_path / 'none').exists()
+
     @pytest.mark.parametrize('rate', [1, 4])
     def test_live_too(self, rate, demo, tmp_path):
         words = ('--live', '--start-agent', '--rate', rate, '--out', tmp_path)

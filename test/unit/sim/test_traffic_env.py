@@ -81,6 +81,21 @@ def test_privileged_part_tells_who_is_ahead_and_how_near(env):
     assert near[4:7] == pytest.approx([1.0, 12.0 / 30.0, 0.0], abs=0.02)
 
 
+def test_expert_drives_and_stops_behind_who_stands():
+    env = TrafficDrivingEnv(map='town', path=True, roads=1, least=0, most=0, leader_share=0.0)
+    env._traffic = lambda _: TrafficConfig(leader='standing')
+    observed, speeds = env.reset(seed=3)[0], []
+    for _ in range(400):
+        assert observed['expert'] in env.observation_space['expert']
+        observed, _, terminated, truncated, info = env.step(observed['expert'])
+        speeds.append(info['speed_mps'])
+        assert not terminated, info
+        assert not truncated, info
+    assert max(speeds) > 4.0
+    assert speeds[-1] < 0.1
+    assert observed['expert'][0] < -0.95  # stay where you are
+
+
 def test_distance_pays():
     def earned(headway_s):
         return quality(Situation(), replace(Situation(), headway_s=headway_s), TRAFFIC_TASK)

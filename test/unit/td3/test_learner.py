@@ -2,6 +2,7 @@
 """Learner: each line of the algorithm, and that it goes on exactly where it was saved."""
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -17,6 +18,10 @@ from td3_agent.td3.replay import ObservationShape, Sample
 
 VECTORS = ObservationShape(state_size=3, privileged_size=2)
 IMAGES = ObservationShape(state_size=3, image_shape=(2, 12, 12), frame_stack=2, privileged_size=2)
+# The last two numbers that only the critics see are what an expert does.
+ADVISED = [
+    dataclasses.replace(shape, privileged_size=4, expert_size=2) for shape in (VECTORS, IMAGES)
+]
 LOW, HIGH = (-2.0, 0.0), (2.0, 0.5)
 SMALL = {'hidden_units': 16, 'encoder': 'small_images', 'features': 8, 'batch_size': 8}
 WAYS = [(VECTORS, 'observation'), (VECTORS, 'privileged')]
@@ -185,6 +190,44 @@ def test_actor_climbs_q1():
     for _ in range(50):
         learner.update(batch)
     assert learner.actor_values(batch).mean().item() > before
+
+
+@pytest.mark.parametrize('shape', ADVISED)
+@pytest.mark.parametrize('how', ['observation', 'privileged'])
+def test_loss_with_an_expert_is_the_formula(shape, how):
+    """-Q1 / mean |Q1| + weight (pi - expert)^2, its gradient by autograd."""
+    learner = learner_of(
+        shape, critic_input=how, critic_lr=0.0, policy_delay=1, imitation_weight=3
+    )
+    batch, nets = learner.batch(sample_of(shape)), learner.networks
+    seen = nets.views(batch.state, batch.image)
+    features = seen.actor.detach() if nets.critic_sees_images else seen.actor
+    action = torch.tanh(nets.actor.pre_tanh_from(features))
+    value = nets.critic(seen.critic.detach(), action)[0]
+    apart = action - batch.state[:, -2:]
+    loss = -value.mean() / value.detach().abs().mean() + 3.0 * apart.square().mean()
+    wanted = torch.autograd.grad(loss, nets.actor.head.weight)[0]
+    learner.update(batch)
+    torch.testing.assert_close(learner.actor_loss, loss.detach())
+    found = learner._actor.matrix(learner.actor.head).gradient[:-1].t()
+    torch.testing.assert_close(found, wanted)
+
+
+def test_expert_is_imitated():
+    learner = learner_of(ADVISED[0], policy_delay=1, imitation_weight=20.0, actor_lr=3e-3)
+    sample = sample_of(ADVISED[0])
+    sample.state[:, -2:] = 0.5 * np.tanh(sample.state[:, :2])
+    batch = learner.batch(sample)
+    for _ in range(300):
+        learner.update(batch)
+    with torch.no_grad():
+        found = torch.tanh(learner.actor.pre_tanh(batch.state[:, :3]))
+    assert (found - batch.state[:, -2:]).abs().max() < 0.1
+
+
+def test_imitation_needs_an_expert():
+    with pytest.raises(ValueError, match=r"imitation_weight needs .*'expert'"):
+        learner_of(imitation_weight=1.0)
 
 
 @pytest.mark.parametrize(('shape', 'how'), WAYS)

@@ -389,6 +389,8 @@ class TestRefusals:
             ObservationShape(state_size=1, image_shape=(4, 8, 8), frame_stack=3)
         with pytest.raises(ReplayError, match='state_size must be > 0'):
             ObservationShape(state_size=0)
+        with pytest.raises(ReplayError, match=r'expert_size must be in \[0, .* = 2\], got 3'):
+            ObservationShape(state_size=1, privileged_size=2, expert_size=3)
         with pytest.raises(ReplayError, match='capacity must be >= 5'):
             buffer_of(capacity=4)
 
