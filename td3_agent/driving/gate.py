@@ -151,8 +151,8 @@ class Gate:
     _open: bool = False  # whether it still wants its answer
     _due_ns: int = 0  # steady time of its deadline
     _state: VehicleState | None = None
-    _is_ahead: bool = False  # whether the bridge has the next frame's command
-    _was_ahead: bool = False  # whether it had the newest frame's
+    _was_ahead: bool = False  # whether the bridge had the newest frame's command before it
+    _ahead_from_ns: int | None = None  # steady time from which a new frame has its command
     _commands: dict[int, _Heard] = field(default_factory=dict)
 
     @property
@@ -176,8 +176,7 @@ class Gate:
         self._stamp_ns, self._open, self._state = stamp_ns, True, None
         self._due_ns = now_ns + self.deadline_ns
         self._commands = {s: heard for s, heard in self._commands.items() if s >= stamp_ns}
-        self._was_ahead, self._is_ahead = self._is_ahead, False
-        if self._was_ahead:
+        if self._is_answered_ahead(now_ns):
             self.counts.in_advance += 1
             return self._stop(Outcome.IN_ADVANCE)
         return self._answer_if_complete()
@@ -191,15 +190,27 @@ class Gate:
             self._state = state
         return self._answer_if_complete()
 
-    def hold(self) -> VehicleControl:
+    def hold(self, now_ns: int, prompt_ns: int) -> VehicleControl:
         """Return the stop to be sent because no frame follows the one that was answered.
 
-        The bridge takes it for the answer of the next frame, so that one gets no other. If
-        nothing follows that one either, the bridge has not counted the stop (it was waiting for
-        another vehicle) and waits for us: the next stop is the answer it wants.
+        The bridge takes it for the answer of the next frame, so that one gets no other. But a
+        bridge that was waiting for another vehicle has not counted it, and waits for us in that
+        next frame; then the next stop is the answer that it wants, and the frame after it comes
+        promptly.
+
+        Args:
+            now_ns: steady time [ns].
+            prompt_ns: how soon a frame comes for which nothing but that stop was missing [ns].
         """
-        self._is_ahead, self._was_ahead = not self._was_ahead, False
+        may_be_awaited = self._was_ahead and self._ahead_from_ns is None
+        self._ahead_from_ns = now_ns + prompt_ns if may_be_awaited else now_ns
         return self.converter.stopped()
+
+    def _is_answered_ahead(self, now_ns: int) -> bool:
+        """Whether the bridge has the command of a frame that begins now [ns, steady]."""
+        from_ns, self._ahead_from_ns = self._ahead_from_ns, None
+        self._was_ahead = from_ns is not None and now_ns >= from_ns
+        return self._was_ahead
 
     def on_refused_state(self, now_ns: int) -> Answer | None:
         """Take note of odometry that could not be used: its frame ends at the deadline."""
@@ -271,7 +282,7 @@ class Gate:
         """Begin anew: simulated time ran back."""
         self.counts.resets += 1
         self._commands.clear()
-        self._open = self._is_ahead = False
+        self._open, self._ahead_from_ns = False, None
         self.converter.reset()
 
 

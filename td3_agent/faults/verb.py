@@ -8,8 +8,9 @@ check does not hold.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 import json
+import os
 from pathlib import Path
 import sys
 import tempfile
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from td3_agent.faults.row import Row
 
 RESULTS = 'faults.json'
+STDERR = 'stderr.log'
+STDERR_FILENO = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +98,24 @@ def run_rows(rows: list[Row], args: argparse.Namespace) -> Iterator[Run]:
             yield Run(row.name, row.title, repeat, run_row(row, folder, options))
 
 
+@contextmanager
+def stderr_kept_in(path: Path) -> Iterator[None]:
+    """Let everything that this process says on stderr go to a file, libraries of C included.
+
+    Nodes of some rows live in this process, and what they log would bury the table.
+    """
+    sys.stderr.flush()
+    with path.open('ab') as file:
+        before = os.dup(STDERR_FILENO)
+        try:
+            os.dup2(file.fileno(), STDERR_FILENO)
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, STDERR_FILENO)
+            os.close(before)
+
+
 def run_row(row: Row, folder: Path, options: dict[str, Any]) -> Outcome:
     """Run one row in a scene of its own; what it raises is a check that fails.
 
@@ -104,8 +125,9 @@ def run_row(row: Row, folder: Path, options: dict[str, Any]) -> Outcome:
         options: of :class:`td3_agent.faults.scene.Scene`.
     """
     started_s = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with Scene(folder, **options) as scene:
+        with stderr_kept_in(folder / STDERR), Scene(folder, **options) as scene:
             outcome = row.run(scene)
     except (ValueError, OSError) as error:
         outcome = Outcome()

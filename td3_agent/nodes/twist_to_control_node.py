@@ -53,6 +53,7 @@ REMEDIES = {
 }
 DEADLINE_SHARE = 0.9  # of the bridge's wait; the rest is for the way there
 GRAPH_PERIOD_S = 0.1  # how often it is looked whether the agent is there
+PROMPT_SHARE = 0.5  # of the silence that stops the car: a frame within it has come promptly
 LAST_WORD_S = 0.5  # how long the final stop may take to reach the bridge
 
 
@@ -274,10 +275,12 @@ class TwistToControlNode(Node):
         answer to the frame, but that of the next one.
         """
         if self._hold.on_time(steady_ns()):
-            msg = control_message(self.gate.hold(), time_from_ns(self._frame_ns))
+            stop = self.gate.hold(steady_ns(), round(PROMPT_SHARE * self._hold.limit_ns))
+            msg = control_message(stop, time_from_ns(self._frame_ns))
             msg.header.frame_id = HOLD
             self._control_pub.publish(msg)
-            self._announcer.report(self._frame_ns, {'outcome': Outcome.SILENCE.value})
+            if self._last_outcome is not Outcome.IN_ADVANCE:  # that is a stop already
+                self._announcer.report(self._frame_ns, {'outcome': Outcome.SILENCE.value})
             self._diagnostics.changed()
         self._silence.at(self._hold.due_ns)
 

@@ -2,6 +2,7 @@
 """The quick rows of the table of faults, each as ``td3_agent faults NAME --quick`` runs it."""
 
 import json
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import pytest
 
 from td3_agent.faults.report import Run, failures
-from td3_agent.faults.row import REGISTRY
+from td3_agent.faults.row import REGISTRY, Outcome
 from td3_agent.faults.scene import Scene, SceneError
 from td3_agent.faults.table import chosen, table
 from td3_agent.faults.verb import run_row
@@ -93,3 +94,14 @@ class TestScene:
         row = REGISTRY.rows()[0].__class__('F0', 'broken', broken)
         outcome = run_row(row, Path(tmp_path), {})
         assert [check.found for check in outcome.failed] == ['nothing came']
+
+    def test_what_libraries_say_during_a_row_is_kept_beside_its_logs(self, tmp_path, capfd):
+        def talking(_):
+            os.write(2, b'from a library\n')
+            return Outcome()
+
+        row = REGISTRY.rows()[0].__class__('F0', 'talking', talking)
+        run_row(row, tmp_path, {})
+        os.write(2, b'afterwards\n')
+        assert (tmp_path / 'stderr.log').read_text('utf-8') == 'from a library\n'
+        assert capfd.readouterr().err == 'afterwards\n'

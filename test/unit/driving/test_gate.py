@@ -525,19 +525,29 @@ def test_converter_stops_with_full_brake():
     assert TwistConverter(TwistConvention.VELOCITY).stopped() == VehicleControl(brake=1.0)
 
 
+PROMPT_NS = 200_000_000
+LONG_NS = 2 * PROMPT_NS
+
+
+def hold(gate, now_ns):
+    return gate.hold(now_ns, PROMPT_NS)
+
+
 class Bridge:
-    """How CARLA's bridge counts commands of one vehicle: by number, whatever they answer."""
+    """How CARLA's bridge counts the commands of one vehicle, whatever they answer.
+
+    Attributes:
+        waits: whether it waits for the command of the newest frame.
+    """
 
     def __init__(self):
-        self.expects = self.is_told = False
+        self.waits = self._is_told = False
 
     def tick(self):
-        """Begin a frame; return whether its command is waited for."""
-        self.expects, waits, self.is_told = True, not self.is_told, False
-        return waits
+        self.waits, self._is_told = not self._is_told, False
 
     def command(self):
-        self.expects, self.is_told = False, not self.expects
+        self._is_told, self.waits = not self.waits, False
 
 
 class TestHold:
@@ -546,52 +556,66 @@ class TestHold:
     def test_next_frame_is_answered_already(self):
         gate = make_gate()
         assert answer_frame(gate, 1).outcome is Outcome.OK
-        assert gate.hold() == FULL_BRAKE
-        told = gate.on_frame(stamp(2), 0)
+        assert hold(gate, LONG_NS) == FULL_BRAKE
+        told = gate.on_frame(stamp(2), LONG_NS)
         assert (told.outcome, told.control) == (Outcome.IN_ADVANCE, FULL_BRAKE)
         assert told.is_sent_already
-        assert gate.on_state(moving(stamp(2)), 0) is None
+        assert gate.on_state(moving(stamp(2)), LONG_NS) is None
         assert gate.on_command(stamp(2), DRIVE) is None
         assert gate.due_ns is None
-        assert answer_frame(gate, 3).outcome is Outcome.OK
+        assert answer_frame(gate, 3, now_ns=LONG_NS).outcome is Outcome.OK
 
     def test_odometry_opens_that_frame_too(self):
         gate = make_gate()
         answer_frame(gate, 1)
-        gate.hold()
-        assert gate.on_state(moving(stamp(2)), 0).is_sent_already
-        assert gate.on_frame(stamp(2), 0) is None
+        hold(gate, LONG_NS)
+        assert gate.on_state(moving(stamp(2)), LONG_NS).is_sent_already
+        assert gate.on_frame(stamp(2), LONG_NS) is None
 
-    def test_stop_in_a_frame_that_was_answered_in_advance_is_its_answer(self):
-        """A bridge that was waiting for another vehicle has not counted the first one."""
+    def test_stop_that_was_not_counted_is_followed_by_one_that_is_waited_for(self):
+        """A bridge that was waiting for another vehicle waits for ours in the next frame."""
         gate = make_gate()
         answer_frame(gate, 1)
-        gate.hold()
-        gate.on_frame(stamp(2), 0)
-        gate.hold()
-        assert answer_frame(gate, 3).outcome is Outcome.OK
+        hold(gate, LONG_NS)
+        assert gate.on_frame(stamp(2), LONG_NS).is_sent_already
+        hold(gate, 2 * LONG_NS)
+        assert answer_frame(gate, 3, now_ns=2 * LONG_NS + PROMPT_NS - 1).outcome is Outcome.OK
+
+    @pytest.mark.parametrize('stops', [1, 2])
+    def test_two_silences_on_end_are_two_answers_in_advance(self, stops):
+        """What comes late, or after several stops, was not waiting for one."""
+        gate = make_gate()
+        answer_frame(gate, 1)
+        hold(gate, LONG_NS)
+        assert gate.on_frame(stamp(2), LONG_NS).is_sent_already
+        for _ in range(stops):
+            hold(gate, 2 * LONG_NS)
+        later_ns = 2 * LONG_NS + (PROMPT_NS if stops == 1 else 0)
+        assert gate.on_frame(stamp(3), later_ns).is_sent_already
+        assert answer_frame(gate, 4, now_ns=later_ns).outcome is Outcome.OK
 
     def test_restarted_bridge_has_counted_nothing(self):
         gate = make_gate()
         answer_frame(gate, 1000)
-        gate.hold()
-        assert answer_frame(gate, 1).outcome is Outcome.OK
+        hold(gate, LONG_NS)
+        assert answer_frame(gate, 1, now_ns=LONG_NS).outcome is Outcome.OK
 
-    @given(holds=st.lists(st.integers(0, 3), min_size=1, max_size=30))
-    def test_bridge_waits_for_every_command_but_those_it_has(self, holds):
-        """However often the car is stopped between frames, its count is right again after."""
-        gate, bridge = make_gate(), Bridge()
-        for frame, repeats in enumerate(holds, start=1):
-            waits = bridge.tick()
-            told = gate.on_frame(stamp(frame), 0)
-            assert waits == (told is None)
+    @given(stops=st.lists(st.integers(0, 3), min_size=1, max_size=30))
+    def test_bridge_waits_exactly_for_the_commands_that_it_gets(self, stops):
+        """However often the car is stopped between frames, no command is counted for another."""
+        gate, bridge, now_ns = make_gate(), Bridge(), 0
+        for frame, number in enumerate(stops, start=1):
+            now_ns += PROMPT_NS
+            bridge.tick()
+            told = gate.on_frame(stamp(frame), now_ns)
+            assert bridge.waits == (told is None)
             if told is None:
-                gate.on_state(moving(stamp(frame)), 0)
+                gate.on_state(moving(stamp(frame)), now_ns)
                 assert gate.on_command(stamp(frame), DRIVE).outcome is Outcome.OK
                 bridge.command()
-                bridge.is_told = False  # the wait is over
-            for _ in range(repeats if told is None else 0):
-                gate.hold()
+            for _ in range(number):
+                now_ns += LONG_NS
+                hold(gate, now_ns)
                 bridge.command()
 
 

@@ -23,17 +23,42 @@ from td3_agent.td3.checkpoint import load_checkpoint  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.snapshot import snapshots  # noqa: E402
 from td3_agent.training.params import TrainParams  # noqa: E402
+from td3_agent.training.tasks import Spot  # noqa: E402
 from td3_agent.training.trainer import Trainer  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 IDENTITY = 'td3_agent.training.tasks:td3_agent/Identity-v0'
 SPOT = 'td3_agent.training.tasks:td3_agent/Spot-v0'
+ADVISED, UNPAID = 'AdvisedSpot-v0', 'UnpaidSpot-v0'
 TINY = {'hidden_units': 8, 'hidden_layers': 1, 'batch_size': 4, 'start_steps': 10}
 TINY |= {'exploration_decay_steps': 30}
 TINY |= {'encoder': 'small_images', 'features': 4, 'buffer_capacity': 40}
 SHORT = {'steps': 60, 'eval_every': 30, 'eval_episodes': 1, 'eval_steps': 20, 'log_every': 20}
 SHORT |= {'device': 'cpu'}
 TIMES = ('steps_per_s',)  # columns that no two runs share
+
+
+class AdvisedSpot(Spot):
+    """The task of the spot, with the right answer as the expert's."""
+
+    def __init__(self, pay=1.0):
+        super().__init__()
+        expert = gymnasium.spaces.Box(-1.0, 1.0, (1,))
+        self.observation_space = gymnasium.spaces.Dict(
+            {**self.observation_space.spaces, 'expert': expert}
+        )
+        self.pay = pay
+
+    def step(self, action):
+        observed, reward, *others = super().step(action)
+        return observed, self.pay * reward, *others
+
+    def _observed(self):
+        return super()._observed() | {'expert': np.array([self._column], np.float32)}
+
+
+gymnasium.register(id=ADVISED, entry_point=AdvisedSpot)
+gymnasium.register(id=UNPAID, entry_point=AdvisedSpot, kwargs={'pay': 0.0})
 
 
 def trainer_of(out, env=IDENTITY, td3=None, **train):
@@ -61,9 +86,11 @@ def rows(path):
 # ---- It learns ---------------------------------------------------------------------------------
 
 
-def trained_return(env, tmp_path, steps, **td3):
+def trained_return(env, tmp_path, steps, eval_env='', **td3):
     params = Td3Params(start_steps=200, actor_lr=1e-3, critic_lr=1e-3, hidden_units=64, **td3)
-    train = TrainParams(steps=steps, eval_every=steps, device='cpu', snapshot_every=0)
+    train = TrainParams(
+        steps=steps, eval_env=eval_env, eval_every=steps, device='cpu', snapshot_every=0
+    )
     out = tmp_path / 'run'
     summary = Trainer((env,), params, train, out).run()
     first, last = (float(row['return_mean']) for row in rows(out / 'eval.csv'))
@@ -82,6 +109,15 @@ def test_image_task_is_learned(tmp_path, critic_input):
     settings = {'encoder': 'small_images', 'features': 32, 'discount': 0.0}
     before, after = trained_return(
         SPOT, tmp_path, 1200, batch_size=64, critic_input=critic_input, **settings
+    )
+    assert before < -2.5
+    assert after > -0.6
+
+
+def test_expert_teaches_what_no_reward_tells(tmp_path):
+    settings = {'encoder': 'small_images', 'features': 32, 'critic_input': 'privileged'}
+    before, after = trained_return(
+        UNPAID, tmp_path, 1200, ADVISED, batch_size=64, imitation_weight=4.0, **settings
     )
     assert before < -2.5
     assert after > -0.6
@@ -113,12 +149,13 @@ CHANGED = {
     'exploration_noise_end': 0.3,
     'exploration_decay_steps': 20,
     'exploration_correlation': 0.5,
+    'imitation_weight': 1.0,
 }
 
 
 @pytest.fixture(scope='module')
 def base_fingerprint(tmp_path_factory):
-    trainer = trainer_of(tmp_path_factory.mktemp('base') / 'run', SPOT)
+    trainer = trainer_of(tmp_path_factory.mktemp('base') / 'run', ADVISED)
     trainer.run()
     return fingerprint(trainer)
 
@@ -134,7 +171,7 @@ def test_every_setting_makes_a_difference(name, tmp_path, base_fingerprint, monk
     )
     if name == 'encoder':
         monkeypatch.setattr('td3_agent.td3.params.Td3Params.__post_init__', lambda _: None)
-    trainer = trainer_of(tmp_path / 'run', SPOT, TINY | {name: CHANGED[name]})
+    trainer = trainer_of(tmp_path / 'run', ADVISED, TINY | {name: CHANGED[name]})
     trainer.run()
     assert fingerprint(trainer) != base_fingerprint
 
@@ -142,10 +179,10 @@ def test_every_setting_makes_a_difference(name, tmp_path, base_fingerprint, monk
 def test_seed_is_the_only_randomness(tmp_path, base_fingerprint):
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002  must have no effect
-    same = trainer_of(tmp_path / 'same', SPOT)
+    same = trainer_of(tmp_path / 'same', ADVISED)
     same.run()
     assert fingerprint(same) == base_fingerprint
-    other = trainer_of(tmp_path / 'other', SPOT, seed=1)
+    other = trainer_of(tmp_path / 'other', ADVISED, seed=1)
     other.run()
     assert fingerprint(other) != base_fingerprint
 
