@@ -10,8 +10,8 @@ the frame is complete, shifts all later ones (bridge_contract races R1, R2). Hen
 * while the agent is known to be gone, with full brake as soon as the odometry is in: the other
   vehicles of the world need not wait for nobody;
 * what arrives for a frame already left is dropped and counted;
-* a stop that was sent because no frame followed is counted by the bridge too: it is the answer,
-  in advance, of the next one.
+* a stop that was sent because no frame followed is counted by the bridge too, for a frame to
+  come: one whose step ends before our answer gets none.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from td3_agent.driving.command import (
     TwistConvention,
     control_from_upstream_twist,
 )
+from td3_agent.driving.lockstep import REORDERED_FRAMES
 from td3_agent.driving.pairing import JUMP_BACK_NS
 from td3_agent.driving.velocity_control import VelocityController
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from td3_agent.driving.velocity_control import VelocityControlParams
 
 EARLY_FRAMES_KEPT = 4
+# By one stop: it may end the wait of two frames, if it comes while the bridge begins to wait.
+MOST_IN_ADVANCE = 2
 REFUSED_IN_A_ROW = 3  # a single bad message is no reason to brake; the next one is 50 ms away
 HOLD = 'hold'  # frame_id of a stop sent between frames: see watchdog.SilenceHold
 
@@ -151,14 +154,18 @@ class Gate:
     _open: bool = False  # whether it still wants its answer
     _due_ns: int = 0  # steady time of its deadline
     _state: VehicleState | None = None
-    _was_ahead: bool = False  # whether the bridge had the newest frame's command before it
-    _ahead_from_ns: int | None = None  # steady time from which a new frame has its command
+    _number: int | None = None  # of the newest frame, as the bridge counts
+    _acknowledged: int = -1  # number of the newest frame whose step has ended
+    _doubts: int = 0  # frames from now on for which the bridge may have counted a stop
+    _is_deferred: bool = False  # whether the open frame is not answered yet, to see that
     _commands: dict[int, _Heard] = field(default_factory=dict)
 
     @property
     def due_ns(self) -> int | None:
         """Steady time [ns] at which :meth:`on_time` must be called; None when nothing waits."""
-        return self._due_ns if self._open else None
+        if not self._open:
+            return None
+        return self._due_ns - self.deadline_ns // 2 if self._is_deferred else self._due_ns
 
     @property
     def open_stamp_ns(self) -> int | None:
@@ -176,10 +183,9 @@ class Gate:
         self._stamp_ns, self._open, self._state = stamp_ns, True, None
         self._due_ns = now_ns + self.deadline_ns
         self._commands = {s: heard for s, heard in self._commands.items() if s >= stamp_ns}
-        if self._is_answered_ahead(now_ns):
-            self.counts.in_advance += 1
-            return self._stop(Outcome.IN_ADVANCE)
-        return self._answer_if_complete()
+        self._number = None if self._number is None else self._number + 1
+        self._is_deferred = self._doubts > 0
+        return self._answer_in_advance() or self._answer_if_complete()
 
     def on_state(self, state: VehicleState, now_ns: int) -> Answer | None:
         """Take the odometry of a frame; it opens the frame when /clock did not."""
@@ -190,27 +196,36 @@ class Gate:
             self._state = state
         return self._answer_if_complete()
 
-    def hold(self, now_ns: int, prompt_ns: int) -> VehicleControl:
+    def hold(self) -> VehicleControl:
         """Return the stop to be sent because no frame follows the one that was answered.
 
-        The bridge takes it for the answer of the next frame, so that one gets no other. But a
-        bridge that was waiting for another vehicle has not counted it, and waits for us in that
-        next frame; then the next stop is the answer that it wants, and the frame after it comes
-        promptly.
-
-        Args:
-            now_ns: steady time [ns].
-            prompt_ns: how soon a frame comes for which nothing but that stop was missing [ns].
+        The bridge may count it for the next frame, or wait for an answer all the same:
+        :meth:`on_acknowledged` tells.
         """
-        may_be_awaited = self._was_ahead and self._ahead_from_ns is None
-        self._ahead_from_ns = now_ns + prompt_ns if may_be_awaited else now_ns
+        self._doubts = MOST_IN_ADVANCE
         return self.converter.stopped()
 
-    def _is_answered_ahead(self, now_ns: int) -> bool:
-        """Whether the bridge has the command of a frame that begins now [ns, steady]."""
-        from_ns, self._ahead_from_ns = self._ahead_from_ns, None
-        self._was_ahead = from_ns is not None and now_ns >= from_ns
-        return self._was_ahead
+    def on_acknowledged(self, number: int) -> Answer | None:
+        """Take the bridge's word that a step has ended, with the number of its frame.
+
+        If that is the open frame, the bridge has counted a stop for it.
+        """
+        if abs(number - self._acknowledged) > REORDERED_FRAMES:  # the first one, or a restart
+            self._acknowledged = number
+        self._acknowledged = max(self._acknowledged, number)
+        if self._number is None or abs(self._number - number) > REORDERED_FRAMES:
+            self._number = number
+        elif not self._open and not self._doubts:  # a frame may have been missed here
+            self._number = max(self._number, number)
+        return self._answer_in_advance()
+
+    def _answer_in_advance(self) -> Answer | None:
+        """End an open frame whose step has ended although nobody has answered it."""
+        if not self._is_deferred or self._number is None or self._acknowledged < self._number:
+            return None
+        self._doubts -= 1
+        self.counts.in_advance += 1
+        return self._stop(Outcome.IN_ADVANCE)
 
     def on_refused_state(self, now_ns: int) -> Answer | None:
         """Take note of odometry that could not be used: its frame ends at the deadline."""
@@ -240,9 +255,19 @@ class Gate:
         return self._answer_if_complete()
 
     def on_time(self, now_ns: int) -> Answer | None:
-        """Answer with full brake when the deadline of the open frame has passed."""
-        if not self._open or now_ns < self._due_ns:
+        """Answer with full brake when the deadline of the open frame has passed.
+
+        A frame after a stop is answered only from half of it on: by then its step would have
+        ended without us.
+        """
+        due_ns = self.due_ns
+        if due_ns is None or now_ns < due_ns:
             return None
+        if self._is_deferred:
+            self._is_deferred, self._doubts = False, 0
+            answer = self._answer_if_complete()
+            if answer is not None or now_ns < self._due_ns:
+                return answer
         if self._stamp_ns not in self._commands:
             return self._stop(Outcome.NO_COMMAND)
         if self._state is None:
@@ -251,6 +276,8 @@ class Gate:
 
     def _answer_if_complete(self) -> Answer | None:
         """Answer the open frame when command, odometry and geometry are all there."""
+        if self._is_deferred:
+            return None
         heard = self._commands.get(self._stamp_ns)
         if self._open and heard is None and self._state is not None and self.agent_gone:
             return self._stop(Outcome.NO_COMMAND)
@@ -273,7 +300,7 @@ class Gate:
     def _answer(self, control: VehicleControl, outcome: Outcome) -> Answer:
         """Close the frame with its one answer."""
         self.counts.answered += 1
-        self._open = False
+        self._open = self._is_deferred = False
         heard = self._commands.pop(self._stamp_ns, None)
         received_ns = None if heard is None else heard.received_ns
         return Answer(self._stamp_ns, control, outcome, received_ns)
@@ -282,7 +309,7 @@ class Gate:
         """Begin anew: simulated time ran back."""
         self.counts.resets += 1
         self._commands.clear()
-        self._open, self._ahead_from_ns = False, None
+        self._open, self._number, self._doubts = False, None, 0
         self.converter.reset()
 
 

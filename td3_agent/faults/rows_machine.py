@@ -251,8 +251,6 @@ def late_discovery(scene: Scene) -> dict[str, str]:
     text = text.replace('<discovery_config>', f'<discovery_config>{first}')
     period = f'<leaseAnnouncement><sec>{DISCOVERY_S}</sec></leaseAnnouncement>'
     text = re.sub(r'<leaseAnnouncement>.*?</leaseAnnouncement>', period, text, flags=re.DOTALL)
-    lease = f'<leaseDuration><sec>{5 * DISCOVERY_S}</sec></leaseDuration>'
-    text = re.sub(r'<leaseDuration>.*?</leaseDuration>', lease, text, flags=re.DOTALL)
     path = scene.folder / 'late_discovery.xml'
     path.write_text(text, encoding='utf-8')
     return {profile_variable(scene.environment): str(path)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
+from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo, CarlaStatus
 from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from rclpy.clock import Clock as RosClock
@@ -53,7 +53,6 @@ REMEDIES = {
 }
 DEADLINE_SHARE = 0.9  # of the bridge's wait; the rest is for the way there
 GRAPH_PERIOD_S = 0.1  # how often it is looked whether the agent is there
-PROMPT_SHARE = 0.5  # of the silence that stops the car: a frame within it has come promptly
 LAST_WORD_S = 0.5  # how long the final stop may take to reach the bridge
 
 
@@ -169,6 +168,7 @@ class TwistToControlNode(Node):
             inputs.append((TwistStamped, stamped, self._on_twist_stamped, depth))
         if self._lockstep:
             inputs.append((Clock, '/clock', self._on_clock, RELIABLE))
+            inputs.append((CarlaStatus, topics.STATUS, self._on_status, RELIABLE))
         advice = {
             odometry: 'start the bridge, or set odometry_topic',
             inputs[2][1]: 'start td3_agent_node, or whoever is to drive',
@@ -249,6 +249,10 @@ class TwistToControlNode(Node):
     def _on_clock(self, msg: Clock) -> None:
         self._send(self.gate.on_frame(stamp_ns(msg.clock), steady_ns()))
 
+    def _on_status(self, msg: CarlaStatus) -> None:
+        if not msg.synchronous_mode_running:
+            self._send(self.gate.on_acknowledged(msg.frame))
+
     def _on_deadline(self) -> None:
         self._send(self.gate.on_time(steady_ns()))
 
@@ -275,12 +279,10 @@ class TwistToControlNode(Node):
         answer to the frame, but that of the next one.
         """
         if self._hold.on_time(steady_ns()):
-            stop = self.gate.hold(steady_ns(), round(PROMPT_SHARE * self._hold.limit_ns))
-            msg = control_message(stop, time_from_ns(self._frame_ns))
+            msg = control_message(self.gate.hold(), time_from_ns(self._frame_ns))
             msg.header.frame_id = HOLD
             self._control_pub.publish(msg)
-            if self._last_outcome is not Outcome.IN_ADVANCE:  # that is a stop already
-                self._announcer.report(self._frame_ns, {'outcome': Outcome.SILENCE.value})
+            self._announcer.report(self._frame_ns, {'outcome': Outcome.SILENCE.value})
             self._diagnostics.changed()
         self._silence.at(self._hold.due_ns)
 
@@ -291,9 +293,7 @@ class TwistToControlNode(Node):
             self._frame_ns = stamp
             self._hold.frame_begun(steady_ns())
         if answer is not None:
-            # A stop sent in advance may not have counted: then the bridge waits for another.
-            final = answer.control == FULL_BRAKE and not answer.is_sent_already
-            self._hold.answered(steady_ns(), stopped=final)
+            self._hold.answered(steady_ns(), stopped=answer.control == FULL_BRAKE)
         self._silence.at(self._hold.due_ns)
 
     def _describe(self) -> Status:

@@ -26,7 +26,7 @@ def no_answer_in_advance():
     """The gate answers a frame whose command the bridge has counted already."""
     from td3_agent.driving.gate import Gate
 
-    Gate.hold = lambda self, *_: self.converter.stopped()
+    Gate.hold = lambda self: self.converter.stopped()
 
 
 def no_jumps():

@@ -80,3 +80,11 @@ def test_profiles_differ_in_shared_memory_alone(name):
     more = [line.strip() for line in with_memory if line not in without]
     assert all('segment_size' in line or 'port_queue' in line or 'SHM' in line for line in more)
     assert more
+
+
+@pytest.mark.parametrize(
+    'path', sorted((ROOT / 'config').glob('fastdds_*.xml')), ids=lambda path: path.name
+)
+def test_profile_keeps_the_lease_of_the_middleware(path):
+    """Fast DDS does not come back from a lease that has ended on one side alone."""
+    assert 'leaseDuration>' not in path.read_text('utf-8')

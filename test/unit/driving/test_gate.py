@@ -525,98 +525,144 @@ def test_converter_stops_with_full_brake():
     assert TwistConverter(TwistConvention.VELOCITY).stopped() == VehicleControl(brake=1.0)
 
 
-PROMPT_NS = 200_000_000
-LONG_NS = 2 * PROMPT_NS
-
-
-def hold(gate, now_ns):
-    return gate.hold(now_ns, PROMPT_NS)
-
-
 class Bridge:
     """How CARLA's bridge counts the commands of one vehicle, whatever they answer.
 
     Attributes:
-        waits: whether it waits for the command of the newest frame.
+        number: of the newest frame.
+        waits: whether it waits for the command of that frame.
     """
 
     def __init__(self):
-        self.waits = self._is_told = False
+        self.number = 100
+        self._is_missing = self._is_told = self.waits = False
 
-    def tick(self):
-        self.waits, self._is_told = not self._is_told, False
+    def tick(self, meanwhile=0):
+        """Step; ``meanwhile`` commands come before it begins to wait for one."""
+        self.number += 1
+        self._is_missing = True
+        for _ in range(meanwhile):
+            self.command()
+        if self._is_missing:  # nobody looks at what was told where nothing is missing
+            self.waits, self._is_told = not self._is_told, False
 
     def command(self):
+        self._is_missing = False
         self._is_told, self.waits = not self.waits, False
 
 
-class TestHold:
-    """A stop between frames: the bridge counts it, so the next frame needs no other."""
+def acknowledged(gate, bridge):
+    """Drive the first frame, of which number and stamp are known from then on."""
+    bridge.tick()
+    assert answer_frame(gate, 1).outcome is Outcome.OK
+    bridge.command()
+    assert gate.on_acknowledged(bridge.number) is None
 
-    def test_next_frame_is_answered_already(self):
-        gate = make_gate()
-        assert answer_frame(gate, 1).outcome is Outcome.OK
-        assert hold(gate, LONG_NS) == FULL_BRAKE
-        told = gate.on_frame(stamp(2), LONG_NS)
+
+class TestHold:
+    """A stop between frames: the bridge counts it, so a frame to come needs no other."""
+
+    @pytest.fixture
+    def gate(self):
+        return make_gate()
+
+    @pytest.fixture
+    def bridge(self, gate):
+        bridge = Bridge()
+        acknowledged(gate, bridge)
+        return bridge
+
+    def test_frame_that_ends_without_us_is_answered_already(self, gate, bridge):
+        assert gate.hold() == FULL_BRAKE
+        bridge.command()
+        bridge.tick()
+        assert gate.on_frame(stamp(2), 0) is None
+        assert gate.on_state(moving(stamp(2)), 0) is None
+        assert gate.on_command(stamp(2), DRIVE) is None
+        assert not bridge.waits
+        told = gate.on_acknowledged(bridge.number)
         assert (told.outcome, told.control) == (Outcome.IN_ADVANCE, FULL_BRAKE)
         assert told.is_sent_already
-        assert gate.on_state(moving(stamp(2)), LONG_NS) is None
-        assert gate.on_command(stamp(2), DRIVE) is None
         assert gate.due_ns is None
-        assert answer_frame(gate, 3, now_ns=LONG_NS).outcome is Outcome.OK
 
-    def test_odometry_opens_that_frame_too(self):
-        gate = make_gate()
-        answer_frame(gate, 1)
-        hold(gate, LONG_NS)
-        assert gate.on_state(moving(stamp(2)), LONG_NS).is_sent_already
-        assert gate.on_frame(stamp(2), LONG_NS) is None
+    def test_acknowledgement_may_come_before_the_frame(self, gate, bridge):
+        gate.hold()
+        assert gate.on_acknowledged(bridge.number + 1) is None
+        assert gate.on_state(moving(stamp(2)), 0).is_sent_already
+        assert gate.on_frame(stamp(2), 0) is None
 
-    def test_stop_that_was_not_counted_is_followed_by_one_that_is_waited_for(self):
-        """A bridge that was waiting for another vehicle waits for ours in the next frame."""
-        gate = make_gate()
-        answer_frame(gate, 1)
-        hold(gate, LONG_NS)
-        assert gate.on_frame(stamp(2), LONG_NS).is_sent_already
-        hold(gate, 2 * LONG_NS)
-        assert answer_frame(gate, 3, now_ns=2 * LONG_NS + PROMPT_NS - 1).outcome is Outcome.OK
+    def test_old_acknowledgement_proves_nothing(self, gate, bridge):
+        gate.hold()
+        gate.on_frame(stamp(2), 0)
+        assert gate.on_acknowledged(bridge.number) is None
+        assert gate.open_stamp_ns == stamp(2)
 
-    @pytest.mark.parametrize('stops', [1, 2])
-    def test_two_silences_on_end_are_two_answers_in_advance(self, stops):
-        """What comes late, or after several stops, was not waiting for one."""
-        gate = make_gate()
-        answer_frame(gate, 1)
-        hold(gate, LONG_NS)
-        assert gate.on_frame(stamp(2), LONG_NS).is_sent_already
-        for _ in range(stops):
-            hold(gate, 2 * LONG_NS)
-        later_ns = 2 * LONG_NS + (PROMPT_NS if stops == 1 else 0)
-        assert gate.on_frame(stamp(3), later_ns).is_sent_already
-        assert answer_frame(gate, 4, now_ns=later_ns).outcome is Outcome.OK
+    def test_bridge_that_waits_all_the_same_is_answered(self, gate, bridge):
+        """It did not count the stop: it had been waiting for another vehicle."""
+        gate.hold()
+        bridge.tick()
+        assert bridge.waits
+        for event in (
+            lambda: gate.on_frame(stamp(2), 0),
+            lambda: gate.on_state(moving(stamp(2)), 0),
+            lambda: gate.on_command(stamp(2), DRIVE),
+            lambda: gate.on_time(DEADLINE_NS // 2 - 1),
+        ):
+            assert event() is None
+        assert gate.due_ns == DEADLINE_NS // 2
+        assert gate.on_time(DEADLINE_NS // 2).outcome is Outcome.OK
+        bridge.command()
+        assert gate.on_acknowledged(bridge.number) is None
+        assert answer_frame(gate, 3).outcome is Outcome.OK  # no doubt any more
+
+    def test_no_command_while_in_doubt_is_full_brake_at_the_deadline(self, gate):
+        gate.hold()
+        gate.on_state(moving(stamp(2)), 0)
+        assert gate.on_time(DEADLINE_NS // 2) is None
+        assert gate.due_ns == DEADLINE_NS
+        assert gate.on_time(DEADLINE_NS).outcome is Outcome.NO_COMMAND
+
+    def test_bridge_that_never_waits_is_answered_after_two_frames(self, gate, bridge):
+        gate.hold()
+        for frame in (2, 3):
+            bridge.tick()
+            gate.on_frame(stamp(frame), 0)
+            assert gate.on_acknowledged(bridge.number).is_sent_already
+        assert answer_frame(gate, 4).outcome is Outcome.OK
 
     def test_restarted_bridge_has_counted_nothing(self):
         gate = make_gate()
         answer_frame(gate, 1000)
-        hold(gate, LONG_NS)
-        assert answer_frame(gate, 1, now_ns=LONG_NS).outcome is Outcome.OK
+        gate.on_acknowledged(7000)
+        gate.hold()
+        assert answer_frame(gate, 1).outcome is Outcome.OK
+        assert gate.on_acknowledged(7) is None
 
-    @given(stops=st.lists(st.integers(0, 3), min_size=1, max_size=30))
+    @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=30))
     def test_bridge_waits_exactly_for_the_commands_that_it_gets(self, stops):
-        """However often the car is stopped between frames, no command is counted for another."""
-        gate, bridge, now_ns = make_gate(), Bridge(), 0
-        for frame, number in enumerate(stops, start=1):
-            now_ns += PROMPT_NS
-            bridge.tick()
-            told = gate.on_frame(stamp(frame), now_ns)
-            assert bridge.waits == (told is None)
-            if told is None:
-                gate.on_state(moving(stamp(frame)), now_ns)
-                assert gate.on_command(stamp(frame), DRIVE).outcome is Outcome.OK
+        """However often the car is stopped, and when, no command is counted for another."""
+        gate, bridge = make_gate(), Bridge()
+        acknowledged(gate, bridge)
+        now_ns = 0
+        for frame, (between, within) in enumerate(stops, start=2):
+            for _ in range(between):
+                gate.hold()
                 bridge.command()
-            for _ in range(number):
-                now_ns += LONG_NS
-                hold(gate, now_ns)
+            for _ in range(within):
+                gate.hold()
+            bridge.tick(within)
+            gate.on_state(moving(stamp(frame)), now_ns)
+            told = gate.on_command(stamp(frame), DRIVE)
+            if bridge.waits:
+                now_ns += DEADLINE_NS // 2
+                told = told or gate.on_time(now_ns)
+                assert told.outcome is Outcome.OK
                 bridge.command()
+                assert not bridge.waits
+                assert gate.on_acknowledged(bridge.number) is None
+            else:
+                assert told is None
+                assert gate.on_acknowledged(bridge.number).is_sent_already
 
 
 class TestAgentGone:
