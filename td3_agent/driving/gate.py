@@ -26,7 +26,6 @@ from td3_agent.driving.command import (
     TwistConvention,
     control_from_upstream_twist,
 )
-from td3_agent.driving.lockstep import REORDERED_FRAMES
 from td3_agent.driving.pairing import JUMP_BACK_NS
 from td3_agent.driving.velocity_control import VelocityController
 
@@ -154,8 +153,7 @@ class Gate:
     _open: bool = False  # whether it still wants its answer
     _due_ns: int = 0  # steady time of its deadline
     _state: VehicleState | None = None
-    _number: int | None = None  # of the newest frame, as the bridge counts
-    _acknowledged: int = -1  # number of the newest frame whose step has ended
+    _ended_ns: int = -1  # frame whose step has ended, as far as anybody said
     _doubts: int = 0  # frames from now on for which the bridge may have counted a stop
     _is_deferred: bool = False  # whether the open frame is not answered yet, to see that
     _commands: dict[int, _Heard] = field(default_factory=dict)
@@ -183,7 +181,6 @@ class Gate:
         self._stamp_ns, self._open, self._state = stamp_ns, True, None
         self._due_ns = now_ns + self.deadline_ns
         self._commands = {s: heard for s, heard in self._commands.items() if s >= stamp_ns}
-        self._number = None if self._number is None else self._number + 1
         self._is_deferred = self._doubts > 0
         return self._answer_in_advance() or self._answer_if_complete()
 
@@ -200,28 +197,22 @@ class Gate:
         """Return the stop to be sent because no frame follows the one that was answered.
 
         The bridge may count it for the next frame, or wait for an answer all the same:
-        :meth:`on_acknowledged` tells.
+        :meth:`on_step_ended` tells.
         """
         self._doubts = MOST_IN_ADVANCE
         return self.converter.stopped()
 
-    def on_acknowledged(self, number: int) -> Answer | None:
-        """Take the bridge's word that a step has ended, with the number of its frame.
+    def on_step_ended(self, stamp_ns: int) -> Answer | None:
+        """Take the word that the bridge has ended the step of frame ``stamp_ns`` [ns].
 
         If that is the open frame, the bridge has counted a stop for it.
         """
-        if abs(number - self._acknowledged) > REORDERED_FRAMES:  # the first one, or a restart
-            self._acknowledged = number
-        self._acknowledged = max(self._acknowledged, number)
-        if self._number is None or abs(self._number - number) > REORDERED_FRAMES:
-            self._number = number
-        elif not self._open and not self._doubts:  # a frame may have been missed here
-            self._number = max(self._number, number)
+        self._ended_ns = stamp_ns
         return self._answer_in_advance()
 
     def _answer_in_advance(self) -> Answer | None:
         """End an open frame whose step has ended although nobody has answered it."""
-        if not self._is_deferred or self._number is None or self._acknowledged < self._number:
+        if not self._is_deferred or self._ended_ns != self._stamp_ns:
             return None
         self._doubts -= 1
         self.counts.in_advance += 1
@@ -309,7 +300,7 @@ class Gate:
         """Begin anew: simulated time ran back."""
         self.counts.resets += 1
         self._commands.clear()
-        self._open, self._number, self._doubts = False, None, 0
+        self._open, self._ended_ns, self._doubts = False, -1, 0
         self.converter.reset()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention
 from td3_agent.driving.gate import HOLD, TwistConverter
+from td3_agent.driving.gate import Outcome as Answered
 from td3_agent.evaluation.agreement import first_difference
 from td3_agent.evaluation.direct import DirectDrive, Pilot
 from td3_agent.faults.injector import CLOCK, IMAGE, ODOMETRY, STATUS, STEP, VEHICLE_STATUS
@@ -107,7 +108,8 @@ def early(records: Sequence[Mapping[str, Any]]) -> list[int]:
     return [
         record['frame']
         for record in records
-        if record.get('acknowledged_ns', math.inf) < record.get('twist_received_ns', 0)
+        if record['outcome'] == Answered.OK.value
+        and record.get('acknowledged_ns', math.inf) < record.get('twist_received_ns', 0)
     ]
 
 

@@ -26,6 +26,7 @@ from rclpy.clock import ClockType
 from rclpy.node import Node
 from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from td3_agent.driving.gate import HOLD, Outcome
@@ -43,6 +44,7 @@ from td3_agent.nodes.conversions import (
     facts_from_report,
     stamp_ns,
     state_from_odometry,
+    time_from_ns,
 )
 from td3_agent.nodes.diagnostics import Diagnostics, Status
 from td3_agent.nodes.parameters import declare
@@ -105,6 +107,12 @@ class SynchronizerNode(Node):
         self._closed_stamp_ns: int | None = None
         self._step_facts: dict[str, int] = {}
         self._control_pub = self.create_publisher(CarlaControl, topics.CONTROL, RELIABLE)
+        self._step_ended_pubs = {
+            role: self.create_publisher(Header, topics.step_ended(role), RELIABLE)
+            for role in params.role_names
+        }
+        self._stopped: set[str] = set()  # roles stopped between frames and not driven since
+        self._told_ended: set[str] = set()  # of those, who was told of the newest frame's end
         self._refusals = Refusals(self)
         guarded_status = self._refusals.guard(topics.STATUS, self._on_status)
         self.create_subscription(CarlaStatus, topics.STATUS, guarded_status, RELIABLE)
@@ -206,6 +214,7 @@ class SynchronizerNode(Node):
         stamp, control = stamp_ns(msg.header.stamp), checked_control(msg)
         if msg.header.frame_id == HOLD:
             self.logs[role].note_hold(stamp, control)
+            self._stopped.add(role)
         else:
             self.logs[role].note_command(stamp, control, steady_ns())
 
@@ -241,6 +250,8 @@ class SynchronizerNode(Node):
         self.logs[role].note(stamp, **facts)
         if facts.get('outcome') != Outcome.SILENCE.value:  # no new answer
             self.lockstep.on_command(role, stamp)
+            if facts.get('outcome') != Outcome.IN_ADVANCE.value:
+                self._stopped.discard(role)
         self._advance()
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -274,13 +285,25 @@ class SynchronizerNode(Node):
         facts = self._step_facts
         if request is not None:
             self._step_facts = {'step_sent_ns': steady_ns()}
+            self._told_ended.clear()
             self._control_pub.publish(CarlaControl(command=COMMANDS[request]))
+        if self._stopped and self.lockstep.phase is Phase.HOLDING:
+            self._tell_ended()
         # After the next step is out: the simulator works while the ledger is written.
         if before is Phase.HOLDING and self.lockstep.phase is not Phase.HOLDING:
             self._close_frame(now_ns, facts)
         if self.lockstep.phase is Phase.DONE:
             self._end()
         self._wake.at(self.lockstep.wake_ns(now_ns) if not self._absent else None)
+
+    def _tell_ended(self) -> None:
+        """Tell gates in doubt that the step of a frame has ended, which they have not answered."""
+        stamp = self.lockstep.stamp_ns
+        if stamp is None:
+            return
+        for role in (self._stopped & self.lockstep.missing) - self._told_ended:
+            self._told_ended.add(role)
+            self._step_ended_pubs[role].publish(Header(stamp=time_from_ns(stamp)))
 
     def _close_frame(self, now_ns: int, facts: dict[str, int]) -> None:
         """Enter the frame that has just ended, and the facts of its step, into the logs."""

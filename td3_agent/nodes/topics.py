@@ -79,6 +79,11 @@ def alive(report_topic: str) -> str:
     return f'{report_topic}/alive'
 
 
+def step_ended(role_name: str) -> str:
+    """std_msgs/Header with a frame's stamp, from the synchronizer to a gate not heard of yet."""
+    return of(role_name, 'gate/step_ended')
+
+
 def gate_report(role_name: str) -> str:
     """diagnostic_msgs/DiagnosticArray, one per frame, from the gate to the ledger."""
     return of(role_name, 'gate/frame_report')

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo, CarlaStatus
+from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
 from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from rclpy.clock import Clock as RosClock
@@ -18,6 +18,7 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Header
 
 from td3_agent.driving.command import FULL_BRAKE, TwistConvention
 from td3_agent.driving.gate import HOLD, Answer, FreeRunningGate, Gate, Outcome, TwistConverter
@@ -135,6 +136,10 @@ class TwistToControlNode(Node):
         self._last_outcome: Outcome | None = None
         self._deadline = WakeUp(self, self._on_deadline)
         self._hold = SilenceHold(round(params.silence_s * 1e9))
+        if self._lockstep:
+            ended = topics.step_ended(role)
+            guarded = self._refusals.guard(ended, self._on_step_ended)
+            self.create_subscription(Header, ended, guarded, RELIABLE)
         self._silence = WakeUp(self, self._on_silence)
         self._frame_ns = -1
         self._agent_seen_ns: int | None = None
@@ -168,7 +173,6 @@ class TwistToControlNode(Node):
             inputs.append((TwistStamped, stamped, self._on_twist_stamped, depth))
         if self._lockstep:
             inputs.append((Clock, '/clock', self._on_clock, RELIABLE))
-            inputs.append((CarlaStatus, topics.STATUS, self._on_status, RELIABLE))
         advice = {
             odometry: 'start the bridge, or set odometry_topic',
             inputs[2][1]: 'start td3_agent_node, or whoever is to drive',
@@ -249,9 +253,8 @@ class TwistToControlNode(Node):
     def _on_clock(self, msg: Clock) -> None:
         self._send(self.gate.on_frame(stamp_ns(msg.clock), steady_ns()))
 
-    def _on_status(self, msg: CarlaStatus) -> None:
-        if not msg.synchronous_mode_running:
-            self._send(self.gate.on_acknowledged(msg.frame))
+    def _on_step_ended(self, msg: Header) -> None:
+        self._send(self.gate.on_step_ended(stamp_ns(msg.stamp)))
 
     def _on_deadline(self) -> None:
         self._send(self.gate.on_time(steady_ns()))

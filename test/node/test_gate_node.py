@@ -8,7 +8,6 @@ from carla_msgs.msg import (
     CarlaEgoVehicleControl,
     CarlaEgoVehicleInfo,
     CarlaEgoVehicleInfoWheel,
-    CarlaStatus,
 )
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Twist, TwistStamped, Vector3
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Header
 
 from td3_agent.driving.command import FULL_BRAKE, TwistCommand, TwistConvention
 from td3_agent.driving.gate import HOLD, TwistConverter
@@ -58,7 +58,7 @@ class Bench:
         self.commands = ros.listen(CarlaEgoVehicleControl, topics.control(ROLE))
         self.reports = ros.listen(DiagnosticArray, topics.gate_report(ROLE), REPORTS)
         self.clock_pub = ros.talk(Clock, '/clock')
-        self.status_pub = ros.talk(CarlaStatus, topics.STATUS)
+        self.ended_pub = ros.talk(Header, topics.step_ended(ROLE))
         self.odometry_pub = ros.talk(Odometry, topics.odometry(ROLE))
         self.stamped_pub = ros.talk(TwistStamped, topics.twist_stamped(ROLE))
         self.plain_pub = ros.talk(Twist, topics.twist(ROLE))
@@ -100,9 +100,9 @@ class Bench:
         msg.header.stamp = time_from_ns(stamp_of(frame))
         self.stamped_pub.publish(msg)
 
-    def acknowledge(self, frame):
-        """Say that the step of a frame has ended, as the bridge does."""
-        self.status_pub.publish(CarlaStatus(frame=frame, synchronous_mode=True))
+    def end_step(self, frame):
+        """Say that the bridge has ended the step of a frame."""
+        self.ended_pub.publish(Header(stamp=time_from_ns(stamp_of(frame))))
 
     def drive(self, frame):
         """Say all that a frame needs to be driven."""
@@ -493,11 +493,10 @@ class TestSilence:
         """The bridge counts it as that: one more, and no frame is waited for any longer."""
         bench = Bench(ros, silence_s=SHORT_S)
         bench.drive(1)
-        bench.acknowledge(1)
         ros.spin_until(lambda: len(bench.commands) >= 2, 'the stop')
         bench.drive(2)
         ros.spin_until(lambda: bench.gate.open_stamp_ns == stamp_of(2), 'the next frame')
-        bench.acknowledge(2)  # the bridge does not wait for it
+        bench.end_step(2)  # the bridge does not wait for it
         ros.spin_until(lambda: bench.gate.counts.in_advance == 1, 'the answer in advance')
         bench.drive(3)
         ros.spin_until(lambda: bench.frames()[-1] == 3, 'driving again')
@@ -554,7 +553,7 @@ class TestEnds:
         assert {s.topic_name for s in node.subscriptions} == {
             '/odom',
             '/clock',
-            '/carla/status',
+            '/carla/hero/gate/step_ended',
             '/carla/hero/agent/frame_report/alive',
             '/carla/hero/twist_stamped',
             '/carla/hero/vehicle_info',

@@ -18,8 +18,10 @@ import rclpy
 from rclpy.clock import ClockType
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
+from td3_agent.driving.gate import HOLD
 from td3_agent.driving.ledger import UNWRITTEN_FRAMES, check_ledger, read_ledger
 from td3_agent.driving.stages import END_TO_END, STAGES
 from td3_agent.nodes import topics
@@ -82,6 +84,12 @@ class Vehicle:
         odometry.pose.pose.orientation.w = 1.0
         odometry.twist.twist.linear.x = 3.0
         self.odometry_pub.publish(odometry)
+
+    def hold(self, stamp):
+        """What the gate says between frames."""
+        command = CarlaEgoVehicleControl(brake=1.0)
+        command.header.stamp, command.header.frame_id = stamp, HOLD
+        self.command_pub.publish(command)
 
     def answer(self, stamp, **control):
         """What the gate says for a frame, and what gate and agent report of it."""
@@ -253,6 +261,25 @@ class TestStepping:
         ros.spin_until(node.finished.done, 'the end')
         assert node.lockstep.counts.no_command == 1
         assert [record['outcome'] for record in records(node)] == ['no_command', 'ok']
+
+    def test_gate_that_has_not_answered_is_told_that_the_step_has_ended(self, ros, bridge, start):
+        """Only where there is a doubt: after a stop between frames, until the next good answer."""
+        ended = ros.listen(Header, topics.step_ended(ROLE))
+        bridge.answering = False
+        node = start(max_frames=3)
+        for frame in (1, 2):
+            ros.spin_until(lambda n=frame: bridge.steps == n, 'a step')
+            bridge.say_status(running=False)
+            ros.spin_until(lambda: node.lockstep.phase.name == 'HOLDING', 'holding')
+            if frame == 1:
+                assert not ended
+                bridge.vehicles[ROLE].hold(bridge.stamp)
+                ros.spin_until(lambda: ended, 'the word')
+                told = stamp_ns(bridge.stamp)
+            bridge.vehicles[ROLE].answer(bridge.stamp)
+        bridge.answering = True
+        ros.spin_until(node.finished.done, 'the last frame')
+        assert [stamp_ns(word.stamp) for word in ended] == [told]
 
     def test_answer_before_acknowledgement(self, ros, bridge, start):
         bridge.answering = False

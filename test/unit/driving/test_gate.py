@@ -529,17 +529,14 @@ class Bridge:
     """How CARLA's bridge counts the commands of one vehicle, whatever they answer.
 
     Attributes:
-        number: of the newest frame.
-        waits: whether it waits for the command of that frame.
+        waits: whether it waits for the command of the newest frame.
     """
 
     def __init__(self):
-        self.number = 100
         self._is_missing = self._is_told = self.waits = False
 
     def tick(self, meanwhile=0):
         """Step; ``meanwhile`` commands come before it begins to wait for one."""
-        self.number += 1
         self._is_missing = True
         for _ in range(meanwhile):
             self.command()
@@ -551,57 +548,40 @@ class Bridge:
         self._is_told, self.waits = not self.waits, False
 
 
-def acknowledged(gate, bridge):
-    """Drive the first frame, of which number and stamp are known from then on."""
-    bridge.tick()
-    assert answer_frame(gate, 1).outcome is Outcome.OK
-    bridge.command()
-    assert gate.on_acknowledged(bridge.number) is None
-
-
 class TestHold:
     """A stop between frames: the bridge counts it, so a frame to come needs no other."""
 
     @pytest.fixture
     def gate(self):
-        return make_gate()
+        gate = make_gate()
+        assert answer_frame(gate, 1).outcome is Outcome.OK
+        return gate
 
-    @pytest.fixture
-    def bridge(self, gate):
-        bridge = Bridge()
-        acknowledged(gate, bridge)
-        return bridge
-
-    def test_frame_that_ends_without_us_is_answered_already(self, gate, bridge):
+    def test_frame_that_ends_without_us_is_answered_already(self, gate):
         assert gate.hold() == FULL_BRAKE
-        bridge.command()
-        bridge.tick()
         assert gate.on_frame(stamp(2), 0) is None
         assert gate.on_state(moving(stamp(2)), 0) is None
         assert gate.on_command(stamp(2), DRIVE) is None
-        assert not bridge.waits
-        told = gate.on_acknowledged(bridge.number)
+        told = gate.on_step_ended(stamp(2))
         assert (told.outcome, told.control) == (Outcome.IN_ADVANCE, FULL_BRAKE)
         assert told.is_sent_already
         assert gate.due_ns is None
 
-    def test_acknowledgement_may_come_before_the_frame(self, gate, bridge):
+    def test_end_may_be_told_before_the_frame(self, gate):
         gate.hold()
-        assert gate.on_acknowledged(bridge.number + 1) is None
+        assert gate.on_step_ended(stamp(2)) is None
         assert gate.on_state(moving(stamp(2)), 0).is_sent_already
         assert gate.on_frame(stamp(2), 0) is None
 
-    def test_old_acknowledgement_proves_nothing(self, gate, bridge):
+    def test_end_of_another_frame_proves_nothing(self, gate):
         gate.hold()
         gate.on_frame(stamp(2), 0)
-        assert gate.on_acknowledged(bridge.number) is None
+        assert gate.on_step_ended(stamp(1)) is None
         assert gate.open_stamp_ns == stamp(2)
 
-    def test_bridge_that_waits_all_the_same_is_answered(self, gate, bridge):
+    def test_bridge_that_waits_all_the_same_is_answered(self, gate):
         """It did not count the stop: it had been waiting for another vehicle."""
         gate.hold()
-        bridge.tick()
-        assert bridge.waits
         for event in (
             lambda: gate.on_frame(stamp(2), 0),
             lambda: gate.on_state(moving(stamp(2)), 0),
@@ -611,9 +591,12 @@ class TestHold:
             assert event() is None
         assert gate.due_ns == DEADLINE_NS // 2
         assert gate.on_time(DEADLINE_NS // 2).outcome is Outcome.OK
-        bridge.command()
-        assert gate.on_acknowledged(bridge.number) is None
+        assert gate.on_step_ended(stamp(2)) is None
         assert answer_frame(gate, 3).outcome is Outcome.OK  # no doubt any more
+
+    def test_end_that_is_told_without_a_stop_changes_nothing(self, gate):
+        assert gate.on_step_ended(stamp(2)) is None
+        assert answer_frame(gate, 2).outcome is Outcome.OK
 
     def test_no_command_while_in_doubt_is_full_brake_at_the_deadline(self, gate):
         gate.hold()
@@ -622,29 +605,24 @@ class TestHold:
         assert gate.due_ns == DEADLINE_NS
         assert gate.on_time(DEADLINE_NS).outcome is Outcome.NO_COMMAND
 
-    def test_bridge_that_never_waits_is_answered_after_two_frames(self, gate, bridge):
+    def test_bridge_that_never_waits_is_answered_after_two_frames(self, gate):
         gate.hold()
         for frame in (2, 3):
-            bridge.tick()
             gate.on_frame(stamp(frame), 0)
-            assert gate.on_acknowledged(bridge.number).is_sent_already
+            assert gate.on_step_ended(stamp(frame)).is_sent_already
         assert answer_frame(gate, 4).outcome is Outcome.OK
 
     def test_restarted_bridge_has_counted_nothing(self):
         gate = make_gate()
         answer_frame(gate, 1000)
-        gate.on_acknowledged(7000)
         gate.hold()
         assert answer_frame(gate, 1).outcome is Outcome.OK
-        assert gate.on_acknowledged(7) is None
 
     @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=30))
     def test_bridge_waits_exactly_for_the_commands_that_it_gets(self, stops):
         """However often the car is stopped, and when, no command is counted for another."""
-        gate, bridge = make_gate(), Bridge()
-        acknowledged(gate, bridge)
-        now_ns = 0
-        for frame, (between, within) in enumerate(stops, start=2):
+        gate, bridge, now_ns = make_gate(), Bridge(), 0
+        for frame, (between, within) in enumerate(stops, start=1):
             for _ in range(between):
                 gate.hold()
                 bridge.command()
@@ -659,10 +637,10 @@ class TestHold:
                 assert told.outcome is Outcome.OK
                 bridge.command()
                 assert not bridge.waits
-                assert gate.on_acknowledged(bridge.number) is None
+                assert gate.on_step_ended(stamp(frame)) is None
             else:
                 assert told is None
-                assert gate.on_acknowledged(bridge.number).is_sent_already
+                assert gate.on_step_ended(stamp(frame)).is_sent_already
 
 
 class TestAgentGone:
