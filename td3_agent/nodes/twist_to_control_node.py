@@ -136,10 +136,6 @@ class TwistToControlNode(Node):
         self._last_outcome: Outcome | None = None
         self._deadline = WakeUp(self, self._on_deadline)
         self._hold = SilenceHold(round(params.silence_s * 1e9))
-        if self._lockstep:
-            ended = topics.step_ended(role)
-            guarded = self._refusals.guard(ended, self._on_step_ended)
-            self.create_subscription(Header, ended, guarded, RELIABLE)
         self._silence = WakeUp(self, self._on_silence)
         self._frame_ns = -1
         self._agent_seen_ns: int | None = None
@@ -194,6 +190,10 @@ class TwistToControlNode(Node):
                     advice=advice.get(topic, ''),
                 )
             )
+        if self._lockstep:  # nobody is missed who has nothing to say here
+            ended = topics.step_ended(role)
+            guarded = self._refusals.guard(ended, self._on_step_ended)
+            self.create_subscription(Header, ended, guarded, RELIABLE)
 
     def _on_refused(self, topic: str, reason: object) -> None:
         """Tell of it, and stop a freely running car whose motion is not known any more."""

@@ -188,7 +188,6 @@ class Learner:
         self._target_critic_layers = Layers.of_critic(self.target.critic, self._target_critic)
         self._critic_adam = Adam(self._critic, params.critic_lr)
         self._actor_adam = Adam(self._actor, params.actor_lr)
-        self._expert_size = shape.expert_size
         if params.imitation_weight > 0.0 and shape.expert_size == 0:
             raise ValueError("imitation_weight needs an observation with an 'expert' part")
 
@@ -289,7 +288,7 @@ class Learner:
         what an expert does in that state (Ross et al. 2011, arXiv:1011.0686).
         """
         weight, scale = self.params.imitation_weight, value.abs().mean().clamp_(min=LEAST_VALUE)
-        apart = action - batch.state[:, -self._expert_size :]
+        apart = action - batch.state[:, -action.shape[1] :]
         self.actor_loss = self.actor_loss / scale + weight * apart.square().mean()
         return slope / scale + apart.mul_(2.0 * weight / apart.numel())
 
