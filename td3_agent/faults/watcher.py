@@ -177,6 +177,13 @@ class Watcher:
         facts = (facts_from_report(h.what) for h in tuple(self.reports) if h.at_ns >= after_ns)
         return [fact['outcome'] for fact in facts if 'outcome' in fact]
 
+    def longest_without_good_s(self, after_ns: int, before_ns: int) -> float:
+        """Return the longest time within a span [ns] in which no frame was answered well [s]."""
+        reports = tuple(self.reports)
+        good = (h.at_ns for h in reports if facts_from_report(h.what).get('outcome') == 'ok')
+        inside = [at_ns for at_ns in good if after_ns < at_ns < before_ns]
+        return max(b - a for a, b in pairwise([after_ns, *inside, before_ns])) / 1e9
+
     def frames(self) -> list[int]:
         """Return the frame numbers of all statuses, in order of arrival, repeats left out."""
         numbers = [heard.what.frame for heard in tuple(self.statuses)]

@@ -4,6 +4,7 @@
 import math
 import time
 
+from builtin_interfaces.msg import Time
 from carla_msgs.msg import CarlaControl, CarlaEgoVehicleControl, CarlaStatus
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import pytest
@@ -11,6 +12,7 @@ from rosgraph_msgs.msg import Clock
 
 from td3_agent.faults.watcher import Heard, Watcher
 from td3_agent.nodes import topics
+from td3_agent.nodes.conversions import report_message
 
 ROLE = 'ego_vehicle'
 S = 1_000_000_000  # [ns]
@@ -35,6 +37,10 @@ def said(time_s, message, level=DiagnosticStatus.ERROR, name='gate', **values):
     pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
     status = DiagnosticStatus(level=level, name=name, message=message, values=pairs)
     return Heard(round(time_s * S), status)
+
+
+def reported(time_s, outcome):
+    return at(time_s, what=report_message(Time(), 'gate', {'outcome': outcome}))
 
 
 class TestStops:
@@ -86,6 +92,14 @@ class TestSilence:
         watcher.diagnostics = [said(2.0, 'paused', DiagnosticStatus.WARN)]
         watcher.diagnostics += [said(3.0, 'well', DiagnosticStatus.OK)]
         assert watcher.longest_silence_s(S, 5 * S) == pytest.approx(3.0)
+
+
+class TestGoodFrames:
+    def test_longest_time_without(self, watcher):
+        outcomes = [(1.0, 'ok'), (2.5, 'ok'), (3.0, 'stopped_silence'), (4.5, 'ok')]
+        watcher.reports = [heard for time_s, word in outcomes for heard in reported(time_s, word)]
+        assert watcher.longest_without_good_s(0, 5 * S) == pytest.approx(2.0)
+        assert watcher.longest_without_good_s(round(4.6 * S), 9 * S) == pytest.approx(4.4)
 
 
 @pytest.mark.parametrize(
