@@ -31,19 +31,19 @@ class IdmParams(Params):
     """What a driver wants; the symbols are the paper's."""
 
     desired_speed_mps: float = param(
-        7.0, 'v0, speed on a free road', unit='m/s', low=0.5, high=40.0
+        7.0, 'IDM v0: speed on a free road', unit='m/s', low=0.5, high=40.0
     )
     time_headway_s: float = param(
-        1.5, 'T, time to the vehicle ahead', unit='s', low=0.5, high=10.0
+        1.5, 'IDM T: time to the vehicle ahead', unit='s', low=0.5, high=10.0
     )
     minimum_gap_m: float = param(
-        2.0, 's0, distance in a standing queue', unit='m', low=0.5, high=20.0
+        2.0, 'IDM s0: distance in a standing queue', unit='m', low=0.5, high=20.0
     )
     maximum_acceleration_mps2: float = param(
-        1.5, 'a, acceleration from a standstill', unit='m/s^2', low=0.1, high=5.0
+        1.5, 'IDM a: acceleration from a standstill', unit='m/s^2', low=0.1, high=5.0
     )
     comfortable_deceleration_mps2: float = param(
-        2.0, 'b, braking that is felt as comfortable', unit='m/s^2', low=0.1, high=5.0
+        2.0, 'IDM b: braking that is felt as comfortable', unit='m/s^2', low=0.1, high=5.0
     )
 
 

@@ -44,6 +44,12 @@ def param(  # noqa: PLR0913  the six facts of a parameter
     return field(default=default, metadata=metadata)
 
 
+def param_of(params: type[Params], name: str) -> Any:  # noqa: ANN401  as param
+    """Declare a parameter that is one of another class: same default, text, unit and limits."""
+    spec = next(spec for spec in fields(params) if spec.name == name)
+    return field(default=spec.default, metadata=spec.metadata)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Params:
     """Base of every parameter class: checks all fields and names every fault at once."""

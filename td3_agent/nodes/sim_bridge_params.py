@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from td3_agent.driving.parameters import ParameterError, Params, param, refuse_bad_roles
+from td3_agent.driving.parameters import (
+    ParameterError,
+    Params,
+    param,
+    param_of,
+    refuse_bad_roles,
+)
 from td3_agent.sim.camera import CameraConfig
-from td3_agent.sim.leading import LEADERS, NO_LEADER
 from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.sim.world import World, WorldConfig
 
@@ -30,24 +35,14 @@ class SimBridgeParams(Params):
         1000.0, 'length at which an open route ends', unit='m', low=20.0, high=1e5
     )
     parked_vehicles: int = param(6, 'vehicles parked beside the road', low=0, high=200)
-    traffic_vehicles: int = param(0, 'vehicles that drive by themselves', low=0, high=200)
-    traffic_leader: str = param(
-        NO_LEADER, 'what one more vehicle, ahead of the first driven car, does', choices=LEADERS
-    )
-    traffic_desired_speed_mps: float = param(
-        7.0, 'traffic: speed on a free road', unit='m/s', low=0.5, high=40.0
-    )
-    traffic_time_headway_s: float = param(
-        1.5, 'traffic: time to the vehicle ahead', unit='s', low=0.5, high=10.0
-    )
-    traffic_minimum_gap_m: float = param(
-        2.0, 'traffic: distance in a standing queue', unit='m', low=0.5, high=20.0
-    )
-    traffic_maximum_acceleration_mps2: float = param(
-        1.5, 'traffic: acceleration from a standstill', unit='m/s^2', low=0.1, high=5.0
-    )
-    traffic_comfortable_deceleration_mps2: float = param(
-        2.0, 'traffic: braking that is felt as comfortable', unit='m/s^2', low=0.1, high=5.0
+    traffic_vehicles: int = param_of(TrafficConfig, 'vehicles')
+    traffic_leader: str = param_of(TrafficConfig, 'leader')
+    traffic_desired_speed_mps: float = param_of(TrafficConfig, 'desired_speed_mps')
+    traffic_time_headway_s: float = param_of(TrafficConfig, 'time_headway_s')
+    traffic_minimum_gap_m: float = param_of(TrafficConfig, 'minimum_gap_m')
+    traffic_maximum_acceleration_mps2: float = param_of(TrafficConfig, 'maximum_acceleration_mps2')
+    traffic_comfortable_deceleration_mps2: float = param_of(
+        TrafficConfig, 'comfortable_deceleration_mps2'
     )
     actor_list: bool = param(
         False, 'publish /carla/actor_list, as sensor.pseudo.actor_list does in the objects file'
@@ -114,13 +109,7 @@ def world_config(params: SimBridgeParams) -> WorldConfig:
         yaw=params.camera_yaw,
     )
     traffic = TrafficConfig(
-        vehicles=params.traffic_vehicles,
-        leader=params.traffic_leader,
-        desired_speed_mps=params.traffic_desired_speed_mps,
-        time_headway_s=params.traffic_time_headway_s,
-        minimum_gap_m=params.traffic_minimum_gap_m,
-        maximum_acceleration_mps2=params.traffic_maximum_acceleration_mps2,
-        comfortable_deceleration_mps2=params.traffic_comfortable_deceleration_mps2,
+        **{spec.name: getattr(params, f'traffic_{spec.name}') for spec in fields(TrafficConfig)}
     )
     return WorldConfig(
         map=params.map,

@@ -6,7 +6,14 @@ import math
 
 import pytest
 
-from td3_agent.driving.parameters import ParameterError, Params, describe, param, refuse_unknown
+from td3_agent.driving.parameters import (
+    ParameterError,
+    Params,
+    describe,
+    param,
+    param_of,
+    refuse_unknown,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +28,19 @@ class Example(Params):
     name: str = param('', 'of whom')
     enabled: bool = param(default=True, text='whether')
     roles: tuple[str, ...] = param(('ego_vehicle', 'hero'), 'who')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Borrowing(Params):
+    """A parameter under another name."""
+
+    lead_speed_mps: float = param_of(Example, 'speed_mps')
+
+
+def test_parameter_of_another_class_has_its_default_and_limits():
+    assert Borrowing().lead_speed_mps == 8.0
+    with pytest.raises(ParameterError, match=r'lead_speed_mps .*10.*m/s.* 10\.5'):
+        Borrowing(lead_speed_mps=10.5)
 
 
 def test_defaults_are_accepted():
