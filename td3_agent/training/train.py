@@ -23,7 +23,7 @@ from td3_agent.driving.parameters import Params, expected
 from td3_agent.scale.arguments import add_ray_argument
 from td3_agent.td3.params import Td3Params
 from td3_agent.training.params import RayParams, TrainParams
-from td3_agent.training.trainer import Trainer
+from td3_agent.training.trainer import Trainer, saved_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,14 +94,21 @@ def params_of(settings: Mapping[str, Any], cls: type[P]) -> P:
     return cls(**{spec.name: settings[spec.name] for spec in fields(cls) if spec.name in settings})
 
 
-def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+def settings_of(
+    args: argparse.Namespace, saved: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return all settings that are given, those of the command line before those of the file.
+
+    Args:
+        args: of the command line.
+        saved: settings of the run that is gone on with; the file goes before them.
 
     Raises:
         ValueError: the file cannot be read, or holds a name that is none.
     """
     names = {'env', *(spec.name for cls in CLASSES for spec in fields(cls))}
-    settings = {} if args.config is None else _read_config(args.config, names)
+    settings = dict(saved or {})
+    settings |= {} if args.config is None else _read_config(args.config, names)
     settings |= {name: getattr(args, name) for name in names if hasattr(args, name)}
     if not settings.get('env'):
         raise ValueError('nothing to train on: give --env ID, or --config FILE with env: [ID]')
@@ -132,7 +139,7 @@ def _read_config(path: Path, names: set[str]) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> int:
     """Train, write the results, and return the exit status."""
     logging.basicConfig(level=logging.INFO, format='%(levelname)s: %(message)s')
-    settings = settings_of(args)
+    settings = settings_of(args, saved_settings(args.out) if args.resume else None)
     td3, train = params_of(settings, Td3Params), params_of(settings, TrainParams)
     ray = ray_params(settings, args.ray)
     try:

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from td3_agent.training.rollouts import Rollouts
 
 LOG = logging.getLogger(__name__)
+CONFIG = 'config.json'
+GROUPS = ('td3', 'train', 'ray')  # of its settings
 # What a resumed run may do otherwise than the run it goes on with.
 MAY_CHANGE = (
     'steps',
@@ -59,6 +61,36 @@ MAY_CHANGE = (
     'fragment_steps',
     'broadcast_every',
 )
+
+
+def saved_config(out: Path) -> dict[str, Any]:
+    """Return what the run in a folder was begun with.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    path = out / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise ValueError(f'{out} holds no run to go on with') from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f'{path} cannot be read: {error}') from error
+    groups = [config.get(name, {}) for name in GROUPS] if isinstance(config, dict) else [None]
+    if not all(isinstance(group, dict) for group in groups):
+        raise ValueError(f'{path} must hold mappings of settings: {", ".join(GROUPS)}')
+    return dict(config)
+
+
+def saved_settings(out: Path) -> dict[str, Any]:
+    """Return the settings of the run in a folder, by name.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    config = saved_config(out)
+    settings = {name: value for group in GROUPS for name, value in config.get(group, {}).items()}
+    return {'env': config.get('env', []), **settings}
 
 
 class Trainer:
@@ -342,15 +374,12 @@ class Trainer:
 
     def _open(self, *, resume: bool) -> None:
         """Make the folder of the run, or go on with the one that is there."""
-        config = self.out / 'config.json'
-        if config.exists() != resume:
-            advice = (
-                'holds no run to go on with' if resume else 'holds a run already; see --resume'
-            )
-            raise ValueError(f'{self.out} {advice}')
+        config = self.out / CONFIG
         if resume:
-            self._refuse_changes(json.loads(config.read_text(encoding='utf-8')))
+            self._refuse_changes(saved_config(self.out))
             self._resume()
+        elif config.exists():
+            raise ValueError(f'{self.out} holds a run already; see --resume')
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / 'summary.json').unlink(missing_ok=True)  # of the run that is made longer
         beside = config.with_suffix('.tmp')
@@ -418,17 +447,18 @@ class Trainer:
 
     def _refuse_changes(self, saved: dict[str, Any]) -> None:
         mine = json.loads(json.dumps(self._settings()))
-        faults = [] if saved['env'] == mine['env'] else [f'env was {saved["env"]}']
+        same = saved.get('env') == mine['env']
+        faults = [] if same else [f'env was {saved.get("env")}']
         if ('ray' in saved) != ('ray' in mine):
             faults.append(f'it was trained {"with" if "ray" in saved else "without"} --ray')
-        for group in ('td3', 'train', 'ray'):
+        for group in GROUPS:
             before = saved.get(group, {})
             for name, value in mine.get(group, {}).items():
                 if before.get(name) != value and name not in MAY_CHANGE:
                     faults.append(f'{name} was {before.get(name)}, now {value}')
         if faults:
             raise ValueError(f'cannot resume {self.out}: ' + '; '.join(faults))
-        if saved['versions'] != mine['versions']:
+        if saved.get('versions') != mine['versions']:
             LOG.warning('resuming with other versions, exactness is not promised')
 
 

@@ -427,6 +427,38 @@ def test_command_line_reaches_every_setting(tmp_path, capsys):
     assert json.loads((out / 'summary.json').read_text())['step'] == 60
 
 
+def test_resuming_needs_no_more_than_the_folder(tmp_path, capsys):
+    out = tmp_path / 'run'
+    Trainer((IDENTITY,), Td3Params(**TINY), TrainParams(**SHORT), out).run()
+    steps = SHORT['steps'] + 10
+    with pytest.raises(SystemExit) as ended:
+        main(['train', '--resume', '--out', str(out), '--steps', str(steps)])
+    assert ended.value.code == 0
+    assert 'best_return' in capsys.readouterr().out
+    config = json.loads((out / 'config.json').read_text())
+    assert config['td3'] == asdict(Td3Params(**TINY))
+    assert json.loads((out / 'summary.json').read_text())['step'] == steps
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        (None, 'holds no run to go on with'),
+        ('{', 'config.json cannot be read'),
+        ('[]', 'config.json must hold mappings'),
+        ('{"td3": 3}', 'config.json must hold mappings'),
+        ('{"td3": {}}', 'nothing to train on'),
+    ],
+)
+def test_resuming_what_is_no_run_is_one_sentence(text, said, tmp_path, capsys):
+    if text is not None:
+        (tmp_path / 'config.json').write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        main(['train', '--resume', '--out', str(tmp_path)])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ('arguments', 'said'),
     [
