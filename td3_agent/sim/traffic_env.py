@@ -34,6 +34,7 @@ from td3_agent.sim.random_env import (
     RandomDrivingEnv,
     Randomisation,
 )
+from td3_agent.sim.task import Ending
 from td3_agent.sim.traffic import TrafficConfig
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class TrafficDrivingEnv(RandomDrivingEnv):
     One more part of the observation is ``expert``, (2,) float32: the action that pure pursuit with
     IDM following takes here, told what is ahead by the simulator
     (:mod:`td3_agent.driving.following`). It is there to be imitated; no policy is shown it.
+
+    ``is_success`` in the info of the last step is whether the episode went on to its goal or its
+    time limit: who collides now and then can have the higher return.
 
     Args:
         least: fewest vehicles of an episode.
@@ -126,6 +130,10 @@ class TrafficDrivingEnv(RandomDrivingEnv):
         """Add what the expert would do."""
         observed = super()._observed()
         return observed | {'expert': self._expert.act(self.observation)}
+
+    def _info(self, how: Ending) -> dict[str, Any]:
+        """Tell success too: nobody was touched, no lane lost, and nobody stood still for good."""
+        return super()._info(how) | {'is_success': how in {Ending.GOAL, Ending.TIME_LIMIT}}
 
     def _known(self) -> NDArray[np.float32]:
         """Return what only the simulator knows, each number around [-1, 1]."""

@@ -96,6 +96,20 @@ def test_expert_drives_and_stops_behind_who_stands():
     assert observed['expert'][0] < -0.95  # stay where you are
 
 
+def test_who_runs_into_somebody_has_no_success():
+    env = TrafficDrivingEnv(map='town', path=True, roads=1, least=0, most=0, leader_share=1.0)
+    endings = {}
+    for heedless in (True, False):
+        observed, over = env.reset(seed=1)[0], False
+        while not over:
+            speed, turn = observed['expert']
+            action = np.array([1.0 if heedless else speed, turn], np.float32)
+            observed, _, terminated, truncated, info = env.step(action)
+            over = terminated or truncated
+        endings[info['ending']] = info['is_success']
+    assert endings == {'collision': False, 'time_limit': True}
+
+
 def test_distance_pays():
     def earned(headway_s):
         return quality(Situation(), replace(Situation(), headway_s=headway_s), TRAFFIC_TASK)
