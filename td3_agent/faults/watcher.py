@@ -24,7 +24,7 @@ from td3_agent.nodes.conversions import control_from_message, facts_from_report
 from td3_agent.nodes.runtime import executors, own_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from typing_extensions import Self
 
@@ -181,8 +181,7 @@ class Watcher:
         """Return the longest time within a span [ns] in which no frame was answered well [s]."""
         reports = tuple(self.reports)
         good = (h.at_ns for h in reports if facts_from_report(h.what).get('outcome') == 'ok')
-        inside = [at_ns for at_ns in good if after_ns < at_ns < before_ns]
-        return max(b - a for a, b in pairwise([after_ns, *inside, before_ns])) / 1e9
+        return longest_gap_s(good, after_ns, before_ns)
 
     def frames(self) -> list[int]:
         """Return the frame numbers of all statuses, in order of arrival, repeats left out."""
@@ -215,9 +214,7 @@ class Watcher:
         """
         times = [h.at_ns for heard in (self.commands, self.clocks) for h in tuple(heard)]
         times += [h.at_ns for h in tuple(self.diagnostics) if h.what.level != DiagnosticStatus.OK]
-        inside = sorted(t for t in times if after_ns < t < before_ns)
-        edges = [after_ns, *inside, before_ns]
-        return max(b - a for a, b in pairwise(edges)) / 1e9
+        return longest_gap_s(times, after_ns, before_ns)
 
     def close(self) -> None:
         """Stop listening."""
@@ -237,6 +234,12 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         """Stop listening, whatever happened."""
         self.close()
+
+
+def longest_gap_s(times_ns: Iterable[int], after_ns: int, before_ns: int) -> float:
+    """Return the longest time within a span [ns] that holds none of these times [s]."""
+    inside = sorted(t for t in times_ns if after_ns < t < before_ns)
+    return max(b - a for a, b in pairwise([after_ns, *inside, before_ns])) / 1e9
 
 
 def is_stop(msg: CarlaEgoVehicleControl) -> bool:
