@@ -21,7 +21,7 @@ import torch
 
 from td3_agent.bench.verb import machine
 from td3_agent.driving.memory import keep_freed_memory
-from td3_agent.nodes.drivers import policy_folder
+from td3_agent.nodes.drivers import SHIPPED_NAMES, policy_folder
 from td3_agent.td3.checkpoint import load_checkpoint
 from td3_agent.td3.onnx_policy import export_policy, load_onnx_policy, sample_observations
 
@@ -69,7 +69,9 @@ def measure(name: str, frames: int) -> dict:
 def main() -> None:
     """Measure and print."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument('--policy', default='lane', help='lane, route, or a checkpoint folder')
+    arguments.add_argument(
+        '--policy', default='lane', help=f'{SHIPPED_NAMES}, or a checkpoint folder'
+    )
     arguments.add_argument('--frames', type=int, default=2000, help='observations for each')
     arguments.add_argument('--json', action='store_true', help='print JSON')
     args = arguments.parse_args()

@@ -6,6 +6,7 @@ from launch import LaunchDescription
 from td3_agent.fastdds import CAMERA_PROFILE
 from td3_agent.launching import (
     ASIDE,
+    POLICY,
     declared,
     end_all_after,
     fast_dds,
@@ -21,7 +22,7 @@ ARGUMENTS = {
     'camera_reliability': ('best_effort', 'reliable or best_effort, as the camera publishes'),
     'mode': ('free_running', 'free_running, or lockstep where somebody steps the simulator'),
     'driver': ('td3', 'who drives: td3 or pure_pursuit'),
-    'policy': ('lane', 'of the td3 driver: lane, route, untrained, or a checkpoint folder'),
+    'policy': POLICY,
     'inference': ('torch', 'of the td3 driver: torch, or onnx for an exported policy'),
     'twist_convention': ('velocity', 'how Twist is meant: velocity or carla_twist_to_control'),
     'image_topic': ('', 'image topic; empty: /carla/<role_name>/<camera_id>/image'),

@@ -12,6 +12,7 @@ from launch.substitutions import LaunchConfiguration
 from td3_agent.fastdds import CAMERA_PROFILE
 from td3_agent.launching import (
     ASIDE,
+    POLICY,
     declared,
     end_all_after,
     fast_dds,
@@ -29,7 +30,7 @@ ARGUMENTS = {
     'camera_id': ('camera', 'id of the camera in the objects file'),
     'camera_reliability': ('reliable', 'reliable, or best_effort for forks that publish so'),
     'driver': ('td3', 'who drives: td3 or pure_pursuit'),
-    'policy': ('lane', 'of the td3 driver: lane, route, untrained, or a checkpoint folder'),
+    'policy': POLICY,
     'inference': ('torch', 'of the td3 driver: torch, or onnx for an exported policy'),
     'twist_convention': ('velocity', 'how Twist is meant: velocity or carla_twist_to_control'),
     'real_time_factor': ('1.0', 'simulated time per wall time; 0 is as fast as possible'),

@@ -11,6 +11,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from td3_agent.fastdds import LOOPBACK_PROFILE
 from td3_agent.launching import (
     ASIDE,
+    POLICY,
     declared,
     end_all_after,
     fast_dds,
@@ -27,7 +28,7 @@ FRAME_S = 0.05  # simulated time of one frame
 ARGUMENTS = {
     'role_name': ('ego_vehicle', 'role name of the vehicle'),
     'driver': ('td3', 'who drives: td3 or pure_pursuit'),
-    'policy': ('lane', 'of the td3 driver: lane, route, untrained, or a checkpoint folder'),
+    'policy': POLICY,
     'inference': ('torch', 'of the td3 driver: torch, or onnx for an exported policy'),
     'twist_convention': ('velocity', 'how Twist is meant: velocity or carla_twist_to_control'),
     'map': ('winding', 'built-in map, or path of an OpenDRIVE file'),

@@ -6,7 +6,7 @@ from launch.actions import ExecuteProcess
 from launch.substitutions import LaunchConfiguration, PythonExpression
 
 from td3_agent.fastdds import CAMERA_PROFILE
-from td3_agent.launching import declared, end_all_after, fast_dds, node, text, verb
+from td3_agent.launching import POLICY, declared, end_all_after, fast_dds, node, text, verb
 
 ARGUMENTS = {
     'bag': (None, 'the bag: its folder, or an .mcap or .db3 file'),
@@ -17,7 +17,7 @@ ARGUMENTS = {
     'role_name': ('ego_vehicle', 'role name of the vehicle'),
     'camera_id': ('camera', 'id of the camera'),
     'driver': ('td3', 'who drives: td3 or pure_pursuit'),
-    'policy': ('lane', 'of the td3 driver: lane, route, untrained, or a checkpoint folder'),
+    'policy': POLICY,
     'inference': ('torch', 'of the td3 driver: torch, or onnx for an exported policy'),
     'twist_convention': ('velocity', 'how Twist is meant: velocity or carla_twist_to_control'),
 }

@@ -23,6 +23,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from td3_agent.fastdds import profile_variables
+from td3_agent.nodes.drivers import SHIPPED_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,6 +80,9 @@ def node(
         remappings=remappings or [],
     )
 
+
+# The launch argument of the files that start an agent.
+POLICY = ('lane', f'of the td3 driver: {SHIPPED_NAMES}, untrained, or a checkpoint folder')
 
 # Launch arguments of the files that can record and show what they start.
 ASIDE = {

@@ -17,6 +17,8 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from td3_agent.nodes.drivers import SHIPPED_NAMES
+
 if TYPE_CHECKING:
     import argparse
 
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--image-topic', default='', help='empty: of that camera')
     parser.add_argument('--odometry-topic', default='', help='empty: /carla/<role_name>/odometry')
     parser.add_argument(
-        '--policy', default='lane', help='whose input is shown: lane, route, or a folder'
+        '--policy', default='lane', help=f'whose input is shown: {SHIPPED_NAMES}, or a folder'
     )
     parser.add_argument('--port', type=int, default=9090, help='of the page')
     parser.add_argument('--data-port', type=int, default=9876, help='of what the page shows')

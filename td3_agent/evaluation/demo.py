@@ -28,6 +28,7 @@ from td3_agent.evaluation.processes import (
 )
 from td3_agent.evaluation.summary import summarize, table
 from td3_agent.nodes import topics
+from td3_agent.nodes.drivers import SHIPPED_NAMES
 from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--driver', choices=('td3', 'pure_pursuit'), default='td3', help='who drives'
     )
     parser.add_argument(
-        '--policy', default='lane', help='lane, route, untrained, or a checkpoint folder'
+        '--policy', default='lane', help=f'{SHIPPED_NAMES}, untrained, or a checkpoint folder'
     )
     parser.add_argument(
         '--map', default='winding', help='oval, winding, town, or an OpenDRIVE file'

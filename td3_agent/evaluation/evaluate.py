@@ -32,6 +32,7 @@ from td3_agent.evaluation.result_tables import (
     figure_table,
 )
 from td3_agent.evaluation.scenarios import SCENARIOS
+from td3_agent.nodes.drivers import SHIPPED_NAMES
 from td3_agent.scale.arguments import add_ray_argument
 from td3_agent.sim.seeds import FAMILIES
 
@@ -121,7 +122,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan = EpisodePlan()
     parser.add_argument('--driver', choices=DIRECT_DRIVERS, default='td3', help='who')
     parser.add_argument(
-        '--policy', default='', help='lane (default), route, untrained, or a checkpoint folder'
+        '--policy',
+        default='',
+        help=f'{SHIPPED_NAMES} (default: lane), untrained, or a checkpoint folder',
     )
     parser.add_argument(
         '--transport',

@@ -7,7 +7,7 @@ from pathlib import Path
 import shutil
 from typing import TYPE_CHECKING
 
-from td3_agent.nodes.drivers import SHIPPED, policy_folder
+from td3_agent.nodes.drivers import SHIPPED_NAMES, policy_folder
 from td3_agent.td3.checkpoint import MANIFEST_NAME, WEIGHTS_NAME
 from td3_agent.td3.onnx_policy import ONNX_NAME, export_policy
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    names = ', '.join(SHIPPED)
-    parser.add_argument('policy', help=f'a policy that ships ({names}), or a checkpoint folder')
+    parser.add_argument(
+        'policy', help=f'a policy that ships ({SHIPPED_NAMES}), or a checkpoint folder'
+    )
     parser.add_argument(
         '--out',
         type=Path,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 UNTRAINED = 'untrained'
 SHIPPED = ('lane', 'route')
+SHIPPED_NAMES = ', '.join(SHIPPED)  # for help texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class DriverParams(Params):
         'td3', 'who drives: a TD3 policy, or pure pursuit', choices=('td3', 'pure_pursuit')
     )
     policy: str = param(
-        'lane', "a policy that ships (lane, route), 'untrained', or a checkpoint folder"
+        'lane', f"a policy that ships ({SHIPPED_NAMES}), 'untrained', or a checkpoint folder"
     )
     policy_seed: int = param(0, 'seed of the untrained policy', low=0)
     inference: str = param(
