@@ -285,16 +285,20 @@ class Lockstep:
             self.counts.repeated += 1
         return verdict
 
-    def poll(self, now_ns: int, *, gates_present: bool = True) -> Request | None:
+    def poll(
+        self, now_ns: int, *, vehicles_present: bool = True, gates_present: bool = True
+    ) -> Request | None:
         """Return what to send now, if anything.
 
         Args:
             now_ns: steady time [ns].
+            vehicles_present: whether every role has a vehicle with its sensors; without that the
+                bridge is not paused, for a paused one spawns nothing.
             gates_present: whether someone publishes commands for every role; without that a
                 paused bridge stays paused.
         """
         if self.phase is Phase.PAUSING:
-            return self._poll_pausing(now_ns)
+            return self._poll_pausing(now_ns) if vehicles_present else None
         if self.phase is Phase.STEPPING:
             return self._poll_stepping(now_ns)
         if self.phase is Phase.HOLDING:

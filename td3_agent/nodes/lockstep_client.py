@@ -164,6 +164,9 @@ class LockstepClient:
         """
         ends = (self._control_pub, self._step_pub, self._pose_pub)
         self._wait(lambda: all(end.get_subscription_count() for end in ends), 'listens')
+        # The last object that is spawned, and a paused bridge spawns nothing.
+        odometry = topics.odometry(self._role)
+        self._wait(lambda: self._node.count_publishers(odometry) > 0, 'publishes odometry')
         if not paused:
             self._pause()
 

@@ -61,7 +61,7 @@ COMMANDS = {Request.PAUSE: CarlaControl.PAUSE, Request.STEP_ONCE: CarlaControl.S
 SOLE = (CarlaEgoVehicleControl, CarlaEgoVehicleStatus, Odometry, DiagnosticArray)  # one writer
 RESTART_TOLD_NS = 2_000_000_000
 LAST_REPORTS_NS = 300_000_000
-AGENT_OF = 'agent of '
+VEHICLE_OF, GATE_OF, AGENT_OF = 'vehicle of ', 'gate of ', 'agent of '
 GRAPH_PERIOD_S = 0.1  # how often it is looked whether everybody is there
 
 
@@ -124,7 +124,7 @@ class SynchronizerNode(Node):
         self._life = {
             name: LifeWatch(self, topics.alive(topic))
             for name, topic in self._members.items()
-            if topic != topics.STATUS
+            if name.startswith((GATE_OF, AGENT_OF))
         }
         self.create_service(Trigger, '~/stop', self._on_stop)
         self._stages = StageWindow()
@@ -265,7 +265,7 @@ class SynchronizerNode(Node):
         absent = [
             name
             for name, topic in self._members.items()
-            if not self.count_publishers(topic)
+            if not self.count_publishers(self.resolve_topic_name(topic))
             or (name in self._life and self._life[name].is_lost)
         ]
         agents = [name for name in absent if name.startswith(AGENT_OF)]
@@ -281,7 +281,11 @@ class SynchronizerNode(Node):
             return  # no bridge: nothing would hear us
         now_ns = steady_ns()
         before = self.lockstep.phase
-        request = self.lockstep.poll(now_ns, gates_present=not self._absent)
+        request = self.lockstep.poll(
+            now_ns,
+            vehicles_present=not any(name.startswith(VEHICLE_OF) for name in self._absent),
+            gates_present=not self._absent,
+        )
         facts = self._step_facts
         if request is not None:
             self._step_facts = {'step_sent_ns': steady_ns()}
@@ -393,10 +397,14 @@ class SynchronizerNode(Node):
 
 
 def members(params: SynchronizerParams) -> dict[str, str]:
-    """Return who must be there for a step, and the topic that each of them offers."""
+    """Return who must be there for a step, and the topic that each of them offers.
+
+    A vehicle offers its odometry, the last of the objects that are spawned for it.
+    """
     roles = params.role_names
     found = {'bridge': topics.STATUS}
-    found |= {f'gate of {role}': topics.gate_report(role) for role in roles}
+    found |= {f'{VEHICLE_OF}{role}': topics.odometry(role) for role in roles}
+    found |= {f'{GATE_OF}{role}': topics.gate_report(role) for role in roles}
     if params.wait_for_agent:
         found |= {f'{AGENT_OF}{role}': topics.agent_report(role) for role in roles}
     return found

@@ -108,7 +108,7 @@ class Vehicle:
 class FakeBridge:
     """Steps when told to, and lets a test interfere with every part of a step."""
 
-    def __init__(self, ros, roles=(ROLE,)):
+    def __init__(self, ros, roles=(ROLE,), spawned=True):
         self.ros = ros
         self.orders = []
         self.frame = 1
@@ -123,7 +123,14 @@ class FakeBridge:
         self.status_pub = ros.talk(CarlaStatus, topics.STATUS)
         self.clock_pub = ros.talk(Clock, '/clock')
         ros.listen(CarlaControl, topics.CONTROL, react=self.on_order)
-        self.vehicles = {role: Vehicle(ros, role, self) for role in roles}
+        self.vehicles = {}
+        if spawned:
+            self.spawn(roles)
+
+    def spawn(self, roles=(ROLE,)):
+        """What a bridge does for its service between two ticks, so never while it is paused."""
+        assert PAUSE not in self.orders
+        self.vehicles = {role: Vehicle(self.ros, role, self) for role in roles}
 
     def announce(self):
         for vehicle in self.vehicles.values():
@@ -527,6 +534,25 @@ class TestWaiting:
         node = start(max_frames=3)
         spin_looks(ros, node)
         bridge = FakeBridge(ros).announce()
+        ros.spin_until(node.finished.done, 'the end')
+        assert bridge.orders == [PAUSE] + [STEP_ONCE] * 3
+
+    def test_for_the_vehicle_before_the_pause(self, ros, start, diagnosed):
+        """A paused bridge spawns nothing: it would wait for its vehicle for ever."""
+        bridge = FakeBridge(ros, spawned=False)
+        node = start(max_frames=3)
+        ros.spin_until(
+            lambda: (
+                diagnosed('synchronizer')
+                and f'vehicle of {ROLE}' in diagnosed('synchronizer').message
+            ),
+            'diagnosed',
+        )
+        bridge.say_status(running=True)
+        spin_looks(ros, node)
+        assert not bridge.orders
+        bridge.spawn()
+        bridge.announce()
         ros.spin_until(node.finished.done, 'the end')
         assert bridge.orders == [PAUSE] + [STEP_ONCE] * 3
 

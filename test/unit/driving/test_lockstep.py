@@ -476,6 +476,16 @@ def paused_lockstep(params=None):
     return lockstep
 
 
+def test_bridge_is_not_paused_before_it_has_the_vehicles():
+    """A bridge that is paused spawns nothing, and would wait for its vehicle for ever."""
+    lockstep = Lockstep(fast(), STEP_NS)
+    assert lockstep.poll(0, vehicles_present=False, gates_present=False) is None
+    lockstep.on_status(7, running=True, now_ns=S)
+    assert lockstep.poll(S, vehicles_present=False, gates_present=False) is None
+    assert lockstep.phase is Phase.PAUSING
+    assert lockstep.poll(2 * S, gates_present=False) is Request.PAUSE
+
+
 def test_acknowledgement_alone_does_not_end_a_step():
     lockstep = paused_lockstep()
     lockstep.poll(0)
