@@ -218,7 +218,7 @@ class Interruption:
 
 @contextmanager
 def interruptions_noted(
-    *, raising: bool = False, numbers: Sequence[int] = INTERRUPTIONS
+    *, raising: bool = False, patient: bool = False, numbers: Sequence[int] = INTERRUPTIONS
 ) -> Iterator[Interruption]:
     """Note a Ctrl-C and its like, for the block to look at where it can end cleanly.
 
@@ -226,6 +226,7 @@ def interruptions_noted(
 
     Args:
         raising: raise it too, for blocks that are long between two looks.
+        patient: raise it from the second one on only.
         numbers: signals; outside of the main thread none of them comes.
     """
     noted = Interruption()
@@ -234,16 +235,22 @@ def interruptions_noted(
         return
 
     def note(*_: object) -> None:
-        noted.happened = True
-        if raising:
+        again, noted.happened = noted.happened, True
+        if raising and (again or not patient):
             raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, note) for number in numbers}
+    previous = {number: signal.signal(number, note) for number in _heard(numbers)}
     try:
         yield noted
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _heard(numbers: Sequence[int]) -> list[int]:
+    """Return signals without a hang-up that nohup had this program ignore."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in numbers if not (ignored and number == signal.SIGHUP)]
 
 
 @contextmanager

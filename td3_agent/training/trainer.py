@@ -7,7 +7,6 @@ from dataclasses import asdict
 from functools import partial
 import json
 import logging
-import signal
 import statistics
 import time
 from typing import TYPE_CHECKING, Any
@@ -197,6 +196,8 @@ class Trainer:
         """Train to the last step and return the summary.
 
         Raises:
+            KeyboardInterrupt: the run was asked to end, by Ctrl-C, SIGTERM or a hang-up. After the
+                round that it was in it has saved a snapshot; asked again, it ends at once.
             ValueError: the folder is that of another run, or of none to go on with.
         """
         self.begin(resume=resume)
@@ -207,13 +208,15 @@ class Trainer:
                 tqdm(
                     total=self.train.steps, initial=self.step, unit='step', disable=None
                 ) as progress,
-                interruptions_noted(raising=True, numbers=[signal.SIGINT]) as interruption,
+                interruptions_noted(raising=True, patient=True) as interruption,
             ):
-                while self.step < self.train.steps:
+                while self.step < self.train.steps and not interruption.happened:
                     self.round()
-                    interruption.check()  # as an exception it may have been lost
                     progress.update(self.step - progress.n)
                     progress.set_postfix_str(self._shown(), refresh=False)
+                if interruption.happened:
+                    self._save_newest()
+                interruption.check()
             self._finish()
         finally:
             self.close()
@@ -264,8 +267,7 @@ class Trainer:
         """Evaluate and save the last step, where it was not its turn anyway."""
         if self._last is None or self._last['step'] != self.step:
             self._evaluate()
-        if self.train.snapshot_every and self._saved_at != self.step:
-            self._save()
+        self._save_newest()
 
     def _passes(self, before: int, every: int) -> bool:
         return every > 0 and before // every < self.step // every
@@ -386,6 +388,11 @@ class Trainer:
         beside.write_text(json.dumps(self._settings(), indent=2) + '\n', encoding='utf-8')
         beside.replace(config)
         self._board = TensorBoard(self.out / 'tensorboard', self.step or None)
+
+    def _save_newest(self) -> None:
+        """Write a snapshot of this step, if the run has snapshots and none of it yet."""
+        if self.train.snapshot_every and self._saved_at != self.step:
+            self._save()
 
     def _save(self) -> None:
         """Write a snapshot of everything."""

@@ -56,6 +56,24 @@ def test_raised_where_it_can_be_and_noted_where_not(monkeypatch):
             interruption.check()
 
 
+def test_patient_block_is_left_by_the_second_request():
+    with interruptions_noted(raising=True, patient=True) as interruption:
+        signal.raise_signal(signal.SIGTERM)
+        assert interruption.happened
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_hang_up_that_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptions_noted(raising=True) as interruption:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interruption.happened
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 class TestDomains:
     PORT_BASE = processes.PORT_BASE + 130  # between the ports that participants really use
 

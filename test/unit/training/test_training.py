@@ -270,6 +270,42 @@ def test_resumed_run_is_the_uninterrupted_one(env, killed, tmp_path):
     assert policies[0] == policies[1]
 
 
+def interrupted_at(trainer, step, number, times=1):
+    """Run a trainer that is sent a signal, so many times, in the round that begins at a step."""
+    act = trainer._act
+
+    def act_and_be_told():
+        if trainer.step == step:
+            for _ in range(times):
+                signal.raise_signal(number)
+        act()
+
+    trainer._act = act_and_be_told
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_keeps_every_step(number, tmp_path):
+    whole = trainer_of(tmp_path / 'whole', snapshot_every=1000)
+    whole.run()
+    interrupted_at(trainer_of(tmp_path / 'cut', snapshot_every=1000), 23, number)
+    assert [p.name for p in snapshots(tmp_path / 'cut' / 'snapshots')] == ['step_0000000024']
+    second = trainer_of(tmp_path / 'cut', snapshot_every=1000)
+    assert second.run(resume=True)['exact']
+    assert fingerprint(second) == fingerprint(whole)
+
+
+def test_run_that_is_interrupted_twice_ends_at_once(tmp_path):
+    interrupted_at(trainer_of(tmp_path, snapshot_every=1000), 23, signal.SIGINT, times=2)
+    assert not snapshots(tmp_path / 'snapshots')
+
+
+def test_interrupted_run_without_snapshots_leaves_none(tmp_path):
+    interrupted_at(trainer_of(tmp_path, snapshot_every=0), 23, signal.SIGINT)
+    assert not (tmp_path / 'snapshots').exists()
+
+
 def test_finished_run_can_be_made_longer(tmp_path):
     first = trainer_of(tmp_path / 'run', steps=25, eval_every=10).run()
     (tmp_path / 'run' / 'summary.json').write_text('{}')
