@@ -217,13 +217,16 @@ def _try(inside: Inside, vehicle: Vehicle, policy: Path) -> tuple[str, Diagnosti
         return node._state_machine.current_state[1]  # noqa: SLF001  rclpy has no name for it
 
     inside.wait_for(lambda: state() in {'unconfigured', 'active'}, 'a decision')
+    commands = (topics.twist(ROLE), topics.twist_stamped(ROLE))
+
+    def publishers() -> int:
+        infos = [info for topic in commands for info in node.get_publishers_info_by_topic(topic)]
+        return sum(info.node_name == 'td3_agent' for info in infos)
+
     inside.wait_for(lambda: vehicle.value('td3_agent', INSTANCE) == own, 'diagnostics')
-    publishers = sum(
-        info.node_name == 'td3_agent'
-        for topic in (topics.twist(ROLE), topics.twist_stamped(ROLE))
-        for info in node.get_publishers_info_by_topic(topic)
-    )
-    found = state(), vehicle.said['td3_agent'], publishers
+    if state() == 'active':  # the graph tells of new publishers a little later
+        inside.wait_for(lambda: publishers() == len(commands), 'command topics')
+    found = state(), vehicle.said['td3_agent'], publishers()
     inside.drop(node)
     return found
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lifecycle transitions that are not legal at the moment: refused, not fatal.
 
-rclpy lets the state machine's refusal escape from the service's callback, which ends the
-process: a manager that activates twice would take the driver away from a moving car.
+Up to Jazzy, rclpy lets the state machine's refusal escape from the service's callback, which
+ends the process: a manager that activates twice would take the driver away from a moving car.
 """
 
 from __future__ import annotations

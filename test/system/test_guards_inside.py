@@ -172,7 +172,15 @@ class Without:
         ('F10', Without.replay_numbers, 'replay'),
         ('F20', Without.parameter_limits, ''),
         ('F20', Without.read_only, ''),
-        ('F21', Without.illegal_transitions, ''),
+        pytest.param(
+            'F21',
+            Without.illegal_transitions,
+            '',
+            marks=pytest.mark.skipif(
+                os.environ.get('ROS_DISTRO') not in {'humble', 'iron', 'jazzy'},
+                reason='from Kilted on rclpy answers them by itself',
+            ),
+        ),
         ('F21', Without.last_word, 'last word'),
         ('F21', Without.clean_up, ''),
         ('F24', Without.caught_failures, ''),
