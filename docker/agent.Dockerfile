@@ -6,12 +6,13 @@
 #   ray     the same with Ray, for deploy/ray-cluster.yaml
 #   agent   without it (default), for a robot or beside a CARLA bridge
 #
-#   docker build -f docker/agent.Dockerfile -t td3_agent .
-#   docker build -f docker/agent.Dockerfile -t td3_agent-sim --target sim .
-#   docker build -f docker/agent.Dockerfile -t td3_agent-ray --target ray .
+#   docker build -f docker/agent.Dockerfile -t td3_agent:0.1.0 .
+#   docker build -f docker/agent.Dockerfile -t td3_agent-sim:0.1.0 --target sim .
+#   docker build -f docker/agent.Dockerfile -t td3_agent-ray:0.1.0 --target ray .
 #
-# PyTorch comes for the CPU; for a GPU, give another index, e.g.
-#   --build-arg TORCH_INDEX_URL=https://download.pytorch.org/whl/cu128
+# PyTorch comes for the CPU. Training alone takes a GPU: for that, let `sim` or `ray` have the wheel
+# of pip's own index, which brings CUDA along (or that of another index of PyTorch's):
+#   --build-arg TORCH_INDEX_URL=
 #
 # Layers are in the order of how seldom they change; a change of the code rebuilds the last one.
 
@@ -51,7 +52,7 @@ COPY requirements/ros_runtime.in requirements/lock_jazzy.txt requirements/
 RUN pip install --no-cache-dir -c requirements/lock_jazzy.txt -r requirements/ros_runtime.in
 COPY requirements/runtime.in requirements/
 # PyTorch's own tests and its C++ headers are 140 MB that nothing here reads.
-RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX_URL" \
+RUN pip install --no-cache-dir ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} \
        -c requirements/lock_jazzy.txt -r requirements/runtime.in \
     && rm -r /opt/venv/lib/python3*/site-packages/torch/test \
        /opt/venv/lib/python3*/site-packages/torch/include

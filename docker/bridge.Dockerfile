@@ -6,7 +6,9 @@
 #   docker build -f docker/bridge.Dockerfile -t carla_ros_bridge .
 #
 # By default the fork that follows CARLA 0.9.16 on Jazzy, so that both ends speak one version of
-# Fast DDS. Upstream's own branch (CARLA 0.9.13 by its version file) on Humble:
+# Fast DDS. PyPI has no CARLA wheel for Jazzy's Python 3.12 before 0.9.16: an older server needs
+# another distribution, e.g. 0.9.15 the Python 3.10 of Humble, and with it upstream's own branch:
+#   --build-arg CARLA_VERSION=0.9.15 \
 #   --build-arg ROS_DISTRO=humble \
 #   --build-arg BRIDGE_REPOSITORY=https://github.com/carla-simulator/ros-bridge \
 #   --build-arg BRIDGE_COMMIT=e9063d97ff5a724f76adbb1b852dc71da1dcfeec

@@ -1,8 +1,9 @@
 # syntax=docker/dockerfile:1
 # SPDX-License-Identifier: Apache-2.0
 #
-# Bridge and agent in one image, on an installed ROS 2. For comparison: three times as large as
-# the agent, and every change of the code sets the workspace up again. compose.yaml does not use it.
+# Bridge and agent in one image, on an installed ROS 2. For comparison: nearly four times as large
+# as the agent, and every change of the code sets the workspace up again. compose.yaml does not use
+# it.
 #
 #   docker build -f docker/bridge.Dockerfile -t carla_ros_bridge .
 #   docker build -f docker/merged.Dockerfile -t td3_agent-merged .
@@ -27,6 +28,6 @@ RUN . /opt/bridge/install/setup.bash \
          echo 'exec "$@"'; } > /entrypoint.sh \
     && install -d -o 1000 /results
 USER 1000
-HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["/entrypoint.sh", "python", "docker/healthcheck.py", "/carla_ros_bridge"]
+# A drive, which ends, in a domain of its own; the base image checks for a node.
+HEALTHCHECK NONE
 CMD ["td3_agent", "demo", "--out", "/results/demo"]

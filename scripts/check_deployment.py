@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks docker/, deploy/ and the CI workflows without Docker and without a cluster.
 
-Dockerfiles by hadolint, the compose file and the workflows by their published schemas, Kubernetes
+Dockerfiles by hadolint, the compose files and the workflows by their published schemas, Kubernetes
 manifests by the schemas of the oldest and the newest version that are meant. The tools bring the
 schemas with them: nothing is downloaded. ``--tools DIR`` says where their programs are.
 """
@@ -16,19 +16,20 @@ import subprocess
 import sys
 
 ROOT = Path(__file__).resolve().parents[1]
-# Indexed jobs that survive evictions, and the newest that the pinned tool knows.
+# The first with sidecars without a feature gate, and the newest that the pinned tool knows.
 KUBERNETES_VERSIONS = ('1.29', '1.37')
 
 
 def commands() -> list[list[str]]:
     """Return every check as a command line."""
     dockerfiles = sorted(map(str, ROOT.glob('docker/*.Dockerfile')))
+    compose_files = sorted(map(str, ROOT.glob('docker/compose*.yaml')))
     manifests = sorted(map(str, ROOT.glob('deploy/*.yaml')))
     workflows = sorted(map(str, ROOT.glob('.github/workflows/*.yaml')))
     schema = ['check-jsonschema', '--builtin-schema']
     return [
         ['hadolint', '--config', str(ROOT / '.hadolint.yaml'), *dockerfiles],
-        [*schema, 'vendor.compose-spec', str(ROOT / 'docker' / 'compose.yaml')],
+        [*schema, 'vendor.compose-spec', *compose_files],
         *([*schema, 'vendor.github-workflows', *workflows] for _ in workflows[:1]),
         *(
             ['kubernetes-validate', '--strict', '--quiet', '-k', version, *manifests]

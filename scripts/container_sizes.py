@@ -23,7 +23,7 @@ from marked import renewed
 from packaging.requirements import Requirement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs' / 'containers.md'
@@ -36,8 +36,25 @@ REMOVED = ('torch/test/', 'torch/include/')
 PYTHON_SLIM_MB = 125.0
 ROS_BASE_MB = 900.0
 BRIDGE_APT_MB = 650.0
+BRIDGE_BUILT_MB = 30.0
 COMPILERS_MB = 350.0
 CUDA_MB = 5500.0
+# What requirements files bring: in the layers of agent.Dockerfile, and by "make setup" in the
+# merged image, whose base has some of it.
+AGENT_FILES = {
+    'ros_runtime.in': 'ROS 2 wheels (rclpy, Fast DDS, messages)',
+    'runtime.in': 'PyTorch for the CPU, NumPy, safetensors, PyYAML',
+    'sim.in': 'simulator: carla wheel, OpenCV, Matplotlib, Gymnasium',
+    'ray.in': 'Ray, and what its sweeps need',
+}
+WORKSPACE_FILES = {
+    'runtime.in': 'PyTorch for the CPU, safetensors',
+    'sim.in': 'simulator: OpenCV, Matplotlib, Gymnasium',
+    'dev.in': 'tests and linters',
+    'onnx.in': 'ONNX and its runtime',
+    'ray.in': 'Ray, and what its sweeps need',
+}
+WORKSPACE_BASE = {'carla', 'numpy', 'pyyaml'}
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,21 @@ class Layer:
     size_mb: float
     packages: int = 0
     measured: bool = True
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image.
+
+    Attributes:
+        layers: the first at the bottom.
+        rebuilt: how many of the last ones a change of the code makes anew.
+        noted: what the reference design had [GB].
+    """
+
+    layers: list[Layer]
+    rebuilt: int = 1
+    noted: str = ''
 
 
 def requirements(name: str) -> list[str]:
@@ -120,46 +152,69 @@ def messages_mb() -> float:
     raise PackageNotFoundError('carla_msgs')
 
 
-def python_layers() -> dict[str, Layer]:
-    """Return the layers that install Python packages, and the code."""
-    known: set[str] = set()
-    layers = {}
-    for key, name, text in (
-        ('ros', 'ros_runtime.in', 'ROS 2 wheels (rclpy, Fast DDS, messages)'),
-        ('torch', 'runtime.in', 'PyTorch for the CPU, NumPy, safetensors, PyYAML'),
-        ('sim', 'sim.in', 'simulator: carla wheel, OpenCV, Matplotlib, Gymnasium'),
-    ):
+def python_layers(files: Mapping[str, str], base: Iterable[str] = ()) -> list[Layer]:
+    """Return the layers of requirements files that are installed one after the other.
+
+    Args:
+        files: their names, and what they bring.
+        base: packages that are there before.
+    """
+    known = set(base)
+    layers = []
+    for name, text in files.items():
         packages = closure(requirements(name), known)
         known |= packages.keys()
-        layers[key] = Layer(text, sum(map(size_mb, packages.values())), len(packages))
-    layers['messages'] = Layer('carla_msgs, built', messages_mb())
-    layers['code'] = Layer('this package and its weights', folder_mb(ROOT / f for f in CODE))
+        layers.append(Layer(text, sum(map(size_mb, packages.values())), len(packages)))
     return layers
 
 
-def images() -> dict[str, list[Layer]]:
-    """Return the layers of each image, the first at the bottom."""
-    found = python_layers()
-    slim = Layer('base image python slim', PYTHON_SLIM_MB, measured=False)
-    agent = [slim, found['ros'], found['torch'], found['messages']]
-    carla = Layer('carla wheel', size_mb(distribution('carla')), 1)
-    bridge = [
-        Layer('base image ros-base', ROS_BASE_MB, measured=False),
-        Layer('apt: cv_bridge with OpenCV, messages, pip', BRIDGE_APT_MB, measured=False),
-        carla,
-        Layer('bridge, built', 30.0, measured=False),
-    ]
-    cuda = Layer('CUDA libraries of PyTorch', CUDA_MB, measured=False)
-    torch_rest = Layer("PyTorch's tests and headers", size_mb(distribution('torch'), removed=True))
-    rest = Layer('simulator without carla', found['sim'].size_mb - carla.size_mb, 24)
-    workspace = [found['torch'], torch_rest, rest, found['messages'], found['code']]
-    compilers = Layer('apt: compilers, Python headers', COMPILERS_MB, measured=False)
+def estimate(name: str, size_mb: float) -> Layer:
+    """Return a layer that cannot be measured without Docker."""
+    return Layer(name, size_mb, measured=False)
+
+
+def agent_images() -> dict[str, Image]:
+    """Return the targets of agent.Dockerfile, and the one for training on a GPU."""
+    ros, torch, sim, ray = python_layers(AGENT_FILES)
+    slim = estimate('base image python slim', PYTHON_SLIM_MB)
+    agent = [slim, ros, torch, Layer('carla_msgs, built', messages_mb())]
+    cuda = estimate('CUDA libraries of PyTorch', CUDA_MB)
+    code = code_layer()
     return {
-        'td3_agent': [*agent, found['code']],
-        'td3_agent-sim': [*agent, found['sim'], found['code']],
-        'td3_agent, CUDA': [*agent, cuda, found['code']],
-        'carla_ros_bridge': bridge,
-        'td3_agent-merged': [*bridge, compilers, *workspace],
+        'td3_agent': Image([*agent, code], noted='2.0 to 2.8'),
+        'td3_agent-sim': Image([*agent, sim, code], noted='2.0 to 2.8'),
+        'td3_agent-sim-cuda': Image([*agent, cuda, sim, code]),
+        'td3_agent-ray': Image([*agent, sim, ray, code]),
+    }
+
+
+def code_layer() -> Layer:
+    """Return the layer that a change of the code makes anew."""
+    return Layer('this package and its weights', folder_mb(ROOT / name for name in CODE))
+
+
+def workspace_layers() -> list[Layer]:
+    """Return what "make setup" installs in the merged image; carla_msgs is the bridge's."""
+    rest = Layer("PyTorch's tests and headers", size_mb(distribution('torch'), removed=True))
+    return [*python_layers(WORKSPACE_FILES, WORKSPACE_BASE), rest, code_layer()]
+
+
+def images() -> dict[str, Image]:
+    """Return every image."""
+    bridge = [
+        estimate('base image ros-base', ROS_BASE_MB),
+        estimate('apt: cv_bridge with OpenCV, messages, pip', BRIDGE_APT_MB),
+        Layer('carla wheel', size_mb(distribution('carla')), 1),
+        estimate('bridge, built', BRIDGE_BUILT_MB),
+    ]
+    compilers = estimate('apt: compilers, Python headers', COMPILERS_MB)
+    workspace = workspace_layers()
+    return {
+        **agent_images(),
+        'carla_ros_bridge': Image(bridge, rebuilt=0, noted='1.8'),
+        'td3_agent-merged': Image(
+            [*bridge, compilers, *workspace], len(workspace), '4.2 reckoned, 7.54 in fact'
+        ),
     }
 
 
@@ -168,39 +223,36 @@ def total_mb(layers: Iterable[Layer]) -> float:
     return sum(layer.size_mb for layer in layers)
 
 
-def layer_table(found: dict[str, list[Layer]]) -> str:
+def layer_table(found: Mapping[str, Image]) -> str:
     """Return every layer of every image, as Markdown."""
     lines = ['| image | layer | packages | MB | |', '|---|---|---:|---:|---|']
-    for image, layers in found.items():
-        for layer in layers:
+    for name, image in found.items():
+        for layer in image.layers:
             how = 'measured' if layer.measured else 'estimate'
             count = layer.packages or ''
-            lines.append(f'| {image} | {layer.name} | {count} | {layer.size_mb:.0f} | {how} |')
+            lines.append(f'| {name} | {layer.name} | {count} | {layer.size_mb:.0f} | {how} |')
     return '\n'.join(lines)
 
 
-def image_table(found: dict[str, list[Layer]]) -> str:
+def rebuilt_text(image: Image) -> str:
+    """Return what a change of the code makes anew."""
+    if image.rebuilt == 0:
+        return 'nothing'
+    size = f'{total_mb(image.layers[-image.rebuilt :]):.0f} MB'
+    return size if image.rebuilt == 1 else f'{size}, the whole workspace'
+
+
+def image_table(found: Mapping[str, Image]) -> str:
     """Return the images beside those of the reference design, as Markdown."""
-    reference = {
-        'td3_agent': '2.0 to 2.8',
-        'td3_agent-sim': '2.0 to 2.8',
-        'carla_ros_bridge': '1.8',
-        'td3_agent-merged': '4.2',
-    }
     lines = [
         '| image | GB | of which measured | design note [GB] | a change of the code rebuilds |',
         '|---|---:|---:|---:|---|',
     ]
-    for image, layers in found.items():
-        measured = total_mb(layer for layer in layers if layer.measured) / 1e3
-        rebuilt = f'{layers[-1].size_mb:.0f} MB'
-        if image.endswith('merged'):
-            rebuilt = f'{total_mb(layers[5:]):.0f} MB, the whole workspace'
-        elif image == 'carla_ros_bridge':
-            rebuilt = 'nothing'
+    for name, image in found.items():
+        measured_mb = total_mb(layer for layer in image.layers if layer.measured)
         lines.append(
-            f'| {image} | {total_mb(layers) / 1e3:.2f} | {measured:.2f} | '
-            f'{reference.get(image, "")} | {rebuilt} |'
+            f'| {name} | {total_mb(image.layers) / 1e3:.2f} | {measured_mb / 1e3:.2f} | '
+            f'{image.noted} | {rebuilt_text(image)} |'
         )
     return '\n'.join(lines)
 
@@ -220,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         document = renewed(document, 'images', image_table(found))
         PAGE.write_text(renewed(document, 'layers', layer_table(found)), encoding='utf-8')
     print(image_table(found))
-    agent_mb = total_mb(found['td3_agent'])
+    agent_mb = total_mb(found['td3_agent'].layers)
     if agent_mb > LIMIT_MB:
         print(f'the agent has {agent_mb:.0f} MB, expected <= {LIMIT_MB:.0f} MB', file=sys.stderr)
     return int(agent_mb > LIMIT_MB)

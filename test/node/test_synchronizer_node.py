@@ -108,7 +108,7 @@ class Vehicle:
 class FakeBridge:
     """Steps when told to, and lets a test interfere with every part of a step."""
 
-    def __init__(self, ros, roles=(ROLE,), spawned=True):
+    def __init__(self, ros, roles=(ROLE,), *, spawned=True):
         self.ros = ros
         self.orders = []
         self.frame = 1

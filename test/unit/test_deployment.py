@@ -4,26 +4,33 @@
 Linters and schemas are "make check"; this is what they cannot know.
 """
 
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from itertools import pairwise
+import json
 import os
 from pathlib import Path
 import re
 import subprocess
 
+import check_deployment
+import container_sizes
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / 'docker').glob('*.Dockerfile'))
 COMPOSE = yaml.safe_load((ROOT / 'docker' / 'compose.yaml').read_text('utf-8'))
+COMPOSE_GPU = yaml.safe_load((ROOT / 'docker' / 'compose.gpu.yaml').read_text('utf-8'))
+PAGE = (ROOT / 'docs' / 'containers.md').read_text('utf-8')
 MANIFESTS = [
     document
     for path in sorted((ROOT / 'deploy').glob('*.yaml'))
     for document in yaml.safe_load_all(path.read_text('utf-8'))
 ]
 OURS = ('td3_agent', 'td3_agent-sim', 'td3_agent-ray', 'carla_ros_bridge')
-JOBS = ('train', 'objects')
+JOBS = ('train',)
+JOB_IMAGES = ('merged.Dockerfile',)
 SIM_MODULES = ('td3_agent.nodes.sim_bridge_node',)
 
 
@@ -41,13 +48,39 @@ def stages(path):
     ]
 
 
+def sent():
+    """What .dockerignore lets through to the builder."""
+    lines = (ROOT / '.dockerignore').read_text('utf-8').splitlines()
+    return [line[1:] for line in lines if line.startswith('!')]
+
+
+def defaults(path):
+    """Build arguments of a Dockerfile, with their defaults."""
+    found = [arg.partition('=') for word, arg in instructions(path) if word == 'ARG']
+    return {name: value for name, is_given, value in found if is_given}
+
+
+def default_of(text):
+    """A value of the compose file where no variable is set."""
+    return re.sub(r'\$\{\w+:-([^}]*)\}', r'\1', text)
+
+
+def pod_of(manifest):
+    """What a manifest says of its pods; of itself, where it has none."""
+    return manifest['spec'].get('template', {}).get('spec', manifest['spec'])
+
+
 def containers():
     """Every container of every manifest, with the pod that it is in."""
     for manifest in MANIFESTS:
-        spec = manifest['spec']
-        pod = spec.get('template', {}).get('spec', spec)
-        for container in pod.get('containers', []):
+        pod = pod_of(manifest)
+        for container in [*pod.get('initContainers', []), *pod.get('containers', [])]:
             yield pod, container
+
+
+def named(name):
+    """The manifest of that name."""
+    return next(m for m in MANIFESTS if m['metadata']['name'] == name)
 
 
 def commands():
@@ -63,22 +96,26 @@ def commands():
 class TestDockerfiles:
     @pytest.mark.parametrize('path', DOCKERFILES, ids=lambda p: p.name)
     def test_what_is_copied_exists_and_is_not_ignored(self, path):
-        ignored = (ROOT / '.dockerignore').read_text('utf-8').splitlines()
-        sent = [line[1:] for line in ignored if line.startswith('!')]
         for word, arg in instructions(path):
             if word != 'COPY' or arg.startswith('--from'):
                 continue
             for source in arg.split()[:-1]:
                 assert (ROOT / source).exists(), f'{path.name}: COPY {source}'
-                assert source == '.' or any(f'{source}/'.startswith(f'{s}/') for s in sent)
+                assert source == '.' or any(f'{source}/'.startswith(f'{s}/') for s in sent())
 
     @pytest.mark.parametrize('path', DOCKERFILES, ids=lambda p: p.name)
-    def test_ends_as_an_ordinary_user_with_a_health_check(self, path):
+    def test_ends_as_an_ordinary_user(self, path):
         found = instructions(path)
         users = [arg for word, arg in found if word == 'USER']
         assert users[-1] == '1000'  # one user for all: they share /dev/shm
         assert found[-1][0] == 'CMD'
-        assert any(word == 'HEALTHCHECK' for word, _ in found)
+
+    @pytest.mark.parametrize('path', DOCKERFILES, ids=lambda p: p.name)
+    def test_every_image_but_a_job_has_a_health_check(self, path):
+        found = instructions(path)
+        checks = [arg for word, arg in found if word == 'HEALTHCHECK']
+        assert len(checks) == sum(word == 'CMD' for word, _ in found)
+        assert all((check == 'NONE') == (path.name in JOB_IMAGES) for check in checks)
 
     def test_a_change_of_the_code_rebuilds_the_last_layer_only(self):
         found = instructions(ROOT / 'docker' / 'agent.Dockerfile')
@@ -143,9 +180,62 @@ class TestCompose:
             check = service.get('healthcheck', {})
             assert bool(check.get('disable')) == (name in JOBS)
 
-    def test_variables_have_defaults(self):
-        text = (ROOT / 'docker' / 'compose.yaml').read_text('utf-8')
-        assert all(':-' in name for name in re.findall(r'\$\{([^}]*)\}', text))
+    def test_objects_are_there_when_the_last_of_them_publishes(self, tmp_path):
+        vehicle = json.loads((ROOT / 'config' / 'objects.json').read_text('utf-8'))['objects'][0]
+        _, entry_point, *check = COMPOSE['services']['objects']['healthcheck']['test']
+        assert entry_point == '/entrypoint.sh'
+        assert f'/carla/{vehicle["id"]}/{vehicle["sensors"][-1]["id"]} ' in check[-1]
+        cli = tmp_path / 'ros2'
+        for said, is_there in [('0', False), ('1', True), ('12', True)]:
+            cli.write_text(f'#!/bin/sh\necho "Publisher count: {said}"\n')
+            cli.chmod(0o755)
+            path = f'{tmp_path}:{os.environ["PATH"]}'
+            done = subprocess.run(check, check=False, env={'PATH': path})
+            assert (done.returncode == 0) == is_there
+
+    def test_build_arguments_are_those_of_the_dockerfile(self):
+        for service in COMPOSE['services'].values():
+            if 'build' in service:
+                known = defaults(ROOT / service['build']['dockerfile'])
+                for name, value in service['build']['args'].items():
+                    assert default_of(value) == known[name], name
+
+    def test_bridge_is_built_for_the_server(self):
+        services = COMPOSE['services']
+        args = services['bridge']['build']['args']
+        assert set(args) == set(defaults(ROOT / 'docker' / 'bridge.Dockerfile'))
+        assert services['carla']['image'] == f'carlasim/carla:{args["CARLA_VERSION"]}'
+
+    def test_agent_reads_the_policies_of_the_training(self):
+        services = COMPOSE['services']
+        assert services['agent']['volumes'] == ['results:/results:ro']
+        assert services['train']['volumes'] == ['results:/results']
+        assert services['train']['command'][1].startswith('/results/')
+
+    def test_training_has_time_to_save(self):
+        assert COMPOSE['services']['train']['stop_grace_period'] == '120s'
+
+    def test_gpu_is_for_the_training_alone(self):
+        (name, train), *others = COMPOSE_GPU['services'].items()
+        assert (name, others) == ('train', [])
+        before = COMPOSE['services']['train']
+        assert train['image'] != before['image']
+        urls = [default_of(s['build']['args']['TORCH_INDEX_URL']) for s in (before, train)]
+        assert urls[0].endswith('/cpu')
+        assert not urls[1]  # the index of pip itself
+        (device,) = train['deploy']['resources']['reservations']['devices']
+        assert device['capabilities'] == ['gpu']
+
+    def test_every_compose_file_is_held_to_the_schema(self):
+        checked = {word for words in check_deployment.commands() for word in words}
+        assert checked >= {str(path) for path in (ROOT / 'docker').glob('*.yaml')}
+
+    @pytest.mark.parametrize('name', ['compose.yaml', 'compose.gpu.yaml'])
+    def test_variables_have_defaults_and_are_none_of_a_sourced_ros(self, name):
+        text = (ROOT / 'docker' / name).read_text('utf-8')
+        found = re.findall(r'\$\{([^}]*)\}', text)
+        assert all(':-' in variable for variable in found)
+        assert not any(variable.startswith(('ROS_DISTRO', 'ROS_VERSION')) for variable in found)
 
 
 class TestManifests:
@@ -175,18 +265,45 @@ class TestManifests:
                 assert volume['emptyDir']['medium'] == 'Memory'
 
     def test_each_pod_of_the_evaluation_has_a_seed_and_a_folder_of_its_own(self):
-        job = next(m for m in MANIFESTS if m['metadata']['name'] == 'td3-agent-evaluation')
+        job = named('td3-agent-evaluation')
         assert job['spec']['completionMode'] == 'Indexed'
         assert job['spec']['completions'] >= 5
-        args = job['spec']['template']['spec']['containers'][0]['args']
+        args = pod_of(job)['containers'][0]['args']
         assert '--seed=$(JOB_COMPLETION_INDEX)' in args
         assert any(re.fullmatch(r'--out=.*\$\(JOB_COMPLETION_INDEX\)', arg) for arg in args)
 
-    def test_images_are_those_that_the_dockerfiles_make(self):
-        for _, container in containers():
-            name, _, version = container['image'].partition(':')
-            assert name in OURS
-            assert version == '0.1.0'
+    def test_the_drive_ends_when_the_synchronizer_does(self):
+        job = named('td3-agent-drive')
+        assert job['kind'] == 'Job'
+        (synchronizer,) = pod_of(job)['containers']
+        assert 'td3_agent.nodes.synchronizer_node' in synchronizer['command']
+        assert any(arg.startswith('max_frames:=') for arg in synchronizer['args'])
+
+    def test_what_the_drive_needs_are_sidecars_that_are_waited_for(self):
+        oldest = check_deployment.KUBERNETES_VERSIONS[0]
+        assert tuple(map(int, oldest.split('.'))) >= (1, 29)  # the first to have them on
+        sidecars = pod_of(named('td3-agent-drive'))['initContainers']
+        assert [sidecar['restartPolicy'] for sidecar in sidecars] == ['Always'] * 3
+        nodes = [sidecar['startupProbe']['exec']['command'][-1] for sidecar in sidecars]
+        assert nodes == ['/carla_ros_bridge', '/td3_agent', '/twist_to_control']
+
+    def test_agent_of_the_drive_reads_the_policies_of_the_training(self):
+        pod = pod_of(named('td3-agent-drive'))
+        agent = next(c for c in pod['initContainers'] if c['name'] == 'agent')
+        mount = {'name': 'results', 'mountPath': '/results', 'readOnly': True}
+        assert mount in agent['volumeMounts']
+
+    @pytest.mark.parametrize('name', ['td3-agent-training', 'td3-agent-ray-learner'])
+    def test_training_has_time_to_save(self, name):
+        assert pod_of(named(name))['terminationGracePeriodSeconds'] == 120
+
+    def test_images_are_those_that_the_page_builds_and_pushes(self):
+        version = re.search('<version>(.*)</version>', (ROOT / 'package.xml').read_text('utf-8'))
+        wanted = {container['image'] for _, container in containers()}
+        assert wanted == {f'{name}:{version[1]}' for name in OURS if name.startswith('td3_agent')}
+        assert wanted <= set(re.findall(r'docker build .*-t (\S+)', PAGE))
+        pushed = re.search(r'for image in (.*); do', PAGE)[1].split()
+        assert {f'{name}:{version[1]}' for name in pushed} == wanted
 
 
 class TestCommands:
@@ -201,6 +318,7 @@ class TestCommands:
                 assert word not in SIM_MODULES or image == 'td3_agent-sim'
             if word.startswith(('config/', 'docker/')):
                 assert (ROOT / word).exists(), word
+                assert word in sent() or word.startswith('config/'), word
             if word.startswith('config/') and '--params-file' in words:
                 known = next(iter(yaml.safe_load((ROOT / word).read_text('utf-8')).values()))
                 given = [w.partition(':=')[0] for b, w in pairwise(words) if b == '-p']
@@ -210,21 +328,21 @@ class TestCommands:
         pytest.importorskip('tqdm')
         from td3_agent.__main__ import parser
 
+        verbs = []
         for _, words in commands():
-            text = [str(word) for word in words]
-            if 'td3_agent' in text:
-                verb = text[text.index('td3_agent') + 1 :]
-                numbers = [word.replace('$(JOB_COMPLETION_INDEX)', '3') for word in verb]
-                assert parser(verb[0]).parse_args(numbers).verb == verb[0]
+            text = ' '.join(['', *map(str, words)]).replace('\\\n', ' ')
+            text = re.sub(r'docker/train\.sh', 'td3_agent train --out', text)
+            _, is_verb, verb = text.partition(' td3_agent ')
+            if is_verb:
+                numbers = verb.replace('$(JOB_COMPLETION_INDEX)', '3').split()
+                verbs.append(parser(numbers[0]).parse_args(numbers).verb)
+        assert sorted(verbs) == ['evaluate', 'train', 'train', 'train']
 
     def test_health_checks_name_nodes_that_exist(self):
         nodes = {'/carla_ros_bridge', '/td3_agent', '/twist_to_control', '/synchronizer'}
         for path in (ROOT / 'docker').iterdir():
             for name in re.findall(r'healthcheck\.py"?, "?(/\w+)', path.read_text('utf-8')):
                 assert name in nodes
-        for _, container in containers():
-            if 'readinessProbe' in container:
-                assert container['readinessProbe']['exec']['command'][-1] in nodes
 
 
 def test_entry_point_names_the_libraries_and_becomes_the_program(tmp_path):
@@ -246,3 +364,62 @@ def test_entry_point_names_the_libraries_and_becomes_the_program(tmp_path):
     assert complete == '1'
     assert int(number) == process.pid  # signals reach the program itself
     assert process.returncode == 7
+
+
+@pytest.mark.parametrize('is_begun', [False, True])
+def test_training_begins_or_goes_on_with_what_is_there(tmp_path, is_begun):
+    from td3_agent.training.trainer import CONFIG
+
+    out = tmp_path / 'lane'
+    if is_begun:  # as a training leaves it that was killed before its first snapshot
+        out.mkdir()
+        (out / CONFIG).touch()
+    program = tmp_path / 'python'
+    program.write_text('#!/bin/sh\necho "$$" "$@"\n')
+    program.chmod(0o755)
+    with subprocess.Popen(
+        [ROOT / 'docker' / 'train.sh', out, '--config', 'config/train_lane.yaml'],
+        env={'PATH': f'{tmp_path}:{os.environ["PATH"]}'},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        said, _ = process.communicate()
+    number, *words = said.split()
+    resume = ['--resume'] if is_begun else []
+    given = ['--config', 'config/train_lane.yaml']
+    assert words == ['-m', 'td3_agent', 'train', '--out', str(out), *resume, *given]
+    assert int(number) == process.pid  # signals reach the training itself
+
+
+class TestSizes:
+    def test_layers_of_the_agents_images_are_those_of_the_dockerfile(self):
+        text = (ROOT / 'docker' / 'agent.Dockerfile').read_text('utf-8')
+        _, _, images = text.partition('AS base')
+        assert re.findall(r'-r requirements/(\S+\.in)', images) == [*container_sizes.AGENT_FILES]
+
+    def test_merged_image_counts_all_that_setup_installs_there(self):
+        text = (ROOT / 'scripts' / 'setup.sh').read_text('utf-8')
+        always = re.findall(r'-r requirements/(\w+)\.in', text)
+        optional = re.findall(r'^  install_optional (\w+)', text, re.MULTILINE)
+        files = [f'{name}.in' for name in [*always, *optional]]
+        assert files == [*container_sizes.WORKSPACE_FILES]
+
+    def test_layers_are_counted_without_what_is_there_before(self):
+        try:
+            (all_of_it,) = container_sizes.python_layers({'runtime.in': ''})
+            (rest,) = container_sizes.python_layers({'runtime.in': ''}, ['numpy'])
+            workspace = container_sizes.workspace_layers()
+        except PackageNotFoundError as error:
+            pytest.skip(f'{error} is not installed')
+        assert rest.packages == all_of_it.packages - 1
+        assert rest.size_mb < all_of_it.size_mb
+        # The bridge has built them already.
+        assert not any('carla_msgs' in layer.name for layer in workspace)
+
+    def test_page_has_a_row_for_every_image(self):
+        rows = dict(re.findall(r'^\| (\w[\w-]*) \| (\d+\.\d+) \|', PAGE, re.MULTILINE))
+        gpu = COMPOSE_GPU['services']['train']['image']
+        assert set(rows) == {*OURS, gpu, 'td3_agent-merged'}
+        times = float(rows['td3_agent-merged']) / float(rows['td3_agent'])
+        assert 3.5 < times < 4.0
+        assert "nearly four times the agent's size" in PAGE
