@@ -40,17 +40,23 @@ class ModuleWithoutRos(pytest.Module):
         pytest.skip(f'needs ROS 2: {" and ".join(MISSING)} not found', allow_module_level=True)
 
 
-def pytest_pycollect_makemodule(module_path, parent):
-    folder = module_path.relative_to(Path(__file__).parent).parts[0]
-    if MISSING and folder in ROS_FOLDERS and module_path.name not in WITHOUT_ROS:
-        return ModuleWithoutRos.from_parent(parent, path=module_path)
+def module_without_ros(parent, file, **where):
+    """Return what stands for a test module that needs ROS 2, where there is none."""
+    folder = file.relative_to(Path(__file__).parent).parts[0]
+    if MISSING and folder in ROS_FOLDERS and file.name not in WITHOUT_ROS:
+        return ModuleWithoutRos.from_parent(parent, **where)
     return None
 
 
-def publisher_count(subscription):
-    """How many publishers a subscription has met; rclpy of Humble cannot tell."""
-    count = getattr(subscription, 'get_publisher_count', None)
-    return 1 if count is None else count()
+if hasattr(pytest, 'version_tuple'):  # from 7 on
+
+    def pytest_pycollect_makemodule(module_path, parent):
+        return module_without_ros(parent, module_path, path=module_path)
+
+else:  # that of Ubuntu 22.04, which colcon test takes there
+
+    def pytest_pycollect_makemodule(path, parent):
+        return module_without_ros(parent, Path(path), fspath=path)
 
 
 class Ros:
@@ -136,6 +142,12 @@ class Ros:
         """
         self.spin_until(lambda: not self.unmatched(), 'matched')
 
+    @staticmethod
+    def publisher_count(subscription):
+        """How many publishers a subscription has met; rclpy of Humble cannot tell."""
+        count = getattr(subscription, 'get_publisher_count', None)
+        return 1 if count is None else count()
+
     def unmatched(self):
         """Return the topics whose two ends, both among these nodes, have not met yet."""
         publishers = [p for node in self.nodes for p in node.publishers]
@@ -148,7 +160,11 @@ class Ros:
                 for p in publishers
                 if p.get_subscription_count() < heard.count(p.topic_name)
             ),
-            *(s.topic_name for s in readers if publisher_count(s) < spoken.count(s.topic_name)),
+            *(
+                s.topic_name
+                for s in readers
+                if self.publisher_count(s) < spoken.count(s.topic_name)
+            ),
         ]
 
     def close(self):

@@ -36,7 +36,7 @@ def odometry(ros, injector):
     ros.spin_until(lambda: ros.peer.count_publishers(ODOMETRY), 'the sink')
     ros.spin_until(upstream.get_subscription_count, 'the source')
     (reader,) = [s for s in ros.peer.subscriptions if s.topic_name == ODOMETRY]
-    ros.spin_until(reader.get_publisher_count, 'matched')
+    ros.spin_until(lambda: ros.publisher_count(reader), 'matched')
 
     def send(n):
         msg = Odometry()

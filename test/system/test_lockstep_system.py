@@ -284,7 +284,7 @@ class FaultyAgent:
         self._twist_pub = ros.talk(TwistStamped, topics.twist_stamped(ROLE))
         ros.talk(DiagnosticArray, topics.agent_report(ROLE), REPORTS)  # the sign that we are there
         ros.listen(CarlaEgoVehicleControl, topics.control(ROLE), react=self._on_command)
-        self._peer = ros.peer
+        self._ros = ros
         self._topic = '/clock' if on_clock else topics.odometry(ROLE)
         if on_clock:
             ros.listen(Clock, self._topic, react=lambda msg: self._on_frame(msg.clock))
@@ -293,9 +293,9 @@ class FaultyAgent:
 
     def is_matched(self):
         """Whether frames reach us and answers leave us: before that the first would be lost."""
-        readers = [s for s in self._peer.subscriptions if s.topic_name == self._topic]
+        readers = [s for s in self._ros.peer.subscriptions if s.topic_name == self._topic]
         return self._twist_pub.get_subscription_count() > 0 and all(
-            reader.get_publisher_count() > 0 for reader in readers
+            self._ros.publisher_count(reader) > 0 for reader in readers
         )
 
     def _on_frame(self, stamp):

@@ -17,9 +17,12 @@ ROW = re.compile(
     r'\| [^|]+ \|[ ]*`?([^`|\n]*?)`?[ ]*\|'
 )
 NEWER = ROW.findall(PAGE.read_text('utf-8'))
-FILES = sorted(
-    path for folder in ('td3_agent', 'launch', 'docker') for path in (ROOT / folder).rglob('*.py')
-)
+FOLDERS = ('td3_agent', 'launch', 'docker', 'test')
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob('*.py'))
+GUARDS = {
+    'runtime.py': r'suppress\(ImportError\):\s+from rclpy\.experimental',
+    'alive.py': r'try:\s+from rclpy\.event_handler .*\s+except ImportError',
+}
 
 
 def own_names(trees):
@@ -79,9 +82,13 @@ def test_newer_names_stay_behind_their_guard(trees, own, row):
     assert found == ({where} if where else set())
 
 
-def test_the_guard_is_there(trees):
-    source = ast.unparse(trees[ROOT / 'td3_agent' / 'nodes' / 'runtime.py'])
-    assert re.search(r'suppress\(ImportError\):\s+from rclpy\.experimental', source)
+@pytest.mark.parametrize('name', GUARDS)
+def test_the_guard_is_there(trees, name):
+    assert re.search(GUARDS[name], ast.unparse(trees[ROOT / 'td3_agent' / 'nodes' / name]))
+
+
+def test_every_exception_has_its_guard():
+    assert {Path(where).name for *_, where in NEWER if where} == {*GUARDS}
 
 
 @pytest.mark.parametrize(
