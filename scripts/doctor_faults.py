@@ -18,6 +18,8 @@ from marked import renewed
 
 from td3_agent.doctor.checks import all_findings
 from td3_agent.doctor.facts import (
+    NOT_IN_TIME,
+    NOT_TRIED,
     Copy,
     Endpoint,
     Graph,
@@ -44,6 +46,14 @@ ROS_SITE = f'{JAZZY}/lib/python3.12/site-packages'
 CONTROL = 'carla_msgs/msg/CarlaEgoVehicleControl'
 ROLE = '/carla/ego_vehicle'
 OTHER_HASH = 'RIHS01_' + '5' * 64
+SOURCES = '/ws/src/td3_agent'
+LOOPBACK = Profile(
+    f'{SOURCES}/config/fastdds_loopback.xml',
+    64 << 20,
+    loopback_only=True,
+    shares_memory=True,
+    builtin=False,
+)
 
 HEALTHY = Machine(
     python=(3, 12),
@@ -53,6 +63,7 @@ HEALTHY = Machine(
         'ROS_DOMAIN_ID': '7',
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
         'AMENT_PREFIX_PATH': JAZZY,
+        'HOME': '/home/driver',
     },
     imports={
         'numpy': Import('1.26.4', f'{APT}/numpy'),
@@ -77,11 +88,13 @@ HEALTHY = Machine(
     message_hashes=dict(CARLA_MSGS_HASHES),
     message_prefixes=('/ws/install/carla_msgs',),
     torch=Torch(),
-    profile=Profile('fastdds_loopback.xml', 64 << 20, loopback_only=True),
+    profile=LOOPBACK,
     shm_total_bytes=8 << 30,
     shm_free_bytes=8 << 30,
     disk_free_bytes=50 << 30,
     disk_folder='/results',
+    checkout=SOURCES,
+    config=f'{SOURCES}/config',
     user=1000,
 )
 
@@ -151,6 +164,17 @@ def _env(**changes: str) -> Machine:
     return replace(HEALTHY, environment=HEALTHY.environment | changes)
 
 
+def _open(profile: Profile | None = None, **changes: str) -> Machine:
+    """Return a machine whose nodes speak to the whole network, without a profile of ours."""
+    environment = HEALTHY.environment | {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SUBNET'} | changes
+    return replace(HEALTHY, environment=environment, profile=profile or Profile())
+
+
+def _without(machine: Machine, variable: str) -> Machine:
+    kept = {name: value for name, value in machine.environment.items() if name != variable}
+    return replace(machine, environment=kept)
+
+
 def _imports(**changes: Import) -> Machine:
     renamed = {name.replace('__', '.'): value for name, value in changes.items()}
     return replace(HEALTHY, imports=HEALTHY.imports | renamed)
@@ -160,9 +184,9 @@ def _copies(*more: Copy) -> Machine:
     return replace(HEALTHY, copies=(*more, *HEALTHY.copies))
 
 
-def _carla(version: str) -> Machine:
+def _carla(version: str, result: Import) -> Machine:
     others = tuple(copy for copy in HEALTHY.copies if copy.name != 'carla')
-    return replace(HEALTHY, copies=(*others, Copy('carla', version, SITE)))
+    return replace(_imports(carla=result), copies=(*others, Copy('carla', version, SITE)))
 
 
 def _with_pip_numpy() -> Machine:
@@ -180,6 +204,10 @@ def _two(kind: str, *publishers: str) -> Topic:
     return Topic(tuple(Endpoint(node, kind) for node in publishers), (Endpoint(BRIDGE, kind),))
 
 
+def _unpublished(name: str, kind: str, reader: str) -> Graph:
+    return _topics(**{name: Topic((), (Endpoint(reader, kind),))})
+
+
 def _ends(writer: Endpoint, reader: Endpoint) -> Topic:
     return Topic((writer,), (reader,))
 
@@ -189,9 +217,12 @@ IMAGE, ODOMETRY, CLOCK = (
     'nav_msgs/msg/Odometry',
     'rosgraph_msgs/msg/Clock',
 )
-BOOL = 'std_msgs/msg/Bool'
+BOOL, PATH = 'std_msgs/msg/Bool', 'nav_msgs/msg/Path'
+TWIST, STEP = 'geometry_msgs/msg/TwistStamped', 'carla_msgs/msg/CarlaControl'
 TWO_SCIPY = (Copy('scipy', '1.8.0', SITE), Copy('scipy', '1.11.4', APT))
 WARNING, NOTE = Level.WARNING, Level.NOTE
+CRASH = 'the import was ended by signal 11'
+NO_FILE = 'cannot open shared object file: No such file or directory'
 ABI = 'ImportError: numpy.core.multiarray failed to import'
 PLANTED = (
     Planted('Python 3.8', replace(HEALTHY, python=(3, 8)), 'python'),
@@ -208,7 +239,17 @@ PLANTED = (
         'distro',
         WARNING,
     ),
-    Planted('CARLA wheel of another Python', _carla('0.9.15'), 'carla'),
+    Planted(
+        'CARLA wheel of another Python',
+        _carla('0.9.15', Import(error="No module named 'carla.libcarla'", alone=False)),
+        'carla',
+    ),
+    Planted(
+        'CARLA built for this Python by its user',
+        _carla('0.9.15', Import('', f'{SITE}/carla')),
+        'carla',
+        WARNING,
+    ),
     Planted(
         'no CARLA wheel',
         replace(
@@ -230,7 +271,50 @@ PLANTED = (
     ),
     Planted(
         'torch ends the process (signal 11)',
-        _imports(torch=Import(error='the import was ended by signal 11', alone=False)),
+        _imports(torch=Import(error=CRASH, alone=False)),
+        'imports',
+    ),
+    Planted(
+        'HOME unset, CARLA crashes',
+        _without(_imports(carla=Import(error=CRASH, alone=False)), 'HOME'),
+        'imports',
+    ),
+    Planted('rclpy hangs at its import', _imports(rclpy=Import(error=NOT_IN_TIME)), 'imports'),
+    Planted(
+        'PyTorch takes longer than the doctor waits',
+        _imports(torch=Import(error=NOT_IN_TIME)),
+        'imports',
+        WARNING,
+    ),
+    Planted(
+        'what comes after an import that hangs',
+        _imports(carla=Import(error=NOT_TRIED), torch=Import(error=NOT_TRIED)),
+        'imports',
+        NOTE,
+    ),
+    Planted(
+        'cv2 without libGL',
+        _imports(cv2=Import(error=f'ImportError: libGL.so.1: {NO_FILE}', alone=False)),
+        'imports',
+    ),
+    Planted(
+        'rclpy without the libraries of its ROS 2',
+        _imports(rclpy=Import(error=f'ImportError: librcl_action.so: {NO_FILE}', alone=False)),
+        'imports',
+    ),
+    Planted(
+        'rclpy of another Python',
+        _imports(rclpy=Import(error="No module named 'rclpy._rclpy_pybind11'", alone=False)),
+        'imports',
+    ),
+    Planted(
+        'a module that PyTorch needs is missing',
+        _imports(torch=Import(error="No module named 'typing_extensions'", alone=False)),
+        'imports',
+    ),
+    Planted(
+        'a broken protobuf',
+        _imports(google__protobuf=Import(error='TypeError: no descriptors', alone=False)),
         'imports',
     ),
     Planted(
@@ -242,6 +326,12 @@ PLANTED = (
     Planted(
         'pip copy hides the apt copy',
         _copies(*TWO_SCIPY),
+        'copies',
+        WARNING,
+    ),
+    Planted(
+        'one ROS 2 hides the rclpy of another',
+        _copies(Copy('rclpy', '9.1.2', '/opt/ros/kilted/lib/python3.12/site-packages')),
         'copies',
         WARNING,
     ),
@@ -269,6 +359,15 @@ PLANTED = (
         'RMW_IMPLEMENTATION not installed', _env(RMW_IMPLEMENTATION='rmw_cyclonedds_cpp'), 'rmw'
     ),
     Planted(
+        'RMW_IMPLEMENTATION, but no ROS 2 sourced',
+        replace(
+            _env(RMW_IMPLEMENTATION='rmw_cyclonedds_cpp', ROS_DISTRO=''),
+            ros_prefixes=(),
+            rmw_installed=(),
+        ),
+        'rmw',
+    ),
+    Planted(
         '800x600 images, no Fast DDS profile',
         replace(HEALTHY, camera_px=(800, 600), profile=Profile()),
         'shm',
@@ -277,6 +376,25 @@ PLANTED = (
         'shared memory of 64 MB (Docker default)',
         replace(HEALTHY, shm_total_bytes=64 << 20, shm_free_bytes=64 << 20),
         'shm',
+    ),
+    Planted(
+        'a segment of 512 MB, shared memory of 512 MB',
+        replace(
+            HEALTHY, profile=replace(LOOPBACK, segment_bytes=512 << 20), shm_total_bytes=512 << 20
+        ),
+        'shm',
+    ),
+    Planted(
+        'FASTDDS_BUILTIN_TRANSPORTS without shared memory',
+        _open(FASTDDS_BUILTIN_TRANSPORTS='UDPv4'),
+        'shm',
+        WARNING,
+    ),
+    Planted(
+        'profile without shared memory',
+        _open(Profile('/home/driver/udp.xml', builtin=False)),
+        'shm',
+        WARNING,
     ),
     Planted('shared memory full', replace(HEALTHY, shm_free_bytes=1 << 20), 'shm', WARNING),
     Planted('discovery off', _env(ROS_AUTOMATIC_DISCOVERY_RANGE='OFF'), 'discovery'),
@@ -288,6 +406,64 @@ PLANTED = (
         'discovery',
     ),
     Planted(
+        'profile that is no default',
+        _open(Profile('/home/driver/named.xml', is_default=False)),
+        'discovery',
+        WARNING,
+    ),
+    Planted(
+        'profile in the variable of Fast DDS 3, jazzy',
+        _open(FASTDDS_DEFAULT_PROFILES_FILE=LOOPBACK.path),
+        'discovery',
+    ),
+    Planted(
+        'profile in the variable of Fast DDS 2, kilted',
+        _env(ROS_DISTRO='kilted', FASTRTPS_DEFAULT_PROFILES_FILE=LOOPBACK.path),
+        'discovery',
+        WARNING,
+    ),
+    Planted(
+        'discovery server that does not run',
+        _env(ROS_DISCOVERY_SERVER='127.0.0.1:11811'),
+        'discovery',
+    ),
+    Planted(
+        'discovery server on another machine',
+        _open(ROS_DISCOVERY_SERVER='192.168.1.5:11811'),
+        'discovery',
+        WARNING,
+    ),
+    Planted('static peers', _open(ROS_STATIC_PEERS='192.168.1.5;bridge.local'), 'discovery', NOTE),
+    Planted(
+        'static peers, but a loopback profile',
+        _env(ROS_STATIC_PEERS='192.168.1.5'),
+        'discovery',
+        WARNING,
+    ),
+    Planted(
+        'static peers, but the old variable',
+        _without(
+            _env(ROS_STATIC_PEERS='192.168.1.5', ROS_LOCALHOST_ONLY='1'),
+            'ROS_AUTOMATIC_DISCOVERY_RANGE',
+        ),
+        'discovery',
+        WARNING,
+    ),
+    Planted('misspelt transports', _env(FASTDDS_BUILTIN_TRANSPORTS='UDP'), 'discovery', WARNING),
+    Planted(
+        'transports that a profile overrides',
+        _env(FASTDDS_BUILTIN_TRANSPORTS='UDPv4'),
+        'discovery',
+        NOTE,
+    ),
+    Planted('no transports', _open(FASTDDS_BUILTIN_TRANSPORTS='NONE'), 'discovery'),
+    Planted(
+        'transports that all must share',
+        _open(FASTDDS_BUILTIN_TRANSPORTS='LARGE_DATA?max_msg_size=1MB'),
+        'discovery',
+        NOTE,
+    ),
+    Planted(
         'loopback profile, but the bridge elsewhere',
         _env(ROS_AUTOMATIC_DISCOVERY_RANGE='SUBNET'),
         'discovery',
@@ -295,6 +471,13 @@ PLANTED = (
     ),
     Planted('ROS_DOMAIN_ID=233', _env(ROS_DOMAIN_ID='233'), 'domain'),
     Planted('ROS_DOMAIN_ID=150', _env(ROS_DOMAIN_ID='150'), 'domain', WARNING),
+    Planted('ROS_DOMAIN_ID=010', _env(ROS_DOMAIN_ID='010'), 'domain', WARNING),
+    Planted(
+        'root in our domain',
+        replace(HEALTHY, participants=(Participant(7, 0),)),
+        'domain',
+        WARNING,
+    ),
     Planted(
         'another user in our domain',
         replace(HEALTHY, participants=(Participant(7, 1001),)),
@@ -322,7 +505,25 @@ PLANTED = (
     ),
     Planted('disk nearly full', replace(HEALTHY, disk_free_bytes=500_000_000), 'disk', WARNING),
     Planted('disk full', replace(HEALTHY, disk_free_bytes=1_000_000), 'disk'),
-    Planted('wrong domain, nobody there', Graph(domain_id=7), 'nodes'),
+    Planted(
+        'results go where nobody may write',
+        replace(HEALTHY, disk_free_bytes=0, disk_error='/results is not writable'),
+        'disk',
+    ),
+    Planted('nobody there', Graph(domain_id=7), 'nodes'),
+    Planted(
+        'wrong domain',
+        Graph(
+            domain_id=7,
+            participants=(Participant(10, 1000, 'td3_agent_node'), Participant(10, 0)),
+        ),
+        'nodes',
+    ),
+    Planted(
+        'somebody there, but out of reach',
+        Graph(domain_id=7, participants=(Participant(7, 1000, 'td3_agent_node'),)),
+        'nodes',
+    ),
     Planted(
         'two agents of one name', replace(HEALTHY_GRAPH, nodes=(AGENT, BRIDGE, AGENT)), 'nodes'
     ),
@@ -347,6 +548,11 @@ PLANTED = (
         _topics(vehicle_control_cmd=Topic((Endpoint(GATE, CONTROL),))),
         'ends',
     ),
+    Planted('another role name asked for', replace(HEALTHY_GRAPH, role_name='hero'), 'ends'),
+    Planted('another camera id asked for', replace(HEALTHY_GRAPH, camera_id='front'), 'ends'),
+    Planted('no agent', _unpublished('twist_stamped', TWIST, GATE), 'ends', WARNING),
+    Planted('no gate', _unpublished('vehicle_control_cmd', CONTROL, BRIDGE), 'ends', WARNING),
+    Planted('no synchronizer', _unpublished('step', STEP, BRIDGE), 'ends', WARNING),
     Planted(
         'best-effort camera, reliable reader',
         _topics(
@@ -355,12 +561,24 @@ PLANTED = (
         'qos',
     ),
     Planted(
+        'best-effort odometry, reliable reader',
+        _topics(
+            odometry=_ends(Endpoint(BRIDGE, ODOMETRY, reliable=False), Endpoint(AGENT, ODOMETRY))
+        ),
+        'qos',
+    ),
+    Planted(
         'ros2 topic pub of the manual override (volatile)',
         _topics(
             vehicle_control_manual_override=_ends(
-                Endpoint('/_cli', BOOL), Endpoint(BRIDGE, BOOL, latched=True)
+                Endpoint('/_ros2cli_1234', BOOL), Endpoint(BRIDGE, BOOL, latched=True)
             )
         ),
+        'qos',
+    ),
+    Planted(
+        'volatile route, transient local reader',
+        _topics(waypoints=_ends(Endpoint('/planner', PATH), Endpoint(AGENT, PATH, latched=True))),
         'qos',
     ),
     Planted(

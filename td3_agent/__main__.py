@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: one verb per program."""
 
-from __future__ import annotations
+import sys
+
+# Above all that an older Python stumbles over; this file keeps to what 3.6 can parse, and so has
+# no future import: that would have to stand before the check.
+if sys.version_info < (3, 10):  # noqa: UP036  who starts with an older one must be told
+    sys.exit(
+        f'error   python     Python {sys.version_info[0]}.{sys.version_info[1]} '
+        f'({sys.executable}) is not supported; '
+        'fix: use Python 3.10, 3.11 or 3.12 (make setup PYTHON=/path/to/it)'
+    )
 
 import argparse
 from importlib import import_module
-import sys
 
 from td3_agent import __version__
 

@@ -7,27 +7,23 @@ error among the findings (with --strict: or a warning).
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
 import json
-import multiprocessing
-import os
 from pathlib import Path
 import sys
 import time
 from typing import TYPE_CHECKING
 
+from td3_agent.doctor import live
 from td3_agent.doctor.checks import all_findings
 from td3_agent.doctor.findings import Finding, Level
-from td3_agent.doctor.gather import gather_machine, message_hashes
-from td3_agent.doctor.graph_checks import graph_findings
+from td3_agent.doctor.gather import gather_machine
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from td3_agent.doctor.facts import Graph
-
-EXIT_FOUND = 1
+EXIT_FOUND, EXIT_INTERRUPTED = 1, 130  # 128 + SIGINT, as shells have it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,43 +51,29 @@ def run(args: argparse.Namespace) -> int:
         if not 0.0 < getattr(args, name) <= 600.0:
             raise ValueError(f'{name} must be in (0, 600] [s], got {getattr(args, name)}')
     started_s = time.monotonic()
-    # Imports keep processes of their own busy, discovery is all waiting: both at once.
-    with ThreadPoolExecutor(1) as pool:
-        graph = pool.submit(live_findings, args) if args.live else None
-        machine = gather_machine(
-            camera_px=camera_px, out_folder=args.out, patience_s=args.patience
-        )
-        findings = [*all_findings(machine), *(graph.result() if graph else [])]
+    try:
+        findings = examine(args, camera_px)
+    except KeyboardInterrupt:
+        sys.stderr.write('td3_agent doctor: interrupted\n')
+        return EXIT_INTERRUPTED
     report(findings, as_json=args.json, took_s=time.monotonic() - started_s)
     return EXIT_FOUND if is_bad(findings, strict=args.strict) else 0
 
 
-def live_findings(args: argparse.Namespace) -> list[Finding]:
-    """Return the findings of the running graph; one error where it cannot be looked at."""
-    try:
-        return graph_findings(_graph(args))
-    except Exception as error:  # noqa: BLE001  whatever it is, it is a finding
-        text = f'the graph cannot be looked at: {type(error).__name__}: {error}'
-        return [Finding(Level.ERROR, 'live', text, 'mend what the imports say first')]
+def examine(args: argparse.Namespace, camera_px: tuple[int, int]) -> list[Finding]:
+    """Return all findings: of the machine, and with ``--live`` of the graph.
 
-
-def _graph(args: argparse.Namespace) -> Graph:
-    """Look at the graph from a process of its own: a broken rclpy may end it."""
-    spawn = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(_gather_graph, args.seconds, args.role_name, args.camera_id).result()
-
-
-def _gather_graph(seconds: float, role_name: str, camera_id: str) -> Graph:
-    from td3_agent.doctor.gather_graph import gather_graph  # noqa: PLC0415  needs rclpy
-
-    prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(':')
-    return gather_graph(
-        seconds,
-        role_name=role_name,
-        camera_id=camera_id,
-        message_hashes=message_hashes(prefixes),
-    )
+    Imports keep processes of their own busy, discovery is all waiting: both at once.
+    """
+    with ExitStack() as stack:
+        look = stack.enter_context(live.start(args)) if args.live else None
+        machine = gather_machine(
+            camera_px=camera_px, out_folder=args.out, patience_s=args.patience
+        )
+        findings = all_findings(machine)
+        if look is not None:
+            findings += live.live_findings(look, machine, findings)
+    return findings
 
 
 def camera_size(text: str) -> tuple[int, int]:

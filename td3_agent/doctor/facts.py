@@ -5,6 +5,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+# Why an import, or what stood behind it, has no answer.
+NOT_IN_TIME, NOT_TRIED = 'not imported in time', 'not tried: one before it took all the time'
+APT_FOLDERS = ('/usr/lib/python3/dist-packages', '/opt/ros')
+DEFAULT_RMW = 'rmw_fastrtps_cpp'
+FAST_DDS_RMWS = (DEFAULT_RMW, 'rmw_fastrtps_dynamic_cpp')
+# Beyond: domains whose ports Linux hands out to other programs; no domains at all.
+LAST_SAFE_DOMAIN, LAST_DOMAIN = 101, 232
+CLI_NODES = '_ros2cli'  # how the names of the ros2 command's nodes begin
+
 
 @dataclass(frozen=True)
 class Import:
@@ -23,6 +32,11 @@ class Import:
     error: str = ''
     missing: bool = False
     alone: bool | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was tried, to its end, and did not come in."""
+        return bool(self.error) and self.error not in {NOT_IN_TIME, NOT_TRIED}
 
 
 @dataclass(frozen=True)
@@ -51,19 +65,25 @@ class Participant:
 
 @dataclass(frozen=True)
 class Profile:
-    """A Fast DDS profile.
+    """A Fast DDS profile, as far as a participant takes it that asks for none by name.
 
     Attributes:
         path: the file; empty where none is named.
         segment_bytes: size of the shared-memory segment; None where the profile sets none.
-        loopback_only: whether its UDP is bound to this machine.
+        loopback_only: whether its network is bound to this machine.
         error: why it could not be read; empty where it could.
+        is_default: whether such a participant takes anything from it.
+        shares_memory: whether it names a transport of shared memory.
+        builtin: whether the transports that Fast DDS has by itself are in use.
     """
 
     path: str = ''
     segment_bytes: int | None = None
     loopback_only: bool = False
     error: str = ''
+    is_default: bool = True
+    shares_memory: bool = False
+    builtin: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,7 +101,7 @@ class Machine:
     Attributes:
         python: version as (major, minor).
         executable: the interpreter.
-        environment: variables of ROS 2 and DDS, by name.
+        environment: variables of ROS 2 and DDS, and HOME, by name.
         imports: by module name, in the order in which they were tried.
         copies: distributions that matter here, in the order of ``sys.path``.
         ros_prefixes: folders of AMENT_PREFIX_PATH.
@@ -95,6 +115,10 @@ class Machine:
         shm_free_bytes: what is free of it.
         disk_free_bytes: what is free where results go.
         disk_folder: where results go.
+        disk_error: why nothing can be written there; empty where it can.
+        checkout: folder of this package's sources; empty where it is installed without them.
+        config: folder of the profiles that ship.
+        udp_ports: on which somebody listens in this network namespace.
         camera_px: width and height of the camera [px].
         user: our user id.
         participants: DDS participants of this machine.
@@ -116,9 +140,41 @@ class Machine:
     shm_free_bytes: int = 0
     disk_free_bytes: int = 0
     disk_folder: str = ''
+    disk_error: str = ''
+    checkout: str = ''
+    config: str = 'config'
+    udp_ports: tuple[int, ...] = ()
     camera_px: tuple[int, int] = (320, 240)
     user: int = 0
     participants: tuple[Participant, ...] = ()
+
+    def shipped(self, name: str) -> str:
+        """Return the path of a file of ours, as ``config/fastdds_camera.xml``."""
+        return f'{self.config}/{name.rpartition("/")[2]}'
+
+    @property
+    def distro(self) -> str:
+        """The distribution that is sourced; empty where none is."""
+        return self.environment.get('ROS_DISTRO', '')
+
+    @property
+    def is_apt(self) -> bool:
+        """Whether rclpy is that of the distribution, not a wheel."""
+        rclpy = self.imports.get('rclpy')
+        if rclpy is not None and rclpy.path:
+            return rclpy.path.startswith(APT_FOLDERS)
+        return any(prefix.startswith('/opt/ros/') for prefix in self.ros_prefixes)
+
+    @property
+    def uses_fast_dds(self) -> bool:
+        """Whether the middleware is Fast DDS, which is so where none is asked for."""
+        return (self.environment.get('RMW_IMPLEMENTATION') or DEFAULT_RMW) in FAST_DDS_RMWS
+
+    @property
+    def lacks_rmw(self) -> bool:
+        """Whether a middleware is asked for that is not installed: it ends rclpy's import."""
+        wanted = self.environment.get('RMW_IMPLEMENTATION', '')
+        return bool(wanted) and wanted not in self.rmw_installed
 
 
 @dataclass(frozen=True)
@@ -161,6 +217,7 @@ class Graph:
         role_name: role name of the vehicle.
         camera_id: id of its camera.
         message_hashes: as in :class:`Machine`.
+        participants: as in :class:`Machine`.
     """
 
     domain_id: int
@@ -169,3 +226,8 @@ class Graph:
     role_name: str = 'ego_vehicle'
     camera_id: str = 'camera'
     message_hashes: dict[str, str] = field(default_factory=dict)
+    participants: tuple[Participant, ...] = ()
+
+    def topic(self, name: str) -> Topic:
+        """Return the two ends of a topic; none where nobody knows it."""
+        return self.topics.get(name, Topic())

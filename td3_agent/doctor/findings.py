@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+MEGABYTE = 1_000_000
+
 
 class Level(IntEnum):
     """How bad a finding is; an error keeps the vehicle from driving."""
@@ -36,3 +38,8 @@ class Finding:
         """Return the finding as one line."""
         fix = f'; fix: {self.fix}' if self.fix else ''
         return f'{self.level.name.lower():<8}{self.check:<11}{self.text}{fix}'.replace('\n', ' ')
+
+
+def megabytes(size_bytes: int) -> str:
+    """Return a size as people read it."""
+    return f'{size_bytes / MEGABYTE:.1f} MB'

@@ -4,30 +4,32 @@
 from __future__ import annotations
 
 from contextlib import suppress
+import errno
+from itertools import takewhile
 import json
 import os
 from pathlib import Path
 import re
 import shutil
 import sys
-from typing import TYPE_CHECKING
-from xml.etree import ElementTree as ET
+from typing import TYPE_CHECKING, Any
 
-from td3_agent.doctor.facts import Copy, Machine, Participant, Profile
+from td3_agent.doctor.facts import LAST_SAFE_DOMAIN, Copy, Machine, Participant
 from td3_agent.doctor.gather_imports import MODULES, gather_imports
-from td3_agent.fastdds import PROFILE_VARIABLES
+from td3_agent.doctor.gather_profile import read_profile
+from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-WATCHED_VARIABLES = re.compile(r'(ROS_|RMW_|FASTRTPS_|FASTDDS_|CYCLONEDDS_|AMENT_)')
+WATCHED_VARIABLES = re.compile(r'HOME$|ROS_|RMW_|FASTRTPS_|FASTDDS_|CYCLONEDDS_|AMENT_')
 # Distributions whose second copy, or wrong version, has been seen to break something.
 WATCHED_COPIES = re.compile(
     r'(numpy|scipy|protobuf|carla|torch|rclpy|carla-msgs|pyyaml|opencv-.*)'
 )
 # RTPS 2.2, 9.6.1.1: unicast discovery port of participant k of a domain.
 PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST, PORT_PARTICIPANT_GAIN = 7400, 250, 10, 2
-LAST_SAFE_DOMAIN, MOST_PARTICIPANTS = 101, 60
+MOST_PARTICIPANTS = 60
 SHARED_MEMORY = Path('/dev/shm')  # noqa: S108  where Fast DDS keeps its segments
 NVIDIA_DRIVER = Path('/proc/driver/nvidia/version')
 
@@ -50,7 +52,9 @@ def gather_machine(
     imports, torch = gather_imports(modules, patience_s)
     environment = {k: v for k, v in os.environ.items() if WATCHED_VARIABLES.match(k)}
     prefixes = tuple(filter(None, environment.get('AMENT_PREFIX_PATH', '').split(':')))
-    shm = disk_bytes(SHARED_MEMORY) if SHARED_MEMORY.exists() else (0, 0)
+    shm = shutil.disk_usage(SHARED_MEMORY) if SHARED_MEMORY.exists() else None
+    checkout, config = package_folders()
+    table = udp_table()
     return Machine(
         python=(sys.version_info[0], sys.version_info[1]),
         executable=sys.executable,
@@ -64,22 +68,51 @@ def gather_machine(
         torch=torch,
         nvidia_driver=NVIDIA_DRIVER.exists(),
         profile=read_profile(environment),
-        shm_total_bytes=shm[0],
-        shm_free_bytes=shm[1],
-        disk_free_bytes=disk_bytes(out_folder)[1],
-        disk_folder=str(out_folder),
+        shm_total_bytes=shm.total if shm else 0,
+        shm_free_bytes=shm.free if shm else 0,
+        **disk_facts(out_folder),
+        checkout=checkout,
+        config=config,
+        udp_ports=tuple(port for port, _, _ in table),
         camera_px=camera_px,
         user=os.getuid(),
-        participants=tuple(participants()),
+        participants=tuple(participants(table)),
     )
 
 
-def disk_bytes(folder: Path) -> tuple[int, int]:
-    """Return size and free space of the disk that a folder is, or will be, on [bytes]."""
-    folder = folder.absolute()
+def package_folders() -> tuple[str, str]:
+    """Return the folder of our sources, empty where there are none, and that of our profiles."""
+    root = Path(__file__).resolve().parents[2]
+    if (root / 'env.sh').exists():
+        return str(root), str(root / 'config')
+    with suppress(OSError):  # no ROS 2 sourced: then nobody knows
+        return '', str(shared_path('config'))
+    return '', 'config'
+
+
+def disk_facts(folder: Path) -> dict[str, Any]:
+    """Return what :class:`Machine` says of the disk that results go to."""
+    free_bytes, error = 0, ''
+    try:
+        folder = folder.absolute()
+        free_bytes = shutil.disk_usage(_writable(folder)).free
+    except OSError as reason:
+        error = reason.strerror or str(reason)
+    return {'disk_folder': str(folder), 'disk_free_bytes': free_bytes, 'disk_error': error}
+
+
+def _writable(folder: Path) -> Path:
+    """Return the folder that exists of one that is, or will be, written to.
+
+    Raises:
+        OSError: it cannot be made, or nothing can be written there.
+    """
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    usage = shutil.disk_usage(there)
-    return usage.total, usage.free
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f'{there} is not a folder')
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f'{there} is not writable')
+    return there
 
 
 def installed_copies(path: Sequence[str]) -> Iterator[Copy]:
@@ -87,7 +120,7 @@ def installed_copies(path: Sequence[str]) -> Iterator[Copy]:
     seen: set[Path] = set()
     for entry in path:
         folder = Path(entry or '.').resolve()
-        if folder in seen or not folder.is_dir():
+        if folder in seen or not os.access(folder, os.R_OK):
             continue
         seen.add(folder)
         for found in sorted([*folder.glob('*.dist-info'), *folder.glob('*.egg-info')]):
@@ -120,36 +153,22 @@ def message_hashes(prefixes: Sequence[str]) -> dict[str, str]:
     return hashes
 
 
-def read_profile(environment: Mapping[str, str]) -> Profile:
-    """Return the Fast DDS profile that the environment names."""
-    path = next((environment[name] for name in PROFILE_VARIABLES if environment.get(name)), '')
-    if not path:
-        return Profile()
-    try:
-        root = ET.parse(path).getroot()  # noqa: S314  the user's own file
-    except (OSError, ET.ParseError) as error:
-        return Profile(path, error=str(error))
-    sizes = [node.text for node in root.iter() if node.tag.endswith('}segment_size')]
-    addresses = [node.text for node in root.iter() if node.tag.endswith('}address')]
-    try:
-        segment_bytes = max(int(size or '') for size in sizes) if sizes else None
-    except ValueError:
-        return Profile(path, error=f'segment_size must be a number, got {sizes}')
-    return Profile(path, segment_bytes, addresses == ['127.0.0.1'])
-
-
-def participants(table: str | None = None) -> Iterator[Participant]:
-    """Yield the DDS participants of this machine, by their discovery ports.
+def udp_table(text: str | None = None) -> list[tuple[int, int, str]]:
+    """Return port, user id and inode of each UDP socket of this network namespace.
 
     Args:
-        table: content of /proc/net/udp; None reads it.
+        text: content of /proc/net/udp; None reads it.
     """
-    if table is None:
+    if text is None:
         with suppress(OSError):
-            table = Path('/proc/net/udp').read_text(encoding='ascii')
-    rows = [line.split() for line in (table or '').splitlines()[1:]]
-    found = [(int(row[1].rpartition(':')[2], 16), int(row[7]), row[9]) for row in rows]
-    by_domain = [(domain_of(port), user, inode) for port, user, inode in found]
+            text = Path('/proc/net/udp').read_text(encoding='ascii')
+    rows = [line.split() for line in (text or '').splitlines()[1:]]
+    return [(int(row[1].rpartition(':')[2], 16), int(row[7]), row[9]) for row in rows]
+
+
+def participants(table: Sequence[tuple[int, int, str]]) -> Iterator[Participant]:
+    """Yield the DDS participants of this machine, by their discovery ports in a UDP table."""
+    by_domain = [(domain_of(port), user, inode) for port, user, inode in table]
     programs = _programs({inode for domain, _, inode in by_domain if domain is not None})
     for domain, user, inode in by_domain:
         program = programs.get(inode, '')
@@ -182,7 +201,12 @@ def _programs(inodes: set[str]) -> dict[str, str | None]:
 
 
 def _program_name(words: Sequence[str]) -> str:
-    if '-m' in words[:-1]:
-        return words[words.index('-m') + 1]
-    script = next((word for word in words[1:] if word and not word.startswith('-')), '')
-    return Path(script if Path(words[0]).name.startswith('python') and script else words[0]).name
+    """Return what a command line runs, as people call it."""
+    options = list(takewhile(lambda word: word.startswith('-'), words[1:]))
+    rest = [word for word in words[1 + len(options) :] if word]
+    name = Path(words[0]).name
+    if name.startswith('python') and '-c' in options:
+        return f'{name} -c'
+    if not name.startswith('python') or not rest:
+        return name
+    return rest[0].rpartition('.')[2] if '-m' in options else Path(rest[0]).name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import rclpy
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
-from td3_agent.doctor.facts import Endpoint, Graph, Topic
+from td3_agent.doctor.facts import CLI_NODES, Endpoint, Graph, Topic
 from td3_agent.nodes.runtime import own_context
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 OWN_NAME = '_td3_agent_doctor'
-NOT_MEANT = (OWN_NAME, '_ros2cli')
+CLI_DAEMON = f'{CLI_NODES}_daemon'
 # The middleware's "never".
 ENDLESS_NS = 1 << 60
 LOOK_S = 0.1
@@ -57,7 +57,9 @@ def gather_graph(
 
 def _nodes(node: Node) -> tuple[str, ...]:
     found = node.get_node_names_and_namespaces()
-    return tuple(_full_name(*pair) for pair in found if not pair[0].startswith(NOT_MEANT))
+    return tuple(
+        _full_name(*pair) for pair in found if not pair[0].startswith((OWN_NAME, CLI_NODES))
+    )
 
 
 def _topics(node: Node) -> dict[str, Topic]:
@@ -71,7 +73,9 @@ def _topics(node: Node) -> dict[str, Topic]:
 
 
 def _endpoints(infos: list[TopicEndpointInfo]) -> tuple[Endpoint, ...]:
-    return tuple(_endpoint(info) for info in infos if not info.node_name.startswith(NOT_MEANT))
+    # A command by hand is a writer like any other; the daemon only looks.
+    meant = [info for info in infos if not info.node_name.startswith((OWN_NAME, CLI_DAEMON))]
+    return tuple(map(_endpoint, meant))
 
 
 def _endpoint(info: TopicEndpointInfo) -> Endpoint:

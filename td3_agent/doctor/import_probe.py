@@ -8,11 +8,11 @@ names of the modules.
 from __future__ import annotations
 
 from importlib import import_module
-import json
 import os
 import sys
-import tempfile
 from typing import Any
+
+from td3_agent.doctor.probe import Channel
 
 # On standard error, from an import that went on regardless.
 HALF_BROKEN = ('_ARRAY_API', 'compiled using NumPy')
@@ -20,7 +20,7 @@ HALF_BROKEN = ('_ARRAY_API', 'compiled using NumPy')
 
 def probe(name: str) -> dict[str, Any]:
     """Import one module; what it writes to standard error is looked at, not shown."""
-    with tempfile.TemporaryFile() as said:
+    with os.fdopen(os.memfd_create('stderr'), 'rb') as said:
         kept = os.dup(2)
         os.dup2(said.fileno(), 2)
         try:
@@ -45,7 +45,7 @@ def _import(name: str) -> dict[str, Any]:
         return {'missing': missing, 'error': str(error)}
     except BaseException as error:  # noqa: BLE001  whatever it is, it is the answer
         return {'error': f'{type(error).__name__}: {error}'.splitlines()[0][:300]}
-    paths = [module.__file__ or '', *getattr(module, '__path__', [])]
+    paths = [getattr(module, '__file__', None), *getattr(module, '__path__', [])]
     found: dict[str, Any] = {
         'version': str(getattr(module, '__version__', '')),
         'path': next((path for path in paths if path), ''),
@@ -61,7 +61,7 @@ def _import(name: str) -> dict[str, Any]:
 
 def main() -> None:
     """Import what the arguments name."""
+    channel = Channel()
     for name in sys.argv[2:]:
-        print(json.dumps(probe(name)), flush=True)
-    sys.stdout.flush()
+        channel.answer(probe(name))
     os._exit(0)  # an end that crashes is not what was asked about

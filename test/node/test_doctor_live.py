@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 from carla_msgs.msg import CarlaEgoVehicleControl
+from geometry_msgs.msg import TwistStamped
 import pytest
 import rclpy
 from rclpy.node import Node
@@ -18,9 +19,13 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Bool, Float32, String
 
 from td3_agent.doctor import gather
+from td3_agent.doctor.domain_checks import read_domain_id
+from td3_agent.doctor.facts import DEFAULT_RMW
 from td3_agent.doctor.findings import Level
 from td3_agent.doctor.gather_graph import gather_graph
+from td3_agent.doctor.gather_profile import read_profile
 from td3_agent.doctor.graph_checks import graph_findings
+from td3_agent.fastdds import PROFILE_VARIABLES, profile_variables
 from td3_agent.nodes import topics
 from td3_agent.nodes.qos import RELIABLE
 
@@ -140,7 +145,87 @@ def test_healthy_graph_is_seen_and_silent(ros, examine):
 
 def test_our_participant_is_seen_in_its_domain(ros):
     nodes(ros, 'anybody')
-    assert any(p.domain_id == ros.domain_id for p in gather.participants())
+    found = gather.participants(gather.udp_table())
+    assert any(p.domain_id == ros.domain_id for p in found)
+
+
+def test_command_by_hand_is_a_writer_but_no_node(ros, examine):
+    gate, by_hand = nodes(ros, 'gate', '_ros2cli_42')
+    for node in (gate, by_hand):
+        node.create_publisher(CarlaEgoVehicleControl, topics.control(ROLE), RELIABLE)
+    assert '/_ros2cli_42 and /gate' in examine('writers')[0].text
+    assert examine.look(SHORT_S).nodes == ('/gate',)
+
+
+def test_gate_that_waits_for_an_agent(ros, examine):
+    (gate,) = nodes(ros, 'gate')
+    gate.create_subscription(TwistStamped, topics.twist_stamped(ROLE), print, RELIABLE)
+    (finding,) = examine('ends')
+    assert finding.text.startswith('no agent: /gate waits for')
+
+
+def domain_of_rcl():
+    """The domain that rcl makes of the environment; None where it makes none."""
+    context = rclpy.Context()
+    try:
+        context.init(args=[])
+    except RuntimeError:
+        return None
+    domain_id = context.get_domain_id()
+    context.try_shutdown()
+    return domain_id
+
+
+@pytest.mark.parametrize('text', ['7', '010', '0x10', ' 7', '+7', '7abc', 'abc', '08', '0x'])
+def test_domain_is_read_as_rcl_does(monkeypatch, text):
+    monkeypatch.setenv('ROS_DOMAIN_ID', text)
+    assert read_domain_id(text) == domain_of_rcl()
+
+
+PROFILE = """<transport_descriptors><transport_descriptor><transport_id>m</transport_id>
+<type>SHM</type><segment_size>5242880</segment_size></transport_descriptor>
+</transport_descriptors><participant profile_name="p" {}><rtps><userTransports>
+<transport_id>m</transport_id></userTransports></rtps></participant>"""
+DEFAULT = PROFILE.format('is_default_profile="true"')
+SEGMENTS = """
+import os, rclpy
+rclpy.init()
+node = rclpy.create_node('anybody')
+for line in open('/proc/self/maps'):
+    if '/dev/shm/' in line:
+        print('segment', os.path.getsize(line.split()[5]))
+"""
+
+
+@pytest.mark.parametrize(
+    ('text', 'is_used'),
+    [
+        (f'<profiles>{DEFAULT}</profiles>', True),
+        (f'<dds><profiles>{DEFAULT}</profiles></dds>', True),
+        (f'<profiles>{PROFILE.format("")}</profiles>', False),
+        (f'<html>{DEFAULT}</html>', False),
+    ],
+    ids=['no namespace', 'dds', 'not default', 'html'],
+)
+def test_profile_is_read_as_fast_dds_does(ros, tmp_path, text, is_used):
+    if os.environ.get('RMW_IMPLEMENTATION', DEFAULT_RMW) != DEFAULT_RMW:
+        pytest.skip('another middleware')
+    path = tmp_path / 'profile.xml'
+    path.write_text(text, 'utf-8')
+    others = {k: v for k, v in os.environ.items() if k not in PROFILE_VARIABLES}
+    environment = others | profile_variables(others, path)
+    done = subprocess.run(
+        [sys.executable, '-c', SEGMENTS],
+        env=environment | {'ROS_DOMAIN_ID': str(ros.domain_id)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # A segment is a little larger than what was asked for; Fast DDS has its say there as well.
+    words = [line.split() for line in done.stdout.splitlines()]
+    sizes = [int(word[1]) for word in words if word[:1] == ['segment']]
+    assert any(5 << 20 <= size < 6 << 20 for size in sizes) == is_used
+    assert (read_profile(environment).segment_bytes == 5 << 20) == is_used
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The doctor finds what is planted, is silent where nothing is, and starts without ROS 2."""
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 import json
 import os
 from pathlib import Path
@@ -9,27 +9,42 @@ import subprocess
 import sys
 
 import doctor_faults
-from doctor_faults import HEALTHY, HEALTHY_GRAPH, PLANTED
+from doctor_faults import APT, HEALTHY, HEALTHY_GRAPH, PLANTED, SITE
 import pytest
 
 from td3_agent.__main__ import main
 from td3_agent.doctor import gather
 from td3_agent.doctor.checks import CHECKS, all_findings
 from td3_agent.doctor.command import camera_size, is_bad
-from td3_agent.doctor.facts import Copy, Graph, Machine
+from td3_agent.doctor.domain_checks import read_domain_id
+from td3_agent.doctor.facts import Copy, Graph, Import, Machine, Profile, Torch
 from td3_agent.doctor.findings import Finding, Level
-from td3_agent.doctor.gather_imports import gather_imports
 from td3_agent.doctor.graph_checks import GRAPH_CHECKS, graph_findings
+from td3_agent.doctor.live import live_findings
 from td3_agent.doctor.versions import CARLA_MSGS_HASHES, distros_for_carla
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 60.0  # of a busy machine
 
 
+def planted(what):
+    """The patient of a planted fault."""
+    return next(p.patient for p in PLANTED if p.what == what)
+
+
+def raised(machine, check):
+    """What a check has to say of a machine, other than that all is well."""
+    return [f for f in all_findings(machine) if f.check == check and f.level > Level.OK]
+
+
+def with_environment(**changes):
+    return replace(HEALTHY, environment=HEALTHY.environment | changes)
+
+
 class TestPlanted:
-    @pytest.mark.parametrize('planted', PLANTED, ids=lambda p: p.what)
-    def test_is_found_with_a_fix(self, planted):
-        finding = planted.finding()
+    @pytest.mark.parametrize('fault', PLANTED, ids=lambda p: p.what)
+    def test_is_found_with_a_fix(self, fault):
+        finding = fault.finding()
         assert finding.fix or finding.level is Level.NOTE
         assert len(finding.line().splitlines()) == 1
 
@@ -49,9 +64,16 @@ class TestPlanted:
         assert doctor_faults.main(['--check']) == 0
 
     def test_a_fault_that_is_not_found_is_named(self):
-        planted = replace(PLANTED[0], patient=HEALTHY)
+        fault = replace(PLANTED[0], patient=HEALTHY)
         with pytest.raises(ValueError, match=r'Python 3\.8: not found by python'):
-            planted.finding()
+            fault.finding()
+
+    @pytest.mark.parametrize('fault', PLANTED, ids=lambda p: p.what)
+    def test_no_check_says_that_all_is_well_beside_a_fault(self, fault):
+        judge = graph_findings if isinstance(fault.patient, Graph) else all_findings
+        found = [f for f in judge(fault.patient) if f.check == fault.check]
+        fine = [f for f in found if f.level is Level.OK]
+        assert not fine or fault.check == 'imports'  # one line for each module
 
 
 class TestPureChecks:
@@ -70,9 +92,9 @@ class TestPureChecks:
         assert 'segment_size of at least 7680000' in next(f.fix for f in found if f.check == 'shm')
 
     def test_suggested_domain_is_free(self):
-        planted = next(p for p in PLANTED if p.what == 'another user in our domain')
-        others = tuple(replace(planted.patient.participants[0], domain_id=k) for k in (1, 2, 7))
-        found = all_findings(replace(planted.patient, participants=others))
+        patient = planted('another user in our domain')
+        others = tuple(replace(patient.participants[0], domain_id=k) for k in (1, 2, 7))
+        found = all_findings(replace(patient, participants=others))
         assert 'ROS_DOMAIN_ID=3' in next(f.fix for f in found if f.check == 'domain')
 
     def test_distros_share_a_python_with_carla(self):
@@ -87,6 +109,98 @@ class TestPureChecks:
         if not hashes:
             pytest.skip('this ROS 2 has no type hashes')
         assert CARLA_MSGS_HASHES.items() <= hashes.items()
+
+    def test_old_variable_that_is_off_is_no_fault(self):
+        assert not raised(with_environment(ROS_LOCALHOST_ONLY='0'), 'discovery')
+        assert raised(with_environment(ROS_LOCALHOST_ONLY='1'), 'discovery')
+
+    def test_empty_middleware_is_the_default_one(self):
+        patient = planted('800x600 images, no Fast DDS profile')
+        environment = patient.environment | {'RMW_IMPLEMENTATION': ''}
+        assert raised(replace(patient, environment=environment), 'shm')
+
+    def test_without_its_middleware_rclpy_is_not_blamed(self):
+        ended = Import(error='the import ended the program with 102', alone=False)
+        machine = with_environment(RMW_IMPLEMENTATION='rmw_cyclonedds_cpp')
+        machine = replace(machine, imports=HEALTHY.imports | {'rclpy': ended})
+        assert not raised(machine, 'imports')
+        none = Import(error='no', missing=True)
+        missing = replace(machine, imports=HEALTHY.imports | {'rclpy': none})
+        assert raised(missing, 'imports')
+
+    def test_apt_is_named_only_where_ros_is_from_apt(self):
+        machine = with_environment(RMW_IMPLEMENTATION='rmw_cyclonedds_cpp')
+        assert 'apt install ros-jazzy-rmw-cyclonedds-cpp' in raised(machine, 'rmw')[0].fix
+        wheel = Import('', '/venv/lib/python3.12/site-packages/rclpy')
+        machine = replace(machine, imports=HEALTHY.imports | {'rclpy': wheel})
+        assert raised(machine, 'rmw')[0].fix == 'unset RMW_IMPLEMENTATION'
+
+    @pytest.mark.parametrize('version', ['dev', '', '1.26.4', 'v2'])
+    def test_numpy_of_any_version_is_judged(self, version):
+        numpy = replace(HEALTHY.imports['numpy'], version=version)
+        assert not raised(replace(HEALTHY, imports=HEALTHY.imports | {'numpy': numpy}), 'numpy')
+
+    def test_gpu_in_use_needs_no_driver_in_proc(self):
+        assert not raised(replace(HEALTHY, torch=Torch('12.8', cuda_runs=True)), 'torch')
+
+    def test_listening_discovery_server_is_no_error(self):
+        patient = planted('discovery server that does not run')
+        (finding,) = raised(replace(patient, udp_ports=(53, 11811)), 'discovery')
+        assert finding.level is Level.WARNING
+
+    def test_another_middleware_heeds_nothing_of_fast_dds(self):
+        for what in ('discovery server that does not run', 'no transports'):
+            patient = planted(what)
+            environment = patient.environment | {'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}
+            assert not raised(replace(patient, environment=environment), 'discovery')
+
+    def test_one_machine_shares_memory_whatever_the_transports(self):
+        """The middleware adds it by itself where it is told to stay on this machine."""
+        patient = planted('profile without shared memory')
+        inside = patient.environment | {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+        assert not raised(replace(patient, environment=inside), 'shm')
+
+    def test_small_segment_of_a_profile_is_mended_in_the_profile(self):
+        large = replace(HEALTHY, camera_px=(4096, 4096))
+        assert f'in {HEALTHY.profile.path}' in raised(large, 'shm')[0].fix
+        unused = replace(large, profile=Profile('/own.xml', is_default=False))
+        assert 'fastdds_camera.xml' in raised(unused, 'shm')[0].fix
+
+    def test_root_with_a_user_beside_it_is_a_warning_too(self):
+        patient = planted('another user in our domain')
+        (finding,) = raised(replace(patient, user=0), 'domain')
+        assert finding.level is Level.WARNING
+
+    @pytest.mark.parametrize(
+        ('text', 'domain_id'),
+        [
+            ('7', 7),
+            ('010', 8),
+            ('0x10', 16),
+            ('0X1f', 31),
+            (' 7', 7),
+            ('+7', 7),
+            ('7abc', 7),
+            ('0', 0),
+            ('abc', None),
+            ('08', None),
+            ('0x', None),
+            ('0 ', None),
+            ('-1', None),
+        ],
+    )
+    def test_domain_is_read_as_strtoul_does(self, text, domain_id):
+        assert read_domain_id(text) == domain_id
+
+    def test_graph_without_roles_is_not_blamed_for_them(self):
+        graph = Graph(domain_id=7, nodes=('/a',), role_name='hero')
+        assert not any(f.check == 'ends' for f in graph_findings(graph))
+
+    def test_right_role_of_several_is_fine(self):
+        odometry = HEALTHY_GRAPH.topics['/carla/ego_vehicle/odometry']
+        topics = HEALTHY_GRAPH.topics | {'/carla/hero/odometry': odometry}
+        graph = replace(HEALTHY_GRAPH, topics=topics)
+        assert not any(f.check == 'ends' for f in graph_findings(graph))
 
     @pytest.mark.parametrize(
         ('levels', 'plain', 'strict'),
@@ -103,113 +217,185 @@ class TestPureChecks:
             camera_size(text)
 
 
-class TestImports:
-    """Modules that are really broken, really imported."""
+class TestFixes:
+    """What the fixes name is what pip and apt call it, and is there."""
 
-    @pytest.fixture
-    def found(self, tmp_path, monkeypatch):
-        texts = {
-            'good': '__version__ = "1.2"',
-            'refuses': 'raise ImportError("numpy.core.multiarray failed to import")',
-            'crashes': 'import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)',
-            'leaves': 'import os\nos._exit(3)',
-            'clashes': 'import sys\nif "good" in sys.modules: raise ImportError("after good")',
-            'half': 'import sys\nsys.stderr.write("A module compiled using NumPy 1.x\\n")',
-            'lacks': 'import no_such_module_at_all',
-            'last': '',
+    def fix(self, module, error, **changes):
+        imports = HEALTHY.imports | {module: Import(error=error, alone=False)}
+        (finding,) = raised(replace(HEALTHY, imports=imports, **changes), 'imports')
+        return finding.fix
+
+    @pytest.mark.parametrize(
+        ('module', 'package'),
+        [
+            ('cv2', 'opencv-python'),
+            ('google.protobuf', 'protobuf'),
+            ('yaml', 'pyyaml'),
+            ('carla', 'carla'),
+            ('numpy', 'numpy'),
+        ],
+    )
+    def test_pip_gets_its_own_name_and_version(self, module, package):
+        copies = (Copy(package, '1.2.3', '/venv/site-packages'),)
+        wanted = f'pip install --force-reinstall --no-deps {package}==1.2.3'
+        assert self.fix(module, 'ImportError: broken', copies=copies) == wanted
+
+    def test_pytorch_comes_from_the_index_of_its_build(self):
+        fix = self.fix('torch', 'OSError: x', copies=(Copy('torch', '2.13.0+cpu', '/venv'),))
+        assert fix.endswith(
+            'torch==2.13.0+cpu --extra-index-url https://download.pytorch.org/whl/cpu'
+        )
+
+    @pytest.mark.parametrize('module', ['rclpy', 'geometry_msgs.msg', 'carla_msgs.msg'])
+    @pytest.mark.parametrize(
+        'error',
+        ['ImportError: x', 'ImportError: undefined symbol: x', 'the import was ended by signal 6'],
+    )
+    def test_ros_never_comes_from_pip(self, module, error):
+        fix = self.fix(module, error)
+        assert 'pip' not in fix
+        assert 'source' in fix
+
+    @pytest.mark.parametrize('lacking', ['rpyutils', 'rosidl_parser', 'std_msgs.msg'])
+    def test_nor_does_what_it_needs(self, lacking):
+        assert 'pip' not in self.fix('rclpy', f"No module named '{lacking}'")
+
+    def test_second_ros_is_not_uninstalled(self):
+        (finding,) = raised(planted('one ROS 2 hides the rclpy of another'), 'copies')
+        assert 'pip' not in finding.fix
+        (hidden,) = raised(
+            replace(HEALTHY, copies=(Copy('scipy', '1.8.0', APT), Copy('scipy', '1.9.0', SITE))),
+            'copies',
+        )
+        assert 'pip' not in hidden.fix  # which would refuse to touch what is apt's
+
+    @pytest.mark.parametrize(
+        ('what', 'words'),
+        [
+            ('best-effort camera, reliable reader', 'camera_reliability:=best_effort'),
+            ('best-effort odometry, reliable reader', 'give both ends the same reliability'),
+            ('volatile route, transient local reader', 'give both ends the same durability'),
+            (
+                'ros2 topic pub of the manual override (volatile)',
+                'ros2 topic pub --qos-durability transient_local',
+            ),
+        ],
+    )
+    def test_mismatch_is_mended_where_it_is_made(self, what, words):
+        (finding,) = [f for f in graph_findings(planted(what)) if f.check == 'qos']
+        assert words in finding.fix
+
+    def test_camera_of_another_reader_is_not_the_agents(self):
+        patient = planted('best-effort camera, reliable reader')
+        name = '/carla/ego_vehicle/camera/image'
+        topic = patient.topics[name]
+        others = tuple(replace(reader, node='/recorder') for reader in topic.subscriptions)
+        topics = patient.topics | {name: replace(topic, subscriptions=others)}
+        (finding,) = [f for f in graph_findings(replace(patient, topics=topics)) if f.fix]
+        assert finding.fix == 'give both ends the same reliability'
+
+    @pytest.mark.parametrize(
+        ('segment_mib', 'size'), [(64, '512m'), (256, '1024m'), (500, '2048m'), (512, '2048m')]
+    )
+    def test_container_gets_what_is_needed(self, segment_mib, size):
+        profile = replace(HEALTHY.profile, segment_bytes=segment_mib << 20)
+        (finding,) = raised(replace(HEALTHY, profile=profile, shm_total_bytes=64 << 20), 'shm')
+        assert f'--shm-size={size} ' in finding.fix
+
+    def test_clash_is_mended_by_versions_that_fit(self):
+        """Those that are here, installed again, would clash again."""
+        wheels = HEALTHY.imports | {'rclpy': Import('', '/venv/lib/site-packages/rclpy')}
+        headless = Copy('opencv-python-headless', '4.9', SITE)
+        for error in ('numpy.core.multiarray failed', "No module named 'numpy._core'"):
+            fix = self.fix('cv2', error, copies=(headless,))
+            wanted = 'pip install --force-reinstall opencv-python-headless'
+            assert fix == f"{wanted} 'numpy<2'"
+            imports = wheels | {'cv2': Import(error=error, alone=False)}
+            (finding,) = raised(replace(HEALTHY, imports=imports, copies=(headless,)), 'imports')
+            assert finding.fix == f'{wanted} numpy'
+
+    def test_signal_is_no_proof(self):
+        assert 'often, but not always' in self.fix('torch', 'the import was ended by signal 11')
+        assert 'HOME' not in self.fix('carla', 'the import was ended by signal 11')
+
+    def test_carla_needs_a_home(self):
+        (finding,) = raised(planted('HOME unset, CARLA crashes'), 'imports')
+        assert 'export HOME=' in finding.fix
+
+    def test_paths_are_there_from_any_folder(self):
+        checkout, config = gather.package_folders()
+        assert (Path(checkout) / 'env.sh').is_absolute()
+        machine = replace(HEALTHY, checkout=checkout, config=config, profile=Profile())
+        machine = replace(
+            machine,
+            environment={'ROS_DISTRO': 'jazzy'},
+            camera_px=(800, 600),
+            imports={
+                'carla_msgs.msg': Import(missing=True, error='no'),
+                'yaml': Import(missing=True, error='no'),
+            },
+        )
+        fixes = [f.fix for f in all_findings(machine)]
+        paths = {
+            word.rstrip(',;')
+            for fix in fixes
+            for word in fix.replace('=', ' ').split()
+            if str(ROOT) in word
         }
-        for name, text in texts.items():
-            (tmp_path / f'{name}.py').write_text(text, 'utf-8')
-        monkeypatch.syspath_prepend(tmp_path)
-        return gather_imports([*texts, 'no_such'], PATIENCE_S)[0]
+        names = ('env.sh', 'config/fastdds_camera.xml', 'interfaces/carla_msgs', '')
+        assert paths == {str(ROOT / name) for name in names}
+        assert all(Path(path).exists() for path in paths)
 
-    def test_each_fault_is_told_apart(self, found, tmp_path):
-        assert found['good'].version == '1.2'
-        assert found['good'].path == str(tmp_path / 'good.py')
-        assert 'multiarray failed' in found['refuses'].error
-        assert found['refuses'].alone is False
-        assert found['crashes'].error == 'the import was ended by signal 11'
-        assert found['leaves'].error == 'the import ended the program with 3'
-        assert 'compiled using NumPy' in found['half'].error
-        assert not found['lacks'].missing  # it is there, what it needs is not
-        assert found['no_such'].missing
-
-    def test_what_comes_after_a_crash_is_still_tried(self, found):
-        assert not found['last'].error
-
-    def test_a_clash_needs_two(self, tmp_path, monkeypatch):
-        (tmp_path / 'first_one.py').write_text('', 'utf-8')
-        text = 'import sys\nif "first_one" in sys.modules: raise ImportError("no")'
-        (tmp_path / 'second_one.py').write_text(text, 'utf-8')
-        monkeypatch.syspath_prepend(tmp_path)
-        found, torch = gather_imports(['first_one', 'second_one'], PATIENCE_S)
-        assert found['second_one'].alone is True
-        assert torch is None
-        findings = all_findings(replace(HEALTHY, imports=found))
-        assert any('together with the others' in f.text for f in findings)
-
-    def test_no_time_is_said_as_such(self):
-        found, _ = gather_imports(['numpy'], 1e-6)
-        assert found['numpy'].error == 'not imported in time'
-        levels = [f.level for f in all_findings(replace(HEALTHY, imports=found))]
-        assert Level.WARNING in levels
-        assert Level.ERROR not in levels
+    def test_without_sources_none_are_named(self):
+        imports = {name: Import(missing=True, error='no') for name in HEALTHY.imports}
+        machine = replace(HEALTHY, checkout='', imports=imports, environment={})
+        fixes = ' '.join(f.fix for f in all_findings(machine))
+        assert 'env.sh' not in fixes
+        assert '--paths' not in fixes
+        assert 'ros-carla-msgs' in fixes
 
 
-class TestGatherers:
-    def test_copies_in_the_order_of_the_path(self, tmp_path):
-        for folder, entry in (('a', 'numpy-2.0.0.dist-info'), ('b', 'numpy-1.26.4.egg-info')):
-            (tmp_path / folder / entry).mkdir(parents=True)
-        (tmp_path / 'b' / 'opencv_python-4.9.0.80.dist-info').mkdir()
-        (tmp_path / 'b' / 'scipy-1.8.0-py3.10.egg-info').touch()
-        (tmp_path / 'b' / 'unwatched-1.0.dist-info').mkdir()
-        a, b = str(tmp_path / 'a'), str(tmp_path / 'b')
-        found = list(gather.installed_copies([a, str(tmp_path / 'none'), b, a]))
-        assert found == [
-            Copy('numpy', '2.0.0', a),
-            Copy('numpy', '1.26.4', b),
-            Copy('opencv-python', '4.9.0.80', b),
-            Copy('scipy', '1.8.0', b),
-        ]
+class Look:
+    """A look at a graph that has ended."""
 
-    @pytest.mark.parametrize('name', ['fastdds_loopback.xml', 'fastdds_camera.xml'])
-    def test_our_profiles_are_understood(self, name):
-        path = str(ROOT / 'config' / name)
-        profile = gather.read_profile({'FASTRTPS_DEFAULT_PROFILES_FILE': path})
-        assert profile.segment_bytes == 64 << 20
-        assert profile.loopback_only == (name == 'fastdds_loopback.xml')
-        assert not profile.error
+    patience_s = 1.0
 
-    @pytest.mark.parametrize(
-        'text',
-        ['', '<a>', '<a xmlns="x"><segment_size>large</segment_size></a>'],
-        ids=['empty', 'open', 'words'],
-    )
-    def test_bad_profile_is_an_error(self, tmp_path, text):
-        path = tmp_path / 'profile.xml'
-        path.write_text(text, 'utf-8')
-        assert gather.read_profile({'FASTDDS_DEFAULT_PROFILES_FILE': str(path)}).error
+    def __init__(self, *answers, status=0):
+        self._answers, self._status = answers, status
 
-    def test_missing_profile_is_an_error(self):
-        assert gather.read_profile({'FASTDDS_DEFAULT_PROFILES_FILE': '/nowhere.xml'}).error
-        assert not gather.read_profile({}).path
+    def wait(self):
+        return self._status
 
-    @pytest.mark.parametrize(
-        ('port', 'domain_id'),
-        [(7410, 0), (7412, 0), (7411, None), (7400, None), (9160, 7), (32660, 101), (53, None)],
-    )
-    def test_discovery_ports(self, port, domain_id):
-        assert gather.domain_of(port) == domain_id
+    def answers(self):
+        return list(self._answers)
 
-    def test_participants_are_counted_by_user(self):
-        row = '{n}: 00000000:{port:04X} 00000000:0000 07 0:0 00:0 0 {user} 0 {inode} 2 0 0'
-        rows = [row.format(n=k, port=9160 + 2 * k, user=1000 + k, inode=0) for k in range(2)]
-        found = list(gather.participants('\n'.join(['header', *rows])))
-        assert [(p.domain_id, p.user) for p in found] == [(7, 1000), (7, 1001)]
 
-    def test_disk_of_a_folder_to_come(self, tmp_path):
-        total_bytes, free_bytes = gather.disk_bytes(tmp_path / 'a' / 'b')
-        assert 0 < free_bytes <= total_bytes
+class TestLive:
+    def test_graph_comes_back_as_it_was(self):
+        row = json.loads(json.dumps({'graph': asdict(HEALTHY_GRAPH)}))
+        assert live_findings(Look(row), HEALTHY, []) == graph_findings(HEALTHY_GRAPH)
+
+    def test_empty_domain_is_told_where_the_nodes_are(self):
+        row = {'graph': asdict(Graph(domain_id=7))}
+        participants = planted('wrong domain').participants
+        found = live_findings(Look(row), replace(HEALTHY, participants=participants), [])
+        assert 'domain 10 has a process of user 0, td3_agent_node' in found[0].text
+
+    @pytest.mark.parametrize('check', ['rmw', 'domain'])
+    def test_what_keeps_every_node_from_starting_is_said_once(self, check):
+        first = [Finding(Level.ERROR, check, 'x')]
+        (finding,) = live_findings(Look({'error': 'confusing'}), HEALTHY, first)
+        assert finding.level is Level.WARNING
+        assert finding.fix == f'mend {check} first'
+        warned = [Finding(Level.WARNING, check, 'x')]
+        assert live_findings(Look({'error': 'e'}), HEALTHY, warned)[0].level is Level.ERROR
+
+    def test_fix_of_a_look_that_failed_follows_rclpy(self):
+        found = live_findings(Look({'error': 'RCLError: Unable to resolve peer'}), HEALTHY, [])
+        assert 'Unable to resolve peer' in found[0].text
+        assert 'imports' not in found[0].fix
+        broken = replace(HEALTHY, imports={'rclpy': Import(error='x')})
+        assert 'imports' in live_findings(Look({'error': 'x'}), broken, [])[0].fix
 
 
 class TestVerb:
@@ -235,6 +421,15 @@ class TestVerb:
         assert ('imports', 'rclpy is not installed') in errors
         assert any(check == 'live' for check, _ in errors)
         assert report['counts']['error'] == len(errors)
+
+    def test_folder_for_results_that_cannot_be_is_a_finding(self, tmp_path):
+        (tmp_path / 'file').touch()
+        for out in (tmp_path / 'file' / 'results', tmp_path / ('a' * 300)):
+            done = self.doctor('--json', '--out', str(out), '--patience', str(PATIENCE_S))
+            assert done.returncode == 1, done.stderr
+            (disk,) = [f for f in json.loads(done.stdout)['findings'] if f['check'] == 'disk']
+            assert disk['level'] == 'error'
+            assert str(out) in disk['text']
 
     def test_one_line_per_finding_the_worst_last(self):
         done = self.doctor('--patience', str(PATIENCE_S))
