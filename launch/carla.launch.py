@@ -63,6 +63,7 @@ def generate_launch_description() -> LaunchDescription:
         'synchronizer_node',
         {
             'role_names': only('role_name'),
+            'odometry_topic': text('odometry_topic'),
             'max_frames': number('max_frames', int),
             'real_time_factor': number('real_time_factor', float),
             'ledger_path': text('ledger_path'),

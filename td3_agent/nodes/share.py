@@ -14,7 +14,8 @@ def shared_path(name: str) -> Path:
         FileNotFoundError: there is none, neither beside the sources nor in the package's share.
     """
     candidates = [Path(__file__).resolve().parents[2] / name]
-    with suppress(ImportError, LookupError):  # no ROS 2, or a checkout that is not installed
+    # No ROS 2, none that is sourced, or a checkout that is not installed.
+    with suppress(ImportError, OSError, LookupError):
         from ament_index_python.packages import get_package_share_directory  # noqa: PLC0415
 
         candidates.append(Path(get_package_share_directory('td3_agent')) / name)

@@ -32,7 +32,7 @@ from std_srvs.srv import Trigger
 from td3_agent.driving.gate import HOLD, Outcome
 from td3_agent.driving.ledger import UNWRITTEN_FRAMES, FrameLog, LedgerWriter
 from td3_agent.driving.lockstep import Lockstep, LockstepParams, Phase, Request
-from td3_agent.driving.parameters import param
+from td3_agent.driving.parameters import ParameterError, param
 from td3_agent.driving.reports import AGENT_FACTS, GATE_FACTS
 from td3_agent.driving.stages import StageWindow
 from td3_agent.nodes import topics
@@ -76,6 +76,9 @@ class SynchronizerParams(LockstepParams):
         True,
         'start when every role has an active agent as well as a gate, pause while no role has one',
     )
+    odometry_topic: str = param(
+        '', 'odometry topic of the only vehicle; empty: /carla/<role_name>/odometry'
+    )
     ledger_path: str = param('', 'where the ledger is written; empty: nowhere')
     ledger_flush_frames: int = param(
         UNWRITTEN_FRAMES + 1,
@@ -83,6 +86,23 @@ class SynchronizerParams(LockstepParams):
         low=UNWRITTEN_FRAMES + 1,
         high=100000,
     )
+
+    def __post_init__(self) -> None:
+        """Refuse bad values, and one odometry topic for several vehicles.
+
+        Raises:
+            ParameterError: naming each field and value.
+        """
+        super().__post_init__()
+        if self.odometry_topic and len(self.role_names) > 1:
+            raise ParameterError(
+                f'odometry_topic must be empty for {len(self.role_names)} role_names, '
+                f'got {self.odometry_topic!r}'
+            )
+
+    def odometry(self, role: str) -> str:
+        """Return the odometry topic of a vehicle."""
+        return self.odometry_topic or topics.odometry(role)
 
 
 class SynchronizerNode(Node):
@@ -182,7 +202,7 @@ class SynchronizerNode(Node):
         for kind, topic, handler, qos in (
             (CarlaEgoVehicleControl, topics.control(role), self._on_command, RELIABLE),
             (CarlaEgoVehicleStatus, topics.vehicle_status(role), self._on_vehicle, RELIABLE),
-            (Odometry, topics.odometry(role), self._on_odometry, RELIABLE),
+            (Odometry, self._params.odometry(role), self._on_odometry, RELIABLE),
             (CarlaCollisionEvent, topics.collision(role), self._on_collision, RELIABLE),
             (CarlaLaneInvasionEvent, topics.lane_invasion(role), self._on_invasion, RELIABLE),
             (DiagnosticArray, topics.agent_report(role), self._on_agent_report, REPORTS),
@@ -403,7 +423,7 @@ def members(params: SynchronizerParams) -> dict[str, str]:
     """
     roles = params.role_names
     found = {'bridge': topics.STATUS}
-    found |= {f'{VEHICLE_OF}{role}': topics.odometry(role) for role in roles}
+    found |= {f'{VEHICLE_OF}{role}': params.odometry(role) for role in roles}
     found |= {f'{GATE_OF}{role}': topics.gate_report(role) for role in roles}
     if params.wait_for_agent:
         found |= {f'{AGENT_OF}{role}': topics.agent_report(role) for role in roles}

@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import inspect
 from pathlib import Path
+import re
 import runpy
 import sys
 from unittest.mock import MagicMock
@@ -108,6 +109,24 @@ def commands_run(path, monkeypatch):
     described(path, monkeypatch)
     calls = sys.modules['launch.actions'].ExecuteProcess.call_args_list
     return [(call.kwargs['cmd'], call.kwargs.get('condition')) for call in calls]
+
+
+def test_page_for_carla_names_all_arguments(monkeypatch):
+    described(ROOT / 'launch' / 'carla.launch.py', monkeypatch)
+    declared = {
+        call.args[0]: call.kwargs['default_value']
+        for call in sys.modules['launch.actions'].DeclareLaunchArgument.call_args_list
+    }
+    page = (ROOT / 'docs' / 'carla.md').read_text('utf-8')
+    section = page.split('## Arguments of `carla.launch.py`')[1].split('\n## ')[0]
+    told = {}
+    for names, defaults in re.findall(r'^\| (`.*?) \| *(.*?) *\|', section, re.MULTILINE):
+        listed = re.findall('`([^`]*)`', names)
+        values = re.findall('`([^`]*)`', defaults) or [''] * len(listed)
+        told |= dict(zip(listed, values, strict=True))
+    assert told.pop('control_topic') == '/carla/<role_name>/vehicle_control_cmd'
+    del declared['control_topic']  # made of substitutions
+    assert told == declared
 
 
 @each_file

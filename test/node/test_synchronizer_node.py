@@ -23,6 +23,7 @@ from std_srvs.srv import Trigger
 
 from td3_agent.driving.gate import HOLD
 from td3_agent.driving.ledger import UNWRITTEN_FRAMES, check_ledger, read_ledger
+from td3_agent.driving.parameters import ParameterError
 from td3_agent.driving.stages import END_TO_END, STAGES
 from td3_agent.nodes import topics
 from td3_agent.nodes.alive import LifeWatch, sign_of_life
@@ -51,13 +52,13 @@ GATE_INSTANTS = ('twist_received_ns', 'gate_published_ns')
 class Vehicle:
     """One role of the fake bridge, with its gate and its agent."""
 
-    def __init__(self, ros, role, bridge):
+    def __init__(self, ros, role, bridge, odometry=None):
         self.role = role
         self.bridge = bridge
         self.applied = CarlaEgoVehicleControl()
         self.newest = CarlaEgoVehicleControl()
         self.status_pub = ros.talk(CarlaEgoVehicleStatus, topics.vehicle_status(role))
-        self.odometry_pub = ros.talk(Odometry, topics.odometry(role))
+        self.odometry_pub = ros.talk(Odometry, odometry or topics.odometry(role))
         self.command_pub = ros.talk(CarlaEgoVehicleControl, topics.control(role))
         self.collision_pub = ros.talk(CarlaCollisionEvent, topics.collision(role))
         self.invasion_pub = ros.talk(CarlaLaneInvasionEvent, topics.lane_invasion(role))
@@ -127,10 +128,10 @@ class FakeBridge:
         if spawned:
             self.spawn(roles)
 
-    def spawn(self, roles=(ROLE,)):
+    def spawn(self, roles=(ROLE,), odometry=None):
         """What a bridge does for its service between two ticks, so never while it is paused."""
         assert PAUSE not in self.orders
-        self.vehicles = {role: Vehicle(self.ros, role, self) for role in roles}
+        self.vehicles = {role: Vehicle(self.ros, role, self, odometry) for role in roles}
 
     def announce(self):
         for vehicle in self.vehicles.values():
@@ -536,6 +537,18 @@ class TestWaiting:
         bridge = FakeBridge(ros).announce()
         ros.spin_until(node.finished.done, 'the end')
         assert bridge.orders == [PAUSE] + [STEP_ONCE] * 3
+
+    def test_odometry_may_have_another_topic(self, ros, start, records):
+        bridge = FakeBridge(ros, spawned=False)
+        node = start(max_frames=3, odometry_topic='/odom')
+        bridge.spawn(odometry='/odom')
+        bridge.announce()
+        ros.spin_until(node.finished.done, 'the end')
+        assert [record['speed_mps'] for record in records(node)] == [3.0] * 3
+
+    def test_one_odometry_topic_is_not_that_of_two_vehicles(self, start):
+        with pytest.raises(ParameterError, match=r"odometry_topic must be empty .* got '/odom'"):
+            start(role_names=['red', 'blue'], odometry_topic='/odom')
 
     def test_for_the_vehicle_before_the_pause(self, ros, start, diagnosed):
         """A paused bridge spawns nothing: it would wait for its vehicle for ever."""

@@ -17,6 +17,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import td3_agent
+from td3_agent.nodes.share import shared_path
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ET.parse(ROOT / 'package.xml').getroot()
@@ -298,6 +299,11 @@ def test_exports_are_repaired_once(tmp_path):
     assert script['repair'](tmp_path, '/py/include/python3.12', '/np/numpy/_core/include') == 1
     assert '"/py/include/python3.12;/np/numpy/_core/include;/kept"' in path.read_text()
     assert script['repair'](tmp_path, '/py/include/python3.12', '/np/numpy/_core/include') == 0
+
+
+def test_shipped_files_are_found_where_no_ros_is_sourced(monkeypatch):
+    monkeypatch.delenv('AMENT_PREFIX_PATH', raising=False)
+    assert shared_path('config/objects.json') == ROOT / 'config' / 'objects.json'
 
 
 @pytest.mark.parametrize('name', ['env.sh', 'scripts/setup.sh', 'scripts/lock.sh', '.ci/run'])
