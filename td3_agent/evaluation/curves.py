@@ -9,11 +9,12 @@ its evaluations a run counts as a straight line. In the folder: ``compare.png``,
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 import io
 import json
 from pathlib import Path
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matplotlib.figure import Figure
@@ -21,6 +22,7 @@ import numpy as np
 
 from td3_agent.evaluation.intervals import mean_with_t_interval
 from td3_agent.evaluation.pictures import DPI, INK, QUIET, save
+from td3_agent.training.params import RayParams
 
 if TYPE_CHECKING:
     import argparse
@@ -31,8 +33,15 @@ if TYPE_CHECKING:
 RETURN = 'return_mean'
 # Settings that change nothing about what is learned, or the seed, over which a band goes.
 LEFT_OUT = ('seed', 'keep', 'log_every', 'snapshot_every', 'steps')
+GROUPS = ('td3', 'train', 'ray')  # of the settings of a training
+RAY = 'ray'  # whether a run has that group
+RAY_SETTINGS = tuple(spec.name for spec in fields(RayParams))
+HASH_DIGITS = 7  # of a commit in a name, as git shortens it
 COLOURS = ('#1d5fbf', '#c9620a', '#1e7d70', '#7a0c2e', '#6b4ea0', '#8a7a12', '#3f4650', '#d16ba5')
+LINE_STYLES = ('-', '--', ':')  # of the first curves, and of those that have a colour again
 GRID = '#e3e6ea'
+LABEL_CHARACTERS = 120  # of a line of the legend
+LABEL_IN, AXES_IN = 0.17, 4.2  # height of such a line, and of the rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +50,7 @@ class Run:
 
     Attributes:
         folder: where it lies.
-        settings: all of them, by name, but those that are left out.
+        settings: all that it has, by name, but those that are left out.
         steps: (N,) of its evaluations, growing.
         values: (N,) a figure of each.
     """
@@ -126,37 +135,86 @@ def read_run(folder: Path, column: str = RETURN) -> Run:
     Raises:
         ValueError: it has not been evaluated, or not by that figure.
     """
-    config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
+    config = read_config(folder / 'config.json')
     table = folder / 'eval.csv'
-    rows = []
-    if table.exists():
-        with table.open(newline='', encoding='utf-8') as file:
-            rows = list(csv.DictReader(file))
+    rows = read_table(table) if table.exists() else []
+    if rows and column not in rows[0]:
+        raise ValueError(f'{table} has no column {column!r}, but {", ".join(rows[0])}')
+    rows = [row for row in rows if row.get('step') and row[column]]
     if not rows:
         raise ValueError(f'{table} has no evaluations')
-    if column not in rows[0]:
-        raise ValueError(f'{table} has no column {column!r}, but {", ".join(rows[0])}')
-    steps, values = (np.array([float(row[name]) for row in rows]) for name in ('step', column))
+    try:
+        steps, values = (np.array([float(row[name]) for row in rows]) for name in ('step', column))
+    except ValueError as error:
+        raise ValueError(f'{table}: {error}') from error
     return Run(folder=folder, settings=settings_of(config), steps=steps, values=values)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return what a training was begun with.
+
+    Raises:
+        ValueError: naming the file, which holds something else.
+    """
+    try:
+        config = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise ValueError(f'{path} cannot be read: {error}') from error
+    names = (*GROUPS, 'versions')
+    groups = [config.get(name, {}) for name in names] if isinstance(config, dict) else [None]
+    if not all(isinstance(group, dict) for group in groups) or not config.get('env'):
+        raise ValueError(f'{path} must hold env, and mappings: {", ".join(names)}')
+    return dict(config)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table that are whole; the last one may have been cut off."""
+    text = path.read_text(encoding='utf-8', errors='replace')
+    rows = csv.DictReader(io.StringIO(text[: text.rfind('\n') + 1]))
+    return [row for row in rows if None not in row.values()]
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
     """Return all settings of a training as texts, by name."""
-    settings = {'env': ', '.join(config['env']), 'commit': str(config['versions']['commit'])}
-    for group in ('td3', 'train', 'ray'):
+    commit = config.get('versions', {}).get('commit')
+    settings = {'env': ', '.join(config['env']), 'commit': str(commit or 'unknown')}
+    settings[RAY] = 'yes' if RAY in config else 'no'
+    for group in GROUPS:
         settings |= {name: str(value) for name, value in config.get(group, {}).items()}
     return {name: value for name, value in settings.items() if name not in LEFT_OUT}
 
 
 def curves_of(runs: Sequence[Run]) -> list[Curve]:
     """Return a curve for each set of equal settings, in order of the runs."""
-    names = dict.fromkeys(name for run in runs for name in run.settings)
-    telling = [name for name in names if len({run.settings.get(name) for run in runs}) > 1]
-    groups: dict[str, list[Run]] = {}
+    telling = telling_settings(runs)
+    groups: dict[tuple[str | None, ...], list[Run]] = {}
     for one in runs:
-        words = (f'{name}={one.settings.get(name, "-")}' for name in telling)
-        groups.setdefault(', '.join(words) or one.settings['env'], []).append(one)
-    return [curve_of(name, group) for name, group in groups.items()]
+        groups.setdefault(tuple(one.settings.get(name) for name in telling), []).append(one)
+    return [curve_of(curve_name(group[0], telling), group) for group in groups.values()]
+
+
+def telling_settings(runs: Sequence[Run]) -> list[str]:
+    """Return the names of the settings that differ; those of Ray, among the runs that have it."""
+    names = dict.fromkeys(name for run in runs for name in run.settings)
+    return [
+        name
+        for name in names
+        if len({run.settings.get(name) for run in runs if applies(run, name)}) > 1
+    ]
+
+
+def applies(run: Run, name: str) -> bool:
+    """Whether a setting says anything about a run: without Ray its settings do not."""
+    return name not in RAY_SETTINGS or run.settings[RAY] == 'yes'
+
+
+def curve_name(run: Run, telling: Sequence[str]) -> str:
+    """Return in what a run differs from others."""
+    settings = dict(run.settings)
+    number, dash, dirty = settings['commit'].partition('-')
+    settings['commit'] = number[:HASH_DIGITS] + dash + dirty
+    words = (f'{name}={settings.get(name, "-")}' for name in telling if applies(run, name))
+    return ', '.join(words) or settings['env']
 
 
 def curve_of(name: str, runs: Sequence[Run]) -> Curve:
@@ -206,18 +264,21 @@ def shown(mean: float, interval: list[float] | None) -> str:
 
 def draw_curves(path: Path, curves: Sequence[Curve], column: str) -> None:
     """Draw all curves with their bands as a PNG."""
-    figure = Figure(figsize=(8.2, 4.6), dpi=DPI, facecolor='white', layout='constrained')
+    labels = [curve_label(curve) for curve in curves]
+    lines = sum(label.count('\n') + 1 for label in labels)
+    size_in = (8.2, AXES_IN + LABEL_IN * lines)
+    figure = Figure(figsize=size_in, dpi=DPI, facecolor='white', layout='constrained')
     axes = figure.subplots()
-    for number, curve in enumerate(curves):
-        colour = COLOURS[number % len(COLOURS)]
+    for number, (curve, label) in enumerate(zip(curves, labels, strict=True)):
+        again, place = divmod(number, len(COLOURS))
+        colour, style = COLOURS[place], LINE_STYLES[again % len(LINE_STYLES)]
         steps = [point.step for point in curve.points]
         means = [point.mean for point in curve.points]
         lows, highs = zip(
             *(point.interval or [point.mean, point.mean] for point in curve.points), strict=True
         )
-        plural = '' if curve.runs == 1 else 's'
-        label = f'{curve.name} ({curve.runs} run{plural})'
-        axes.plot(steps, means, color=colour, linewidth=1.6, marker='o', markersize=3, label=label)
+        (line,) = axes.plot(steps, means, style, color=colour, linewidth=1.6, label=label)
+        line.set(marker='o', markersize=3)
         axes.fill_between(steps, lows, highs, color=colour, alpha=0.16, linewidth=0)
     axes.set_xlabel('environment steps', color=INK)
     axes.set_ylabel(column, color=INK)
@@ -226,5 +287,11 @@ def draw_curves(path: Path, curves: Sequence[Curve], column: str) -> None:
     axes.tick_params(colors=QUIET, labelsize=9)
     for side in ('top', 'right'):
         axes.spines[side].set_visible(False)
-    figure.legend(loc='outside lower center', frameon=False, fontsize=9, ncols=min(len(curves), 2))
+    figure.legend(loc='outside lower left', frameon=False, fontsize=8, handlelength=3)
     save(figure, path)
+
+
+def curve_label(curve: Curve) -> str:
+    """Return a curve's name and how many runs it has, in lines that the picture has room for."""
+    text = f'{curve.name} ({curve.runs} run{"" if curve.runs == 1 else "s"})'
+    return textwrap.fill(text, LABEL_CHARACTERS, break_on_hyphens=False)

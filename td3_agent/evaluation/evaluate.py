@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 from contextlib import closing
 from dataclasses import asdict, dataclass
 import json
@@ -31,13 +32,12 @@ from td3_agent.evaluation.result_tables import (
     episode_table,
     figure_table,
 )
-from td3_agent.evaluation.scenarios import SCENARIOS
+from td3_agent.evaluation.scenarios import DECIDED, SCENARIOS, refuse_decided
 from td3_agent.nodes.drivers import SHIPPED_NAMES
 from td3_agent.scale.arguments import add_ray_argument
 from td3_agent.sim.seeds import FAMILIES
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Generator, Iterator
 
     from td3_agent.evaluation.episodes import Episode
@@ -139,7 +139,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--scenario', choices=tuple(SCENARIOS), default='', help='see td3_agent scenarios'
     )
-    parser.add_argument('--map', default=plan.map, help='oval, winding, town, or an .xodr file')
+    parser.add_argument(
+        '--map',
+        default=argparse.SUPPRESS,
+        help=f'oval, winding, town, or an .xodr file (default: {plan.map})',
+    )
     parser.add_argument(
         '--family', choices=tuple(FAMILIES), default=plan.family, help='of unseen or seen roads'
     )
@@ -149,8 +153,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--least-mean-speed',
         type=float,
-        default=plan.least_mean_speed_mps,
-        help=f'the time limit is the route at this speed [m/s] + {plan.time_allowance_s:g} s',
+        dest='least_mean_speed_mps',
+        default=argparse.SUPPRESS,
+        help=f'the time limit is the route at this speed [m/s] + {plan.time_allowance_s:g} s '
+        f'(default: {plan.least_mean_speed_mps})',
     )
     parser.add_argument(
         '--parked-vehicles', type=int, default=plan.parked_vehicles, help='beside each road'
@@ -217,8 +223,11 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
         raise ValueError(f'--policy is for --driver td3, got {args.policy!r} for {args.driver}')
     if args.driver == FOLLOWING and (args.transport == ROS or args.compare):
         raise ValueError(f'--driver {FOLLOWING} is for --transport direct: no topic tells it')
+    given = {name: getattr(args, name) for name in DECIDED if hasattr(args, name)}
+    if args.scenario:
+        refuse_decided(given)
     plan = EpisodePlan(
-        map=args.map,
+        **given,
         family=args.family,
         episodes=args.episodes,
         seed=args.seed,
@@ -226,7 +235,6 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
         parked_vehicles=args.parked_vehicles,
         camera_width=args.camera_width,
         camera_height=args.camera_height,
-        least_mean_speed_mps=args.least_mean_speed,
     )
     references = SCENARIO_REFERENCES if args.scenario else REFERENCES
     return Evaluation(

@@ -14,9 +14,11 @@ from td3_agent.evaluation.result_tables import aligned
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
 PATIENT_S = 30.0  # standing behind others is no stalling
 UNHURRIED_MPS = 1.0
+DECIDED = ('map', 'least_mean_speed_mps')  # arguments that are for episodes without a scenario
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +38,10 @@ class Scenario:
     traffic_leader: str = 'none'
 
     def plan(self, plan: EpisodePlan) -> EpisodePlan:
-        """Return a plan of as many episodes, of the same family and seed, of this kind.
-
-        Raises:
-            ParameterError: the plan asks for something that the scenario decides.
-        """
+        """Return a plan of as many episodes, of the same family and seed, of this kind."""
         own = {name: getattr(self, name) for name in ('map', 'traffic_vehicles', 'traffic_leader')}
         if self.traffic_vehicles or self.traffic_leader != 'none':
             own |= {'stall_time_s': PATIENT_S, 'least_mean_speed_mps': UNHURRIED_MPS}
-        usual = EpisodePlan()
-        for name in ('map', 'least_mean_speed_mps'):
-            if getattr(plan, name) != getattr(usual, name):
-                raise ParameterError(
-                    f'{name} is decided by the scenario, got {getattr(plan, name)!r}'
-                )
         return replace(plan, **own)
 
 
@@ -80,6 +72,17 @@ SCENARIOS = {
         about='a route through a town with 100 vehicles', map='town', traffic_vehicles=100
     ),
 }
+
+
+def refuse_decided(given: Mapping[str, object]) -> None:
+    """Refuse to be told what a scenario decides.
+
+    Raises:
+        ParameterError: naming each value.
+    """
+    faults = [f'{name} is decided by the scenario, got {value!r}' for name, value in given.items()]
+    if faults:
+        raise ParameterError('; '.join(faults))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 from td3_agent.driving.parameters import refuse_unknown
 from td3_agent.evaluation.curves import shown
 from td3_agent.evaluation.intervals import mean_with_t_interval
+from td3_agent.evaluation.processes import interruptions_noted
 from td3_agent.scale.arguments import LOCAL, add_ray_argument
 from td3_agent.td3.params import Td3Params
 from td3_agent.training.params import TrainParams
 from td3_agent.training.train import (
+    EXIT_FAILED,
     EXIT_INTERRUPTED,
     add_settings,
     add_task_arguments,
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
-EXIT_FAILED = 1
 NEEDED = ('pandas', 'pyarrow', 'pydantic', 'ray')
 CLASSES = (TrainParams, Td3Params)
 FIGURES = ('step', 'best_return', 'last_return', 'steps_per_s', 'wall_s')
@@ -110,7 +111,9 @@ def run(args: argparse.Namespace) -> int:
     from td3_agent.scale.tuning import run_trials  # noqa: PLC0415  only here is Ray needed
 
     try:
-        results = run_trials(trials, args.ray or LOCAL, args.jobs)
+        with interruptions_noted(raising=True) as interruption:
+            results = run_trials(trials, args.ray or LOCAL, args.jobs)
+            interruption.check()
     except KeyboardInterrupt:
         sys.stderr.write(f'interrupted; --resume --out {args.out} goes on\n')
         return EXIT_INTERRUPTED
@@ -120,6 +123,8 @@ def run(args: argparse.Namespace) -> int:
     failed = [result for result in results if result.summary is None]
     for result in failed:
         sys.stderr.write(f'{result.trial.out}: {result.error}\n')
+    if failed:
+        sys.stderr.write(f'--resume --out {args.out} tries these again\n')
     return EXIT_FAILED if failed else 0
 
 
@@ -146,9 +151,12 @@ def trials_of(args: argparse.Namespace) -> list[Trial]:
                 env_ids=tuple(whole['env']),
                 td3=params_of(whole, Td3Params),
                 train=params_of(whole, TrainParams),
-                out=args.out / name_of(changed),
+                out=args.out / folder_of(changed),
             )
         )
+    folders = [trial.out.name for trial in trials]
+    if twice := sorted({name for name in folders if folders.count(name) > 1}):
+        raise ValueError(f'--set: more than one run would be in {", ".join(twice)}')
     return trials
 
 
@@ -185,8 +193,13 @@ def value_of(name: str, kind: type, text: str) -> Any:  # noqa: ANN401  any sett
 
 
 def name_of(varied: Mapping[str, Any]) -> str:
-    """Return settings as one word, for folders and tables."""
+    """Return settings as one word, for tables."""
     return ','.join(f'{name}={value}' for name, value in varied.items())
+
+
+def folder_of(varied: Mapping[str, Any]) -> str:
+    """Return settings as the name of a folder: one that lies right in that of the sweep."""
+    return name_of(varied).replace('..', '_').replace('/', '_')
 
 
 def trial_csv(results: Sequence[Result]) -> str:

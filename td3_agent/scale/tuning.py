@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from td3_agent.scale.session import ray_session
 from td3_agent.scale.sweep import Result
+from td3_agent.training.envs import EnvFailureError
 from td3_agent.training.train import trained
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def run_trials(trials: Sequence[Trial], address: str, processes: int) -> list[Re
 
     def train(config: dict[str, Any]) -> None:
         number = config['trial']
-        tune.report({'summary': run_trial(trials[number], places[number])})
+        tune.report({'result': run_trial(trials[number], places[number])})
 
     with (
         ray_session(address, processes),
@@ -66,7 +67,7 @@ def run_trials(trials: Sequence[Trial], address: str, processes: int) -> list[Re
         )
         found = {result.config['trial']: result for result in tuner.fit()}
     return [
-        Result(trial=trial, summary=found[number].metrics['summary'])
+        Result(trial=trial, **found[number].metrics['result'])
         if found[number].error is None
         else Result(trial=trial, error=str(found[number].error).strip().splitlines()[-1])
         for number, trial in enumerate(trials)
@@ -74,9 +75,13 @@ def run_trials(trials: Sequence[Trial], address: str, processes: int) -> list[Re
 
 
 def run_trial(trial: Trial, out: Path) -> dict[str, Any]:
-    """Train, or go on, and return the summary."""
+    """Train, or go on; return the summary, or the error if it is not the program's."""
     resume = (out / 'config.json').exists()
-    return trained(trial.env_ids, trial.td3, trial.train, out, resume=resume)
+    try:
+        summary = trained(trial.env_ids, trial.td3, trial.train, out, resume=resume)
+    except (ValueError, OSError, EnvFailureError) as error:
+        return {'error': f'{type(error).__name__}: {error}'}
+    return {'summary': summary}
 
 
 class _Told(tune.Callback):  # type: ignore[misc]  # Ray's types are not known here

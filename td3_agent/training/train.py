@@ -17,18 +17,22 @@ from pathlib import Path
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import gymnasium
 import yaml
 
 from td3_agent.driving.parameters import Params, expected
 from td3_agent.scale.arguments import add_ray_argument
 from td3_agent.td3.params import Td3Params
+from td3_agent.td3.snapshot import snapshots
+from td3_agent.training.envs import EnvFailureError
 from td3_agent.training.params import RayParams, TrainParams
-from td3_agent.training.trainer import Trainer, saved_settings
+from td3_agent.training.trainer import Trainer, changes, grouped, saved_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
+EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 CLASSES = (TrainParams, Td3Params, RayParams)
 P = TypeVar('P', bound=Params)
@@ -137,7 +141,11 @@ def _read_config(path: Path, names: set[str]) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, write the results, and return the exit status."""
+    """Train, write the results, and return the exit status.
+
+    Raises:
+        ValueError: a setting, the task or the folder is refused.
+    """
     logging.basicConfig(level=logging.INFO, format='%(levelname)s: %(message)s')
     settings = settings_of(args, saved_settings(args.out) if args.resume else None)
     td3, train = params_of(settings, Td3Params), params_of(settings, TrainParams)
@@ -147,8 +155,11 @@ def run(args: argparse.Namespace) -> int:
             env_ids = tuple(settings['env'])
             summary = trained(env_ids, td3, train, args.out, ray=ray, resume=args.resume)
     except KeyboardInterrupt:
-        sys.stderr.write(f'interrupted; --resume --out {args.out} goes on\n')
+        sys.stderr.write(f'interrupted; {way_on(args.out)}\n')
         return EXIT_INTERRUPTED
+    except EnvFailureError as error:
+        sys.stderr.write(f'td3_agent train: {error}; {way_on(args.out)}\n')
+        return EXIT_FAILED
     sys.stdout.write(table(summary) + f'\n\nresults in {args.out}\n')
     return 0
 
@@ -162,11 +173,42 @@ def trained(  # noqa: PLR0913  what a run is made of
     ray: RayParams | None = None,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Train, write the summary beside the other results, and return it."""
-    summary = Trainer(env_ids, td3, train, out, ray).run(resume=resume)
+    """Train, write the summary beside the other results, and return it.
+
+    A run that is gone on with and has come to its end already keeps the summary that it has.
+
+    Raises:
+        ValueError: Gymnasium knows no such task, or cannot make it.
+    """
+    settings = grouped(env_ids, td3, train, ray)
+    if resume and (finished := finished_summary(out, settings)) is not None:
+        return finished
+    try:
+        summary = Trainer(env_ids, td3, train, out, ray).run(resume=resume)
+    except (gymnasium.error.Error, ImportError) as error:
+        if isinstance(error, ImportError) and error.name:
+            raise  # Python's own, which names what is not installed
+        raise ValueError(f'Gymnasium: {error}') from error
     text = json.dumps(summary, indent=2) + '\n'
     (out / 'summary.json').write_text(text, encoding='utf-8')
     return summary
+
+
+def finished_summary(out: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the summary of the run in a folder, if it has these settings and all of its steps."""
+    try:
+        summary = json.loads((out / 'summary.json').read_text(encoding='utf-8'))
+        done = summary['step'] >= settings['train']['steps'] and not changes(summary, settings)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # there is none that is whole
+    return dict(summary) if done else None
+
+
+def way_on(out: Path) -> str:
+    """Return what becomes of a run that has ended early."""
+    if snapshots(out / 'snapshots'):
+        return f'--resume --out {out} goes on'
+    return f'there is no snapshot to go on from, --resume --out {out} begins anew'
 
 
 def ray_params(settings: Mapping[str, Any], address: str | None) -> RayParams | None:

@@ -26,7 +26,7 @@ from td3_agent.td3.learner import Learner
 from td3_agent.td3.replay import ReplayBuffer
 from td3_agent.td3.snapshot import load_newest, save_snapshot, snapshots
 from td3_agent.training.env_ids import with_module
-from td3_agent.training.envs import Episodes, LocalEnv, ProcessEnv
+from td3_agent.training.envs import EnvFailureError, Episodes, LocalEnv, ProcessEnv
 from td3_agent.training.evaluate import evaluate
 from td3_agent.training.exploration import Explorer
 from td3_agent.training.logs import CsvLog, TensorBoard
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from td3_agent.evaluation.processes import Interruption
     from td3_agent.td3.learner import Batch
     from td3_agent.td3.params import Td3Params
     from td3_agent.training.params import RayParams, TrainParams
@@ -92,12 +93,36 @@ def saved_settings(out: Path) -> dict[str, Any]:
     return {'env': config.get('env', []), **settings}
 
 
+def grouped(
+    env_ids: tuple[str, ...], td3: Td3Params, train: TrainParams, ray: RayParams | None
+) -> dict[str, Any]:
+    """Return all settings of a run as they are saved."""
+    groups = zip(GROUPS, (td3, train, ray), strict=True)
+    settings = {name: asdict(group) for name, group in groups if group is not None}
+    return {'env': list(env_ids), **settings}
+
+
+def changes(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
+    """Return in what a run's settings differ from those saved, but for what may differ."""
+    same = saved.get('env') == mine['env']
+    found = [] if same else [f'env was {saved.get("env")}']
+    if ('ray' in saved) != ('ray' in mine):
+        found.append(f'it was trained {"with" if "ray" in saved else "without"} --ray')
+    for group in GROUPS:
+        before = saved.get(group, {})
+        for name, value in mine.get(group, {}).items():
+            if before.get(name) != value and name not in MAY_CHANGE:
+                found.append(f'{name} was {before.get(name)}, now {value}')
+    return found
+
+
 class Trainer:
     """Trains one policy on one or more environments of the same spaces.
 
     Attributes:
         step: environment steps so far.
-        exact: whether the run is what it would have been without an interruption.
+        exact: whether the run is what its seed makes of it, with interruptions or without; with
+            Ray never, for there the machines decide on the order of steps.
     """
 
     def __init__(
@@ -154,7 +179,7 @@ class Trainer:
         self._saved_at = 0
         self._clock = (time.monotonic(), 0)
         self.step = 0
-        self.exact = True
+        self.exact = ray is None
 
     @property
     def _random_steps(self) -> int:
@@ -198,29 +223,35 @@ class Trainer:
         Raises:
             KeyboardInterrupt: the run was asked to end, by Ctrl-C, SIGTERM or a hang-up. After the
                 round that it was in it has saved a snapshot; asked again, it ends at once.
+            EnvFailureError: environments or workers broke again and again; a snapshot is saved.
             ValueError: the folder is that of another run, or of none to go on with.
         """
-        self.begin(resume=resume)
-        begun_s, begun_at = self._clock
-        try:
-            with (
-                logging_redirect_tqdm(),
-                tqdm(
-                    total=self.train.steps, initial=self.step, unit='step', disable=None
-                ) as progress,
-                interruptions_noted(raising=True, patient=True) as interruption,
-            ):
-                while self.step < self.train.steps and not interruption.happened:
-                    self.round()
-                    progress.update(self.step - progress.n)
-                    progress.set_postfix_str(self._shown(), refresh=False)
+        with interruptions_noted(raising=True, patient=True) as interruption:
+            try:
+                self.begin(resume=resume)
+                begun_s, begun_at = self._clock
+                self._rounds(interruption)
                 if interruption.happened:
                     self._save_newest()
                 interruption.check()
-            self._finish()
-        finally:
-            self.close()
+                self._finish()
+            except EnvFailureError:
+                self._save_newest()
+                raise
+            finally:
+                self.close()
         return self._summary(time.monotonic() - begun_s, self.step - begun_at)
+
+    def _rounds(self, interruption: Interruption) -> None:
+        """Take all steps that are left, or those up to an interruption."""
+        with (
+            logging_redirect_tqdm(),
+            tqdm(total=self.train.steps, initial=self.step, unit='step', disable=None) as progress,
+        ):
+            while self.step < self.train.steps and not interruption.happened:
+                self.round()
+                progress.update(self.step - progress.n)
+                progress.set_postfix_str(self._shown(), refresh=False)
 
     def begin(self, *, resume: bool = False) -> None:
         """Open the folder and begin, or go on; what :meth:`run` does before its rounds.
@@ -364,13 +395,8 @@ class Trainer:
         }
 
     def _settings(self) -> dict[str, Any]:
-        return {
-            'env': list(self.env_ids),
-            'td3': asdict(self.td3),
-            'train': asdict(self.train),
-            **({} if self.ray is None else {'ray': asdict(self.ray)}),
-            'versions': versions(),
-        }
+        mine = grouped(self.env_ids, self.td3, self.train, self.ray)
+        return {**mine, 'versions': versions()}
 
     # ---- Saving and resuming -------------------------------------------------------------------
 
@@ -453,17 +479,8 @@ class Trainer:
             table.rewind(step)
 
     def _refuse_changes(self, saved: dict[str, Any]) -> None:
-        mine = json.loads(json.dumps(self._settings()))
-        same = saved.get('env') == mine['env']
-        faults = [] if same else [f'env was {saved.get("env")}']
-        if ('ray' in saved) != ('ray' in mine):
-            faults.append(f'it was trained {"with" if "ray" in saved else "without"} --ray')
-        for group in GROUPS:
-            before = saved.get(group, {})
-            for name, value in mine.get(group, {}).items():
-                if before.get(name) != value and name not in MAY_CHANGE:
-                    faults.append(f'{name} was {before.get(name)}, now {value}')
-        if faults:
+        mine = self._settings()
+        if faults := changes(saved, mine):
             raise ValueError(f'cannot resume {self.out}: ' + '; '.join(faults))
         if saved.get('versions') != mine['versions']:
             LOG.warning('resuming with other versions, exactness is not promised')

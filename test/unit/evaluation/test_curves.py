@@ -3,6 +3,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,15 +13,25 @@ import pytest
 pytest.importorskip('matplotlib')
 
 from td3_agent.__main__ import main
-from td3_agent.evaluation.curves import curve_of, curves_of, draw_curves, read_run, run_folders
+from td3_agent.evaluation.curves import (
+    LABEL_CHARACTERS,
+    curve_label,
+    curve_of,
+    curves_of,
+    draw_curves,
+    read_run,
+    run_folders,
+)
 
+RESULTS = Path(__file__).parents[3] / 'docs' / 'results'
 T_3 = 4.302652729911275  # 0.975 quantile of Student's t for three runs
 
 
-def make_run(folder, rows, column='return_mean', **settings):
+def make_run(folder, rows, column='return_mean', ray=None, commit='abc', **settings):
     """Write what the comparison reads of a training."""
     config = {'env': ['Task-v0'], 'td3': {'tau': 0.005}, 'train': {'seed': 0, 'steps': 100}}
-    config['versions'] = {'commit': 'abc'}
+    config['versions'] = {'commit': commit} if commit else {}
+    config |= {'ray': ray} if ray else {}
     for name, value in settings.items():
         config['train' if name in {'seed', 'steps'} else 'td3'][name] = value
     folder.mkdir(parents=True)
@@ -101,6 +112,85 @@ def test_verb_writes_table_and_picture(tmp_path, capsys):
     rows = list(csv.DictReader((out / 'compare.csv').read_text().splitlines()))
     assert [(row['step'], row['mean']) for row in rows] == [('0.0', '0.0'), ('10.0', '0.5')]
     assert (out / 'compare.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_curves_are_named_after_ray_and_its_settings_where_it_is(tmp_path):
+    two, four = ({'workers': workers, 'fragment_steps': 64} for workers in (2, 4))
+    rows = [(0, 0.0), (10, 1.0)]
+
+    def names(*rays):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        runs = [read_run(make_run(folder / str(i), rows, ray=ray)) for i, ray in enumerate(rays)]
+        return [curve.name for curve in curves_of(runs)]
+
+    assert names(None, two) == ['ray=no', 'ray=yes']
+    assert names(None, two, four) == ['ray=no', 'ray=yes, workers=2', 'ray=yes, workers=4']
+    assert names(two, four) == ['workers=2', 'workers=4']
+
+
+def test_commits_are_short_and_may_be_unknown(tmp_path):
+    commits = ('a' * 40, 'b' * 40 + '-dirty', None, 'b' * 41)
+    runs = [
+        read_run(make_run(tmp_path / str(number), [(0, 0.0)], commit=commit))
+        for number, commit in enumerate(commits)
+    ]
+    names = [curve.name for curve in curves_of(runs)]
+    assert names == [
+        'commit=aaaaaaa',
+        'commit=bbbbbbb-dirty',
+        'commit=unknown',
+        'commit=bbbbbbb',
+    ]
+
+
+def test_long_names_are_wrapped(tmp_path):
+    run = read_run(make_run(tmp_path / 'run', [(0, 0.0), (1, 1.0)]))
+    name = ', '.join(f'setting_{number}=module:some_package/Task-v0' for number in range(9))
+    curve = curve_of(name, [run])
+    lines = curve_label(curve).splitlines()
+    assert max(map(len, lines)) <= LABEL_CHARACTERS
+    assert ' '.join(lines) == f'{name} (1 run)'
+    heights = []
+    for count in (1, 12):
+        draw_curves(tmp_path / 'compare.png', [curve] * count, 'return_mean')
+        heights.append(int.from_bytes((tmp_path / 'compare.png').read_bytes()[20:24], 'big'))
+    assert heights[1] > 1.5 * heights[0]  # room for the legend
+
+
+@pytest.mark.parametrize(
+    'cut_off', ['20', '20,', '20,5', '20,5\n30\n', '20,5\n,7\n', '20,5\n30,\n']
+)
+def test_rows_that_are_not_whole_are_left_out(tmp_path, cut_off):
+    folder = make_run(tmp_path / 'run', [(0, 1.0), (10, 2.0)])
+    with (folder / 'eval.csv').open('a') as file:
+        file.write(cut_off)
+    whole = [0.0, 10.0, 20.0] if cut_off.startswith('20,5\n') else [0.0, 10.0]
+    assert read_run(folder).steps.tolist() == whole
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'said'),
+    [
+        ('eval.csv', 'step,return_mean\n0,high\n', 'could not convert'),
+        ('eval.csv', 'step,return_mean\n0,\n', 'has no evaluations'),
+        ('config.json', '{"env": [', 'cannot be read'),
+        ('config.json', '[]', 'must hold env, and mappings'),
+        ('config.json', '{"td3": {}}', 'must hold env, and mappings'),
+        ('config.json', '{"env": ["a"], "td3": 3}', 'must hold env, and mappings'),
+    ],
+)
+def test_files_that_are_damaged_are_named(tmp_path, name, text, said):
+    folder = make_run(tmp_path / 'run', [(0, 1.0)])
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=said) as refused:
+        read_run(folder)
+    assert str(folder / name) in str(refused.value)
+
+
+@pytest.mark.parametrize('name', ['Pendulum-v1', 'InvertedPendulum-v5', 'driving'])
+def test_runs_that_ship_can_be_compared(name):
+    runs = [read_run(folder) for folder in run_folders([RESULTS / name])]
+    assert sum(curve.runs for curve in curves_of(runs)) == len(runs) > 1
 
 
 def test_picture_takes_more_curves_than_there_are_colours(tmp_path):

@@ -53,8 +53,22 @@ def test_scenario_decides_on_road_and_traffic_the_rest_is_as_asked_for():
 
 
 def test_what_the_scenario_decides_cannot_be_asked_for_besides():
-    with pytest.raises(ParameterError, match="map is decided by the scenario, got 'oval'"):
-        evaluation_of(arguments('--scenario', 'traffic-20', '--map', 'oval'))
+    """Not even by what would be taken without a scenario: it is not what will be driven."""
+    words = ('--map', 'winding', '--least-mean-speed', '2.0')
+    with pytest.raises(ParameterError) as refused:
+        evaluation_of(arguments('--scenario', 'traffic-20', *words))
+    assert str(refused.value) == (
+        "map is decided by the scenario, got 'winding'; "
+        'least_mean_speed_mps is decided by the scenario, got 2.0'
+    )
+
+
+def test_without_a_scenario_arguments_decide():
+    usual = EpisodePlan()
+    plan = evaluation_of(arguments()).plan
+    assert (plan.map, plan.least_mean_speed_mps) == (usual.map, usual.least_mean_speed_mps)
+    plan = evaluation_of(arguments('--map', 'oval', '--least-mean-speed', '3')).plan
+    assert (plan.map, plan.least_mean_speed_mps) == ('oval', 3.0)
 
 
 @pytest.mark.parametrize('words', [('--transport', 'ros'), ('--compare',)])

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of Ray share."""
+"""Makes the modules of this folder importable: here, and by processes that are started here."""
 
 from pathlib import Path
+import sys
 
 import pytest
+
+FOLDER = str(Path(__file__).parent)
+sys.path.append(FOLDER)
 
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
-    """Make scale_envs importable by name, here and in processes that are started from here."""
-    folder = str(Path(__file__).parent)
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.setenv('PYTHONPATH', folder, prepend=':')
+    monkeypatch.setenv('PYTHONPATH', FOLDER, prepend=':')

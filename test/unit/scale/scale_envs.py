@@ -77,6 +77,31 @@ class Breaking(Counting):
         return super().step(action)
 
 
+class Ruined(Counting):
+    """Its server goes away in the third episode, for good."""
+
+    def reset(self, **options):
+        shown = super().reset(**options)
+        if (folder() / 'gone').exists():
+            raise ConnectionError('server is gone')
+        return shown
+
+    def step(self, action):
+        if (self.episode, self.count) == (2, 5):
+            (folder() / 'gone').touch()
+            raise ConnectionError('server is gone')
+        return super().step(action)
+
+
+class Wide(Counting):
+    """Shows so much that Ray keeps a fragment on the machine where it was made."""
+
+    observation_space = gymnasium.spaces.Box(-1e9, 1e9, (4096,), np.float32)
+
+    def shown(self):
+        return np.resize(super().shown(), self.observation_space.shape)
+
+
 class Wrong(Counting):
     """Pays a reward that is no number."""
 
@@ -84,5 +109,5 @@ class Wrong(Counting):
         return super().step(action)[0], float('nan'), False, False, {}
 
 
-for cls in (Counting, Doomed, Waiting, Breaking, Wrong):
+for cls in (Counting, Doomed, Waiting, Breaking, Ruined, Wide, Wrong):
     gymnasium.register(id=f'scale/{cls.__name__}-v0', entry_point=cls)

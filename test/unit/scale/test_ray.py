@@ -3,7 +3,7 @@
 
 from contextlib import ExitStack, contextmanager, nullcontext
 import csv
-import gc
+from dataclasses import replace
 from itertools import pairwise
 import json
 import os
@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import uuid
-import warnings
 
 import pytest
 
@@ -23,10 +22,15 @@ ray = pytest.importorskip('ray', reason='needs Ray: pip install -r requirements/
 pytest.importorskip('gymnasium')
 
 from ray._private import ray_constants  # noqa: E402
+from ray_runs import TD3, trainer_of, unclosed_files_ignored  # noqa: E402
 
 from td3_agent.__main__ import main  # noqa: E402
 from td3_agent.driving.ledger import read_ledger  # noqa: E402
+from td3_agent.evaluation.direct_drivers import DirectDriverParams  # noqa: E402
+from td3_agent.evaluation.direct_episodes import DirectJob, drive_job  # noqa: E402
+from td3_agent.evaluation.episodes import EpisodePlan  # noqa: E402
 from td3_agent.scale.arguments import LOCAL  # noqa: E402
+from td3_agent.scale.episodes import drive_by_ray  # noqa: E402
 from td3_agent.scale.session import _join, _start, ray_session  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.replay import ReplayError  # noqa: E402
@@ -40,8 +44,6 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 180.0
 IDENTITY = 'td3_agent.training.tasks:td3_agent/Identity-v0'
-TD3 = {'hidden_units': 8, 'batch_size': 4, 'start_steps': 20, 'buffer_capacity': 2000}
-TD3 |= {'updates_per_step': 0.5}
 
 
 @pytest.fixture(scope='module')
@@ -62,26 +64,6 @@ def session(shared_folder):
             stack.close()
 
 
-@contextmanager
-def unclosed_files_ignored():
-    """Ray leaves some to the garbage collector, which is called before others could be blamed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', ResourceWarning)
-        yield
-        gc.collect()
-
-
-def trainer_of(out, steps, *envs):
-    train = {'eval_every': 0, 'snapshot_every': 0, 'log_every': 20, 'device': 'cpu'}
-    return Trainer(
-        tuple(f'scale_envs:scale/{name}-v0' for name in envs),
-        Td3Params(**TD3),
-        TrainParams(steps=steps, **train),
-        out,
-        RayParams(workers=len(envs), fragment_steps=5, broadcast_every=2),
-    )
-
-
 def kill_who_waits(folder):
     """Kill the process that tells its number, once there is one."""
     number = int((folder / 'process').read_text())
@@ -98,6 +80,7 @@ def test_killed_worker_loses_the_end_of_its_episode_alone(shared_folder, tmp_pat
     summary = trainer.run()
     killer.join(PATIENCE_S)
     assert (summary['workers_lost'], summary['failures']) == (1, 1)
+    assert not summary['exact']  # the machine has decided on the order of steps
     assert 'worker 0 is lost, its episode is cut' in caplog.text
     assert trainer.buffer.transitions == trainer.step == summary['step'] >= 100
     assert trainer.learner.updates == (trainer.step - TD3['start_steps']) // 2
@@ -111,24 +94,6 @@ def test_killed_worker_loses_the_end_of_its_episode_alone(shared_folder, tmp_pat
     sample = trainer.buffer.sample(1000)
     assert (sample.state[:, :2] == sample.next_state[:, :2]).all()
     assert (sample.state[:, 2] + 1 == sample.next_state[:, 2]).all()
-
-
-def test_worker_that_is_silent_is_replaced_but_not_for_ever(tmp_path, monkeypatch):
-    rollouts = trainer_of(tmp_path / 'run', 100, 'Counting')._rollouts
-    hired = []
-    monkeypatch.setattr(rollouts, '_hire', hired.append)
-    monkeypatch.setattr(
-        rollouts, '_ask', lambda *_: rollouts._asked.update({object(): (0, float('-inf'))})
-    )
-    monkeypatch.setattr(ray, 'wait', lambda asked, **_: ([], asked))
-    monkeypatch.setattr(ray, 'kill', lambda _: None)
-    rollouts.start()
-    for _ in range(4):
-        assert rollouts.act(0) == 0
-    with pytest.raises(EnvFailureError, match='worker 0 was lost 5 times in a row: no answer'):
-        rollouts.act(0)
-    assert hired == [0] * 5
-    assert rollouts.failures == 5
 
 
 def processes_with(mark):
@@ -151,32 +116,51 @@ def wait_until(condition, what):
         os.sched_yield()
 
 
-@pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='needs /proc')
-def test_interrupted_run_leaves_no_process_and_goes_on(tmp_path):
-    """Ctrl-C in the middle of a run from the command line, which has a Ray of its own."""
-    out, mark = tmp_path / 'run', f'td3_agent_test_{uuid.uuid4().hex}'
-    words = [f'--{name.replace("_", "-")}={value}' for name, value in TD3.items()]
-    words += ['--snapshot-every=40', '--eval-every=0', '--device=cpu', '--workers=1']
-    words += ['--fragment-steps=5', '--env', IDENTITY, '--out', str(out), '--ray']
+@contextmanager
+def started(*words):
+    """A program in a process of its own, whose end leaves none behind."""
+    mark = f'td3_agent_test_{uuid.uuid4().hex}'
     process = subprocess.Popen(
-        [sys.executable, '-m', 'td3_agent', 'train', *words, '--steps=1000000'],
+        [sys.executable, '-m', 'td3_agent', *words, f'--env={IDENTITY}', '--device=cpu'],
         env=os.environ | {'MARK': mark, 'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path])},
         stderr=subprocess.PIPE,
         text=True,
     )
+    process.mark = mark
     try:
-        wait_until(
-            lambda: len(snapshots(out / 'snapshots')) == 2 or process.poll() is not None,
-            'snapshots',
-        )
-        assert len(processes_with(mark)) > 3  # itself, Ray, and the workers
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=PATIENCE_S)
+        yield process
+        wait_until(lambda: not processes_with(mark), 'processes that go on')
     finally:
         process.kill()
+
+
+def interrupted(process, number, condition, what):
+    """Send a signal once a condition holds; return what was said before the end."""
+    wait_until(lambda: condition() or process.poll() is not None, what)
+    assert len(processes_with(process.mark)) > 3  # itself, Ray, and the workers
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, errors
+    return errors
+
+
+needs_proc = pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='needs /proc')
+
+
+@needs_proc
+def test_interrupted_run_leaves_no_process_and_goes_on(tmp_path):
+    """Ctrl-C in the middle of a run from the command line, which has a Ray of its own."""
+    out = tmp_path / 'run'
+    words = [f'--{name.replace("_", "-")}={value}' for name, value in TD3.items()]
+    words += ['--snapshot-every=40', '--eval-every=0', '--workers=1', '--fragment-steps=5']
+    with started('train', *words, f'--out={out}', '--ray', '--steps=1000000') as process:
+        errors = interrupted(
+            process,
+            signal.SIGINT,
+            lambda: len(snapshots(out / 'snapshots')) == 2,
+            'snapshots',
+        )
     assert errors.endswith(f'interrupted; --resume --out {out} goes on\n')
-    wait_until(lambda: not processes_with(mark), 'processes that go on')
     step = int(snapshots(out / 'snapshots')[-1].name.removeprefix('step_'))
     train = {'snapshot_every': 40, 'eval_every': 0, 'device': 'cpu'}
     trainer = Trainer(
@@ -190,6 +174,18 @@ def test_interrupted_run_leaves_no_process_and_goes_on(tmp_path):
     assert not summary['exact']  # nobody can bring workers back to where they were
     assert trainer.buffer.transitions == trainer.step >= step + 30
     assert trainer.learner.updates == (trainer.step - TD3['start_steps']) // 2
+
+
+@needs_proc
+def test_interrupted_sweep_says_how_to_go_on(tmp_path):
+    """SIGTERM, as the system sends it, while Tune has two runs under way."""
+    out = tmp_path / 'sweep'
+    words = ['--seeds', '0', '1', '--steps=1000000000', '--eval-every=0']
+    with started('sweep', *words, f'--out={out}') as process:
+        errors = interrupted(
+            process, signal.SIGTERM, lambda: len(list(out.glob('*/config.json'))) == 2, 'runs'
+        )
+    assert errors.endswith(f'interrupted; --resume --out {out} goes on\n')
 
 
 def test_what_is_started_here_stays_on_this_machine():
@@ -240,6 +236,24 @@ def test_episodes_by_ray_are_those_without(tmp_path):
     assert ledgers[0] == ledgers[1]
 
 
+def test_episode_whose_process_dies_is_driven_again(shared_folder):
+    from deadly_episode import DeadlyEpisode
+
+    plan = EpisodePlan(map='oval', route_length_m=40.0)
+    drivers = {'driver': DirectDriverParams(driver='pure_pursuit')}
+    whole = [
+        DirectJob(plan=plan, episode=plan.episode(number), drivers=drivers, ledgers={})
+        for number in range(2)
+    ]
+    first = whole[0].episode
+    deadly = DeadlyEpisode(number=first.number, bridge=first.bridge, folder=shared_folder)
+    driven = list(drive_by_ray([replace(whole[0], episode=deadly), whole[1]], LOCAL, 2))
+    assert (shared_folder / 'killed').exists()
+    assert [one['driver'].figures for one in driven] == [
+        drive_job(job)['driver'].figures for job in whole
+    ]
+
+
 def test_run_of_a_sweep_is_that_of_train(tmp_path):
     pytest.importorskip('pandas')
     pytest.importorskip('pyarrow')
@@ -260,10 +274,37 @@ def test_run_of_a_sweep_is_that_of_train(tmp_path):
     assert float(row['last_return']) == summary['last_return']
 
 
+def test_run_of_a_sweep_that_cannot_be_is_one_line(tmp_path, capfd):
+    pytest.importorskip('pandas')
+    pytest.importorskip('pyarrow')
+    with pytest.raises(SystemExit) as ended, unclosed_files_ignored():
+        main(['sweep', '--env=Nope-v0', '--seeds', '0', f'--out={tmp_path}'])
+    assert ended.value.code == 1
+    first, last = capfd.readouterr().err.splitlines()
+    said = "ValueError: Gymnasium: Environment `Nope` doesn't exist"
+    assert first.startswith(f'{tmp_path}/seed=0: {said}')
+    assert last == f'--resume --out {tmp_path} tries these again'
+
+
 def test_mistakes_of_a_task_end_the_run(tmp_path):
     trainer = trainer_of(tmp_path / 'run', 100, 'Wrong')
-    with pytest.raises(ReplayError, match='action and reward must be finite'):
+    with pytest.raises(ReplayError, match=r'^action and reward must be finite'):
         trainer.run()
+
+
+def test_simulator_that_is_gone_for_good_ends_the_run_with_a_snapshot(shared_folder, tmp_path):
+    trainer = trainer_of(tmp_path / 'run', 1000, 'Ruined')
+    try:
+        with pytest.raises(EnvFailureError, match=r'^ConnectionError: server is gone$'):
+            trainer.run()
+    finally:
+        (shared_folder / 'gone').unlink()
+    (snapshot,) = snapshots(tmp_path / 'run' / 'snapshots')
+    again = trainer_of(tmp_path / 'run', 1000, 'Ruined')
+    again.begin(resume=True)
+    again.close()
+    assert again.buffer.transitions == again.step == 25  # of 29, sent five by five
+    assert snapshot.name == 'step_0000000025'
 
 
 @pytest.mark.parametrize(
@@ -272,6 +313,10 @@ def test_mistakes_of_a_task_end_the_run(tmp_path):
         (['--workers=2'], 'workers: for --ray alone'),
         (['--ray', '--processes'], 'leave it out with --ray'),
         (['--ray', '--workers=1', f'--env={IDENTITY}'], '--workers must be >= 2'),
+        (
+            ['--ray', '--buffer-capacity=64'],
+            '--buffer-capacity must be >= 258 for 2 --workers with --fragment-steps 64, got 64',
+        ),
     ],
 )
 def test_contradictions_are_refused(tmp_path, capsys, words, said):

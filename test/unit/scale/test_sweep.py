@@ -35,6 +35,17 @@ def test_seeds_alone_are_a_sweep():
     assert {trial.setting for trial in found} == {''}
 
 
+def test_folder_of_a_run_lies_in_that_of_the_sweep(tmp_path):
+    values = 'module:a/Task-v0', '../../runs/best'
+    found = trials(f'--set=start_policy={",".join(values)}', '--seeds', '0', f'--out={tmp_path}')
+    assert [trial.out.name for trial in found] == [
+        'start_policy=module:a_Task-v0,seed=0',
+        'start_policy=____runs_best,seed=0',
+    ]
+    assert {trial.out.parent for trial in found} == {tmp_path}
+    assert [trial.train.start_policy for trial in found] == list(values)
+
+
 def test_settings_of_the_file_and_the_line_are_shared(tmp_path):
     path = tmp_path / 'config.yaml'
     path.write_text('env: [Other-v0]\nsteps: 70\nbatch_size: 32\nseed: 9\n')
@@ -54,6 +65,8 @@ def test_settings_of_the_file_and_the_line_are_shared(tmp_path):
         (['--set=tau=0.1,7'], r'tau must be in \[0, 1\], got 7'),
         (['--set=tau=0.1', '--set=tau=0.2'], 'names a setting twice'),
         (['--set=seed=1,2'], 'seeds are given by --seeds'),
+        (['--set=tau=0.1,1e-1'], 'more than one run would be in tau=0.1,seed=0'),
+        (['--set=start_policy=a/b,a_b'], 'more than one run would be in start_policy=a_b,seed=0'),
         (['--seeds', '1', '1'], r'--seeds must be unique, got \[1, 1\]'),
     ],
 )

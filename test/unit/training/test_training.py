@@ -24,6 +24,7 @@ from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.snapshot import snapshots  # noqa: E402
 from td3_agent.training.params import TrainParams  # noqa: E402
 from td3_agent.training.tasks import Spot  # noqa: E402
+from td3_agent.training.train import trained  # noqa: E402
 from td3_agent.training.trainer import Trainer  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
@@ -296,6 +297,21 @@ def test_interrupted_run_keeps_every_step(number, tmp_path):
     assert fingerprint(second) == fingerprint(whole)
 
 
+def test_run_that_is_interrupted_in_its_first_evaluation_ends_after_it(tmp_path, monkeypatch):
+    trainer = trainer_of(tmp_path, snapshot_every=1000)
+    evaluate = trainer._evaluate
+
+    def evaluate_and_be_told():
+        signal.raise_signal(signal.SIGTERM)
+        evaluate()
+
+    monkeypatch.setattr(trainer, '_evaluate', evaluate_and_be_told)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert (trainer.step, len(rows(tmp_path / 'eval.csv'))) == (0, 1)
+    assert trainer_of(tmp_path, snapshot_every=1000).run(resume=True)['exact']
+
+
 def test_run_that_is_interrupted_twice_ends_at_once(tmp_path):
     interrupted_at(trainer_of(tmp_path, snapshot_every=1000), 23, signal.SIGINT, times=2)
     assert not snapshots(tmp_path / 'snapshots')
@@ -317,6 +333,18 @@ def test_finished_run_can_be_made_longer(tmp_path):
     again = trainer_of(tmp_path / 'run', steps=40, eval_every=10).run(resume=True)
     assert again['last_return'] == longer['last_return']
     assert len(rows(tmp_path / 'run' / 'eval.csv')) == len(steps)
+
+
+def test_run_that_has_come_to_its_end_keeps_its_summary(tmp_path):
+    settings = (IDENTITY,), Td3Params(**TINY), TrainParams(**SHORT)
+    first = trained(*settings, tmp_path)
+    text = (tmp_path / 'summary.json').read_text()
+    assert trained(*settings, tmp_path, resume=True) == first
+    assert (tmp_path / 'summary.json').read_text() == text
+    env_ids, td3, train = settings
+    with pytest.raises(ValueError, match=r'cannot resume .*: tau was 0.005, now 0.1'):
+        trained(env_ids, replace(td3, tau=0.1), train, tmp_path, resume=True)
+    assert trained(env_ids, td3, replace(train, steps=70), tmp_path, resume=True)['step'] == 70
 
 
 @pytest.mark.slow
@@ -430,6 +458,52 @@ def test_training_survives_a_simulator_that_dies(tmp_path, caplog):
     assert (sample.bootstrap == 1.0).all()
 
 
+class Ruined(Breaking):
+    """A simulator whose server dies at the 13th step, for good."""
+
+    def reset(self, *, seed=None, options=None):
+        if type(self).steps >= 13:
+            raise ConnectionError('server is gone')
+        return super().reset(seed=seed, options=options)
+
+
+class Interrupting(Breaking):
+    """Somebody presses Ctrl-C at the 13th step."""
+
+    def step(self, action):
+        self.steps, self.at = self.steps + 1, action
+        if self.steps == 13:
+            signal.raise_signal(signal.SIGINT)
+        return np.array([0.0], np.float32), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    ('env', 'status', 'begin', 'every', 'end'),
+    [
+        (Ruined, 1, 'td3_agent train: ConnectionError: server is gone; ', 99, '{} goes on'),
+        (Interrupting, 130, 'interrupted; ', 99, '{} goes on'),
+        (Interrupting, 130, 'interrupted; there is no snapshot', 0, '{} begins anew'),
+    ],
+)
+def test_run_that_ends_early_says_what_becomes_of_it(  # noqa: PLR0913  what is given and expected
+    env, status, begin, every, end, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(env, 'steps', 0)
+    gymnasium.register('Ending-v0', entry_point=env)
+    try:
+        words = [f'--{name.replace("_", "-")}={value}' for name, value in TINY.items()]
+        words += ['--eval-every=0', f'--snapshot-every={every}', f'--out={tmp_path / "run"}']
+        with pytest.raises(SystemExit) as ended:
+            main(['train', '--env=Ending-v0', *words])
+    finally:
+        del gymnasium.registry['Ending-v0']
+    assert ended.value.code == status
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(begin)
+    assert last.endswith(end.format(f'--resume --out {tmp_path / "run"}'))
+    assert len(snapshots(tmp_path / 'run' / 'snapshots')) == (every > 0)
+
+
 # ---- Several environments, the command line ----------------------------------------------------
 
 
@@ -500,6 +574,8 @@ def test_resuming_what_is_no_run_is_one_sentence(text, said, tmp_path, capsys):
     [
         (['--batch-size', '0'], 'batch_size must be in'),
         (['--env', 'CartPole-v1'], 'actions must be a bounded Box'),
+        (['--env', 'Nope-v0'], "Gymnasium: Environment `Nope` doesn't exist"),
+        (['--env', 'no_such_module:Nope-v0'], "Gymnasium: No module named 'no_such_module'"),
     ],
 )
 def test_bad_input_ends_with_a_sentence(arguments, said, tmp_path, capsys):
