@@ -31,6 +31,8 @@ def caption(summary: dict[str, Any]) -> str:
         f'{plan["episodes"]} episodes, map `{road}`, family {plan["family"]}, seed {plan["seed"]},'
         f' routes of {plan["route_length_m"]:g} m'
     )
+    if scenario := summary.get('scenario'):
+        text += f', scenario `{scenario}`'
     if busy := summary.get('busy_processes'):
         text += f', {busy} busy processes beside them'
     if (size := (plan.get('camera_width'), plan.get('camera_height'))) not in USUAL_CAMERAS:

@@ -16,6 +16,7 @@ import shutil
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from td3_agent.td3.checkpoint import load_checkpoint
 
@@ -48,6 +49,7 @@ def draw(logs: Path, picture: Path, title: str) -> None:
     right.set(xlabel='environment steps', ylabel='return', title=f'{title}: training')
     right.legend(loc='lower right')
     for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(alpha=0.3)
         axes.spines[['top', 'right']].set_visible(False)
     figure.savefig(picture, dpi=130)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.driver import Driver
 
 UNTRAINED = 'untrained'
-SHIPPED = ('lane', 'route')
+SHIPPED = ('lane', 'route', 'traffic')
 SHIPPED_NAMES = ', '.join(SHIPPED)  # for help texts
 
 

@@ -14,12 +14,14 @@ from td3_agent.driving.command import TwistConvention  # noqa: E402
 from td3_agent.driving.gate import TwistConverter  # noqa: E402
 from td3_agent.evaluation.direct import DirectDrive, Pilot  # noqa: E402
 from td3_agent.nodes.drivers import SHIPPED, DriverParams, make_driver  # noqa: E402
+from td3_agent.sim.leading import HABITS  # noqa: E402
 from td3_agent.sim.seeds import map_seed  # noqa: E402
+from td3_agent.sim.traffic import TrafficConfig  # noqa: E402
 from td3_agent.sim.world import World, WorldConfig  # noqa: E402
 from td3_agent.td3.checkpoint import load_checkpoint  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-ROADS = {'lane': 'winding', 'route': 'town'}
+ROADS = {'lane': 'winding', 'route': 'town', 'traffic': 'town'}
 
 
 @pytest.fixture(autouse=True)
@@ -30,17 +32,31 @@ def threads():
     torch.set_num_threads(before)
 
 
+def driven(world, name, frames):
+    """Records of a drive by a policy."""
+    equipment = make_driver(DriverParams(driver='td3', policy=name))
+    agent = Agent(equipment.driver, equipment.spec)
+    if equipment.needs_route:
+        agent.set_route(world.ego.route)
+    drive = DirectDrive(world, Pilot(agent, TwistConverter(TwistConvention.VELOCITY)))
+    return list(drive.drive(frames))
+
+
 @pytest.mark.parametrize('name', SHIPPED)
 def test_weights_are_those_of_the_recorded_training(name):
     policy, manifest = load_checkpoint(ROOT / 'weights' / name, kind='driving')
     assert policy.trained
-    assert manifest.observation_spec.path == (name == 'route')
+    assert manifest.observation_spec.path == (name != 'lane')
     logs = ROOT / 'docs' / 'results' / 'driving' / name
     summary = json.loads((logs / 'summary.json').read_text())
     with (logs / 'eval.csv').open(newline='') as file:
-        returns = {int(row['step']): float(row['return_mean']) for row in csv.DictReader(file)}
+        merits = {
+            int(row['step']): (float(row.get('success_rate', 0.0)), float(row['return_mean']))
+            for row in csv.DictReader(file)
+        }
     assert manifest.training['train']['seed'] == summary['train']['seed']
-    assert returns[manifest.training['step']] == max(returns.values()) == summary['best_return']
+    assert merits[manifest.training['step']] == max(merits.values())
+    assert merits[manifest.training['step']][1] == summary['best_return']
     assert manifest.training['env'] == summary['env']
 
 
@@ -49,12 +65,7 @@ def test_unseen_road_is_driven(name):
     """Fifteen seconds on a road of the test family: in the lane, and not at a crawl."""
     config = WorldConfig(map=ROADS[name], map_seed=map_seed('test', 123, 0), seed=5)
     world = World(config)
-    equipment = make_driver(DriverParams(driver='td3', policy=name))
-    agent = Agent(equipment.driver, equipment.spec)
-    if equipment.needs_route:
-        agent.set_route(world.ego.route)
-    drive = DirectDrive(world, Pilot(agent, TwistConverter(TwistConvention.VELOCITY)))
-    records = list(drive.drive(300))
+    records = driven(world, name, frames=300)
     near_m, lateral_m = None, []
     for record in records:
         seen = world.ego.route.project(record['x_m'], record['y_m'], near_m)
@@ -63,3 +74,15 @@ def test_unseen_road_is_driven(name):
     assert max(lateral_m) < 1.5
     assert near_m > 50.0
     assert not any('collision' in record for record in records)
+
+
+@pytest.mark.parametrize('leader', HABITS)
+@pytest.mark.parametrize('name', ['traffic', 'route'])
+def test_traffic_policy_brakes_for_who_is_ahead_and_the_other_does_not(name, leader):
+    """Half a minute behind each of the leading vehicles, in a town that nobody was trained in."""
+    traffic = TrafficConfig(vehicles=0, leader=leader)
+    config = WorldConfig(map='town', map_seed=map_seed('test', 123, 0), seed=5, traffic=traffic)
+    records = driven(World(config), name, frames=600)
+    assert any('collision' in record for record in records) == (name == 'route')
+    speeds_mps = [record['speed_mps'] for record in records]
+    assert max(speeds_mps) > 2.5
