@@ -19,7 +19,5 @@ autodoc_default_options = {'members': True, 'undoc-members': False}
 # Compiled, and not there on the machine that builds the site.
 autodoc_mock_imports = ['onnxruntime', 'ray', 'stable_baselines3']
 myst_heading_anchors = 3
-# Links to files of the repository, which are no pages of the site.
-suppress_warnings = ['myst.xref_missing']
 exclude_patterns = ['_build', 'results']
 html_theme = 'alabaster'
