@@ -219,11 +219,19 @@ def scaling_text(report: dict[str, Any]) -> str:
 
 def ros_env_text(report: dict[str, Any]) -> str:
     """Return steps per second of both environments."""
-    lines = ['| environment | steps/s |', '|---|---:|']
+    lines = [
+        '| environment | steps/s | reset [ms] | resets | steps/s, resets counted |',
+        '|---|---:|---:|---:|---:|',
+    ]
     names = {'direct': '`td3_agent/Driving-v0`', 'ros': '`td3_agent/RosDriving-v0`'}
-    lines += [f'| {names[key]} | {rate:.0f} |' for key, rate in report['steps_per_s'].items()]
-    ratio = f'The direct one is **{report["ratio"]:.1f} times** as fast.'
-    return '\n'.join([*lines, '', f'{ratio} {machine_text(report["machine"])}'])
+    lines += [
+        f'| {names[key]} | {row["steps_per_s"]:.0f} | {row["reset_ms"]:.0f} '
+        f'| {row["resets"]} | {row["with_resets_per_s"]:.0f} |'
+        for key, row in report['environments'].items()
+    ]
+    ratio = f'The direct one is **{report["ratio"]:.1f} times** as fast, resets counted.'
+    about = f'{report["turns"]} turns of {report["steps"]} steps.'
+    return '\n'.join([*lines, '', f'{ratio} {about} {machine_text(report["machine"])}'])
 
 
 TABLES = {

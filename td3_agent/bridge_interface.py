@@ -10,11 +10,20 @@ no fallback from one to the other: the transport asked for is used, recorded, or
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import Enum
+import logging
+import math
+from numbers import Real
+import os
+import re
 import shlex
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from td3_agent.driving.command import (
     FULL_BRAKE,
@@ -24,9 +33,10 @@ from td3_agent.driving.command import (
     twist_from_control,
     upstream_twist_from_control,
 )
+from td3_agent.ros_domain import LAST_DOMAIN_ID, domain_id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from typing_extensions import Self
 
@@ -35,10 +45,16 @@ DEFAULT_SETUP_FILES = ('/opt/ros/humble/setup.bash',)
 DEFAULT_WHEEL_ANGLE_RAD = 1.2217  # 70 degrees, most CARLA cars
 EXEC_TIMEOUT_S = 30.0
 EXEC_MARGIN_S = 10.0  # docker's own time around what runs in the container
-ACK_S = 0.5  # how long the final stop may take to arrive
+# How long a listener may take to acknowledge the final stop. That it has it soon is not enough:
+# Fast DDS asks for acknowledgements every 3 s.
+ACK_S = 5.0
 LOOK_S = 0.005
 # What a program inside of the container ends with when `timeout` had to end it.
 STATUS_TIMED_OUT = 124
+ROLE_NAME = re.compile('[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*')  # as ROS 2 has it
+CONTROL_RANGES = {'throttle': '[0, 1]', 'steer': '[-1, 1]', 'brake': '[0, 1]'}
+
+logger = logging.getLogger(__name__)
 
 
 class BridgeError(ValueError):
@@ -58,8 +74,11 @@ class Sender(Protocol):
     def send(self, twist: TwistCommand) -> None:
         """Send one Twist; raises BridgeError where it could not be sent."""
 
+    def deliver(self, twist: TwistCommand) -> None:
+        """Send one Twist and wait for it to arrive; raises BridgeError where it does not."""
+
     def close(self) -> None:
-        """Let go of everything; what was sent has left by then."""
+        """Let go of everything."""
 
 
 class NativeSender:
@@ -69,7 +88,8 @@ class NativeSender:
         """Wait until somebody listens to the topic; 0 [s] does not wait.
 
         Raises:
-            BridgeError: rclpy cannot be imported here, or nobody listens in time.
+            BridgeError: rclpy cannot be imported here, refuses domain or topic, or nobody listens
+                in time.
         """
         try:
             import rclpy  # noqa: PLC0415  docker exec needs no ROS 2 on this side
@@ -81,43 +101,70 @@ class NativeSender:
             raise BridgeError(f'the native transport needs rclpy: {error}') from error
         from geometry_msgs.msg import Twist  # noqa: PLC0415
 
-        self._kind = Twist
-        self._context = own_context(domain_id)
-        self._node = rclpy.create_node('td3_agent_bridge_interface', context=self._context)
-        self._publisher = self._node.create_publisher(Twist, topic, RELIABLE)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        try:
-            self._wait_for_listener(topic, match_timeout_s)
-        except BaseException:
-            self.close()
-            raise
+        self._kind, self._topic = Twist, topic
+        domain_id = _known_domain_id(domain_id)
+        with ExitStack() as opened:
+            try:
+                context = own_context(domain_id)
+                opened.callback(rclpy.shutdown, context=context)
+                node = rclpy.create_node('td3_agent_bridge_interface', context=context)
+                opened.callback(node.destroy_node)
+                self._publisher = node.create_publisher(Twist, topic, RELIABLE)
+            except Exception as error:  # rclpy's have no kind in common
+                raise BridgeError(f'rclpy cannot publish {topic}: {error}') from error
+            self._executor = SingleThreadedExecutor(context=context)
+            opened.callback(self._executor.shutdown, timeout_sec=1.0)
+            self._executor.add_node(node)
+            self._wait_for_listener(match_timeout_s)
+            self._opened = opened.pop_all()
 
-    def _wait_for_listener(self, topic: str, timeout_s: float) -> None:
+    def _wait_for_listener(self, timeout_s: float) -> None:
         end_s = time.monotonic() + timeout_s
         while timeout_s > 0.0 and not self._publisher.get_subscription_count():
             if time.monotonic() > end_s:
                 raise BridgeError(
-                    f'nobody listens to {topic} after {timeout_s:g} s: start '
+                    f'nobody listens to {self._topic} after {timeout_s:g} s: start '
                     f'twist_to_control_node with input:=twist, or carla_twist_to_control'
                 )
             self._executor.spin_once(timeout_sec=LOOK_S)
 
     def send(self, twist: TwistCommand) -> None:
-        """Publish; returns when the middleware has it."""
+        """Publish; returns when the middleware has it.
+
+        Raises:
+            BridgeError: the Twist is not finite.
+        """
+        if not twist.is_finite:
+            raise BridgeError(f'a Twist must be finite, got {twist}')
         msg = self._kind()
-        msg.linear.x, msg.angular.z = twist.linear_x, twist.angular_z
+        # The message takes anything, and puts the memory of what is no float of Python's own on
+        # the wire as if it were one.
+        msg.linear.x, msg.angular.z = float(twist.linear_x), float(twist.angular_z)
         self._publisher.publish(msg)
 
-    def close(self) -> None:
-        """Wait until listeners have the last command, then end node and context."""
-        import rclpy  # noqa: PLC0415
+    def deliver(self, twist: TwistCommand) -> None:
+        """Publish, and wait until every listener has it.
+
+        Raises:
+            BridgeError: there is no listener, or one does not say that it has it.
+        """
         from rclpy.duration import Duration  # noqa: PLC0415
 
-        self._publisher.wait_for_all_acked(Duration(seconds=ACK_S))
-        self._executor.shutdown(timeout_sec=1.0)
-        self._node.destroy_node()
-        rclpy.shutdown(context=self._context)
+        listened = self._publisher.get_subscription_count()
+        self.send(twist)
+        end_s = time.monotonic() + ACK_S
+        # In short looks: while rclpy waits, no other thread of the program runs.
+        while not self._publisher.wait_for_all_acked(Duration()):
+            if time.monotonic() > end_s:
+                raise BridgeError(f'not acknowledged on {self._topic} in {ACK_S:g} s')
+            self._executor.spin_once(timeout_sec=LOOK_S)
+        # Where nobody listens there is nothing to wait for: that is no acknowledgement.
+        if not (listened and self._publisher.get_subscription_count()):
+            raise BridgeError(f'nobody listens to {self._topic}')
+
+    def close(self) -> None:
+        """End executor, node and context."""
+        self._opened.close()
 
 
 def exec_command(  # noqa: PLR0913  what the command line is made of
@@ -164,12 +211,16 @@ class DockerExecSender:
         environment: Mapping[str, str] | None = None,
         timeout_s: float = EXEC_TIMEOUT_S,
     ) -> None:
-        """See :func:`exec_command` for the arguments; nothing is started yet."""
+        """See :func:`exec_command` for the arguments; nothing is started yet.
+
+        Raises:
+            ValueError: files or variables are not what a command line is made of.
+        """
         self._topic, self._container = topic, container
         self._options: dict[str, Any] = {
             'docker': docker,
-            'setup_files': tuple(setup_files),
-            'environment': dict(environment or {}),
+            'setup_files': _checked_paths(setup_files),
+            'environment': _checked_variables(environment or {}),
             'timeout_s': timeout_s,
         }
 
@@ -186,12 +237,12 @@ class DockerExecSender:
                 command,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
+                errors='replace',
                 check=False,
                 timeout=timeout_s + EXEC_MARGIN_S,
                 start_new_session=True,  # Ctrl-C is ours alone: the stop must still get through
             )
-        except FileNotFoundError as error:
+        except OSError as error:
             raise BridgeError(f'docker exec needs {self._options["docker"]}: {error}') from error
         except subprocess.TimeoutExpired:
             raise BridgeError(
@@ -205,6 +256,10 @@ class DockerExecSender:
         if done.returncode:
             words = (done.stderr.strip() or done.stdout.strip() or 'no output').splitlines()[-1]
             raise BridgeError(f'docker exec ended with {done.returncode}: {words}')
+
+    def deliver(self, twist: TwistCommand) -> None:
+        """Send: what runs in the container ends when the command is out."""
+        self.send(twist)
 
     def close(self) -> None:
         """Nothing is held between commands."""
@@ -257,8 +312,8 @@ class ROSBridgeInterface:
             ValueError: an argument is refused.
         """
         self._convention = _convention(twist_convention)
-        self._max_steer_angle_rad = _positive('max_steer_angle_rad', max_steer_angle_rad, 'rad')
-        self.topic = topic or f'/carla/{role_name}/twist'
+        self._max_steer_angle_rad = _amount('max_steer_angle_rad', max_steer_angle_rad, 'rad')
+        self.topic = topic or f'/carla/{_checked_role(role_name)}/twist'
         self.transport = Transport.DOCKER_EXEC if use_docker_exec else Transport.NATIVE
         self.container = container if use_docker_exec else None
         self.commands = 0
@@ -271,10 +326,11 @@ class ROSBridgeInterface:
                 docker=docker,
                 setup_files=setup_files,
                 environment=exec_environment,
-                timeout_s=_positive('exec_timeout_s', exec_timeout_s, 's'),
+                timeout_s=_amount('exec_timeout_s', exec_timeout_s, 's'),
             )
         else:
-            self._sender = NativeSender(self.topic, match_timeout_s, domain_id)
+            wait_s = _amount('match_timeout_s', match_timeout_s, 's', zero=True)
+            self._sender = NativeSender(self.topic, wait_s, domain_id)
 
     def publish_control(
         self,
@@ -291,15 +347,15 @@ class ROSBridgeInterface:
             brake: in [0, 1].
             reverse: gearbox in reverse.
 
+        Numbers may also be those of NumPy or PyTorch.
+
         Raises:
-            ValueError: a value is out of range or not finite; every fault is named.
+            ValueError: a value is no number, out of range or not finite; every fault is named.
             BridgeError: it could not be sent.
         """
         if self._closed:
             raise BridgeError('publish_control() after close(): the car has been stopped')
-        control = VehicleControl(throttle=throttle, steer=steer, brake=brake, reverse=reverse)
-        if faults := control.faults():
-            raise ValueError('; '.join(faults))
+        control = _control(throttle, steer, brake, reverse)
         self._sender.send(self._twist(control))
         self.commands += 1
 
@@ -307,13 +363,15 @@ class ROSBridgeInterface:
         """Send a stop and let go of the transport; a second call does nothing.
 
         Raises:
-            BridgeError: the stop could not be sent.
+            BridgeError: the stop may not have arrived; the transport is let go of all the same.
         """
         if self._closed:
             return
         self._closed = True
         try:
-            self._sender.send(self._twist(FULL_BRAKE))
+            self._sender.deliver(self._twist(FULL_BRAKE))
+        except BridgeError as error:
+            raise BridgeError(f'the stop may not have arrived: {error}') from error
         finally:
             self._sender.close()
 
@@ -336,9 +394,18 @@ class ROSBridgeInterface:
         """Return the interface itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Stop the car, whatever happened."""
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Stop the car, whatever happened; what is being raised already goes on.
+
+        Raises:
+            BridgeError: nothing is, and the stop may not have arrived.
+        """
+        try:
+            self.close()
+        except BridgeError as error:
+            if kind is None:
+                raise
+            logger.error('%s', error)  # noqa: TRY400  its traceback says no more
 
 
 def _convention(name: str) -> TwistConvention:
@@ -348,7 +415,90 @@ def _convention(name: str) -> TwistConvention:
     return TwistConvention(name)
 
 
-def _positive(name: str, value: float, unit: str) -> float:
-    if not 0.0 < value < float('inf'):
-        raise ValueError(f'{name} must be > 0 [{unit}], got {value}')
-    return value
+def _control(throttle: object, steer: object, brake: object, reverse: object) -> VehicleControl:
+    """Return a command of Python's own numbers.
+
+    Raises:
+        ValueError: naming every value that is none, or out of range.
+    """
+    given = {'throttle': throttle, 'steer': steer, 'brake': brake}
+    numbers = {name: _number(value) for name, value in given.items()}
+    faults = [
+        f'{name} must be a number in {CONTROL_RANGES[name]}, got {given[name]!r}'
+        for name, number in numbers.items()
+        if number is None
+    ]
+    is_flag = isinstance(reverse, (bool, np.bool_))  # any text is true, and so is NaN
+    if not is_flag:
+        faults.append(f'reverse must be True or False, got {reverse!r}')
+    control = VehicleControl(
+        throttle=numbers['throttle'] or 0.0,
+        steer=numbers['steer'] or 0.0,
+        brake=numbers['brake'] or 0.0,
+        reverse=is_flag and bool(reverse),
+    )
+    if faults := faults + control.faults():
+        raise ValueError('; '.join(faults))
+    return control
+
+
+def _number(value: Any) -> float | None:  # noqa: ANN401  whatever a program passes
+    """Return a number, also one of NumPy or PyTorch, as Python's own; None for anything else."""
+    try:
+        plain = value.item() if hasattr(value, 'item') else value
+        return float(plain) if isinstance(plain, Real) else None
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # several elements; too large
+        return None
+
+
+def _amount(name: str, value: object, unit: str, *, zero: bool = False) -> float:
+    """Return a finite number > 0, or >= 0 where ``zero`` will do.
+
+    Raises:
+        ValueError: it is not.
+    """
+    number = _number(value)
+    if number is None or not (0.0 < number < math.inf or (zero and number == 0.0)):
+        raise ValueError(f'{name} must be {">=" if zero else ">"} 0 [{unit}], got {value!r}')
+    return number
+
+
+def _checked_role(name: str) -> str:
+    if not ROLE_NAME.fullmatch(name):
+        raise ValueError(
+            f"role_name must be letters, digits and '_', no digit first, got {name!r}"
+        )
+    return name
+
+
+def _known_domain_id(domain_id: int | None) -> int:
+    """Return the ROS domain, that of the environment for None.
+
+    Raises:
+        BridgeError: there is no such domain; the middleware would end the whole program.
+    """
+    if domain_id is None:
+        try:
+            return domain_id_of(os.environ)
+        except ValueError as error:
+            raise BridgeError(str(error)) from None
+    if not isinstance(domain_id, int) or not 0 <= domain_id <= LAST_DOMAIN_ID:
+        raise BridgeError(
+            f'domain_id must be a number from 0 to {LAST_DOMAIN_ID}, got {domain_id}'
+        )
+    return domain_id
+
+
+def _checked_paths(paths: Sequence[str]) -> tuple[str, ...]:
+    """Return paths; one alone would be read as a list of its letters."""
+    listed = isinstance(paths, Sequence) and not isinstance(paths, str)
+    if not listed or not all(isinstance(path, str) for path in paths):
+        raise ValueError(f'setup_files must be a list of paths as text, got {paths!r}')
+    return tuple(paths)
+
+
+def _checked_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    odd = [item for item in variables.items() if not all(isinstance(word, str) for word in item)]
+    if odd:
+        raise ValueError(f'exec_environment must give a text for each name, got {dict(odd)}')
+    return dict(variables)

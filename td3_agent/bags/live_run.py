@@ -14,6 +14,7 @@ from tqdm import tqdm
 from td3_agent.bags.errors import BagError
 from td3_agent.bags.live import LiveParams, PlayerNode, play
 from td3_agent.evaluation.processes import ProcessGroup, interruptions_noted, ros_environment
+from td3_agent.ros_domain import domain_id_of
 
 if TYPE_CHECKING:
     import argparse
@@ -30,7 +31,7 @@ def run_live(args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inp
         BagError: no agent is there, it ended, or the bag is damaged.
     """
     params = LiveParams(rate=args.rate, loop=args.loop, start_offset_s=args.start_offset)
-    environment = ros_environment(int(os.environ.get('ROS_DOMAIN_ID') or 0))
+    environment = ros_environment(domain_id_of(os.environ))
     os.environ.update(environment)
     with ExitStack() as stack:
         interruption = stack.enter_context(interruptions_noted())

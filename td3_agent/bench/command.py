@@ -23,7 +23,12 @@ from tqdm import tqdm
 from td3_agent.bench.command_roles import ONCE
 from td3_agent.bench.figures import spread_ms
 from td3_agent.bench.programs import Program, ProgramSilentError
-from td3_agent.bridge_interface import DEFAULT_SETUP_FILES, exec_command
+from td3_agent.bridge_interface import (
+    DEFAULT_SETUP_FILES,
+    EXEC_MARGIN_S,
+    STATUS_TIMED_OUT,
+    exec_command,
+)
 from td3_agent.evaluation.processes import free_domain_id, ros_environment
 from td3_agent.fastdds import DISCOVERY_RANGE, LOCALHOST_ONLY
 
@@ -75,6 +80,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f'commands must be >= processes = {args.processes}, got {args.commands}')
     environment = ros_environment(free_domain_id())
     kinds = commands_of(shutil.which('ros2')) | docker_command(args, environment)
+    places = {DOCKER: f'container {args.docker_exec} (does it share network and IPC?)'}
     with (
         Program(ROLES, 'receive', environment=environment) as receiver,
         Program(ROLES, 'publish', environment=environment) as publisher,
@@ -85,7 +91,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         native: dict[str, list[int]] = {name: [] for name in NATIVE_TIMES}
         for _ in tqdm(range(args.processes), unit='turn', disable=None, leave=False):
             for kind, command in kinds.items():
-                started[kind].append(time_process(command, receiver, environment))
+                place = places.get(kind, 'this machine')
+                started[kind].append(time_process(command, receiver, environment, place))
             batch = publisher.ask(str(args.commands // args.processes), PATIENCE_S)
             for name, times in native.items():
                 times.extend(batch[name])
@@ -132,26 +139,27 @@ def docker_command(
 
 
 def time_process(
-    command: Sequence[str], receiver: Program, environment: Mapping[str, str]
+    command: Sequence[str], receiver: Program, environment: Mapping[str, str], place: str
 ) -> dict[str, float]:
     """Return the time from a process's start to its end and to its command's arrival [ms].
 
     A process that ends before its command has left (``ros2 topic pub --once`` waits 0.1 s for it)
     may lose it: then the time to arrival is missing.
 
+    Args:
+        command: its command line.
+        receiver: who hears the command.
+        environment: of the process.
+        place: where it runs, as it is to be called where the receiver is not heard of.
+
     Raises:
-        ValueError: the process failed.
+        ValueError: the process failed, or waited for the receiver in vain.
     """
     started_ns = time.monotonic_ns()
-    done = subprocess.run(  # noqa: S603  no shell
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+    done = _run(command, environment)
     ended_ns = time.monotonic_ns()
+    if done is None:
+        raise ValueError(f'nobody listens to /{ONCE} after {PATIENCE_S:g} s, from {place}')
     if done.returncode:
         words = done.stderr.decode(errors='replace').strip()
         raise ValueError(f'{command[0]} ended with {done.returncode}: {words}')
@@ -161,6 +169,24 @@ def time_process(
             pass  # of a process before this one, given up too early
         times['received_ms'] = (received_ns - started_ns) / 1e6
     return times
+
+
+def _run(
+    command: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[bytes] | None:
+    """Run a process to its end; None if it had to be ended while it waited for the receiver."""
+    try:
+        done = subprocess.run(  # noqa: S603  no shell
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=PATIENCE_S + EXEC_MARGIN_S,  # in a container `timeout` comes first
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    return None if done.returncode == STATUS_TIMED_OUT else done
 
 
 def report_of(

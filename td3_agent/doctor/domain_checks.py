@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from td3_agent.doctor.facts import LAST_DOMAIN, LAST_SAFE_DOMAIN
+from td3_agent.doctor.facts import LAST_SAFE_DOMAIN
 from td3_agent.doctor.findings import Finding, Level
+from td3_agent.ros_domain import LAST_DOMAIN_ID, given_domain_id, read_domain_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,36 +15,20 @@ if TYPE_CHECKING:
     from td3_agent.doctor.facts import Machine, Participant
 
 ROOT = 0
-# What strtoul with base 0 takes for a number: so rcl calls it.
-C_NUMBER = re.compile(r'\s*\+?(?:0[xX](?P<hex>[\da-fA-F]+)|(?P<octal>0[0-7]*)|(?P<plain>\d+))')
-BASES = {'hex': 16, 'octal': 8, 'plain': 10}
 
 
 def check_domain(machine: Machine) -> Iterator[Finding]:
     """The ROS domain is a number that works, and nobody else's."""
-    given = machine.environment.get('ROS_DOMAIN_ID', '') or '0'
+    given = given_domain_id(machine.environment)
     domain_id = read_domain_id(given)
-    if domain_id is None or domain_id > LAST_DOMAIN:
-        said = f'ROS_DOMAIN_ID={given} must be a number from 0 to {LAST_DOMAIN}'
+    if domain_id is None:
+        said = f'ROS_DOMAIN_ID={given} must be a number from 0 to {LAST_DOMAIN_ID}'
         yield Finding(Level.ERROR, 'domain', said, _other_domain(machine))
         return
     faults = [*_spelling_faults(given, domain_id), *_neighbour_faults(machine, domain_id)]
     yield from faults
     if not faults:
         yield Finding(Level.OK, 'domain', f'domain {domain_id}, nobody else on this machine')
-
-
-def read_domain_id(text: str) -> int | None:
-    """Return the domain that rcl makes of ROS_DOMAIN_ID; None where it makes none.
-
-    A leading 0 means octal, 0x hexadecimal; what follows is not looked at, except after a 0.
-    """
-    match = C_NUMBER.match(text)
-    if match is None:
-        return None
-    kind = match.lastgroup or ''
-    number = int(match[kind], BASES[kind])
-    return number if number or match.end() == len(text) else None
 
 
 def _spelling_faults(given: str, domain_id: int) -> Iterator[Finding]:

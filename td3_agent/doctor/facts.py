@@ -11,7 +11,7 @@ APT_FOLDERS = ('/usr/lib/python3/dist-packages', '/opt/ros')
 DEFAULT_RMW = 'rmw_fastrtps_cpp'
 FAST_DDS_RMWS = (DEFAULT_RMW, 'rmw_fastrtps_dynamic_cpp')
 # Beyond: domains whose ports Linux hands out to other programs; no domains at all.
-LAST_SAFE_DOMAIN, LAST_DOMAIN = 101, 232
+LAST_SAFE_DOMAIN = 101
 CLI_NODES = '_ros2cli'  # how the names of the ros2 command's nodes begin
 
 

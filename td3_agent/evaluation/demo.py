@@ -183,6 +183,10 @@ def _drive(args: argparse.Namespace) -> Drive:
     """
     domain_id = free_domain_id()
     environment = ros_environment(domain_id)
+    sys.stderr.write(
+        f'driving in ROS domain {domain_id}; to look on: ROS_DOMAIN_ID={domain_id} '
+        f'td3_agent watch (or doctor --live)\n'
+    )
     os.environ.update(environment)  # the spectator in this process goes by it too
     total = round(args.duration / STEP_S)
     ledger_path = args.out / 'ledger.jsonl'

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from td3_agent.bench.figures import spread_ms
 from td3_agent.bridge_interface import (
     DEFAULT_SETUP_FILES,
     DEFAULT_WHEEL_ANGLE_RAD,
+    BridgeError,
     ROSBridgeInterface,
 )
 from td3_agent.evaluation.processes import interruptions_noted
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from td3_agent.evaluation.processes import Interruption
 
+EXIT_NOT_STOPPED = 1
 EXIT_INTERRUPTED = 130
 
 
@@ -59,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Drive, print what was done, and return the exit status.
+    """Drive, print what was done, and return the exit status: 0 only if the stop has arrived.
 
     Raises:
         ValueError: an argument was refused, or the command could not be sent.
@@ -67,17 +70,22 @@ def run(args: argparse.Namespace) -> int:
     _check_times(args)
     with interruptions_noted() as interruption, _interface(args) as interface:
         sent_ns = _repeat(args, interface, interruption)
-    report = interface.record() | {'stopped': True, 'call_ms': spread_ms(sent_ns)}
+        trouble = _stop(interface)
+    report = interface.record() | {'stopped': not trouble, 'call_ms': spread_ms(sent_ns)}
     if args.json:
         print(json.dumps(report))
     else:
         print('\n'.join(f'  {name:<18}{_text(value)}' for name, value in report.items()))
+    if trouble:
+        sys.stderr.write(f'td3_agent drive: {trouble}\n')
+        return EXIT_NOT_STOPPED
     return EXIT_INTERRUPTED if interruption.happened else 0
 
 
 def _check_times(args: argparse.Namespace) -> None:
-    if not 0.0 <= args.duration < math.inf:
-        raise ValueError(f'duration must be >= 0 [s], got {args.duration}')
+    for name, value_s in (('duration', args.duration), ('wait', args.wait)):
+        if not 0.0 <= value_s < math.inf:
+            raise ValueError(f'{name} must be >= 0 [s], got {value_s}')
     if not 0.0 < args.rate <= 1000.0:
         raise ValueError(f'rate must be in (0, 1000] [Hz], got {args.rate}')
 
@@ -110,6 +118,15 @@ def _repeat(
         pause.wait(max(min(next_s, args.duration) - passed_s, 0.0))
         if next_s >= args.duration or interruption.happened:
             return sent_ns
+
+
+def _stop(interface: ROSBridgeInterface) -> str:
+    """Stop the vehicle; return why it may not have stopped, empty where it has the stop."""
+    try:
+        interface.close()
+    except BridgeError as error:
+        return str(error)
+    return ''
 
 
 def _text(value: object) -> str:

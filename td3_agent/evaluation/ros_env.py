@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gymnasium environment over ROS 2, registered as ``td3_agent/RosDriving-v0``.
+"""Gymnasium environments over ROS 2: ``td3_agent/RosDriving-v0`` and ``RosDrivingRunning-v0``.
 
 What :class:`td3_agent.sim.env.DrivingEnv` is on the embedded world, this is on a CARLA ROS bridge,
 stepped in lockstep: the same observation, command, reward and rules, the world behind topics. With
 ``bridge='embedded'`` each environment starts a bridge of its own, in a domain of its own, and a
-new one where that has died. With ``bridge='running'`` it uses the one that is there.
+new one where that has died; it ends with the environment or its process, however that ends. With
+``bridge='running'``, which is the second id, it uses the one that is there. Several environments
+of a process may share that one: the last to be reset has it, and a step of another raises.
 
 ``td3_agent train --env td3_agent/RosDriving-v0`` trains through ROS.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 import math
 import os
 from pathlib import Path
+import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any, ClassVar
+import weakref
 
 import gymnasium
 from gymnasium import spaces
@@ -27,18 +31,28 @@ from td3_agent.driving.observation import ObservationBuilder, ObservationSpec
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.driving.velocity_control import VelocityController
 from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
-from td3_agent.nodes.lockstep_client import BridgeLostError, Frame, LockstepClient
+from td3_agent.nodes.lockstep_client import (
+    BridgeLostError,
+    BridgeTakenError,
+    Frame,
+    LockstepClient,
+)
 from td3_agent.sim.env import observation_space
 from td3_agent.sim.task import Ending, Situation, TaskConfig, ending, follow, reward
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from td3_agent.driving.command import VehicleControl
     from td3_agent.driving.route import Route
+    from td3_agent.evaluation.processes import NodeProcess
 
-ENV_ID = 'td3_agent/RosDriving-v0'
-BRIDGES = ('embedded', 'running')
+BRIDGES = {
+    'embedded': 'td3_agent/RosDriving-v0',
+    'running': 'td3_agent/RosDrivingRunning-v0',
+}
 STEP_S = 0.05
 # As td3_agent/Driving-v0: the oval, seen at the network's own size. A learner may think for long.
 BRIDGE_SETTINGS = {
@@ -51,6 +65,7 @@ BRIDGE_SETTINGS = {
 }
 END_MARGIN_M = 100.0  # an open route: no start closer to its end
 SETTLED_MPS, NEAR_M = 0.1, 3.0
+CLEARANCE_M = 0.2  # put down from there: in the road, a wheel would be pushed out of it
 LEAST_SETTLING, MOST_SETTLING = 4, 200  # frames after the car was moved
 
 Observed = dict[str, 'NDArray[Any]']
@@ -96,7 +111,10 @@ class RosDrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         self._builder = ObservationBuilder(self.spec_of_observation)
         self._controller = VelocityController()
         self._resources = ExitStack()
+        # Who forgets to close, or never comes to it, leaves no bridge behind.
+        weakref.finalize(self, self._resources.close)
         self._client: LockstepClient | None = None
+        self._bridge: NodeProcess | None = None
         self.observation_space = observation_space(  # type: ignore[assignment]
             self.spec_of_observation, privileged=0
         )
@@ -107,15 +125,21 @@ class RosDrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
     ) -> tuple[Observed, dict[str, Any]]:
         """Begin an episode; a bridge is started or looked for where there is none.
 
+        An embedded one that has died since is replaced.
+
         Raises:
             BridgeLostError: the bridge is not there, or does not answer.
+            ValueError: an argument of the client is refused.
         """
         super().reset(seed=seed, options=options)
+        share = float(self.np_random.random())
+        replaceable = self._embedded and self._client is not None
         try:
-            self._place(self._connected())
+            self._begin(share)
         except BridgeLostError:
-            self.close()
-            raise
+            if not replaceable:
+                raise
+            self._begin(share)
         self._builder.set_route(self._route)
         self._builder.reset()
         self._controller.reset()
@@ -129,6 +153,8 @@ class RosDrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         """Answer the frame with a command and take the next one.
 
         Raises:
+            BridgeTakenError: another environment has begun an episode on this bridge; the next
+                reset takes it back.
             BridgeLostError: the bridge does not answer any more; everything is closed, and the
                 next reset begins anew.
             ValueError: the action is not two finite numbers.
@@ -137,12 +163,9 @@ class RosDrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
             raise BridgeLostError('step() without a bridge: call reset() first')
         twist = twist_from_action(action)
         control = self._controller.control(twist, self._frame.state, self._client.geometry)
-        try:
+        with self._closed_if_lost():
             self._client.answer(control)
             self._frame = self._client.advance()
-        except BridgeLostError:
-            self.close()
-            raise
         self._action = np.clip(action, -1.0, 1.0).astype(np.float32)
         before, self.situation = self.situation, self._next_situation(control)
         how = ending(self.situation, self.task)
@@ -152,8 +175,35 @@ class RosDrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
 
     def close(self) -> None:
         """End the node, and the bridge where it is ours."""
-        self._client = None
+        self._client = self._bridge = None
         self._resources.close()
+
+    def _begin(self, share: float) -> None:
+        """Connect, and put the car at this share of the route."""
+        with self._closed_if_lost():
+            client = self._connected()
+            client.take()
+            self._place(client, share)
+
+    @contextmanager
+    def _closed_if_lost(self) -> Iterator[None]:
+        """Close everything when the block fails, and let the bridge say what it had to say."""
+        try:
+            yield
+        except BridgeTakenError:
+            raise  # the bridge is well
+        except BridgeLostError as error:
+            last_words = self._last_words()
+            self.close()
+            raise BridgeLostError(f'{error}{last_words}') from error
+        except Exception:
+            self.close()
+            raise
+
+    def _last_words(self) -> str:
+        if self._bridge is None or self._bridge.process.poll() is None:
+            return ''
+        return f'; its last words: {self._bridge.last_words() or "none"}'
 
     def _connected(self) -> LockstepClient:
         """Return the client; make one, and a bridge for it, where there is none."""
@@ -171,24 +221,33 @@ class RosDrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
 
     def _start_bridge(self) -> dict[str, Any]:
         """Start an embedded bridge; return what a client has to know of it."""
+        # With it comes the simulator, which a bridge that runs already does without.
+        from td3_agent.nodes.sim_bridge_node import PARENT_VARIABLE  # noqa: PLC0415
+
         domain_id = free_domain_id()
         environment = ros_environment(domain_id)
         for name, value in environment.items():  # our node needs the same profile and reach
             if name != 'ROS_DOMAIN_ID' and name not in os.environ:
                 os.environ[name] = value
-        folder = self._resources.enter_context(tempfile.TemporaryDirectory())
+        environment[PARENT_VARIABLE] = str(os.getpid())
+        folder = tempfile.mkdtemp()
+        self._resources.callback(shutil.rmtree, folder, ignore_errors=True)
         group = self._resources.enter_context(ProcessGroup(Path(folder), environment))
-        process = group.start('sim_bridge_node', self._bridge_settings).process
+        self._bridge = group.start('sim_bridge_node', self._bridge_settings)
+        process = self._bridge.process
         return {'domain_id': domain_id, 'alive': lambda: process.poll() is None}
 
-    def _place(self, client: LockstepClient) -> None:
+    def _place(self, client: LockstepClient, share: float) -> None:
         """Move the car to a place on the route and let it come to rest there."""
         route = self._route
         last_m = route.length_m - (0.0 if route.closed else END_MARGIN_M)
-        x_m, y_m, yaw_rad = route.sample(float(self.np_random.uniform(0.0, max(last_m, 0.0))))
-        client.move(x_m, y_m, self._frame.state.z_m, yaw_rad)
+        x_m, y_m, yaw_rad = route.sample(share * max(last_m, 0.0))
+        road_m = client.height_m(x_m, y_m)
+        z_m = self._frame.state.z_m if road_m is None else road_m + CLEARANCE_M
+        client.move(x_m, y_m, z_m, yaw_rad)
         for number in range(1, MOST_SETTLING + 1):
-            client.answer(FULL_BRAKE)
+            if client.awaits():
+                client.answer(FULL_BRAKE)
             self._frame = client.advance()
             state = self._frame.state
             there = math.dist((state.x_m, state.y_m), (x_m, y_m)) < NEAR_M
@@ -245,9 +304,11 @@ def _in_car_axes(frame: Frame) -> tuple[float, float]:
 
 
 def register() -> None:
-    """Make the environment known to ``gymnasium.make``; doing it twice is harmless."""
-    if ENV_ID not in gymnasium.registry:
-        gymnasium.register(id=ENV_ID, entry_point=f'{__name__}:{RosDrivingEnv.__name__}')
+    """Make the environments known to ``gymnasium.make``; doing it twice is harmless."""
+    entry_point = f'{__name__}:{RosDrivingEnv.__name__}'
+    for bridge, env_id in BRIDGES.items():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(id=env_id, entry_point=entry_point, kwargs={'bridge': bridge})
 
 
 register()

@@ -9,9 +9,12 @@ for commands, and have nobody else who steps it or commands the vehicle.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 import math
+import os
 import time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from carla_msgs.msg import (
     CarlaCollisionEvent,
@@ -24,10 +27,11 @@ from carla_msgs.msg import (
 from geometry_msgs.msg import Pose
 from nav_msgs.msg import Odometry, Path
 import rclpy
-from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
+from td3_agent.driving.command import FULL_BRAKE
+from td3_agent.driving.parameters import ParameterError
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import (
     control_from_message,
@@ -53,13 +57,23 @@ if TYPE_CHECKING:
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
 
 LOOK_S = 0.1
-DELIVERED_S = 1.0
+DELIVERED_S = 0.002  # a message on its way within one machine
 PAUSE_S = 2.5  # silence after PAUSE that means: was paused already
+GAP_S = 0.5  # after the frame's last message: what has not come by then was not sent
+MOST_GAPS = 20  # frames in a row
 KEPT_FRAMES = 4  # of messages whose counterparts have not come yet
+RELIABILITIES = ('reliable', 'best_effort')
+# By domain and role: who steps the vehicle's bridge, of all clients of this process.
+_owners: WeakValueDictionary[tuple[int, str], LockstepClient] = WeakValueDictionary()
+_numbers = count()
 
 
 class BridgeLostError(RuntimeError):
     """The bridge did not answer in time, or its process has ended."""
+
+
+class BridgeTakenError(BridgeLostError):
+    """Another client of this process steps the bridge now."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +119,23 @@ class LockstepClient:
             domain_id: ROS domain; None is that of the environment.
             patience_s: longest wait for any answer of the bridge [s, steady].
             alive: whether the bridge's process still runs, as far as that is known.
+
+        Raises:
+            ParameterError: there is no such reliability.
         """
+        if camera_reliability not in RELIABILITIES:
+            raise ParameterError(
+                f'camera_reliability must be {" or ".join(RELIABILITIES)}, '
+                f'got {camera_reliability!r}'
+            )
         self._role, self._patience_s, self._alive = role_name, patience_s, alive
         self._context = own_context(domain_id)
-        self._node = rclpy.create_node('lockstep_client', context=self._context)
+        self._bridge = (self._context.get_domain_id(), role_name)
+        self._node = rclpy.create_node(
+            f'lockstep_client_{os.getpid()}_{next(_numbers)}',  # no two of a graph are namesakes
+            context=self._context,
+            start_parameter_services=False,  # it has none, and each costs time at every wait
+        )
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._parts: dict[int, dict[str, Any]] = {}
@@ -116,8 +143,16 @@ class LockstepClient:
         self._running: bool | None = None
         self._collided = False
         self._stamp_ns = -1
-        self.late = 0  # commands that came after the bridge had given up waiting
-        self._connect_topics(camera_id, camera_reliability)
+        self._open = False  # a frame that is not answered
+        self._ahead = False  # the last command came while nobody waited for it
+        self._command = FULL_BRAKE
+        self.late = 0  # commands that came while the bridge did not wait, any more or at all
+        self.gaps = 0  # frames that something was missing of
+        try:
+            self._connect_topics(camera_id, camera_reliability)
+        except Exception:  # a name that is none
+            self.close()
+            raise
 
     def _connect_topics(self, camera_id: str, camera_reliability: str) -> None:
         role, make = self._role, self._node.create_publisher
@@ -129,7 +164,7 @@ class LockstepClient:
         listen(Image, images, self._part('image'), camera(camera_reliability))
         listen(Odometry, topics.odometry(role), self._part('odometry'), RELIABLE)
         listen(CarlaEgoVehicleStatus, topics.vehicle_status(role), self._part('status'), RELIABLE)
-        listen(CarlaStatus, topics.STATUS, self._on_status, RELIABLE)
+        self._status_sub = listen(CarlaStatus, topics.STATUS, self._on_status, RELIABLE)
         listen(CarlaCollisionEvent, topics.collision(role), self._on_collision, RELIABLE)
         listen(CarlaEgoVehicleInfo, topics.vehicle_info(role), self._latch('info'), LATCHED)
         listen(Path, topics.waypoints(role), self._latch('route'), LATCHED)
@@ -154,7 +189,7 @@ class LockstepClient:
         self._collided = True
 
     def connect(self, *, paused: bool = False) -> None:
-        """Wait until bridge and vehicle are there, and pause the bridge.
+        """Wait until bridge and vehicle are there, take the bridge, and pause it.
 
         Args:
             paused: it is known to be paused.
@@ -167,8 +202,37 @@ class LockstepClient:
         # The last object that is spawned, and a paused bridge spawns nothing.
         odometry = topics.odometry(self._role)
         self._wait(lambda: self._node.count_publishers(odometry) > 0, 'publishes odometry')
-        if not paused:
+        left_paused = self.take()
+        if not (paused or left_paused):
             self._pause()
+
+    def take(self) -> bool:
+        """Become the one client of this process that steps the bridge; the others' calls fail.
+
+        Returns:
+            Whether the one that did has left it paused.
+        """
+        before = _owners.get(self._bridge)
+        if before is self:
+            return False
+        left_paused = before is not None and before.leave()
+        _owners[self._bridge] = self
+        self._forget()
+        return left_paused
+
+    def leave(self) -> bool:
+        """Brake where a command is awaited; return whether the bridge is known to be paused."""
+        if self.awaits():
+            self._publish(FULL_BRAKE)
+            self._listen(PAUSE_S, lambda: self._running is False)
+        return self._running is False
+
+    def awaits(self) -> bool:
+        """Whether the bridge waits for the answer to the frame."""
+        if self._ahead:  # a command too many counts for the next frame, which is not waited for
+            self._listen(LOOK_S, lambda: self._running is False)
+        self._take_statuses()
+        return self._open and self._running is not False and self._alive()
 
     def _pause(self) -> None:
         """Pause the bridge, and forget the frames that came before it was.
@@ -179,8 +243,17 @@ class LockstepClient:
         self._running = None
         self._say(CarlaControl.PAUSE)
         self._listen(PAUSE_S, lambda: self._running is False)
-        self._listen(LOOK_S, lambda: False)  # to what is still under way
-        self._stamp_ns = max(self._parts, default=-1)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of all frames so far; listen first, to what is still under way."""
+        self._listen(LOOK_S, lambda: False)
+        self._skip_frame()
+        self._collided = False
+        self._ahead = True  # for all that is known of those who were here before
+
+    def _skip_frame(self) -> None:
+        self._stamp_ns = max(self._parts, default=self._stamp_ns)
         self._parts.clear()
 
     def start(self) -> Frame:
@@ -203,23 +276,62 @@ class LockstepClient:
         """Wheelbase and largest wheel angle of the vehicle."""
         return geometry_from_info(self._latched['info'], default_wheelbase_m=2.87)
 
+    def height_m(self, x_m: float, y_m: float) -> float | None:
+        """Height of the route closest to a place [m]; None of one that tells no heights."""
+        places = [pose.pose.position for pose in self._latched['route'].poses]
+        if not any(place.z for place in places):
+            return None
+        return min(places, key=lambda place: math.hypot(place.x - x_m, place.y - y_m)).z
+
     def advance(self) -> Frame:
         """Ask for the next frame and return it.
+
+        One that something is missing of, as it happens to images, is counted and passed over, the
+        command repeated.
 
         Raises:
             BridgeLostError: it does not come.
         """
-        before_ns, self._running = self._stamp_ns, None
+        self._check_that_it_is_ours()
+        for _ in range(MOST_GAPS):
+            parts = self._stepped()
+            if parts is not None:
+                self._open = True
+                return self._frame(parts)
+            self.gaps += 1
+            self._pass_over()
+        raise BridgeLostError(f'image, odometry or status was missing of {MOST_GAPS} frames')
+
+    def _stepped(self) -> dict[str, Any] | None:
+        """Ask for the next frame; return its messages, None where one of them is missing."""
+        self._running = None
         self._say(CarlaControl.STEP_ONCE)
-        self._wait(lambda: self._complete(before_ns) is not None, 'the next frame')
-        stamp = self._complete(before_ns)
-        assert stamp is not None  # noqa: S101  waited for
+        self._wait(lambda: self._complete() is not None or self._is_over(), 'the next frame')
+        self._listen(GAP_S, lambda: self._complete() is not None)
+        stamp = self._complete()
+        if stamp is None:
+            return None
         parts, self._stamp_ns = self._parts.pop(stamp), stamp
         self._parts = {later: found for later, found in self._parts.items() if later > stamp}
+        return parts
+
+    def _is_over(self) -> bool:
+        """Whether the bridge has sent all that it sends of a frame; the odometry is the last."""
+        return self._running is False or any('odometry' in it for it in self._parts.values())
+
+    def _pass_over(self) -> None:
+        """Repeat the command, for a frame that cannot be looked at."""
+        self._skip_frame()
+        self._take_statuses()
+        if self._running is not False:  # else it has given up, and keeps the command by itself
+            self._publish(self._command)
+            self._wait(lambda: self._running is False, 'an acknowledgement')
+
+    def _frame(self, parts: dict[str, Any]) -> Frame:
         acceleration = parts['status'].acceleration.linear
         collided, self._collided = self._collided, False
         return Frame(
-            stamp_ns=stamp,
+            stamp_ns=self._stamp_ns,
             image=image_view(parts['image']),
             state=state_from_odometry(parts['odometry']),
             acceleration_mps2=(acceleration.x, acceleration.y),
@@ -233,14 +345,23 @@ class LockstepClient:
         Raises:
             BridgeLostError: it does not say so.
         """
-        # It has given up waiting: the command still serves the next step, but must be there first.
-        late = self._running is False
-        self.late += late
-        self._control_pub.publish(control_message(control, time_from_ns(self._stamp_ns)))
-        if late:
-            self._control_pub.wait_for_all_acked(Duration(seconds=DELIVERED_S))
+        self._check_that_it_is_ours()
+        self._ahead = not self.awaits()
+        self.late += self._ahead
+        self._publish(control)
+        if self._ahead:
+            # Nobody acknowledges it; it serves the next step, and has to be there before that.
+            self._listen(DELIVERED_S, lambda: False)
         else:
             self._wait(lambda: self._running is False, 'an acknowledgement')
+
+    def _publish(self, control: VehicleControl) -> None:
+        self._open, self._command = False, control
+        self._control_pub.publish(control_message(control, time_from_ns(self._stamp_ns)))
+
+    def _check_that_it_is_ours(self) -> None:
+        if _owners.get(self._bridge) is not self:
+            raise BridgeTakenError('another environment has begun an episode on this bridge')
 
     def move(self, x_m: float, y_m: float, z_m: float, yaw_rad: float) -> None:
         """Put the car elsewhere in the map frame; it is there some frames later."""
@@ -248,12 +369,14 @@ class LockstepClient:
         pose.position.x, pose.position.y, pose.position.z = x_m, y_m, z_m
         pose.orientation.z, pose.orientation.w = math.sin(yaw_rad / 2.0), math.cos(yaw_rad / 2.0)
         self._pose_pub.publish(pose)
-        self._pose_pub.wait_for_all_acked(Duration(seconds=DELIVERED_S))
 
     def close(self) -> None:
         """End the node; a bridge that waits is left paused."""
         if not self._context.ok():
             return
+        if _owners.get(self._bridge) is self:
+            self.leave()
+            del _owners[self._bridge]
         self._executor.shutdown(timeout_sec=1.0)
         self._node.destroy_node()
         rclpy.shutdown(context=self._context)
@@ -264,10 +387,17 @@ class LockstepClient:
         while not enough() and (left_s := end_s - time.monotonic()) > 0.0:
             self._executor.spin_once(timeout_sec=left_s)
 
-    def _complete(self, before_ns: int) -> int | None:
-        """Return the newest stamp after ``before_ns`` of which everything has come."""
-        whole = [stamp for stamp, parts in self._parts.items() if len(parts) == 3]
-        return max((stamp for stamp in whole if stamp > before_ns), default=None)
+    def _take_statuses(self) -> None:
+        """Take what the bridge has said already; the executor would take a millisecond for it."""
+        queue = self._status_sub.handle
+        with queue:
+            while (taken := queue.take_message(CarlaStatus, False)) is not None:  # noqa: FBT003
+                self._on_status(taken[0])
+
+    def _complete(self) -> int | None:
+        """Return the newest stamp of which everything has come."""
+        whole = (stamp for stamp, parts in self._parts.items() if len(parts) == 3)
+        return max(whole, default=None)
 
     def _say(self, command: int) -> None:
         self._step_pub.publish(CarlaControl(command=command))

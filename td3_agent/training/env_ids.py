@@ -7,6 +7,7 @@ from __future__ import annotations
 MODULES = {
     'td3_agent/Driving-v0': 'td3_agent.sim.env',
     'td3_agent/RosDriving-v0': 'td3_agent.evaluation.ros_env',
+    'td3_agent/RosDrivingRunning-v0': 'td3_agent.evaluation.ros_env',
     'td3_agent/LaneTraining-v0': 'td3_agent.sim.random_env',
     'td3_agent/LaneValidation-v0': 'td3_agent.sim.random_env',
     'td3_agent/RouteTraining-v0': 'td3_agent.sim.random_env',

@@ -8,6 +8,7 @@ any environment that is deterministic: that is how a run resumes in the middle o
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 import multiprocessing
 import time
@@ -26,6 +27,7 @@ TRAINING, EVALUATION = 1, 2  # keep the seeds of the two apart
 FAILURES = (RuntimeError, OSError, EOFError)  # how simulators end; TimeoutError is an OSError
 LARGEST_FAILURES = 5
 PATIENCE_S = 120.0
+CLOSING_S = 10.0  # what an environment may have to end, such as a simulator
 
 
 class EnvFailureError(RuntimeError):
@@ -141,13 +143,14 @@ class ProcessEnv:
         return Outcome._make(answer)
 
     def close(self) -> None:
-        """End the process; see :class:`EnvPort`."""
+        """Let the process close its environment and end, then insist; see :class:`EnvPort`."""
+        if self._pipe is not None:
+            self._pipe.close()  # nobody asks any more
         if self._process is not None:
+            self._process.join(CLOSING_S)
             self._process.kill()
             self._process.join()
             self._process.close()
-        if self._pipe is not None:
-            self._pipe.close()
         self._process = self._pipe = None
 
 
@@ -163,8 +166,12 @@ def serve(make: Callable[[], gymnasium.Env[Any, Any]], pipe: Connection[Any, Any
             except FAILURES as error:
                 pipe.send(f'{type(error).__name__}: {error}')
                 return
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+    except (EOFError, ConnectionError, KeyboardInterrupt):
         return
+    finally:
+        if env is not None:
+            with suppress(*FAILURES):  # it may have broken
+                env.close()
 
 
 def episode_seed(seed: int, purpose: int, stream: int, episode: int) -> int:

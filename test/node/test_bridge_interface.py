@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 import json
+import math
 from pathlib import Path
+import signal
 import subprocess
 import sys
 import threading
@@ -15,12 +17,15 @@ from geometry_msgs.msg import Twist
 from hypothesis import given
 from hypothesis import strategies as st
 from nav_msgs.msg import Odometry
+import numpy as np
 import pytest
 
+from td3_agent import bridge_interface
 from td3_agent.__main__ import main
 from td3_agent.bridge_interface import (
     BridgeError,
     DockerExecSender,
+    NativeSender,
     ROSBridgeInterface,
     Transport,
     exec_command,
@@ -33,6 +38,21 @@ ROLE = 'ego_vehicle'
 TOPIC = topics.twist(ROLE)
 DOCKER = str(Path(__file__).parents[1] / 'standins' / 'docker')
 NATIVE, EXEC = 'native', 'docker exec'
+# Listens in a process of its own, which can be stopped; ends with its input.
+LISTENER = """
+import sys, threading
+from geometry_msgs.msg import Twist
+import rclpy
+from td3_agent.nodes.qos import RELIABLE
+rclpy.init()
+node = rclpy.create_node('listener')
+node.create_subscription(Twist, sys.argv[1], lambda msg: print('heard', flush=True), RELIABLE)
+threading.Thread(target=lambda: sys.stdin.read() or rclpy.try_shutdown(), daemon=True).start()
+try:
+    rclpy.spin(node)
+except rclpy.executors.ExternalShutdownException:
+    pass
+"""
 
 
 @pytest.fixture
@@ -160,6 +180,157 @@ def test_a_failing_block_still_stops_the_car(ros, background, setup_file, transp
     assert heard[-1].linear.x == 0.0
 
 
+def tensor(value):
+    """What a policy puts out, before anybody has thought of gradients."""
+    torch = pytest.importorskip('torch')
+    return torch.tensor(value, requires_grad=True)
+
+
+NUMBER_KINDS = (np.float16, np.float32, np.float64, np.longdouble, np.array, tensor)
+
+
+@pytest.mark.parametrize('convention', ['velocity', 'carla_twist_to_control'])
+def test_numbers_of_any_kind_arrive_as_what_they_are(ros, background, convention):
+    """The setters of messages check nothing: unconverted, memory is read as a float."""
+    heard = ros.listen(Twist, TOPIC)
+    values = (0.5, -0.25, 0.125)  # exact in any precision
+    commands = [values, *(tuple(kind(value) for value in values) for kind in NUMBER_KINDS)]
+    commands += [tuple(np.array([value]) for value in values)]
+    whole = [(1.0, -1.0, 0.0), (1, -1, 0), tuple(np.int64(value) for value in (1, -1, 0))]
+    angle = {'max_steer_angle_rad': 1, 'twist_convention': convention}
+    done = background.submit(ROSBridgeInterface, domain_id=ros.domain_id, **angle)
+    ros.spin_until(done.done, 'the interface')
+    with done.result() as interface:
+        for sent, command in enumerate(commands + whole, 1):
+            interface.publish_control(*command)
+            ros.spin_until(lambda sent=sent: len(heard) == sent, 'the command')
+    got = [(msg.linear.x, msg.angular.z) for msg in heard]
+    assert set(got[: len(commands)]) == {got[0]}
+    assert set(got[len(commands) :]) == {got[-1]}
+    assert got[-1] == ((8.33 if convention == 'velocity' else 10.0), 1.0)
+
+
+@pytest.mark.parametrize('reverse', [True, np.True_])
+def test_reverse_gear_has_to_be_said(ros, background, reverse):
+    heard = ros.listen(Twist, TOPIC)
+    commands = [(1.0, 0.0, 0.0, reverse), (1.0, 0.0, 0.0, np.False_)]
+    drive(ros, background, commands, domain_id=ros.domain_id)
+    ros.spin_until(lambda: len(heard) == 3, 'all messages')
+    assert [msg.linear.x for msg in heard] == [-8.33, 8.33, 0.0]
+
+
+@pytest.mark.parametrize(
+    ('command', 'text'),
+    [
+        (('0.5', 0.0, 0.0), r"throttle must be a number in \[0, 1\], got '0.5'"),
+        ((0.0, None, 0.0), r'steer must be a number in \[-1, 1\], got None'),
+        ((0.0, 0.0, np.zeros(2)), r'brake must be a number in \[0, 1\], got array\('),
+        ((0.0, 0.0, 10**400), r'brake must be a number in \[0, 1\], got 1000'),
+        ((0.0, 1j, 2.0), r'steer must be a number in .* 1j; brake must be in \[0.0, 1.0\], got 2'),
+        ((0.0, 0.0, 0.0, 'False'), "reverse must be True or False, got 'False'"),
+        ((0.0, 0.0, 0.0, math.nan), 'reverse must be True or False, got nan'),
+        ((np.nan, 0.0, 0.0, 0), r'reverse .* got 0; throttle must be in \[0.0, 1.0\], got nan'),
+    ],
+)
+def test_what_is_no_command_is_refused(monkeypatch, command, text):
+    monkeypatch.setattr(DockerExecSender, 'send', lambda *_: None)
+    with (
+        ROSBridgeInterface(use_docker_exec=True) as interface,
+        pytest.raises(ValueError, match=text),
+    ):
+        interface.publish_control(*command)
+    assert interface.commands == 0
+
+
+def test_sender_refuses_what_is_not_finite_and_sends_the_rest_as_floats(ros):
+    heard = ros.listen(Twist, TOPIC)
+    sender = NativeSender(TOPIC, 10.0, ros.domain_id)
+    with pytest.raises(BridgeError, match=r'a Twist must be finite, got .*nan'):
+        sender.send(TwistCommand(0.0, math.nan))
+    sender.send(TwistCommand(np.float32(0.5), np.float16(-0.25)))
+    ros.spin_until(lambda: heard, 'the message')
+    sender.close()
+    assert [(msg.linear.x, msg.angular.z) for msg in heard] == [(0.5, -0.25)]
+
+
+class TestStopThatDoesNotArrive:
+    @pytest.fixture
+    def listener(self, ros, monkeypatch):
+        """A process that listens, and has answered once; it is ended whatever happens."""
+        monkeypatch.setenv('ROS_DOMAIN_ID', str(ros.domain_id))
+        with subprocess.Popen(
+            [sys.executable, '-c', LISTENER, TOPIC],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    @pytest.fixture
+    def stuck(self, listener, monkeypatch):
+        """An interface whose listener did well, and does nothing any more."""
+        monkeypatch.setattr(bridge_interface, 'ACK_S', 0.5)
+        interface = ROSBridgeInterface()
+        interface.publish_control(1.0, 0.0, 0.0)
+        assert listener.stdout.readline() == b'heard\n'
+        listener.send_signal(signal.SIGSTOP)
+        return interface
+
+    def test_it_is_told_once_everything_is_let_go_of(self, stuck):
+        text = rf'the stop may not have arrived: not acknowledged on {TOPIC} in 0.5 s'
+        with pytest.raises(BridgeError, match=text):
+            stuck.close()
+        assert not stuck._sender._executor.context.ok()
+        stuck.close()  # nothing more to say
+
+    def test_other_threads_go_on_while_it_is_waited_for(self, stuck, background):
+        ended, looks = threading.Event(), []
+
+        def look():
+            while not ended.wait(0.01):
+                looks.append(None)
+
+        background.submit(look)
+        try:
+            with pytest.raises(BridgeError):
+                stuck.close()
+        finally:
+            ended.set()
+        assert len(looks) > 5
+
+    def test_listener_that_left_is_missed(self, listener):
+        interface = ROSBridgeInterface()
+        interface.publish_control(1.0, 0.0, 0.0)
+        listener.communicate()
+        text = f'the stop may not have arrived: nobody listens to {TOPIC}'
+        with pytest.raises(BridgeError, match=text), interface:
+            pass
+
+    def test_no_listener_since_the_start(self, ros):
+        interface = ROSBridgeInterface(match_timeout_s=0, domain_id=ros.domain_id)
+        with pytest.raises(BridgeError, match='the stop may not have arrived: nobody listens'):
+            interface.close()
+
+    @pytest.mark.parametrize('kind', [RuntimeError, KeyboardInterrupt])
+    def test_what_is_being_raised_already_goes_on(self, ros, caplog, kind):
+        with (
+            pytest.raises(kind, match='the true reason'),
+            ROSBridgeInterface(match_timeout_s=0, domain_id=ros.domain_id),
+        ):
+            raise kind('the true reason')
+        assert caplog.messages == [f'the stop may not have arrived: nobody listens to {TOPIC}']
+
+    def test_in_the_container(self, setup_file):
+        options = {'docker': DOCKER, 'container': 'gone', 'setup_files': [str(setup_file)]}
+        interface = ROSBridgeInterface(use_docker_exec=True, **options)
+        with pytest.raises(
+            BridgeError, match='stop may not have arrived: docker exec ended with 1'
+        ):
+            interface.close()
+
+
 def test_closed_is_closed(ros, background):
     heard = ros.listen(Twist, TOPIC)
 
@@ -194,6 +365,7 @@ class TestNoFallback:
         [
             ({'container': 'gone'}, 'docker exec ended with 1: .*No such container: gone'),
             ({'docker': '/nowhere/docker'}, 'docker exec needs /nowhere/docker'),
+            ({'docker': '/etc/passwd'}, 'docker exec needs /etc/passwd: .*Permission denied'),
             ({'setup_files': ['/nowhere/setup.bash']}, 'docker exec ended with 1: .*nowhere'),
         ],
     )
@@ -201,6 +373,40 @@ class TestNoFallback:
         interface = ROSBridgeInterface(**options(EXEC, ros, setup_file, **changes))
         with pytest.raises(BridgeError, match=text):
             interface.publish_control(1.0, 0.0, 0.0)
+
+    def test_words_of_docker_need_not_be_utf_8(self, tmp_path):
+        docker = tmp_path / 'docker'
+        docker.write_text("#!/bin/sh\nprintf 'k\\374nstlich' >&2\nexit 3\n")
+        docker.chmod(0o700)
+        interface = ROSBridgeInterface(use_docker_exec=True, docker=str(docker))
+        with pytest.raises(BridgeError, match='docker exec ended with 3: k\ufffdnstlich'):
+            interface.publish_control(1.0, 0.0, 0.0)
+
+    @pytest.mark.parametrize(
+        ('variable', 'changes', 'text'),
+        [
+            ('abc', {}, 'ROS_DOMAIN_ID must be a number from 0 to 232, got abc'),
+            ('233', {}, 'ROS_DOMAIN_ID must be a number from 0 to 232, got 233'),
+            ('1', {'domain_id': -1}, 'domain_id must be a number from 0 to 232, got -1'),
+            ('1', {'domain_id': 233}, 'domain_id must be a number from 0 to 232, got 233'),
+            ('1', {'domain_id': 1.5}, 'domain_id must be a number from 0 to 232, got 1.5'),
+            ('1', {'topic': 'a//b'}, r'rclpy cannot publish a//b: Invalid topic name: (.|\n)*'),
+        ],
+    )
+    def test_what_rclpy_refuses_is_told(self, monkeypatch, variable, changes, text):
+        from td3_agent.nodes import runtime
+
+        made, own_context = [], runtime.own_context
+
+        def noted(domain_id):
+            made.append(own_context(domain_id))
+            return made[-1]
+
+        monkeypatch.setattr(runtime, 'own_context', noted)
+        monkeypatch.setenv('ROS_DOMAIN_ID', variable)
+        with pytest.raises(BridgeError, match=f'^{text}$'):
+            ROSBridgeInterface(match_timeout_s=0.05, **changes)
+        assert not any(context.ok() for context in made)
 
     def test_native_without_rclpy_is_refused(self, monkeypatch):
         monkeypatch.setitem(sys.modules, 'rclpy', None)
@@ -222,12 +428,28 @@ def test_docker_exec_needs_no_ros_on_this_side():
     [
         ({'twist_convention': 'other'}, "twist_convention must be velocity or .*, got 'other'"),
         ({'max_steer_angle_rad': 0.0}, r'max_steer_angle_rad must be > 0 \[rad\], got 0.0'),
+        ({'max_steer_angle_rad': '1'}, r"max_steer_angle_rad must be > 0 \[rad\], got '1'"),
         ({'exec_timeout_s': float('nan')}, r'exec_timeout_s must be > 0 \[s\], got nan'),
+        ({'role_name': 'a b'}, "role_name must be letters, digits and '_', .*, got 'a b'"),
+        ({'role_name': ''}, "role_name must be letters, digits and '_', .*, got ''"),
+        ({'role_name': 'a\n'}, 'role_name must be letters, digits'),
+        ({'setup_files': '/opt/x.bash'}, "setup_files must be a list .*, got '/opt/x.bash'"),
+        ({'setup_files': [Path('/x')]}, 'setup_files must be a list of paths as text'),
+        (
+            {'exec_environment': {'A': 'b', 'ROS_DOMAIN_ID': 5}},
+            r"exec_environment must give a text for each name, got \{'ROS_DOMAIN_ID': 5\}",
+        ),
     ],
 )
 def test_arguments_are_refused(arguments, text):
     with pytest.raises(ValueError, match=text):
         ROSBridgeInterface(use_docker_exec=True, **arguments)
+
+
+@pytest.mark.parametrize('wait_s', [math.nan, math.inf, -1.0, '1'])
+def test_wait_that_is_none_is_refused(wait_s):
+    with pytest.raises(ValueError, match=r'match_timeout_s must be >= 0 \[s\], got'):
+        ROSBridgeInterface(match_timeout_s=wait_s)
 
 
 @given(st.lists(st.text(st.characters(codec='utf-8', exclude_characters='\0')), max_size=3))
@@ -281,6 +503,12 @@ class TestDriveVerb:
         [
             (('--duration', '-1'), 'duration must be >= 0 [s], got -1.0'),
             (('--rate', '0'), 'rate must be in (0, 1000] [Hz], got 0.0'),
+            (('--wait', '-1'), 'wait must be >= 0 [s], got -1.0'),
+            (('--wait', 'nan'), 'wait must be >= 0 [s], got nan'),
+            (
+                ('--role-name', 'a b'),
+                "role_name must be letters, digits and '_', no digit first, got 'a b'",
+            ),
         ],
     )
     def test_refuses(self, capsys, words, text):
@@ -288,3 +516,21 @@ class TestDriveVerb:
             main(['drive', *words])
         assert end.value.code == 2
         assert capsys.readouterr().err == f'td3_agent drive: {text}\n'
+
+    def test_domain_that_is_none_is_one_sentence(self, capsys, monkeypatch):
+        monkeypatch.setenv('ROS_DOMAIN_ID', 'abc')
+        with pytest.raises(SystemExit) as end:
+            main(['drive'])
+        assert end.value.code == 2
+        text = 'ROS_DOMAIN_ID must be a number from 0 to 232, got abc'
+        assert capsys.readouterr().err == f'td3_agent drive: {text}\n'
+
+    def test_stop_that_has_not_arrived_is_told(self, ros, capsys, monkeypatch):
+        monkeypatch.setenv('ROS_DOMAIN_ID', str(ros.domain_id))
+        with pytest.raises(SystemExit) as end:
+            main(['drive', '--wait', '0', '--json'])
+        assert end.value.code == 1
+        said = capsys.readouterr()
+        assert json.loads(said.out)['stopped'] is False
+        text = f'the stop may not have arrived: nobody listens to {TOPIC}'
+        assert said.err == f'td3_agent drive: {text}\n'

@@ -19,7 +19,6 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Bool, Float32, String
 
 from td3_agent.doctor import gather
-from td3_agent.doctor.domain_checks import read_domain_id
 from td3_agent.doctor.facts import DEFAULT_RMW
 from td3_agent.doctor.findings import Level
 from td3_agent.doctor.gather_graph import gather_graph
@@ -28,6 +27,7 @@ from td3_agent.doctor.graph_checks import graph_findings
 from td3_agent.fastdds import PROFILE_VARIABLES, profile_variables
 from td3_agent.nodes import topics
 from td3_agent.nodes.qos import RELIABLE
+from td3_agent.ros_domain import read_domain_id
 
 ROLE, CAMERA = 'ego_vehicle', 'camera'
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

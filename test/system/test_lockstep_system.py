@@ -549,6 +549,11 @@ def environment_of(pid):
         return b''
 
 
+def domain_of(pid):
+    """ROS domain that a process was started in."""
+    return re.search(rb'(?:^|\0)ROS_DOMAIN_ID=(\d+)', environment_of(pid))[1].decode()
+
+
 def shared_memory_of(pid):
     """Files of the Fast DDS segments that a process has mapped; ports are everybody's."""
     try:
@@ -611,11 +616,13 @@ class TestDemo:
             lambda: ledger.exists() and ledger.stat().st_size > 1000, 'it was driving'
         )
         assert len(program.alive()) == 1 + len(ALL)
+        domains = [domain_of(pid) for pid in program.alive() if pid != program.process.pid]
         program.process.send_signal(signal.SIGINT)
         status, output = program.end()
         assert status == 130, output
         assert program.alive() == []
         assert 'interrupted' in output
+        assert re.findall(r'driving in ROS domain (\d+);', output) * len(ALL) == domains
 
     def test_interrupted_while_starting(self, demo):
         program = demo('--duration', '600')

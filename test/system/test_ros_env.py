@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The environment over ROS 2: Gymnasium's rules, the direct one's world, and bridges that die."""
 
+from contextlib import suppress
+from functools import partial
 import json
 import os
+from pathlib import Path
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -13,18 +17,29 @@ pytest.importorskip('carla')
 pytest.importorskip('cv2')
 pytest.importorskip('gymnasium')
 
+from carla_msgs.msg import CarlaStatus
+import gymnasium
+from nav_msgs.msg import Path as PathMessage
 import numpy as np
 
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
-from td3_agent.evaluation.ros_env import BRIDGE_SETTINGS, RosDrivingEnv
-from td3_agent.nodes.lockstep_client import BridgeLostError
+from td3_agent.evaluation.ros_env import BRIDGE_SETTINGS, BRIDGES, RosDrivingEnv
+from td3_agent.nodes.lockstep_client import BridgeLostError, BridgeTakenError, LockstepClient
 from td3_agent.sim.env import DrivingEnv
 from td3_agent.sim.task import TaskConfig
+from td3_agent.training.envs import ProcessEnv
 
 pytestmark = pytest.mark.system
 PATIENCE = {'patience_s': 60.0}  # of a busy machine
 FORWARD = np.array([0.2, 0.0], np.float32)
+BROUGHT_UP = """
+from td3_agent.evaluation.ros_env import RosDrivingEnv
+env = RosDrivingEnv()
+env.reset(seed=0)
+print(env._bridge.process.pid, env._bridge.log_path.parent, flush=True)
+"""
+GONE_S = 20.0  # far more than an end takes
 
 
 @pytest.fixture(scope='module')
@@ -106,13 +121,55 @@ def test_an_episode_ends_by_the_rules(env):
         env.task = TaskConfig()
 
 
-@pytest.mark.parametrize('end', [signal.SIGKILL, signal.SIGTERM])
-def test_a_bridge_that_dies_is_named_and_replaced(end, monkeypatch):
+def test_a_reset_waits_for_nothing_but_the_car(env):
+    took_s = []
+    for seed in range(4):
+        started_s = time.monotonic()
+        env.reset(seed=seed)
+        took_s.append(time.monotonic() - started_s)
+    assert min(took_s) < 0.7
+
+
+def test_the_road_s_height_is_the_one_of_the_new_place(env, monkeypatch):
+    moves = []
+    move = LockstepClient.move
+    monkeypatch.setattr(
+        LockstepClient, 'move', lambda self, *place: moves.append(place) or move(self, *place)
+    )
+    env.reset(seed=0)  # the oval is flat, and says so
+    assert moves[0][2] == pytest.approx(env._frame.state.z_m)
+    poses = env._client._latched['route'].poses
+    for pose in poses:
+        pose.pose.position.z = pose.pose.position.x / 10.0
+    try:
+        env.reset(seed=1)
+    finally:
+        for pose in poses:
+            pose.pose.position.z = 0.0
+    x_m, _, z_m, _ = moves[1]
+    assert z_m == pytest.approx(x_m / 10.0, abs=0.35)  # a point of the route per meter
+
+
+def test_clients_of_one_graph_are_no_namesakes_and_a_route_may_tell_no_heights():
+    with LockstepClient() as one, LockstepClient() as other:
+        assert one._node.get_name() != other._node.get_name()
+        one._latched['route'] = PathMessage()
+        assert one.height_m(0.0, 0.0) is None
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The processes of the bridges that were started."""
     started = []
     start = ProcessGroup.start
     monkeypatch.setattr(
         ProcessGroup, 'start', lambda *words: started.append(start(*words)) or started[-1]
     )
+    return started
+
+
+@pytest.mark.parametrize('end', [signal.SIGKILL, signal.SIGTERM])
+def test_a_bridge_that_dies_is_named_and_replaced(end, started):
     env = RosDrivingEnv(client=PATIENCE)
     try:
         env.reset(seed=0)
@@ -130,6 +187,141 @@ def test_a_bridge_that_dies_is_named_and_replaced(end, monkeypatch):
     assert all(node.process.poll() is not None for node in started)
 
 
+def test_a_reset_replaces_a_bridge_that_has_died(started):
+    env = RosDrivingEnv(client=PATIENCE)
+    try:
+        env.reset(seed=5)
+        place_m = env.situation.s_m
+        started[0].process.kill()
+        started[0].process.wait(60.0)
+        env.reset(seed=5)
+        assert env.situation.s_m == pytest.approx(place_m, abs=0.5)
+        assert env.step(FORWARD)[-1]['executed']
+    finally:
+        env.close()
+    assert len(started) == 2
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'error', 'text'),
+    [
+        ({'bridge_settings': {'map': 'nope'}}, BridgeLostError, r'(?s)has ended.*map.*nope'),
+        (
+            {'client': {'camera_reliability': 'x'}},
+            ParameterError,
+            "camera_reliability must be reliable or best_effort, got 'x'",
+        ),
+        ({'client': {'role_name': 'a b'}}, Exception, 'a b'),
+    ],
+)
+def test_a_refused_setting_says_why_and_leaves_nothing(arguments, error, text, started):
+    env = RosDrivingEnv(**arguments)
+    with pytest.raises(error, match=text):
+        env.reset(seed=0)
+    assert [node.process.poll() is None for node in started] == [False]
+    assert not started[0].log_path.parent.exists()
+
+
+def is_there(pid):
+    """Whether a process runs; one that nobody has collected does not."""
+    try:
+        return Path(f'/proc/{pid}/stat').read_text('utf-8').rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return False
+
+
+def wait_until_gone(pid):
+    deadline_s = time.monotonic() + GONE_S
+    while is_there(pid):
+        assert time.monotonic() < deadline_s, f'process {pid} is left'
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ('last', 'status'),
+    [('', 0), ('raise KeyError', 1), ('import os; os.kill(os.getpid(), 9)', -9)],
+)
+def test_no_bridge_outlives_its_program(last, status):
+    done = subprocess.run(
+        [sys.executable, '-c', BROUGHT_UP + last], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status, done.stderr
+    pid, folder = done.stdout.split()
+    wait_until_gone(pid)
+    if status >= 0:
+        assert not Path(folder).exists()
+        assert 'Warning' not in done.stderr
+
+
+def test_no_bridge_outlives_an_environment_that_nobody_holds(started):
+    env = RosDrivingEnv(client=PATIENCE)
+    env.reset(seed=0)
+    del env
+    assert started[0].process.poll() is not None
+
+
+@pytest.mark.parametrize('end', [ProcessEnv.close, lambda port: port._process.kill()])
+def test_no_bridge_outlives_a_worker_process(end):
+    port = ProcessEnv(partial(RosDrivingEnv, client=PATIENCE))
+    try:
+        port.ask('reset', 0)
+        port.answer()
+        worker = port._process.pid
+        (bridge,) = Path(f'/proc/{worker}/task/{worker}/children').read_text('utf-8').split()
+        end(port)
+        wait_until_gone(bridge)
+    finally:
+        port.close()
+
+
+def test_a_frame_without_an_image_is_passed_over():
+    """At 10 Hz of the camera every second one is; the bridge waits for its command, or not."""
+    for wait_s in (600.0, 0.1):
+        settings = {'camera_rate_hz': 10.0, 'command_wait_s': wait_s}
+        env = RosDrivingEnv(bridge_settings=settings, client=PATIENCE)
+        try:
+            env.reset(seed=0)
+            before, stamp_ns = env._client.gaps, env._frame.stamp_ns
+            for number in range(1, 4):
+                info = env.step(FORWARD)[-1]
+                assert info['executed']
+                assert env._client.gaps == before + number
+                assert info['stamp_ns'] == pytest.approx(stamp_ns + number * 100_000_000, abs=10)
+        finally:
+            env.close()
+
+
+def test_a_camera_that_is_dead_is_given_up(monkeypatch):
+    monkeypatch.setattr('td3_agent.nodes.lockstep_client.MOST_GAPS', 3)
+    env = RosDrivingEnv(client=PATIENCE | {'camera_id': 'other'})
+    with pytest.raises(BridgeLostError, match='image, odometry or status was missing of 3 frames'):
+        env.reset(seed=0)
+    env.close()
+
+
+def test_environments_share_a_running_bridge_in_turns(tmp_path):
+    """The bridge would wait ten minutes for the command that the other one owes it."""
+    domain_id = free_domain_id()
+    arguments = {'client': {'domain_id': domain_id} | PATIENCE}
+    with ProcessGroup(tmp_path, ros_environment(domain_id)) as group:
+        group.start('sim_bridge_node', BRIDGE_SETTINGS)  # it starts paused
+        first, second, third = (
+            gymnasium.make(BRIDGES['running'], **arguments).unwrapped for _ in range(3)
+        )
+        drive(first, [FORWARD] * 3, seed=0)
+        for one, other in ((second, first), (first, second)):
+            drive(one, [FORWARD] * 3, seed=1)
+            with pytest.raises(BridgeTakenError, match='another environment has begun'):
+                other.step(FORWARD)
+            after_ns = one._frame.stamp_ns + 50_000_000
+            assert one.step(FORWARD)[-1]['stamp_ns'] == pytest.approx(after_ns, abs=10)
+        first.close()
+        drive(third, [FORWARD] * 3, seed=2)
+        drive(second, [FORWARD] * 3, seed=3)
+        for env in (second, third):
+            env.close()
+
+
 def test_a_running_bridge_is_used_and_left_alone(tmp_path):
     """One that plays, with upstream's wait of a second: as the real one starts."""
     domain_id = free_domain_id()
@@ -144,18 +336,33 @@ def test_a_running_bridge_is_used_and_left_alone(tmp_path):
 
 
 def test_a_learner_slower_than_the_bridges_patience_is_still_obeyed():
-    env = RosDrivingEnv(bridge_settings={'command_wait_s': 0.1}, client=PATIENCE)
+    env = RosDrivingEnv(bridge_settings={'command_wait_s': 0.5}, client=PATIENCE)
     try:
         env.reset(seed=0)
-        client = env._client
-        before = client.late
+        before, took_s = env._client.late, []
         for number in range(1, 6):
-            client._listen(60.0, lambda: client._running is False)  # it has given up
-            info = env.step(FORWARD)[-1]
-            assert info['executed']
-            assert client.late == before + number
+            time.sleep(0.8)  # a learner at work, which takes no messages
+            started_s = time.monotonic()
+            assert env.step(FORWARD)[-1]['executed']
+            took_s.append(time.monotonic() - started_s)
+            assert env._client.late == before + number
+        assert min(took_s) < 0.4
+        # Each of these commands lets the bridge not wait for the next; a reset ends that.
+        env.reset(seed=1)
+        before = env._client.late
+        drive_on(env)
+        assert env._client.late == before
     finally:
         env.close()
+
+
+def test_after_a_command_too_many_it_listens_whether_the_bridge_waits_at_all(monkeypatch):
+    with LockstepClient() as client:
+        client._open = client._ahead = True
+        monkeypatch.setattr(client, '_listen', lambda *_: client._on_status(CarlaStatus()))
+        assert not client.awaits()
+        client._ahead, client._running = False, True
+        assert client.awaits()
 
 
 def test_nobody_there_is_said_in_time():
@@ -179,17 +386,56 @@ def test_arguments_are_refused(arguments, text):
         RosDrivingEnv(**arguments)
 
 
+def programs_with(variable):
+    """Command lines of the processes whose environment has this entry."""
+    found = []
+    for folder in Path('/proc').glob('[0-9]*'):
+        with suppress(OSError):  # it has ended, or is not ours
+            if variable.encode() in (folder / 'environ').read_bytes().split(b'\0'):
+                found.append((folder / 'cmdline').read_bytes())
+    return found
+
+
 @pytest.mark.slow
-def test_training_goes_through_ros(tmp_path):
-    words = ['--env', 'td3_agent/RosDriving-v0', '--steps', '120', '--out', str(tmp_path)]
+@pytest.mark.parametrize('more', [[], ['--processes']])
+def test_training_goes_through_ros(tmp_path, more):
+    words = ['--env', BRIDGES['embedded'], '--steps', '120', '--out', str(tmp_path), *more]
     limits = ['--start-steps', '60', '--eval-every', '120', '--eval-episodes', '1']
     done = subprocess.run(
         [sys.executable, '-m', 'td3_agent', 'train', *words, *limits, '--batch-size', '8'],
-        env=dict(os.environ),
+        env=dict(os.environ, ROS_ENV_TEST=str(tmp_path)),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads((tmp_path / 'summary.json').read_text('utf-8'))
+    assert json.loads((tmp_path / 'summary.json').read_text('utf-8'))['failures'] == 0
     assert list((tmp_path / 'policies').iterdir())
+    assert not programs_with(f'ROS_ENV_TEST={tmp_path}')
+
+
+@pytest.mark.slow
+def test_training_and_evaluation_share_a_running_bridge(tmp_path):
+    """Each evaluation costs one episode of training, and neither sees what is the other's."""
+    domain_id = free_domain_id()
+    environment = ros_environment(domain_id)
+    # A name that needs no list of names.
+    words = ['--env', f'td3_agent.evaluation.ros_env:{BRIDGES["running"]}', '--out', str(tmp_path)]
+    words += ['--steps', '80', '--start-policy', 'lane', '--encoder', 'compact']
+    limits = ['--start-steps', '1000', '--eval-every', '40', '--eval-episodes', '1']
+    limits += ['--eval-steps', '30', '--batch-size', '8']
+    with ProcessGroup(tmp_path, environment) as group:
+        group.start('sim_bridge_node', BRIDGE_SETTINGS | {'command_wait_s': 1.0})
+        done = subprocess.run(
+            [sys.executable, '-m', 'td3_agent', 'train', *words, *limits],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((tmp_path / 'summary.json').read_text('utf-8'))['failures'] == 2
+    header, *rows = (tmp_path / 'eval.csv').read_text('utf-8').splitlines()
+    assert len(rows) == 3
+    length = header.split(',').index('length_mean')
+    assert {row.split(',')[length] for row in rows} == {'30.0'}

@@ -17,6 +17,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import td3_agent
+from td3_agent.nodes.drivers import SHIPPED
 from td3_agent.nodes.share import shared_path
 
 ROOT = Path(__file__).parents[2]
@@ -162,8 +163,9 @@ def test_every_shared_file_is_installed(setup_arguments):
     assert {path.name for path in (ROOT / 'config').iterdir()} == CONFIGS
     installed = {name for _, names in setup_arguments['data_files'] for name in names}
     shared = [*(ROOT / 'config').iterdir(), *(ROOT / 'launch').glob('*.launch.py')]
-    shared += (ROOT / 'weights').glob('*/*')
-    assert {path.parent.name for path in shared[-4:]} == {'lane', 'route'}
+    weights = [*(ROOT / 'weights').glob('*/*')]
+    assert {path.parent.name for path in weights} == set(SHIPPED)
+    shared += weights
     assert {str(path.relative_to(ROOT)) for path in shared} <= installed
     assert {'package.xml', 'resource/td3_agent'} <= installed
 

@@ -18,7 +18,7 @@ from td3_agent.bench import bare_timer, command, rate, startup
 from td3_agent.bench.figures import PERIOD_NS, rate_figures
 from td3_agent.bench.observer import BenchError
 from td3_agent.bench.programs import Program, ProgramError, ProgramSilentError
-from td3_agent.evaluation.processes import busy_processes
+from td3_agent.evaluation.processes import busy_processes, free_domain_id
 
 ECHO = """
 import json, sys
@@ -142,7 +142,7 @@ class TestCommand:
                     raise ProgramSilentError(f'nothing within {patience_s} s')
                 return {'received_ns': heard_ns.pop(0)}
 
-        assert set(command.time_process(['true'], Receiver(), {})) == times
+        assert set(command.time_process(['true'], Receiver(), {}, '')) == times
 
     def test_ros2_is_measured_where_it_exists(self):
         assert list(command.commands_of(None)) == [command.PYTHON]
@@ -167,7 +167,26 @@ class TestCommand:
     def test_failed_process_is_named(self):
         program = [sys.executable, '-c', 'import sys; sys.exit("no receiver")']
         with pytest.raises(ValueError, match='ended with 1: no receiver'):
-            command.time_process(program, None, {})
+            command.time_process(program, None, {}, '')
+
+    def test_container_that_does_not_reach_the_receiver_is_named(self, monkeypatch):
+        monkeypatch.setattr(command, 'PATIENCE_S', 0.5)
+        docker = str(Path(__file__).parents[2] / 'standins' / 'docker')
+        args = argparse.Namespace(
+            docker_exec='ros2-bridge', docker=docker, setup_file=['/dev/null']
+        )
+        environment = dict(os.environ, ROS_DOMAIN_ID=str(free_domain_id()))
+        words = command.docker_command(args, environment)[command.DOCKER]
+        text = r'nobody listens to /bench/once after 0.5 s, from container ros2-bridge'
+        with pytest.raises(ValueError, match=text):
+            command.time_process(words, None, environment, 'container ros2-bridge')
+
+    def test_process_that_does_not_end_is_ended(self, monkeypatch):
+        monkeypatch.setattr(command, 'PATIENCE_S', 0.1)
+        monkeypatch.setattr(command, 'EXEC_MARGIN_S', 0.1)
+        text = r'nobody listens to /bench/once after 0.1 s, from here'
+        with pytest.raises(ValueError, match=text):
+            command.time_process(['sleep', '60'], None, None, 'here')
 
 
 class TestStartup:

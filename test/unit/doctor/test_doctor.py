@@ -16,12 +16,12 @@ from td3_agent.__main__ import main
 from td3_agent.doctor import gather
 from td3_agent.doctor.checks import CHECKS, all_findings
 from td3_agent.doctor.command import camera_size, is_bad
-from td3_agent.doctor.domain_checks import read_domain_id
 from td3_agent.doctor.facts import Copy, Graph, Import, Machine, Profile, Torch
 from td3_agent.doctor.findings import Finding, Level
 from td3_agent.doctor.graph_checks import GRAPH_CHECKS, graph_findings
 from td3_agent.doctor.live import live_findings
 from td3_agent.doctor.versions import CARLA_MSGS_HASHES, distros_for_carla
+from td3_agent.ros_domain import read_domain_id
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 60.0  # of a busy machine

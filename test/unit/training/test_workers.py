@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Environments in processes of their own: side by side, of different kinds, and mortal."""
 
+from functools import partial
 import os
 from pathlib import Path
+import time
 
 import numpy as np
 import pytest
@@ -54,3 +56,27 @@ def test_death_of_a_process_costs_one_step_of_its_own_episode(tmp_path):
     sample = trainer.buffer.sample(500)
     assert (sample.state[:, :2] == sample.next_state[:, :2]).all()  # nor do episodes mix
     assert (sample.state[:, 2] + 1 == sample.next_state[:, 2]).all()
+
+
+def closed_in_s(name):
+    """How long it takes to close a worker process with such an environment [s]."""
+    port = envs.ProcessEnv(partial(gymnasium.make, f'closing_envs:{name}-v0'))
+    port.ask('reset', 0)
+    port.answer()
+    port.ask('step', np.zeros(1, np.float32))  # whose answer nobody takes
+    started_s = time.monotonic()
+    port.close()
+    return time.monotonic() - started_s
+
+
+@pytest.mark.slow
+def test_a_process_closes_its_environment_at_its_end(tmp_path):
+    closed_in_s('Closing')
+    assert (tmp_path / 'closed').exists()
+
+
+@pytest.mark.slow
+def test_a_process_that_comes_to_no_end_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(envs, 'CLOSING_S', 5.0)
+    assert 5.0 <= closed_in_s('Stuck') < 60.0
+    assert (tmp_path / 'closed').exists()
