@@ -16,6 +16,9 @@ MODULES = {
     'td3_agent/TrafficValidation-v0': 'td3_agent.sim.traffic_env',
 }
 
+# Environments that share something by taking turns, which works within one process.
+IN_TURNS = ('td3_agent/RosDrivingRunning-v0',)
+
 
 def with_module(env_id: str) -> str:
     """Return an id that ``gymnasium.make`` understands; others' ids are left as they are."""

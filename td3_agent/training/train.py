@@ -24,6 +24,7 @@ from td3_agent.driving.parameters import Params, expected
 from td3_agent.scale.arguments import add_ray_argument
 from td3_agent.td3.params import Td3Params
 from td3_agent.td3.snapshot import snapshots
+from td3_agent.training.env_ids import IN_TURNS
 from td3_agent.training.envs import EnvFailureError
 from td3_agent.training.params import RayParams, TrainParams
 from td3_agent.training.trainer import Trainer, changes, grouped, saved_settings
@@ -178,8 +179,14 @@ def trained(  # noqa: PLR0913  what a run is made of
     A run that is gone on with and has come to its end already keeps the summary that it has.
 
     Raises:
-        ValueError: Gymnasium knows no such task, or cannot make it.
+        ValueError: Gymnasium knows no such task, cannot make it, or it is for one process.
     """
+    if (train.processes or ray is not None) and any(
+        env_id.endswith(IN_TURNS) for env_id in env_ids
+    ):
+        raise ValueError(
+            f'{", ".join(env_ids)}: one process steps that bridge: leave out processes and --ray'
+        )
     settings = grouped(env_ids, td3, train, ray)
     if resume and (finished := finished_summary(out, settings)) is not None:
         return finished

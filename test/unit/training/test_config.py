@@ -11,8 +11,8 @@ import yaml
 gymnasium = pytest.importorskip('gymnasium')
 
 from td3_agent.td3.params import Td3Params  # noqa: E402
-from td3_agent.training.params import TrainParams  # noqa: E402
-from td3_agent.training.train import add_arguments, params_of, settings_of  # noqa: E402
+from td3_agent.training.params import RayParams, TrainParams  # noqa: E402
+from td3_agent.training.train import add_arguments, params_of, settings_of, trained  # noqa: E402
 from td3_agent.training.trainer import Trainer  # noqa: E402
 
 CONFIGS = sorted((Path(__file__).parents[3] / 'config').glob('train_*.yaml'))
@@ -94,3 +94,11 @@ def test_evaluation_may_have_an_environment_of_its_own(tmp_path):
         Trainer((IDENTITY,), small, other, tmp_path / 'other')
     same = TrainParams(eval_env=IDENTITY, **short)
     assert Trainer((IDENTITY,), small, same, tmp_path / 'same').run()['step'] == 20
+
+
+def test_a_running_bridge_is_for_one_process(tmp_path):
+    env_id = 'td3_agent/RosDrivingRunning-v0'
+    for params, ray in ((TrainParams(processes=True), None), (TrainParams(), RayParams())):
+        with pytest.raises(ValueError, match=f'{env_id}: one process steps that bridge'):
+            trained((env_id,), Td3Params(), params, tmp_path, ray=ray)
+    assert not [*tmp_path.iterdir()]
