@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass, fields
 import io
-import json
 from pathlib import Path
 import sys
 import textwrap
@@ -22,7 +21,7 @@ import numpy as np
 
 from td3_agent.evaluation.intervals import mean_with_t_interval
 from td3_agent.evaluation.pictures import DPI, INK, QUIET, save
-from td3_agent.training.params import RayParams
+from td3_agent.training.params import GROUPS, RayParams, read_config
 
 if TYPE_CHECKING:
     import argparse
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 RETURN = 'return_mean'
 # Settings that change nothing about what is learned, or the seed, over which a band goes.
 LEFT_OUT = ('seed', 'keep', 'log_every', 'snapshot_every', 'steps')
-GROUPS = ('td3', 'train', 'ray')  # of the settings of a training
 RAY = 'ray'  # whether a run has that group
 RAY_SETTINGS = tuple(spec.name for spec in fields(RayParams))
 HASH_DIGITS = 7  # of a commit in a name, as git shortens it
@@ -148,23 +146,6 @@ def read_run(folder: Path, column: str = RETURN) -> Run:
     except ValueError as error:
         raise ValueError(f'{table}: {error}') from error
     return Run(folder=folder, settings=settings_of(config), steps=steps, values=values)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Return what a training was begun with.
-
-    Raises:
-        ValueError: naming the file, which holds something else.
-    """
-    try:
-        config = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise ValueError(f'{path} cannot be read: {error}') from error
-    names = (*GROUPS, 'versions')
-    groups = [config.get(name, {}) for name in names] if isinstance(config, dict) else [None]
-    if not all(isinstance(group, dict) for group in groups) or not config.get('env'):
-        raise ValueError(f'{path} must hold env, and mappings: {", ".join(names)}')
-    return dict(config)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

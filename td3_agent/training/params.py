@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a training run, besides those of the algorithm."""
+"""Settings of a training run, besides those of the algorithm, and how they are read again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+import json
+from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.parameters import Params, param
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 DEVICES = ('auto', 'cpu', 'cuda')
+GROUPS = ('td3', 'train', 'ray')  # of the settings that a run keeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +51,25 @@ class RayParams(Params):
     broadcast_every: int = param(
         50, 'least updates between two policies that are sent to the workers', low=1
     )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return what a run was begun with: ``env``, groups of settings, and versions.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: naming the file, which cannot be read or holds something else.
+    """
+    try:
+        config = json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ValueError(f'{path} cannot be read: {error}') from error
+    names = (*GROUPS, 'versions')
+    groups = [config.get(name, {}) for name in names] if isinstance(config, dict) else [None]
+    if not all(isinstance(group, dict) for group in groups):
+        raise ValueError(f'{path} must hold mappings of settings: {", ".join(names)}')
+    if not (isinstance(config.get('env'), list) and config['env']):
+        raise ValueError(f'{path} must hold a list of tasks as env, got {config.get("env")!r}')
+    return dict(config)

@@ -30,6 +30,7 @@ from td3_agent.training.envs import EnvFailureError, Episodes, LocalEnv, Process
 from td3_agent.training.evaluate import evaluate
 from td3_agent.training.exploration import Explorer
 from td3_agent.training.logs import CsvLog, TensorBoard
+from td3_agent.training.params import GROUPS, read_config
 from td3_agent.training.policies import PolicySaver
 from td3_agent.training.rollouts import LocalRollouts
 from td3_agent.training.spaces import TaskSpaces
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 CONFIG = 'config.json'
-GROUPS = ('td3', 'train', 'ray')  # of its settings
 # What a resumed run may do otherwise than the run it goes on with.
 MAY_CHANGE = (
     'steps',
@@ -69,17 +69,10 @@ def saved_config(out: Path) -> dict[str, Any]:
     Raises:
         ValueError: there is none, or it cannot be read.
     """
-    path = out / CONFIG
     try:
-        config = json.loads(path.read_text(encoding='utf-8'))
+        return read_config(out / CONFIG)
     except FileNotFoundError:
         raise ValueError(f'{out} holds no run to go on with') from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f'{path} cannot be read: {error}') from error
-    groups = [config.get(name, {}) for name in GROUPS] if isinstance(config, dict) else [None]
-    if not all(isinstance(group, dict) for group in groups):
-        raise ValueError(f'{path} must hold mappings of settings: {", ".join(GROUPS)}')
-    return dict(config)
 
 
 def saved_settings(out: Path) -> dict[str, Any]:
@@ -90,7 +83,7 @@ def saved_settings(out: Path) -> dict[str, Any]:
     """
     config = saved_config(out)
     settings = {name: value for group in GROUPS for name, value in config.get(group, {}).items()}
-    return {'env': config.get('env', []), **settings}
+    return {'env': config['env'], **settings}
 
 
 def grouped(

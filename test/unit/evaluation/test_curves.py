@@ -174,9 +174,10 @@ def test_rows_that_are_not_whole_are_left_out(tmp_path, cut_off):
         ('eval.csv', 'step,return_mean\n0,high\n', 'could not convert'),
         ('eval.csv', 'step,return_mean\n0,\n', 'has no evaluations'),
         ('config.json', '{"env": [', 'cannot be read'),
-        ('config.json', '[]', 'must hold env, and mappings'),
-        ('config.json', '{"td3": {}}', 'must hold env, and mappings'),
-        ('config.json', '{"env": ["a"], "td3": 3}', 'must hold env, and mappings'),
+        ('config.json', '[]', 'must hold mappings of settings: td3, train, ray, versions'),
+        ('config.json', '{"td3": {}}', 'must hold a list of tasks as env, got None'),
+        ('config.json', '{"env": "a"}', "must hold a list of tasks as env, got 'a'"),
+        ('config.json', '{"env": ["a"], "td3": 3}', 'must hold mappings of settings'),
     ],
 )
 def test_files_that_are_damaged_are_named(tmp_path, name, text, said):

@@ -557,7 +557,8 @@ def test_resuming_needs_no_more_than_the_folder(tmp_path, capsys):
         ('{', 'config.json cannot be read'),
         ('[]', 'config.json must hold mappings'),
         ('{"td3": 3}', 'config.json must hold mappings'),
-        ('{"td3": {}}', 'nothing to train on'),
+        ('{"td3": {}}', 'config.json must hold a list of tasks as env, got None'),
+        ('{"env": "Pendulum-v1"}', "must hold a list of tasks as env, got 'Pendulum-v1'"),
     ],
 )
 def test_resuming_what_is_no_run_is_one_sentence(text, said, tmp_path, capsys):
