@@ -7,6 +7,7 @@ Where rclpy or carla_msgs is missing, the tests that need them are skipped, not 
 from importlib.util import find_spec
 import os
 from pathlib import Path
+import signal
 import sys
 import time
 
@@ -31,6 +32,7 @@ WITHOUT_ROS = ('test_launch_files.py',)  # bring stand-ins of their own
 MISSING = [name for name in ('rclpy', 'carla_msgs') if find_spec(name) is None]
 DEADLINE_S = 20.0  # far beyond what a busy machine needs; reached only by a failure
 SPIN_S = 0.1
+LONGEST_S = 480.0  # of any test, on however busy a machine
 
 
 class ModuleWithoutRos(pytest.Module):
@@ -38,6 +40,18 @@ class ModuleWithoutRos(pytest.Module):
 
     def collect(self):
         pytest.skip(f'needs ROS 2: {" and ".join(MISSING)} not found', allow_module_level=True)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):  # noqa: ARG001  pytest's name
+    """Have the kernel end the run if a test hangs.
+
+    Fast DDS can lock up while it holds the interpreter: then no other thread of Python runs, and
+    no handler of a signal. ``faulthandler_timeout`` in pyproject.toml tells where, shortly before.
+    """
+    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 def module_without_ros(parent, file, **where):
