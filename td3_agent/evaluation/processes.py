@@ -38,6 +38,8 @@ DOMAIN_IDS = range(1, 102)
 PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST, PORT_PARTICIPANT_GAIN = 7400, 250, 10, 2
 PARTICIPANTS = 16  # that are looked for
 LOCK_S = 15.0  # longer than the first process needs to be seen
+DOMAIN_WAIT_S = 2.0 * LOCK_S
+DOMAIN_LOOK_S = 0.25
 _locks: deque[tuple[float, int]] = deque()  # when taken, and the open file; the oldest first
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Ends with its parent, however that ends.
@@ -49,12 +51,20 @@ def free_domain_id() -> int:
     """Return a ROS domain id that nobody on this machine uses, and that nobody else is given.
 
     It takes a moment until the first participant can be seen; a lock keeps the domain until then.
+    Where many were given away lately, one is waited for.
+
+    Raises:
+        RuntimeError: all of them stay in use.
     """
-    _let_go_of_old_locks()
-    for domain_id in random.SystemRandom().sample(DOMAIN_IDS, len(DOMAIN_IDS)):
-        if not _is_in_use(domain_id) and _lock_domain(domain_id):
-            return domain_id
-    raise RuntimeError('all ROS domain ids from 1 to 101 are in use on this machine')
+    end_s = time.monotonic() + DOMAIN_WAIT_S
+    while True:
+        _let_go_of_old_locks()
+        for domain_id in random.SystemRandom().sample(DOMAIN_IDS, len(DOMAIN_IDS)):
+            if not _is_in_use(domain_id) and _lock_domain(domain_id):
+                return domain_id
+        if time.monotonic() > end_s:
+            raise RuntimeError('all ROS domain ids from 1 to 101 are in use on this machine')
+        time.sleep(DOMAIN_LOOK_S)
 
 
 def _is_in_use(domain_id: int) -> bool:

@@ -108,7 +108,13 @@ class TestDomains:
         )
         assert int(last) not in given
 
-    def test_all_in_use_is_said(self):
+    def test_a_domain_is_waited_for_while_locks_keep_all(self, monkeypatch):
+        monkeypatch.setattr(processes, 'LOCK_S', 1.0)
+        given = [processes.free_domain_id() for _ in range(3)]
+        assert processes.free_domain_id() in given
+
+    def test_all_in_use_is_said(self, monkeypatch):
+        monkeypatch.setattr(processes, 'DOMAIN_WAIT_S', 0.5)
         for _ in range(3):
             processes.free_domain_id()
         with pytest.raises(RuntimeError, match='all ROS domain ids'):
