@@ -59,7 +59,7 @@ class SqliteFile:
                 connection.close()
         except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
             # The library's text may hold what it could not read.
-            what = str(error).partition('\n')[0]
+            what = ''.join(str(error).splitlines()[:1])
             raise BagError(f'{self.path}: cannot be read: {what}') from error
 
     def _connect(self) -> sqlite3.Connection:

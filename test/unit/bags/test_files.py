@@ -288,6 +288,7 @@ class TestNotTrusted:
     @settings(max_examples=60)
     @given(at=st.integers(0, 40_000), value=st.binary(min_size=1, max_size=64))
     @example(at=15642, value=b'\x80')  # an error that quotes what it could not read, in lines
+    @example(at=3207, value=b'\x1c')  # one of the other characters that end a line
     def test_damaged_databases_too(self, at, value, tmp_path_factory):
         folder = tmp_path_factory.mktemp('damaged')
         path = write_bag(folder / 'bag', drive(6), storage='sqlite3')
