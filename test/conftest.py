@@ -1,28 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests with real ROS 2 nodes share: a context and a domain of their own, deadlines.
+"""What tests share: an environment of the run, contexts and domains for ROS 2 nodes, deadlines.
 
 Where rclpy or carla_msgs is missing, the tests that need them are skipped, not failed.
 """
 
 from importlib.util import find_spec
+import logging
 import os
 from pathlib import Path
+import shutil
 import signal
+import site
 import sys
+import tempfile
 import time
 
 import hypothesis
 import pytest
 
-# Examples have no time limit of their own: the machine may be busy with something else.
-hypothesis.settings.register_profile('td3_agent', deadline=None)
+from td3_agent.evaluation import processes
+
+# Examples have no time limit of their own: the machine may be busy with something else. Those that
+# failed in an earlier run are not tried again by themselves; the report says how to.
+hypothesis.settings.register_profile('td3_agent', deadline=None, database=None, print_blob=True)
 hypothesis.settings.load_profile('td3_agent')
 
-# Before rclpy is imported: what the tests say stays on this machine.
-if os.environ.get('ROS_DISTRO') == 'humble':
-    os.environ['ROS_LOCALHOST_ONLY'] = '1'
-else:
-    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+# Would lead to files and servers of the user's: caches, settings, logs, a running cluster.
+STRAYS = ('MPLCONFIGDIR', 'RAY_ADDRESS', 'RAY_TMPDIR', 'ROS_HOME', 'ROS_LOG_DIR', 'TORCH_HOME')
+STRAYS += ('XDG_CACHE_HOME', 'XDG_CONFIG_HOME', 'XDG_DATA_HOME', 'XDG_STATE_HOME')
+IS_WORKER = 'PYTEST_XDIST_WORKER' in os.environ  # of a run whose folder is there already
+
+
+def make_run_folder():
+    """Give this run an empty HOME and TMPDIR of its own; return the folder that holds both."""
+    folder = Path(tempfile.mkdtemp(prefix='td3_'))
+    os.environ['PYTHONUSERBASE'] = site.getuserbase()  # packages in HOME are still found
+    for name in STRAYS:
+        os.environ.pop(name, None)
+    for name, path in (('HOME', folder / 'home'), ('TMPDIR', folder)):
+        path.mkdir(exist_ok=True)
+        os.environ[name] = str(path)
+    tempfile.tempdir = None
+    return folder
+
+
+RUN_FOLDER = None if IS_WORKER else make_run_folder()
+# Before rclpy is imported: what the tests say stays on this machine and in a domain of their own.
+os.environ |= processes.ros_environment(processes.free_domain_id())
+DOMAIN_LOCK = processes._locks.pop()  # held until this process ends
+
+if find_spec('launch_ros'):  # the folder launch/ of the checkout is found as "launch"
+    import launch.logging  # noqa: F401
+
+    logging.setLoggerClass(logging.Logger)  # loggers of launch's class never reach caplog
 
 # Scripts are programs, not a package; their functions are tested by importing them.
 sys.path.append(str(Path(__file__).parents[1] / 'scripts'))
@@ -52,6 +82,17 @@ def pytest_runtest_protocol(item):  # noqa: ARG001  pytest's name
     signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Remove what the run has written, unless something failed."""
+    if IS_WORKER:
+        return
+    if session.testsfailed:
+        print(f'\nfiles of this run: {RUN_FOLDER}')
+    else:
+        shutil.rmtree(RUN_FOLDER, ignore_errors=True)
 
 
 def module_without_ros(parent, file, **where):

@@ -6,15 +6,12 @@ from __future__ import annotations
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-import fcntl
 import os
-from pathlib import Path
 import random
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -29,6 +26,7 @@ from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -40,7 +38,9 @@ PARTICIPANTS = 16  # that are looked for
 LOCK_S = 15.0  # longer than the first process needs to be seen
 DOMAIN_WAIT_S = 2.0 * LOCK_S
 DOMAIN_LOOK_S = 0.25
-_locks: deque[tuple[float, int]] = deque()  # when taken, and the open file; the oldest first
+# Seen by every user and container that shares the ports, and gone with the process.
+LOCK_ADDRESS = '\0td3_agent_domain_'
+_locks: deque[tuple[float, socket.socket]] = deque()  # when taken; the oldest first
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Ends with its parent, however that ends.
 BUSY = 'import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(10_000))'
@@ -81,21 +81,20 @@ def _is_in_use(domain_id: int) -> bool:
 
 def _lock_domain(domain_id: int) -> bool:
     """Take the lock of a domain for :data:`LOCK_S`, unless another program or call holds it."""
-    path = Path(tempfile.gettempdir()) / f'td3_agent_domain_{os.getuid()}_{domain_id}.lock'
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
+        lock.bind(f'{LOCK_ADDRESS}{domain_id}')
+    except OSError:
+        lock.close()
         return False
-    _locks.append((time.monotonic(), handle))
+    _locks.append((time.monotonic(), lock))
     return True
 
 
 def _let_go_of_old_locks() -> None:
     """Release the domains that are in use by now, or never will be."""
     while _locks and time.monotonic() - _locks[0][0] > LOCK_S:
-        os.close(_locks.popleft()[1])
+        _locks.popleft()[1].close()
 
 
 def ros_environment(domain_id: int) -> dict[str, str]:

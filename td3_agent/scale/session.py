@@ -27,6 +27,9 @@ LOG = logging.getLogger(__name__)
 OBJECT_STORE_BYTES = 128 << 20
 CONNECT_S = 10.0
 STARTS = 3
+# The path of a socket has at most 107 bytes, most of them Ray's.
+LONGEST_SOCKET = '/ray_abcdefgh/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store.99'
+LONGEST_TEMPORARY_FOLDER = 107 - len(LONGEST_SOCKET)
 ENVIRONMENT = {
     'RAY_USAGE_STATS_ENABLED': '0',
     'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',  # what later versions do; else it is warned of
@@ -51,8 +54,7 @@ def ray_session(address: str, processes: int) -> Iterator[None]:
         return
     os.environ |= ENVIRONMENT
     handler = signal.getsignal(signal.SIGTERM)
-    # Its logs and sockets; paths of sockets are short, so this lies nowhere deep.
-    with tempfile.TemporaryDirectory(prefix='ray_', ignore_cleanup_errors=True) as folder:
+    with session_folder() as folder:
         try:
             if address == LOCAL:
                 _start(processes, folder)
@@ -66,6 +68,14 @@ def ray_session(address: str, processes: int) -> Iterator[None]:
             os.environ.pop(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, None)
             ray_constants.ENABLE_RAY_CLUSTER = True
             signal.signal(signal.SIGTERM, handler)
+
+
+def session_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for Ray's logs and sockets: in /tmp where TMPDIR is too long for sockets."""
+    where = tempfile.gettempdir()
+    if len(os.fsencode(where)) > LONGEST_TEMPORARY_FOLDER:
+        where = '/tmp'  # noqa: S108  the folder made there has a random name, for this user alone
+    return tempfile.TemporaryDirectory(prefix='ray_', dir=where, ignore_cleanup_errors=True)
 
 
 def _end(number: int, _: FrameType | None) -> NoReturn:

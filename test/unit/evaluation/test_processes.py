@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 
 import pytest
@@ -76,18 +75,21 @@ def test_hang_up_that_nohup_ignores_stays_ignored():
 
 class TestDomains:
     PORT_BASE = processes.PORT_BASE + 130  # between the ports that participants really use
+    LOCK_ADDRESS = f'\0td3_agent_test_{os.getpid()}_'
 
     @pytest.fixture(autouse=True)
-    def few(self, monkeypatch, tmp_path):
+    def few(self, monkeypatch):
         monkeypatch.setattr(processes, 'DOMAIN_IDS', range(90, 93))
         monkeypatch.setattr(processes, 'PORT_BASE', self.PORT_BASE)
         monkeypatch.setattr(processes, '_locks', deque())
-        monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+        monkeypatch.setattr(processes, 'LOCK_ADDRESS', self.LOCK_ADDRESS)
         yield
-        for _, handle in processes._locks:
-            os.close(handle)
+        for _, lock in processes._locks:
+            lock.close()
 
-    def test_nobody_is_given_a_domain_that_was_given_away_and_is_not_seen_in_use_yet(self):
+    def test_nobody_is_given_a_domain_that_was_given_away_and_is_not_seen_in_use_yet(
+        self, tmp_path
+    ):
         given = {processes.free_domain_id() for _ in range(2)}
         assert len(given) == 2
         last = subprocess.check_output(
@@ -95,15 +97,17 @@ class TestDomains:
                 sys.executable,
                 '-c',
                 (
-                    'import tempfile, sys\n'
+                    'import sys\n'
                     'from td3_agent.evaluation import processes\n'
-                    'tempfile.tempdir, processes.DOMAIN_IDS = sys.argv[1], range(90, 93)\n'
+                    'processes.LOCK_ADDRESS = chr(0) + sys.argv[1]\n'
+                    'processes.DOMAIN_IDS = range(90, 93)\n'
                     'processes.PORT_BASE = int(sys.argv[2])\n'
                     'print(processes.free_domain_id())'
                 ),
-                tempfile.gettempdir(),
+                self.LOCK_ADDRESS[1:],
                 str(self.PORT_BASE),
             ],
+            env=dict(os.environ, TMPDIR=str(tmp_path)),  # where it looks for files, if it does
             text=True,
         )
         assert int(last) not in given

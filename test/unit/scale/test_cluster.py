@@ -16,7 +16,12 @@ from ray.cluster_utils import Cluster  # noqa: E402
 from ray_runs import trainer_of, unclosed_files_ignored  # noqa: E402
 
 from td3_agent.scale import rollouts as module  # noqa: E402
-from td3_agent.scale.session import ENVIRONMENT, OBJECT_STORE_BYTES, ray_session  # noqa: E402
+from td3_agent.scale.session import (  # noqa: E402
+    ENVIRONMENT,
+    OBJECT_STORE_BYTES,
+    ray_session,
+    session_folder,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -24,11 +29,13 @@ PATIENCE_S = 60.0
 
 
 @pytest.fixture
-def cluster(tmp_path_factory):
+def cluster():
     """Three machines on the loopback interface; the learner's has no CPU for workers."""
-    folder = tmp_path_factory.mktemp('r')  # short: it holds sockets
     memory = {'object_store_memory': OBJECT_STORE_BYTES}
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        folder = Path(stack.enter_context(session_folder()))
+        (folder / 'ray').mkdir()  # Ray writes the cluster's address there, and does not make it
+        patch.setenv('RAY_TMPDIR', str(folder))
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         patch.setenv('PYTHONPATH', str(Path(__file__).parent), prepend=os.pathsep)
