@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from td3_agent.sim.lane_runs import runs_of
 from td3_agent.sim.opendrive import MapError
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ PLANNED_DECELERATION_MPS2 = 1.5  # before a bend
 # Two paths this close cannot be used at once: the width of the widest car, and some air.
 CLEARANCE_M = 2.4
 FREE = -math.inf  # two paths that never meet
+GAP_M = 0.05  # between lanes that follow each other: driven across, not jumped over
+BREAK_M = 5.0  # a wider gap ends the road
 
 
 class Place(NamedTuple):
@@ -140,9 +143,9 @@ def lane_network(road_map: RoadMap) -> LaneNetwork:
         MapError: none of its lanes is long enough to drive on.
     """
     lanes = road_map.driving_lanes
-    runs, followers = _runs(lanes, road_map.lane_followers())
+    runs, followers = _runs(lanes, _connected(lanes, road_map.lane_followers))
     in_junction = np.array([lanes[run[0]].span.in_junction for run in runs])
-    tables = [_table([lanes[number] for number in run]) for run in runs]
+    tables = [_table(rows) for rows in _bridged([_rows_of(lanes, run) for run in runs], followers)]
     length_m = np.array([length for length, _ in tables])
     if not length_m.max(initial=0.0) > ROW_SPACING_M:
         raise MapError(f'map {road_map.name!r} has no lane longer than {ROW_SPACING_M:g} m')
@@ -181,44 +184,71 @@ def _runs(
     lanes: Sequence[LaneGeometry], followers: tuple[tuple[int, ...], ...]
 ) -> tuple[list[list[int]], tuple[tuple[int, ...], ...]]:
     """Join lanes that follow each other without a choice; return runs, and runs after runs."""
-    leaders: list[list[int]] = [[] for _ in lanes]
-    for number, ways in enumerate(followers):
-        for way in ways:
-            leaders[way].append(number)
 
-    def joined(number: int) -> int | None:
-        """Return the lane that can only be reached from this one, and is all that can."""
-        ways = followers[number]
-        if len(ways) != 1 or leaders[ways[0]] != [number] or ways[0] == number:
-            return None
-        same = lanes[number].span.in_junction == lanes[ways[0]].span.in_junction
-        return ways[0] if same else None
+    def may_join(before: int, after: int) -> bool:
+        return lanes[before].span.in_junction == lanes[after].span.in_junction
 
-    continued = {after for number in range(len(lanes)) if (after := joined(number)) is not None}
-    heads = [number for number in range(len(lanes)) if number not in continued]
-    runs, seen = [], set[int]()
-    # Heads first; what is left then are circuits, which begin anywhere.
-    for head in [*heads, *range(len(lanes))]:
-        if head in seen:
-            continue
-        run = [head]
-        while (after := joined(run[-1])) is not None and after != head:
-            run.append(after)
-        seen.update(run)
-        runs.append(run)
+    runs = runs_of(followers, may_join)
     run_of = {run[0]: number for number, run in enumerate(runs)}
     return runs, tuple(tuple(run_of[way] for way in followers[run[-1]]) for run in runs)
 
 
-def _table(lanes: Sequence[LaneGeometry]) -> tuple[float, FloatArray]:
-    """Return length [m] and evenly spaced rows (x, y, heading) of lanes that follow each other."""
-    points = np.concatenate([lane.centre[:, :2] for lane in lanes])
-    heading = np.unwrap(np.concatenate([lane.heading_rad for lane in lanes]))
-    along = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))))
+def _connected(
+    lanes: Sequence[LaneGeometry], followers: tuple[tuple[int, ...], ...]
+) -> tuple[tuple[int, ...], ...]:
+    """Leave out followers that begin elsewhere, or lead back: there the road is broken."""
+
+    def connected(before: int, after: int) -> bool:
+        end, start = lanes[before], lanes[after]
+        turned = float(start.heading_rad[0] - end.heading_rad[-1])
+        return math.dist(end.centre[-1, :2], start.centre[0, :2]) < BREAK_M and (
+            math.cos(turned) > 0.0
+        )
+
+    return tuple(
+        tuple(after for after in ways if connected(before, after))
+        for before, ways in enumerate(followers)
+    )
+
+
+def _rows_of(lanes: Sequence[LaneGeometry], run: Sequence[int]) -> FloatArray:
+    """Return (N, 3) x, y, heading of lanes that follow each other, heading not wrapped."""
+    points = np.concatenate([lanes[number].centre[:, :2] for number in run])
+    heading = np.unwrap(np.concatenate([lanes[number].heading_rad for number in run]))
+    return np.column_stack((points, heading))
+
+
+def _bridged(rows: list[FloatArray], followers: Sequence[Sequence[int]]) -> list[FloatArray]:
+    """Lengthen runs so that each begins where the one before it ends, as far as it can.
+
+    A run with one leader begins at that leader's end; a run with one follower that has several
+    leaders ends at that follower's start.
+    """
+    leaders: list[list[int]] = [[] for _ in rows]
+    for run, ways in enumerate(followers):
+        for way in ways:
+            leaders[way].append(run)
+    bridged = list(rows)
+    for run, ways in enumerate(followers):
+        for way in ways:
+            end, start = rows[run][-1], rows[way][0]
+            if math.dist(end[:2], start[:2]) < GAP_M:
+                continue
+            if len(leaders[way]) == 1:
+                bridged[way] = np.vstack(([*end[:2], start[2]], bridged[way]))
+            elif len(ways) == 1:
+                bridged[run] = np.vstack((bridged[run], [*start[:2], end[2]]))
+    return bridged
+
+
+def _table(points: FloatArray) -> tuple[float, FloatArray]:
+    """Return length [m] and evenly spaced rows (x, y, heading) along a run's (N, 3) points."""
+    along = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(points[:, :2], axis=0).T))))
     count = max(1, round(float(along[-1]) / ROW_SPACING_M))
     s = np.linspace(0.0, along[-1], count + 1)
-    columns = [np.interp(s, along, values) for values in (points[:, 0], points[:, 1], heading)]
-    return float(along[-1]), np.column_stack(columns)
+    return float(along[-1]), np.column_stack(
+        [np.interp(s, along, points[:, column]) for column in range(3)]
+    )
 
 
 def _limits(heading: FloatArray, length_m: float) -> FloatArray:

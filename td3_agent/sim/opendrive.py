@@ -31,6 +31,8 @@ class LaneSpan(NamedTuple):
         s_start_m: start of the section along the road's reference line [m].
         s_end_m: end of the section [m].
         in_junction: whether the road connects others inside a junction.
+        section: number of the section on its road, from 0.
+        left_hand: whether the road's traffic keeps to the left.
     """
 
     road_id: int
@@ -39,6 +41,13 @@ class LaneSpan(NamedTuple):
     s_start_m: float
     s_end_m: float
     in_junction: bool
+    section: int = 0
+    left_hand: bool = False
+
+    @property
+    def along_s(self) -> bool:
+        """Whether the lane is driven along the reference line, not against it."""
+        return (self.lane_id > 0) == self.left_hand
 
 
 def read_opendrive(path: str | Path) -> str:
@@ -103,8 +112,10 @@ def _road_spans(road: ET.Element) -> list[LaneSpan]:
     if sorted(starts) != starts or starts[0] != 0.0 or starts[-1] > length_m + 0.01:
         raise MapError(f'{where}: laneSection starts {starts} do not fit length {length_m} [m]')
     in_junction = road.get('junction', '-1') != '-1'
+    left_hand = road.get('rule') == 'LHT'
     spans = []
-    for section, start, end in zip(sections, starts, [*starts[1:], length_m], strict=True):
+    for number, section in enumerate(sections):
+        start, end = starts[number], [*starts[1:], length_m][number]
         lanes = section.findall('left/lane') + section.findall('right/lane')
         if len(lanes) > MAX_LANES_PER_SECTION:
             raise MapError(f'{where}: {len(lanes)} lanes in one section')
@@ -112,7 +123,9 @@ def _road_spans(road: ET.Element) -> list[LaneSpan]:
             lane_id = _integer(lane, 'id', where)
             if end > start:
                 kind = lane.get('type', 'none')
-                spans.append(LaneSpan(road_id, lane_id, kind, start, end, in_junction))
+                spans.append(
+                    LaneSpan(road_id, lane_id, kind, start, end, in_junction, number, left_hand)
+                )
     return spans
 
 

@@ -28,7 +28,7 @@ def park(
     first_actor_id: int,
     rng: np.random.Generator,
 ) -> tuple[Box, ...]:
-    """Place up to ``count`` cars to the right of lanes; fewer where there is no room.
+    """Place up to ``count`` cars to the outside of lanes; fewer where there is no room.
 
     Args:
         road_map: where to park.
@@ -57,10 +57,11 @@ def _beside(lane: LaneGeometry, actor_id: int, rng: np.random.Generator) -> Box:
     turned = float(rng.uniform(-ANGLE_RAD, ANGLE_RAD))
     half_m = 0.5 * (width_m * math.cos(turned) + length_m * abs(math.sin(turned)))
     away_m = float(rng.uniform(*GAP_M)) + half_m
-    x, y = lane.right[index].tolist()
+    edge, side = (lane.left, -1.0) if lane.span.left_hand else (lane.right, 1.0)
+    x, y = edge[index].tolist()
     return Box(
-        x_m=x + away_m * math.sin(heading),
-        y_m=y - away_m * math.cos(heading),
+        x_m=x + side * away_m * math.sin(heading),
+        y_m=y - side * away_m * math.cos(heading),
         yaw_rad=heading + turned,
         length_m=length_m,
         width_m=width_m,

@@ -9,6 +9,7 @@ single ``get_waypoint`` (some 5 microseconds).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,7 @@ from td3_agent.driving.frames import (
     ros_from_carla_rotation,
     wrap_angle,
 )
+from td3_agent.sim.lane_runs import runs_of
 from td3_agent.sim.opendrive import MAX_EXTENT_M, LaneSpan, MapError, lane_spans
 
 if TYPE_CHECKING:
@@ -152,7 +154,7 @@ class RoadMap:
         if not self.driving_lanes:
             raise MapError(f'map {name!r}: carla.Map finds no driving lane')
         self.markings = tuple(_markings(self.driving_lanes))
-        self.spawn_points = tuple(_spawn_points(self.driving_lanes))
+        self.spawn_points = tuple(_spawn_points(self.driving_lanes, self.lane_followers))
         if not self.spawn_points:
             raise MapError(
                 f'map {name!r} has no lane outside junctions of {2 * SPAWN_MARGIN_M} m or more'
@@ -206,7 +208,9 @@ class RoadMap:
             ways = waypoint.next(ROUTE_STEP_M)
             if not ways:
                 break
-            waypoint, kind = _choose(ways, used, rng) if ways[0].is_junction else (ways[0], '')
+            waypoint, kind = (
+                self._choose(ways, used, rng) if ways[0].is_junction else (ways[0], '')
+            )
             if waypoint.is_junction and not inside:
                 used[kind] += 1
                 turns.append(kind)
@@ -218,34 +222,67 @@ class RoadMap:
             points.append(point)
         return RouteTrace(np.array(points), closed=False, turns=tuple(turns))
 
+    @cached_property
     def lane_followers(self) -> tuple[tuple[int, ...], ...]:
-        """Return, for each of :attr:`driving_lanes`, the numbers of the lanes that go on from it.
+        """For each of :attr:`driving_lanes`, the numbers of the lanes that go on from it.
 
-        None where the road ends; several where a junction gives a choice.
+        Empty where the road ends; several where a junction gives a choice.
         """
-        numbers: dict[tuple[int, int], list[int]] = {}
-        for number, lane in enumerate(self.driving_lanes):
-            numbers.setdefault((lane.span.road_id, lane.span.lane_id), []).append(number)
-
-        def number_at(waypoint: carla.Waypoint) -> int | None:
-            for number in numbers.get((waypoint.road_id, waypoint.lane_id), ()):
-                span = self.driving_lanes[number].span
-                if span.s_start_m - BEYOND_END_M <= waypoint.s <= span.s_end_m + BEYOND_END_M:
-                    return number
-            return None
-
         return tuple(
             tuple(
-                sorted({n for way in self._beyond(lane.span) if (n := number_at(way)) is not None})
+                sorted(
+                    {n for way in self._beyond(lane.span) if (n := self._number(way)) is not None}
+                )
             )
             for lane in self.driving_lanes
         )
 
+    @cached_property
+    def _lane_numbers(self) -> dict[tuple[int, int, int], int]:
+        """Number of each driving lane by road, section and lane id."""
+        return {
+            (lane.span.road_id, lane.span.section, lane.span.lane_id): number
+            for number, lane in enumerate(self.driving_lanes)
+        }
+
+    def _number(self, waypoint: carla.Waypoint) -> int | None:
+        """Return the number of the driving lane that a waypoint is on."""
+        return self._lane_numbers.get((waypoint.road_id, waypoint.section_id, waypoint.lane_id))
+
     def _beyond(self, span: LaneSpan) -> list[carla.Waypoint]:
         """Return where one gets to just beyond the end of a lane."""
-        last_m = span.s_start_m + END_MARGIN_M if span.lane_id > 0 else span.s_end_m - END_MARGIN_M
-        end = self._map.get_waypoint_xodr(span.road_id, span.lane_id, last_m)
+        first_m, last_m = _ends_m(span)
+        end = self._map.get_waypoint_xodr(
+            span.road_id, span.lane_id, last_m if span.along_s else first_m
+        )
         return [] if end is None else list(end.next(BEYOND_END_M))
+
+    def _choose(
+        self, ways: list[carla.Waypoint], used: dict[str, int], rng: np.random.Generator
+    ) -> tuple[carla.Waypoint, str]:
+        """Return the way whose kind was taken least often, and its kind."""
+        kinds = [self._kind(way) for way in ways]
+        least = min(used[kind] for kind in kinds)
+        best = [i for i, kind in enumerate(kinds) if used[kind] == least]
+        # One way on offer is no choice: nothing is drawn, so longer steps do not shift the draws.
+        index = best[int(rng.integers(len(best)))] if len(best) > 1 else best[0]
+        return ways[index], kinds[index]
+
+    def _kind(self, way: carla.Waypoint) -> str:
+        """Say whether a junction path turns left, right or goes straight on."""
+        number = self._number(way)
+        if number is None:
+            return 'straight'
+        lanes = self.driving_lanes
+        for _ in lanes:  # to the end of the connecting road, which may have several sections
+            ahead = self.lane_followers[number]
+            if len(ahead) != 1 or lanes[ahead[0]].span.road_id != way.road_id:
+                break
+            number = ahead[0]
+        turn = wrap_angle(float(lanes[number].heading_rad[-1]) - _pose(way)[3])
+        if abs(turn) < TURN_ANGLE_RAD:
+            return 'straight'
+        return 'left' if turn > 0.0 else 'right'
 
     def _waypoint_at(self, spawn: SpawnPoint) -> carla.Waypoint:
         return self._map.get_waypoint(
@@ -255,9 +292,8 @@ class RoadMap:
     def _sample(self, span: LaneSpan) -> LaneGeometry | None:
         """Sample one lane in its driving direction; None where CARLA has no such lane."""
         count = max(2, math.ceil((span.s_end_m - span.s_start_m) / SAMPLE_SPACING_M) + 1)
-        # The very ends belong to the neighbours as well; stay a hair inside this one.
-        stations = np.linspace(span.s_start_m + END_MARGIN_M, span.s_end_m - END_MARGIN_M, count)
-        if span.lane_id > 0:  # lanes left of the reference line drive against it
+        stations = np.linspace(*_ends_m(span), count)
+        if not span.along_s:
             stations = stations[::-1]
         found = [
             self._map.get_waypoint_xodr(span.road_id, span.lane_id, float(s)) for s in stations
@@ -266,6 +302,16 @@ class RoadMap:
         if len(waypoints) < 2:
             return None
         return _lane_geometry(span, waypoints)
+
+
+def _ends_m(span: LaneSpan) -> tuple[float, float]:
+    """Return the first and the last station that belong to a lane alone [m].
+
+    The very ends belong to the neighbours as well; stay a hair inside. ``carla.Map`` takes
+    stations as float32: on a long road, a hair is more than a tenth of a millimetre.
+    """
+    margin_m = max(END_MARGIN_M, 2.0 * float(np.spacing(np.float32(span.s_end_m))))
+    return span.s_start_m + margin_m, span.s_end_m - margin_m
 
 
 def _pose(waypoint: carla.Waypoint) -> tuple[float, float, float, float]:
@@ -309,21 +355,24 @@ def _paint(marking: carla.LaneMarking | None) -> tuple[int, int]:
 def _markings(lanes: tuple[LaneGeometry, ...]) -> list[Marking]:
     """Return every painted line once; junctions have none, their lanes overlap.
 
-    Neighbouring lanes share a boundary: it is taken as the right one of the inner lane, and as
-    the left one only where no driving lane lies further in.
+    Neighbouring lanes share a boundary: it is taken as the outer one of the inner lane, and as
+    the inner one only where no driving lane lies further in. Outer is away from the centre
+    line: right where traffic keeps to the right.
     """
-    present = {(lane.span.road_id, lane.span.s_start_m, lane.span.lane_id) for lane in lanes}
+    present = {(lane.span.road_id, lane.span.section, lane.span.lane_id) for lane in lanes}
     markings = []
     for lane in lanes:
         span = lane.span
         if span.in_junction:
             continue
-        markings += _runs(lane.right, lane.right_marking)
-        inner = span.lane_id - int(math.copysign(1, span.lane_id))
-        if inner == 0 and span.lane_id > 0:
-            inner = -1  # the centre line belongs to lane -1 where there is one
-        if (span.road_id, span.s_start_m, inner) not in present:
-            markings += _runs(lane.left, lane.left_marking)
+        right, left = (lane.right, lane.right_marking), (lane.left, lane.left_marking)
+        outer, inner = (left, right) if span.left_hand else (right, left)
+        markings += _runs(*outer)
+        further_in = span.lane_id - int(math.copysign(1, span.lane_id))
+        if further_in == 0 and not span.along_s:
+            further_in = -span.lane_id  # the centre line belongs to the lane along it
+        if (span.road_id, span.section, further_in) not in present:
+            markings += _runs(*inner)
     return markings
 
 
@@ -339,38 +388,41 @@ def _runs(points: NDArray[np.float64], paint: NDArray[np.int64]) -> list[Marking
     return runs
 
 
-def _spawn_points(lanes: tuple[LaneGeometry, ...]) -> list[SpawnPoint]:
-    """Return evenly spaced places on every lane outside junctions, road by road."""
+def _spawn_points(
+    lanes: tuple[LaneGeometry, ...], followers: tuple[tuple[int, ...], ...]
+) -> list[SpawnPoint]:
+    """Return evenly spaced places on every lane outside junctions, road by road.
+
+    Sections of a road that follow each other count as one lane. Where that gives no place at
+    all, as on a map of many short roads, so do roads.
+    """
+    spans = [lane.span for lane in lanes]
+
+    def road(before: int, after: int) -> bool:
+        return spans[before].road_id == spans[after].road_id
+
+    def street(before: int, after: int) -> bool:
+        return spans[before].in_junction == spans[after].in_junction
+
+    for may_join in (road, street):
+        runs = [run for run in runs_of(followers, may_join) if not spans[run[0]].in_junction]
+        # Lanes along their road first: the first spawn point is the natural start of the map.
+        runs.sort(key=lambda run: (spans[run[0]].road_id, not spans[run[0]].along_s))
+        points = [point for run in runs for point in _places([lanes[n] for n in run])]
+        if points:
+            return points
+    return []
+
+
+def _places(run: list[LaneGeometry]) -> list[SpawnPoint]:
+    """Return evenly spaced places on lanes that follow each other."""
+    centre = np.concatenate([lane.centre for lane in run])
+    heading = np.concatenate([lane.heading_rad for lane in run])
+    steps = np.hypot(*np.diff(centre[:, :2], axis=0).T)
+    along = np.concatenate(([0.0], np.cumsum(steps)))
+    wanted = np.arange(SPAWN_MARGIN_M, along[-1] - SPAWN_MARGIN_M, SPAWN_SPACING_M)
     points = []
-    # Right-hand lanes first: the first spawn point is the natural start of the map.
-    for lane in sorted(lanes, key=lambda lane: (lane.span.road_id, lane.span.lane_id > 0)):
-        if lane.span.in_junction:
-            continue
-        steps = np.hypot(*np.diff(lane.centre[:, :2], axis=0).T)
-        along = np.concatenate(([0.0], np.cumsum(steps)))
-        wanted = np.arange(SPAWN_MARGIN_M, along[-1] - SPAWN_MARGIN_M, SPAWN_SPACING_M)
-        for index in np.searchsorted(along, wanted):
-            x, y, z = lane.centre[index].tolist()
-            points.append(SpawnPoint(x, y, z, float(lane.heading_rad[index])))
+    for index in np.searchsorted(along, wanted):
+        x, y, z = centre[index].tolist()
+        points.append(SpawnPoint(x, y, z, float(heading[index])))
     return points
-
-
-def _choose(
-    ways: list[carla.Waypoint], used: dict[str, int], rng: np.random.Generator
-) -> tuple[carla.Waypoint, str]:
-    """Return the way whose kind was taken least often, and its kind."""
-    kinds = [_kind(way) for way in ways]
-    least = min(used[kind] for kind in kinds)
-    best = [i for i, kind in enumerate(kinds) if used[kind] == least]
-    # One way on offer is no choice: nothing is drawn, so longer steps do not shift the draws.
-    index = best[int(rng.integers(len(best)))] if len(best) > 1 else best[0]
-    return ways[index], kinds[index]
-
-
-def _kind(way: carla.Waypoint) -> str:
-    """Say whether a junction path turns left, right or goes straight on."""
-    path = way.next_until_lane_end(ROUTE_STEP_M)
-    turn = wrap_angle(_pose(path[-1])[3] - _pose(way)[3]) if path else 0.0
-    if abs(turn) < TURN_ANGLE_RAD:
-        return 'straight'
-    return 'left' if turn > 0.0 else 'right'

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Worlds that tests share: painting a map takes most of a second."""
 
+from pathlib import Path
+import sys
+
 import pytest
 
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.world import World, WorldConfig
+
+sys.path.append(str(Path(__file__).parent))  # xodr_texts, for all tests of this folder
 
 
 @pytest.fixture(scope='session')
