@@ -39,7 +39,7 @@ setup(
     python_requires='>=3.10',
     install_requires=['setuptools'],
     extras_require={
-        'bench': ['mujoco', 'stable-baselines3'],
+        'bench': ['gymnasium[mujoco]', 'stable-baselines3'],
         'logs': ['tensorboard'],
         'onnx': ['onnx', 'onnxruntime'],
         'ray': ['pandas', 'pyarrow', 'pydantic', 'ray==2.55.1'],
@@ -55,7 +55,7 @@ setup(
         ],
         'watch': ['rerun-sdk'],
         'dev': ['mypy', 'ruff', 'types-PyYAML', 'types-tqdm'],
-        'test': ['hypothesis', 'pytest'],
+        'test': ['hypothesis', 'pytest', 'pytest-timeout', 'pytest-xdist', 'tensorboard'],
     },
     zip_safe=False,
     entry_points={

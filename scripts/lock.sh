@@ -21,7 +21,7 @@ for distro in jazzy kilted; do
   uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header \
     --no-emit-package torch --constraint requirements/constraints.in \
     "requirements/ros_$distro.in" requirements/runtime.in requirements/onnx.in requirements/ray.in \
-    requirements/sim.in requirements/dev.in > "$lock"
+    requirements/sim.in requirements/watch.in requirements/dev.in > "$lock"
   file=requirements/lock_$distro.txt
   {
     echo '# SPDX-License-Identifier: Apache-2.0'

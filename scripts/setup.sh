@@ -203,6 +203,7 @@ install_rest() {
     -r requirements/runtime.in -r requirements/sim.in -r requirements/dev.in
   install_optional onnx 'ONNX Runtime'
   install_optional ray Ray
+  install_optional watch Rerun
 }
 
 # An old NumPy of a sourced ROS 2 may have no fitting wheels.

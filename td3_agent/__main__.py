@@ -79,7 +79,11 @@ def main(argv: list[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if (error.name or '').startswith('td3_agent'):
             raise
-        sys.stderr.write(f'td3_agent {verb}: {error.name} is needed and not installed\n')
+        from td3_agent.doctor.fixes import install_anywhere  # noqa: PLC0415  for errors alone
+
+        module = (error.name or '').partition('.')[0]
+        fix = install_anywhere(module)
+        sys.stderr.write(f'td3_agent {verb}: {error.name} is needed and not installed: {fix}\n')
         status = EXIT_USAGE
     sys.exit(status)
 

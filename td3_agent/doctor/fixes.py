@@ -30,6 +30,8 @@ PACKAGES = {
     'cv2': Package('opencv-python-headless', 'python3-opencv'),
     'google': Package('protobuf', 'python3-protobuf'),
     'numpy': Package('numpy', 'python3-numpy'),
+    'rerun': Package('rerun-sdk'),
+    'vehiclemodels': Package('commonroad-vehicle-models'),
     'yaml': Package('pyyaml', 'python3-yaml'),
 }
 # They come with a ROS 2 or a workspace: pip has them not at all, or another distribution's.
@@ -71,6 +73,15 @@ def install(machine: Machine, module: str) -> str:
         return source_ros(machine)
     fix = f'pip install {_package(module).pip}'
     return f'{set_up(machine)}; or {fix}' if machine.checkout else fix
+
+
+def install_anywhere(module: str) -> str:
+    """Return how to install what a module belongs to, on a machine that was not looked at."""
+    if _is_ros(module):
+        return (
+            'source the ROS 2 or the workspace that has it (env.sh of this package, for example)'
+        )
+    return f'pip install {_package(module).pip}'
 
 
 def reinstall(machine: Machine, module: str) -> str:

@@ -40,7 +40,7 @@ DOMAIN_WAIT_S = 2.0 * LOCK_S
 DOMAIN_LOOK_S = 0.25
 # Seen by every user and container that shares the ports, and gone with the process.
 LOCK_ADDRESS = '\0td3_agent_domain_'
-_locks: deque[tuple[float, socket.socket]] = deque()  # when taken; the oldest first
+_locks: deque[tuple[float, int]] = deque()  # when taken, and the open socket; the oldest first
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Ends with its parent, however that ends.
 BUSY = 'import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(10_000))'
@@ -87,14 +87,14 @@ def _lock_domain(domain_id: int) -> bool:
     except OSError:
         lock.close()
         return False
-    _locks.append((time.monotonic(), lock))
+    _locks.append((time.monotonic(), lock.detach()))
     return True
 
 
 def _let_go_of_old_locks() -> None:
     """Release the domains that are in use by now, or never will be."""
     while _locks and time.monotonic() - _locks[0][0] > LOCK_S:
-        _locks.popleft()[1].close()
+        os.close(_locks.popleft()[1])
 
 
 def ros_environment(domain_id: int) -> dict[str, str]:

@@ -58,6 +58,7 @@ def test_everything_is_shown(ros, log):
     image = Image(height=8, width=8, encoding='bgra8', step=32, data=bytes(256))
     image.header.stamp.sec = 7
     motion = Odometry()
+    motion.header.frame_id = 'map'
     motion.pose.pose.orientation.w = 1.0
     path = Path(poses=[PoseStamped() for _ in range(3)])
     for i, pose in enumerate(path.poses):

@@ -17,6 +17,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import td3_agent
+from td3_agent.__main__ import main
 from td3_agent.nodes.drivers import SHIPPED
 from td3_agent.nodes.share import shared_path
 
@@ -152,6 +153,27 @@ def test_console_scripts_exist(console_scripts):
         assert function in defined, target
 
 
+@pytest.mark.parametrize(
+    ('module', 'fix'),
+    [
+        ('imageio', 'pip install imageio'),
+        ('cv2', 'pip install opencv-python-headless'),
+        ('rerun.blueprint', 'pip install rerun-sdk'),
+        ('carla_msgs.msg', 'source the ROS 2 or the workspace that has it'),
+    ],
+)
+def test_missing_module_is_named_with_its_remedy(module, fix, monkeypatch, capsys):
+    def run(_):
+        raise ModuleNotFoundError(f'No module named {module!r}', name=module)
+
+    monkeypatch.setattr('td3_agent.doctor.command.run', run)
+    with pytest.raises(SystemExit, match='2'):
+        main(['doctor'])
+    said = capsys.readouterr().err
+    assert said.startswith(f'td3_agent doctor: {module} is needed and not installed: {fix}')
+    assert said.count('\n') == 1
+
+
 def test_executables_go_where_ros_looks_for_them():
     config = configparser.ConfigParser()
     config.read(ROOT / 'setup.cfg')
@@ -204,8 +226,7 @@ def test_lock_knows_every_required_package(distro):
     }
     others = [f'ros_{name}.in' for name in DISTROS_AS_WHEELS if name != distro]
     not_locked = {
-        ROOT / 'requirements' / name
-        for name in ('bench.in', 'deploy.in', 'docs.in', 'watch.in', *others)
+        ROOT / 'requirements' / name for name in ('bench.in', 'deploy.in', 'docs.in', *others)
     }
     if distro != 'jazzy':
         not_locked.add(ROOT / 'requirements' / 'ros_runtime.in')

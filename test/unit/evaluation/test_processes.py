@@ -84,8 +84,8 @@ class TestDomains:
         monkeypatch.setattr(processes, '_locks', deque())
         monkeypatch.setattr(processes, 'LOCK_ADDRESS', self.LOCK_ADDRESS)
         yield
-        for _, lock in processes._locks:
-            lock.close()
+        for _, handle in processes._locks:
+            os.close(handle)
 
     def test_nobody_is_given_a_domain_that_was_given_away_and_is_not_seen_in_use_yet(
         self, tmp_path
