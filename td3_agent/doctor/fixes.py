@@ -78,9 +78,7 @@ def install(machine: Machine, module: str) -> str:
 def install_anywhere(module: str) -> str:
     """Return how to install what a module belongs to, on a machine that was not looked at."""
     if _is_ros(module):
-        return (
-            'source the ROS 2 or the workspace that has it (env.sh of this package, for example)'
-        )
+        return 'source the ROS 2 or the workspace that has it (env.sh of td3_agent, say)'
     return f'pip install {_package(module).pip}'
 
 
