@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ledger: every frame of a drive with its outcome, one JSON object per line, no gaps.
 
+What lies between two frames (idle ticks, a bridge that was started again) is an *event*, a record
+of its own.
+
 :class:`FrameLog` collects what is learnt of a frame from several topics, in any order, and
 releases it as one record; :class:`LedgerWriter` puts records on disk; :func:`check_ledger` says
 whether a ledger holds together.
@@ -17,7 +20,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.gate import Outcome
-from td3_agent.driving.lockstep import MOST_SKIPPED
+from td3_agent.driving.lockstep import MOST_SKIPPED, Break, Cause, EndedFrame
 from td3_agent.driving.stages import stage_spans_ns
 
 if TYPE_CHECKING:
@@ -28,8 +31,8 @@ if TYPE_CHECKING:
 
     from td3_agent.driving.command import VehicleControl
 
-SCHEMA_VERSION = 2
-READABLE_SCHEMAS = (1, 2)  # 1 has no chain and no end
+SCHEMA_VERSION = 3
+READABLE_SCHEMAS = (1, 2, 3)  # 1 has no chain and no end, 2 no events
 KIND = 'td3_agent ledger'
 CHAIN = 'chain_sha256'
 CHAIN_TAIL = re.compile(rb',"chain_sha256":"([0-9a-f]{64})"\}\n\Z')
@@ -37,6 +40,10 @@ NO_COMMAND = 'no_command'  # nobody answered the frame
 IN_ADVANCE = Outcome.IN_ADVANCE.value
 UNREPORTED = 'unreported'  # a command was seen, the gate's word on it was not
 SKIPPED = 'skipped'  # the bridge went past the frame without our step
+EVENT = 'event'  # field of a record that is no frame, and tells what it is
+IDLE = 'idle'  # event: ticks in which the car stood braked until everything was there
+RESTARTED, FREE_RUNNING = Cause.RESTARTED.value, Cause.FREE_RUNNING.value
+EVENTS = (IDLE, RESTARTED, FREE_RUNNING)
 # Reports of a frame arrive within a frame or two of its end; later ones are given up.
 LAG_FRAMES = 4
 # Not yet written when the bridge drives a frame: those, and the one whose end let it be driven.
@@ -110,7 +117,7 @@ class FrameLog:
         """Log the frames of the vehicle ``role_name``."""
         self._role_name = role_name
         self._parts: dict[int, dict[str, Any]] = {}  # by stamp [ns]
-        self._closed: list[tuple[int, int]] = []  # (frame, stamp) not yet released
+        self._closed: list[_Closed] = []  # not yet released
         self._last_frame: int | None = None
         self._held: dict[str, Any] | None = None  # the newest stop sent between frames
         self.counts = LogCounts()
@@ -135,16 +142,48 @@ class FrameLog:
         """Add what vehicle_status of a frame echoes: the command executed during its step."""
         self._part(stamp_ns)['echo'] = control_record(control)
 
+    def close(self, ended: EndedFrame | Break) -> list[dict[str, Any]]:
+        """End a frame, or note what lies between two; return what is complete by now."""
+        if isinstance(ended, Break):
+            return self._close_break(ended)
+        if ended.is_idle:
+            return self._close_idle(ended)
+        return self.close_frame(ended.frame, ended.stamp_ns)
+
     def close_frame(self, frame: int, stamp_ns: int) -> list[dict[str, Any]]:
         """End a frame; return the records that are complete by now, oldest first."""
-        records = []
-        if self._closed and stamp_ns <= self._closed[-1][1]:  # the simulator was restarted
-            parts = self._parts
-            records = self.flush()
-            self._last_frame = None
-            self._parts = {stamp: p for stamp, p in parts.items() if stamp <= stamp_ns}
-        self._closed.append((frame, stamp_ns))
-        return records + self._release(LAG_FRAMES)
+        self._closed.append(_Closed(frame, stamp_ns))
+        return self._release(LAG_FRAMES)
+
+    def _close_break(self, found: Break) -> list[dict[str, Any]]:
+        """Note a break; after a restart nothing of before counts."""
+        event = self._event(found.cause.value, frames=found.frames)
+        self._closed.append(_Closed(event=event))
+        if found.cause is not Cause.RESTARTED:
+            return self._release(LAG_FRAMES)
+        records = self.flush()
+        self._last_frame = None
+        if found.stamp_ns is not None:
+            self._parts = {at: p for at, p in self._parts.items() if at <= found.stamp_ns}
+        return records
+
+    def _close_idle(self, ended: EndedFrame) -> list[dict[str, Any]]:
+        """Count an idle tick; those that follow each other are one event."""
+        last = self._closed[-1] if self._closed else None
+        if last is None or last.event.get(EVENT) != IDLE or last.frame != ended.frame - 1:
+            event = self._event(IDLE, frames=0, last_frame=ended.frame)
+            last = _Closed(ended.frame, event=event)
+            self._closed.append(last)
+        last.frame = last.event['last_frame'] = ended.frame
+        last.event['frames'] += 1
+        if last.event['frames'] <= LAG_FRAMES:
+            return []
+        records = self._release(1)
+        self._parts = {at: p for at, p in self._parts.items() if at > ended.stamp_ns}
+        return records
+
+    def _event(self, name: str, **facts: int) -> dict[str, Any]:
+        return {EVENT: name, 'role_name': self._role_name, **facts}
 
     def flush(self) -> list[dict[str, Any]]:
         """Return the remaining records; the last frame's command stays unconfirmed."""
@@ -153,26 +192,38 @@ class FrameLog:
     def _part(self, stamp_ns: int) -> dict[str, Any]:
         """Return what is known of a frame; frames that were never closed are forgotten."""
         if stamp_ns not in self._parts and len(self._parts) >= PARTS_KEPT:
-            del self._parts[min(self._parts)]
+            closed = {one.stamp_ns for one in self._closed}
+            del self._parts[min(self._parts.keys() - closed)]
         return self._parts.setdefault(stamp_ns, {})
 
     def _release(self, keep: int) -> list[dict[str, Any]]:
-        """Return all but the newest ``keep`` closed frames as records."""
+        """Return all but the newest ``keep`` closed frames and events as records."""
         records: list[dict[str, Any]] = []
         while len(self._closed) > keep:
-            frame, stamp_ns = self._closed.pop(0)
-            next_stamp_ns = self._closed[0][1] if self._closed else None
-            records += self._skipped_before(frame)
-            records.append(self._record(frame, stamp_ns, next_stamp_ns))
-            self._parts = {stamp: p for stamp, p in self._parts.items() if stamp > stamp_ns}
+            closed = self._closed.pop(0)
+            if closed.event:
+                records += self._skipped_before(closed.frame, closed.event['frames'])
+                records.append(closed.event)
+                continue
+            following_ns = self._closed[0].stamp_ns if self._closed else None
+            records += self._skipped_before(closed.frame)
+            records.append(self._record(closed.frame, closed.stamp_ns, following_ns))
+            self._parts = {at: part for at, part in self._parts.items() if at > closed.stamp_ns}
         return records
 
-    def _skipped_before(self, frame: int) -> list[dict[str, Any]]:
-        """Return records for the frames between the last one and this one, if they can be told."""
+    def _skipped_before(self, frame: int, frames: int = 1) -> list[dict[str, Any]]:
+        """Return records for the frames between the last one and this one, if they can be told.
+
+        Args:
+            frame: number of this one, or of the last of ``frames`` idle ticks; -1 is no frame.
+            frames: how many end here.
+        """
+        if frame < 0:
+            return []
         last, self._last_frame = self._last_frame, frame
         if last is None or frame - last > MOST_SKIPPED:
             return []
-        missed = range(last + 1, frame)
+        missed = range(last + 1, frame - frames + 1)
         records = [
             {'frame': number, 'role_name': self._role_name, 'outcome': SKIPPED}
             for number in missed
@@ -204,6 +255,21 @@ class FrameLog:
             record['stages_ns'] = spans
         self.counts.add(record)
         return record
+
+
+@dataclass
+class _Closed:
+    """A frame that has ended, or an event.
+
+    Attributes:
+        frame: its number; of an event the last one, -1 if it has none.
+        stamp_ns: simulated time of a frame [ns].
+        event: record of the event; empty for a frame.
+    """
+
+    frame: int = -1
+    stamp_ns: int = -1
+    event: dict[str, Any] = field(default_factory=dict)
 
 
 class LedgerWriter:
@@ -281,7 +347,7 @@ class LedgerError(ValueError):
 
 
 def read_ledger(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a ledger; header, hashes of lines and end are left out.
+    """Yield the frames of a ledger; header, events, hashes of lines and end are left out.
 
     Raises:
         LedgerError: not a ledger, another schema, or a line that is not a JSON object. A last
@@ -293,7 +359,7 @@ def read_ledger(path: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith(b'\n'):
                 return
             record = parse_line(path, number, line)
-            if not is_end(record):
+            if not (is_end(record) or EVENT in record):
                 yield record
 
 
@@ -333,25 +399,47 @@ def parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 def check_ledger(records: Iterable[dict[str, Any]]) -> list[str]:
     """Return every fault of a ledger as a sentence; an empty list means it holds together."""
-    faults: list[str] = []
-    last: dict[str, dict[str, Any]] = {}
-    for record in records:
-        role = record['role_name']
-        faults += _faults_between(last.get(role), record)
-        last[role] = record
+    records = list(records)
+    faults = [fault for record in records for fault in _faults_of(record)]
+    for before, record in neighbours(records):
+        faults += order_faults(before, record)
     return faults
 
 
-def _faults_between(before: dict[str, Any] | None, record: dict[str, Any]) -> list[str]:
-    """Return what is wrong with a record, given the one before it."""
-    faults = []
+def neighbours(records: Iterable[dict[str, Any]]) -> Iterator[tuple[Any, Any]]:
+    """Yield each frame with the one before it of the same drive and role.
+
+    Idle ticks between the two count as if they had been frames of the drive; across a restart of
+    the bridge nothing follows anything.
+    """
+    last: dict[tuple[Any, str], dict[str, Any]] = {}
+    for record in records:
+        drive = (record.get('episode'), record['role_name'])
+        if record.get(EVENT) == RESTARTED:
+            last.pop(drive, None)
+        elif record.get(EVENT) == IDLE:
+            if drive in last:
+                last[drive] = {
+                    **last[drive],
+                    'idle': last[drive].get('idle', 0) + record['frames'],
+                }
+        elif EVENT not in record:
+            if drive in last:
+                yield last[drive], record
+            last[drive] = record
+
+
+def _faults_of(record: dict[str, Any]) -> list[str]:
+    """Return what is wrong with a record by itself."""
+    if EVENT in record:
+        return []
     if record['outcome'] == SKIPPED:
-        faults.append(f'frame {record["frame"]}: skipped')
-    elif has_slipped(record):
-        faults.append(slip_text(record))
-    elif record['commands'] > 1:
-        faults.append(f'frame {record["frame"]}: {record["commands"]} commands')
-    return faults + ([] if before is None else order_faults(before, record))
+        return [f'frame {record["frame"]}: skipped']
+    if has_slipped(record):
+        return [slip_text(record)]
+    if record['commands'] > 1:
+        return [f'frame {record["frame"]}: {record["commands"]} commands']
+    return []
 
 
 def slip_text(record: dict[str, Any]) -> str:
@@ -361,10 +449,11 @@ def slip_text(record: dict[str, Any]) -> str:
 
 def order_faults(before: dict[str, Any], record: dict[str, Any]) -> list[str]:
     """Return how a record does not follow the one before it, in frame number or time."""
-    frame = record['frame']
+    frame, idle = record['frame'], before.get('idle', 0)
     faults = []
-    if frame != before['frame'] + 1:
-        faults.append(f'frame {frame} follows frame {before["frame"]}')
+    if frame != before['frame'] + idle + 1:
+        between = f' and {idle} idle ticks' if idle else ''
+        faults.append(f'frame {frame} follows frame {before["frame"]}{between}')
     if 'stamp_ns' in record and record['stamp_ns'] <= before.get('stamp_ns', -1):
         faults.append(
             f'frame {frame}: time went from {before["stamp_ns"]} to {record["stamp_ns"]}'

@@ -22,7 +22,12 @@ from td3_agent.driving.command import ACTION_SIZE, twist_from_action
 from td3_agent.driving.gate import Outcome
 from td3_agent.driving.ledger import (
     CHAIN_TAIL,
+    EVENT,
+    EVENTS,
+    FREE_RUNNING,
+    IDLE,
     NO_COMMAND,
+    RESTARTED,
     SKIPPED,
     UNREPORTED,
     LedgerError,
@@ -30,6 +35,7 @@ from td3_agent.driving.ledger import (
     chained,
     has_slipped,
     is_end,
+    neighbours,
     order_faults,
     parse_line,
     read_header,
@@ -38,7 +44,7 @@ from td3_agent.driving.ledger import (
 from td3_agent.driving.stages import boundaries_ns, end_to_end_ns, stage_spans_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 ANSWERED = frozenset(outcome.value for outcome in Outcome)
@@ -47,6 +53,12 @@ SHA256 = re.compile(r'[0-9a-f]{64}')
 NEEDED = {'frame': int, 'role_name': str, 'outcome': str}
 NEEDED_UNLESS_SKIPPED = {'stamp_ns': int, 'commands': int}
 MAY_BE_NULL_UNLESS_SKIPPED = ('sent', 'applied')
+NEEDED_BY_EVENTS = {EVENT: str, 'role_name': str, 'frames': int}
+EVENT_TEXTS = {
+    IDLE: '{} idle ticks',
+    RESTARTED: 'the bridge was started again, or its time ran back, {} times',
+    FREE_RUNNING: '{} frames without a step',
+}
 # CARLA's stamps are seconds in floating point, cut off; a frame is 1 ms at least.
 STEP_TOLERANCE_NS = 1_000
 SUM_TOLERANCE = 0.05  # of the end-to-end time
@@ -77,7 +89,8 @@ class Audit:
     """What is to be said of a ledger file.
 
     Attributes:
-        records: its records, as far as they can be read.
+        records: its frames, as far as they can be read.
+        events: what lies between frames, see :data:`td3_agent.driving.ledger.EVENTS`.
         counts: what they add up to.
         torn_bytes: length of a last line that was cut short by a kill [bytes]; 0 if none was.
         ended: whether its writer closed it: otherwise it was killed, or is still at work.
@@ -85,6 +98,7 @@ class Audit:
     """
 
     records: list[Record]
+    events: list[Record]
     counts: LogCounts
     torn_bytes: int
     ended: bool
@@ -116,23 +130,27 @@ def audit_ledger(path: Path) -> Audit:
         OSError: it cannot be read.
     """
     lines = _read(path)
-    records = [record for record in lines.records if not _lacks(record)]
+    readable = [record for record in lines.records if not _lacks(record)]
+    records = [record for record in readable if EVENT not in record]
+    events = [record for record in readable if EVENT in record]
     counts = LogCounts()
     for record in records:
         counts.add(record)
     return Audit(
         records=records,
+        events=events,
         counts=counts,
         torn_bytes=lines.torn_bytes,
         ended=lines.end is not None,
         findings={
             'file': _check_file(lines),
             'chain': _check_chain(lines),
-            'frames': _check_frames(records),
-            'stamps': _check_stamps(records),
+            'frames': _check_frames(records, readable),
+            'events': _check_events(events),
+            'stamps': _check_stamps(readable),
             'outcomes': _check_outcomes(records, counts),
             'commands': _check_commands(records),
-            'applied': _check_applied(records),
+            'applied': _check_applied(records, readable),
             'hashes': _check_hashes(records),
             'stages': _check_stages(records),
         },
@@ -173,16 +191,22 @@ def _take_line(lines: _Lines, path: Path, number: int, line: bytes) -> None:
 
 def _lacks(record: Record) -> str:
     """Return what a record needs and has not, as a sentence; empty if it has all."""
+    if EVENT in record:
+        return ', '.join(_of_another_type(record, NEEDED_BY_EVENTS))
     skipped = record.get('outcome') == SKIPPED
     instants = {name: int for name in record if name.endswith('_ns') and name != 'stages_ns'}
     needed = NEEDED | instants | ({} if skipped else NEEDED_UNLESS_SKIPPED)
-    faults = [
+    faults = _of_another_type(record, needed)
+    there = () if skipped else MAY_BE_NULL_UNLESS_SKIPPED
+    return ', '.join(faults + [f'{name} must be there' for name in there if name not in record])
+
+
+def _of_another_type(record: Record, needed: Mapping[str, type]) -> list[str]:
+    return [
         f'{name} must be {kind.__name__}, got {record.get(name)!r}'
         for name, kind in needed.items()
         if type(record.get(name)) is not kind
     ]
-    there = () if skipped else MAY_BE_NULL_UNLESS_SKIPPED
-    return ', '.join(faults + [f'{name} must be there' for name in there if name not in record])
 
 
 def _follow_chain(lines: _Lines, number: int, before: str, line: bytes) -> str:
@@ -223,20 +247,10 @@ def _check_chain(lines: _Lines) -> Finding:
     return Finding('every line follows the one before', lines.chain_faults)
 
 
-def _neighbours(records: Sequence[Record]) -> Iterator[tuple[Record, Record]]:
-    """Yield each record with the one before it of the same drive and role."""
-    last: dict[tuple[Any, str], Record] = {}
-    for record in records:
-        drive = (record.get('episode'), record['role_name'])
-        if drive in last:
-            yield last[drive], record
-        last[drive] = record
-
-
-def _check_frames(records: Sequence[Record]) -> Finding:
+def _check_frames(records: Sequence[Record], readable: Sequence[Record]) -> Finding:
     """Frame numbers are without a gap, and no frame was skipped."""
     faults = [f'frame {r["frame"]}: skipped' for r in records if r['outcome'] == SKIPPED]
-    for before, record in _neighbours(records):
+    for before, record in neighbours(readable):
         faults += order_faults(_without_stamp(before), _without_stamp(record))
     numbers = [record['frame'] for record in records]
     note = f'{min(numbers)} to {max(numbers)}' if numbers else 'none'
@@ -244,14 +258,30 @@ def _check_frames(records: Sequence[Record]) -> Finding:
 
 
 def _without_stamp(record: Record) -> Record:
-    return {'frame': record['frame']}
+    return {name: record[name] for name in ('frame', 'idle') if name in record}
+
+
+def _check_events(events: Sequence[Record]) -> Finding:
+    """Every event is one that is known; what there was is told, once for each role at most."""
+    faults = [f'unknown event {event[EVENT]!r}' for event in events if event[EVENT] not in EVENTS]
+    faults += [f'{e[EVENT]} of {e["frames"]} frames' for e in events if e['frames'] < 0]
+    counted: Counter[tuple[str, str]] = Counter()
+    for event in events:
+        times = 1 if event[EVENT] == RESTARTED else event['frames']
+        counted[event['role_name'], event[EVENT]] += times
+    notes = [
+        text.format(most)
+        for name, text in EVENT_TEXTS.items()
+        if (most := max((n for (_, kind), n in counted.items() if kind == name), default=0))
+    ]
+    return Finding(', '.join(notes) or 'none', faults)
 
 
 def _check_stamps(records: Sequence[Record]) -> Finding:
     """Simulated time grows by the same step from frame to frame."""
     pairs = [
         (before, record)
-        for before, record in _neighbours([r for r in records if 'stamp_ns' in r])
+        for before, record in neighbours(r for r in records if EVENT in r or 'stamp_ns' in r)
         if record['frame'] > before['frame']
     ]
     if not pairs:
@@ -294,12 +324,12 @@ def _check_commands(records: Sequence[Record]) -> Finding:
     return Finding('one for each frame', faults)
 
 
-def _check_applied(records: Sequence[Record]) -> Finding:
+def _check_applied(records: Sequence[Record], readable: Sequence[Record]) -> Finding:
     """The vehicle executed what was sent; only the last frame of a drive is not confirmed."""
     faults = [slip_text(r) for r in records if r['outcome'] != SKIPPED and has_slipped(r)]
     faults += [
         f'frame {before["frame"]}: nobody saw what was executed'
-        for before, record in _neighbours(records)
+        for before, record in neighbours(readable)
         if before.get('sent') is not None
         and before.get('applied') is None
         and record['outcome'] != SKIPPED

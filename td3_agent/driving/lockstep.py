@@ -67,6 +67,7 @@ EARLY_KEPT = 16
 # Silence that is worth telling: far beyond a tick, and in time for somebody to look.
 NO_ANSWER = 'the bridge does not answer'
 TROUBLE_NS = 500_000_000
+INTERRUPTION_TOLD_NS = 2_000_000_000
 # A status this much older than the newest was overtaken; one older still is a restart.
 REORDERED_FRAMES = 3
 
@@ -171,9 +172,50 @@ class Request(Enum):
     STEP_ONCE = 'step once'
 
 
+class Cause(Enum):
+    """Why the frames of a drive do not follow each other."""
+
+    FREE_RUNNING = 'free_running'  # the bridge ticked without a step of ours
+    RESTARTED = 'bridge_restarted'  # another bridge, or another time
+
+
+@dataclass(frozen=True)
+class Break:
+    """Something between two frames.
+
+    Attributes:
+        cause: what happened.
+        frames: how often the bridge ticked without a step of ours.
+        stamp_ns: simulated time at its end [ns]; None where it is not known.
+    """
+
+    cause: Cause
+    frames: int
+    stamp_ns: int | None
+
+
+@dataclass(frozen=True)
+class EndedFrame:
+    """A frame whose step has ended.
+
+    Attributes:
+        frame: its number.
+        stamp_ns: its simulated time [ns].
+        is_idle: whether it was an idle tick, and no frame of the drive.
+    """
+
+    frame: int
+    stamp_ns: int
+    is_idle: bool = False
+
+
 @dataclass
 class LockstepCounts:
-    """How often what happened."""
+    """How often what happened.
+
+    Frames without a step of ours are counted as ``skipped`` when only a later one was announced,
+    as ``uninvited`` otherwise.
+    """
 
     steps: int = 0
     resent: int = 0
@@ -185,10 +227,15 @@ class LockstepCounts:
     repeated: int = 0
     restarts: int = 0
     no_clock: int = 0
+    idle: int = 0
 
 
 class Lockstep:
-    """The synchronizer's decisions: feed it events, send what :meth:`poll` asks for."""
+    """The synchronizer's decisions: feed it events, send what :meth:`poll` asks for.
+
+    A bridge that ticks without a step of ours (PLAY from another program, a bridge that was
+    started again) is paused again, whatever the phase.
+    """
 
     def __init__(self, params: LockstepParams, step_ns: int) -> None:
         """Step a simulator whose fixed step is ``step_ns`` [ns]."""
@@ -197,14 +244,18 @@ class Lockstep:
         self._barrier = StepBarrier(params.role_names)
         self._pacer = Pacer(round(step_ns / factor) if factor > 0.0 else 0)
         self._frame: int | None = None
-        self._frame_before: int | None = None
         self._clock_ns: int | None = None
-        self._clock_is_new = False
-        self._stepped_ns: int | None = None  # simulated time when the step was sent
         self._is_clockless = False  # whether odometry alone told of the newest frame
+        self._step = _Step()
+        self._is_held = False  # whether the bridge has been paused for us
+        self._asked_to_pause = False
         self._sent_ns: int | None = None  # steady time of the request in flight
-        self._heard_ns = 0  # steady time of the last sign of life
-        self._acked_ns = 0
+        self._heard_ns = 0  # steady time of the newest status
+        self._break: Cause | None = None  # since the last step
+        self._ran_free = 0  # frames without a step of ours since then
+        self._interruption: Cause | None = None  # the newest one
+        self._told_from_ns: int | None = None  # steady time when it was first told
+        self._ended: list[EndedFrame | Break] = []
         self.phase = Phase.PAUSING
         self.counts = LockstepCounts()
 
@@ -225,27 +276,41 @@ class Lockstep:
 
     def stop(self) -> None:
         """End: ask for nothing any more."""
+        self._tell_break()
         self.phase = Phase.DONE
+
+    def take_ended(self) -> list[EndedFrame | Break]:
+        """Return, once, what has ended since the last call, in order."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def restart(self) -> None:
+        """Take note that another bridge, or another time, has begun: pause it, then go on."""
+        self.counts.restarts += 1
+        self._interrupt(Cause.RESTARTED)
+        self._barrier = StepBarrier(self._params.role_names)
+        self._clock_ns = self._frame = None  # the other one will run back too
+        self._is_clockless = False
+        self._pause()
 
     def on_status(self, frame: int, *, running: bool, now_ns: int) -> None:
         """Take a CarlaStatus: frame number and synchronous_mode_running."""
         self._heard_ns = now_ns
-        grown = 0 if self._frame is None else frame - self._frame
+        # A bridge says 0 before it has asked the simulator for its count.
+        grown = frame - self._frame if self._frame else min(frame, 1)
         if -REORDERED_FRAMES <= grown < 0:
             return  # overtaken on its way: it says nothing new
-        if grown < 0 or grown > MOST_SKIPPED:
-            self._restart()
-        elif grown > 0 and self.phase is not Phase.PAUSING:
-            self._on_new_frame(grown)
         if self._frame is None and self.phase is Phase.STEPPING and running:
-            self._frame_before = frame  # first ever heard: the flag of our step, not its tick
+            self._step.frame_before = frame  # first ever heard: the flag of our step, no tick
+        elif grown < 0 or grown > MOST_SKIPPED:
+            self.restart()
+        elif grown > 0 and self._frame is not None:
+            self._on_new_frame(grown)
         self._frame = frame
         if self.phase is Phase.PAUSING and not running and grown >= 0:
             self._paused(now_ns)
-        if self.phase is Phase.STEPPING and not running and self._has_ticked():
-            self._acked_ns = now_ns
-            self.phase = Phase.HOLDING
-            self.counts.early_acknowledgements += bool(self._barrier.missing)
+        if self.phase is Phase.STEPPING and self._has_ticked():
+            self._on_ticked(running=running, now_ns=now_ns)
 
     def on_clock(self, stamp_ns: int) -> None:
         """Take a /clock message [ns]; a repeated or slightly older one says nothing new."""
@@ -253,8 +318,10 @@ class Lockstep:
             self.counts.no_clock -= 1
         elif not self._open(stamp_ns):
             return
+        elif self.phase is Phase.STEPPING and self._step.has_clock:
+            self._lose()
         self._is_clockless = False
-        self._clock_is_new = True
+        self._step.has_clock = True
 
     def on_motion(self, stamp_ns: int) -> None:
         """Take the stamp of an odometry [ns]: it opens the frame when /clock did not.
@@ -273,9 +340,11 @@ class Lockstep:
         if self._clock_ns is not None and stamp_ns <= self._clock_ns:
             if self._clock_ns - stamp_ns <= JUMP_BACK_NS:
                 return False
-            self._restart()
+            self.restart()
         self._clock_ns = stamp_ns
         self._barrier.open(stamp_ns)
+        if self._step.stamp_ns is None:
+            self._step.stamp_ns = stamp_ns
         return True
 
     def on_command(self, role_name: str, stamp_ns: int) -> Verdict:
@@ -298,7 +367,7 @@ class Lockstep:
                 paused bridge stays paused.
         """
         if self.phase is Phase.PAUSING:
-            return self._poll_pausing(now_ns) if vehicles_present else None
+            return self._poll_pausing(now_ns, asks=vehicles_present)
         if self.phase is Phase.STEPPING:
             return self._poll_stepping(now_ns)
         if self.phase is Phase.HOLDING:
@@ -315,29 +384,49 @@ class Lockstep:
             since_ns = max(self._sent_ns or now_ns, self._heard_ns)
             return since_ns + _ns(self._params.step_timeout_s)
         if self.phase is Phase.HOLDING:
-            return self._acked_ns + _ns(self._params.command_timeout_s)
+            return self._step.acked_ns + _ns(self._params.command_timeout_s)
         if self.phase is Phase.READY:
             return self._pacer.due_ns(now_ns)
         return None
 
-    def _poll_pausing(self, now_ns: int) -> Request | None:
+    def _poll_pausing(self, now_ns: int, *, asks: bool) -> Request | None:
         """Ask for the pause, and again while the bridge goes on ticking."""
-        if self._sent_ns is None:
+        if self._sent_ns is None or (asks and not self._asked_to_pause):
             self._sent_ns = self._heard_ns = now_ns
-            return Request.PAUSE
+            self._asked_to_pause = asks
+            return Request.PAUSE if asks else None
         if now_ns - max(self._sent_ns, self._heard_ns) >= _ns(self._params.pause_timeout_s):
             self._paused(now_ns)  # status is sent on change only: silent means paused
-        elif now_ns - self._sent_ns >= _ns(self._params.pause_timeout_s):
+        elif asks and now_ns - self._sent_ns >= _ns(self._params.pause_timeout_s):
             self._sent_ns = now_ns
             return Request.PAUSE
         return None
 
+    def _pause(self) -> None:
+        """Wait for the bridge to pause, unless the drive has ended."""
+        self._sent_ns, self._asked_to_pause = None, False
+        if self.phase is not Phase.DONE:
+            self.phase = Phase.PAUSING
+
     def _paused(self, now_ns: int) -> None:
-        """Leave the wait for the pause; the frame in which time ran back is one of ours."""
+        """Leave the wait for the pause; a step in which time ran back is one of ours."""
+        self._is_held = True
+        self._tell_break()
         self.phase = Phase.READY
-        if self.counts.restarts and self._clock_is_new:
-            self._acked_ns = now_ns
+        if self._step.is_open and self._step.stamp_ns is not None and self._is_ours():
+            self._step.acked_ns = now_ns
             self.phase = Phase.HOLDING
+
+    def _interrupt(self, cause: Cause) -> None:
+        """Take note of what breaks the row of frames, to be told and entered."""
+        self._break = self._interruption = cause
+        self._told_from_ns = None
+
+    def _tell_break(self) -> None:
+        """Enter what happened since the last step, if anything did."""
+        if self._break is not None:
+            self._ended.append(Break(self._break, self._ran_free, self._clock_ns))
+        self._break, self._ran_free = None, 0
 
     def _poll_ready(self, now_ns: int) -> Request | None:
         """Step when it is time, or end."""
@@ -347,9 +436,7 @@ class Lockstep:
         if now_ns < self._pacer.due_ns(now_ns):
             return None
         self._pacer.stepped(now_ns)
-        self._frame_before = self._frame
-        self._clock_is_new = False
-        self._stepped_ns = self._clock_ns
+        self._step = _Step(self._frame, is_open=True, is_seen=False)
         self._sent_ns = now_ns
         self.phase = Phase.STEPPING
         self.counts.steps += 1
@@ -363,61 +450,139 @@ class Lockstep:
         since_ns = max(self._sent_ns or now_ns, self._heard_ns)
         if now_ns - since_ns < _ns(self._params.step_timeout_s):
             return None
-        if self._has_ticked() or self._clock_ns != self._stepped_ns:
+        if self._has_ticked() or self._step.stamp_ns is not None:
             self.counts.lost_acknowledgements += 1
             if not self._has_ticked() and self._frame is not None:
                 self._frame += 1  # time has grown: it is the word of it that was lost
-            self._acked_ns = now_ns
-            self.phase = Phase.HOLDING
+                self._step.is_seen = True
+            self._acknowledged(now_ns)
             return None
         self._sent_ns = now_ns
         self.counts.resent += 1
         return Request.STEP_ONCE
 
+    def _on_ticked(self, *, running: bool, now_ns: int) -> None:
+        """Take a status since the tick: the acknowledgement, or the word that it goes on."""
+        if not running:
+            self._acknowledged(now_ns)
+            self.counts.early_acknowledgements += bool(self._barrier.missing)
+        elif self._step.ticked_ns is None:
+            self._step.ticked_ns = now_ns
+        elif now_ns - self._step.ticked_ns > _ns(self._params.pause_timeout_s):
+            self._lose()  # longer than any wait for a command: this is no single step
+
+    def _acknowledged(self, now_ns: int) -> None:
+        """Wait for what is missing of a frame whose step has ended."""
+        self._is_held = True
+        self._step.acked_ns = now_ns
+        self.phase = Phase.HOLDING
+
     def _poll_holding(self, now_ns: int) -> None:
         """Leave an acknowledged step when all commands are in, or have been waited for."""
-        if self._clock_is_new and not self._barrier.missing:
-            self.phase = Phase.READY
-        elif now_ns - self._acked_ns >= _ns(self._params.command_timeout_s):
+        is_complete = self._step.has_clock and not self._barrier.missing
+        if not is_complete:
+            if now_ns - self._step.acked_ns < _ns(self._params.command_timeout_s):
+                return
             self.counts.no_command += 1
-            self.phase = Phase.READY
+        self._close_step()
+        self.phase = Phase.READY
+
+    def _close_step(self) -> None:
+        """Enter the frame of the step in flight; without a time of its own it is a gap."""
+        step = self._step
+        if step.is_open and step.stamp_ns is not None and self._is_ours():
+            self._ended.append(EndedFrame(self._frame or 0, step.stamp_ns))
+        step.is_open = False
 
     def trouble(self, now_ns: int) -> str:
         """Return what the bridge owes us at the steady time ``now_ns`` [ns]; empty if nothing."""
         if self.phase is Phase.STEPPING:
             if now_ns - max(self._sent_ns or now_ns, self._heard_ns) <= TROUBLE_NS:
                 return ''
-            if self._has_ticked() or self._clock_ns != self._stepped_ns:
+            if self._has_ticked() or self._step.stamp_ns is not None:
                 return f'{NO_ANSWER}: the newest frame is not acknowledged on /carla/status'
             return (
                 f'{NO_ANSWER}: STEP_ONCE has no effect, {self.counts.resent} sent again so far; '
                 'is it running?'
             )
-        if self.phase is Phase.HOLDING and now_ns - self._acked_ns > TROUBLE_NS:
-            if not self._clock_is_new:
+        if self.phase is Phase.HOLDING and now_ns - self._step.acked_ns > TROUBLE_NS:
+            if not self._step.has_clock:
                 return f'frame {self._frame} has no /clock: does the bridge publish it?'
             return f'frame {self._frame} has no command: are the gates running?'
         return ''
 
+    def interruption(self, now_ns: int) -> str:
+        """Return what has interrupted the steps a short while ago [ns, steady]; empty if nothing.
+
+        It is told for a while, because taking the bridge back takes milliseconds.
+        """
+        if self._interruption is None:
+            return ''
+        self._told_from_ns = now_ns if self._told_from_ns is None else self._told_from_ns
+        if now_ns - self._told_from_ns > INTERRUPTION_TOLD_NS:
+            self._interruption = None
+            return ''
+        counts = self.counts
+        free = f'{counts.skipped + counts.uninvited} frames without a step so far'
+        if self._interruption is Cause.RESTARTED:
+            told = f'the bridge was started again, or its time ran back: {counts.restarts} so far'
+            return f'{told}, {free}'
+        return (
+            f'the bridge went on by itself and is paused again, {free}: PLAY or STEP_ONCE on '
+            '/carla/control from another program, or a bridge that was started again'
+        )
+
     def _has_ticked(self) -> bool:
         """Whether the frame grew since the step was sent."""
-        return self._frame is not None and self._frame != self._frame_before
+        return self._frame is not None and self._frame != self._step.frame_before
+
+    def _is_ours(self) -> bool:
+        """Whether the newest frame is the one that the step in flight has asked for."""
+        before = self._step.frame_before
+        return self._frame is not None and before in {None, self._frame - 1}
 
     def _on_new_frame(self, grown: int) -> None:
-        """Count frames that nobody asked for."""
+        """Count frames without a step of ours, and take the bridge back."""
+        asked_for = not self._step.is_seen
+        self._step.is_seen = True
+        free = grown - asked_for
+        if not (free and self._is_held):
+            return
         self.counts.skipped += grown - 1
-        if self.phase is not Phase.STEPPING or self._has_ticked():
-            self.counts.uninvited += 1
+        self.counts.uninvited += not asked_for
+        self._ran_free += free
+        self._lose()
 
-    def _restart(self) -> None:
-        """Begin anew with a bridge that was restarted: frame or time ran back."""
-        self.counts.restarts += 1
-        self._barrier = StepBarrier(self._params.role_names)
-        self._clock_ns = self._frame = None  # the other one will run back too
-        self._is_clockless = False
-        self._sent_ns = None
-        if self.phase is not Phase.DONE:
-            self.phase = Phase.PAUSING
+    def _lose(self) -> None:
+        """Take note that the bridge goes on by itself: pause it again."""
+        self._interrupt(self._break or Cause.FREE_RUNNING)
+        if self.phase is not Phase.PAUSING:
+            if self.phase in {Phase.STEPPING, Phase.HOLDING}:
+                self._close_step()
+            self._pause()
+
+
+@dataclass
+class _Step:
+    """The newest step that was sent, and what has been heard of it.
+
+    Attributes:
+        frame_before: frame number when it was sent; None before any status.
+        is_open: whether its frame has not been closed.
+        is_seen: whether a status has told of its frame.
+        stamp_ns: simulated time of its frame [ns]; None while only the status tells of it.
+        has_clock: whether /clock has told of its frame.
+        ticked_ns: steady time of the first status of its frame [ns].
+        acked_ns: steady time of its acknowledgement [ns].
+    """
+
+    frame_before: int | None = None
+    is_open: bool = False
+    is_seen: bool = True
+    stamp_ns: int | None = None
+    has_clock: bool = False
+    ticked_ns: int | None = None
+    acked_ns: int = 0
 
 
 def _ns(seconds: float) -> int:

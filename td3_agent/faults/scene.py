@@ -54,6 +54,7 @@ LONGEST_NAMING_S = 1.0
 EXIT_PATIENCE_S = 10.0
 GOOD_FRAMES = 20
 CONTIGUOUS = ('file', 'chain', 'frames', 'stamps')  # of an audit
+WHOLE = (*CONTIGUOUS, 'events', 'outcomes', 'commands', 'applied', 'hashes', 'stages')
 UNCAUGHT = re.compile(r'^Traceback \(most recent call last\)|^Fatal Python error', re.MULTILINE)
 
 

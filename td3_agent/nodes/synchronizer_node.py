@@ -31,7 +31,7 @@ from std_srvs.srv import Trigger
 
 from td3_agent.driving.gate import HOLD, Outcome
 from td3_agent.driving.ledger import UNWRITTEN_FRAMES, FrameLog, LedgerWriter
-from td3_agent.driving.lockstep import Lockstep, LockstepParams, Phase, Request
+from td3_agent.driving.lockstep import EndedFrame, Lockstep, LockstepParams, Phase, Request
 from td3_agent.driving.parameters import ParameterError, param
 from td3_agent.driving.reports import AGENT_FACTS, GATE_FACTS
 from td3_agent.driving.stages import StageWindow
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 
 COMMANDS = {Request.PAUSE: CarlaControl.PAUSE, Request.STEP_ONCE: CarlaControl.STEP_ONCE}
 SOLE = (CarlaEgoVehicleControl, CarlaEgoVehicleStatus, Odometry, DiagnosticArray)  # one writer
-RESTART_TOLD_NS = 2_000_000_000
 LAST_REPORTS_NS = 300_000_000
 VEHICLE_OF, GATE_OF, AGENT_OF = 'vehicle of ', 'gate of ', 'agent of '
 GRAPH_PERIOD_S = 0.1  # how often it is looked whether everybody is there
@@ -119,12 +118,10 @@ class SynchronizerNode(Node):
         self.finished = Future()
         self._ledger = open_ledger(params)
         self._ledger_fault = ''
-        self._restarts_seen = self._restarted_ns = 0
         self._step_mismatch: float | None = None
         self._members = members(params)
         self._absent = list(self._members)
         self._braked: list[str] = []  # agents that are gone while others drive
-        self._closed_stamp_ns: int | None = None
         self._step_facts: dict[str, int] = {}
         self._control_pub = self.create_publisher(CarlaControl, topics.CONTROL, RELIABLE)
         self._step_ended_pubs = {
@@ -186,6 +183,7 @@ class SynchronizerNode(Node):
     def close(self) -> None:
         """Leave the bridge paused and the ledger whole."""
         self.lockstep.stop()
+        self._close_ended({})
         for log in self.logs.values():
             self._write(log.flush())
         if self._ledger is not None:
@@ -300,7 +298,6 @@ class SynchronizerNode(Node):
         if self._control_pub.get_subscription_count() == 0:
             return  # no bridge: nothing would hear us
         now_ns = steady_ns()
-        before = self.lockstep.phase
         request = self.lockstep.poll(
             now_ns,
             vehicles_present=not any(name.startswith(VEHICLE_OF) for name in self._absent),
@@ -314,8 +311,7 @@ class SynchronizerNode(Node):
         if self._stopped and self.lockstep.phase is Phase.HOLDING:
             self._tell_ended()
         # After the next step is out: the simulator works while the ledger is written.
-        if before is Phase.HOLDING and self.lockstep.phase is not Phase.HOLDING:
-            self._close_frame(now_ns, facts)
+        self._close_ended(facts | {'frame_closed_ns': now_ns})
         if self.lockstep.phase is Phase.DONE:
             self._end()
         self._wake.at(self.lockstep.wake_ns(now_ns) if not self._absent else None)
@@ -329,15 +325,13 @@ class SynchronizerNode(Node):
             self._told_ended.add(role)
             self._step_ended_pubs[role].publish(Header(stamp=time_from_ns(stamp)))
 
-    def _close_frame(self, now_ns: int, facts: dict[str, int]) -> None:
-        """Enter the frame that has just ended, and the facts of its step, into the logs."""
-        frame, stamp = self.lockstep.frame, self.lockstep.stamp_ns
-        if frame is None or stamp in {None, self._closed_stamp_ns}:
-            return  # without a /clock of its own, the frame is a gap before the next one
-        self._closed_stamp_ns = stamp
-        for log in self.logs.values():
-            log.note(stamp, **facts, frame_closed_ns=now_ns)
-            self._write(log.close_frame(frame, stamp))
+    def _close_ended(self, facts: dict[str, int]) -> None:
+        """Enter what has ended into the logs, a frame with the facts of its step."""
+        for ended in self.lockstep.take_ended():
+            for log in self.logs.values():
+                if isinstance(ended, EndedFrame) and not ended.is_idle:
+                    log.note(ended.stamp_ns, **facts)
+                self._write(log.close(ended))
 
     def _write(self, records: list[dict]) -> None:
         """Count the stages of records, and append them to the ledger, if one is kept."""
@@ -378,13 +372,6 @@ class SynchronizerNode(Node):
             return {}
         return {'ledger_slowest_write_ms': round(self._ledger.slowest_ns / 1e6, 3)}
 
-    def _is_restarted(self) -> bool:
-        """Whether the bridge has begun anew a short while ago."""
-        now_ns, restarts = steady_ns(), self.lockstep.counts.restarts
-        if restarts != self._restarts_seen:
-            self._restarts_seen, self._restarted_ns = restarts, now_ns
-        return bool(restarts) and now_ns - self._restarted_ns < RESTART_TOLD_NS
-
     def _describe(self) -> Status:
         """Say how the lockstep stands."""
         values = asdict(self.lockstep.counts) | {'phase': self.lockstep.phase.value}
@@ -405,11 +392,11 @@ class SynchronizerNode(Node):
             yield f'the ledger has ended, the drive goes on: {self._ledger_fault}', True
         if self._absent:
             yield f'no step while these are silent or not there: {", ".join(self._absent)}', False
-        if trouble := self.lockstep.trouble(steady_ns()):
+        now_ns = steady_ns()
+        if trouble := self.lockstep.trouble(now_ns):
             yield trouble, True
-        if self._is_restarted():
-            restarts = self.lockstep.counts.restarts
-            yield f'the bridge was started anew, or its time ran back: {restarts} so far', False
+        if interruption := self.lockstep.interruption(now_ns):
+            yield interruption, False
         if self._braked:
             yield f'silent or not there, the gate brakes its car: {", ".join(self._braked)}', True
         if violations:

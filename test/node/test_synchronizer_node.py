@@ -23,6 +23,7 @@ from std_srvs.srv import Trigger
 
 from td3_agent.driving.gate import HOLD
 from td3_agent.driving.ledger import UNWRITTEN_FRAMES, check_ledger, read_ledger
+from td3_agent.driving.ledger_audit import audit_ledger
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.driving.stages import END_TO_END, STAGES
 from td3_agent.nodes import topics
@@ -636,6 +637,34 @@ class TestViolations:
         )
 
 
+class TestTakenBack:
+    def test_bridge_that_plays_is_paused_and_it_is_told(
+        self, ros, bridge, start, diagnosed, tmp_path
+    ):
+        node = start()
+        ros.spin_until(lambda: bridge.steps >= 5, 'steps')
+        orders = len(bridge.orders)
+        while PAUSE not in bridge.orders[orders:]:  # as fast as possible, whoever has said PLAY
+            bridge.tick()
+            ros.executor.spin_once(timeout_sec=0.0)
+        ros.spin_until(
+            lambda: (
+                (said := diagnosed('synchronizer'))
+                and 'went on by itself and is paused again' in said.message
+            ),
+            'diagnosed',
+        )
+        assert diagnosed('synchronizer').level == DiagnosticStatus.WARN
+        steps = bridge.steps
+        ros.spin_until(lambda: bridge.steps >= steps + 8, 'steps again')
+        assert node.lockstep.counts.uninvited >= 1
+        ros.drop(node)
+        audit = audit_ledger(tmp_path / 'ledger.jsonl')
+        assert audit.findings['chain'].holds
+        assert audit.events[0]['event'] == 'free_running'
+        assert 'frames without a step' in audit.findings['events'].note
+
+
 class TestReports:
     def test_another_step_length_is_named(self, ros, bridge, start, diagnosed):
         bridge.step_s = 0.1
@@ -744,14 +773,16 @@ class TestReports:
     def test_a_kill_loses_no_more_than_it_may(self, ros, bridge, start, tmp_path, most_lost):
         """The worst moment: the step of the next frame is out, the line not yet written."""
         node = start(ledger_flush_frames=most_lost)
-        close_frame, ended, lost = node._close_frame, [], []
+        close_ended, ended, lost = node._close_ended, [], []
 
         def looked_at(*facts):
+            if not node.lockstep._ended:
+                return
             ended.append(node.lockstep.frame)
             on_disk = [record['frame'] for record in read_ledger(tmp_path / 'ledger.jsonl')]
             lost.append(ended[-1] + 1 - max(on_disk, default=ended[0] - 1))
-            close_frame(*facts)
+            close_ended(*facts)
 
-        node._close_frame = looked_at
+        node._close_ended = looked_at
         ros.spin_until(lambda: bridge.steps >= 20, 'steps')
         assert max(lost) == most_lost

@@ -10,6 +10,7 @@ import pytest
 
 from td3_agent.driving.command import FULL_BRAKE, VehicleControl
 from td3_agent.driving.ledger import (
+    IDLE,
     LAG_FRAMES,
     NO_COMMAND,
     PARTS_KEPT,
@@ -24,6 +25,7 @@ from td3_agent.driving.ledger import (
     control_record,
     read_ledger,
 )
+from td3_agent.driving.lockstep import Break, Cause, EndedFrame
 
 unhurried = settings(deadline=None)  # the machine may be busy with something else
 STEP_NS = 50_000_000
@@ -264,24 +266,93 @@ def test_frame_before_the_first_one_is_not_skipped():
 
 @pytest.mark.parametrize('frame_runs_back', [False, True])
 def test_restart_releases_the_old_frames_and_keeps_the_facts_of_the_new_ones(frame_runs_back):
-    log, records = FrameLog(ROLE), []
-    for i in range(1, 4):
-        for facts in facts_of(i):
-            tell(log, facts)
-        records += log.close_frame(FRAME_ZERO + i, stamp(i))
+    log = FrameLog(ROLE)
+    records = drive(log, 3)
     first = 1 if frame_runs_back else FRAME_ZERO + 50
+    log.note_status(0, command(-1))  # heard of before the restart is told
+    records += log.close(Break(Cause.RESTARTED, 3, 0))
     for i in range(3):  # the restarted simulator; its frame is heard of before it is closed
         log.note_status(i * STEP_NS, command(i - 1))
         log.note_command(i * STEP_NS, command(i), heard_ns=i)
         log.note(i * STEP_NS, outcome='ok')
         records += log.close_frame(first + i, i * STEP_NS)
     records += log.flush()
+    assert records.pop(3) == {'event': 'bridge_restarted', 'role_name': ROLE, 'frames': 3}
     assert [r['frame'] for r in records] == [FRAME_ZERO + i for i in (1, 2, 3)] + [
         first + i for i in range(3)
     ]
     assert [r['outcome'] for r in records] == ['ok'] * 6
     assert [r['commands'] for r in records] == [1] * 6
     assert [r['applied'] is None for r in records] == [False, False, True] * 2
+    assert log.counts.violations == 0
+
+
+def drive(log, frames, first=1):
+    """Close good frames in order; return the records that are complete by then."""
+    records = []
+    for i in range(first, first + frames):
+        for facts in facts_of(i):
+            tell(log, facts)
+        records += log.close(EndedFrame(FRAME_ZERO + i, stamp(i)))
+    return records
+
+
+def idle(log, ticks, first):
+    records = []
+    for i in range(first, first + ticks):
+        tell(log, facts_of(i)[0])  # the gate brakes
+        records += log.close(EndedFrame(FRAME_ZERO + i, stamp(i), is_idle=True))
+    return records
+
+
+@pytest.mark.parametrize('ticks', [1, LAG_FRAMES, 100])
+def test_idle_ticks_are_one_event_between_two_frames(ticks):
+    log = FrameLog(ROLE)
+    records = idle(log, 3, 1) + drive(log, 6, 4) + idle(log, ticks, 10)
+    records += drive(log, 3, 10 + ticks) + log.flush()
+    events = [record for record in records if 'event' in record]
+    assert [event['event'] for event in events] == [IDLE, IDLE]
+    assert [event['frames'] for event in events] == [3, ticks]
+    assert [event['last_frame'] for event in events] == [103, 109 + ticks]
+    assert check_ledger(records) == []
+    assert log.counts.frames == 9
+    last_before = records[records.index(events[1]) - 1]
+    assert (last_before['frame'], last_before['applied']) == (109, None)  # of another car, perhaps
+    assert len(log._parts) <= 3 * LAG_FRAMES
+
+
+def test_idle_ticks_whose_number_does_not_fit_are_found():
+    log = FrameLog(ROLE)
+    records = drive(log, 3) + idle(log, 5, 4) + drive(log, 3, 9) + log.flush()
+    records[3]['frames'] = 4
+    assert check_ledger(records) == ['frame 109 follows frame 103 and 4 idle ticks']
+
+
+def test_frames_that_ran_freely_are_skipped_and_told():
+    log = FrameLog(ROLE)
+    records = drive(log, 5) + log.close(Break(Cause.FREE_RUNNING, 4, stamp(9)))
+    records += drive(log, 5, 10) + log.flush()
+    assert records[5] == {'event': 'free_running', 'role_name': ROLE, 'frames': 4}
+    assert [r.get('outcome') for r in records] == ['ok'] * 5 + [None] + [SKIPPED] * 4 + ['ok'] * 5
+    assert check_ledger(records) == [f'frame {FRAME_ZERO + i}: skipped' for i in range(6, 10)]
+
+
+def test_many_frames_that_ran_freely_do_not_push_out_what_is_not_written_yet():
+    log = FrameLog(ROLE)
+    records = drive(log, 5)
+    for i in range(6, 6 + 2 * PARTS_KEPT):
+        tell(log, facts_of(i)[0])
+    records += log.flush()
+    assert [record['outcome'] for record in records] == ['ok'] * 5
+
+
+def test_restart_of_a_bridge_whose_world_goes_on_breaks_nothing():
+    log = FrameLog(ROLE)
+    records = drive(log, 5) + log.close(Break(Cause.RESTARTED, 37, stamp(50)))
+    records += drive(log, 5, 51) + log.flush()
+    assert records[5] == {'event': 'bridge_restarted', 'role_name': ROLE, 'frames': 37}
+    assert check_ledger(records) == []
+    assert check_ledger(records[:5] + records[6:]) != []
     assert log.counts.violations == 0
 
 
@@ -372,8 +443,8 @@ def test_line_cut_short_by_a_kill_ends_the_ledger_without_an_error(tmp_path):
 @pytest.mark.parametrize(
     ('text', 'fault'),
     [
-        ('{"schema_version":3,"kind":"td3_agent ledger"}\n', 'schema_version must be 1 or 2'),
-        ('{"frame":1}\n', 'schema_version must be 1 or 2'),
+        ('{"schema_version":4,"kind":"td3_agent ledger"}\n', 'schema_version must be 1 or 2 or 3'),
+        ('{"frame":1}\n', 'schema_version must be 1 or 2 or 3'),
         ('hello\n', ':1: not JSON'),
         ('[1, 2]\n', ':1: must be a JSON object'),
         ('{"schema_version":1}\n{"frame":1}\n{"frame":\n{"frame":3}\n', ':3: not JSON'),

@@ -98,6 +98,31 @@ def test_good_ledger_holds(tmp_path):
     assert notes['stages'] == 'add up in 12 frames, within 0.00%'
 
 
+RESTARTED = {'event': 'bridge_restarted', 'role_name': ROLE, 'frames': 3}
+IDLE = {'event': 'idle', 'role_name': ROLE, 'frames': 5, 'last_frame': 110}
+
+
+def test_ledger_that_spans_a_restart_holds_and_tells_of_it(tmp_path):
+    before, after = copy.deepcopy(GOOD[:6]), copy.deepcopy(GOOD)
+    before[-1]['applied'] = None
+    audit = audit_ledger(written(tmp_path / 'ledger.jsonl', [*before, RESTARTED, *after]))
+    assert audit.holds, audit.findings
+    assert audit.records == before + after
+    assert audit.events == [RESTARTED]
+    note = 'the bridge was started again, or its time ran back, 1 times'
+    assert audit.findings['events'].note == note
+
+
+def test_ledger_with_idle_ticks_holds_and_tells_of_them(tmp_path):
+    records = copy.deepcopy([*GOOD[:6], *GOOD[11:]])
+    records[5]['applied'] = None
+    records.insert(6, IDLE)
+    audit = audit_ledger(written(tmp_path / 'ledger.jsonl', records))
+    assert audit.holds, audit.findings
+    assert audit.findings['events'].note == '5 idle ticks'
+    assert audit.counts.frames == 7
+
+
 def planted(**changes):
     """Return the good ledger with something else in its sixth frame."""
     records = copy.deepcopy(GOOD)
@@ -114,6 +139,20 @@ def without(*names):
 
 SKIP = {'frame': 105, 'role_name': ROLE, 'outcome': SKIPPED}
 PLANTED = {
+    'restart that is not told': ([*GOOD[:6], *GOOD], {'frames': 'frame 100 follows frame 105'}),
+    'idle ticks beside frames': (
+        [*GOOD[:6], IDLE, *GOOD[6:]],
+        {'frames': 'frame 106 follows frame 105 and 5 idle ticks'},
+    ),
+    'unknown event': (
+        [*GOOD, {**IDLE, 'event': 'tea break'}],
+        {'events': "unknown event 'tea break'"},
+    ),
+    'event without frames': (
+        [*GOOD, {'event': 'idle', 'role_name': ROLE}],
+        {'file': 'frames must be int, got None'},
+    ),
+    'event of negative frames': ([*GOOD, {**IDLE, 'frames': -1}], {'events': 'idle of -1 frames'}),
     'missing frame': (GOOD[:5] + GOOD[6:], {'frames': 'frame 106 follows frame 104'}),
     'repeated frame': ([*GOOD[:6], *GOOD[5:]], {'frames': 'frame 105 follows frame 105'}),
     'skipped frame': ([*GOOD[:5], SKIP, *GOOD[6:]], {'frames': 'frame 105: skipped'}),

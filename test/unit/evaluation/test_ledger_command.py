@@ -56,7 +56,7 @@ def test_good_ledger(check, action):
     assert status == 0
     lines = said.out.splitlines()
     assert lines[0].endswith('0.jsonl')
-    assert len(lines) == 10
+    assert len(lines) == 11
     assert all(line.split()[1] == 'ok' for line in lines[1:])
 
 
