@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from td3_agent.bags.compressed_file import SUFFIXES as COMPRESSED
+from td3_agent.bags.compressed_file import CompressedFile
 from td3_agent.bags.errors import BagError
 from td3_agent.bags.mcap_file import McapFile
 from td3_agent.bags.raw import RawMessage, RawTopic, decompressed
 from td3_agent.bags.sqlite_file import SqliteFile
+from td3_agent.nearby import BAG_FILES, did_you_mean, what_it_is
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -23,9 +26,20 @@ if TYPE_CHECKING:
     from td3_agent.bags.raw import Storage
 
 METADATA = 'metadata.yaml'
+WITHOUT = 'remove metadata.yaml, and the files that are there are read'
 MAX_METADATA_BYTES = 16 * 1024 * 1024
 MAX_QOS_BYTES = 64 * 1024
 STORAGES: dict[str, type[McapFile | SqliteFile]] = {'.mcap': McapFile, '.db3': SqliteFile}
+REMEDIES = {
+    '.bag': 'it is of ROS 1: rosbags-convert --src {file} --dst FOLDER',
+    '.bz2': 'decompress it first: bunzip2 {file}',
+    '.gz': 'unpack it first: gunzip {file}',
+    '.lz4': 'decompress it first: lz4 -d {file}',
+    '.tar': 'unpack it first: tar xf {file}',
+    '.xz': 'decompress it first: unxz {file}',
+    '.yaml': 'name the folder that it is in',
+    '.zip': 'unpack it first: unzip {file}',
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,7 @@ class Contents:
         counts: messages by topic.
         first_ns: when the first message was received [ns since 1970]; 0 without any.
         last_ns: when the last one was.
-        torn: where files end before their time, one sentence each.
+        torn: where files are cut off or damaged, one sentence each.
     """
 
     topics: dict[str, RawTopic]
@@ -68,8 +82,11 @@ class Bag:
     def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
         """Yield the messages of these topics, of all if None, file by file.
 
+        Those behind a damage are left out; :meth:`contents` says where.
+
         Raises:
-            BagError: a file is damaged.
+            BagError: a file holds something else than messages of ROS 2.
+            OSError: it cannot be read.
         """
         for file in self._files:
             for message in file.messages(topics):
@@ -79,18 +96,24 @@ class Bag:
         """Read the whole bag once and say what is in it.
 
         Raises:
-            BagError: a file is damaged.
+            BagError: nothing is left of it, or a file holds something else than messages.
+            OSError: it cannot be read.
         """
         topics: dict[str, RawTopic] = {}
         counts: Counter[str] = Counter()
         first_ns, last_ns = 0, 0
+        torn: list[str] = []
         for file in self._files:
             for topic, received_ns, _ in file.messages():
                 topics.setdefault(topic.name, topic)
                 counts[topic.name] += 1
                 first_ns = min(first_ns or received_ns, received_ns)
                 last_ns = max(last_ns, received_ns)
-        torn = [file.torn for file in self._files if file.torn]
+            if file.torn:
+                there = f'{counts.total()} messages, {(last_ns - first_ns) / 1e9:.3f} s'
+                torn.append(f'{file.torn}; read before that: {there}')
+        if torn and not counts:
+            raise BagError(torn[0])
         return Contents(topics, counts, first_ns, last_ns, torn)
 
     def _plain(self, message: RawMessage) -> RawMessage:
@@ -108,14 +131,19 @@ class Bag:
         if not self.path.is_dir():
             raise BagError(f'{self.path}: there is no bag')
         metadata = self.path / METADATA
-        files = self._named_in(metadata) if metadata.exists() else self._lying_there()
+        files = self._lying_there() if _is_blank(metadata) else self._named_in(metadata)
         if not files:
-            raise BagError(f'{self.path}: there is no .mcap or .db3 file in the folder')
+            meant = what_it_is(self.path) or did_you_mean(self.path, BAG_FILES)
+            there = _unread(self.path)
+            raise BagError(
+                f'{self.path}: there is no .mcap or .db3 file in the folder{there}{meant}'
+            )
         return files
 
     def _lying_there(self) -> list[Path]:
         """Return what a recorder has left that could not write its metadata."""
-        found = [path for path in self.path.iterdir() if path.suffix in STORAGES]
+        names = {_plain_name(path.name) for path in self.path.iterdir()}
+        found = [Path(name) for name in names if Path(name).suffix in STORAGES]
         return [self._inside(path.name) for path in sorted(found, key=_split_number)]
 
     def _named_in(self, metadata: Path) -> list[Path]:
@@ -123,7 +151,7 @@ class Bag:
         about = _information(metadata)
         names = about.get('relative_file_paths')
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise BagError(f'{metadata}: relative_file_paths must be a list of names')
+            raise BagError(f'{metadata}: relative_file_paths must be a list of names; {WITHOUT}')
         mode = str(about.get('compression_mode') or '').lower()
         if mode == 'message':
             self._message_compression = str(about.get('compression_format') or '')
@@ -136,20 +164,33 @@ class Bag:
         old_style = len(parts) == 2 and parts[0] == self.path.resolve().name
         path = self.path / (parts[-1] if parts else '')
         outside = (len(parts) != 1 and not old_style) or parts[-1] in {'..', '/'}
-        if outside or path.resolve().parent != self.path.resolve():
+        # As it is named, decompressed by somebody, or compressed by somebody.
+        plain = _plain_name(path.name)
+        names = dict.fromkeys((plain, path.name, *(plain + end for end in COMPRESSED)))
+        found = [path.with_name(name) for name in names if not outside]
+        if outside or any(p.resolve().parent != self.path.resolve() for p in found):
             raise BagError(f'{self.path}: its files must lie in the folder, got {name[:120]!r}')
-        if not path.is_file():
-            raise BagError(f'{self.path}: {name[:120]!r} is named in {METADATA}, but not there')
-        return path
+        for path in found:
+            if path.is_file():
+                return path
+        raise BagError(
+            f'{self.path}: {name[:120]!r} is named in {METADATA}, but not there; {WITHOUT}'
+        )
 
     @staticmethod
     def _opened(path: Path) -> Storage:
         """Return a reader of a file."""
-        if path.suffix == '.zstd':
-            raise BagError(f'{path}: decompress it first: zstd -d {path.name}')
-        if path.suffix not in STORAGES:
-            raise BagError(f'{path}: must end in {" or ".join(STORAGES)}')
-        return STORAGES[path.suffix](path)
+        plain = Path(_plain_name(path.name))
+        if plain.suffix not in STORAGES:
+            remedy = REMEDIES.get(path.suffix, f'must end in {" or ".join(STORAGES)}')
+            raise BagError(f'{path}: {remedy.format(file=path)}{what_it_is(path)}')
+        storage = STORAGES[plain.suffix]
+        return storage(path) if plain.name == path.name else CompressedFile(path, storage)
+
+
+def _plain_name(name: str) -> str:
+    """Return the name of a file when it is decompressed."""
+    return name.removesuffix(next((end for end in COMPRESSED if name.endswith(end)), ''))
 
 
 def is_latched(topic: RawTopic) -> bool:
@@ -176,11 +217,27 @@ def _information(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         text = ' '.join(str(error).split())[:160]
-        raise BagError(f'{path}: not YAML: {text}') from error
+        raise BagError(f'{path}: not YAML: {text}; {WITHOUT}') from error
     about = content.get('rosbag2_bagfile_information') if isinstance(content, dict) else None
     if not isinstance(about, dict):
-        raise BagError(f'{path}: must hold rosbag2_bagfile_information')
+        raise BagError(f'{path}: must hold rosbag2_bagfile_information; {WITHOUT}')
     return about
+
+
+def _is_blank(path: Path) -> bool:
+    """Whether a metadata.yaml is missing, or as empty as a power cut leaves it."""
+    if not path.exists():
+        return True
+    with path.open('rb') as file:
+        return not file.read(MAX_METADATA_BYTES).strip(b'\0 \n')
+
+
+def _unread(folder: Path) -> str:
+    """Return what to do about a file that is not read as it is; empty if there is none."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix in REMEDIES and path.name != METADATA:
+            return f'; {path}: {REMEDIES[path.suffix].format(file=path)}'
+    return ''
 
 
 def _split_number(path: Path) -> tuple[int, str]:

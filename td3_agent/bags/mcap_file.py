@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads MCAP from front to back: needs no index, so a file whose writer was killed is read too.
 
-Every size is compared with what is left of the file before memory is taken.
+Every size is compared with what is left of the file before memory is taken. Reading ends where
+the file is damaged; the zeros that a power cut leaves at the end of a file are no part of it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,18 @@ import struct
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import zlib
 
-from td3_agent.bags.errors import BagError
-from td3_agent.bags.raw import MAX_BYTES, RawMessage, RawTopic, decompressed
+from td3_agent.bags.errors import BagError, DamageError
+from td3_agent.bags.raw import (
+    MAX_BYTES,
+    RawMessage,
+    RawTopic,
+    decompressed,
+    decompressed_part,
+    size_without_zeros,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
 MAGIC = b'\x89MCAP0\r\n'
@@ -25,15 +33,15 @@ CHUNK_HEAD = struct.Struct('<QQQI')
 
 
 class _Record(NamedTuple):
-    """One record: what it is, where it begins in its file or chunk, and what is in it."""
+    """One record: what it is, where it begins in its file or chunk, and what is in it.
+
+    ``whole`` is False for the last chunk of a file that is cut off within it.
+    """
 
     code: int
     offset: int
     body: memoryview
-
-
-class _CutOff(Exception):  # noqa: N818  an ending, not an error
-    """The file ends in the middle of a record."""
+    whole: bool = True
 
 
 class McapFile:
@@ -41,109 +49,156 @@ class McapFile:
 
     Attributes:
         path: the file.
-        torn: after it was read: where it ends before its time, as a sentence; empty if it does
-            not.
+        torn: after it was read: where it is cut off or damaged, as a sentence; empty if it is
+            neither.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open ``path`` and look at both of its ends.
-
-        Raises:
-            BagError: it is no MCAP file.
-            OSError: it cannot be read.
-        """
+        """Take the path; the file is read by :meth:`messages`."""
         self.path = path
         self.torn = ''
-        with path.open('rb') as file:
-            if file.read(len(MAGIC)) != MAGIC:
-                raise BagError(f'{path}: not an MCAP file')
-            self._size = file.seek(0, 2)
-            file.seek(max(self._size - len(MAGIC), 0))
-            self._closed = self._size > len(MAGIC) and file.read() == MAGIC
+        self._size = self._data_size = 0
+        self._checked = False  # whether the record read last was compared with its checksum
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, RawTopic] = {}
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
         """Yield the messages of these topics, of all if None, in the order of the file.
 
+        Ends at the first damage, which :attr:`torn` names.
+
         Raises:
-            BagError: something in it contradicts itself.
+            BagError: it holds something else than messages of ROS 2.
+            OSError: it cannot be read.
         """
         self._schemas, self._channels, self.torn = {}, {}, ''
         with self.path.open('rb') as file:
-            file.seek(len(MAGIC))
-            for record in self._records(file):
-                yield from self._messages_of(record, topics)
-
-    def _records(self, file: BinaryIO) -> Iterator[_Record]:
-        """Yield the records up to the end of the data; note where the file is cut off."""
-        offset = len(MAGIC)
-        while True:
             try:
-                record = self._next_record(file, offset)
-            except _CutOff:
-                self.torn = f'{self.path}: cut off at byte {offset} of {self._size}'
-                return
-            if record.code == DATA_END:
-                return
-            yield record
-            offset += 9 + len(record.body)
+                yield from self._undamaged(file, topics)
+            except DamageError as error:
+                self.torn = str(error)
 
-    def _next_record(self, file: BinaryIO, offset: int) -> _Record:
-        """Read one record.
+    def _undamaged(self, file: BinaryIO, topics: Collection[str] | None) -> Iterator[RawMessage]:
+        """Yield the messages before the first damage.
+
+        What is overwritten begins in the middle of something, and messages alone have no
+        checksum: the last one before the damage is left out, unless its chunk was checked.
 
         Raises:
-            _CutOff: the rest of the file is missing; its writer did not close it.
-            BagError: it was closed, and yet this cannot be a record.
+            DamageError: where it begins.
         """
-        head = file.read(9)
-        code, size = (head[0], int.from_bytes(head[1:], 'little')) if len(head) == 9 else (0, 0)
-        wrong = code == 0 or DATA_END < code < PRIVATE or offset + 9 + size > self._size
-        if wrong and not self._closed:
-            raise _CutOff
-        if wrong:
-            raise BagError(f'{self.path}: no valid record at byte {offset} (type {code})')
+        held: list[RawMessage] = []
+        for record in self._records(file):
+            for message in self._messages_of(record, topics):
+                yield from held
+                held = [message]
+            if self._checked:
+                yield from held
+                held = []
+        yield from held
+
+    def _records(self, file: BinaryIO) -> Iterator[_Record]:
+        """Yield the records up to the end of the data; note where the file is cut off.
+
+        Raises:
+            DamageError: there is something else than a record.
+        """
+        if file.read(len(MAGIC)) != MAGIC:
+            raise DamageError(f'{self.path}: not an MCAP file')
+        self._size = file.seek(0, 2)
+        self._data_size = size_without_zeros(file)
+        file.seek(max(self._data_size - len(MAGIC), 0))
+        closed = file.read(len(MAGIC)) == MAGIC
+        offset = file.seek(len(MAGIC))
+        while True:
+            record = self._next_record(file, offset, closed=closed)
+            if record.code == DATA_END:
+                return
+            if record.whole or record.code == CHUNK:
+                yield record
+            if not record.whole:
+                zeros = ', zeros follow' if self._data_size < self._size else ''
+                end = f'byte {self._data_size} of {self._size}{zeros}'
+                self.torn = f'{self.path}: cut off at {end}, in the record at byte {offset}'
+                return
+            offset += 9 + len(record.body)
+
+    def _next_record(self, file: BinaryIO, offset: int, *, closed: bool) -> _Record:
+        """Read one record, which is not whole where its writer did not close the file.
+
+        Raises:
+            DamageError: this cannot be a record.
+        """
+        left = self._data_size - offset - 9
+        head = file.read(9) if left >= 0 else b''
+        code, size = (head[0], int.from_bytes(head[1:], 'little')) if head else (0, 0)
+        known = 0 < code <= DATA_END or code >= PRIVATE
+        if (head and not known) or (closed and size > left):
+            raise DamageError(f'{self.path}: no valid record at byte {offset} (type {code})')
         if size > MAX_BYTES:
-            raise BagError(
+            raise DamageError(
                 f'{self.path}: record at byte {offset} must hold at most {MAX_BYTES} bytes, '
                 f'says {size}'
             )
-        return _Record(code, offset, memoryview(file.read(size)))
+        whole = left >= 0 and size <= left
+        return _Record(code, offset, memoryview(file.read(max(min(size, left), 0))), whole)
 
     def _messages_of(
         self, record: _Record, topics: Collection[str] | None
     ) -> Iterator[RawMessage]:
         """Yield what is in a record of the file."""
+        records: Iterable[_Record] = (record,)
+        self._checked = False
         if record.code == CHUNK:
             content = self._chunk(record)
-            for inner in self._inner_records(content, record.offset):
-                message = self._take(inner, topics)
-                if message is not None:
-                    yield message
-            return
-        message = self._take(record, topics)
-        if message is not None:
-            yield message
+            records = self._inner_records(content, record)
+        for inner in records:
+            message = self._take(inner, topics)
+            if message is not None:
+                yield message
 
     def _chunk(self, record: _Record) -> memoryview:
-        """Return the records of a chunk, decompressed and checked."""
+        """Return the records of a chunk, decompressed and checked.
+
+        Raises:
+            DamageError: it cannot be decompressed, or its checksum does not match.
+        """
         where = f'{self.path}: chunk at byte {record.offset}'
         fields = _Fields(record.body, where)
+        if not record.whole and fields.left < CHUNK_HEAD.size + 4 + 4 + 8:
+            return memoryview(b'')
         _, _, size, crc = fields.unpack(CHUNK_HEAD)
         form = fields.text()
-        content = decompressed(fields.take(fields.integer(8)), form, size, where)
+        stored = fields.integer(8)
+        if not record.whole:
+            return memoryview(decompressed_part(fields.take(fields.left), form, where))
+        try:
+            content = decompressed(fields.take(stored), form, size, where)
+        except BagError as error:
+            raise DamageError(str(error)) from error
         if crc and zlib.crc32(content) != crc:
-            raise BagError(f'{where}: its checksum does not match: the file was damaged')
+            raise DamageError(f'{where}: its checksum does not match')
+        self._checked = bool(crc or form)
         return memoryview(content)
 
-    def _inner_records(self, content: memoryview, chunk: int) -> Iterator[_Record]:
-        """Yield the records of a chunk."""
+    def _inner_records(self, content: memoryview, chunk: _Record) -> Iterator[_Record]:
+        """Yield the records of a chunk; of one that is cut off, the whole ones.
+
+        Raises:
+            DamageError: there is something else than a record.
+        """
         offset = 0
         while offset < len(content):
+            where = f'{self.path}: chunk at byte {chunk.offset}'
             end = offset + 9 + int.from_bytes(content[offset + 1 : offset + 9], 'little')
-            if offset + 9 > len(content) or end > len(content):
-                raise BagError(f'{self.path}: chunk at byte {chunk}: a record goes beyond its end')
-            yield _Record(content[offset], chunk, content[offset + 9 : end])
+            beyond = offset + 9 > len(content) or end > len(content)
+            if content[offset] == 0:
+                raise DamageError(f'{where}: no valid record at byte {offset} of it (type 0)')
+            if beyond and not chunk.whole:
+                return
+            if beyond:
+                raise DamageError(f'{where}: a record goes beyond its end')
+            yield _Record(content[offset], chunk.offset, content[offset + 9 : end])
             offset = end
 
     def _take(self, record: _Record, topics: Collection[str] | None) -> RawMessage | None:
@@ -165,7 +220,8 @@ class McapFile:
         number, schema = fields.integer(2), fields.integer(2)
         topic, encoding = fields.text(), fields.text()
         if encoding != 'cdr':
-            raise fields.error(f'messages of {topic[:80]!r} must be cdr, got {encoding[:20]!r}')
+            text = f'messages of {topic[:80]!r} must be cdr, got {encoding[:20]!r}'
+            raise BagError(f'{fields.where}: {text}')
         about = _Fields(fields.take(fields.integer(4)), fields.where)
         pairs = {}
         while about.left:
@@ -177,11 +233,11 @@ class McapFile:
     def _message(self, record: _Record, topics: Collection[str] | None) -> RawMessage | None:
         """Return a message, unless its topic is not wanted; there are many of them."""
         if len(record.body) < MESSAGE_HEAD.size:
-            raise BagError(f'{self.path}: message at byte {record.offset} is too short')
+            raise DamageError(f'{self.path}: message at byte {record.offset} is too short')
         channel, _, received_ns, _ = MESSAGE_HEAD.unpack_from(record.body)
         topic = self._channels.get(channel)
         if topic is None:
-            raise BagError(
+            raise DamageError(
                 f'{self.path}: message at byte {record.offset} of channel {channel}, '
                 'which was not introduced'
             )
@@ -203,9 +259,9 @@ class _Fields:
         """Bytes that were not read yet."""
         return len(self._body) - self._at
 
-    def error(self, text: str) -> BagError:
+    def error(self, text: str) -> DamageError:
         """Return an error that says where it is."""
-        return BagError(f'{self.where}: {text}')
+        return DamageError(f'{self.where}: {text}')
 
     def take(self, size: int) -> memoryview:
         """Return the next ``size`` bytes."""

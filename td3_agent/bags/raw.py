@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from lz4 import frame as lz4_frame
 
@@ -17,7 +17,7 @@ else:
     from backports import zstd
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from typing import Protocol
 
     class Storage(Protocol):
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # The largest image that the agent takes is 8192 x 8192 of four bytes, 268 MB.
 MAX_BYTES = 512 * 1024 * 1024
+BLOCK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,18 @@ class RawMessage(NamedTuple):
     data: bytes | memoryview
 
 
+def size_without_zeros(file: BinaryIO) -> int:
+    """Return the size of a file without the zeros at its end [bytes]."""
+    end = file.seek(0, 2)
+    while end > 0:
+        begin = max(end - BLOCK_BYTES, 0)
+        file.seek(begin)
+        if kept := file.read(end - begin).rstrip(b'\0'):
+            return begin + len(kept)
+        end = begin
+    return 0
+
+
 def decompressed(data: bytes | memoryview, form: str, size: int | None, where: str) -> bytes:
     """Return what was compressed; never more than was announced, or than is allowed.
 
@@ -77,21 +90,33 @@ def decompressed(data: bytes | memoryview, form: str, size: int | None, where: s
     limit = MAX_BYTES if size is None else size
     if limit > MAX_BYTES:
         raise BagError(f'{where}: must hold at most {MAX_BYTES} bytes, says {size}')
-    try:
-        found = _expanded(data, form, limit, where)
-    except (RuntimeError, zstd.ZstdError, EOFError) as error:
-        raise BagError(f'{where}: cannot be decompressed ({form}): {error}') from error
+    found = _expanded(data, form, limit, where)
     if len(found) > limit or (size is not None and len(found) != size):
         raise BagError(f'{where}: {form or "data"} must hold {limit} bytes, holds another number')
     return found
 
 
+def decompressed_part(data: bytes | memoryview, form: str, where: str) -> bytes:
+    """Return what can be had of data whose end is missing.
+
+    Raises:
+        BagError: it cannot be read.
+    """
+    return _expanded(data, form, MAX_BYTES, where)[:MAX_BYTES]
+
+
 def _expanded(data: bytes | memoryview, form: str, limit: int, where: str) -> bytes:
     """Return at most one byte more than the limit."""
-    if form == '':
-        return bytes(data)
-    if form == 'zstd':
-        return zstd.ZstdDecompressor().decompress(data, limit + 1)
-    if form == 'lz4':
-        return lz4_frame.LZ4FrameDecompressor().decompress(data, limit + 1)
-    raise BagError(f'{where}: compression must be zstd or lz4, got {form[:20]!r}')
+    if form not in DECOMPRESSORS:
+        raise BagError(f'{where}: compression must be zstd or lz4, got {form[:20]!r}')
+    try:
+        return DECOMPRESSORS[form](data, limit + 1)
+    except (RuntimeError, zstd.ZstdError, EOFError) as error:
+        raise BagError(f'{where}: cannot be decompressed ({form}): {error}') from error
+
+
+DECOMPRESSORS: dict[str, Callable[[bytes | memoryview, int], bytes]] = {
+    '': lambda data, _: bytes(data),
+    'zstd': lambda data, most: zstd.ZstdDecompressor().decompress(data, most),
+    'lz4': lambda data, most: lz4_frame.LZ4FrameDecompressor().decompress(data, most),
+}

@@ -11,7 +11,9 @@ from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 import json
+import os
 import shutil
+import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -23,10 +25,11 @@ from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from td3_agent.bags.errors import BagError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from rosbags.interfaces import Connection, Qos
+    from rosbags.rosbag2.writer import StorageWriter
 
     from td3_agent.bags.definitions import Definition
 
@@ -85,6 +88,60 @@ class Topic:
     msgtype: str
     definition: Definition
     qos: tuple[Qos, ...] = ()
+
+
+class _Mcap(McapWriter):
+    """Names file and ROS distribution as rosbag2 does: ``ros2 bag reindex`` wants that name."""
+
+    def __init__(self, path: Path, compression: CompressionMode) -> None:
+        super().__init__(path, compression)
+        self.path = _renamed_as_rosbag2(self.path)
+
+    def close(self, version: int, metadata: str) -> None:
+        super().close(version, _with_distro(metadata))
+
+
+class _Sqlite3(Sqlite3Writer):
+    """The same for SQLite3; the journal of a killed writer must bear the file's last name."""
+
+    def __init__(self, path: Path, compression: CompressionMode) -> None:
+        super().__init__(path, compression)
+        self.conn.close()
+        self.path = _renamed_as_rosbag2(self.path)
+        self.conn = sqlite3.connect(self.path)
+        self.conn.execute('UPDATE schema SET ros_distro = ?', (_distro(),))
+        self.cursor = self.conn.cursor()
+
+    def close(self, version: int, metadata: str) -> None:
+        super().close(version, _with_distro(metadata))
+
+
+class _Rosbag2Writer(Writer):
+    """Writes the bags of rosbags with the names that rosbag2 gives."""
+
+    STORAGE_PLUGINS: Mapping[StoragePlugin, type[StorageWriter]] = {
+        StoragePlugin.MCAP: _Mcap,
+        StoragePlugin.SQLITE3: _Sqlite3,
+    }
+
+    def close(self) -> None:
+        super().close()
+        beside = self.metapath.with_suffix('.yaml.tmp')
+        beside.write_text(_with_distro(self.metapath.read_text('utf-8')), 'utf-8')
+        beside.replace(self.metapath)
+
+
+def _renamed_as_rosbag2(path: Path) -> Path:
+    """Rename ``bag/bag.mcap`` to ``bag/bag_0.mcap``; return the new path."""
+    return path.rename(path.with_name(f'{path.stem}_0{path.suffix}'))
+
+
+def _distro() -> str:
+    return os.environ.get('ROS_DISTRO') or 'unknown'
+
+
+def _with_distro(metadata: str) -> str:
+    return metadata.replace('ros_distro: rosbags', f'ros_distro: {json.dumps(_distro())}')
 
 
 @dataclass
@@ -183,7 +240,7 @@ class BagWriter:
         if trouble := self._disk_trouble(self.path.parent):
             raise BagError(trouble)
         plugin = StoragePlugin[self.params.storage.upper()]
-        writer = Writer(self.path, version=METADATA_VERSION, storage_plugin=plugin)
+        writer = _Rosbag2Writer(self.path, version=METADATA_VERSION, storage_plugin=plugin)
         if self.params.compressed:
             writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         return writer

@@ -44,6 +44,7 @@ from td3_agent.driving.observation import (
     STATE_SIZE,
     ObservationSpec,
 )
+from td3_agent.nearby import POLICY_FILES, did_you_mean, what_it_is
 from td3_agent.td3.networks import Actor, ActorConfig, tensor_shapes
 from td3_agent.td3.policy import Policy, PolicyError
 
@@ -64,6 +65,10 @@ GYMNASIUM = 'gymnasium'
 KINDS = (DRIVING, GYMNASIUM)
 COLOUR = 'grey, ITU-R BT.601'
 NORMALISATION = 'x / 255 - 0.5'
+OPEN = (
+    'writable by everyone, expected chmod o-w; where that changes nothing, as on a Windows drive '
+    'or some volumes, copy the directory to a Linux disk first'
+)
 PICKLE_SUFFIXES = frozenset({'.pt', '.pth', '.pkl', '.pickle', '.ckpt', '.bin', '.joblib'})
 
 
@@ -479,6 +484,9 @@ class _Folder:
         except OSError as error:
             is_link = error.errno == errno.ELOOP
             what = 'is a symbolic link, expected a regular file' if is_link else error.strerror
+            if name == MANIFEST_NAME and error.errno == errno.ENOENT:
+                path = Path(self.path)
+                what = f'{what}{what_it_is(path) or did_you_mean(path, POLICY_FILES)}'
             raise self.refused(f'{name}: {what}') from error
         try:
             status = os.fstat(handle)
@@ -503,7 +511,7 @@ def _directory(path: str | os.PathLike[str]) -> Iterator[_Folder]:
     try:
         faults = []
         if os.fstat(handle).st_mode & stat.S_IWOTH:
-            faults.append('the directory is writable by everyone, expected chmod o-w')
+            faults.append(f'the directory is {OPEN}')
         faults += [
             f'{name}: {_pickle_text(name)}'
             for name in sorted(os.listdir(handle))  # noqa: PTH208  by descriptor
@@ -520,7 +528,8 @@ def _not_a_directory(path: Path, error: OSError | ValueError) -> str:
     if path.suffix.lower() in PICKLE_SUFFIXES:
         return _pickle_text(path.name)
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return f'{reason}, expected a directory with {MANIFEST_NAME} and {WEIGHTS_NAME}'
+    meant = what_it_is(path) if path.is_file() else ''
+    return f'{reason}, expected a directory with {MANIFEST_NAME} and {WEIGHTS_NAME}{meant}'
 
 
 def _pickle_text(name: str) -> str:
@@ -535,7 +544,7 @@ def _status_faults(name: str, status: os.stat_result) -> list[str]:
         return [f'{name}: not a regular file']
     faults = []
     if status.st_mode & stat.S_IWOTH:
-        faults.append(f'{name}: writable by everyone, expected chmod o-w')
+        faults.append(f'{name}: {OPEN}')
     if status.st_size == 0:
         faults.append(f'{name}: empty (0 bytes)')
     return faults

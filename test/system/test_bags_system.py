@@ -247,7 +247,7 @@ class TestRecorder:
             ros.spin_until(late.get_subscription_count, 'it listens to the late one')
             late.publish(String(data='late'))
             other.publish(String(data='not of the loop'))
-            file = tmp_path / 'bag' / 'bag.mcap'
+            file = tmp_path / 'bag' / 'bag_0.mcap'
             ros.spin_until(lambda: b'late\0' in file.read_bytes(), 'it is written')
             assert ended(process, signal.SIGINT) == 0
         contents = Bag(tmp_path / 'bag').contents()

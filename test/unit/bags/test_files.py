@@ -187,7 +187,7 @@ def test_full_disk_is_one_error_and_the_bag_stays_readable(tmp_path):
 
 class TestNotTrusted:
     def damaged(self, bag, change):
-        file = bag / 'bag.mcap'
+        file = bag / 'bag_0.mcap'
         content = bytearray(file.read_bytes())
         change(content)
         file.write_bytes(content)
@@ -204,19 +204,19 @@ class TestNotTrusted:
         file = tmp_path / f'bag{suffix}'
         file.write_bytes(b'hello')
         with pytest.raises(BagError, match='not an'):
-            list(Bag(file).messages())
+            Bag(file).contents()
 
     @pytest.mark.parametrize(
-        'name', ['../secret.mcap', '/etc/passwd', '..', 'a/b/c.mcap', '', 'other/bag.mcap']
+        'name', ['../secret.mcap', '/etc/passwd', '..', 'a/b/c.mcap', '', 'other/bag_0.mcap']
     )
     def test_metadata_cannot_point_elsewhere(self, name, bag):
-        (bag.parent / 'secret.mcap').write_bytes((bag / 'bag.mcap').read_bytes())
+        (bag.parent / 'secret.mcap').write_bytes((bag / 'bag_0.mcap').read_bytes())
         self.point_at(bag, name)
         with pytest.raises(BagError, match='must lie in the folder'):
             Bag(bag)
 
     def test_nor_through_a_link(self, bag):
-        (bag.parent / 'secret.mcap').write_bytes((bag / 'bag.mcap').read_bytes())
+        (bag.parent / 'secret.mcap').write_bytes((bag / 'bag_0.mcap').read_bytes())
         (bag / 'link.mcap').symlink_to(bag.parent / 'secret.mcap')
         self.point_at(bag, 'link.mcap')
         with pytest.raises(BagError, match='must lie in the folder'):
@@ -229,7 +229,7 @@ class TestNotTrusted:
 
     def test_paths_of_old_bags_are_known(self, bag):
         before = listing(bag)
-        self.point_at(bag, 'bag/bag.mcap')
+        self.point_at(bag, 'bag/bag_0.mcap')
         assert listing(bag) == before
 
     @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ class TestNotTrusted:
 
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with pytest.raises(BagError, match='no valid record at byte 8'):
-            list(Bag(self.damaged(bag, change)).messages())
+            Bag(self.damaged(bag, change)).contents()
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64_000
 
     def test_decompression_is_bounded(self):
@@ -277,10 +277,10 @@ class TestNotTrusted:
     @given(data=st.data())
     def test_damage_gives_one_sentence_or_fewer_messages(self, data, tmp_path_factory):
         """Any bytes changed or cut off: a list of messages, or a BagError."""
-        content = bytearray((SHIPPED / 'bag.mcap').read_bytes()[:60_000])
+        content = bytearray((SHIPPED / 'bag_0.mcap').read_bytes()[:60_000])
         for _ in range(data.draw(st.integers(1, 4))):
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-        file = tmp_path_factory.mktemp('damaged') / 'bag.mcap'
+        file = tmp_path_factory.mktemp('damaged') / 'bag_0.mcap'
         file.write_bytes(content[: data.draw(st.integers(0, len(content)))])
         one_sentence_or(file, 2000)
         file.unlink()
@@ -292,7 +292,7 @@ class TestNotTrusted:
     def test_damaged_databases_too(self, at, value, tmp_path_factory):
         folder = tmp_path_factory.mktemp('damaged')
         path = write_bag(folder / 'bag', drive(6), storage='sqlite3')
-        file = path / 'bag.db3'
+        file = path / 'bag_0.db3'
         content = bytearray(file.read_bytes())
         at %= len(content)
         content[at : at + len(value)] = value
@@ -302,13 +302,13 @@ class TestNotTrusted:
     def test_a_view_is_no_table(self, tmp_path):
         import sqlite3
 
-        file = tmp_path / 'bag.db3'
+        file = tmp_path / 'bag_0.db3'
         with sqlite3.connect(file) as connection:
             connection.execute('CREATE TABLE topics(id, name, type, serialization_format)')
             connection.execute('CREATE VIEW messages AS SELECT 1 AS id')
         connection.close()
         with pytest.raises(BagError, match='must have tables'):
-            list(Bag(file).messages())
+            Bag(file).contents()
 
 
 def test_latched_topics_are_known_by_their_profiles():
@@ -325,5 +325,5 @@ def test_parts_are_in_order(tmp_path):
     folder.mkdir()
     for number in (10, 9):
         one = write_bag(tmp_path / f'b{number}', [(IMAGE, number, image(number))])
-        (folder / f'parts_{number}.mcap').write_bytes((one / f'b{number}.mcap').read_bytes())
+        (folder / f'parts_{number}.mcap').write_bytes((one / f'b{number}_0.mcap').read_bytes())
     assert [received for _, received, _ in listing(folder)] == [9, 10]

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may have been meant by a path that is the wrong one: the end of an error's text."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+import os
+from pathlib import Path
+
+POLICY_FILES = ('manifest.json',)
+BAG_FILES = ('metadata.yaml', '*.mcap', '*.db3', '*.mcap.zst*', '*.db3.zst*')
+MOST_DEPTH = 4
+MOST_LOOKED_AT = 2000  # folders; a home is not searched for long
+MOST_NAMED = 5
+
+
+def holds(folder: Path, patterns: tuple[str, ...]) -> bool:
+    """Whether a folder has a file of such a name; False if it cannot be read."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208  names alone
+    except OSError:
+        return False
+    return any(fnmatch(name, pattern) for name in names for pattern in patterns)
+
+
+def what_it_is(path: Path) -> str:
+    """Return what a folder, or the folder of a file, is, if it is a bag or a policy."""
+    folder = path if path.is_dir() else path.parent
+    if holds(folder, POLICY_FILES):
+        return f'; {folder} is a policy: --policy {folder}'
+    if holds(folder, BAG_FILES):
+        return f'; {folder} is a bag: td3_agent replay {folder}'
+    return ''
+
+
+def did_you_mean(path: Path, patterns: tuple[str, ...]) -> str:
+    """Return which folders below a folder have a file of such a name; empty if no one has."""
+    found = _below(path, patterns)
+    if not found:
+        return ''
+    more = f' also there: {", ".join(map(str, found[1:]))}' if found[1:] else ''
+    return f'; did you mean {found[0]}?{more}'
+
+
+def _below(path: Path, patterns: tuple[str, ...]) -> list[Path]:
+    """Return some folders below a folder, the nearest first."""
+    level, found, looked_at = [path], list[Path](), 0
+    for _ in range(MOST_DEPTH):
+        level = [child for folder in level for child in _folders(folder)][:MOST_LOOKED_AT]
+        looked_at += len(level)
+        found += [folder for folder in level if holds(folder, patterns)]
+        if len(found) >= MOST_NAMED or looked_at >= MOST_LOOKED_AT:
+            break
+    return found[:MOST_NAMED]
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted, without links and hidden ones."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names) if not name.startswith('.')]
