@@ -11,6 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 import heapq
 from itertools import count
+from operator import itemgetter
+from os.path import commonpath
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,7 @@ ODOMETRY, PATH = 'nav_msgs/msg/Odometry', 'nav_msgs/msg/Path'
 INFO = 'carla_msgs/msg/CarlaEgoVehicleInfo'
 REPORT, STAMPED_TWIST = 'diagnostic_msgs/msg/DiagnosticArray', 'geometry_msgs/msg/TwistStamped'
 WAITING_MOST = 256
+MOST_NAMED = 12
 HELD_MOST_BYTES = 64 * 1024 * 1024
 PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
 JPEG_MAGIC = b'\xff\xd8'
@@ -91,12 +94,13 @@ def find_inputs(
         odometry_topic: empty: ``/carla/<role_name>/odometry``.
 
     Raises:
-        BagError: there is none, or there are several.
+        BagError: there is none, or there are several; the text names those that there are.
     """
     role_name = role_name or _only_role(contents, odometry_topic)
     odometry = odometry_topic or topics.odometry(role_name)
     if odometry not in contents.of_type(ODOMETRY):
-        raise BagError(f'the bag must have {odometry} ({ODOMETRY}), {_there(contents, ODOMETRY)}')
+        there = f'{_there(contents, ODOMETRY)}{_options(contents)}'
+        raise BagError(f'the bag must have {odometry} ({ODOMETRY}), {there}')
     prefix = topics.of(role_name, '')
     cameras = [name for name in contents.of_type(IMAGE, COMPRESSED) if name.startswith(prefix)]
     if image_topic:
@@ -106,7 +110,8 @@ def find_inputs(
         cameras = raw  # what else there is are copies of it
     if len(cameras) != 1:
         wanted = image_topic or f'one camera of {role_name!r} (or name it with --image-topic)'
-        raise BagError(f'the bag must have {wanted}, {_there(contents, IMAGE, COMPRESSED)}')
+        there = f'{_there(contents, IMAGE, COMPRESSED)}{"" if cameras else _options(contents)}'
+        raise BagError(f'the bag must have {wanted}, {there}')
     return Inputs(
         role_name=role_name,
         image=cameras[0],
@@ -127,14 +132,49 @@ def _only_role(contents: Contents, odometry_topic: str) -> str:
         for name in contents.of_type(ODOMETRY)
         if len(parts := name.split('/')) == 4 and parts[1::2] == ['carla', 'odometry']
     ]
-    if len(found) != 1:
-        there = ', '.join(found) or 'none'
+    if not found:
+        there = f'{_there(contents, ODOMETRY)}{_options(contents)}'
+        raise BagError(f'the bag must have {topics.odometry("ROLE")} ({ODOMETRY}), {there}')
+    if len(found) > 1:
+        there = ', '.join(found)
         raise BagError(f'the bag must have one vehicle (or name it with --role-name), has {there}')
     return found[0]
 
 
 def _there(contents: Contents, *msgtypes: str) -> str:
-    return f'it has {", ".join(contents.of_type(*msgtypes)) or "none of that type"}'
+    if names := contents.of_type(*msgtypes):
+        return f'it has {", ".join(names)}'
+    every = sorted(contents.topics)
+    more = ', ...' if len(every) > MOST_NAMED else ''
+    return f'it has none of that type, but {", ".join(every[:MOST_NAMED]) or "nothing"}{more}'
+
+
+def _options(contents: Contents) -> str:
+    """Return the options with which a bag of other names could be read; empty if none could."""
+    motions, cameras = contents.of_type(ODOMETRY), contents.of_type(IMAGE, COMPRESSED)
+    pairs = [(len(commonpath((m, c))), m, c) for m in motions for c in cameras]
+    if not pairs:
+        return ''
+    _, odometry, camera = max(pairs, key=itemgetter(0))
+    role = ['', *odometry.split('/')][-2] or 'ego_vehicle'
+    names = f'--role-name {role} --odometry-topic {odometry} --image-topic {camera}'
+    return f'; if these are of the vehicle: {names}'
+
+
+def begin_ns(contents: Contents, start_offset_s: float) -> int:
+    """Return when the part of a bag begins that is to be replayed [ns since 1970].
+
+    Raises:
+        BagError: not within the bag.
+    """
+    if not start_offset_s >= 0.0:  # written so that NaN fails too
+        raise BagError(f'start offset must be >= 0 [s], got {start_offset_s:g}')
+    length_s = (contents.last_ns - contents.first_ns) / 1e9
+    if start_offset_s > length_s:
+        raise BagError(
+            f'start offset {start_offset_s:g} s is beyond the end of the bag ({length_s:.1f} s)'
+        )
+    return contents.first_ns + round(start_offset_s * 1e9)
 
 
 @dataclass(frozen=True)

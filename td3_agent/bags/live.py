@@ -22,7 +22,15 @@ from sensor_msgs.msg import Image
 
 from td3_agent.bags.bag import is_latched
 from td3_agent.bags.errors import BagError
-from td3_agent.bags.inputs import COMPRESSED, IMAGE, ODOMETRY, REPORT, Input, read_input
+from td3_agent.bags.inputs import (
+    COMPRESSED,
+    IMAGE,
+    ODOMETRY,
+    REPORT,
+    Input,
+    begin_ns,
+    read_input,
+)
 from td3_agent.bags.offline import OK, RecordedFacts, Replay, recorded_facts
 from td3_agent.bags.recorder_node import message_class
 from td3_agent.driving.ledger import NO_COMMAND
@@ -73,8 +81,6 @@ class LiveParams:
         """Refuse what cannot be played."""
         if not 0.0 < self.rate <= 1000.0:
             raise BagError(f'--rate must be in (0, 1000], got {self.rate}')
-        if not 0.0 <= self.start_offset_s < 1e9:
-            raise BagError(f'--start-offset must be >= 0 [s], got {self.start_offset_s}')
 
 
 @dataclass
@@ -114,7 +120,7 @@ class PlayerNode(Node):
         """Offer the topics of the bag; :meth:`play` begins.
 
         Raises:
-            BagError: a type of the bag is not installed.
+            BagError: a type of the bag is not installed, or the offset is not within the bag.
         """
         super().__init__('bag_player', start_parameter_services=False, **kwargs)
         self.replay = Replay('live')
@@ -124,6 +130,7 @@ class PlayerNode(Node):
         self.trouble = ''
         self.finished = Future()
         self._bag, self._contents, self._inputs, self._params = bag, contents, inputs, params
+        self._begin_ns = begin_ns(contents, params.start_offset_s)
         self._recorded = RecordedFacts()
         self._frames = _Frames()
         self._change = threading.Condition()
@@ -194,15 +201,11 @@ class PlayerNode(Node):
             or is_latched(self._contents.topics[name])
         }
         last: dict[str, RawMessage] = {}
-        begin_ns = self._begin_ns()
         for message in self._bag.messages(names) if names else ():
-            if message.topic.name not in last or message.received_ns <= begin_ns:
+            if message.topic.name not in last or message.received_ns <= self._begin_ns:
                 last[message.topic.name] = message
         for message in last.values():
             self._publishers_by_topic[message.topic.name].publish(bytes(message.data))
-
-    def _begin_ns(self) -> int:
-        return self._contents.first_ns + round(self._params.start_offset_s * 1e9)
 
     def _wait_for_agent(self) -> None:
         """Wait until an agent says that it is ready.
@@ -223,11 +226,11 @@ class PlayerNode(Node):
 
     def _play_once(self) -> None:
         """Publish the bag from its beginning to its end."""
-        begin_ns, start_s = self._begin_ns(), time.monotonic()
+        start_s = time.monotonic()
         for message in self._bag.messages(self._wanted | self._inputs.names):
-            if message.received_ns < begin_ns:
+            if message.received_ns < self._begin_ns:
                 continue
-            due_s = start_s + (message.received_ns - begin_ns) / 1e9 / self._params.rate
+            due_s = start_s + (message.received_ns - self._begin_ns) / 1e9 / self._params.rate
             self._wait_until(lambda: False, due_s - time.monotonic())
             held_up_s = self._let_the_agent_follow()
             start_s += held_up_s

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from td3_agent.bags.errors import BagError
-from td3_agent.bags.inputs import StampOrder, latched_first, read_input
+from td3_agent.bags.inputs import StampOrder, begin_ns, latched_first, read_input
 from td3_agent.driving.agent import Agent, TwistEncoder, action_sha256
 from td3_agent.driving.answering import FrameAnswerer
 from td3_agent.driving.command import TwistConvention
@@ -48,7 +48,7 @@ class Replay:
         refused: messages that could not be used, by topic: how many, and the first reason.
         pairing: what became of the halves of frames.
         wall_s: how long it took [s].
-        torn: where files of the bag end before their time.
+        torn: where files of the bag are cut off or damaged.
     """
 
     title: str
@@ -59,14 +59,24 @@ class Replay:
     torn: list[str] = field(default_factory=list)
 
 
-def replay_offline(
+def replay_offline(  # noqa: PLR0913  what is replayed, by what, and how
     bag: Bag,
     contents: Contents,
     inputs: Inputs,
     equipment: Equipment,
     convention: str = TwistConvention.VELOCITY.value,
+    start_offset_s: float = 0.0,
 ) -> Replay:
     """Return what the driver makes of the bag, as fast as the machine allows.
+
+    Args:
+        bag: to be read.
+        contents: of it.
+        inputs: its topics.
+        equipment: the driver.
+        convention: how its Twist is meant.
+        start_offset_s: begin this long after the first message [s]; route and vehicle_info of
+            before still come.
 
     Raises:
         BagError: the bag is damaged, or lacks what the driver needs.
@@ -74,10 +84,11 @@ def replay_offline(
     if equipment.needs_route and not contents.counts[inputs.path]:
         raise BagError(f'{equipment.title} needs {inputs.path}, which is not in the bag')
     player = _Player(inputs, equipment, convention)
+    begin = begin_ns(contents, start_offset_s)
     start_s = time.monotonic()
     total = contents.counts[inputs.image]
     with tqdm(total=total, unit='frame', desc=equipment.title, disable=None) as progress:
-        for message in player.in_order(bag):
+        for message in player.in_order(bag, begin):
             player.take(message)
             if message.topic == inputs.image:
                 progress.update()
@@ -110,10 +121,12 @@ class _Player:
             inputs.twist: self._on_twist,
         }
 
-    def in_order(self, bag: Bag) -> Iterator[Input]:
+    def in_order(self, bag: Bag, begin_ns: int) -> Iterator[Input]:
         """Yield the inputs by their stamps; what cannot be used is counted."""
-        order = StampOrder()
+        order, latched = StampOrder(), {self._inputs.info, self._inputs.path}
         for raw in latched_first(bag.messages(self._inputs.names), self._inputs):
+            if raw.received_ns < begin_ns and raw.topic.name not in latched:
+                continue
             try:
                 message = read_input(raw, self._inputs)
             except BagError:

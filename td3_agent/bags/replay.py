@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from td3_agent.bags.bag import Bag
 from td3_agent.bags.comparing import comparison_rows, first_difference, plot_actions, summarize
 from td3_agent.bags.errors import BagError
-from td3_agent.bags.inputs import find_inputs
+from td3_agent.bags.inputs import begin_ns, find_inputs
 from td3_agent.bags.offline import replay_offline
 from td3_agent.driving.command import TwistConvention
 from td3_agent.driving.ledger import LedgerWriter, read_ledger
@@ -56,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=TwistConvention.VELOCITY.value,
         help='how Twist is meant',
     )
+    parser.add_argument(
+        '--start-offset', type=float, default=0.0, help='begin this long after the start [s]'
+    )
     live = parser.add_argument_group('live', 'publish the bag, with /clock, to a running agent')
     live.add_argument('--live', action='store_true', help='play to an agent over ROS 2')
     live.add_argument(
@@ -68,24 +71,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=False,
         help='begin anew at the end, until Ctrl-C',
     )
-    live.add_argument(
-        '--start-offset', type=float, default=0.0, help='begin this long after the start [s]'
-    )
     parser.add_argument('--out', type=Path, default=Path('replay'), help='for the results')
 
 
 def run(args: argparse.Namespace) -> int:
     """Replay, write the results, and return the exit status.
 
-    0 only if at least one frame was answered and, with ``--expect``, nothing differs.
+    0 only if at least one frame was answered, every file was read to its end and, with
+    ``--expect``, nothing differs.
 
     Raises:
         ValueError: the bag, the policy or the ledger was refused; the text says why.
         OSError: a file cannot be read or written.
     """
+    if not args.live and (args.rate != 1.0 or args.loop or args.start_agent):
+        raise BagError('--rate, --loop and --start-agent need --live')
     bag = Bag(args.bag)
     contents = bag.contents()
     inputs = find_inputs(contents, args.role_name, args.image_topic, args.odometry_topic)
+    begin_ns(contents, args.start_offset)  # refused before anything is begun
     expected = list(read_ledger(args.expect)) if args.expect else None
     args.out.mkdir(parents=True, exist_ok=True)
     drive = play_live if args.live else drive_all
@@ -103,18 +107,28 @@ def run(args: argparse.Namespace) -> int:
         summary['first_difference'] = first_difference(expected, first.records)
     write_results(args.out, summary, replays)
     sys.stdout.write(report(summary, replays))
-    for line in (
-        *first.torn,
-        *(f'{t}: {n} refused: {why}' for t, (n, why) in first.refused.items()),
-    ):
-        sys.stderr.write(f'{line}\n')
-    answered = any('action' in record for record in first.records)
-    if not answered:
-        sys.stderr.write(f'{args.bag}: no image has an odometry of the same stamp\n')
+    trouble = [*first.torn, *nothing_done(first, inputs, args)]
     if summary.get('first_difference'):
-        sys.stderr.write(f'differs from {args.expect}: {summary["first_difference"]}\n')
-        return EXIT_FAILED
-    return 0 if answered else EXIT_FAILED
+        trouble.append(f'differs from {args.expect}: {summary["first_difference"]}')
+    for line in (*refusals(first), *trouble):
+        sys.stderr.write(f'{line}\n')
+    return EXIT_FAILED if trouble else 0
+
+
+def refusals(replay: Replay) -> list[str]:
+    """Return which messages were refused, topic by topic."""
+    return [f'{topic}: {n} refused: {why}' for topic, (n, why) in replay.refused.items()]
+
+
+def nothing_done(replay: Replay, inputs: Inputs, args: argparse.Namespace) -> list[str]:
+    """Return why no frame was answered; nothing if one was."""
+    if any('action' in record for record in replay.records):
+        return []
+    refused = [name for name in (inputs.image, inputs.odometry) if name in replay.refused]
+    if refused:
+        return [f'{args.bag}: no frame is answered, because {refused[0]} is refused']
+    after = f' after the start offset of {args.start_offset:g} s' if args.start_offset else ''
+    return [f'{args.bag}: no image has an odometry of the same stamp{after}']
 
 
 def drive_all(
@@ -127,7 +141,9 @@ def drive_all(
         name = Path(policy).name
         if name in replays:
             name = f'{name} {len(replays) + 1}'
-        replays[name] = replay_offline(bag, contents, inputs, equipment, args.twist_convention)
+        replays[name] = replay_offline(
+            bag, contents, inputs, equipment, args.twist_convention, args.start_offset
+        )
     return replays
 
 

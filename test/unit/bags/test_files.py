@@ -2,6 +2,7 @@
 """Bags are written whole, read in any state, and never believed."""
 
 from pathlib import Path
+import re
 import resource
 import signal
 import subprocess
@@ -28,7 +29,7 @@ STORAGES = [{'storage': 'mcap'}, {'storage': 'sqlite3'}, {'storage': 'mcap', 'co
 
 def one_sentence_or(path, fewer_messages_than):
     try:
-        found = len(list(Bag(path).messages()))
+        found = Bag(path).contents().counts.total()
     except BagError as error:
         found, lines = 0, str(error).splitlines()
         assert len(lines) == 1, lines
@@ -37,6 +38,12 @@ def one_sentence_or(path, fewer_messages_than):
 
 def listing(path):
     return [(m.topic.name, m.received_ns, bytes(m.data)) for m in Bag(path).messages()]
+
+
+@pytest.fixture(scope='session')
+def database(tmp_path_factory):
+    path = write_bag(tmp_path_factory.mktemp('whole') / 'bag', drive(6), storage='sqlite3')
+    return (path / 'bag_0.db3').read_bytes()
 
 
 @pytest.fixture
@@ -60,6 +67,22 @@ class TestRoundTrip:
         with Reader(path) as reader:
             theirs = [(c.topic, t, bytes(data)) for c, t, data in reader.messages()]
         assert theirs == listing(path)
+
+    def test_rosbag2_finds_the_file(self, params, tmp_path, monkeypatch):
+        """``ros2 bag reindex`` takes files of this name alone; ``info`` shows the distribution."""
+        monkeypatch.setenv('ROS_DISTRO', 'jazzy')
+        path = write_bag(tmp_path / 'a bag', drive(), **params)
+        (file,) = (p.name for p in path.iterdir() if p.suffix in {'.mcap', '.db3'})
+        assert file.startswith('a bag_0.')
+        assert re.fullmatch(r'.+_(\d+)\.([a-zA-Z0-9])+', file)
+        about = yaml.safe_load((path / 'metadata.yaml').read_text())
+        about = about['rosbag2_bagfile_information']
+        assert about['relative_file_paths'] == [file]
+        assert [part['path'] for part in about['files']] == [file]
+        assert about['ros_distro'] == 'jazzy'
+        content = (path / file).read_bytes()
+        assert b'jazzy' in content
+        assert b'ros_distro: rosbags' not in content
 
     def test_without_metadata(self, params, tmp_path):
         path = write_bag(tmp_path / 'bag', drive(), **params)
@@ -289,15 +312,13 @@ class TestNotTrusted:
     @given(at=st.integers(0, 40_000), value=st.binary(min_size=1, max_size=64))
     @example(at=15642, value=b'\x80')  # an error that quotes what it could not read, in lines
     @example(at=3207, value=b'\x1c')  # one of the other characters that end a line
-    def test_damaged_databases_too(self, at, value, tmp_path_factory):
-        folder = tmp_path_factory.mktemp('damaged')
-        path = write_bag(folder / 'bag', drive(6), storage='sqlite3')
-        file = path / 'bag_0.db3'
-        content = bytearray(file.read_bytes())
+    def test_damaged_databases_too(self, at, value, database, tmp_path_factory):
+        content = bytearray(database)
         at %= len(content)
         content[at : at + len(value)] = value
+        file = tmp_path_factory.mktemp('damaged') / 'bag_0.db3'
         file.write_bytes(content)
-        one_sentence_or(path, 25)
+        one_sentence_or(file, 25)
 
     def test_a_view_is_no_table(self, tmp_path):
         import sqlite3
