@@ -21,7 +21,7 @@ import numpy as np
 from scenariogeneration import xodr
 
 from td3_agent.sim.map_trial import survive_loading
-from td3_agent.sim.opendrive import MapError, lane_spans, read_opendrive
+from td3_agent.sim.opendrive import MapError, checked, read_opendrive
 from td3_agent.sim.road import RoadMap
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def load_map(name_or_path: str, seed: int = 0, *, random_style: bool = False) ->
     """
     if name_or_path in BUILT_IN:
         return _built_in(name_or_path, seed, random_style)
-    if not name_or_path.endswith('.xodr'):
+    if not name_or_path.lower().endswith('.xodr'):
         known = ', '.join(BUILT_IN)
         raise MapError(
             f'map must be one of {known} or a path to an .xodr file, got {name_or_path!r}'
@@ -105,9 +105,9 @@ def _built_in(name: str, seed: int, random_style: bool) -> RoadMap:  # noqa: FBT
 
 @lru_cache(maxsize=4)
 def _from_outside(name: str, opendrive: str) -> RoadMap:
-    lane_spans(opendrive)  # a plain refusal costs no child process
-    survive_loading(name, opendrive)
-    return RoadMap(name, opendrive)
+    found = checked(name, opendrive)  # a plain refusal costs no child process
+    survive_loading(name, found.opendrive)
+    return RoadMap(name, found.opendrive, origin_m=found.origin_m)
 
 
 def built_in_opendrive(name: str, seed: int, *, random_style: bool = False) -> str:

@@ -1,24 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenDRIVE text, checked before ``carla.Map`` sees it.
+"""OpenDRIVE text, made fit for ``carla.Map`` before it sees it.
 
 ``carla.Map`` is C++ that trusts its input: it accepts an empty road network in silence and may
-abort on a damaged one. Files come from anywhere, so what it relies on is checked here first.
+abort on a damaged one. Files come from anywhere, so what it does not take is cured where the
+meaning is plain, and named with its place where it is not.
 """
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
-MAX_FILE_BYTES = 256 * 1024 * 1024
+from td3_agent.sim.opendrive_faults import MapFault, number_faults, structure_faults
+from td3_agent.sim.opendrive_repair import (
+    DRIVING,
+    NO_JUNCTION,
+    moved_to_origin,
+    renumber,
+    repaired,
+    with_geo_reference,
+    without_extras,
+)
+from td3_agent.sim.opendrive_text import MapError, parsed, read_opendrive
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    'LaneSpan',
+    'MapError',
+    'PreparedMap',
+    'checked',
+    'lane_spans',
+    'prepared',
+    'read_opendrive',
+]
+
 MAX_EXTENT_M = 1e5
-MAX_LANES_PER_SECTION = 64
-
-
-class MapError(ValueError):
-    """A map cannot be used; the text says which and why."""
+NAMED_FAULTS = 3  # in a refusal; the doctor lists all
 
 
 class LaneSpan(NamedTuple):
@@ -50,110 +70,101 @@ class LaneSpan(NamedTuple):
         return (self.lane_id > 0) == self.left_hand
 
 
-def read_opendrive(path: str | Path) -> str:
-    """Read an ``.xodr`` file.
+@dataclass(frozen=True)
+class PreparedMap:
+    """An OpenDRIVE map as ``carla.Map`` takes it, and what was found on the way.
+
+    Attributes:
+        opendrive: OpenDRIVE text; empty where an error was found.
+        faults: errors and warnings, in the order of the file.
+        cures: what was changed, one line each.
+        origin_m: place of the origin in the coordinates of the file, x and y; zeros unless the
+            map was moved.
+    """
+
+    opendrive: str
+    faults: tuple[MapFault, ...] = ()
+    cures: tuple[str, ...] = ()
+    origin_m: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def errors(self) -> tuple[MapFault, ...]:
+        """The faults for which the map is refused."""
+        return tuple(fault for fault in self.faults if fault.error)
+
+
+def prepared(text: str) -> PreparedMap:
+    """Make the text of a map fit for ``carla.Map``, and list its faults.
 
     Raises:
-        MapError: no such file, not readable as text, empty, or far too large.
+        MapError: not XML, not OpenDRIVE, or with a document type.
     """
-    path = Path(path)
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise MapError(f'map file {path} has {size} bytes, limit is {MAX_FILE_BYTES}')
-        text = path.read_text(encoding='utf-8')
-    except (OSError, UnicodeDecodeError) as error:
-        raise MapError(f'map file {path} cannot be read: {error}') from error
-    if not text.strip():
-        raise MapError(f'map file {path} is empty')
-    return text
+    root = parsed(text)
+    without_extras(root)
+    faults = number_faults(root)
+    cures = repaired(root)
+    faults += structure_faults(root)
+    if any(fault.error for fault in faults):
+        return PreparedMap('', tuple(faults), tuple(cures))
+    renumber(root)
+    with_geo_reference(root)
+    origin_m = moved_to_origin(root)
+    return PreparedMap(
+        ET.tostring(root, encoding='unicode'), tuple(faults), tuple(cures), origin_m
+    )
+
+
+def checked(name: str, text: str) -> PreparedMap:
+    """Return the map made fit for ``carla.Map``.
+
+    Raises:
+        MapError: not an OpenDRIVE map, or one with errors; the first few are named.
+    """
+    found = prepared(text)
+    if found.errors:
+        raise MapError(refusal(name, found.errors))
+    return found
+
+
+def refusal(name: str, errors: Sequence[MapFault]) -> str:
+    """Return one sentence about the errors of a map."""
+    named = '; '.join(map(str, errors[:NAMED_FAULTS]))
+    more = len(errors) - NAMED_FAULTS
+    rest = f'; and {more} more, "td3_agent doctor --map FILE" lists all' if more > 0 else ''
+    return f'map {name!r} is refused: {named}{rest}'
 
 
 def lane_spans(opendrive: str) -> list[LaneSpan]:
-    """Check OpenDRIVE text and list its lanes.
+    """List the lanes of OpenDRIVE text.
 
     Raises:
-        MapError: not XML, not OpenDRIVE, or without anything to drive on; roads that lack an
-            id, a length, a geometry or lanes, and numbers that are not finite.
+        MapError: not an OpenDRIVE map, or one without anything to drive on.
     """
-    root = _parse(opendrive)
-    spans: list[LaneSpan] = []
-    for road in root.findall('road'):
-        spans += _road_spans(road)
-    if not any(span.kind == 'driving' for span in spans):
+    spans = [span for road in parsed(opendrive).findall('road') for span in _road_spans(road)]
+    if not any(span.kind == DRIVING for span in spans):
         raise MapError('OpenDRIVE map has no driving lane')
     return spans
 
 
-def _parse(opendrive: str) -> ET.Element:
-    """Return the root element; document types are refused, so no entity is ever expanded."""
-    if '<!DOCTYPE' in opendrive or '<!ENTITY' in opendrive:
-        raise MapError('OpenDRIVE text must not declare a document type or entities')
-    try:
-        root = ET.fromstring(opendrive)  # noqa: S314  entities are refused above
-    except (ET.ParseError, ValueError) as error:
-        raise MapError(f'not an OpenDRIVE map, XML does not parse: {error}') from error
-    if root.tag != 'OpenDRIVE':
-        raise MapError(f'not an OpenDRIVE map, root element is {root.tag!r}')
-    return root
-
-
 def _road_spans(road: ET.Element) -> list[LaneSpan]:
-    road_id = _integer(road, 'id', 'road')
-    where = f'road {road_id}'
-    length_m = _number(road, 'length', where)
-    if not length_m > 0.0:
-        raise MapError(f'{where}: length must be > 0 [m], got {length_m}')
-    _check_geometry(road, where)
-    sections = road.findall('lanes/laneSection')
-    if not sections:
-        raise MapError(f'{where}: has no laneSection')
-    starts = [_number(section, 's', f'{where} laneSection') for section in sections]
-    if sorted(starts) != starts or starts[0] != 0.0 or starts[-1] > length_m + 0.01:
-        raise MapError(f'{where}: laneSection starts {starts} do not fit length {length_m} [m]')
-    in_junction = road.get('junction', '-1') != '-1'
-    left_hand = road.get('rule') == 'LHT'
-    spans = []
-    for number, section in enumerate(sections):
-        start, end = starts[number], [*starts[1:], length_m][number]
-        lanes = section.findall('left/lane') + section.findall('right/lane')
-        if len(lanes) > MAX_LANES_PER_SECTION:
-            raise MapError(f'{where}: {len(lanes)} lanes in one section')
-        for lane in lanes:
-            lane_id = _integer(lane, 'id', where)
-            if end > start:
-                kind = lane.get('type', 'none')
-                spans.append(
-                    LaneSpan(road_id, lane_id, kind, start, end, in_junction, number, left_hand)
-                )
-    return spans
-
-
-def _check_geometry(road: ET.Element, where: str) -> None:
-    geometries = road.findall('planView/geometry')
-    if not geometries:
-        raise MapError(f'{where}: has no planView geometry')
-    for geometry in geometries:
-        for name in ('s', 'x', 'y', 'hdg', 'length'):
-            _number(geometry, name, f'{where} geometry')
-        if not len(geometry):
-            raise MapError(f'{where}: a geometry has no shape')
-
-
-def _number(element: ET.Element, name: str, where: str) -> float:
-    text = element.get(name)
     try:
-        value = float(text) if text is not None else math.nan
-    except ValueError:
-        value = math.nan
-    if not abs(value) <= MAX_EXTENT_M:  # written so that NaN fails too
-        raise MapError(f'{where}: {name} must be a number within +-{MAX_EXTENT_M:g}, got {text!r}')
-    return value
-
-
-def _integer(element: ET.Element, name: str, where: str) -> int:
-    text = element.get(name)
-    try:
-        return int(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise MapError(f'{where}: {name} must be an integer, got {text!r}') from None
+        road_id, length_m = int(road.attrib['id']), float(road.attrib['length'])
+        sections = road.findall('lanes/laneSection')
+        ends = [*(float(section.attrib['s']) for section in sections), length_m][1:]
+        return [
+            LaneSpan(
+                road_id,
+                int(lane.attrib['id']),
+                lane.get('type', 'none'),
+                float(section.attrib['s']),
+                end,
+                road.get('junction', NO_JUNCTION) != NO_JUNCTION,
+                number,
+                road.get('rule') == 'LHT',
+            )
+            for number, (section, end) in enumerate(zip(sections, ends, strict=True))
+            for lane in section.findall('left/lane') + section.findall('right/lane')
+            if end > float(section.attrib['s'])
+        ]
+    except (KeyError, ValueError) as error:
+        raise MapError(f'road {road.get("id")}: {error}') from error

@@ -133,17 +133,21 @@ class RoadMap:
     Args:
         name: shown as the map's name.
         opendrive: OpenDRIVE text.
+        origin_m: place of the map's origin in the coordinates of the file that it comes from.
 
     Raises:
         MapError: the text is not a usable OpenDRIVE map. Text from outside should come through
             :func:`td3_agent.sim.maps.load_map`, which also survives what crashes ``carla.Map``.
     """
 
-    def __init__(self, name: str, opendrive: str) -> None:
-        """Check the text, then sample every lane of it."""
+    def __init__(
+        self, name: str, opendrive: str, *, origin_m: tuple[float, float] = (0.0, 0.0)
+    ) -> None:
+        """Sample every lane."""
         spans = lane_spans(opendrive)
         self.name = name
         self.opendrive = opendrive
+        self.origin_m = origin_m
         try:
             self._map = carla.Map(name, opendrive)
             sampled = [self._sample(span) for span in spans]
