@@ -2,11 +2,12 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check docs lock clean distclean
+.PHONY: help setup demo test test-fast test-all faults check docs lock clean distclean
 
 DEMO_OUT ?= build/demo
 DEMO_ARGS ?= --map winding --duration 60 --real-time-factor 1.0
 TEST_ARGS ?=
+TEST_PROCESSES ?= 2
 FAULTS_ARGS ?= --all
 TOOLS := .venv/tools
 SPHINX := .venv/sphinx
@@ -14,9 +15,10 @@ PURE_CODE := $(wildcard td3_agent/driving td3_agent/td3 td3_agent/sim td3_agent/
 
 # Each run gets a domain of its own, so that runs side by side do not hear each other.
 ENV := export ROS_DOMAIN_ID=$$(($$$$ % 100 + 1)) && source ./env.sh
+PYTEST = python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 help: ## list what can be made
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
 
 setup: ## build the workspace: .venv, build/, install/ (PYTHON=... and ROS=jazzy|kilted choose)
 	@PYTHON='$(PYTHON)' ROS='$(ROS)' scripts/setup.sh
@@ -24,8 +26,14 @@ setup: ## build the workspace: .venv, build/, install/ (PYTHON=... and ROS=jazzy
 demo: setup ## drive a car around a road; DEMO_ARGS='...' and DEMO_OUT=DIR change how and where
 	@$(ENV) && td3_agent demo $(DEMO_ARGS) --out $(DEMO_OUT)
 
-test: setup ## run all tests; TEST_ARGS='-k name' chooses
-	@$(ENV) && python -m pytest $(or $(TEST_ARGS),test)
+test: setup ## run the tests; TEST_ARGS='-k name' chooses, TEST_PROCESSES is how many run at once
+	@$(ENV) && $(PYTEST) $(or $(TEST_ARGS),test)
+
+test-fast: setup ## run those that start no ROS node, no Ray and no process that takes seconds
+	@$(ENV) && $(PYTEST) -m 'not nightly and not slow' $(or $(TEST_ARGS),test/unit)
+
+test-all: setup ## run all tests, benches and faults without their guards too
+	@$(ENV) && $(PYTEST) -m '' $(or $(TEST_ARGS),test)
 
 faults: setup ## run the whole table of loads and faults; FAULTS_ARGS='F7 --repeat 5' chooses
 	@$(ENV) && timeout --kill-after=30 1200 td3_agent faults $(FAULTS_ARGS)

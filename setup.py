@@ -55,7 +55,7 @@ setup(
         ],
         'watch': ['rerun-sdk'],
         'dev': ['mypy', 'ruff', 'types-PyYAML', 'types-tqdm'],
-        'test': ['hypothesis', 'pytest', 'pytest-timeout', 'pytest-xdist', 'tensorboard'],
+        'test': ['hypothesis', 'pytest', 'pytest-xdist', 'tensorboard'],
     },
     zip_safe=False,
     entry_points={

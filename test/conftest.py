@@ -62,7 +62,7 @@ WITHOUT_ROS = ('test_launch_files.py',)  # bring stand-ins of their own
 MISSING = [name for name in ('rclpy', 'carla_msgs') if find_spec(name) is None]
 DEADLINE_S = 20.0  # far beyond what a busy machine needs; reached only by a failure
 SPIN_S = 0.1
-LONGEST_S = 480.0  # of any test, on however busy a machine
+LONGEST_S = 300.0  # of any test, on however busy a machine
 
 
 class ModuleWithoutRos(pytest.Module):
@@ -74,14 +74,35 @@ class ModuleWithoutRos(pytest.Module):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item):  # noqa: ARG001  pytest's name
-    """Have the kernel end the run if a test hangs.
+    """Have the kernel end the process if a test hangs; pytest-xdist goes on with another one.
 
     Fast DDS can lock up while it holds the interpreter: then no other thread of Python runs, and
-    no handler of a signal. ``faulthandler_timeout`` in pyproject.toml tells where, shortly before.
+    no handler of a signal, which is all that pytest-timeout has. ``faulthandler_timeout`` in
+    pyproject.toml tells where, shortly before.
     """
     signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Have pytest-xdist begin with what takes long, and keep together what shares a fixture."""
+    if not config.pluginmanager.hasplugin('xdist'):
+        return
+    items.sort(key=lambda item: not (item.get_closest_marker('system') or is_slow(item)))
+    for item in items:
+        if not item.get_closest_marker('system') or shares_fixture(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition('::')[0]))
+
+
+def is_slow(item):
+    return item.get_closest_marker('slow') is not None
+
+
+def shares_fixture(item):
+    """Whether a test uses what is made once for its module or class."""
+    found = item._fixtureinfo.name2fixturedefs.values()
+    return any(fixtures[-1].scope in {'module', 'class'} for fixtures in found)
 
 
 @pytest.hookimpl(trylast=True)

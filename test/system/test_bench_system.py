@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.nightly]
 PATIENCE_S = 180.0  # a busy machine's
 DOCKER = Path(__file__).parents[1] / 'standins' / 'docker'
 

@@ -125,6 +125,7 @@ def test_domain_whose_first_participants_have_ended_is_in_use(monkeypatch):
     domain_id = free_domain_id()
     monkeypatch.setattr(processes, 'DOMAIN_IDS', (domain_id,))
     monkeypatch.setattr(processes, '_lock_domain', lambda _: True)
+    monkeypatch.setattr(processes, 'DOMAIN_WAIT_S', 0.0)
     assert free_domain_id() == domain_id
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as third:
         third.bind(('127.0.0.1', 7400 + 250 * domain_id + 10 + 2 * 3))  # RTPS 2.2, 9.6.1.1

@@ -13,7 +13,7 @@ from td3_agent.faults.row import Outcome
 from td3_agent.faults.table import chosen
 from td3_agent.faults.verb import run_row
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.nightly]
 
 PATCHED = Path(__file__).with_name('patched_node.py')
 COMMAND = node_command  # before anybody patches it

@@ -13,7 +13,7 @@ pytest.importorskip('tqdm')
 from td3_agent.__main__ import main
 from td3_agent.bench import latency
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.nightly]
 
 
 def ended(*arguments):

@@ -53,6 +53,7 @@ def test_what_falls_short_is_said():
     assert not shortfalls({'cases': {'events': {'frames_per_s': 200.0, 'violations': 0}}})
 
 
+@pytest.mark.nightly
 def test_bench_drives(capsys):
     with pytest.raises(SystemExit):
         main(['bench', 'lockstep', '--turns', '1', '--frames', '20', '--json'])

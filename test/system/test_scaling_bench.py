@@ -119,6 +119,7 @@ def test_picture_shows_both_paths(tmp_path):
     assert again.read_bytes() == path.read_bytes()
 
 
+@pytest.mark.nightly
 def test_bench_drives(capsys, monkeypatch):
     few = (Case(1, 84, 84), Case(2, 84, 84))
     monkeypatch.setattr(scaling, 'CASES', (*few, Case(1, 160, 120)))
