@@ -50,9 +50,10 @@ AGENT_FILES = {
 WORKSPACE_FILES = {
     'runtime.in': 'PyTorch for the CPU, safetensors',
     'sim.in': 'simulator: OpenCV, Matplotlib, Gymnasium',
-    'dev.in': 'tests and linters',
+    'dev.in': 'tests and linters, TensorBoard',
     'onnx.in': 'ONNX and its runtime',
     'ray.in': 'Ray, and what its sweeps need',
+    'watch.in': 'Rerun, the live view',
 }
 WORKSPACE_BASE = {'carla', 'numpy', 'pyyaml'}
 

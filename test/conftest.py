@@ -253,12 +253,22 @@ class Ros:
         rclpy.shutdown(context=self.context)
 
 
-@pytest.fixture
-def ros():
-    """Nodes with a context and a domain of their own, ended after the test."""
-    from td3_agent.evaluation.processes import free_domain_id
+# Nodes of one process hear of each other within milliseconds.
+TIMINGS = {
+    'announcer.PERIOD_S': 0.01,
+    'rivals.PERIOD_S': 0.01,
+    'rivals.SETTLE_NS': 50_000_000,
+    'synchronizer_node.GRAPH_PERIOD_S': 0.02,
+    'twist_to_control_node.GRAPH_PERIOD_S': 0.02,
+}
 
-    nodes = Ros(free_domain_id())
+
+@pytest.fixture
+def ros(monkeypatch):
+    """Nodes with a context and a domain of their own, ended after the test."""
+    for name, value in TIMINGS.items():
+        monkeypatch.setattr(f'td3_agent.nodes.{name}', value)
+    nodes = Ros(processes.free_domain_id())
     try:
         yield nodes
     finally:
