@@ -2,7 +2,7 @@
 """Look for what keeps this machine, or with --live the running graph, from driving.
 
 One line per finding with the way to mend it. Nothing is changed. Exit status: 0, or 1 with an
-error among the findings (with --strict: or a warning).
+error among the findings (with --strict: or a warning). With --map, the map alone is looked at.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from td3_agent.doctor import live
 from td3_agent.doctor.checks import all_findings
 from td3_agent.doctor.findings import Finding, Level
 from td3_agent.doctor.gather import gather_machine
+from td3_agent.doctor.map_checks import map_findings
 
 if TYPE_CHECKING:
     import argparse
@@ -29,6 +30,7 @@ EXIT_FOUND, EXIT_INTERRUPTED = 1, 130  # 128 + SIGINT, as shells have it
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
+    add('--map', type=Path, metavar='FILE', help='look at an OpenDRIVE map (.xodr) instead')
     add('--live', action='store_true', help='look at the running graph too')
     add('--seconds', type=float, default=2.0, help='how long to look at the graph [s]')
     add('--role-name', default='ego_vehicle', help='role name of the vehicle')
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f'{name} must be in (0, 600] [s], got {getattr(args, name)}')
     started_s = time.monotonic()
     try:
-        findings = examine(args, camera_px)
+        findings = map_findings(args.map) if args.map else examine(args, camera_px)
     except KeyboardInterrupt:
         sys.stderr.write('td3_agent doctor: interrupted\n')
         return EXIT_INTERRUPTED

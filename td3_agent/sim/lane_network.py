@@ -34,6 +34,7 @@ PLANNED_DECELERATION_MPS2 = 1.5  # before a bend
 CLEARANCE_M = 2.4
 FREE = -math.inf  # two paths that never meet
 GAP_M = 0.05  # between lanes that follow each other: driven across, not jumped over
+SEEN_GAP_M = 0.25  # what is told of: a car drives over less without a jerk
 BREAK_M = 5.0  # a wider gap ends the road
 
 
@@ -209,6 +210,25 @@ def _connected(
         tuple(after for after in ways if connected(before, after))
         for before, ways in enumerate(followers)
     )
+
+
+def breaks_of(road_map: RoadMap) -> list[str]:
+    """Return where lanes do not meet those that follow them, one sentence each."""
+    lanes = road_map.driving_lanes
+    found = []
+    for before, ways in zip(lanes, road_map.lane_followers, strict=True):
+        for after in (lanes[way] for way in ways):
+            gap_m = math.dist(before.centre[-1, :2], after.centre[0, :2])
+            if gap_m > SEEN_GAP_M:
+                found.append(
+                    f'{_name(before)}: ends {gap_m:.2f} m from where {_name(after)} begins'
+                )
+    return found
+
+
+def _name(lane: LaneGeometry) -> str:
+    span = lane.span
+    return f'road {span.road_id}, section s={span.s_start_m:g}, lane {span.lane_id}'
 
 
 def _rows_of(lanes: Sequence[LaneGeometry], run: Sequence[int]) -> FloatArray:

@@ -9,11 +9,13 @@ meaning is plain, and named with its place where it is not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+import re
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
 from td3_agent.sim.opendrive_faults import MapFault, number_faults, structure_faults
 from td3_agent.sim.opendrive_repair import (
+    CARLAS_PROJECTION,
     DRIVING,
     NO_JUNCTION,
     moved_to_origin,
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 MAX_EXTENT_M = 1e5
+GEO_REFERENCE = re.compile('<geoReference>(.*?)</geoReference>', re.DOTALL)
 NAMED_FAULTS = 3  # in a refusal; the doctor lists all
 
 
@@ -132,6 +135,21 @@ def refusal(name: str, errors: Sequence[MapFault]) -> str:
     more = len(errors) - NAMED_FAULTS
     rest = f'; and {more} more, "td3_agent doctor --map FILE" lists all' if more > 0 else ''
     return f'map {name!r} is refused: {named}{rest}'
+
+
+def with_projection(opendrive: str) -> str:
+    """Return the text with a projection that ``carla.Map`` reads; others make it warn.
+
+    Nothing here asks for latitude and longitude.
+    """
+    return GEO_REFERENCE.sub(
+        lambda found: (
+            found[0]
+            if '+lat_0=' in found[1] and '+lon_0=' in found[1]
+            else f'<geoReference>{CARLAS_PROJECTION}</geoReference>'
+        ),
+        opendrive,
+    )
 
 
 def lane_spans(opendrive: str) -> list[LaneSpan]:

@@ -13,6 +13,7 @@ from itertools import pairwise
 import math
 from typing import TYPE_CHECKING
 
+from td3_agent.sim.opendrive_links import lane_links, station
 from td3_agent.sim.opendrive_records import ROUNDING_M, read_records, steps
 from td3_agent.sim.opendrive_repair import DRIVING, NO_JUNCTION, SHAPES, SHORTEST_M
 
@@ -98,11 +99,11 @@ def _road(road: ET.Element) -> str:
 
 
 def _geometry(where: str, geometry: ET.Element) -> str:
-    return f'{where}, geometry s={geometry.get("s")}'
+    return f'{where}, geometry s={station(geometry)}'
 
 
 def _section(where: str, section: ET.Element) -> str:
-    return f'{where}, section s={section.get("s")}'
+    return f'{where}, section s={station(section)}'
 
 
 def _lane(where: str, lane: ET.Element) -> str:
@@ -159,7 +160,7 @@ def structure_faults(root: ET.Element) -> list[MapFault]:
         faults += _road_link_faults(road, roads, junctions)
         for section in road.iterfind('lanes/laneSection'):
             faults += _lane_faults(_section(_road(road), section), section)
-        faults += _lane_link_faults(road, roads)
+    faults += _lane_link_faults(root)
     for junction in junctions.values():
         faults += _junction_faults(junction, roads)
     return faults
@@ -331,47 +332,13 @@ def _road_link_faults(
             yield MapFault(where, f'{end.tag} {target} does not exist')
 
 
-def _lane_link_faults(road: ET.Element, roads: dict[str, ET.Element]) -> Iterator[MapFault]:
+def _lane_link_faults(root: ET.Element) -> Iterator[MapFault]:
     """Check that each lane is linked to lanes that exist."""
-    sections = road.findall('lanes/laneSection')
-    for index, section in enumerate(sections):
-        for name, step in (('predecessor', -1), ('successor', 1)):
-            beside = index + step
-            if 0 <= beside < len(sections):
-                target: ET.Element | None = sections[beside]
-                where_to = f'section s={sections[beside].get("s")}'
-            else:
-                target, where_to = _section_beyond(road, name, roads)
-            if target is not None:
-                yield from _links_into(road, section, name, target, where_to)
-
-
-def _section_beyond(
-    road: ET.Element, name: str, roads: dict[str, ET.Element]
-) -> tuple[ET.Element | None, str]:
-    """Return the section of another road that follows at an end of this one, and its name."""
-    end = road.find(f'link/{name}')
-    beyond = None if end is None else roads.get(end.get('elementId', ''))
-    if end is None or beyond is None or end.get('elementType') == 'junction':
-        return None, ''
-    sections = beyond.findall('lanes/laneSection')
-    if not sections:
-        return None, ''
-    contact = end.get('contactPoint') or ('start' if name == 'successor' else 'end')
-    return sections[0 if contact == 'start' else -1], f'the {contact} of road {beyond.get("id")}'
-
-
-def _links_into(
-    road: ET.Element, section: ET.Element, name: str, target: ET.Element, where_to: str
-) -> Iterator[MapFault]:
-    there = {lane.get('id') for lane in target.iterfind('*/lane')}
-    for lane in section.iterfind('*/lane'):
-        link = lane.find(f'link/{name}')
-        if link is not None and link.get('id') not in there:
-            yield MapFault(
-                _lane(_section(_road(road), section), lane),
-                f'{name} {link.get("id")} does not exist in {where_to}',
-            )
+    for found in lane_links(root):
+        if found.leads_nowhere:
+            where = _lane(_section(_road(found.road), found.section), found.lane)
+            wanted = f'{found.link.tag} {found.link.get("id")}'
+            yield MapFault(where, f'{wanted} does not exist in {found.where}')
 
 
 def _junction_faults(junction: ET.Element, roads: dict[str, ET.Element]) -> Iterator[MapFault]:

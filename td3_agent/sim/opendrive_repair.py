@@ -13,6 +13,7 @@ import math
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from td3_agent.sim.opendrive_links import lane_links
 from td3_agent.sim.opendrive_records import (
     ROUNDING_M,
     Cubic,
@@ -60,7 +61,7 @@ SHARED = {'bidirectional'}
 NO_JUNCTION = '-1'
 BENT_M = 1e-3  # a bend that leaves a straight line by less is none
 SHORTEST_M = 1e-2  # sections and geometries that are shorter are left out
-NO_GEO_REFERENCE = '+proj=tmerc +lat_0=0 +lon_0=0 +datum=WGS84'
+CARLAS_PROJECTION = '+proj=tmerc +lat_0=42 +lon_0=2 +datum=WGS84'
 LARGEST_LOCAL_M = 20_000.0  # beyond, float32 no longer keeps millimetres
 
 
@@ -86,6 +87,7 @@ def repaired(root: ET.Element) -> list[str]:
         done.update(_lane_types(road))
         for section in road.iterfind('lanes/laneSection'):
             done.update(_lanes(section))
+    done.update(_loose_links(root))
     return [f'{text} ({times} x)' if times > 1 else text for text, times in done.items()]
 
 
@@ -292,6 +294,19 @@ def _lane_types(road: ET.Element) -> Iterator[str]:
         lane.set('type', DRIVING if kind.lower() in {*driven, DRIVING} else kind)
 
 
+def _loose_links(root: ET.Element) -> Iterator[str]:
+    """Cut links to nowhere: of lanes that are not driven on, and beyond the end of a road."""
+    for found in list(lane_links(root)):
+        if not found.leads_nowhere or (
+            found.target is not None and found.lane.get('type') == DRIVING
+        ):
+            continue
+        for link in found.lane.findall('link'):
+            link[:] = [end for end in link if end is not found.link]
+        if found.target is not None:
+            yield f'link of a {found.lane.get("type")} lane to one that does not exist left out'
+
+
 # ---- Names and places --------------------------------------------------------------------------
 
 
@@ -352,7 +367,7 @@ def with_geo_reference(root: ET.Element) -> None:
     if found is None:
         found = ET.SubElement(header, 'geoReference')
     if not (found.text or '').strip():
-        found.text = NO_GEO_REFERENCE
+        found.text = CARLAS_PROJECTION
 
 
 def moved_to_origin(root: ET.Element) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from td3_agent.driving.frames import (
     wrap_angle,
 )
 from td3_agent.sim.lane_runs import runs_of
-from td3_agent.sim.opendrive import MAX_EXTENT_M, LaneSpan, MapError, lane_spans
+from td3_agent.sim.opendrive import MAX_EXTENT_M, LaneSpan, MapError, lane_spans, with_projection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -149,7 +149,7 @@ class RoadMap:
         self.opendrive = opendrive
         self.origin_m = origin_m
         try:
-            self._map = carla.Map(name, opendrive)
+            self._map = carla.Map(name, with_projection(opendrive))
             sampled = [self._sample(span) for span in spans]
         except (RuntimeError, LookupError, ArithmeticError) as error:
             raise MapError(f'map {name!r} was refused by carla.Map: {error}') from error

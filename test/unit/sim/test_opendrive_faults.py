@@ -44,15 +44,15 @@ def changed(old, new):
         (changed('length="200.0" junction', 'junction'),
          'road 1: length must be a number, got nothing'),
         (changed('x="0.0"', 'x="1,5"'),
-         "road 1, geometry s=0.0: x must be a number, got '1,5'"),
+         "road 1, geometry s=0: x must be a number, got '1,5'"),
         (changed('hdg="0"', 'hdg="inf"'),
-         "road 1, geometry s=0.0: hdg must be a number, got 'inf'"),
+         "road 1, geometry s=0: hdg must be a number, got 'inf'"),
         (changed('<line/>', '<arc/>'),
-         'road 1, geometry s=0.0: curvature must be a number, got nothing'),
+         'road 1, geometry s=0: curvature must be a number, got nothing'),
         (changed('x="0.0"', 'x="1e30"'),
-         "road 1, geometry s=0.0: x must be a number, got '1e30'"),
+         "road 1, geometry s=0: x must be a number, got '1e30'"),
         (changed('a="3.5"', 'a="NaN"'),
-         "road 1, section s=0.0, lane 1, width: a must be a number, got 'NaN'"),
+         "road 1, section s=0, lane 1, width: a must be a number, got 'NaN'"),
         (changed('<laneSection s="100.0"', '<laneSection s=""'),
          "road 1, section s=: s must be a number, got ''"),
         (changed('<lanes>', '<lanes><laneOffset s="1_0"/>'),
@@ -60,15 +60,15 @@ def changed(old, new):
         (changed('<lanes>', '<elevationProfile><elevation a="1"/></elevationProfile><lanes>'),
          'road 1, elevation: s must be a number, got nothing'),
         (changed('<lane id="-1"', '<lane id="right"'),
-         "road 1, section s=0.0, lane right: id must be a whole number, got 'right'"),
+         "road 1, section s=0, lane right: id must be a whole number, got 'right'"),
         (changed('<successor id="-1"', '<successor id="0.5"'),
-         "road 1, section s=0.0, lane -1: successor id must be a whole number, got '0.5'"),
+         "road 1, section s=0, lane -1: successor id must be a whole number, got '0.5'"),
         (changed('<successor id="-1"', '<successor id="-7"'),
-         'road 1, section s=0.0, lane -1: successor -7 does not exist in section s=100.0'),
+         'road 1, section s=0, lane -1: successor -7 does not exist in section s=100'),
         (changed('<predecessor id="1"', '<predecessor id="2"'),
-         'road 1, section s=100.0, lane 1: predecessor 2 does not exist in section s=0.0'),
+         'road 1, section s=100, lane 1: predecessor 2 does not exist in section s=0'),
         (changed('<lane id="-1"', '<lane id="-3"'),
-         'road 1, section s=0.0: ids of the right lanes must be -1, got -3'),
+         'road 1, section s=0: ids of the right lanes must be -1, got -3'),
         (opendrive(road([section(0, right=lane(-1) + lane(-3) + lane(-4))])),
          'road 1, section s=0: ids of the right lanes must be -1 to -3, got -1, -3, -4'),
         (opendrive(road([section(0, right=lane(-1) + lane(-1))])),
@@ -80,17 +80,17 @@ def changed(old, new):
         (opendrive(cut_road([0.0], 220.0, plan=line())),
          'road 1: is 220 m long, its planView 200 m: they must be equal'),
         (opendrive(cut_road([5.0])),
-         'road 1, section s=5.0: the first laneSection must start at s=0'),
+         'road 1, section s=5: the first laneSection must start at s=0'),
         (opendrive(cut_road([0.0, 300.0])),
-         'road 1, section s=300.0: starts beyond the end of the road, 200 m'),
+         'road 1, section s=300: starts beyond the end of the road, 200 m'),
         (opendrive(cut_road([0.0], plan=line(s_m=20.0, length_m=180.0))),
-         'road 1, geometry s=20.0: the first geometry must start at s=0'),
+         'road 1, geometry s=20: the first geometry must start at s=0'),
         (opendrive(cut_road([0.0], plan='<!-- none -->')), 'road 1: has no planView geometry'),
         (opendrive(road([])), 'road 1: has no laneSection'),
         (opendrive(cut_road([0.0], plan=line(length_m=-200.0))),
-         'road 1, geometry s=0.0: length must be >= 0 [m], got -200.0'),
+         'road 1, geometry s=0: length must be >= 0 [m], got -200.0'),
         (opendrive(cut_road([0.0], plan=line().replace('<line/>', '<nurbs/>'))),
-         f'road 1, geometry s=0.0: has no shape: expected one of {", ".join(SHAPES)}'),
+         f'road 1, geometry s=0: has no shape: expected one of {", ".join(SHAPES)}'),
         (opendrive(cut_road([0.0]), cut_road([0.0])),
          'road 1: occurs 2 times: ids must be unique'),
         (opendrive(cut_road([0.0], road_id='')), 'road: has no id'),
@@ -100,7 +100,7 @@ def changed(old, new):
          'road 1: predecessor junction j does not exist'),
         (PLAIN.replace('junction="-1"', 'junction="5"'), 'road 1: junction 5 does not exist'),
         (PLAIN.replace('<laneSection s="0.0"', '<laneSection s="0.0" singleSide="true"'),
-         f'road 1, section s=0.0: {SINGLE_SIDE}'),
+         f'road 1, section s=0: {SINGLE_SIDE}'),
         (opendrive(cut_road([0.0]), '<junction id="3" type="direct"/>'),
          'junction 3: is a direct junction, which carla.Map does not know'),
     ],
@@ -179,7 +179,7 @@ def test_all_faults_are_found_at_once_and_the_first_are_named_in_the_refusal():
     [
         (
             opendrive(cut_road([0.0], plan=line(length_m=100.0) + line(100.0, 100.0, 0.5, 100.0))),
-            'road 1, geometry s=100.0: starts 0.50 m from where the one before ends',
+            'road 1, geometry s=100: starts 0.50 m from where the one before ends',
         ),
         (
             opendrive(
@@ -226,3 +226,30 @@ def test_ends_of_shapes_are_those_of_carla(shape):
 
 def test_section_two_way_is_sound():
     assert errors(opendrive(road([two_way(0.0)]))) == []
+
+
+def test_loose_link_of_a_lane_that_is_not_driven_on_is_left_out():
+    def walk(name, neighbour):
+        return lane(-2, kind='sidewalk', link=link(**{name: neighbour}))
+
+    text = opendrive(
+        road(
+            [
+                section(0, right=lane(-1, link=link(after=-1)) + walk('after', 7)),
+                section(100, right=lane(-1, link=link(-1)) + walk('before', -3)),
+            ]
+        )
+    )
+    found = prepared(text)
+    assert found.faults == ()
+    assert found.cures == ('link of a sidewalk lane to one that does not exist left out (2 x)',)
+
+
+def test_lane_link_beyond_the_end_of_a_road_leads_nowhere_even_where_a_road_0_is():
+    from td3_agent.sim.road import RoadMap
+
+    alone = road([section(0, right=lane(-1, link=link(-1, -1)))], 0)
+    far = road([section(0, right=lane(-1, link=link(-1, -1)))], 5, plan=line(y_m=50.0))
+    found = prepared(opendrive(alone, far))
+    assert found.faults == ()
+    assert RoadMap('two', found.opendrive).lane_followers == ((), ())

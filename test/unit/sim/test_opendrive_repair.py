@@ -379,9 +379,15 @@ def test_local_map_stays_where_it_is():
     assert checked('near', opendrive(cut_road([0.0], plan=line(15_000.0)))).origin_m == (0.0, 0.0)
 
 
-def test_map_without_projection_gets_carlas_default_and_loads_in_silence(capfd):
-    RoadMap('silent', checked('silent', PLAIN).opendrive)
+@pytest.mark.parametrize('projection', [None, '', '+proj=utm +zone=32', 'EPSG:25832'])
+def test_map_loads_in_silence_whatever_its_projection(capfd, projection):
+    header = f'<geoReference><![CDATA[{projection}]]></geoReference></header>'
+    text = PLAIN if projection is None else PLAIN.replace('7"/>', f'7">{header}')
+    found = checked('silent', text)
+    RoadMap('silent', found.opendrive)
     assert capfd.readouterr().err == ''
+    kept = ET.fromstring(found.opendrive).findtext('header/geoReference')
+    assert kept == (projection or '+proj=tmerc +lat_0=42 +lon_0=2 +datum=WGS84')
 
 
 def test_upper_case_suffix_is_a_suffix(tmp_path):
