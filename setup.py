@@ -65,6 +65,8 @@ setup(
             f'synchronizer_node = {NAME}.nodes.synchronizer_node:main',
             f'td3_agent_node = {NAME}.nodes.td3_agent_node:main',
             f'twist_to_control_node = {NAME}.nodes.twist_to_control_node:main',
-        ]
+        ],
+        # Gymnasium before 1.0 calls this by itself; later ones want td3_agent.envs imported.
+        'gymnasium.envs': [f'{NAME} = {NAME}.envs:register'],
     },
 )

@@ -307,8 +307,8 @@ def register() -> None:
     """Make the environments known to ``gymnasium.make``; doing it twice is harmless."""
     entry_point = f'{__name__}:{RosDrivingEnv.__name__}'
     for bridge, env_id in BRIDGES.items():
-        if env_id not in gymnasium.registry:
-            gymnasium.register(id=env_id, entry_point=entry_point, kwargs={'bridge': bridge})
+        gymnasium.registry.pop(env_id, None)  # of td3_agent.envs
+        gymnasium.register(id=env_id, entry_point=entry_point, kwargs={'bridge': bridge})
 
 
 register()

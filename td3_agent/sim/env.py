@@ -285,8 +285,8 @@ def observation_space(spec: ObservationSpec, *, privileged: int) -> spaces.Dict:
 
 def register() -> None:
     """Make the environment known to ``gymnasium.make``; doing it twice is harmless."""
-    if ENV_ID not in gymnasium.registry:
-        gymnasium.register(id=ENV_ID, entry_point=f'{__name__}:{DrivingEnv.__name__}')
+    gymnasium.registry.pop(ENV_ID, None)  # of td3_agent.envs
+    gymnasium.register(id=ENV_ID, entry_point=f'{__name__}:{DrivingEnv.__name__}')
 
 
 register()

@@ -231,9 +231,9 @@ def _makers() -> dict[str, dict[str, Any]]:
 def register() -> None:
     """Make the tasks known to ``gymnasium.make``; doing it twice is harmless."""
     for env_id, arguments in _makers().items():
-        if env_id not in gymnasium.registry:
-            entry_point = f'{__name__}:{RandomDrivingEnv.__name__}'
-            gymnasium.register(id=env_id, entry_point=entry_point, kwargs=arguments)
+        gymnasium.registry.pop(env_id, None)  # of td3_agent.envs
+        entry_point = f'{__name__}:{RandomDrivingEnv.__name__}'
+        gymnasium.register(id=env_id, entry_point=entry_point, kwargs=arguments)
 
 
 register()

@@ -183,9 +183,9 @@ def register() -> None:
     }
     for name, arguments in tasks.items():
         env_id = f'td3_agent/Traffic{name}-v0'
-        if env_id not in gymnasium.registry:
-            entry_point = f'{__name__}:{TrafficDrivingEnv.__name__}'
-            gymnasium.register(id=env_id, entry_point=entry_point, kwargs=common | arguments)
+        gymnasium.registry.pop(env_id, None)  # of td3_agent.envs
+        entry_point = f'{__name__}:{TrafficDrivingEnv.__name__}'
+        gymnasium.register(id=env_id, entry_point=entry_point, kwargs=common | arguments)
 
 
 register()

@@ -117,8 +117,8 @@ def register() -> None:
     """Make the tasks known to ``gymnasium.make``; doing it twice is harmless."""
     for cls in (Identity, Spot):
         name = f'td3_agent/{cls.__name__}-v0'
-        if name not in gymnasium.registry:
-            gymnasium.register(id=name, entry_point=f'{__name__}:{cls.__name__}')
+        gymnasium.registry.pop(name, None)  # of td3_agent.envs
+        gymnasium.register(id=name, entry_point=f'{__name__}:{cls.__name__}')
 
 
 register()

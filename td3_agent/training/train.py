@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import gymnasium
 import yaml
 
+from td3_agent import envs
 from td3_agent.driving.parameters import Params, expected
 from td3_agent.scale.arguments import add_ray_argument
 from td3_agent.td3.params import Td3Params
 from td3_agent.td3.snapshot import snapshots
-from td3_agent.training.env_ids import IN_TURNS
+from td3_agent.training.env_ids import IN_TURNS, did_you_mean
 from td3_agent.training.envs import EnvFailureError
 from td3_agent.training.params import RayParams, TrainParams
 from td3_agent.training.trainer import Trainer, changes, grouped, saved_settings
@@ -187,11 +188,15 @@ def trained(  # noqa: PLR0913  what a run is made of
         raise ValueError(
             f'{", ".join(env_ids)}: one process steps that bridge: leave out processes and --ray'
         )
+    envs.register()  # so that Gymnasium's errors know them
     settings = grouped(env_ids, td3, train, ray)
     if resume and (finished := finished_summary(out, settings)) is not None:
         return finished
     try:
         summary = Trainer(env_ids, td3, train, out, ray).run(resume=resume)
+    except gymnasium.error.UnregisteredEnv as error:
+        meant = ''.join(map(did_you_mean, (*env_ids, train.eval_env)))
+        raise ValueError(f'Gymnasium: {error}{meant}') from error
     except (gymnasium.error.Error, ImportError) as error:
         if isinstance(error, ImportError) and error.name:
             raise  # Python's own, which names what is not installed

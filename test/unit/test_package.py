@@ -134,6 +134,12 @@ def test_no_dependency_is_named_twice():
     assert sorted(set(keys)) == keys
 
 
+def test_gymnasium_before_1_finds_the_environments(setup_arguments):
+    assert setup_arguments['entry_points']['gymnasium.envs'] == [
+        'td3_agent = td3_agent.envs:register'
+    ]
+
+
 def test_console_scripts_exist(console_scripts):
     assert set(console_scripts) == {
         'td3_agent',
