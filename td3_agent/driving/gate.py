@@ -51,6 +51,7 @@ class Outcome(Enum):
     INVALID_COMMAND = 'stopped_invalid_command'  # not finite
     SILENCE = 'stopped_silence'  # answered, and then no frame followed for long
     IN_ADVANCE = 'stopped_in_advance'  # the stop sent in that silence is its command
+    IDLE = 'stopped_idle'  # an idle tick, in which the car must not drive
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ class Gate:
         deadline_ns: longest wait for an answer since the frame was first seen [ns, steady].
         geometry: of the vehicle; None until vehicle_info has arrived.
         agent_gone: whether it is known that no command will come.
+        is_idle: whether the ticks are idle: the synchronizer waits for something.
         counts: what happened so far.
     """
 
@@ -148,6 +150,7 @@ class Gate:
     deadline_ns: int = 500_000_000
     geometry: VehicleGeometry | None = None
     agent_gone: bool = False
+    is_idle: bool = False
     counts: GateCounts = field(default_factory=GateCounts)
     _stamp_ns: int = -1  # newest frame seen
     _open: bool = False  # whether it still wants its answer
@@ -259,29 +262,31 @@ class Gate:
             answer = self._answer_if_complete()
             if answer is not None or now_ns < self._due_ns:
                 return answer
+        return self._stop(self._what_is_missing())
+
+    def _what_is_missing(self) -> Outcome:
+        """Return why the open frame cannot be answered with a command to drive."""
+        if self.is_idle:
+            return Outcome.IDLE
         if self._stamp_ns not in self._commands:
-            return self._stop(Outcome.NO_COMMAND)
-        if self._state is None:
-            return self._stop(Outcome.NO_ODOMETRY)
-        return self._stop(Outcome.NO_VEHICLE_INFO)
+            return Outcome.NO_COMMAND
+        return Outcome.NO_ODOMETRY if self._state is None else Outcome.NO_VEHICLE_INFO
 
     def _answer_if_complete(self) -> Answer | None:
         """Answer the open frame when command, odometry and geometry are all there."""
-        if self._is_deferred:
-            return None
         heard = self._commands.get(self._stamp_ns)
-        if self._open and heard is None and self._state is not None and self.agent_gone:
-            return self._stop(Outcome.NO_COMMAND)
+        if self._is_deferred or not self._open or self._state is None:
+            return None
+        if self.is_idle or (heard is None and self.agent_gone):
+            return self._stop(self._what_is_missing())
         # Even a bad command waits for the odometry: a stop sent before the frame is complete
         # would be the early answer that shifts the bridge's count.
-        if not self._open or heard is None or self._state is None:
-            return None
-        twist = heard.twist
-        if not twist.is_finite:
+        if heard is not None and not heard.twist.is_finite:
             return self._stop(Outcome.INVALID_COMMAND)
-        if self.geometry is None:
+        if heard is None or self.geometry is None:
             return None
-        return self._answer(self.converter.convert(twist, self._state, self.geometry), Outcome.OK)
+        control = self.converter.convert(heard.twist, self._state, self.geometry)
+        return self._answer(control, Outcome.OK)
 
     def _stop(self, outcome: Outcome) -> Answer:
         """Answer the open frame with full brake."""

@@ -48,6 +48,13 @@ class LockstepParams(Params):
     command_timeout_s: float = param(
         1.5, 'wait for a missing command before the next step', unit='s', low=0.1, high=600.0
     )
+    idle_period_s: float = param(
+        0.5,
+        'time between idle ticks, which let a paused bridge spawn a vehicle, with full brake',
+        unit='s',
+        low=0.1,
+        high=60.0,
+    )
 
     def __post_init__(self) -> None:
         """Refuse bad values, and roles that are empty or named twice.
@@ -247,6 +254,7 @@ class Lockstep:
         self._clock_ns: int | None = None
         self._is_clockless = False  # whether odometry alone told of the newest frame
         self._step = _Step()
+        self._idle_due_ns: int | None = None  # steady time of the next idle tick
         self._is_held = False  # whether the bridge has been paused for us
         self._asked_to_pause = False
         self._sent_ns: int | None = None  # steady time of the request in flight
@@ -355,16 +363,23 @@ class Lockstep:
         return verdict
 
     def poll(
-        self, now_ns: int, *, vehicles_present: bool = True, gates_present: bool = True
+        self,
+        now_ns: int,
+        *,
+        vehicles_present: bool = True,
+        gates_present: bool = True,
+        needs_ticks: bool = False,
     ) -> Request | None:
         """Return what to send now, if anything.
 
         Args:
             now_ns: steady time [ns].
             vehicles_present: whether every role has a vehicle with its sensors; without that the
-                bridge is not paused, for a paused one spawns nothing.
+                bridge is not paused, for a paused one spawns nothing, and one that is paused gets
+                idle ticks.
             gates_present: whether someone publishes commands for every role; without that a
                 paused bridge stays paused.
+            needs_ticks: whether idle ticks may bring what is missing for a step.
         """
         if self.phase is Phase.PAUSING:
             return self._poll_pausing(now_ns, asks=vehicles_present)
@@ -372,9 +387,12 @@ class Lockstep:
             return self._poll_stepping(now_ns)
         if self.phase is Phase.HOLDING:
             self._poll_holding(now_ns)
-        if self.phase is Phase.READY and gates_present:
+        if self.phase is not Phase.READY:
+            return None
+        if vehicles_present and gates_present:
+            self._idle_due_ns = None
             return self._poll_ready(now_ns)
-        return None
+        return self._poll_idle(now_ns) if needs_ticks or not vehicles_present else None
 
     def wake_ns(self, now_ns: int) -> int | None:
         """Return the steady time [ns] by which :meth:`poll` wants to be called again."""
@@ -386,7 +404,7 @@ class Lockstep:
         if self.phase is Phase.HOLDING:
             return self._step.acked_ns + _ns(self._params.command_timeout_s)
         if self.phase is Phase.READY:
-            return self._pacer.due_ns(now_ns)
+            return self._idle_due_ns or self._pacer.due_ns(now_ns)
         return None
 
     def _poll_pausing(self, now_ns: int, *, asks: bool) -> Request | None:
@@ -436,10 +454,25 @@ class Lockstep:
         if now_ns < self._pacer.due_ns(now_ns):
             return None
         self._pacer.stepped(now_ns)
-        self._step = _Step(self._frame, is_open=True, is_seen=False)
+        self.counts.steps += 1
+        return self._begin_step(now_ns)
+
+    def _poll_idle(self, now_ns: int) -> Request | None:
+        """Tick slowly, so that what is missing can appear; the gates know by then, and brake."""
+        period_ns = _ns(self._params.idle_period_s)
+        if self._idle_due_ns is None:
+            self._idle_due_ns = now_ns + period_ns
+        if now_ns < self._idle_due_ns:
+            return None
+        self._idle_due_ns = now_ns + period_ns
+        self.counts.idle += 1
+        return self._begin_step(now_ns, is_idle=True)
+
+    def _begin_step(self, now_ns: int, *, is_idle: bool = False) -> Request:
+        """Send one step, and wait for it."""
+        self._step = _Step(self._frame, is_open=True, is_seen=False, is_idle=is_idle)
         self._sent_ns = now_ns
         self.phase = Phase.STEPPING
-        self.counts.steps += 1
         return Request.STEP_ONCE
 
     def _poll_stepping(self, now_ns: int) -> Request | None:
@@ -483,15 +516,16 @@ class Lockstep:
         if not is_complete:
             if now_ns - self._step.acked_ns < _ns(self._params.command_timeout_s):
                 return
-            self.counts.no_command += 1
+            self.counts.no_command += not self._step.is_idle
         self._close_step()
         self.phase = Phase.READY
 
     def _close_step(self) -> None:
         """Enter the frame of the step in flight; without a time of its own it is a gap."""
         step = self._step
-        if step.is_open and step.stamp_ns is not None and self._is_ours():
-            self._ended.append(EndedFrame(self._frame or 0, step.stamp_ns))
+        stamp_ns = self._clock_ns if step.is_idle and step.stamp_ns is None else step.stamp_ns
+        if step.is_open and stamp_ns is not None and self._is_ours():
+            self._ended.append(EndedFrame(self._frame or 0, stamp_ns, step.is_idle))
         step.is_open = False
 
     def trouble(self, now_ns: int) -> str:
@@ -505,7 +539,8 @@ class Lockstep:
                 f'{NO_ANSWER}: STEP_ONCE has no effect, {self.counts.resent} sent again so far; '
                 'is it running?'
             )
-        if self.phase is Phase.HOLDING and now_ns - self._step.acked_ns > TROUBLE_NS:
+        is_late = now_ns - self._step.acked_ns > TROUBLE_NS and not self._step.is_idle
+        if self.phase is Phase.HOLDING and is_late:
             if not self._step.has_clock:
                 return f'frame {self._frame} has no /clock: does the bridge publish it?'
             return f'frame {self._frame} has no command: are the gates running?'
@@ -570,6 +605,7 @@ class _Step:
         frame_before: frame number when it was sent; None before any status.
         is_open: whether its frame has not been closed.
         is_seen: whether a status has told of its frame.
+        is_idle: whether it is an idle tick.
         stamp_ns: simulated time of its frame [ns]; None while only the status tells of it.
         has_clock: whether /clock has told of its frame.
         ticked_ns: steady time of the first status of its frame [ns].
@@ -579,6 +615,7 @@ class _Step:
     frame_before: int | None = None
     is_open: bool = False
     is_seen: bool = True
+    is_idle: bool = False
     stamp_ns: int | None = None
     has_clock: bool = False
     ticked_ns: int | None = None

@@ -3,7 +3,7 @@
 
 A process that was killed stays in the graph until its lease ends, and one that is stopped stays
 there for good. The liveliness of a topic is asserted by the middleware of the process itself,
-and its loss is known within :data:`LEASE_S`. Nothing is ever published.
+and its loss is known within :data:`LEASE_S`. Nothing need be published.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.duration import Duration
-from rclpy.qos import LivelinessPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -20,6 +20,8 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rclpy.node import Node
     from rclpy.publisher import Publisher
 
@@ -27,6 +29,14 @@ LEASE_S = 1.0
 ALIVE = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
+    liveliness=LivelinessPolicy.AUTOMATIC,
+    liveliness_lease_duration=Duration(seconds=LEASE_S),
+)
+# The same with a message: the newest one is kept for those who come late.
+WAITING = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
     liveliness=LivelinessPolicy.AUTOMATIC,
     liveliness_lease_duration=Duration(seconds=LEASE_S),
 )
@@ -40,13 +50,19 @@ def sign_of_life(node: Node, topic: str) -> Publisher:
 class LifeWatch:
     """Knows whether somebody who has given a sign of life has stopped doing so."""
 
-    def __init__(self, node: Node, topic: str) -> None:
+    def __init__(
+        self,
+        node: Node,
+        topic: str,
+        qos: QoSProfile = ALIVE,
+        on_message: Callable[[DiagnosticArray], None] | None = None,
+    ) -> None:
         """Watch ``topic``; a middleware that cannot tell leaves it at the graph."""
         self._alive = self._not_alive = 0
         callbacks = SubscriptionEventCallbacks(liveliness=self._on_change)
         try:
             node.create_subscription(
-                DiagnosticArray, topic, _ignore, ALIVE, event_callbacks=callbacks
+                DiagnosticArray, topic, on_message or _ignore, qos, event_callbacks=callbacks
             )
         except UnsupportedEventTypeError:
             node.get_logger().info(f'no liveliness of {topic} with this middleware')

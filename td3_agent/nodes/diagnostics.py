@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+import time
 from typing import TYPE_CHECKING
 import uuid
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 PERIOD_S = 1.0
 LOOK_S = 0.2
+CONSOLE_S = 1.0  # from one line of the log to the next
 INSTANCE, ACTIVE = 'instance', 'active'  # values by which nodes of one name are told apart
 PROCESS = uuid.uuid4().hex
 
@@ -37,12 +39,14 @@ class Status:
         is_error: whether the node cannot do its work.
         is_warning: whether something is off though the node works.
         values: figures behind the sentence.
+        console: what is waited for; written to the log when it changes.
     """
 
     message: str
     is_error: bool = False
     is_warning: bool = False
     values: dict[str, object] = field(default_factory=dict)
+    console: str = ''
 
     @property
     def level(self) -> bytes:
@@ -77,6 +81,7 @@ class Diagnostics:
         self._instance = instance_of(node)
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', RELIABLE)
         self._last: list[tuple[bytes, str]] | None = None
+        self._written, self._written_s = '', -CONSOLE_S
         # Steady: a node must speak up exactly when simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         node.create_timer(PERIOD_S, self.publish, clock=steady)
@@ -85,6 +90,7 @@ class Diagnostics:
     def changed(self) -> None:
         """Publish at once if a level or a message differs from what was said last."""
         said = self._all()
+        self._write(said[''].console)
         if [(status.level, status.message) for status in said.values()] != self._last:
             self.publish()
 
@@ -100,6 +106,16 @@ class Diagnostics:
             values = status.values if part else own
             msg.status.append(_message(f'{name}: {part}' if part else name, status, values))
         self._publisher.publish(msg)
+
+    def _write(self, text: str) -> None:
+        """Write a line to the log for each new text, one a second at most."""
+        now_s = time.monotonic()
+        if text == self._written or (text and now_s - self._written_s < CONSOLE_S):
+            return
+        self._written = text
+        if text:
+            self._written_s = now_s
+            self._node.get_logger().warning(text)
 
     def _all(self) -> dict[str, Status]:
         """Return the node's own status, under no name, and those of its parts."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carla_msgs.msg import (
@@ -29,14 +28,13 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
+from td3_agent.driving.drive_ledger import DriveLedger
 from td3_agent.driving.gate import HOLD, Outcome
-from td3_agent.driving.ledger import UNWRITTEN_FRAMES, FrameLog, LedgerWriter
-from td3_agent.driving.lockstep import EndedFrame, Lockstep, LockstepParams, Phase, Request
+from td3_agent.driving.ledger import UNWRITTEN_FRAMES
+from td3_agent.driving.lockstep import Lockstep, LockstepParams, Phase, Request
 from td3_agent.driving.parameters import ParameterError, param
 from td3_agent.driving.reports import AGENT_FACTS, GATE_FACTS
-from td3_agent.driving.stages import StageWindow
 from td3_agent.nodes import topics
-from td3_agent.nodes.alive import LifeWatch
 from td3_agent.nodes.connections import Connections, interest
 from td3_agent.nodes.conversions import (
     checked_control,
@@ -47,6 +45,7 @@ from td3_agent.nodes.conversions import (
     time_from_ns,
 )
 from td3_agent.nodes.diagnostics import Diagnostics, Status
+from td3_agent.nodes.members import Members
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import RELIABLE, REPORTS
 from td3_agent.nodes.refusals import Refusals
@@ -60,7 +59,6 @@ if TYPE_CHECKING:
 COMMANDS = {Request.PAUSE: CarlaControl.PAUSE, Request.STEP_ONCE: CarlaControl.STEP_ONCE}
 SOLE = (CarlaEgoVehicleControl, CarlaEgoVehicleStatus, Odometry, DiagnosticArray)  # one writer
 LAST_REPORTS_NS = 300_000_000
-VEHICLE_OF, GATE_OF, AGENT_OF = 'vehicle of ', 'gate of ', 'agent of '
 GRAPH_PERIOD_S = 0.1  # how often it is looked whether everybody is there
 
 
@@ -114,14 +112,18 @@ class SynchronizerNode(Node):
         )
         self._params = params = declare(self, SynchronizerParams)
         self.lockstep = Lockstep(params, round(params.fixed_delta_seconds * 1e9))
-        self.logs = {role: FrameLog(role) for role in params.role_names}
+        self.ledger = DriveLedger(
+            params.role_names,
+            params.ledger_path,
+            params.ledger_flush_frames,
+            self._on_ledger_fault,
+        )
         self.finished = Future()
-        self._ledger = open_ledger(params)
-        self._ledger_fault = ''
         self._step_mismatch: float | None = None
-        self._members = members(params)
-        self._absent = list(self._members)
-        self._braked: list[str] = []  # agents that are gone while others drive
+        self._restarts_seen = 0
+        self.members = Members(
+            self, params.role_names, params.odometry, wait_for_agent=params.wait_for_agent
+        )
         self._step_facts: dict[str, int] = {}
         self._control_pub = self.create_publisher(CarlaControl, topics.CONTROL, RELIABLE)
         self._step_ended_pubs = {
@@ -138,18 +140,12 @@ class SynchronizerNode(Node):
         self._interests = self._own_interests()
         for role in params.role_names:
             self._subscribe_role(role)
-        self._life = {
-            name: LifeWatch(self, topics.alive(topic))
-            for name, topic in self._members.items()
-            if name.startswith((GATE_OF, AGENT_OF))
-        }
         self.create_service(Trigger, '~/stop', self._on_stop)
-        self._stages = StageWindow()
         self._connections = Connections(self, lambda: self._interests, self._tell)
         self._diagnostics = Diagnostics(
             self,
             self._describe,
-            self._figures,
+            self.ledger.figures,
             {'inputs': self._refusals.status, 'connections': self._connections.status},
         )
         self._refusals.on_refused = lambda *_: self._tell()
@@ -183,15 +179,9 @@ class SynchronizerNode(Node):
     def close(self) -> None:
         """Leave the bridge paused and the ledger whole."""
         self.lockstep.stop()
-        self._close_ended({})
-        for log in self.logs.values():
-            self._write(log.flush())
-        if self._ledger is not None:
-            try:
-                self._ledger.close()
-            except OSError as error:
-                self._end_ledger(error)
-        figures = asdict(self.lockstep.counts) | self._ledger_figures()
+        self.ledger.close_ended(self.lockstep.take_ended(), {})
+        self.ledger.close()
+        figures = asdict(self.lockstep.counts) | self.ledger.disk_figures()
         counts = ', '.join(f'{name} {n}' for name, n in figures.items())
         self.get_logger().info(f'ended: {counts}')
 
@@ -231,32 +221,33 @@ class SynchronizerNode(Node):
     def _on_command(self, role: str, msg: CarlaEgoVehicleControl) -> None:
         stamp, control = stamp_ns(msg.header.stamp), checked_control(msg)
         if msg.header.frame_id == HOLD:
-            self.logs[role].note_hold(stamp, control)
+            self.ledger.logs[role].note_hold(stamp, control)
             self._stopped.add(role)
         else:
-            self.logs[role].note_command(stamp, control, steady_ns())
+            self.ledger.logs[role].note_command(stamp, control, steady_ns())
 
     def _on_vehicle(self, role: str, msg: CarlaEgoVehicleStatus) -> None:
         control = checked_control(msg.control)
-        self.logs[role].note_status(stamp_ns(msg.header.stamp), control)
+        self.ledger.logs[role].note_status(stamp_ns(msg.header.stamp), control)
 
     def _on_odometry(self, role: str, msg: Odometry) -> None:
         facts = asdict(state_from_odometry(msg))
         stamp = facts.pop('stamp_ns')
-        self.logs[role].note(stamp, **facts)
+        self.ledger.logs[role].note(stamp, **facts)
+        self.members.attendance.moved(role)
         self.lockstep.on_motion(stamp)
         self._advance()
 
     def _on_collision(self, role: str, msg: CarlaCollisionEvent) -> None:
-        self.logs[role].note(stamp_ns(msg.header.stamp), collision=msg.other_actor_id)
+        self.ledger.logs[role].note(stamp_ns(msg.header.stamp), collision=msg.other_actor_id)
 
     def _on_invasion(self, role: str, msg: CarlaLaneInvasionEvent) -> None:
         crossed = crossed_markings(msg)
-        self.logs[role].note(stamp_ns(msg.header.stamp), lane_invasion=crossed)
+        self.ledger.logs[role].note(stamp_ns(msg.header.stamp), lane_invasion=crossed)
 
     def _on_agent_report(self, role: str, msg: DiagnosticArray) -> None:
         facts = facts_from_report(msg, AGENT_FACTS)
-        self.logs[role].note(stamp_ns(msg.header.stamp), **facts)
+        self.ledger.logs[role].note(stamp_ns(msg.header.stamp), **facts)
 
     def _on_gate_report(self, role: str, msg: DiagnosticArray) -> None:
         """Take the gate's word that its command is out.
@@ -265,7 +256,7 @@ class SynchronizerNode(Node):
         publishing has returned, so a step sent now cannot overtake the command.
         """
         stamp, facts = stamp_ns(msg.header.stamp), facts_from_report(msg, GATE_FACTS)
-        self.logs[role].note(stamp, **facts)
+        self.ledger.logs[role].note(stamp, **facts)
         if facts.get('outcome') != Outcome.SILENCE.value:  # no new answer
             self.lockstep.on_command(role, stamp)
             if facts.get('outcome') != Outcome.IN_ADVANCE.value:
@@ -280,28 +271,25 @@ class SynchronizerNode(Node):
 
     def _look_around(self) -> None:
         """See who is there; a bridge or a gate may come, go and come back."""
-        absent = [
-            name
-            for name, topic in self._members.items()
-            if not self.count_publishers(self.resolve_topic_name(topic))
-            or (name in self._life and self._life[name].is_lost)
-        ]
-        agents = [name for name in absent if name.startswith(AGENT_OF)]
-        # Once under way, the others go on: the gate of a role without agent brakes its car.
-        goes_on = self.lockstep.counts.steps > 0 and len(agents) < len(self._params.role_names)
-        self._braked = agents if goes_on else []
-        self._absent = [name for name in absent if name not in self._braked]
+        restarts = self.lockstep.counts.restarts
+        if self.members.is_another_bridge() and restarts == self._restarts_seen:
+            self.lockstep.restart()
+        self._restarts_seen = self.lockstep.counts.restarts
+        self.members.look(under_way=self.lockstep.counts.steps > 0)
         self._advance()
 
     def _advance(self) -> None:
         """Send what the lockstep asks for, and see to it that it is asked again in time."""
         if self._control_pub.get_subscription_count() == 0:
             return  # no bridge: nothing would hear us
-        now_ns = steady_ns()
+        now_ns, attendance = steady_ns(), self.members.attendance
+        attendance.follow(self.lockstep.counts.restarts)
+        self.members.tell_gates()  # before the step, so that none of the drive is braked
         request = self.lockstep.poll(
             now_ns,
-            vehicles_present=not any(name.startswith(VEHICLE_OF) for name in self._absent),
-            gates_present=not self._absent,
+            vehicles_present=attendance.vehicles_present,
+            gates_present=not attendance.absent,
+            needs_ticks=attendance.needs_ticks,
         )
         facts = self._step_facts
         if request is not None:
@@ -311,10 +299,10 @@ class SynchronizerNode(Node):
         if self._stopped and self.lockstep.phase is Phase.HOLDING:
             self._tell_ended()
         # After the next step is out: the simulator works while the ledger is written.
-        self._close_ended(facts | {'frame_closed_ns': now_ns})
+        self.ledger.close_ended(self.lockstep.take_ended(), facts | {'frame_closed_ns': now_ns})
         if self.lockstep.phase is Phase.DONE:
             self._end()
-        self._wake.at(self.lockstep.wake_ns(now_ns) if not self._absent else None)
+        self._wake.at(self.lockstep.wake_ns(now_ns) if not attendance.absent else None)
 
     def _tell_ended(self) -> None:
         """Tell gates in doubt that the step of a frame has ended, which they have not answered."""
@@ -325,35 +313,9 @@ class SynchronizerNode(Node):
             self._told_ended.add(role)
             self._step_ended_pubs[role].publish(Header(stamp=time_from_ns(stamp)))
 
-    def _close_ended(self, facts: dict[str, int]) -> None:
-        """Enter what has ended into the logs, a frame with the facts of its step."""
-        for ended in self.lockstep.take_ended():
-            for log in self.logs.values():
-                if isinstance(ended, EndedFrame) and not ended.is_idle:
-                    log.note(ended.stamp_ns, **facts)
-                self._write(log.close(ended))
-
-    def _write(self, records: list[dict]) -> None:
-        """Count the stages of records, and append them to the ledger, if one is kept."""
-        for record in records:
-            self._stages.add(record.get('stages_ns'))
-            if self._ledger is not None:
-                self._record(record)
-
-    def _record(self, record: dict) -> None:
-        """Append a record; a disk that takes no more ends the ledger and not the drive."""
-        try:
-            self._ledger.write(record)
-        except OSError as error:
-            self._end_ledger(error)
-
-    def _end_ledger(self, error: OSError) -> None:
-        """Give the ledger up: what was written stays."""
-        self._ledger_fault = f'{self._params.ledger_path}: {error.strerror}'
-        self.get_logger().error(f'the ledger has ended: {self._ledger_fault}')
-        self._ledger.abandon()
-        self._ledger = None
-        self._diagnostics.changed()
+    def _on_ledger_fault(self, text: str) -> None:
+        self.get_logger().error(text)
+        self._tell()
 
     def _end(self) -> None:
         """Stop stepping, and end the program once the last frame's reports can be in."""
@@ -362,24 +324,17 @@ class SynchronizerNode(Node):
             self._last_reports = WakeUp(self, lambda: self.finished.set_result(None))
             self._last_reports.at(steady_ns() + LAST_REPORTS_NS)
 
-    def _figures(self) -> dict[str, float]:
-        """Return where the time goes: in frames, and to the disk."""
-        return self._stages.figures() | self._ledger_figures()
-
-    def _ledger_figures(self) -> dict[str, float]:
-        """Return how long the disk has kept the drive waiting at most."""
-        if self._ledger is None:
-            return {}
-        return {'ledger_slowest_write_ms': round(self._ledger.slowest_ns / 1e6, 3)}
-
     def _describe(self) -> Status:
         """Say how the lockstep stands."""
         values = asdict(self.lockstep.counts) | {'phase': self.lockstep.phase.value}
-        violations = sum(log.counts.violations for log in self.logs.values())
+        violations = self.ledger.violations
         values |= {'frame': self.lockstep.frame, 'violations': violations}
         values['refused'] = self._refusals.count
+        console = self.members.attendance.describe() or self.lockstep.interruption(steady_ns())
         for text, is_error in self._troubles(violations):
-            return Status(text, is_error=is_error, is_warning=not is_error, values=values)
+            return Status(
+                text, is_error=is_error, is_warning=not is_error, values=values, console=console
+            )
         return Status(self.lockstep.phase.value, values=values)
 
     def _troubles(self, violations: int) -> Iterator[tuple[str, bool]]:
@@ -388,42 +343,19 @@ class SynchronizerNode(Node):
             here_s = self._params.fixed_delta_seconds
             text = f'fixed_delta_seconds is {self._step_mismatch:.6g} s at the bridge'
             yield f'{text}, {here_s:.6g} s here', True
-        if self._ledger_fault:
-            yield f'the ledger has ended, the drive goes on: {self._ledger_fault}', True
-        if self._absent:
-            yield f'no step while these are silent or not there: {", ".join(self._absent)}', False
+        if self.ledger.fault:
+            yield f'the ledger has ended, the drive goes on: {self.ledger.fault}', True
+        if awaited := self.members.attendance.describe():
+            yield awaited, False
         now_ns = steady_ns()
         if trouble := self.lockstep.trouble(now_ns):
             yield trouble, True
         if interruption := self.lockstep.interruption(now_ns):
             yield interruption, False
-        if self._braked:
-            yield f'silent or not there, the gate brakes its car: {", ".join(self._braked)}', True
+        if braked := self.members.attendance.braked:
+            yield f'silent or not there, the gate brakes its car: {", ".join(braked)}', True
         if violations:
             yield 'lockstep violations', True
-
-
-def members(params: SynchronizerParams) -> dict[str, str]:
-    """Return who must be there for a step, and the topic that each of them offers.
-
-    A vehicle offers its odometry, the last of the objects that are spawned for it.
-    """
-    roles = params.role_names
-    found = {'bridge': topics.STATUS}
-    found |= {f'{VEHICLE_OF}{role}': params.odometry(role) for role in roles}
-    found |= {f'{GATE_OF}{role}': topics.gate_report(role) for role in roles}
-    if params.wait_for_agent:
-        found |= {f'{AGENT_OF}{role}': topics.agent_report(role) for role in roles}
-    return found
-
-
-def open_ledger(params: SynchronizerParams) -> LedgerWriter | None:
-    """Return the ledger's writer, or None when none is kept."""
-    if not params.ledger_path:
-        return None
-    # The newest frames are not written yet, but wait for late reports: they are lost as well.
-    flush_every = params.ledger_flush_frames - UNWRITTEN_FRAMES
-    return LedgerWriter(Path(params.ledger_path), flush_every)
 
 
 def main(args: list[str] | None = None) -> None:

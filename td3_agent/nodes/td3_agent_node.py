@@ -19,6 +19,7 @@ from sensor_msgs.msg import Image
 
 from td3_agent.driving.agent import Agent, TwistEncoder
 from td3_agent.driving.answering import FrameAnswerer, FrameCommand
+from td3_agent.driving.attendance import CAMERA, GATE, ODOMETRY, ROUTE
 from td3_agent.driving.command import STOP, TwistConvention
 from td3_agent.driving.stages import StageWindow, agent_spans_ns
 from td3_agent.nodes import topics
@@ -72,7 +73,9 @@ class Td3AgentNode(LifecycleNode):
         self._policy_fault = self._rival_fault = ''
         self._refusals = Refusals(self)
         role = self.params.role_name
-        self._announcer = Announcer(self, topics.agent_report(role), self._is_ready)
+        self._announcer = Announcer(
+            self, topics.agent_report(role), self._missing, topics.agent_waits(role)
+        )
         self._stages = StageWindow()
         self._rivals = Rivals(self, [topics.twist(role), topics.twist_stamped(role)])
         self._connections = Connections(self, self._interests, self._tell)
@@ -231,13 +234,28 @@ class Td3AgentNode(LifecycleNode):
         """Say at once what has changed."""
         self._diagnostics.changed()
 
-    def _is_ready(self) -> bool:
-        """Whether every frame from now on can be answered."""
-        return (
-            self._active
-            and (self._has_route or not self._equipment.needs_route)
-            and all(self.count_publishers(subscription.topic) for subscription in self._inputs[:2])
-            and self._stamped_pub.get_subscription_count() > 0
+    def _missing(self) -> list[str] | None:
+        """Return what is missing for every frame from now on to be answered; None if inactive."""
+        if not self._active:
+            return None
+        there = {
+            CAMERA: self.count_publishers(self._inputs[0].topic),
+            ODOMETRY: self.count_publishers(self._inputs[1].topic),
+            ROUTE: self._has_route or not self._equipment.needs_route,
+            GATE: self._stamped_pub.get_subscription_count(),
+        }
+        return [name for name, is_there in there.items() if not is_there]
+
+    def _awaited(self) -> str:
+        """Return what is waited for, as a sentence; empty if nothing is."""
+        at = {
+            CAMERA: ('image', self._inputs[0].topic),
+            ODOMETRY: ('odometry', self._inputs[1].topic),
+            ROUTE: ('route', topics.waypoints(self.params.role_name)),
+            GATE: ('reader', self._stamped_pub.topic_name),
+        }
+        return ', '.join(
+            f'no {at[name][0]} yet on {at[name][1]}' for name in self._missing() or ()
         )
 
     # Inputs
@@ -292,10 +310,10 @@ class Td3AgentNode(LifecycleNode):
             return Status('not active', is_warning=True, values=values)
         values = asdict(self._answerer.counts)
         values |= {'refused': self._refusals.count, ACTIVE: True}
-        if self._answerer.trouble:
-            return Status(self._answerer.trouble, is_error=True, values=values)
-        if missing := self._answerer.missing(steady_ns()):
-            return Status(missing, is_error=True, values=values)
+        if fault := self._answerer.trouble or self._answerer.missing(steady_ns()):
+            return Status(fault, is_error=True, values=values)
+        if awaited := self._awaited():
+            return Status(awaited, is_warning=True, values=values, console=awaited)
         return Status(f'driving: {self._equipment.title}', values=values)
 
 

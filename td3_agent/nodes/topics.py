@@ -79,6 +79,16 @@ def alive(report_topic: str) -> str:
     return f'{report_topic}/alive'
 
 
+def agent_waits(role_name: str) -> str:
+    """diagnostic_msgs/DiagnosticArray, latched: names of what an agent waits for, not ready."""
+    return of(role_name, 'agent/waits')
+
+
+def idle(role_name: str) -> str:
+    """std_msgs/Bool, latched, from the synchronizer to the gate: whether the ticks are idle."""
+    return of(role_name, 'gate/idle')
+
+
 def step_ended(role_name: str) -> str:
     """std_msgs/Header with a frame's stamp, from the synchronizer to a gate not heard of yet."""
     return of(role_name, 'gate/step_ended')

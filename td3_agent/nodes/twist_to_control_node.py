@@ -18,8 +18,9 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
-from std_msgs.msg import Header
+from std_msgs.msg import Bool, Header
 
+from td3_agent.driving.attendance import BRIDGE, ODOMETRY
 from td3_agent.driving.command import FULL_BRAKE, TwistConvention
 from td3_agent.driving.gate import HOLD, Answer, FreeRunningGate, Gate, Outcome, TwistConverter
 from td3_agent.driving.parameters import ParameterError, param
@@ -51,6 +52,7 @@ REMEDIES = {
     Outcome.INVALID_COMMAND: 'look at what td3_agent says',
     Outcome.SILENCE: 'are synchronizer and bridge running?',
     Outcome.IN_ADVANCE: 'it was stopped because no frame came',
+    Outcome.IDLE: 'the diagnosis of the synchronizer names what it waits for',
 }
 DEADLINE_SHARE = 0.9  # of the bridge's wait; the rest is for the way there
 GRAPH_PERIOD_S = 0.1  # how often it is looked whether the agent is there
@@ -143,7 +145,7 @@ class TwistToControlNode(Node):
             self._agent_life = LifeWatch(self, topics.alive(topics.agent_report(role)))
             steady = RosClock(clock_type=ClockType.STEADY_TIME)
             self.create_timer(GRAPH_PERIOD_S, self._look_around, clock=steady)
-        self._announcer = Announcer(self, topics.gate_report(role), self._is_ready)
+        self._announcer = Announcer(self, topics.gate_report(role), self._missing)
         self._connections = Connections(self, lambda: self._interests, self._tell)
         self._diagnostics = Diagnostics(
             self,
@@ -194,6 +196,7 @@ class TwistToControlNode(Node):
             ended = topics.step_ended(role)
             guarded = self._refusals.guard(ended, self._on_step_ended)
             self.create_subscription(Header, ended, guarded, RELIABLE)
+            self.create_subscription(Bool, topics.idle(role), self._on_idle, LATCHED)
 
     def _on_refused(self, topic: str, reason: object) -> None:
         """Tell of it, and stop a freely running car whose motion is not known any more."""
@@ -222,15 +225,11 @@ class TwistToControlNode(Node):
         seen_ns = self._agent_seen_ns
         self.gate.agent_gone = seen_ns is not None and now_ns - seen_ns > self.gate.deadline_ns
 
-    def _is_ready(self) -> bool:
-        """Whether every frame from now on can be answered."""
-        return (
-            self.count_publishers(
-                self._params.odometry_topic or topics.odometry(self._params.role_name)
-            )
-            > 0
-            and self._control_pub.get_subscription_count() > 0
-        )
+    def _missing(self) -> list[str]:
+        """Return what is missing for every frame from now on to be answered."""
+        odometry = self._params.odometry_topic or topics.odometry(self._params.role_name)
+        found = [] if self.count_publishers(odometry) else [ODOMETRY]
+        return found if self._control_pub.get_subscription_count() else [*found, BRIDGE]
 
     def _on_info(self, msg: CarlaEgoVehicleInfo) -> None:
         geometry = geometry_from_info(msg, self._params.default_wheelbase_m)
@@ -255,6 +254,9 @@ class TwistToControlNode(Node):
 
     def _on_step_ended(self, msg: Header) -> None:
         self._send(self.gate.on_step_ended(stamp_ns(msg.stamp)))
+
+    def _on_idle(self, msg: Bool) -> None:
+        self.gate.is_idle = msg.data
 
     def _on_deadline(self) -> None:
         self._send(self.gate.on_time(steady_ns()))
@@ -314,7 +316,8 @@ class TwistToControlNode(Node):
         if self._last_outcome is not Outcome.OK:
             text = f'last frame {self._last_outcome.value}, {self.gate.counts.stopped} so far: '
             text += f'the car is braked; {REMEDIES[self._last_outcome]}'
-            return Status(text, is_error=True, values=values)
+            is_idle = self._last_outcome is Outcome.IDLE
+            return Status(text, is_error=not is_idle, is_warning=is_idle, values=values)
         return Status('every frame answered', values=values)
 
 

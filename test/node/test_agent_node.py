@@ -433,7 +433,7 @@ class TestLifecycle:
         ros.spin_until(lambda: not bench.is_announced(), 'withdrawn')
         node.trigger_configure()
         node.trigger_activate()
-        assert not node._is_ready()  # the new driver has not been told where to drive
+        assert 'route' in node._missing()  # the new driver has not been told where to drive
         bench.wait_until_announced()
         bench.frame(1)
         assert not is_stop(bench.wait(1))
@@ -594,8 +594,14 @@ class TestReadiness:
 def spied_looks(node):
     """Results of every look whether the node is ready, from now on."""
     looks = []
-    is_ready = node._announcer._is_ready
-    node._announcer._is_ready = lambda: looks.append(is_ready()) or looks[-1]
+    missing = node._announcer._missing
+
+    def spied():
+        found = missing()
+        looks.append(found == [])
+        return found
+
+    node._announcer._missing = spied
     return looks
 
 

@@ -3,6 +3,8 @@
 
 from rclpy.node import Node
 
+from td3_agent.nodes import topics
+from td3_agent.nodes.alive import WAITING, LifeWatch
 from td3_agent.nodes.announcer import LOOKS_IN_A_ROW, Announcer
 
 TOPIC = '/report'
@@ -14,11 +16,32 @@ def test_what_comes_and_goes_is_not_announced(ros):
     looks = [True] * (LOOKS_IN_A_ROW - 1) + [False]
     seen = []
 
-    def is_ready():
+    def missing():
         seen.append(ros.peer.count_publishers(TOPIC))
-        return looks.pop(0) if looks else True
+        return [] if not looks or looks.pop(0) else ['camera']
 
-    Announcer(node, TOPIC, is_ready)
+    Announcer(node, TOPIC, missing)
     ros.spin_until(lambda: ros.peer.count_publishers(TOPIC) == 1, 'the announcement')
     assert len(seen) >= 2 * LOOKS_IN_A_ROW
     assert not any(seen[: 2 * LOOKS_IN_A_ROW])
+
+
+def test_sign_of_life_is_given_when_it_is_ready_to_report_and_taken_back(ros):
+    """The synchronizer steps an agent that lives: it must be able to report by then."""
+    node = ros.make(Node, 'announcing')
+    missing = [['camera', 'route']]
+    announcer = Announcer(node, TOPIC, lambda: missing[-1], '/waits')
+    watch = LifeWatch(ros.peer, '/waits', WAITING, lambda msg: waits.append(msg.status))
+    waits = []
+    ros.spin_until(lambda: waits, 'what it waits for')
+    assert [status.name for status in waits[-1]] == ['camera', 'route']
+    assert not ros.peer.count_publishers(topics.alive(TOPIC))
+    missing.append([])
+    ros.spin_until(lambda: ros.peer.count_publishers(topics.alive(TOPIC)), 'the sign of life')
+    assert ros.peer.count_publishers(TOPIC)
+    assert not ros.peer.count_publishers('/waits')
+    missing.append(None)
+    announcer.withdraw()
+    ros.spin_until(lambda: not ros.peer.count_publishers(TOPIC), 'the end of the reports')
+    assert not ros.peer.count_publishers(topics.alive(TOPIC))
+    assert not watch.is_lost

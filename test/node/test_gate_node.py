@@ -553,6 +553,7 @@ class TestEnds:
         assert {s.topic_name for s in node.subscriptions} == {
             '/odom',
             '/clock',
+            '/carla/hero/gate/idle',
             '/carla/hero/gate/step_ended',
             '/carla/hero/agent/frame_report/alive',
             '/carla/hero/twist_stamped',
@@ -563,8 +564,8 @@ class TestEnds:
         node = ros.make(TwistToControlNode)
         announced = [lambda: node.count_publishers(topics.gate_report(ROLE)) > 0]
         looks = []
-        look = node._announcer._is_ready
-        node._announcer._is_ready = lambda: looks.append(look()) or looks[-1]
+        look = node._announcer._missing
+        node._announcer._missing = lambda: looks.append(look()) or looks[-1]
         ros.spin_until(lambda: len(looks) >= 2, 'two looks')
         assert not announced[0]()
         ros.talk(Odometry, topics.odometry(ROLE))

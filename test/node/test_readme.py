@@ -14,7 +14,7 @@ ROW = re.compile(r'\| (\w+) \| (in|out) \| `([^`]+)` \| ([\w/]+) \|')
 # What every rclpy node has by itself.
 COMMON = ('/rosout', '/parameter_events', '/diagnostics')
 # Offered only once a node has found its peers.
-WHEN_READY = '/frame_report'
+WHEN_READY = ('/frame_report', '/alive', '/waits')
 
 
 def documented() -> set[tuple[str, str, str, str]]:

@@ -21,9 +21,14 @@ ROLE = '/carla/ego_vehicle'
 # Used only at times: frames are reported once all is there, and diagnostics are heard while
 # another node of the same name is about.
 AT_TIMES = {
-    'td3_agent': {('publish', f'{ROLE}/agent/frame_report')},
+    'td3_agent': {
+        ('publish', f'{ROLE}/agent/frame_report'),
+        ('publish', f'{ROLE}/agent/frame_report/alive'),
+        ('publish', f'{ROLE}/agent/waits'),
+    },
     'twist_to_control': {
         ('publish', f'{ROLE}/gate/frame_report'),
+        ('publish', f'{ROLE}/gate/frame_report/alive'),
         ('subscribe', '/diagnostics'),
     },
     'synchronizer': {('subscribe', '/diagnostics')},

@@ -672,3 +672,32 @@ class TestAgentGone:
         gate.agent_gone = False
         assert gate.on_state(moving(stamp(1)), 1) is None
         assert gate.on_command(stamp(1), DRIVE).outcome is Outcome.OK
+
+
+class TestIdle:
+    def gate(self):
+        gate = make_gate()
+        gate.is_idle = True
+        return gate
+
+    @pytest.mark.parametrize('commanded', [True, False])
+    def test_frame_is_braked_as_soon_as_it_is_complete_whatever_the_agent_says(self, commanded):
+        gate = self.gate()
+        gate.on_frame(stamp(0), 0)
+        if commanded:
+            assert gate.on_command(stamp(0), DRIVE) is None  # an answer now would be race R1
+        answer = gate.on_state(moving(stamp(0)), 1)
+        assert (answer.control, answer.outcome) == (FULL_BRAKE, Outcome.IDLE)
+        assert gate.on_command(stamp(0), DRIVE) is None  # once
+
+    def test_frame_without_odometry_is_braked_at_its_deadline(self):
+        gate = self.gate()
+        gate.on_frame(stamp(0), 0)
+        answer = gate.on_time(DEADLINE_NS)
+        assert (answer.control, answer.outcome) == (FULL_BRAKE, Outcome.IDLE)
+
+    def test_drive_goes_on_with_the_next_frame(self):
+        gate = self.gate()
+        gate.on_state(moving(stamp(0)), 0)
+        gate.is_idle = False
+        assert answer_frame(gate, 1).outcome is Outcome.OK

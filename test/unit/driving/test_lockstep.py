@@ -927,3 +927,84 @@ class TestTakenBack:
         else:
             for _ in range(20 if kind == 'plays' else 1):
                 stage.send('control', kind.rstrip('s'))
+
+
+class TestIdleTicks:
+    """A bridge that has to tick before everything is there gets ticks, slowly."""
+
+    @staticmethod
+    def wait(lockstep, ticks, now_ns=S, **missing):
+        """Let a lockstep wait for something over so many idle ticks; return when they were."""
+        sent = []
+        while len(sent) < ticks:
+            now_ns += 10 * MS
+            assert now_ns < 100 * S
+            if lockstep.poll(now_ns, **missing) is not Request.STEP_ONCE:
+                continue
+            sent.append(now_ns)
+            frame, stamp_ns = lockstep.frame + 1, (lockstep.frame + 1) * STEP_NS
+            lockstep.on_status(frame, running=True, now_ns=now_ns)
+            lockstep.on_clock(stamp_ns)
+            lockstep.on_status(frame, running=False, now_ns=now_ns)
+            lockstep.on_command(ROLE, stamp_ns)  # the gate brakes
+        return sent
+
+    @pytest.mark.parametrize(
+        'missing',
+        [
+            {'vehicles_present': False, 'gates_present': False},
+            {'gates_present': False, 'needs_ticks': True},
+        ],
+    )
+    @pytest.mark.parametrize('factor', [0.0, 1.0])
+    def test_ticks_come_slowly_and_are_no_frames_of_the_drive(self, missing, factor):
+        lockstep = paused_lockstep(LockstepParams(real_time_factor=factor, max_frames=1))
+        sent = self.wait(lockstep, 20, **missing)
+        assert all(460 * MS <= later - earlier <= 540 * MS for earlier, later in pairwise(sent))
+        assert (lockstep.counts.idle, lockstep.counts.steps) == (20, 0)
+        lockstep.poll(sent[-1], **missing)
+        ended = lockstep.take_ended()
+        assert ended == [EndedFrame(8 + i, (8 + i) * STEP_NS, is_idle=True) for i in range(20)]
+        assert lockstep.poll(sent[-1] + 10 * MS) is Request.STEP_ONCE  # there at last
+        assert lockstep.counts.steps == 1
+
+    def test_no_tick_while_a_person_is_waited_for(self):
+        lockstep = paused_lockstep()
+        for i in range(1000):
+            assert lockstep.poll(S + i * 100 * MS, gates_present=False) is None
+
+    def test_silent_bridge_without_a_vehicle_is_taken_for_paused(self):
+        """Left paused by the drive before: nobody says so, and nothing would be spawned."""
+        lockstep = Lockstep(fast(), STEP_NS)
+        missing = {'vehicles_present': False, 'gates_present': False}
+        requests = [lockstep.poll(i * 100 * MS, **missing) for i in range(40)]
+        assert requests.count(Request.STEP_ONCE) == 1
+        assert Request.PAUSE not in requests
+
+    def test_bridge_without_a_vehicle_may_play(self):
+        lockstep = Lockstep(fast(), STEP_NS)
+        for i in range(1000):
+            lockstep.on_status(i, running=True, now_ns=i * 50 * MS)
+            missing = {'vehicles_present': False, 'gates_present': False}
+            assert lockstep.poll(i * 50 * MS, **missing) is None
+        assert lockstep.counts.uninvited == 0
+
+    def test_idle_tick_that_nobody_answers_is_no_trouble(self):
+        lockstep = paused_lockstep()
+        missing = {'vehicles_present': False, 'gates_present': False}
+        lockstep.poll(S, **missing)
+        assert lockstep.poll(2 * S, **missing) is Request.STEP_ONCE
+        lockstep.on_status(8, running=True, now_ns=2 * S)
+        lockstep.on_clock(8 * STEP_NS)
+        lockstep.on_status(8, running=False, now_ns=2 * S)
+        assert lockstep.trouble(3 * S) == ''
+        assert lockstep.poll(4 * S, **missing) is Request.STEP_ONCE
+        assert lockstep.counts.no_command == 0
+
+    def test_play_during_idle_ticks_is_taken_back(self):
+        lockstep = paused_lockstep()
+        missing = {'gates_present': False, 'needs_ticks': True}
+        (sent_ns,) = self.wait(lockstep, 1, **missing)
+        assert lockstep.poll(sent_ns, **missing) is None
+        lockstep.on_status(9, running=True, now_ns=sent_ns)
+        assert lockstep.poll(sent_ns, **missing) is Request.PAUSE

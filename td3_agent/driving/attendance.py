@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attendance: who must be there for a step, who is missing, and whether idle ticks would help.
+
+Pure logic: what the middleware knows goes in. A paused bridge spawns nothing, and
+``carla_waypoint_publisher`` looks for the car only in a tick; so what a tick may bring is waited
+for with idle ticks, in which the gates brake. What only a person can bring is waited for in pause.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Hashable, Iterable, Mapping
+
+BRIDGE = 'bridge'
+VEHICLE_OF, GATE_OF, AGENT_OF = 'vehicle of ', 'gate of ', 'agent of '
+CAMERA, ODOMETRY, ROUTE, GATE = 'camera', 'odometry', 'route', 'gate'  # what an agent waits for
+TICK_BRINGS = frozenset({CAMERA, ODOMETRY, ROUTE})
+
+
+class Attendance:
+    """Who is there, as of the newest look.
+
+    Attributes:
+        names: bridge, vehicles, gates and agents that must be there.
+        absent: those without which there is no step of the drive.
+        braked: agents that are gone while others drive; their gates brake.
+    """
+
+    def __init__(self, role_names: Iterable[str], *, wait_for_agent: bool) -> None:
+        """Expect a vehicle and a gate of each role, and its agent with ``wait_for_agent``."""
+        self._roles = tuple(role_names)
+        kinds = (VEHICLE_OF, GATE_OF, *((AGENT_OF,) if wait_for_agent else ()))
+        self.names = [BRIDGE, *(kind + role for kind in kinds for role in self._roles)]
+        self.absent = list(self.names)
+        self.braked: list[str] = []
+        self._present: set[str] = set()
+        self._waits: Mapping[str, Collection[str]] = {}
+        self._under_way = False
+        self._unmoved: set[str] = set()  # vehicles not heard of since they were gone
+        self._restarts = 0
+        self._bridges: set[Hashable] = set()
+
+    def follow(self, restarts: int) -> None:
+        """Take the number of restarts so far: what a dead bridge had spawned does not count."""
+        if restarts != self._restarts:
+            self._restarts = restarts
+            self._unmoved = set(self._roles)
+            self._update()
+
+    def moved(self, role_name: str) -> None:
+        """Take note of an odometry: a vehicle that was gone is there again."""
+        if role_name in self._unmoved:
+            self._unmoved.remove(role_name)
+            self._update()
+
+    def is_another_bridge(self, publishers: Iterable[Hashable]) -> bool:
+        """Whether a publisher of the status is there that was not, while others were known.
+
+        A bridge that is started again while the world goes on is told by this alone.
+        """
+        new = set(publishers) - self._bridges
+        is_another = bool(new and self._bridges)
+        self._bridges |= new
+        return is_another
+
+    def look(
+        self, present: Collection[str], waits: Mapping[str, Collection[str]], *, under_way: bool
+    ) -> None:
+        """Take who is there now.
+
+        Args:
+            present: names whose topic has a publisher that lives.
+            waits: what the agent of a role, not ready, waits for.
+            under_way: whether steps were made; from then on one agent that is gone does not stop
+                the others.
+        """
+        gone = (self._present - set(present)) & {VEHICLE_OF + role for role in self._roles}
+        self._unmoved |= {name.removeprefix(VEHICLE_OF) for name in gone}
+        self._present, self._waits, self._under_way = set(present), waits, under_way
+        self._update()
+
+    def _update(self) -> None:
+        absent = [name for name in self.names if not self._is_there(name)]
+        agents = [name for name in absent if name.startswith(AGENT_OF)]
+        goes_on = self._under_way and len(agents) < len(self._roles)
+        self.braked = agents if goes_on else []
+        self.absent = [name for name in absent if name not in self.braked]
+
+    def _is_there(self, name: str) -> bool:
+        is_unmoved = name in {VEHICLE_OF + role for role in self._unmoved}
+        return name in self._present and not is_unmoved
+
+    @property
+    def vehicles_present(self) -> bool:
+        """Whether every role has its vehicle."""
+        return not any(name.startswith(VEHICLE_OF) for name in self.absent)
+
+    @property
+    def needs_ticks(self) -> bool:
+        """Whether a tick may bring what is missing."""
+        if not self.absent or BRIDGE in self.absent:
+            return False
+        if not self.vehicles_present:
+            return True
+        return all(TICK_BRINGS & set(self._waits_of(name)) for name in self.absent)
+
+    def _waits_of(self, name: str) -> Collection[str]:
+        return self._waits.get(name.removeprefix(AGENT_OF), ()) if AGENT_OF in name else ()
+
+    def describe(self) -> str:
+        """Return who is waited for, as a sentence; empty if no one is."""
+        if not self.absent:
+            return ''
+        named = ', '.join(self._shown(name) for name in self.absent)
+        text = f'no step while these are silent or not there: {named}'
+        return f'{text}; idle ticks, with full brake' if self.needs_ticks else text
+
+    def _shown(self, name: str) -> str:
+        waits = ', '.join(self._waits_of(name))
+        return f'{name} (waits for {waits})' if waits else name
