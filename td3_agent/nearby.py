@@ -9,6 +9,8 @@ from pathlib import Path
 
 POLICY_FILES = ('manifest.json',)
 BAG_FILES = ('metadata.yaml', '*.mcap', '*.db3', '*.mcap.zst*', '*.db3.zst*')
+LFS_HEAD = b'version https://git-lfs'
+IS_LFS = 'a Git LFS pointer in the place of the file: git lfs pull'
 MOST_DEPTH = 4
 MOST_LOOKED_AT = 2000  # folders; a home is not searched for long
 MOST_NAMED = 5

@@ -18,6 +18,7 @@ from td3_agent.bags.raw import (
     RawTopic,
     decompressed,
     decompressed_part,
+    not_a,
     size_without_zeros,
 )
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAGIC = b'\x89MCAP0\r\n'
+HEAD_BYTES = 64
 SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 3, 4, 5, 6, 15
 PRIVATE = 0x80
 MESSAGE_HEAD = struct.Struct('<HIQQ')
@@ -103,8 +105,9 @@ class McapFile:
         Raises:
             DamageError: there is something else than a record.
         """
-        if file.read(len(MAGIC)) != MAGIC:
-            raise DamageError(f'{self.path}: not an MCAP file')
+        head = file.read(HEAD_BYTES)
+        if not head.startswith(MAGIC):
+            raise DamageError(f'{self.path}: {not_a("an MCAP", head)}')
         self._size = file.seek(0, 2)
         self._data_size = size_without_zeros(file)
         file.seek(max(self._data_size - len(MAGIC), 0))

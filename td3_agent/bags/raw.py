@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from lz4 import frame as lz4_frame
 
 from td3_agent.bags.errors import BagError
+from td3_agent.nearby import IS_LFS, LFS_HEAD
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -61,6 +62,11 @@ class RawMessage(NamedTuple):
     topic: RawTopic
     received_ns: int
     data: bytes | memoryview
+
+
+def not_a(kind: str, head: bytes) -> str:
+    """Return what is to be said of a file that does not begin as its kind does."""
+    return IS_LFS if head.startswith(LFS_HEAD) else f'not {kind} file'
 
 
 def size_without_zeros(file: BinaryIO) -> int:

@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         data = collect(args.folder, args.bag, args.frames)
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f'{args.folder}: these are no results that can be drawn') from error
+    for line in data.pop('torn'):
+        sys.stderr.write(f'{line}\n')
     out = args.out or args.folder / 'report.html'
     out.write_text(page(data), encoding='utf-8')
     size_mb = out.stat().st_size / MEGABYTE

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from td3_agent.bags.bag import Contents
     from td3_agent.driving.observation import ImageView
     from td3_agent.driving.route import Route
 
@@ -78,8 +79,11 @@ def collect(folder: Path, bag_path: Path | None, frames: int) -> dict[str, Any]:
         _drive(name, part[::stride], part, _surroundings(summary, name, bag))
         for name, part in drives.items()
     ]
+    torn: list[str] = []
     if bag is not None:
-        shown[0]['images'] = _images(bag, shown[0]['stamp'], frames)
+        contents = bag.contents()
+        torn = contents.torn
+        shown[0]['images'] = _images(bag, contents, shown[0]['stamp'], frames)
     for drive in shown:
         del drive['stamp']
     return {
@@ -88,6 +92,7 @@ def collect(folder: Path, bag_path: Path | None, frames: int) -> dict[str, Any]:
         'facts': _facts(summary),
         'drives': shown,
         'latencies': _latencies(records),
+        'torn': torn,
         'outcomes': _counted(records),
         'episodes': _episodes(summary),
     }
@@ -240,9 +245,8 @@ def _lateral(records: Sequence[Record], route: Route) -> list[float | None]:
     return errors
 
 
-def _images(bag: Bag, stamps: Sequence[int], most: int) -> list[list[Any]]:
+def _images(bag: Bag, contents: Contents, stamps: Sequence[int], most: int) -> list[list[Any]]:
     """Return some frames of the camera as [frame index, data URI]."""
-    contents = bag.contents()
     try:
         inputs = find_inputs(contents)
     except BagError:

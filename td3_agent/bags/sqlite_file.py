@@ -16,7 +16,7 @@ from urllib.parse import quote
 import numpy as np
 
 from td3_agent.bags.errors import BagError, DamageError
-from td3_agent.bags.raw import MAX_BYTES, RawMessage, RawTopic
+from td3_agent.bags.raw import MAX_BYTES, RawMessage, RawTopic, not_a
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -82,7 +82,7 @@ class SqliteFile:
             head = file.read(HEAD_BYTES)
             size = file.seek(0, 2)
         if not head.startswith(HEADER):
-            raise DamageError('not an SQLite3 file')
+            raise DamageError(not_a('an SQLite3', head))
         if size < (whole := _size_said(head)):
             self.torn = f'{self.path}: cut off at byte {size} of {whole}'
         journal = self.path.with_name(self.path.name + '-journal')

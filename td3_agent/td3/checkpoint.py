@@ -44,7 +44,7 @@ from td3_agent.driving.observation import (
     STATE_SIZE,
     ObservationSpec,
 )
-from td3_agent.nearby import POLICY_FILES, did_you_mean, what_it_is
+from td3_agent.nearby import IS_LFS, LFS_HEAD, POLICY_FILES, did_you_mean, what_it_is
 from td3_agent.td3.networks import Actor, ActorConfig, tensor_shapes
 from td3_agent.td3.policy import Policy, PolicyError
 
@@ -492,6 +492,8 @@ class _Folder:
             status = os.fstat(handle)
             if faults := _status_faults(name, status):
                 raise self.refused(*faults)
+            if os.pread(handle, len(LFS_HEAD), 0) == LFS_HEAD:
+                raise self.refused(f'{name}: {IS_LFS}')
             yield handle, status.st_size
         finally:
             os.close(handle)

@@ -193,6 +193,12 @@ class TestOtherFiles:
             with pytest.raises(BagError, match=f'is a policy: --policy {tmp_path}$'):
                 Bag(path)
 
+    @pytest.mark.parametrize('name', ['bag_0.mcap', 'bag_0.db3'])
+    def test_git_lfs_pointer(self, name, tmp_path):
+        (tmp_path / name).write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\n')
+        with pytest.raises(BagError, match=f'{name}: a Git LFS pointer .*: git lfs pull'):
+            Bag(tmp_path).contents()
+
     def test_its_metadata(self, tmp_path):
         path = write_bag(tmp_path / 'bag', drive(1))
         with pytest.raises(BagError, match='name the folder that it is in'):

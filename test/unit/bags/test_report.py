@@ -126,6 +126,13 @@ class TestPage:
         assert not re.findall(r'@import|url\(|fetch\(|import\(', text)
         assert set(re.findall(r'https?://[\w./]+', text)) == {'http://www.w3.org/2000/svg'}
 
+    def test_says_that_its_bag_is_damaged(self, demo, tmp_path, capsys):
+        content = (SHIPPED / 'bag_0.mcap').read_bytes()
+        (tmp_path / 'half.mcap').write_bytes(content[: len(content) // 2])
+        assert made(demo, '--bag', tmp_path / 'half.mcap') == 0
+        (said,) = capsys.readouterr().err.splitlines()
+        assert 'half.mcap: cut off at byte' in said
+
     def test_texts_are_never_markup(self, tmp_path, records):
         evil = '</script><script>alert(1)</script>'
         folder = write_results(tmp_path / 'a', SUMMARY | {'policy': evil}, records)

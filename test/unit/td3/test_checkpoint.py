@@ -353,6 +353,40 @@ def test_pipe_or_directory_in_the_place_of_a_file(broken, name):
     assert f'{name}: not a regular file' in refusal(broken)
 
 
+@pytest.mark.parametrize('name', [MANIFEST_NAME, WEIGHTS_NAME])
+def test_git_lfs_pointer(broken, name):
+    (broken / name).write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\n')
+    assert f'{name}: a Git LFS pointer in the place of the file: git lfs pull' in refusal(broken)
+
+
+class TestAnotherFolderIsMeant:
+    """No manifest is there: the text ends with where one is, or what the folder is."""
+
+    def test_the_run_of_a_training(self, good, tmp_path):
+        run = tmp_path / 'train' / 'lane'
+        for name in ('best', 'policies/step_000002000', 'policies/step_000001000'):
+            shutil.copytree(good, run / name)
+        assert refusal(run).endswith(
+            f'; did you mean {run}/best? also there: {run}/policies/step_000001000, '
+            f'{run}/policies/step_000002000'
+        )
+        assert f'; did you mean {run}/best?' in refusal(tmp_path / 'train')
+
+    def test_a_file_of_it(self, good):
+        for name in (MANIFEST_NAME, WEIGHTS_NAME):
+            assert refusal(good / name).endswith(f'; {good} is a policy: --policy {good}')
+
+    @pytest.mark.parametrize('name', ['metadata.yaml', 'drive_0.mcap', 'bag_0.db3.zstd'])
+    def test_a_bag(self, name, tmp_path):
+        (tmp_path / name).touch()
+        assert refusal(tmp_path).endswith(f'{tmp_path} is a bag: td3_agent replay {tmp_path}')
+
+    def test_nothing_is_made_up(self, tmp_path):
+        (tmp_path / 'logs').mkdir()
+        (tmp_path / 'link').symlink_to('/')
+        assert refusal(tmp_path) == 'manifest.json: No such file or directory'
+
+
 @pytest.mark.parametrize('name', [MANIFEST_NAME, WEIGHTS_NAME, '.'])
 def test_writable_by_everyone(broken, name):
     (broken / name).chmod(0o777)
