@@ -60,11 +60,14 @@ setup(
     zip_safe=False,
     entry_points={
         'console_scripts': [
-            f'{NAME} = {NAME}.__main__:main',
-            f'sim_bridge_node = {NAME}.nodes.sim_bridge_node:main',
-            f'synchronizer_node = {NAME}.nodes.synchronizer_node:main',
-            f'td3_agent_node = {NAME}.nodes.td3_agent_node:main',
-            f'twist_to_control_node = {NAME}.nodes.twist_to_control_node:main',
+            f'{name} = {NAME}.programs:{name}'
+            for name in (
+                NAME,
+                'sim_bridge_node',
+                'synchronizer_node',
+                'td3_agent_node',
+                'twist_to_control_node',
+            )
         ],
         # Gymnasium before 1.0 calls this by itself; later ones want td3_agent.envs imported.
         'gymnasium.envs': [f'{NAME} = {NAME}.envs:register'],

@@ -12,10 +12,18 @@ if sys.version_info < (3, 10):  # noqa: UP036  who starts with an older one must
         'fix: use Python 3.10, 3.11 or 3.12 (make setup PYTHON=/path/to/it)'
     )
 
+from td3_agent import starting
+
+if __name__ == '__main__':
+    starting.begin()
+
 import argparse
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from td3_agent import __version__
+from td3_agent.driving.parameters import expanded
 
 EXIT_USAGE = 2
 # Verb: module with add_arguments and run, and what it does. Only the module of the verb in use
@@ -49,9 +57,18 @@ VERBS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Expands a leading ``~`` in every path, where no shell has done so."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  what argparse takes
+        """Take paths; parsers of subcommands are of this class too."""
+        super().__init__(*args, **kwargs)
+        self.register('type', Path, lambda text: Path(expanded(text)))
+
+
 def parser(verb: str) -> argparse.ArgumentParser:
     """Return the parser of all verbs; the arguments of one alone are filled in."""
-    top = argparse.ArgumentParser(prog='td3_agent', description=__doc__)
+    top = _Parser(prog='td3_agent', description=__doc__)
     top.add_argument('--version', action='version', version=f'td3_agent {__version__}')
     verbs = top.add_subparsers(dest='verb', required=True, metavar='VERB')
     for name, (module_name, about) in VERBS.items():
@@ -72,20 +89,28 @@ def main(argv: list[str] | None = None) -> None:
     verb = next((word for word in argv if word in VERBS), '')
     try:
         args = parser(verb).parse_args(argv)
+        starting.raise_interrupts()
         status = args.run(args)
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f'td3_agent {verb}: {error}\n')
-        status = EXIT_USAGE
-    except ModuleNotFoundError as error:
-        if (error.name or '').startswith('td3_agent'):
-            raise
-        from td3_agent.doctor.fixes import install_anywhere  # noqa: PLC0415  for errors alone
-
-        module = (error.name or '').partition('.')[0]
-        fix = install_anywhere(module)
-        sys.stderr.write(f'td3_agent {verb}: {error.name} is needed and not installed: {fix}\n')
-        status = EXIT_USAGE
+    except BaseException as error:  # noqa: BLE001  raised again where it is not for users
+        status = _told(error, verb)
     sys.exit(status)
+
+
+def _told(error: BaseException, verb: str) -> int:
+    """Tell the user of an error in one sentence and return the exit status; raise all others."""
+    # Out of the middle of an import, an interrupt can come as any other error.
+    if starting.was_interrupted() or isinstance(error, KeyboardInterrupt):
+        sys.stderr.write(starting.interrupted_line())
+        return starting.INTERRUPTED
+    if isinstance(error, ModuleNotFoundError) and not (error.name or '').startswith('td3_agent'):
+        from td3_agent.doctor.fixes import missing_module  # noqa: PLC0415  for errors alone
+
+        sys.stderr.write(f'td3_agent {verb}: {missing_module(error)}\n')
+        return EXIT_USAGE
+    if isinstance(error, (ValueError, OSError)):
+        sys.stderr.write(f'td3_agent {verb}: {error}\n')
+        return EXIT_USAGE
+    raise error
 
 
 if __name__ == '__main__':

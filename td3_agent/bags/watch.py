@@ -6,9 +6,10 @@ The viewer is Rerun's, served from this machine; it works without a network.
 
 from __future__ import annotations
 
-from contextlib import suppress
+import ctypes
 from functools import partial
 import os
+from pathlib import Path
 import signal
 import socket
 import subprocess
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 NICENESS = 5
 LOOPBACK = '127.0.0.1'
 PATIENCE_S = 20.0
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 POLL_S = 0.05
 HIGHEST_PORT = 65535
 
@@ -100,10 +102,15 @@ def start_server(port: int, data_port: int, memory_mb: int) -> subprocess.Popen[
     Raises:
         ValueError: a port is taken, or the server does not start.
     """
+    import rerun_cli  # noqa: PLC0415  an extra
+
+    prctl = ctypes.CDLL(None).prctl  # looked up here: a forked process had better not
     for name, number in (('--port', port), ('--data-port', data_port)):
         if _answers(number):
             raise ValueError(f'{name} {number} is in use: name another one')
-    command = [sys.executable, '-m', 'rerun', '--serve-web', '--bind', LOOPBACK]
+    # Not python -m rerun: that is a script around this program, and would not take it along.
+    command = [str(Path(rerun_cli.__file__).with_name('rerun')), '--serve-web']
+    command += ['--bind', LOOPBACK]
     command += ['--port', str(data_port), '--web-viewer-port', str(port)]
     command += ['--server-memory-limit', f'{memory_mb}MB']
     server = subprocess.Popen(  # noqa: S603  no shell, and nothing of anybody else
@@ -112,6 +119,8 @@ def start_server(port: int, data_port: int, memory_mb: int) -> subprocess.Popen[
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        # The kernel ends it with this process, however that ends.
+        preexec_fn=partial(prctl, PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509  no lock
     )
     deadline_s = time.monotonic() + PATIENCE_S
     while not (_answers(port) and _answers(data_port)):
@@ -136,12 +145,13 @@ def _close(recording: Any, server: subprocess.Popen[bytes]) -> None:  # noqa: AN
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """End the server and what it has started: its program is the child of a script."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            server.wait(PATIENCE_S)
+    """End the server."""
+    server.terminate()
+    try:
+        server.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 def blueprint() -> Any:  # noqa: ANN401  of Rerun, which has no types here

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, field, fields
 import difflib
 import math
+import os
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def param(  # noqa: PLR0913  the six facts of a parameter
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    path: bool = False,
 ) -> Any:  # noqa: ANN401  what dataclasses.field returns
     """Declare one parameter of a :class:`Params` subclass.
 
@@ -39,8 +41,10 @@ def param(  # noqa: PLR0913  the six facts of a parameter
         low: smallest allowed value.
         high: largest allowed value.
         choices: the only allowed values of a text parameter.
+        path: whether it can name a file or folder: a leading ``~`` is expanded.
     """
     metadata = {'text': text, 'unit': unit, 'low': low, 'high': high, 'choices': choices}
+    metadata['path'] = path
     return field(default=default, metadata=metadata)
 
 
@@ -64,10 +68,33 @@ class Params:
         faults = []
         for spec in fields(self):
             value = _as_declared(getattr(self, spec.name), hints[spec.name])
-            object.__setattr__(self, spec.name, value)  # an int given for a float, say
             faults += _faults_of(spec.name, value, hints[spec.name], spec.metadata)
+            if spec.metadata['path'] and isinstance(value, str):
+                value = _expanded_into(faults, spec.name, value)
+            object.__setattr__(self, spec.name, value)  # an int given for a float, say
         if faults:
             raise ParameterError('; '.join(faults))
+
+
+def expanded(path: str) -> str:
+    """Return a path with a leading ``~`` replaced by the home folder that it names.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    full = os.path.expanduser(path)  # noqa: PTH111  pathlib raises where there is no such user
+    if full.startswith('~'):
+        user = full.partition('/')[0]
+        raise ValueError(f'{path!r} must begin with ~/ or an existing user, got {user!r}')
+    return full
+
+
+def _expanded_into(faults: list[str], name: str, path: str) -> str:
+    try:
+        return expanded(path)
+    except ValueError as error:
+        faults.append(f'{name}: {error}')
+        return path
 
 
 def _as_declared(value: Any, declared: Any) -> Any:  # noqa: ANN401

@@ -23,6 +23,7 @@ from td3_agent.fastdds import (
     profile_variables,
 )
 from td3_agent.nodes.share import shared_path
+from td3_agent.starting import PARENT_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -157,7 +158,8 @@ class ProcessGroup:
     """Node processes that are started together; leaving the context ends every one.
 
     They run in sessions of their own: Ctrl-C reaches this process alone, which then ends them
-    in order, each with the time to say its last word.
+    in order, each with the time to say its last word. Programs of this package also end when
+    this process is gone.
     """
 
     def __init__(self, log_folder: Path, environment: Mapping[str, str]) -> None:
@@ -185,7 +187,7 @@ class ProcessGroup:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self._environment,
+                env={**self._environment, PARENT_VARIABLE: str(os.getpid())},
                 start_new_session=True,
             )
             node = NodeProcess(name, process, log_path, aside)

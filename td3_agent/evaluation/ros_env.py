@@ -221,15 +221,11 @@ class RosDrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
 
     def _start_bridge(self) -> dict[str, Any]:
         """Start an embedded bridge; return what a client has to know of it."""
-        # With it comes the simulator, which a bridge that runs already does without.
-        from td3_agent.nodes.sim_bridge_node import PARENT_VARIABLE  # noqa: PLC0415
-
         domain_id = free_domain_id()
         environment = ros_environment(domain_id)
         for name, value in environment.items():  # our node needs the same profile and reach
             if name != 'ROS_DOMAIN_ID' and name not in os.environ:
                 os.environ[name] = value
-        environment[PARENT_VARIABLE] = str(os.getpid())
         folder = tempfile.mkdtemp()
         self._resources.callback(shutil.rmtree, folder, ignore_errors=True)
         group = self._resources.enter_context(ProcessGroup(Path(folder), environment))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from td3_agent.driving.observation import ObservationSpec
-from td3_agent.driving.parameters import Params, param
+from td3_agent.driving.parameters import Params, expanded, param
 from td3_agent.driving.pure_pursuit import PurePursuitDriver, PurePursuitParams
 from td3_agent.nodes.share import shared_path
 
@@ -28,7 +28,9 @@ class DriverParams(Params):
         'td3', 'who drives: a TD3 policy, or pure pursuit', choices=('td3', 'pure_pursuit')
     )
     policy: str = param(
-        'lane', f"a policy that ships ({SHIPPED_NAMES}), 'untrained', or a checkpoint folder"
+        'lane',
+        f"a policy that ships ({SHIPPED_NAMES}), 'untrained', or a checkpoint folder",
+        path=True,
     )
     policy_seed: int = param(0, 'seed of the untrained policy', low=0)
     inference: str = param(
@@ -109,4 +111,4 @@ def _onnx_driver(params: DriverParams) -> Equipment:
 
 def policy_folder(name: str) -> Path:
     """Return the checkpoint folder of a policy that ships, or the folder that is named."""
-    return shared_path(f'weights/{name}') if name in SHIPPED else Path(name)
+    return shared_path(f'weights/{name}') if name in SHIPPED else Path(expanded(name))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rcl_interfaces.msg import ParameterDescriptor
 
-from td3_agent.driving.parameters import Params, expected, refuse_unknown
+from td3_agent.driving.parameters import ParameterError, Params, expected, refuse_unknown
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -34,6 +34,9 @@ def declare(node: Node, cls: type[ParamsT]) -> ParamsT:
         for name, parameter in node.get_parameters_by_prefix('').items()
         if name not in RCLPY_OWN and not name.startswith(RCLPY_OWN_PREFIXES)
     }
+    for name in RCLPY_OWN:
+        if node.has_parameter(name) and not isinstance(node.get_parameter(name).value, bool):
+            raise ParameterError(f'{name} must be bool, got {node.get_parameter(name).value!r}')
     refuse_unknown(given, cls, node.get_name())
     params = cls(**given)
     for spec in dataclasses.fields(cls):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,13 +22,17 @@ from typing import TYPE_CHECKING
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.fastdds import udp_variables
 from td3_agent.nodes.share import shared_path
+from td3_agent.ros_domain import domain_id_of
+from td3_agent.starting import end_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +48,15 @@ LONGEST_SPIN_S = 60.0
 EXECUTOR_VARIABLE = 'TD3_AGENT_EXECUTOR'
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MIN_TIMER_NS = 1_000
+# An argument, a parameter, a name, a map or a path that was refused: told in one sentence.
+REFUSALS = (
+    ValueError,
+    OSError,
+    NameValidationException,
+    ParameterException,
+    rclpy_implementation.RCLError,
+    rclpy_implementation.UnknownROSArgsError,
+)
 
 
 def steady_ns() -> int:
@@ -113,23 +127,63 @@ def run_program(
     The node may offer ``finished`` (a Future; done when it has nothing more to do), ``close()``
     (its last word, while it can still publish) and ``exit_status``.
     """
+    end_at_once()
     if not shared_memory:
         os.environ.update(udp_variables(os.environ, shared_path('config')))
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    status = _run(make_node)
+    try:
+        _refuse_other_arguments(args)
+        domain_id_of(os.environ)  # the middleware's own sentence names neither value nor range
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        executor, node = make_executor(), make_node()
+    except REFUSALS as error:  # an argument, parameter, map or path that was refused
+        sys.stderr.write(f'{refusal_text(error)}\n')
+        status = EXIT_REFUSED
+    else:
+        status = _run(executor, node)
+        del executor, node
     gc.collect()  # only when nothing refers to them do a lifecycle node's last parts go
     rclpy.try_shutdown()
     _leave(status)
 
 
-def _run(make_node: Callable[[], Node]) -> int:
-    """Make the node, spin it, and let it end cleanly; return the exit status."""
-    try:
-        executor = make_executor()
-        node = make_node()
-    except (ValueError, OSError) as error:  # a parameter, map or path that was refused
-        sys.stderr.write(f'{error}\n')
-        return EXIT_REFUSED
+def _refuse_other_arguments(args: list[str] | None) -> None:
+    """Refuse what is no ROS argument: a parameter without ``-p`` would do nothing.
+
+    Raises:
+        ValueError: naming all of them.
+    """
+    others = other_arguments(sys.argv[1:] if args is None else args)
+    if others:
+        raise ValueError(
+            f'arguments must follow --ros-args, a parameter as -p NAME:=VALUE and a remapping as '
+            f'-r FROM:=TO, got {" ".join(others)}'
+        )
+
+
+def other_arguments(words: list[str]) -> list[str]:
+    """Return the arguments that are not between ``--ros-args`` and ``--``."""
+    others, of_ros = [], False
+    for word in words:
+        if word in {'--ros-args', '--'}:
+            of_ros = word == '--ros-args'
+        elif not of_ros:
+            others.append(word)
+    return others
+
+
+def refusal_text(error: Exception) -> str:
+    """Return what was refused, without the places in ROS's sources that refused it."""
+    text = re.sub(r', at [^\s,]+:\d+', '', ' '.join(str(error).split()))
+    text = text.removeprefix('failed to initialize rcl: ').removesuffix('. Error: error not set')
+    return (
+        f'unknown ROS arguments: {text}'
+        if isinstance(error, rclpy_implementation.UnknownROSArgsError)
+        else text
+    )
+
+
+def _run(executor: Executor, node: Node) -> int:
+    """Spin the node and let it end cleanly; return the exit status."""
     # Else clearing pages takes longer than all copies of a large image. Only from here on: what
     # a node needs once, to start, is better given back.
     keep_freed_memory()

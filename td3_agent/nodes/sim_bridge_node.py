@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-import os
-import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -48,8 +46,6 @@ if TYPE_CHECKING:
     from td3_agent.sim.car import Car
 
 END_WAIT_S = 2.0  # the loop may be in the middle of a frame
-PARENT_VARIABLE = 'TD3_AGENT_PARENT'  # id of the process that this one is not to outlive
-PARENT_LOOK_S = 0.5
 
 
 @dataclass
@@ -243,21 +239,8 @@ class SimBridgeNode(Node):
         return Status(f'embedded simulator, map {self._world.map_name}', values=values)
 
 
-def end_with(parent: int) -> None:
-    """Have this process asked to end when its parent has ended, however that was."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_LOOK_S)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name='parent', daemon=True).start()
-
-
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is asked to end."""
-    if parent := os.environ.get(PARENT_VARIABLE):
-        end_with(int(parent))
     run_program(SimBridgeNode, args)
 
 

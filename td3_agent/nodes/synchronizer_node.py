@@ -76,7 +76,7 @@ class SynchronizerParams(LockstepParams):
     odometry_topic: str = param(
         '', 'odometry topic of the only vehicle; empty: /carla/<role_name>/odometry'
     )
-    ledger_path: str = param('', 'where the ledger is written; empty: nowhere')
+    ledger_path: str = param('', 'where the ledger is written; empty: nowhere', path=True)
     ledger_flush_frames: int = param(
         UNWRITTEN_FRAMES + 1,
         'a kill of this process loses at most so many of the newest frames',

@@ -15,6 +15,7 @@ from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Odometry, Path
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.task import Future
 from sensor_msgs.msg import Image
 
 from td3_agent.driving.agent import Agent, TwistEncoder
@@ -41,7 +42,7 @@ from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import LATCHED, RELIABLE, camera
 from td3_agent.nodes.refusals import Refusals
 from td3_agent.nodes.rivals import Rivals
-from td3_agent.nodes.runtime import run_program, steady_ns
+from td3_agent.nodes.runtime import EXIT_REFUSED, run_program, steady_ns
 from td3_agent.nodes.td3_agent_params import Td3AgentParams
 from td3_agent.nodes.transitions import refuse_illegal_transitions
 
@@ -63,6 +64,8 @@ class Td3AgentNode(LifecycleNode):
         )
         refuse_illegal_transitions(self)
         self.params = declare(self, Td3AgentParams)
+        self.finished = Future()
+        self.exit_status = 0
         self._equipment: Equipment | None = None
         self._answerer: FrameAnswerer | None = None
         self._inputs: list[Subscription] = []
@@ -90,9 +93,15 @@ class Td3AgentNode(LifecycleNode):
             self.start()
 
     def start(self) -> None:
-        """Configure, and activate unless another agent drives; a refusal is reported."""
+        """Configure, and activate unless another agent drives; end if that is refused.
+
+        Only a lifecycle manager could configure again, and with autostart there is none.
+        """
         if self.trigger_configure() is TransitionCallbackReturn.SUCCESS:
             self._rivals.when_known(self.trigger_activate)
+        else:
+            self.exit_status = EXIT_REFUSED
+            self.finished.set_result(None)
 
     def close(self) -> None:
         """Say the last word: stop."""

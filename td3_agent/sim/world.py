@@ -51,7 +51,9 @@ class WorldConfig(Params):
         ParameterError: a value out of range; every fault is named with value and unit.
     """
 
-    map: str = param('oval', 'built-in map (oval, winding, town) or path to an .xodr file')
+    map: str = param(
+        'oval', 'built-in map (oval, winding, town) or path to an .xodr file', path=True
+    )
     map_seed: int = param(0, 'seed of a built-in map', low=0)
     seed: int = param(0, 'seed of spawn point, route, parked vehicles, light and traffic', low=0)
     fixed_delta_seconds: float = param(

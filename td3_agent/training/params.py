@@ -23,7 +23,9 @@ class TrainParams(Params):
     steps: int = param(20_000, 'environment steps, of all environments together', low=1)
     seed: int = param(0, 'seed of everything random', low=0)
     start_policy: str = param(
-        '', 'policy to begin with, its name or folder; empty: fresh weights, random actions first'
+        '',
+        'policy to begin with, its name or folder; empty: fresh weights, random actions first',
+        path=True,
     )
     eval_env: str = param('', 'Gymnasium id to evaluate on; empty: those that are trained on')
     eval_every: int = param(2000, 'steps between evaluations; 0 has none', low=0)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs that are installed: each takes signals first and imports the rest then.
+
+Like ``__main__``, this file keeps to what Python 3.6 can parse.
+"""
+
+from importlib import import_module
+
+from td3_agent.starting import begin
+
+
+def td3_agent() -> None:
+    """Run the command line."""
+    begin()
+    import_module('td3_agent.__main__').main()
+
+
+def sim_bridge_node() -> None:
+    """Run the embedded bridge."""
+    _run_node('sim_bridge_node')
+
+
+def synchronizer_node() -> None:
+    """Run the synchronizer."""
+    _run_node('synchronizer_node')
+
+
+def td3_agent_node() -> None:
+    """Run the agent."""
+    _run_node('td3_agent_node')
+
+
+def twist_to_control_node() -> None:
+    """Run the gate."""
+    _run_node('twist_to_control_node')
+
+
+def _run_node(name: str) -> None:
+    begin()
+    import_module('td3_agent.nodes.' + name).main()

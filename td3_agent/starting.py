@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every program does before its heavy imports: take signals, and watch over its parent.
+
+An interrupt that Python raises in the middle of an import may be swallowed there or come out as
+another error, so until a program is ready to end in order, a signal ends it at once.
+
+Like ``__main__``, this file keeps to what Python 3.6 can parse.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+PARENT_VARIABLE = 'TD3_AGENT_PARENT'  # id of the process that this one is not to outlive
+PARENT_LOOK_S = 0.5
+SIGNALLED = 128  # an exit status above is 128 + the number of the signal, as shells have it
+INTERRUPTED = SIGNALLED + signal.SIGINT
+_raised = []  # interrupts that were raised as exceptions
+
+
+def begin() -> None:
+    """Take signals from here on, and end when the parent that the environment names has ended."""
+    end_at_once()
+    parent = os.environ.get(PARENT_VARIABLE, '')
+    if parent.isdigit():
+        end_with(int(parent))
+
+
+def end_at_once() -> None:
+    """Let SIGINT and SIGTERM end this process at once, with one line."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def raise_interrupts() -> None:
+    """Let SIGINT raise KeyboardInterrupt, as elsewhere in Python, from where it ended at once."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, _raise)
+    if signal.getsignal(signal.SIGTERM) is _end:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def was_interrupted() -> bool:
+    """Whether an interrupt was raised, whatever exception it has become by now."""
+    return bool(_raised)
+
+
+def interrupted_line() -> str:
+    """Return what a program that was interrupted says."""
+    name = sys.argv[0].replace(os.sep + '__main__.py', '').rpartition(os.sep)[2]
+    if name in {'', '-c', '-m'}:  # -m: while Python looks for what it is to run
+        name = 'td3_agent'
+    return f'{name.replace(".py", "")}: interrupted\n'
+
+
+def end_with(parent: int) -> None:
+    """Have this process asked to end when a process has ended, however that was.
+
+    Args:
+        parent: id of the process that started this one, or the program that runs it.
+    """
+    starter = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == starter and _exists(parent):
+            time.sleep(PARENT_LOOK_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name='parent', daemon=True).start()
+
+
+def _exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        pass
+    return True
+
+
+def _end(number: int, _: object) -> None:
+    # Not through sys.stderr: the interrupted code may be in the middle of writing to it.
+    os.write(2, interrupted_line().encode())
+    os._exit(SIGNALLED + number)
+
+
+def _raise(number: int, _: object) -> None:
+    _raised.append(number)
+    raise KeyboardInterrupt
