@@ -1,120 +1,232 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the package's launch files share; imported by them alone."""
+"""What the package's launch files share; imported by them alone.
+
+Everything that can be refused is looked at before the first process is started, and every process
+is watched: one that fails ends the others, and ``ros2 launch`` ends with 1.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
 import os
 from pathlib import Path
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
 from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
-    RegisterEventHandler,
+    LogInfo,
+    OpaqueFunction,
     SetEnvironmentVariable,
     Shutdown,
 )
-from launch.conditions import IfCondition
-from launch.event_handlers import OnProcessExit
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from td3_agent.driving.parameters import expanded
 from td3_agent.fastdds import profile_variables
-from td3_agent.nodes.drivers import SHIPPED_NAMES
+from td3_agent.launch_settings import (
+    BOOLEANS,
+    ParamsFile,
+    as_declared,
+    names_of,
+    node_values,
+    refuse_existing,
+    refuse_unknown_arguments,
+    truth,
+    type_of,
+)
+from td3_agent.nodes.drivers import SHIPPED_NAMES, DriverParams
+from td3_agent.nodes.td3_agent_params import Td3AgentParams
+from td3_agent.starting import PARENT_VARIABLE, SIGNALLED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from launch import LaunchContext
+    from launch.action import Action
+    from launch.events.process import ProcessExited
 
 
-def declared(arguments: Mapping[str, tuple[Any, str]]) -> list[DeclareLaunchArgument]:
-    """Declare launch arguments, each given as its default and one line of text."""
-    return [
-        DeclareLaunchArgument(name, default_value=value, description=words)
-        for name, (value, words) in arguments.items()
-    ]
+@dataclass(frozen=True)
+class Argument:
+    """A launch argument.
 
-
-def fast_dds(profile: str) -> list[SetEnvironmentVariable]:
-    """Give all nodes after it a Fast DDS profile of this package, unless the user named one.
-
-    Args:
-        profile: its place in the package's share, such as ``config/fastdds_camera.xml``.
+    Attributes:
+        default: what holds where neither it nor a parameter file says otherwise; None: it must
+            be given.
+        text: what it is, one line.
+        choices: the only values it takes.
     """
-    path = Path(get_package_share_directory('td3_agent')) / profile
-    return [
-        SetEnvironmentVariable(name, value)
-        for name, value in profile_variables(os.environ, path).items()
-    ]
+
+    default: Any
+    text: str
+    choices: tuple[str, ...] = ()
 
 
-def text(name: str) -> ParameterValue:
-    """Return the launch argument as a string, whatever it looks like."""
-    return ParameterValue(LaunchConfiguration(name), value_type=str)
+def choices_of(parameter: str) -> tuple[str, ...]:
+    """Return the values that a parameter of the agent takes."""
+    return Td3AgentParams.__dataclass_fields__[parameter].metadata['choices']
 
 
-def number(name: str, kind: type) -> ParameterValue:
-    """Return the launch argument as an int or a float."""
-    return ParameterValue(LaunchConfiguration(name), value_type=kind)
+def switch(text: str) -> Argument:
+    """Return an argument that is false unless it is given."""
+    return Argument('false', text, tuple(BOOLEANS) + ('True', 'False'))
 
 
-def only(name: str) -> ParameterValue:
-    """Return a list of one string; a plain list of substitutions would be joined to a string."""
-    return ParameterValue(["['", LaunchConfiguration(name), "']"], value_type=list[str])
-
-
-def node(
-    executable: str,
-    parameters: Mapping[str, object],
-    remappings: list[tuple[Any, Any]] | None = None,
-) -> Node:
-    """Make a node of this package: its own parameter file, then ``parameters`` over it."""
-    config = Path(get_package_share_directory('td3_agent')) / 'config' / f'{executable}.yaml'
-    return Node(
-        package='td3_agent',
-        executable=executable,
-        output='screen',
-        parameters=[str(config), dict(parameters)],
-        remappings=remappings or [],
-    )
-
-
-# The launch argument of the files that start an agent.
-POLICY = ('lane', f'of the td3 driver: {SHIPPED_NAMES}, untrained, or a checkpoint folder')
-
-# Launch arguments of the files that can record and show what they start.
+ROLE_NAME = Argument('ego_vehicle', 'role name of the vehicle')
+# Of the files that start an agent.
+DRIVER = {
+    'driver': Argument('td3', 'who drives', choices_of('driver')),
+    'policy': Argument('lane', f'of the td3 driver: {SHIPPED_NAMES}, untrained, or a folder'),
+    'inference': Argument(
+        'torch', 'of the td3 driver; onnx is for an exported policy', choices_of('inference')
+    ),
+    'twist_convention': Argument(
+        'velocity', 'how Twist is meant', choices_of('twist_convention')
+    ),
+}
+# Of every file.
+PARAMS_FILE = {
+    'params_file': Argument('', 'ROS parameter file for the nodes; arguments that are given win')
+}
+# Of the files that can record and show what they start.
 ASIDE = {
-    'watch': ('false', 'whether the drive can be watched in the browser'),
-    'record': ('false', 'whether the loop is recorded'),
-    'bag': ('bag', 'folder of the bag; must not exist'),
-    'storage': ('mcap', 'of the bag: mcap or sqlite3'),
+    'watch': switch('whether the drive can be watched in the browser'),
+    'record': switch('whether the loop is recorded'),
+    'bag': Argument('bag', 'folder of the bag; must not exist'),
+    'storage': Argument('mcap', 'format of the bag', ('mcap', 'sqlite3')),
 }
 
 
-def recorder() -> ExecuteProcess:
-    """Make the recorder, which runs with ``record:=true``; the others go on without it."""
-    options = {'--out': 'bag', '--storage': 'storage', '--role-name': 'role_name'}
-    command = verb('record', {key: LaunchConfiguration(name) for key, name in options.items()})
-    condition = IfCondition(LaunchConfiguration('record'))
-    return ExecuteProcess(cmd=command, output='screen', condition=condition)
+@dataclass
+class Processes:
+    """Makes the processes of one launch, and watches them.
+
+    Attributes:
+        given: the launch arguments that were given; the defaults of the others are left out,
+            so that they do not come over a parameter file.
+        file: the user's own parameter file.
+        profile: Fast DDS profile of all of them, in the package's share.
+        failure: why the launch ends with an error; empty if it does not.
+    """
+
+    given: dict[str, str]
+    file: ParamsFile
+    failure: str = ''
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def node(
+        self,
+        executable: str,
+        takes: Iterable[str] = (),
+        own: Mapping[str, Any] | None = None,
+        *,
+        over: Mapping[str, Any] | None = None,
+        remappings: list[tuple[Any, Any]] | None = None,
+        ends: str = '',
+    ) -> Node:
+        """Make a node of this package.
+
+        Args:
+            executable: its program.
+            takes: arguments that are parameters of the same name.
+            own: parameters that the launch file asks for; a parameter file comes over them.
+            over: parameters that come over a parameter file.
+            remappings: of its topics.
+            ends: what it means that the node has ended well; empty: it must not end.
+
+        Raises:
+            ValueError: a parameter was refused.
+        """
+        given = {
+            name: as_declared(name, self.given[name], type_of(executable, name))
+            for name in takes
+            if name in self.given
+        }
+        if 'role_name' in self.given and 'role_names' in names_of(executable):
+            given['role_names'] = (self.given['role_name'],)
+        values = node_values(executable, self.file, own or {}, given | (over or {}))
+        self.values[executable] = values
+        return Node(
+            package='td3_agent',
+            executable=executable,
+            output='screen',
+            parameters=[{name: parameter(value) for name, value in values.items()}],
+            remappings=remappings or [],
+            **self._watched(executable, ends=ends),
+        )
+
+    def verb(self, name: str, words: list[str], *, title: str, ends: str = '', aside: bool = False) -> ExecuteProcess:
+        """Make a process of a verb of the package.
+
+        Args:
+            name: the verb.
+            words: its arguments.
+            title: what it is called in the output.
+            ends: what it means that it has ended well; empty: it must not end.
+            aside: the others go on without it; that it failed is said when they end.
+        """
+        command = [sys.executable, '-m', 'td3_agent', name, *words]
+        watched = self._watched(title, ends=ends, aside=aside)
+        return ExecuteProcess(cmd=command, name=title, output='screen', **watched)
+
+    def recorder_and_watcher(self) -> list[ExecuteProcess]:
+        """Make the recorder and the live view, as far as they are asked for.
+
+        Raises:
+            ValueError: the folder of the bag, or Rerun, cannot be used.
+        """
+        processes = []
+        role = ['--role-name', self.role_name()]
+        if self.is_on('record'):
+            bag = expanded(self.given.get('bag', 'bag'))
+            refuse_existing('bag', Path(bag))
+            words = ['--out', bag, '--storage', self.given.get('storage', 'mcap'), *role]
+            processes.append(self.verb('record', words, title='recorder', aside=True))
+        if self.is_on('watch'):
+            import_module('td3_agent.bags.watch').refuse_without_rerun()
+            processes.append(self.verb('watch', role, title='watch', aside=True))
+        return processes
+
+    def is_on(self, name: str) -> bool:
+        """Whether a switch is given and true."""
+        return truth(name, self.given.get(name, 'false'))
+
+    def role_name(self) -> str:
+        """Return the role name of the vehicle, as the agent has it."""
+        default = Td3AgentParams().role_name
+        return self.values['td3_agent_node'].get('role_name', default)
+
+    def _watched(self, name: str, *, ends: str, aside: bool = False) -> dict[str, Any]:
+        """Return the arguments with which a process is watched and watches over its parent."""
+        return {
+            'on_exit': partial(self._ended, name, ends, aside),
+            'additional_env': {PARENT_VARIABLE: str(os.getpid())},
+        }
+
+    def _ended(
+        self, name: str, ends: str, aside: bool, event: ProcessExited, context: LaunchContext
+    ) -> list[Action] | None:
+        """Take note of a process that has ended; end the launch if it cannot go on.
+
+        Raises:
+            RuntimeError: it failed; launch ends the others, and with 1.
+        """
+        fault = failure_of(name, event.returncode, ending=context.is_shutdown, is_done=bool(ends or aside))
+        if fault and aside and not context.is_shutdown:
+            self.failure = fault
+            return [LogInfo(msg=f'{fault}; the others go on')]
+        if not context.is_shutdown:
+            fault = fault or self.failure
+        ...
 
 
-def watcher() -> ExecuteProcess:
-    """Make the live view, which runs with ``watch:=true``; the others go on without it."""
-    command = verb('watch', {'--role-name': LaunchConfiguration('role_name')})
-    condition = IfCondition(LaunchConfiguration('watch'))
-    return ExecuteProcess(cmd=command, output='screen', condition=condition)
-
-
-def verb(name: str, options: Mapping[str, object]) -> list[object]:
-    """Return the command line of a verb of the package."""
-    words = [word for option in options.items() for word in option]
-    return [sys.executable, '-m', 'td3_agent', name, *words]
-
-
-def end_all_after(process: ExecuteProcess, reason: str) -> RegisterEventHandler:
-    """Shut the whole launch down when ``process`` has ended."""
-    ended = OnProcessExit(target_action=process, on_exit=[Shutdown(reason=reason)])
-    return RegisterEventHandler(ended)
+def failure_of(name: str, status: int, *, ending: bool, may_end: bool) -> str:
+    ...

@@ -143,6 +143,12 @@ def expected(metadata: Any) -> str:  # noqa: ANN401
     return f'finite{suffix}'
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that names what is nearest to a misspelt name, if anything."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f', did you mean {near[0]!r}?' if near else ''
+
+
 def refuse_unknown(names: Iterable[str], cls: type[Params], where: str) -> None:
     """Refuse names that ``cls`` does not declare, with the nearest known name.
 
@@ -150,12 +156,11 @@ def refuse_unknown(names: Iterable[str], cls: type[Params], where: str) -> None:
         ParameterError: naming every unknown name.
     """
     known = [spec.name for spec in fields(cls)]
-    faults = []
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f', did you mean {near[0]!r}?' if near else ''
-            faults.append(f'{where} has no parameter {name!r}{hint}')
+    faults = [
+        f'{where} has no parameter {name!r}{did_you_mean(name, known)}'
+        for name in names
+        if name not in known
+    ]
     if faults:
         raise ParameterError('; '.join(faults))
 

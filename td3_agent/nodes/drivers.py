@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from td3_agent.driving.observation import ObservationSpec
-from td3_agent.driving.parameters import Params, expanded, param
+from td3_agent.driving.parameters import Params, did_you_mean, expanded, param
 from td3_agent.driving.pure_pursuit import PurePursuitDriver, PurePursuitParams
 from td3_agent.nodes.share import shared_path
 
@@ -112,3 +112,16 @@ def _onnx_driver(params: DriverParams) -> Equipment:
 def policy_folder(name: str) -> Path:
     """Return the checkpoint folder of a policy that ships, or the folder that is named."""
     return shared_path(f'weights/{name}') if name in SHIPPED else Path(expanded(name))
+
+
+def refuse_missing_policy(name: str) -> None:
+    """Refuse a policy that is neither shipped nor a folder; what is in it is not looked at.
+
+    Raises:
+        ValueError: naming it and the nearest that ships.
+    """
+    if name != UNTRAINED and not policy_folder(name).is_dir():
+        raise ValueError(
+            f'policy must be one of {SHIPPED_NAMES}, {UNTRAINED}, or a checkpoint folder, '
+            f'got {name!r}{did_you_mean(name, (*SHIPPED, UNTRAINED))}'
+        )

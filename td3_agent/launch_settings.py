@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What launch arguments and parameter files mean for each node, checked before any is started.
+
+A parameter has, the strongest first: the launch argument, if it is given; the user's parameter
+file; what the launch file itself asks for; the node's file in ``config/``. No launch imports here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from importlib import import_module
+import math
+from pathlib import Path
+import re
+import tempfile
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import yaml
+
+from td3_agent.driving.parameters import (
+    ParameterError,
+    Params,
+    did_you_mean,
+    expanded,
+    refuse_unknown,
+)
+from td3_agent.nodes.share import shared_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+INT64 = 1 << 63
+BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
+SECTION = 'ros__parameters'
+EVERY_NODE = '/**'
+# Launch arguments that launch and launch_ros take for themselves.
+LAUNCH_OWN = (
+    'emulate_tty',
+    'launch-prefix',
+    'launch-prefix-filter',
+    'ros_namespace',
+    'sigkill_timeout',
+    'sigterm_timeout',
+)
+# Parameters that rclpy declares in every node.
+RCLPY_OWN = re.compile(r'use_sim_time|start_type_description_service|qos_overrides\.')
+
+
+@dataclass(frozen=True)
+class Program:
+    """A node program: the name of its node, and where its parameters are declared."""
+
+    node: str
+    module: str
+    params: str
+
+    def load(self) -> type[Params]:
+        """Return the class of its parameters.
+
+        Raises:
+            ModuleNotFoundError: something that the node needs is not installed.
+        """
+        return getattr(import_module(f'td3_agent.nodes.{self.module}'), self.params)
+
+
+PROGRAMS = {
+    'sim_bridge_node': Program('carla_ros_bridge', 'sim_bridge_params', 'SimBridgeParams'),
+    'synchronizer_node': Program('synchronizer', 'synchronizer_node', 'SynchronizerParams'),
+    'td3_agent_node': Program('td3_agent', 'td3_agent_params', 'Td3AgentParams'),
+    'twist_to_control_node': Program(
+        'twist_to_control', 'twist_to_control_node', 'TwistToControlParams'
+    ),
+}
+
+
+def as_declared(name: str, text: str, kind: Any) -> Any:  # noqa: ANN401  the type of a field
+    """Return a launch argument as the type that a parameter is declared with.
+
+    Raises:
+        ValueError: the text is none; it names the argument.
+    """
+    if kind is str:
+        return text
+    if kind == tuple[str, ...]:
+        return (text,)
+    if kind is bool:
+        return truth(name, text)
+    return whole_number(name, text) if kind is int else number(name, text)
+
+
+def truth(name: str, text: str) -> bool:
+    """Return a launch argument as true or false.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text.lower() not in BOOLEANS:
+        raise ValueError(f'{name} must be true or false, got {text!r}')
+    return BOOLEANS[text.lower()]
+
+
+def whole_number(name: str, text: str) -> int:
+    """Return a launch argument as an int that ROS can carry.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        value = INT64
+    if not -INT64 <= value < INT64:
+        raise ValueError(f'{name} must be a whole number of at most 64 bits, got {text!r}')
+    return value
+
+
+def number(name: str, text: str) -> float:
+    """Return a launch argument as a finite float.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f'{name} must be a finite number, got {text!r}')
+    return value
+
+
+def refuse_unknown_arguments(given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse launch arguments that nothing reads, with the nearest that exists.
+
+    Raises:
+        ValueError: naming all of them.
+    """
+    known = list(known)
+    unknown = [name for name in given if name not in known and name not in LAUNCH_OWN]
+    if unknown:
+        faults = [f'no launch argument {name!r}{did_you_mean(name, known)}' for name in unknown]
+        raise ValueError('; '.join(faults) + '; --show-args lists them')
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads numbers as ROS does: YAML 1.1 would take 1e-1 for a text."""
+
+
+_Loader.add_implicit_resolver(
+    'tag:yaml.org,2002:float',
+    re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$'),
+    list('-+0123456789.'),
+)
+
+def read_params_file(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the parameters of each node that a ROS parameter file names.
+
+    Raises:
+        ParameterError: it is no parameter file; the text says why.
+        OSError: it cannot be read.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding='utf-8'), Loader=_Loader)  # noqa: S506  safe
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        why = ' '.join(str(error).split())
+        raise ParameterError(f'params_file {str(path)!r} must be YAML: {why}') from error
+    if not isinstance(content, dict) or not content:
+        raise ParameterError(f'params_file {str(path)!r} must name nodes, {SECTION} below them')
+    return dict(_sections(content, '', str(path)))
+
+
+def _sections(
+    content: dict[str, Any], name: str, path: str
+) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Yield each node's name, without its first slash, and its parameters."""
+    for key, value in content.items():
+        if key == SECTION:
+            yield name.strip('/'), dict(_flat(value, ''))
+        elif isinstance(value, dict):
+            yield from _sections(value, f'{name}/{str(key).strip("/")}', path)
+        else:
+            raise ParameterError(f'{path}: {key!r} must be below a node and its {SECTION}')
+
+
+def _flat(content: Any, prefix: str) -> Iterable[tuple[str, Any]]:  # noqa: ANN401
+    """Yield parameters by their full names; a nested one has dots in it."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        if isinstance(value, dict):
+            yield from _flat(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}', value
+
+
+@dataclass
+class ParamsFile:
+    """A parameter file of the user's own, for all nodes of a launch.
+
+    Attributes:
+        path: of the file; None: there is none.
+        namespace: of the nodes.
+        sections: parameters by node name.
+    """
+
+    path: Path | None
+    namespace: str = ''
+    sections: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: str, namespace: str = '') -> ParamsFile:
+        """Read a file; an empty path is none.
+
+        Raises:
+            ParameterError: it is no parameter file.
+            OSError: it cannot be read.
+        """
+        if not path:
+            return cls(None)
+        file = Path(expanded(path))
+        return cls(file, namespace.strip('/'), read_params_file(file))
+
+    def of(self, node: str, known: Iterable[str]) -> dict[str, Any]:
+        """Return the parameters of a node: its own, and what is for every node and it knows."""
+        everywhere = self.sections.get('**', {})
+        shared = {name: value for name, value in everywhere.items() if name in set(known)}
+        return shared | self.sections.get(node, {}) | self.sections.get(self._full(node), {})
+
+    def check(self, executables: Iterable[str], known: Iterable[str]) -> None:
+        """Refuse what no node of the launch would ever read.
+
+        Args:
+            executables: the node programs of the launch.
+            known: the parameters of all of them.
+
+        Raises:
+            ParameterError: a node name like one that exists, or a parameter that no node has.
+        """
+        if self.path is None:
+            return
+        every = {program.node for program in PROGRAMS.values()}
+        for name in self.sections:
+            _refuse_near_miss(name, {*every, *map(self._full, every)}, str(self.path))
+        here = {PROGRAMS[name].node for name in executables}
+        if not self.sections.keys() & {'**', *here, *map(self._full, here)}:
+            raise ParameterError(
+                f'params_file {str(self.path)!r} must name one of {", ".join(sorted(here))} '
+                f'or {EVERY_NODE}, got {", ".join(self.sections)}'
+            )
+        known = list(known)
+        for name in self.sections.get('**', {}):
+            if name not in known and not RCLPY_OWN.match(name):
+                hint = did_you_mean(name, known)
+                raise ParameterError(f'{self.path}: no node has a parameter {name!r}{hint}')
+
+    def _full(self, node: str) -> str:
+        return f'{self.namespace}/{node}'.strip('/')
+
+
+def _refuse_near_miss(name: str, nodes: set[str], path: str) -> None:
+    """Refuse the name of a node that is meant to be one of ours; other nodes may be in a file."""
+    programs = {executable: program.node for executable, program in PROGRAMS.items()}
+    hint = f', did you mean {programs[name]!r}?' if name in programs else ''
+    if name not in {*nodes, '**'} and (hint := hint or did_you_mean(name, nodes)):
+        raise ParameterError(f'{path}: no node is called {name!r}{hint}')
+
+
+def node_values(
+    executable: str,
+    file: ParamsFile,
+    own: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return all parameters of a node that are not left to its defaults, checked by its class.
+
+    Args:
+        executable: the node program.
+        file: the user's own parameter file.
+        own: what the launch file asks for.
+        given: the launch arguments that were given, by parameter.
+
+    Raises:
+        ParameterError: a parameter was refused; each is named.
+        ModuleNotFoundError: something that the node needs is not installed.
+    """
+    program = PROGRAMS[executable]
+    cls = program.load()
+    config = read_params_file(shared_path(f'config/{executable}.yaml'))
+    of_user = file.of(program.node, names_of(executable))
+    values = {**config.get('**', {}), **own, **of_user, **given}
+    checked = {name: value for name, value in values.items() if not RCLPY_OWN.match(name)}
+    refuse_unknown(checked, cls, program.node)
+    refuse_unusable(cls(**checked))
+    return values
+
+
+def names_of(executable: str) -> list[str]:
+    """Return the names of a node's parameters."""
+    return [spec.name for spec in fields(PROGRAMS[executable].load())]
+
+
+def type_of(executable: str, parameter: str) -> Any:  # noqa: ANN401  a type
+    """Return the type that a parameter is declared with."""
+    return get_type_hints(PROGRAMS[executable].load())[parameter]
+
+
+def refuse_unusable(params: Params) -> None:
+    """Refuse a policy, a map or a ledger that the node could not use, as far as a look tells.
+
+    Raises:
+        ValueError: it cannot be used.
+        OSError: it cannot be read or written.
+    """
+    if hasattr(params, 'policy') and params.driver == 'td3':
+        from td3_agent.nodes.drivers import refuse_missing_policy  # noqa: PLC0415
+
+        refuse_missing_policy(params.policy)
+    if hasattr(params, 'map'):
+        from td3_agent.sim.maps import load_map  # noqa: PLC0415  only where a world is simulated
+
+        load_map(params.map, params.map_seed)
+    if getattr(params, 'ledger_path', ''):
+        refuse_unwritable('ledger_path', Path(params.ledger_path))
+
+
+def refuse_unwritable(name: str, path: Path) -> None:
+    """Refuse a path at which no file can be written; its folder is made.
+
+    Raises:
+        ValueError: naming the argument, the path and the reason.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.exists():
+            with path.open('ab'):
+                pass
+    except OSError as error:
+        raise ValueError(
+            f'{name} must be writable, got {str(path)!r}: {error.strerror}'
+        ) from error
+
+
+def refuse_existing(name: str, folder: Path) -> None:
+    """Refuse a folder that is there already, or that cannot be made.
+
+    Raises:
+        ValueError: naming the argument and the path.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise ValueError(f'{name} must be a new folder, got {str(folder)!r}, which exists already')
+    refuse_unwritable(name, folder)
