@@ -1,43 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agent and gate alone: for a played bag, a robot, or a bridge that somebody else steps."""
+"""Agent and gate alone: for a played bag, a robot, or a bridge that something else steps."""
+
+from collections.abc import Iterator
 
 from launch import LaunchDescription
+from launch.action import Action
 
 from td3_agent.fastdds import CAMERA_PROFILE
 from td3_agent.launching import (
     ASIDE,
-    POLICY,
-    declared,
-    end_all_after,
-    fast_dds,
-    node,
-    recorder,
-    text,
-    watcher,
+    DRIVER,
+    INPUTS,
+    PARAMS_FILE,
+    ROLE_NAME,
+    Argument,
+    Processes,
+    choices_of,
+    launched,
 )
 
-ARGUMENTS = {
-    'role_name': ('ego_vehicle', 'role name of the vehicle'),
-    'camera_id': ('camera', 'id of the camera'),
-    'camera_reliability': ('best_effort', 'reliable or best_effort, as the camera publishes'),
-    'mode': ('free_running', 'free_running, or lockstep where somebody steps the simulator'),
-    'driver': ('td3', 'who drives: td3 or pure_pursuit'),
-    'policy': POLICY,
-    'inference': ('torch', 'of the td3 driver: torch, or onnx for an exported policy'),
-    'twist_convention': ('velocity', 'how Twist is meant: velocity or carla_twist_to_control'),
-    'image_topic': ('', 'image topic; empty: /carla/<role_name>/<camera_id>/image'),
-    'odometry_topic': ('', 'odometry topic; empty: /carla/<role_name>/odometry'),
+# These defaults come over the nodes' files in config/, which are for lockstep.
+MODE, RELIABILITY = 'free_running', 'best_effort'
+CAMERA = {
+    'camera_id': Argument('camera', 'id of the camera'),
+    'camera_reliability': Argument(
+        RELIABILITY, 'as the camera publishes', choices_of('camera_reliability')
+    ),
+    'mode': Argument(MODE, 'lockstep where something steps the simulator', choices_of('mode')),
 }
-OF_THE_GATE = ('role_name', 'mode', 'twist_convention', 'odometry_topic')
+ARGUMENTS = {
+    'role_name': ROLE_NAME,
+    **CAMERA,
+    **DRIVER,
+    **INPUTS,
+    **PARAMS_FILE,
+    **ASIDE,
+}
+
+
+def start(processes: Processes) -> Iterator[Action]:
+    """Make the two nodes."""
+    yield processes.node(
+        'td3_agent_node',
+        ('role_name', *CAMERA, *DRIVER, *INPUTS),
+        {'mode': MODE, 'camera_reliability': RELIABILITY},
+    )
+    gate = ('role_name', 'mode', 'twist_convention', 'odometry_topic')
+    yield processes.node('twist_to_control_node', gate, {'mode': MODE})
+    yield from processes.recorder_and_watcher()
 
 
 def generate_launch_description() -> LaunchDescription:
     """Describe the two processes and what ends them."""
-    agent = node('td3_agent_node', {name: text(name) for name in ARGUMENTS})
-    gate = node('twist_to_control_node', {name: text(name) for name in OF_THE_GATE})
-    # Without the gate nobody could stop the car, so the agent does not go on alone.
-    end = end_all_after(gate, 'the gate ended')
-    profile = fast_dds(CAMERA_PROFILE)
-    return LaunchDescription(
-        [*declared(ARGUMENTS | ASIDE), *profile, end, recorder(), watcher(), agent, gate]
-    )
+    return launched(ARGUMENTS, CAMERA_PROFILE, start)

@@ -6,75 +6,62 @@ Start the bridge with ``synchronous_mode:=True`` and
 ``config/objects.json`` of this package.
 """
 
+from collections.abc import Iterator
+
 from launch import LaunchDescription
-from launch.substitutions import LaunchConfiguration
+from launch.action import Action
 
 from td3_agent.fastdds import CAMERA_PROFILE
 from td3_agent.launching import (
     ASIDE,
-    POLICY,
-    declared,
-    end_all_after,
-    fast_dds,
-    node,
-    number,
-    only,
-    recorder,
-    text,
-    watcher,
+    DRIVER,
+    INPUTS,
+    PARAMS_FILE,
+    ROLE_NAME,
+    Argument,
+    Processes,
+    choices_of,
+    launched,
 )
 
-COMMAND_TOPIC = ['/carla/', LaunchConfiguration('role_name'), '/vehicle_control_cmd']
-ARGUMENTS = {
-    'role_name': ('ego_vehicle', 'role name of the vehicle'),
-    'camera_id': ('camera', 'id of the camera in the objects file'),
-    'camera_reliability': ('reliable', 'reliable, or best_effort for forks that publish so'),
-    'driver': ('td3', 'who drives: td3 or pure_pursuit'),
-    'policy': POLICY,
-    'inference': ('torch', 'of the td3 driver: torch, or onnx for an exported policy'),
-    'twist_convention': ('velocity', 'how Twist is meant: velocity or carla_twist_to_control'),
-    'real_time_factor': ('1.0', 'simulated time per wall time; 0 is as fast as possible'),
-    'max_frames': ('0', 'frames to drive, then end; 0 is without end'),
-    'ledger_path': ('', 'file of the ledger; empty: none'),
-    'image_topic': ('', 'image topic; empty: /carla/<role_name>/<camera_id>/image'),
-    'odometry_topic': ('', 'odometry topic; empty: /carla/<role_name>/odometry'),
-    'control_topic': (COMMAND_TOPIC, 'topic on which the bridge takes commands'),
+CAMERA = {
+    'camera_id': Argument('camera', 'id of the camera in the objects file'),
+    'camera_reliability': Argument(
+        'reliable', 'best_effort for forks that publish so', choices_of('camera_reliability')
+    ),
 }
-OF_THE_AGENT = (
-    'role_name',
-    'camera_id',
-    'camera_reliability',
-    'driver',
-    'policy',
-    'inference',
-    'twist_convention',
-    'image_topic',
-    'odometry_topic',
-)
-OF_THE_GATE = ('role_name', 'twist_convention', 'odometry_topic')
+ARGUMENTS = {
+    'role_name': ROLE_NAME,
+    **CAMERA,
+    **DRIVER,
+    'real_time_factor': Argument('1.0', 'simulated time per wall time; 0 is as fast as possible'),
+    'max_frames': Argument('0', 'frames to drive, then end; 0 is without end'),
+    'ledger_path': Argument('', 'file of the ledger; empty: none'),
+    **INPUTS,
+    'control_topic': Argument(
+        '', 'on which the bridge takes commands; empty: /carla/<role_name>/vehicle_control_cmd'
+    ),
+    **PARAMS_FILE,
+    **ASIDE,
+}
+
+
+def start(processes: Processes) -> Iterator[Action]:
+    """Make the three nodes."""
+    agent = processes.node('td3_agent_node', ('role_name', *CAMERA, *DRIVER, *INPUTS))
+    control = processes.control_remapping()
+    gate = ('role_name', 'twist_convention', 'odometry_topic')
+    yield processes.node('twist_to_control_node', gate, remappings=control)
+    yield agent
+    yield processes.node(
+        'synchronizer_node',
+        ('odometry_topic', 'max_frames', 'real_time_factor', 'ledger_path'),
+        remappings=control,
+        ends='the drive is over',
+    )
+    yield from processes.recorder_and_watcher()
 
 
 def generate_launch_description() -> LaunchDescription:
     """Describe the three processes and what ends them."""
-    control = [(COMMAND_TOPIC, LaunchConfiguration('control_topic'))]
-    agent = node('td3_agent_node', {name: text(name) for name in OF_THE_AGENT})
-    gate = node('twist_to_control_node', {name: text(name) for name in OF_THE_GATE}, control)
-    synchronizer = node(
-        'synchronizer_node',
-        {
-            'role_names': only('role_name'),
-            'odometry_topic': text('odometry_topic'),
-            'max_frames': number('max_frames', int),
-            'real_time_factor': number('real_time_factor', float),
-            'ledger_path': text('ledger_path'),
-        },
-        control,
-    )
-    ends = [
-        # Without the gate nobody could stop the car, so the agent does not go on alone.
-        end_all_after(gate, 'the gate ended'),
-        end_all_after(synchronizer, 'the drive is over'),
-    ]
-    profile = fast_dds(CAMERA_PROFILE)
-    nodes = (recorder(), watcher(), agent, gate, synchronizer)
-    return LaunchDescription([*declared(ARGUMENTS | ASIDE), *profile, *ends, *nodes])
+    return launched(ARGUMENTS, CAMERA_PROFILE, start)

@@ -4,81 +4,68 @@
 Ends when the synchronizer does: after ``duration`` seconds of simulated time (0: never).
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from launch import LaunchDescription
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
-from launch_ros.parameter_descriptions import ParameterValue
+from launch.action import Action
 
 from td3_agent.fastdds import LOOPBACK_PROFILE
+from td3_agent.launch_settings import number
 from td3_agent.launching import (
     ASIDE,
-    POLICY,
-    declared,
-    end_all_after,
-    fast_dds,
-    node,
-    number,
-    only,
-    recorder,
-    text,
-    watcher,
+    DRIVER,
+    PARAMS_FILE,
+    ROLE_NAME,
+    Argument,
+    Processes,
+    launched,
 )
 
 FRAME_S = 0.05  # simulated time of one frame
+DURATION_S = 60.0
 
 ARGUMENTS = {
-    'role_name': ('ego_vehicle', 'role name of the vehicle'),
-    'driver': ('td3', 'who drives: td3 or pure_pursuit'),
-    'policy': POLICY,
-    'inference': ('torch', 'of the td3 driver: torch, or onnx for an exported policy'),
-    'twist_convention': ('velocity', 'how Twist is meant: velocity or carla_twist_to_control'),
-    'map': ('winding', 'built-in map, or path of an OpenDRIVE file'),
-    'seed': ('0', 'seed of the simulated world'),
-    'duration': ('60.0', 'simulated time to drive [s]; 0 is without end'),
-    'real_time_factor': ('1.0', 'simulated time per wall time; 0 is as fast as possible'),
-    'out': ('.', 'folder of the ledger'),
+    'role_name': ROLE_NAME,
+    **DRIVER,
+    'map': Argument('winding', 'built-in map, or path of an OpenDRIVE file'),
+    'seed': Argument('0', 'seed of the simulated world'),
+    'duration': Argument(str(DURATION_S), 'simulated time to drive [s]; 0 is without end'),
+    'real_time_factor': Argument('1.0', 'simulated time per wall time; 0 is as fast as possible'),
+    'out': Argument('.', 'folder of the ledger'),
+    **PARAMS_FILE,
+    **ASIDE,
 }
 
 
-def frames_to_drive() -> ParameterValue:
-    """Convert the duration to frames."""
-    frames = PythonExpression(['round(', LaunchConfiguration('duration'), f' / {FRAME_S})'])
-    return ParameterValue(frames, value_type=int)
+def start(processes: Processes) -> Iterator[Action]:
+    """Make the four nodes."""
+    given = processes.given
+    # Paused, so that the first frame is the synchronizer's.
+    world = {'spawn_index': 0, 'start_paused': True}
+    yield processes.node('sim_bridge_node', ('map', 'seed'), world)
+    yield processes.node('td3_agent_node', ('role_name', *DRIVER))
+    yield processes.node('twist_to_control_node', ('role_name', 'twist_convention'))
+    asked = {}
+    if 'duration' in given:
+        asked['max_frames'] = frames_of(number('duration', given['duration'], low=0.0))
+    if 'out' in given:
+        asked['ledger_path'] = str(Path(given['out']) / 'ledger.jsonl')
+    yield processes.node(
+        'synchronizer_node',
+        ('real_time_factor',),
+        {'max_frames': frames_of(DURATION_S), 'ledger_path': 'ledger.jsonl'},
+        over=asked,
+        ends='the drive is over',
+    )
+    yield from processes.recorder_and_watcher()
+
+
+def frames_of(duration_s: float) -> int:
+    """Return how many frames a drive has; a short one has one, since 0 is without end."""
+    return max(round(duration_s / FRAME_S), duration_s > 0.0)
 
 
 def generate_launch_description() -> LaunchDescription:
     """Describe the four processes and what ends them."""
-    role, convention = {'role_name': text('role_name')}, text('twist_convention')
-    bridge = node(
-        'sim_bridge_node',
-        {
-            'role_names': only('role_name'),
-            'map': text('map'),
-            'seed': number('seed', int),
-            'spawn_index': 0,
-            'start_paused': True,  # so that the first frame is the synchronizer's
-        },
-    )
-    agent = node(
-        'td3_agent_node',
-        role
-        | {
-            'driver': text('driver'),
-            'policy': text('policy'),
-            'inference': text('inference'),
-            'twist_convention': convention,
-        },
-    )
-    gate = node('twist_to_control_node', role | {'twist_convention': convention})
-    synchronizer = node(
-        'synchronizer_node',
-        {
-            'role_names': only('role_name'),
-            'max_frames': frames_to_drive(),
-            'real_time_factor': number('real_time_factor', float),
-            'ledger_path': PathJoinSubstitution([LaunchConfiguration('out'), 'ledger.jsonl']),
-        },
-    )
-    end = end_all_after(synchronizer, 'the drive is over')
-    profile = fast_dds(LOOPBACK_PROFILE)
-    nodes = (recorder(), watcher(), bridge, agent, gate, synchronizer)
-    return LaunchDescription([*declared(ARGUMENTS | ASIDE), *profile, end, *nodes])
+    return launched(ARGUMENTS, LOOPBACK_PROFILE, start)

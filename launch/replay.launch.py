@@ -1,44 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bag and the agent alone: no bridge, no gate. Ends with the bag, unless it is looped."""
 
-from launch import LaunchDescription
-from launch.actions import ExecuteProcess
-from launch.substitutions import LaunchConfiguration, PythonExpression
+from collections.abc import Iterator
+from pathlib import Path
 
+from launch import LaunchDescription
+from launch.action import Action
+
+from td3_agent.driving.parameters import expanded
 from td3_agent.fastdds import CAMERA_PROFILE
-from td3_agent.launching import POLICY, declared, end_all_after, fast_dds, node, text, verb
+from td3_agent.launch_settings import number, refuse_unwritable
+from td3_agent.launching import (
+    DRIVER,
+    PARAMS_FILE,
+    ROLE_NAME,
+    Argument,
+    Processes,
+    launched,
+    switch,
+)
 
 ARGUMENTS = {
-    'bag': (None, 'the bag: its folder, or an .mcap or .db3 file'),
-    'rate': ('1.0', 'recorded time per wall time'),
-    'loop': ('false', 'whether to begin anew at the end'),
-    'start_offset': ('0.0', 'begin this long after the start [s]'),
-    'out': ('replay', 'folder for the results'),
-    'role_name': ('ego_vehicle', 'role name of the vehicle'),
-    'camera_id': ('camera', 'id of the camera'),
-    'driver': ('td3', 'who drives: td3 or pure_pursuit'),
-    'policy': POLICY,
-    'inference': ('torch', 'of the td3 driver: torch, or onnx for an exported policy'),
-    'twist_convention': ('velocity', 'how Twist is meant: velocity or carla_twist_to_control'),
+    'bag': Argument(None, 'the bag: its folder, or an .mcap or .db3 file'),
+    'rate': Argument('1.0', 'recorded time per wall time'),
+    'loop': switch('whether to begin again at the end'),
+    'start_offset': Argument('0.0', 'begin this long after the start [s]'),
+    'out': Argument('replay', 'folder for the results'),
+    'role_name': ROLE_NAME,
+    'camera_id': Argument('camera', 'id of the camera'),
+    **DRIVER,
+    **PARAMS_FILE,
 }
-OF_THE_AGENT = ('role_name', 'camera_id', 'driver', 'policy', 'inference', 'twist_convention')
-OPTIONS = {
-    '--rate': 'rate',
-    '--start-offset': 'start_offset',
-    '--out': 'out',
-    '--role-name': 'role_name',
-}
+OPTIONS = {'rate': '--rate', 'start_offset': '--start-offset'}
+
+
+def start(processes: Processes) -> Iterator[Action]:
+    """Make agent and player."""
+    given = processes.given
+    # Every frame is answered as it comes, so that the same stamp has the same action.
+    every_frame = {'mode': 'lockstep', 'camera_reliability': 'reliable'}
+    yield processes.node('td3_agent_node', ('role_name', 'camera_id', *DRIVER), every_frame)
+    bag, out = expanded(given['bag']), expanded(given.get('out', 'replay'))
+    check(bag, out, {name: number(name, given[name]) for name in OPTIONS if name in given})
+    words = ['--live', '--out', out, '--role-name', processes.role_name()]
+    words += [word for name in OPTIONS if name in given for word in (OPTIONS[name], given[name])]
+    words += ['--loop'] * processes.is_on('loop')
+    yield processes.verb('replay', [*words, bag], 'player', ends='the bag is over')
+
+
+def check(bag: str, out: str, numbers: dict[str, float]) -> None:
+    """Refuse what the player could not play; only it reads the whole bag.
+
+    Raises:
+        ValueError: an argument was refused.
+        OSError: the bag cannot be read.
+    """
+    from td3_agent.bags.bag import Bag  # noqa: PLC0415  --show-args needs no bags
+    from td3_agent.bags.live import LiveParams  # noqa: PLC0415
+
+    LiveParams(rate=numbers.get('rate', 1.0), start_offset_s=numbers.get('start_offset', 0.0))
+    Bag(Path(bag))
+    refuse_unwritable('out', Path(out) / 'summary.json')
 
 
 def generate_launch_description() -> LaunchDescription:
     """Describe agent and player, and what ends them."""
-    # Every frame is answered as it comes, so that the same stamp has the same action.
-    mode = {'mode': 'lockstep', 'camera_reliability': 'reliable'}
-    agent = node('td3_agent_node', mode | {name: text(name) for name in OF_THE_AGENT})
-    options = {key: LaunchConfiguration(name) for key, name in OPTIONS.items()}
-    wanted = ["'", LaunchConfiguration('loop'), "'.lower() == 'true'"]
-    loop = PythonExpression(["'--loop' if ", *wanted, " else '--no-loop'"])
-    command = [*verb('replay', options), '--live', loop, LaunchConfiguration('bag')]
-    player = ExecuteProcess(cmd=command, output='screen')
-    end = end_all_after(player, 'the bag is over')
-    return LaunchDescription([*declared(ARGUMENTS), *fast_dds(CAMERA_PROFILE), end, agent, player])
+    return launched(ARGUMENTS, CAMERA_PROFILE, start)

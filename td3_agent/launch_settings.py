@@ -25,6 +25,7 @@ from td3_agent.driving.parameters import (
     refuse_unknown,
 )
 from td3_agent.nodes.share import shared_path
+from td3_agent.starting import SIGNALLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -114,18 +115,19 @@ def whole_number(name: str, text: str) -> int:
     return value
 
 
-def number(name: str, text: str) -> float:
+def number(name: str, text: str, low: float = -math.inf) -> float:
     """Return a launch argument as a finite float.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or below ``low``.
     """
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f'{name} must be a finite number, got {text!r}')
+    if not (math.isfinite(value) and value >= low):
+        least = f' >= {low:g}' if math.isfinite(low) else ''
+        raise ValueError(f'{name} must be a finite number{least}, got {text!r}')
     return value
 
 
@@ -151,6 +153,7 @@ _Loader.add_implicit_resolver(
     re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$'),
     list('-+0123456789.'),
 )
+
 
 def read_params_file(path: Path) -> dict[str, dict[str, Any]]:
     """Return the parameters of each node that a ROS parameter file names.
@@ -224,12 +227,11 @@ class ParamsFile:
         shared = {name: value for name, value in everywhere.items() if name in set(known)}
         return shared | self.sections.get(node, {}) | self.sections.get(self._full(node), {})
 
-    def check(self, executables: Iterable[str], known: Iterable[str]) -> None:
+    def check(self, executables: Iterable[str]) -> None:
         """Refuse what no node of the launch would ever read.
 
         Args:
             executables: the node programs of the launch.
-            known: the parameters of all of them.
 
         Raises:
             ParameterError: a node name like one that exists, or a parameter that no node has.
@@ -240,12 +242,12 @@ class ParamsFile:
         for name in self.sections:
             _refuse_near_miss(name, {*every, *map(self._full, every)}, str(self.path))
         here = {PROGRAMS[name].node for name in executables}
+        known = {parameter for name in executables for parameter in names_of(name)}
         if not self.sections.keys() & {'**', *here, *map(self._full, here)}:
             raise ParameterError(
                 f'params_file {str(self.path)!r} must name one of {", ".join(sorted(here))} '
                 f'or {EVERY_NODE}, got {", ".join(self.sections)}'
             )
-        known = list(known)
         for name in self.sections.get('**', {}):
             if name not in known and not RCLPY_OWN.match(name):
                 hint = did_you_mean(name, known)
@@ -349,3 +351,23 @@ def refuse_existing(name: str, folder: Path) -> None:
     if folder.exists() or folder.is_symlink():
         raise ValueError(f'{name} must be a new folder, got {str(folder)!r}, which exists already')
     refuse_unwritable(name, folder)
+
+
+def failure_of(name: str, status: int, *, ending: bool, may_end: bool) -> str:
+    """Return how a process has failed that ended with an exit status; empty if it has not.
+
+    Args:
+        name: of the process.
+        status: its exit status; that of a process killed by a signal is negative.
+        ending: whether all processes are being ended, by signals.
+        may_end: whether it may end by itself.
+    """
+    by_signal = status < 0 or status > SIGNALLED
+    if (ending and by_signal) or (status == 0 and (ending or may_end)):
+        return ''
+    if status == 0:
+        return f'{name} ended while it was needed'
+    if by_signal:
+        number = -status if status < 0 else status - SIGNALLED
+        return f'{name} was ended by signal {number}'
+    return f'{name} ended with exit status {status}'

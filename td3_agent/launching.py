@@ -12,7 +12,6 @@ from functools import partial
 from importlib import import_module
 import os
 from pathlib import Path
-import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +27,17 @@ from launch.actions import (
 )
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.validate_topic_name import validate_topic_name
 
+from td3_agent.doctor.fixes import missing_module
 from td3_agent.driving.parameters import expanded
 from td3_agent.fastdds import profile_variables
 from td3_agent.launch_settings import (
     BOOLEANS,
     ParamsFile,
     as_declared,
+    failure_of,
     names_of,
     node_values,
     refuse_existing,
@@ -42,9 +45,9 @@ from td3_agent.launch_settings import (
     truth,
     type_of,
 )
-from td3_agent.nodes.drivers import SHIPPED_NAMES, DriverParams
+from td3_agent.nodes.drivers import SHIPPED_NAMES
 from td3_agent.nodes.td3_agent_params import Td3AgentParams
-from td3_agent.starting import PARENT_VARIABLE, SIGNALLED
+from td3_agent.starting import PARENT_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -77,7 +80,7 @@ def choices_of(parameter: str) -> tuple[str, ...]:
 
 def switch(text: str) -> Argument:
     """Return an argument that is false unless it is given."""
-    return Argument('false', text, tuple(BOOLEANS) + ('True', 'False'))
+    return Argument('false', text, (*BOOLEANS, 'True', 'False'))
 
 
 ROLE_NAME = Argument('ego_vehicle', 'role name of the vehicle')
@@ -88,9 +91,12 @@ DRIVER = {
     'inference': Argument(
         'torch', 'of the td3 driver; onnx is for an exported policy', choices_of('inference')
     ),
-    'twist_convention': Argument(
-        'velocity', 'how Twist is meant', choices_of('twist_convention')
-    ),
+    'twist_convention': Argument('velocity', 'how Twist is meant', choices_of('twist_convention')),
+}
+# Of the files whose agent can listen to something else than CARLA's bridge.
+INPUTS = {
+    'image_topic': Argument('', 'image topic; empty: /carla/<role_name>/<camera_id>/image'),
+    'odometry_topic': Argument('', 'odometry topic; empty: /carla/<role_name>/odometry'),
 }
 # Of every file.
 PARAMS_FILE = {
@@ -115,14 +121,17 @@ class Processes:
         file: the user's own parameter file.
         profile: Fast DDS profile of all of them, in the package's share.
         failure: why the launch ends with an error; empty if it does not.
+        is_told: whether that was said.
+        values: parameters of the nodes made so far, by program.
     """
 
     given: dict[str, str]
     file: ParamsFile
     failure: str = ''
+    is_told: bool = False
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def node(
+    def node(  # noqa: PLR0913  what makes one node of a launch differ from others
         self,
         executable: str,
         takes: Iterable[str] = (),
@@ -160,22 +169,27 @@ class Processes:
             output='screen',
             parameters=[{name: parameter(value) for name, value in values.items()}],
             remappings=remappings or [],
-            **self._watched(executable, ends=ends),
+            additional_env=watching_parent(),
+            on_exit=partial(self._ended, executable, ends),
         )
 
-    def verb(self, name: str, words: list[str], *, title: str, ends: str = '', aside: bool = False) -> ExecuteProcess:
+    def verb(self, name: str, words: list[str], title: str, ends: str = '') -> ExecuteProcess:
         """Make a process of a verb of the package.
 
         Args:
             name: the verb.
             words: its arguments.
             title: what it is called in the output.
-            ends: what it means that it has ended well; empty: it must not end.
-            aside: the others go on without it; that it failed is said when they end.
+            ends: what it means that it has ended well; empty: the others go on without it.
         """
-        command = [sys.executable, '-m', 'td3_agent', name, *words]
-        watched = self._watched(title, ends=ends, aside=aside)
-        return ExecuteProcess(cmd=command, name=title, output='screen', **watched)
+        ended = partial(self._ended, title, ends) if ends else partial(self._aside_ended, title)
+        return ExecuteProcess(
+            cmd=[sys.executable, '-m', 'td3_agent', name, *words],
+            name=title,
+            output='screen',
+            additional_env=watching_parent(),
+            on_exit=ended,
+        )
 
     def recorder_and_watcher(self) -> list[ExecuteProcess]:
         """Make the recorder and the live view, as far as they are asked for.
@@ -189,10 +203,10 @@ class Processes:
             bag = expanded(self.given.get('bag', 'bag'))
             refuse_existing('bag', Path(bag))
             words = ['--out', bag, '--storage', self.given.get('storage', 'mcap'), *role]
-            processes.append(self.verb('record', words, title='recorder', aside=True))
+            processes.append(self.verb('record', words, 'recorder'))
         if self.is_on('watch'):
             import_module('td3_agent.bags.watch').refuse_without_rerun()
-            processes.append(self.verb('watch', role, title='watch', aside=True))
+            processes.append(self.verb('watch', role, 'watch'))
         return processes
 
     def is_on(self, name: str) -> bool:
@@ -204,29 +218,136 @@ class Processes:
         default = Td3AgentParams().role_name
         return self.values['td3_agent_node'].get('role_name', default)
 
-    def _watched(self, name: str, *, ends: str, aside: bool = False) -> dict[str, Any]:
-        """Return the arguments with which a process is watched and watches over its parent."""
-        return {
-            'on_exit': partial(self._ended, name, ends, aside),
-            'additional_env': {PARENT_VARIABLE: str(os.getpid())},
-        }
+    def control_remapping(self) -> list[tuple[str, str]]:
+        """Return the remapping of the topic on which the bridge takes commands, if it has one."""
+        usual = f'/carla/{self.role_name()}/vehicle_control_cmd'
+        return [(usual, self.given['control_topic'])] if 'control_topic' in self.given else []
 
     def _ended(
-        self, name: str, ends: str, aside: bool, event: ProcessExited, context: LaunchContext
+        self, name: str, ends: str, event: ProcessExited, context: LaunchContext
     ) -> list[Action] | None:
-        """Take note of a process that has ended; end the launch if it cannot go on.
+        """End the launch with a process that has ended.
 
         Raises:
-            RuntimeError: it failed; launch ends the others, and with 1.
+            RuntimeError: it failed, or one aside had: launch ends the others, and with 1.
         """
-        fault = failure_of(name, event.returncode, ending=context.is_shutdown, is_done=bool(ends or aside))
-        if fault and aside and not context.is_shutdown:
-            self.failure = fault
-            return [LogInfo(msg=f'{fault}; the others go on')]
-        if not context.is_shutdown:
-            fault = fault or self.failure
-        ...
+        ending = context.is_shutdown
+        fault = failure_of(name, event.returncode, ending=ending, may_end=bool(ends))
+        self.failure = self.failure or fault
+        if self.failure and not self.is_told:
+            self.is_told = True
+            raise RuntimeError(f'{self.failure}: see what it said last')
+        return None if ending else [Shutdown(reason=ends)]
+
+    def _aside_ended(
+        self, name: str, event: ProcessExited, context: LaunchContext
+    ) -> list[Action] | None:
+        """Let the others go on without a process; that it failed counts when they end."""
+        if context.is_shutdown:
+            return self._ended(name, name, event, context)
+        fault = failure_of(name, event.returncode, ending=False, may_end=True)
+        self.failure = self.failure or fault
+        return [LogInfo(msg=f'{fault}; the others go on')] if fault else None
 
 
-def failure_of(name: str, status: int, *, ending: bool, may_end: bool) -> str:
-    ...
+def watching_parent() -> dict[str, str]:
+    """Return the environment in which a process ends with this one, however this one ends."""
+    return {PARENT_VARIABLE: str(os.getpid())}
+
+
+def refuse_bad_topics(given: Mapping[str, str]) -> None:
+    """Refuse arguments of which no topic name can be made.
+
+    Raises:
+        ValueError: naming the argument, its value and what is wrong with it.
+    """
+    for name, value in given.items():
+        if name in {'role_name', 'camera_id'}:
+            topic = f'/carla/{value}/x'
+        elif name.endswith('_topic'):
+            topic = value
+        else:
+            continue
+        try:
+            validate_topic_name(topic)
+        except InvalidTopicNameException as error:
+            why = str(error).partition('\n')[0].rpartition(': ')[2]
+            why = why or str(error)
+            raise ValueError(f'{name} must make a topic name, got {value!r}: {why}') from error
+
+
+def launched(
+    arguments: Mapping[str, Argument],
+    profile: str,
+    start: Callable[[Processes], Iterable[Action]],
+) -> LaunchDescription:
+    """Describe a launch whose processes are made when all of them are known to be startable.
+
+    Args:
+        arguments: of the launch file, by name.
+        profile: Fast DDS profile of all processes, unless the user named one; its place in the
+            package's share.
+        start: makes the processes.
+    """
+    given: dict[str, str] = {}
+
+    def note(context: LaunchContext) -> None:
+        """Note what was given, before the declarations add their defaults."""
+        words = dict(word.split(':=', 1) for word in context.argv if ':=' in word)
+        # Where another launch file includes ours, the command line is for that one.
+        if words.keys() == context.launch_configurations.keys():
+            refuse_unknown_arguments(words, arguments)
+        found = context.launch_configurations.items()
+        given.update({name: value for name, value in found if name in arguments and value})
+
+    def begin(context: LaunchContext) -> list[Action]:
+        namespace = context.launch_configurations.get('ros_namespace', '')
+        try:
+            import_module('carla_msgs.msg')
+            refuse_bad_topics(given)
+            file = ParamsFile.read(given.get('params_file', ''), namespace)
+            processes = Processes(given, file)
+            actions = list(start(processes))
+        except ModuleNotFoundError as error:
+            raise RuntimeError(missing_module(error)) from error
+        file.check(processes.values)
+        return actions
+
+    return LaunchDescription(
+        [
+            OpaqueFunction(function=note),
+            *declared(arguments),
+            *fast_dds(profile),
+            OpaqueFunction(function=begin),
+        ]
+    )
+
+
+def declared(arguments: Mapping[str, Argument]) -> list[DeclareLaunchArgument]:
+    """Declare launch arguments."""
+    return [
+        DeclareLaunchArgument(
+            name,
+            default_value=argument.default,
+            description=argument.text,
+            **({'choices': list(argument.choices)} if argument.choices else {}),
+        )
+        for name, argument in arguments.items()
+    ]
+
+
+def fast_dds(profile: str) -> list[SetEnvironmentVariable]:
+    """Give all processes a Fast DDS profile of this package, unless the user named one."""
+    path = Path(get_package_share_directory('td3_agent')) / profile
+    return [
+        SetEnvironmentVariable(name, value)
+        for name, value in profile_variables(os.environ, path).items()
+    ]
+
+
+def parameter(value: Any) -> ParameterValue:  # noqa: ANN401  any parameter type
+    """Return a parameter with its type; launch would guess that of a text from its looks."""
+    if isinstance(value, (list, tuple)):
+        kind = type(value[0]) if value else str
+        return ParameterValue(list(value), value_type=list[kind])
+    return ParameterValue(value, value_type=type(value))

@@ -5,6 +5,7 @@ Like ``__main__``, this file keeps to what Python 3.6 can parse.
 """
 
 from importlib import import_module
+import sys
 
 from td3_agent.starting import begin
 
@@ -37,4 +38,13 @@ def twist_to_control_node() -> None:
 
 def _run_node(name: str) -> None:
     begin()
-    import_module('td3_agent.nodes.' + name).main()
+    try:
+        run = import_module('td3_agent.nodes.' + name).main
+    except ModuleNotFoundError as error:
+        if (error.name or '').startswith('td3_agent'):
+            raise
+        from td3_agent.doctor.fixes import missing_module  # noqa: PLC0415  for errors alone
+
+        sys.stderr.write(f'{name}: {missing_module(error)}\n')
+        sys.exit(2)
+    run()

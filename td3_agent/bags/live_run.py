@@ -29,6 +29,7 @@ def run_live(args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inp
 
     Raises:
         BagError: no agent is there, it ended, or the bag is damaged.
+        KeyboardInterrupt: asked to end before anything was answered.
     """
     params = LiveParams(rate=args.rate, loop=args.loop, start_offset_s=args.start_offset)
     environment = ros_environment(domain_id_of(os.environ))
@@ -52,6 +53,8 @@ def run_live(args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inp
                 raise BagError(f'the agent ended: {dead.last_words()}')
             if interruption.happened:
                 break
+        if not node.replay.records:
+            interruption.check()
     if node.trouble:
         raise BagError(node.trouble)
     node.replay.pairing = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import partial
+from importlib.util import find_spec
 import os
 from pathlib import Path
 import signal
@@ -55,10 +56,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: an argument or the policy was refused, or Rerun is not installed.
     """
-    try:
-        import rerun  # noqa: F401, PLC0415  said here, in one sentence
-    except ImportError as error:
-        raise ValueError("Rerun is not installed: pip install 'td3_agent[watch]'") from error
+    refuse_without_rerun()
     for name in ('port', 'data_port'):
         if not 0 < getattr(args, name) <= HIGHEST_PORT:
             raise ValueError(f'--{name.replace("_", "-")} must be in [1, {HIGHEST_PORT}]')
@@ -69,6 +67,16 @@ def run(args: argparse.Namespace) -> int:
 
     run_program(lambda: _watcher(args), [])
     return 0
+
+
+def refuse_without_rerun() -> None:
+    """Refuse to go on where Rerun is missing.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    if find_spec('rerun') is None:
+        raise ValueError("Rerun is not installed: pip install 'td3_agent[watch]'")
 
 
 def _watcher(args: argparse.Namespace) -> Node:

@@ -82,6 +82,12 @@ def install_anywhere(module: str) -> str:
     return f'pip install {_package(module).pip}'
 
 
+def missing_module(error: ModuleNotFoundError) -> str:
+    """Return what a user is told of an import that failed, with its remedy."""
+    fix = install_anywhere((error.name or '').partition('.')[0])
+    return f'{error.name} is needed and not installed: {fix}'
+
+
 def reinstall(machine: Machine, module: str) -> str:
     """Return how to install again what a module belongs to, in the version that is here."""
     if _is_ros(module):

@@ -46,6 +46,7 @@ OPTIONAL = {  # no rosdep key, or only for the embedded simulator and its progra
     'compression',
     'lz4',
     'rerun',
+    'rerun_cli',
     'rosbags',
     'carla',
     'cv2',
