@@ -4,14 +4,14 @@
 Ends when the synchronizer does: after ``duration`` seconds of simulated time (0: never).
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from launch import LaunchDescription
 from launch.action import Action
 
+from td3_agent.driving.parameters import expanded
 from td3_agent.fastdds import LOOPBACK_PROFILE
-from td3_agent.launch_settings import number
+from td3_agent.launch_settings import number, refuse_unwritable
 from td3_agent.launching import (
     ASIDE,
     DRIVER,
@@ -38,27 +38,31 @@ ARGUMENTS = {
 }
 
 
-def start(processes: Processes) -> Iterator[Action]:
+def start(processes: Processes) -> list[Action]:
     """Make the four nodes."""
     given = processes.given
-    # Paused, so that the first frame is the synchronizer's.
-    world = {'spawn_index': 0, 'start_paused': True}
-    yield processes.node('sim_bridge_node', ('map', 'seed'), world)
-    yield processes.node('td3_agent_node', ('role_name', *DRIVER))
-    yield processes.node('twist_to_control_node', ('role_name', 'twist_convention'))
     asked = {}
     if 'duration' in given:
         asked['max_frames'] = frames_of(number('duration', given['duration'], low=0.0))
     if 'out' in given:
-        asked['ledger_path'] = str(Path(given['out']) / 'ledger.jsonl')
-    yield processes.node(
-        'synchronizer_node',
-        ('real_time_factor',),
-        {'max_frames': frames_of(DURATION_S), 'ledger_path': 'ledger.jsonl'},
-        over=asked,
-        ends='the drive is over',
-    )
-    yield from processes.recorder_and_watcher()
+        ledger = Path(expanded(given['out'])) / 'ledger.jsonl'
+        refuse_unwritable('out', ledger)
+        asked['ledger_path'] = str(ledger)
+    nodes = [
+        processes.node('td3_agent_node', ('role_name', *DRIVER)),
+        processes.node('twist_to_control_node', ('role_name', 'twist_convention')),
+        processes.node(
+            'synchronizer_node',
+            ('real_time_factor',),
+            {'max_frames': frames_of(DURATION_S), 'ledger_path': 'ledger.jsonl'},
+            over=asked,
+            ends='the drive is over',
+        ),
+        *processes.recorder_and_watcher(),
+    ]
+    # Paused, so that the first frame is the synchronizer's.
+    world = {'spawn_index': 0, 'start_paused': True}
+    return [processes.node('sim_bridge_node', ('map', 'seed'), world), *nodes]
 
 
 def frames_of(duration_s: float) -> int:

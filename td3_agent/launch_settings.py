@@ -28,7 +28,7 @@ from td3_agent.nodes.share import shared_path
 from td3_agent.starting import SIGNALLED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 INT64 = 1 << 63
 BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
@@ -144,6 +144,19 @@ def refuse_unknown_arguments(given: Iterable[str], known: Iterable[str]) -> None
         raise ValueError('; '.join(faults) + '; --show-args lists them')
 
 
+def refuse_other_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Refuse a value that is none of the choices; without choices, every one is taken.
+
+    Raises:
+        ValueError: naming the argument, the value and the choices.
+    """
+    if choices and value not in choices:
+        raise ValueError(
+            f'{name} must be one of {", ".join(choices)}, got {value!r}'
+            f'{did_you_mean(value, choices)}'
+        )
+
+
 class _Loader(yaml.SafeLoader):
     """Reads numbers as ROS does: YAML 1.1 would take 1e-1 for a text."""
 
@@ -159,14 +172,17 @@ def read_params_file(path: Path) -> dict[str, dict[str, Any]]:
     """Return the parameters of each node that a ROS parameter file names.
 
     Raises:
-        ParameterError: it is no parameter file; the text says why.
-        OSError: it cannot be read.
+        ParameterError: it cannot be read, or is no parameter file; the text says why.
     """
     try:
         content = yaml.load(path.read_text(encoding='utf-8'), Loader=_Loader)  # noqa: S506  safe
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         why = ' '.join(str(error).split())
         raise ParameterError(f'params_file {str(path)!r} must be YAML: {why}') from error
+    except OSError as error:
+        raise ParameterError(
+            f'params_file must be a file, got {str(path)!r}: {error.strerror}'
+        ) from error
     if not isinstance(content, dict) or not content:
         raise ParameterError(f'params_file {str(path)!r} must name nodes, {SECTION} below them')
     return dict(_sections(content, '', str(path)))
@@ -213,8 +229,7 @@ class ParamsFile:
         """Read a file; an empty path is none.
 
         Raises:
-            ParameterError: it is no parameter file.
-            OSError: it cannot be read.
+            ParameterError: it cannot be read, or is no parameter file.
         """
         if not path:
             return cls(None)

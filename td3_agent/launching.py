@@ -41,6 +41,7 @@ from td3_agent.launch_settings import (
     names_of,
     node_values,
     refuse_existing,
+    refuse_other_choice,
     refuse_unknown_arguments,
     truth,
     type_of,
@@ -299,6 +300,8 @@ def launched(
             refuse_unknown_arguments(words, arguments)
         found = context.launch_configurations.items()
         given.update({name: value for name, value in found if name in arguments and value})
+        for name, value in given.items():  # launch would do so too, in two lines
+            refuse_other_choice(name, value, arguments[name].choices)
 
     def begin(context: LaunchContext) -> list[Action]:
         namespace = context.launch_configurations.get('ros_namespace', '')

@@ -258,8 +258,9 @@ def _leave(status: int) -> NoReturn:
     That would hand signals back to their defaults, so a second one would change the status,
     and destroy what is left of the middleware, which has hung there.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # what read it may be gone
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)
 
 
