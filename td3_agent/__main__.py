@@ -63,7 +63,14 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  what argparse takes
         """Take paths; parsers of subcommands are of this class too."""
         super().__init__(*args, **kwargs)
-        self.register('type', Path, lambda text: Path(expanded(text)))
+        self.register('type', Path, _path)
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(expanded(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def parser(verb: str) -> argparse.ArgumentParser:

@@ -28,7 +28,7 @@ from launch.actions import (
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from rclpy.exceptions import InvalidTopicNameException
-from rclpy.validate_topic_name import validate_topic_name
+from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from td3_agent.doctor.fixes import missing_module
 from td3_agent.driving.parameters import expanded
@@ -266,14 +266,13 @@ def refuse_bad_topics(given: Mapping[str, str]) -> None:
         if name in {'role_name', 'camera_id'}:
             topic = f'/carla/{value}/x'
         elif name.endswith('_topic'):
-            topic = value
+            topic = f'/{value.removeprefix("~").removeprefix("/")}'
         else:
             continue
         try:
-            validate_topic_name(topic)
+            validate_full_topic_name(topic)
         except InvalidTopicNameException as error:
-            why = str(error).partition('\n')[0].rpartition(': ')[2]
-            why = why or str(error)
+            why = str(error).partition('\n')[0].removesuffix(':')
             raise ValueError(f'{name} must make a topic name, got {value!r}: {why}') from error
 
 

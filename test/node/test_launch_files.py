@@ -4,10 +4,12 @@
 import dataclasses
 import importlib
 import inspect
+import os
 from pathlib import Path
 import re
 import runpy
 import sys
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
@@ -32,14 +34,19 @@ STOOD_IN = (
     'ament_index_python',
     'ament_index_python.packages',
     'launch',
+    'launch.action',
     'launch.actions',
-    'launch.conditions',
-    'launch.event_handlers',
-    'launch.substitutions',
     'launch_ros',
     'launch_ros.actions',
     'launch_ros.parameter_descriptions',
 )
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """What is looked at for being writable is not in the checkout."""
+    monkeypatch.chdir(tmp_path)
+
 
 each_file = pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
 
@@ -49,17 +56,37 @@ def nodes(path, monkeypatch):
     """Arguments of each ``Node`` that a launch file makes, with stand-ins for launch."""
     for name in PROFILE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    return described(path, monkeypatch)
+    return started(path, monkeypatch)
 
 
 def described(path, monkeypatch):
+    """Functions that the launch file would have launch call: before the arguments, and behind."""
     for name in STOOD_IN:
         monkeypatch.setitem(sys.modules, name, MagicMock(name=name))
     monkeypatch.delitem(sys.modules, 'td3_agent.launching', raising=False)
     share = sys.modules['ament_index_python.packages'].get_package_share_directory
     share.return_value = str(ROOT)
+    values = sys.modules['launch_ros.parameter_descriptions'].ParameterValue
+    values.side_effect = lambda value, **_: value
     runpy.run_path(str(path))['generate_launch_description']()
-    sys.modules.pop('td3_agent.launching', None)  # for good: nobody else gets the stand-ins
+    sys.modules.pop('td3_agent.launching', None)  # for good: nothing else gets the stand-ins
+    calls = sys.modules['launch.actions'].OpaqueFunction.call_args_list
+    return [call.kwargs['function'] for call in calls]
+
+
+def started(path, monkeypatch, argv=()):
+    """Arguments of each ``Node`` by its program, of a launch with these arguments."""
+    pytest.importorskip('rclpy', reason='nodes need ROS 2')
+    pytest.importorskip('carla_msgs', reason='nodes need carla_msgs')
+    if path.name == 'demo.launch.py':
+        pytest.importorskip('carla', reason='the embedded simulator needs carla')
+    if path.name == 'replay.launch.py':
+        argv = [f'bag:={ROOT}/test/bags/oval', *argv]
+    given = dict(word.split(':=', 1) for word in argv)
+    context = SimpleNamespace(argv=list(argv), launch_configurations=given)
+    note, begin = described(path, monkeypatch)
+    note(context)
+    begin(context)
     calls = sys.modules['launch_ros.actions'].Node.call_args_list
     return {call.kwargs['executable']: call.kwargs for call in calls}
 
@@ -93,30 +120,142 @@ def test_starts_the_right_nodes(path, nodes):
 
 
 @each_file
-def test_loads_parameter_files_that_exist(nodes):
-    for call in nodes.values():
-        assert Path(call['parameters'][0]).is_file()
+def test_sets_only_parameters_that_the_nodes_have(nodes):
+    for executable, call in nodes.items():
+        (values,) = call['parameters']
+        assert set(values) <= declared_parameters(executable)
+        assert values, 'the configuration file is not read'
 
 
 @each_file
-def test_sets_only_parameters_that_the_nodes_have(nodes):
+def test_every_process_is_watched_and_watches_its_parent(nodes):
+    for call in nodes.values():
+        assert call['additional_env'] == {'TD3_AGENT_PARENT': str(os.getpid())}
+        assert callable(call['on_exit'])
+
+
+@each_file
+def test_defaults_shown_are_those_that_hold(path, nodes):
+    """Of an argument that is a parameter; one of several words is not compared."""
+    shown = declared_arguments()
     for executable, call in nodes.items():
-        assert set(call['parameters'][1]) <= declared_parameters(executable)
+        (values,) = call['parameters']
+        for name in shown.keys() & values.keys():
+            value, default = values[name], shown[name]['default_value']
+            assert type(value)(default) == value, (executable, name)
+        assert path.name != 'agent.launch.py' or values['mode'] == 'free_running'
 
 
-def commands_run(path, monkeypatch):
-    """Command lines of the programs that are no nodes, and what they depend on."""
-    described(path, monkeypatch)
-    calls = sys.modules['launch.actions'].ExecuteProcess.call_args_list
-    return [(call.kwargs['cmd'], call.kwargs.get('condition')) for call in calls]
+@each_file
+def test_arguments_that_are_not_given_leave_a_parameter_file_alone(path, tmp_path, monkeypatch):
+    file = tmp_path / 'params.yaml'
+    file.write_text('/**: {ros__parameters: {twist_convention: carla_twist_to_control}}\n')
+    argv = [f'params_file:={file}', 'policy:=route', 'role_name:=hero']
+    for executable, call in started(path, monkeypatch, argv).items():
+        (values,) = call['parameters']
+        assert values.get('twist_convention', 'carla_twist_to_control') == 'carla_twist_to_control'
+        assert values.get('policy', 'route') == 'route'
+        assert values.get('role_name', 'hero') == 'hero', executable
+        assert tuple(values.get('role_names', ['hero'])) == ('hero',)
+
+
+@each_file
+@pytest.mark.parametrize(
+    ('argv', 'told'),
+    [
+        (['polcy:=route'], "no launch argument 'polcy', did you mean 'policy'"),
+        (['driver:=foo'], "driver must be one of td3, pure_pursuit, got 'foo'"),
+        (['inference:=tensorrt'], "inference must be one of torch, onnx, got 'tensorrt'"),
+        (['policy:=nonexist'], "policy must be one of lane, .*, got 'nonexist'"),
+        (['role_name:=a b'], "role_name must make a topic name, got 'a b': .*topic name must not"),
+        (['params_file:=/none.yaml'], "params_file must be a file, got '/none.yaml'"),
+    ],
+)
+def test_bad_argument_is_refused_before_any_process_is_made(path, argv, told, monkeypatch):
+    with pytest.raises(ValueError, match=told):
+        started(path, monkeypatch, argv)
+
+
+@pytest.mark.parametrize(
+    ('name', 'argv', 'told'),
+    [
+        ('demo', ['duration:=nan'], 'duration must be a finite number >= 0'),
+        ('demo', ['seed:=-1'], 'seed must be >= 0, got -1'),
+        ('demo', ['out:=/proc/nowhere'], "out must be writable, got '/proc/nowhere/"),
+        ('demo', ['record:=1', 'bag:=.'], r'bag must be a new folder, got .*exists already'),
+        ('carla', ['max_frames:=1.5'], "max_frames must be a whole number .*, got '1.5'"),
+        ('carla', ['odometry_topic:=a//b'], "odometry_topic must make a topic name, got 'a//b'"),
+        ('replay', ['bag:=/nowhere'], '/nowhere: there is no bag'),
+        ('replay', ['rate:=x'], "rate must be a finite number, got 'x'"),
+        ('replay', ['rate:=0'], 'rate must be in'),
+    ],
+)
+def test_bad_argument_of_one_file(name, argv, told, monkeypatch):
+    with pytest.raises(ValueError, match=told):
+        started(ROOT / 'launch' / f'{name}.launch.py', monkeypatch, argv)
+
+
+def test_arguments_of_a_launch_file_around_ours_are_not_looked_at(monkeypatch):
+    path = ROOT / 'launch' / 'carla.launch.py'
+    note, _ = described(path, monkeypatch)
+    note(SimpleNamespace(argv=['foo:=1'], launch_configurations={'foo': '1', 'policy': 'route'}))
+
+
+class Exited:
+    """Says of processes of a launch that they have ended."""
+
+    def __init__(self, monkeypatch, argv=()):
+        nodes = started(ROOT / 'launch' / 'demo.launch.py', monkeypatch, argv)
+        asides = sys.modules['launch.actions'].ExecuteProcess.call_args_list
+        self._processes = nodes | {call.kwargs['name']: call.kwargs for call in asides}
+        self.shutdown = sys.modules['launch.actions'].Shutdown
+
+    def __call__(self, name, status, *, ending=False):
+        event = SimpleNamespace(returncode=status)
+        on_exit = self._processes[name]['on_exit']
+        return on_exit(event, SimpleNamespace(is_shutdown=ending))
+
+
+def test_good_drive_ends_the_launch_well(monkeypatch):
+    ended = Exited(monkeypatch)
+    assert ended('synchronizer_node', 0) == [ended.shutdown(reason='the drive is over')]
+    assert ended('td3_agent_node', 0, ending=True) is None
+    assert ended('sim_bridge_node', 130, ending=True) is None
+
+
+@pytest.mark.parametrize(
+    ('name', 'status'), [('td3_agent_node', -9), ('sim_bridge_node', 0), ('synchronizer_node', 1)]
+)
+def test_process_that_fails_ends_the_launch_with_one_error(name, status, monkeypatch):
+    ended = Exited(monkeypatch)
+    with pytest.raises(RuntimeError, match=f'^{name} '):
+        ended(name, status)
+    assert ended('twist_to_control_node', 1, ending=True) is None
+
+
+def test_drive_whose_recorder_fails_goes_on_and_ends_with_an_error(monkeypatch):
+    ended = Exited(monkeypatch, ['record:=true'])
+    assert ended('recorder', 1)
+    with pytest.raises(RuntimeError, match=r'^recorder ended with exit status 1'):
+        ended('synchronizer_node', 0)
+
+
+def test_recording_that_is_not_whole_is_told_when_interrupted(monkeypatch):
+    ended = Exited(monkeypatch, ['record:=true'])
+    assert ended('synchronizer_node', 0, ending=True) is None
+    with pytest.raises(RuntimeError, match=r'^recorder ended with exit status 1'):
+        ended('recorder', 1, ending=True)
+
+
+def declared_arguments():
+    """What the launch file described last declares, by name."""
+    calls = sys.modules['launch.actions'].DeclareLaunchArgument.call_args_list
+    return {call.args[0]: call.kwargs for call in calls}
 
 
 def test_page_for_carla_names_all_arguments(monkeypatch):
     described(ROOT / 'launch' / 'carla.launch.py', monkeypatch)
-    declared = {
-        call.args[0]: call.kwargs['default_value']
-        for call in sys.modules['launch.actions'].DeclareLaunchArgument.call_args_list
-    }
+    declared = {name: kwargs['default_value'] for name, kwargs in declared_arguments().items()}
     page = (ROOT / 'docs' / 'carla.md').read_text('utf-8')
     section = page.split('## Arguments of `carla.launch.py`')[1].split('\n## ')[0]
     told = {}
@@ -124,25 +263,24 @@ def test_page_for_carla_names_all_arguments(monkeypatch):
         listed = re.findall('`([^`]*)`', names)
         values = re.findall('`([^`]*)`', defaults) or [''] * len(listed)
         told |= dict(zip(listed, values, strict=True))
-    assert told.pop('control_topic') == '/carla/<role_name>/vehicle_control_cmd'
-    del declared['control_topic']  # made of substitutions
     assert told == declared
 
 
-@each_file
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
 def test_programs_beside_the_nodes_take_their_arguments(path, monkeypatch):
-    wanted = ['replay'] if path.name == 'replay.launch.py' else ['record', 'watch']
+    pytest.importorskip('rosbags', reason='recorder and player need rosbags')
+    is_replay = path.name == 'replay.launch.py'
+    argv = ['rate:=2', 'loop:=True'] if is_replay else ['record:=true', 'watch:=true']
+    monkeypatch.setattr('td3_agent.bags.watch.refuse_without_rerun', lambda: None)
+    started(path, monkeypatch, argv)
     found = []
-    for command, condition in commands_run(path, monkeypatch):
+    for call in sys.modules['launch.actions'].ExecuteProcess.call_args_list:
+        command = call.kwargs['cmd']
         assert command[:3] == [sys.executable, '-m', 'td3_agent']
-        verb, *words = [word if isinstance(word, str) else 'no' for word in command[3:]]
-        assert (condition is not None) == (verb != 'replay')
-        words = ['--no-loop' if words[i - 1] == '--live' else w for i, w in enumerate(words)]
-        values = {'--storage': 'mcap', '--rate': '1.0', '--start-offset': '0.0'}
-        words = [values.get(words[i - 1], word) for i, word in enumerate(words)]
-        assert parser(verb).parse_args([verb, *words]).verb == verb
-        found.append(verb)
-    assert found == wanted
+        args = parser(command[3]).parse_args(command[3:])
+        assert args.role_name == 'ego_vehicle'
+        found.append(call.kwargs['name'])
+    assert found == (['player'] if is_replay else ['recorder', 'watch'])
 
 
 def environment_set():

@@ -10,6 +10,7 @@ from td3_agent.driving.parameters import (
     ParameterError,
     Params,
     describe,
+    did_you_mean,
     param,
     param_of,
     refuse_unknown,
@@ -178,3 +179,31 @@ def test_inherited_parameters_are_checked_and_described_too():
     assert [row[0] for row in describe(More)][-1] == 'gain'
     with pytest.raises(ParameterError, match='frames must be >= 1, got 0; gain must be >= 0'):
         More(frames=0, gain=-1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places(Params):
+    """Paths, one of which may also be a name."""
+
+    ledger: str = param('', 'where', path=True)
+    note: str = param('', 'not a path')
+
+
+def test_home_is_expanded_in_paths_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    places = Places(ledger='~/a/b.jsonl', note='~/a')
+    assert (places.ledger, places.note) == (f'{tmp_path}/a/b.jsonl', '~/a')
+    assert Places(ledger='~').ledger == str(tmp_path)
+    assert Places(ledger='a/~/b').ledger == 'a/~/b'
+
+
+def test_home_of_no_user_is_refused():
+    with pytest.raises(ParameterError, match=r"^ledger: '~no-such-user/x' must begin with ~/ or"):
+        Places(ledger='~no-such-user/x')
+
+
+@pytest.mark.parametrize(
+    ('name', 'end'), [('polcy', ", did you mean 'policy'?"), ('zzz', ''), ('', '')]
+)
+def test_nearest_name(name, end):
+    assert did_you_mean(name, ['policy', 'seed']) == end
