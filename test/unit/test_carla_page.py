@@ -33,7 +33,8 @@ def test_files_and_launch_arguments_exist():
     for name in re.findall(r'(?<=[`/…])(?:config|docker|interfaces)/[\w./]+', PAGE):
         assert (ROOT / name).exists(), name
     for name in re.findall(r'ros2 launch td3_agent (\S+)', PAGE):
-        source = (ROOT / 'launch' / name).read_text('utf-8')
+        shared = (ROOT / 'td3_agent' / 'launching.py').read_text('utf-8')
+        source = (ROOT / 'launch' / name).read_text('utf-8') + shared
         words = PAGE.partition(name)[2].partition('```')[0]
         for argument in re.findall(r'(\w+):=', words.partition('\n\n')[0]):
             assert f"'{argument}'" in source, f'{name}: {argument}'
