@@ -17,7 +17,7 @@ PARENT_VARIABLE = 'TD3_AGENT_PARENT'  # id of the process that this one is not t
 PARENT_LOOK_S = 0.5
 SIGNALLED = 128  # an exit status above is 128 + the number of the signal, as shells have it
 INTERRUPTED = SIGNALLED + signal.SIGINT
-_raised = []  # interrupts that were raised as exceptions
+_state = {'interrupted': False}
 
 
 def begin() -> None:
@@ -45,7 +45,7 @@ def raise_interrupts() -> None:
 
 def was_interrupted() -> bool:
     """Whether an interrupt was raised, whatever exception it has become by now."""
-    return bool(_raised)
+    return _state['interrupted']
 
 
 def interrupted_line() -> str:
@@ -88,6 +88,6 @@ def _end(number: int, _: object) -> None:
     os._exit(SIGNALLED + number)
 
 
-def _raise(number: int, _: object) -> None:
-    _raised.append(number)
+def _raise(*_: object) -> None:
+    _state['interrupted'] = True
     raise KeyboardInterrupt
