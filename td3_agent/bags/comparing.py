@@ -11,7 +11,7 @@ import numpy as np
 from td3_agent.driving.agent import action_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -73,12 +73,20 @@ def _size(differences: NDArray[np.float64], column: int) -> dict[str, float] | N
 def first_difference(expected: Iterable[Record], records: Iterable[Record]) -> str:
     """Return where a replay first is not what a ledger says; empty if nowhere.
 
-    Frames of the ledger that the agent did not answer are left out.
+    Frames of the ledger that the agent did not answer are left out, and so are frames of the
+    replay that the ledger has no frame for: idle ticks, in which the agent infers but the car
+    must not drive.
     """
+    expected = list(expected)
     wanted = [record for record in expected if 'action' in record]
     if not wanted:
         return 'the expected ledger has no frame with an action'
-    answered = (record for record in records if 'action' in record)
+    idle = list(_gaps(expected))
+    answered = (
+        record
+        for record in records
+        if 'action' in record and not any(a < record['stamp_ns'] < b for a, b in idle)
+    )
     for number, (there, here) in enumerate(zip_longest(wanted, answered)):
         if there is None:
             return f'frame {number} (stamp {here["stamp_ns"]} ns) is not in the expected ledger'
@@ -88,6 +96,15 @@ def first_difference(expected: Iterable[Record], records: Iterable[Record]) -> s
             )
             return f'{frame}: {difference}'
     return ''
+
+
+def _gaps(expected: Iterable[Record]) -> Iterator[tuple[int, int]]:
+    """Yield the stamps between which frame numbers of a ledger are missing [ns]."""
+    frame, stamp = -1, -1
+    for record in expected:
+        if record['frame'] > frame + 1 and 'stamp_ns' in record:
+            yield stamp, record['stamp_ns']
+        frame, stamp = record['frame'], record.get('stamp_ns', stamp)
 
 
 def _difference(there: Record, here: Record | None) -> str:

@@ -284,6 +284,14 @@ class TestExpect:
         assert 'not in the expected' in first_difference([self.RECORD], [self.RECORD] * 2)
         assert 'no frame with an action' in first_difference([], [self.RECORD])
 
+    def test_idle_ticks_are_no_frames(self):
+        """The agent infers in them, before a drive and within; the ledger counts them alone."""
+        frames = [self.RECORD | {'frame': f, 'stamp_ns': f} for f in range(10)]
+        ledger = [record for record in frames if record['frame'] not in {0, 1, 6}]
+        assert first_difference(ledger, frames) == ''
+        assert 'stamp 5 ns' in first_difference(ledger, frames[:5] + frames[6:])
+        assert 'not in the expected' in first_difference(frames[:5], frames)
+
     def test_the_verb_fails_and_names_it(self, tmp_path, capsys):
         pytest.importorskip('torch')
         words = (SHIPPED, '--policy', 'untrained', '--expect', SHIPPED / 'ledger.jsonl')
