@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.command import STOP
-from td3_agent.driving.observation import ImageError
+from td3_agent.driving.loop_check import Contract, InputWatch
+from td3_agent.driving.observation import ENCODINGS, ImageError
 from td3_agent.driving.pairing import FramePairer
 
 if TYPE_CHECKING:
@@ -61,7 +62,13 @@ class FrameAnswerer:
     """Pairs, decides and encodes for one vehicle."""
 
     def __init__(
-        self, agent: Agent, encoder: TwistEncoder, *, lockstep: bool, max_frame_age_ns: int
+        self,
+        agent: Agent,
+        encoder: TwistEncoder,
+        *,
+        lockstep: bool,
+        max_frame_age_ns: int,
+        contract: Contract | None = None,
     ) -> None:
         """Answer with ``agent``.
 
@@ -71,7 +78,10 @@ class FrameAnswerer:
             lockstep: answer frames as they come; otherwise only :meth:`on_timer` answers.
             max_frame_age_ns: free-running: an older newest frame gives a stop [ns, steady]; a
                 decision that takes longer is a trouble in either mode.
+            contract: what the driver was trained with.
         """
+        self.watch = InputWatch(contract or Contract())
+        self._encodings = self.watch.contract.encodings or tuple(ENCODINGS)
         self._agent = agent
         self._encoder = encoder
         self._lockstep = lockstep
@@ -110,8 +120,15 @@ class FrameAnswerer:
         """Take the image of a frame; it is prepared now, while the odometry is on its way.
 
         Raises:
-            ImageError: it has another size than the images of this drive so far.
+            ImageError: it has another size than the images of this drive so far, or an encoding
+                that the driver's contract does not have.
         """
+        self.watch.on_image(stamp_ns, image.width, image.height)
+        if image.encoding not in self._encodings:
+            raise ImageError(
+                f'encoding must be one of {", ".join(self._encodings)}, as the policy was '
+                f'trained, got {image.encoding}'
+            )
         size = (image.height, image.width)
         known = None if self._pairer.runs_back(stamp_ns) else self._image_size
         if known not in {None, size}:
@@ -124,6 +141,7 @@ class FrameAnswerer:
 
     def on_motion(self, state: VehicleState, now_ns: int) -> FrameCommand | None:
         """Take the odometry of a frame."""
+        self.watch.on_motion(state.stamp_ns)
         return self._on_pair(self._pairer.add_motion(state.stamp_ns, Received(state, now_ns)))
 
     def on_refused(self, reason: object) -> FrameCommand | None:
@@ -207,6 +225,9 @@ class FrameAnswerer:
         try:
             decision = self._agent.decide(pair.image.content, state)
             twist = self._encoder.encode(decision.twist, state, self._geometry)
+            self.watch.on_answer(
+                pair.stamp_ns, speed_mps=state.speed_mps, commanded_mps=decision.twist.linear_x
+            )
         except Exception as error:  # noqa: BLE001  whatever a driver raises, the car must stop
             return self._failed(pair, received, f'driver failed: {error}'[:LONGEST_REASON])
         took_ns = decision.times.get('decided_ns', 0) - max(

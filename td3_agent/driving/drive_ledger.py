@@ -9,8 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from td3_agent.driving.ledger import UNWRITTEN_FRAMES, FrameLog, LedgerWriter
+from td3_agent.driving.endpoints import Finding
+from td3_agent.driving.ledger import SKIPPED, UNWRITTEN_FRAMES, FrameLog, LedgerWriter
 from td3_agent.driving.lockstep import EndedFrame
+from td3_agent.driving.loop_check import OutcomeWindow, drive_findings
 from td3_agent.driving.stages import StageWindow
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class DriveLedger:
         self._path = path
         self._on_fault = on_fault
         self._stages = StageWindow()
+        self._windows = {role: OutcomeWindow() for role in self.logs}
 
     @property
     def violations(self) -> int:
@@ -68,15 +71,38 @@ class DriveLedger:
                     log.note(one.stamp_ns, **facts)
                 self._write(log.close(one))
 
-    def close(self) -> None:
-        """Write what is left, and the end."""
+    def close(self, others: Iterable[Finding] = ()) -> list[Finding]:
+        """Write what is left, and the end; return what was wrong with the drive, errors first.
+
+        Args:
+            others: what was found besides the outcomes of the frames.
+        """
         for log in self.logs.values():
             self._write(log.flush())
+        found = list(others)
+        for role, log in self.logs.items():
+            found += self._of(role, drive_findings(log.counts.outcomes))
+        found.sort(key=lambda finding: not finding.is_error)
         if self.writer is not None:
             try:
-                self.writer.close()
+                self.writer.close(found)
             except OSError as error:
                 self._end(error)
+        return found
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with the newest frames."""
+        return [
+            finding
+            for role, window in self._windows.items()
+            for finding in self._of(role, window.findings())
+        ]
+
+    def _of(self, role: str, found: list[Finding]) -> list[Finding]:
+        """Name the vehicle where there are several."""
+        if len(self.logs) == 1:
+            return found
+        return [Finding(f'{role}: {one.text}', one.is_error) for one in found]
 
     def figures(self) -> dict[str, float]:
         """Return where the time goes: in frames, and to the disk."""
@@ -91,6 +117,8 @@ class DriveLedger:
     def _write(self, records: Iterable[dict[str, Any]]) -> None:
         for record in records:
             self._stages.add(record.get('stages_ns'))
+            if record.get('outcome', SKIPPED) != SKIPPED:
+                self._windows[record['role_name']].add(record['outcome'])
             if self.writer is not None:
                 try:
                     self.writer.write(record)

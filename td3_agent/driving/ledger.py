@@ -11,14 +11,16 @@ whether a ledger holds together.
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 import hashlib
 import json
 import re
 import time
 from typing import TYPE_CHECKING, Any
 
+from td3_agent.driving.endpoints import Finding
 from td3_agent.driving.gate import Outcome
 from td3_agent.driving.lockstep import MOST_SKIPPED, Break, Cause, EndedFrame
 from td3_agent.driving.stages import stage_spans_ns
@@ -309,10 +311,13 @@ class LedgerWriter:
             self._unflushed = 0
         self.slowest_ns = max(self.slowest_ns, time.monotonic_ns() - start_ns)
 
-    def close(self) -> None:
-        """Write what is buffered and the end, and close the file."""
+    def close(self, findings: Iterable[Finding] = ()) -> None:
+        """Write what is buffered and the end, with what was wrong, and close the file."""
         if not self._file.closed:
-            self._append({'end': True, 'records': self._records})
+            end: dict[str, Any] = {'end': True, 'records': self._records}
+            if told := [asdict(finding) for finding in findings]:
+                end['findings'] = told
+            self._append(end)
             self._file.close()
 
     def abandon(self) -> None:
@@ -361,6 +366,22 @@ def read_ledger(path: Path) -> Iterator[dict[str, Any]]:
             record = parse_line(path, number, line)
             if not (is_end(record) or EVENT in record):
                 yield record
+
+
+def read_findings(path: Path) -> list[Finding]:
+    """Return what was wrong with a drive, as the end of its ledger says; nothing without an end.
+
+    Raises:
+        LedgerError: the last line is no JSON object.
+    """
+    with path.open('rb') as lines:
+        last = next(iter(deque(lines, maxlen=1)), b'')
+    told = parse_line(path, -1, last).get('findings', []) if last.endswith(b'\n') else []
+    return [
+        Finding(str(one['text']), is_error=bool(one['is_error']))
+        for one in told
+        if isinstance(one, dict) and one.keys() >= {'text', 'is_error'}
+    ]
 
 
 def read_header(path: Path, line: bytes) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 import json
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from td3_agent.driving.ledger import read_ledger
+from td3_agent.driving.ledger import read_findings, read_ledger
 from td3_agent.evaluation.four_nodes import FourNodes
 from td3_agent.evaluation.frame_sampler import FrameSampler
 from td3_agent.evaluation.judging import events
@@ -26,7 +26,7 @@ from td3_agent.evaluation.processes import (
     interruptions_noted,
     ros_environment,
 )
-from td3_agent.evaluation.summary import summarize, table
+from td3_agent.evaluation.summary import finding_lines, judged, summarize, table
 from td3_agent.nodes import topics
 from td3_agent.nodes.drivers import SHIPPED_NAMES
 from td3_agent.sim.world import World, WorldConfig
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from td3_agent.driving.endpoints import Finding
     from td3_agent.evaluation.processes import Interruption
 
 STEP_S = 0.05
@@ -58,12 +59,14 @@ class Drive:
         frames: camera frames by simulated time [ns].
         exit_statuses: of every process, by name.
         trouble: why it ended early; empty if it did not.
+        findings: what was wrong with it, as its ledger says.
     """
 
     records: list[dict[str, Any]]
     frames: list[tuple[int, Any]]
     exit_statuses: dict[str, int]
     trouble: str
+    findings: list[Finding]
 
     @property
     def ended_cleanly(self) -> bool:
@@ -128,7 +131,8 @@ def not_negative(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Drive, write the results, and return the exit status.
 
-    0 only if the ledger shows no violation and every process ended cleanly.
+    0 only if the ledger shows no violation, nearly every frame got the driver's command, nothing
+    disturbed the drive, and every process ended cleanly.
 
     Raises:
         ValueError: arguments that do not fit together, or a bad map.
@@ -148,6 +152,7 @@ def run(args: argparse.Namespace) -> int:
     if not drive.records:
         sys.stderr.write(f'{drive.trouble or "nothing was driven"}\n')
         return EXIT_FAILED
+    findings = judged(drive.records, drive.findings)
     summary = {
         'driver': args.driver,
         'policy': args.policy if args.driver == 'td3' else None,
@@ -158,14 +163,16 @@ def run(args: argparse.Namespace) -> int:
         'real_time_factor': args.real_time_factor,
         **summarize(drive.records, world.ego.route),
         'exit_statuses': drive.exit_statuses,
+        'findings': [asdict(finding) for finding in findings],
     }
     if drive.trouble:
         summary['trouble'] = drive.trouble
     write_results(args.out, summary, drive, world)
-    sys.stdout.write(f'{table(summary)}\n\nresults in {args.out}\n')
+    sys.stdout.write(f'{table(summary)}\n{finding_lines(findings)}\nresults in {args.out}\n')
     wanted = round(args.duration / STEP_S)
     complete = summary['violations'] == 0 and summary['frames'] == wanted
-    return 0 if complete and drive.ended_cleanly else EXIT_FAILED
+    sound = complete and not any(finding.is_error for finding in findings)
+    return 0 if sound and drive.ended_cleanly else EXIT_FAILED
 
 
 def world_config(args: argparse.Namespace) -> WorldConfig:
@@ -200,8 +207,10 @@ def _drive(args: argparse.Namespace) -> Drive:
         with FrameSampler(image_topic, domain_id, every) as sampler:
             trouble = _follow(group, synchronizer.process, ledger_path, args, interruption)
         exit_statuses = group.end()
-    records = list(read_ledger(ledger_path)) if ledger_path.exists() else []
-    return Drive(records, sampler.frames, exit_statuses, trouble)
+    there = ledger_path.exists()
+    records = list(read_ledger(ledger_path)) if there else []
+    findings = read_findings(ledger_path) if there else []
+    return Drive(records, sampler.frames, exit_statuses, trouble, findings)
 
 
 def start_recorder(

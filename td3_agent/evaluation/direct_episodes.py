@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import multiprocessing
 from multiprocessing import connection
 import os
@@ -20,6 +20,7 @@ from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention
 from td3_agent.driving.gate import TwistConverter
 from td3_agent.driving.ledger import LedgerWriter
+from td3_agent.driving.loop_check import camera_findings, rate_findings
 from td3_agent.evaluation.direct import DirectDrive, Pilot
 from td3_agent.evaluation.direct_drivers import equip
 from td3_agent.evaluation.episodes import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
+    from td3_agent.driving.endpoints import Finding
     from td3_agent.evaluation.direct_drivers import DirectDriverParams
     from td3_agent.evaluation.episodes import Episode, EpisodePlan
     from td3_agent.nodes.drivers import Equipment
@@ -70,11 +72,20 @@ def drive_job(job: DirectJob) -> dict[str, Judged]:
         world = job.episode.world()
         start = (world.ego.state.x_m, world.ego.state.y_m)
         referee = Referee(world.ego.route, start, job.plan.task(world.ego.route))
-        records = drive_episode(world, equip(driver, world), job.plan, referee)
+        equipment = equip(driver, world)
+        records = drive_episode(world, equipment, job.plan, referee)
         if row in job.ledgers:
             write_ledger(job.ledgers[row], records)
-        judged[row] = judge(job.episode, world, records, referee, transport=DIRECT)
+        one = judge(job.episode, world, records, referee, transport=DIRECT)
+        judged[row] = replace(one, findings=tuple(contract_findings(equipment, world)))
     return judged
+
+
+def contract_findings(equipment: Equipment, world: World) -> list[Finding]:
+    """Return how the world's camera and step differ from what the driver was trained with."""
+    config, trained = world.config, equipment.contract
+    found = camera_findings(trained.camera, config.camera.view)
+    return found + rate_findings(trained.rate_hz, 1.0 / config.fixed_delta_seconds)
 
 
 def drive_episode(

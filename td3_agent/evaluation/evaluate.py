@@ -40,6 +40,7 @@ from td3_agent.sim.seeds import FAMILIES
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from td3_agent.driving.endpoints import Finding
     from td3_agent.evaluation.episodes import Episode
     from td3_agent.evaluation.judging import Judged
     from td3_agent.evaluation.processes import Interruption
@@ -348,6 +349,7 @@ def summarize(evaluation: Evaluation, rows: Rows) -> dict[str, Any]:
         'plan': asdict(evaluation.plan),
         'busy_processes': evaluation.busy,
         **totals(episodes),
+        'findings': found_by(rows[row_name(evaluation.transport)]),
     }
     if evaluation.references:
         summary['references'] = {
@@ -358,6 +360,15 @@ def summarize(evaluation: Evaluation, rows: Rows) -> dict[str, Any]:
         summary['comparison'] = [compare(evaluation, e) for e in evaluation.episodes]
     summary['episodes'] = episodes
     return summary
+
+
+def found_by(judged: list[Judged]) -> list[dict[str, Any]]:
+    """Return what was wrong with the drives, each thing with the episodes that had it."""
+    found: dict[Finding, list[int]] = {}
+    for one in judged:
+        for finding in one.findings:
+            found.setdefault(finding, []).append(one.figures['episode'])
+    return [{**asdict(finding), 'episodes': numbers} for finding, numbers in found.items()]
 
 
 def reference_row(
@@ -383,6 +394,7 @@ def compare(evaluation: Evaluation, episode: Episode) -> dict[str, Any]:
 def holds(summary: dict[str, Any]) -> bool:
     """Whether the evaluation is what it says: every frame answered, both transports equal."""
     sound = summary['violations'] == 0 and summary['frames_not_ok'] == 0
+    sound = sound and not any(finding['is_error'] for finding in summary['findings'])
     return sound and all(row['equal'] for row in summary.get('comparison', ()))
 
 
@@ -416,4 +428,15 @@ def report(evaluation: Evaluation, summary: dict[str, Any]) -> str:
     parts = [episode_table(summary['episodes']), figure_table(summary)]
     if 'comparison' in summary:
         parts.append(agreement_table(summary['comparison']))
+    if summary['findings']:
+        parts.append(finding_lines(summary['findings']))
     return '\n\n'.join(parts) + f'\n\nresults in {evaluation.out}\n'
+
+
+def finding_lines(found: list[dict[str, Any]]) -> str:
+    """Return what was wrong with the drives, a line for each thing."""
+    return '\n'.join(
+        f'{"error" if one["is_error"] else "warning"}: {one["text"]} '
+        f'(episodes {", ".join(map(str, one["episodes"]))})'
+        for one in found
+    )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from td3_agent.driving.endpoints import Finding
     from td3_agent.evaluation.episodes import Episode, Referee
     from td3_agent.sim.world import World
 
@@ -49,10 +50,12 @@ class Judged:
     Attributes:
         figures: its row of the results.
         view: what is drawn of it.
+        findings: what was wrong with the drive.
     """
 
     figures: dict[str, Any]
     view: EpisodeView
+    findings: tuple[Finding, ...] = ()
 
 
 def judge(

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from td3_agent.driving.ledger import UNWRITTEN_FRAMES, parse_line
+from td3_agent.driving.ledger import UNWRITTEN_FRAMES, parse_line, read_findings
 from td3_agent.evaluation.direct_episodes import EvaluationError, write_ledger
 from td3_agent.evaluation.episodes import Referee, frames_to_drive, up_to_the_ending
 from td3_agent.evaluation.four_nodes import FourNodes
@@ -49,24 +50,28 @@ def drive_over_ros(
     for attempt in range(1, ATTEMPTS):
         judged = drive_once(plan, episode, driver, folder, ledger_path)
         judged.figures['attempts'] = attempt
-        if lockstep_held(judged.figures):
+        if lockstep_held(judged):
             return judged
         ledger_path.replace(ledger_path.with_name(f'{ledger_path.stem}_attempt_{attempt}.jsonl'))
-        text = f'episode {episode.number}: lockstep broken, {fault(judged.figures)}; once more'
+        text = f'episode {episode.number}: lockstep broken, {fault(judged)}; once more'
         tqdm.write(text, file=sys.stderr)
     judged = drive_once(plan, episode, driver, folder, ledger_path)
     judged.figures['attempts'] = ATTEMPTS
     return judged
 
 
-def lockstep_held(figures: dict[str, Any]) -> bool:
-    """Whether every frame was answered, and every answer executed."""
-    return not figures['violations'] and not figures['frames_not_ok']
+def lockstep_held(judged: Judged) -> bool:
+    """Whether every frame was answered, every answer executed, and nothing disturbed the drive."""
+    figures, found = judged.figures, judged.findings
+    broken = figures['violations'] or figures['frames_not_ok']
+    return not broken and not any(finding.is_error for finding in found)
 
 
-def fault(figures: dict[str, Any]) -> str:
-    """Return how often the lockstep was broken, for people."""
-    return f'{figures["frames_not_ok"]} frames not ok, {figures["violations"]} violations'
+def fault(judged: Judged) -> str:
+    """Return how often the lockstep was broken and why, for people."""
+    figures = judged.figures
+    text = f'{figures["frames_not_ok"]} frames not ok, {figures["violations"]} violations'
+    return '; '.join([text, *(finding.text for finding in judged.findings)])
 
 
 def drive_once(
@@ -100,8 +105,9 @@ def drive_once(
             f'episode {episode.number}: no ending within {len(records)} frames, see {folder}'
         )
     write_ledger(ledger_path, records)
+    said = read_findings(raw_path)
     raw_path.unlink()
-    return judge(episode, world, records, referee, transport=ROS)
+    return replace(judge(episode, world, records, referee, transport=ROS), findings=tuple(said))
 
 
 def four_nodes(

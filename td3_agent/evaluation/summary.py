@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from td3_agent.driving.ledger import SKIPPED, LogCounts
+from td3_agent.driving.loop_check import drive_findings
 from td3_agent.driving.stages import percentiles_ms
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from td3_agent.driving.endpoints import Finding
     from td3_agent.driving.route import Route
 
 # A car moves less than this between two frames; more is a teleport and no distance driven.
@@ -118,9 +121,31 @@ def starts_anew(records: Iterable[dict[str, Any]], event: str) -> list[bool]:
     return begins
 
 
+def judged(records: Iterable[dict[str, Any]], said: Iterable[Finding] = ()) -> list[Finding]:
+    """Return what was wrong with a drive, the errors first.
+
+    Args:
+        records: its frames.
+        said: what its ledger says at its end; where it was cut off the frames tell.
+    """
+    outcomes = Counter(str(record['outcome']) for record in records)
+    said = list(said)
+    found = said if any(finding.is_error for finding in said) else drive_findings(outcomes) + said
+    return sorted(found, key=lambda finding: not finding.is_error)
+
+
+def finding_lines(found: Iterable[Finding]) -> str:
+    """Return what was wrong as lines for a terminal."""
+    return ''.join(f'{"error" if one.is_error else "warning"}: {one.text}\n' for one in found)
+
+
 def table(summary: dict[str, Any]) -> str:
-    """Return the figures as lines for a terminal; a table within has a line per row."""
-    rows = [row for name, value in summary.items() for row in _rows(name, value)]
+    """Return the figures as lines for a terminal; a table within has a line per row.
+
+    Findings have lines of their own.
+    """
+    told = {name: value for name, value in summary.items() if name != 'findings'}
+    rows = [row for name, value in told.items() for row in _rows(name, value)]
     width = max(len(name) for name, _ in rows)
     return '\n'.join(f'  {name:<{width}}  {text}' for name, text in rows)
 

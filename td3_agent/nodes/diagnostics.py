@@ -14,10 +14,13 @@ from rclpy.clock import Clock, ClockType
 from td3_agent.nodes.qos import RELIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from rclpy.node import Node
 
+    from td3_agent.driving.endpoints import Finding
+
+LOOP = 'loop'  # part of a node's diagnostics: what driving/loop_check.py finds
 PERIOD_S = 1.0
 LOOK_S = 0.2
 CONSOLE_S = 1.0  # from one line of the log to the next
@@ -54,6 +57,16 @@ class Status:
         if self.is_error:
             return DiagnosticStatus.ERROR
         return DiagnosticStatus.WARN if self.is_warning else DiagnosticStatus.OK
+
+
+def loop_status(found: Sequence[Finding]) -> Status:
+    """Return findings as one status, the worst first."""
+    if not found:
+        return Status('the loop drives as it should')
+    ordered = sorted(found, key=lambda finding: not finding.is_error)
+    is_error = ordered[0].is_error
+    text = '; '.join(finding.text for finding in ordered)
+    return Status(text, is_error=is_error, is_warning=not is_error, console=text)
 
 
 class Diagnostics:

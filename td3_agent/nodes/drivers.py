@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.observation import ObservationSpec
 from td3_agent.driving.parameters import Params, did_you_mean, expanded, param
 from td3_agent.driving.pure_pursuit import PurePursuitDriver, PurePursuitParams
@@ -14,6 +15,7 @@ from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
     from td3_agent.driving.driver import Driver
+    from td3_agent.td3.checkpoint import Manifest
 
 UNTRAINED = 'untrained'
 SHIPPED = ('lane', 'route', 'traffic')
@@ -55,12 +57,14 @@ class Equipment:
         spec: how its observations are made.
         title: for logs and diagnostics; says so when the policy is untrained.
         needs_route: whether it drives on ``/carla/<role>/waypoints``.
+        contract: what it was trained with.
     """
 
     driver: Driver
     spec: ObservationSpec
     title: str
     needs_route: bool = False
+    contract: Contract = field(default_factory=Contract)
 
 
 def make_driver(params: DriverParams) -> Equipment:
@@ -89,8 +93,7 @@ def _td3_driver(params: DriverParams) -> Equipment:
         policy = untrained_policy(params.policy_seed)
         return Equipment(policy, ObservationSpec(), 'TD3, UNTRAINED policy')
     policy, manifest = load_checkpoint(policy_folder(params.policy), kind='driving')
-    spec = manifest.observation_spec
-    return Equipment(policy, spec, f'TD3, {params.policy}', needs_route=spec.path)
+    return _equipment(policy, manifest, f'TD3, {params.policy}')
 
 
 def _onnx_driver(params: DriverParams) -> Equipment:
@@ -104,9 +107,13 @@ def _onnx_driver(params: DriverParams) -> Equipment:
     if params.policy == UNTRAINED:
         raise ValueError(f"inference must be 'torch' for policy {UNTRAINED!r}, got 'onnx'")
     policy, manifest = load_onnx_policy(policy_folder(params.policy), kind='driving')
+    return _equipment(policy, manifest, f'TD3, {params.policy}, ONNX Runtime')
+
+
+def _equipment(policy: Driver, manifest: Manifest, title: str) -> Equipment:
     spec = manifest.observation_spec
-    title = f'TD3, {params.policy}, ONNX Runtime'
-    return Equipment(policy, spec, title, needs_route=spec.path)
+    contract = manifest.inputs.contract()
+    return Equipment(policy, spec, title, needs_route=spec.path, contract=contract)
 
 
 def policy_folder(name: str) -> Path:

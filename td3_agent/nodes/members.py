@@ -64,6 +64,12 @@ class Members:
             node.create_publisher(Bool, topics.idle(role), LATCHED) for role in role_names
         ]
 
+    @property
+    def exclusive(self) -> dict[str, str]:
+        """Topics that may have one publisher only, by what that is."""
+        offers = {name: topic for name, topic in self._offers.items() if VEHICLE_OF not in name}
+        return offers | {'synchronizer': topics.CONTROL}
+
     def look(self, *, under_way: bool) -> None:
         """See who is there."""
         present = {name for name, topic in self._offers.items() if self._is_there(name, topic)}

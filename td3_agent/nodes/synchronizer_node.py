@@ -6,7 +6,7 @@ Wires :mod:`td3_agent.driving.lockstep` and :mod:`td3_agent.driving.ledger` to t
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,8 @@ from td3_agent.nodes.conversions import (
     state_from_odometry,
     time_from_ns,
 )
-from td3_agent.nodes.diagnostics import Diagnostics, Status
+from td3_agent.nodes.diagnostics import LOOP, Diagnostics, Status, loop_status
+from td3_agent.nodes.drive_check import DriveCheck
 from td3_agent.nodes.members import Members
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import RELIABLE, REPORTS
@@ -54,7 +55,7 @@ from td3_agent.nodes.runtime import WakeUp, run_program, steady_ns
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from td3_agent.driving.endpoints import Interest
+    from td3_agent.driving.endpoints import Finding, Interest
 
 COMMANDS = {Request.PAUSE: CarlaControl.PAUSE, Request.STEP_ONCE: CarlaControl.STEP_ONCE}
 SOLE = (CarlaEgoVehicleControl, CarlaEgoVehicleStatus, Odometry, DiagnosticArray)  # one writer
@@ -142,11 +143,16 @@ class SynchronizerNode(Node):
             self._subscribe_role(role)
         self.create_service(Trigger, '~/stop', self._on_stop)
         self._connections = Connections(self, lambda: self._interests, self._tell)
+        self._check = DriveCheck(self, self.members.exclusive, self._broken)
         self._diagnostics = Diagnostics(
             self,
             self._describe,
             self.ledger.figures,
-            {'inputs': self._refusals.status, 'connections': self._connections.status},
+            {
+                'inputs': self._refusals.status,
+                'connections': self._connections.status,
+                LOOP: lambda: loop_status(self._loop_findings()),
+            },
         )
         self._refusals.on_refused = lambda *_: self._tell()
         self._wake = WakeUp(self, self._advance)
@@ -180,7 +186,11 @@ class SynchronizerNode(Node):
         """Leave the bridge paused and the ledger whole."""
         self.lockstep.stop()
         self.ledger.close_ended(self.lockstep.take_ended(), {})
-        self.ledger.close()
+        for finding in self.ledger.close(self._check.duplicates() + self._check.said()):
+            if finding.is_error:
+                self.get_logger().error(finding.text)
+            else:
+                self.get_logger().warning(finding.text)
         figures = asdict(self.lockstep.counts) | self.ledger.disk_figures()
         counts = ', '.join(f'{name} {n}' for name, n in figures.items())
         self.get_logger().info(f'ended: {counts}')
@@ -294,6 +304,7 @@ class SynchronizerNode(Node):
         facts = self._step_facts
         if request is not None:
             self._step_facts = {'step_sent_ns': steady_ns()}
+            self._check.is_driving |= request is Request.STEP_ONCE and not attendance.needs_ticks
             self._told_ended.clear()
             self._control_pub.publish(CarlaControl(command=COMMANDS[request]))
         if self._stopped and self.lockstep.phase is Phase.HOLDING:
@@ -324,6 +335,13 @@ class SynchronizerNode(Node):
             self._last_reports = WakeUp(self, lambda: self.finished.set_result(None))
             self._last_reports.at(steady_ns() + LAST_REPORTS_NS)
 
+    def _broken(self) -> int:
+        """Return how often frames were not one after the other, each with its command."""
+        return self.ledger.violations + self.lockstep.counts.restarts
+
+    def _loop_findings(self) -> list[Finding]:
+        return self._check.duplicates() + self.ledger.findings()
+
     def _describe(self) -> Status:
         """Say how the lockstep stands."""
         values = asdict(self.lockstep.counts) | {'phase': self.lockstep.phase.value}
@@ -331,10 +349,15 @@ class SynchronizerNode(Node):
         values |= {'frame': self.lockstep.frame, 'violations': violations}
         values['refused'] = self._refusals.count
         console = self.members.attendance.describe() or self.lockstep.interruption(steady_ns())
-        for text, is_error in self._troubles(violations):
+        causes = [finding for finding in self._check.duplicates() if finding.is_error]
+        troubles = (*map(astuple, causes), *self._troubles(violations))
+        console = console or '; '.join(finding.text for finding in causes)
+        for text, is_error in troubles:
             return Status(
                 text, is_error=is_error, is_warning=not is_error, values=values, console=console
             )
+        if found := self._loop_findings():
+            return replace(loop_status(found), values=values)
         return Status(self.lockstep.phase.value, values=values)
 
     def _troubles(self, violations: int) -> Iterator[tuple[str, bool]]:

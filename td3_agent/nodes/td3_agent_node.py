@@ -7,7 +7,7 @@ opens the command topics, deactivate and shutdown end with a stop.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from carla_msgs.msg import CarlaEgoVehicleInfo
@@ -16,7 +16,7 @@ from nav_msgs.msg import Odometry, Path
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.task import Future
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 
 from td3_agent.driving.agent import Agent, TwistEncoder
 from td3_agent.driving.answering import FrameAnswerer, FrameCommand
@@ -36,7 +36,7 @@ from td3_agent.nodes.conversions import (
     time_from_ns,
     twist_message,
 )
-from td3_agent.nodes.diagnostics import ACTIVE, Diagnostics, Status
+from td3_agent.nodes.diagnostics import ACTIVE, LOOP, Diagnostics, Status, loop_status
 from td3_agent.nodes.drivers import Equipment, make_driver
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import LATCHED, RELIABLE, camera
@@ -45,13 +45,14 @@ from td3_agent.nodes.rivals import Rivals
 from td3_agent.nodes.runtime import EXIT_REFUSED, run_program, steady_ns
 from td3_agent.nodes.td3_agent_params import Td3AgentParams
 from td3_agent.nodes.transitions import refuse_illegal_transitions
+from td3_agent.nodes.while_wanted import WhileWanted
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import State
     from rclpy.subscription import Subscription
     from rclpy.timer import Timer
 
-    from td3_agent.driving.endpoints import Interest
+    from td3_agent.driving.endpoints import Finding, Interest
 
 
 class Td3AgentNode(LifecycleNode):
@@ -86,7 +87,11 @@ class Td3AgentNode(LifecycleNode):
             self,
             self._describe,
             self._stages.figures,
-            {'inputs': self._refusals.status, 'connections': self._connections.status},
+            {
+                'inputs': self._refusals.status,
+                'connections': self._connections.status,
+                LOOP: lambda: loop_status(self._loop_findings()),
+            },
         )
         self._refusals.on_refused = self._on_refused
         if self.params.autostart:
@@ -126,6 +131,7 @@ class Td3AgentNode(LifecycleNode):
             TwistEncoder(TwistConvention(self.params.twist_convention)),
             lockstep=self.params.mode == 'lockstep',
             max_frame_age_ns=round(self.params.max_frame_age_s * 1e9),
+            contract=self._equipment.contract,
         )
         self._create_entities()
         return super().on_configure(state)
@@ -139,6 +145,7 @@ class Td3AgentNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._rivals.settled()
         self._answerer.reset()
+        self._answerer.watch.restart()
         result = super().on_activate(state)
         self._active = True
         self._diagnostics.changed()
@@ -196,6 +203,14 @@ class Td3AgentNode(LifecycleNode):
             interest(self, kind, topic, qos, writes=False, advice=advice.get(kind, ''))
             for kind, topic, _, qos in inputs
         ]
+        info_topic = topics.beside(image_topic, 'camera_info')
+        self._lens = WhileWanted(
+            self,
+            CameraInfo,
+            info_topic,
+            self._refusals.guard(info_topic, self._on_lens),
+            lambda: self._answerer.watch.wants_lens,
+        )
         if params.mode == 'free_running':
             steady = Clock(clock_type=ClockType.STEADY_TIME)
             self._timer = self.create_timer(1.0 / params.rate_hz, self._on_timer, clock=steady)
@@ -206,6 +221,7 @@ class Td3AgentNode(LifecycleNode):
             return
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
+        self._lens.close()
         self._inputs = []
         self._input_interests = []
         self._has_route = False
@@ -275,6 +291,9 @@ class Td3AgentNode(LifecycleNode):
             stamp, view = header_stamp_ns(msg.header), image_view(msg)
             self._publish(self._answerer.on_image(stamp, view, now_ns))
 
+    def _on_lens(self, msg: CameraInfo) -> None:
+        self._answerer.watch.on_camera_info(msg.width, msg.height, msg.k[0])
+
     def _on_odometry(self, msg: Odometry) -> None:
         if self._active:
             now_ns = steady_ns()
@@ -308,22 +327,40 @@ class Td3AgentNode(LifecycleNode):
             self._stages.add(agent_spans_ns(facts))
         self._diagnostics.changed()
 
+    def _loop_findings(self) -> list[Finding]:
+        """Return why the loop does not drive, or not as the policy was trained."""
+        if self._answerer is None or not self._active:
+            return []
+        return self._answerer.watch.findings()
+
     def _describe(self) -> Status:
         """Say how the agent stands."""
-        if self._policy_fault:
-            return Status(self._policy_fault, is_error=True, values={ACTIVE: False})
         if self._answerer is None or not self._active:
-            values = {ACTIVE: False}
-            if self._rival_fault:
-                return Status(self._rival_fault, is_error=True, values=values)
-            return Status('not active', is_warning=True, values=values)
+            return self._inactive()
         values = asdict(self._answerer.counts)
         values |= {'refused': self._refusals.count, ACTIVE: True}
-        if fault := self._answerer.trouble or self._answerer.missing(steady_ns()):
-            return Status(fault, is_error=True, values=values)
+        found = self._loop_findings()
+        trouble = self._answerer.trouble
+        if not self._answerer.watch.names_missing_halves:
+            trouble = trouble or self._answerer.missing(steady_ns())
+        if trouble:
+            return Status(trouble, is_error=True, values=values)
         if awaited := self._awaited():
             return Status(awaited, is_warning=True, values=values, console=awaited)
-        return Status(f'driving: {self._equipment.title}', values=values)
+        if found:
+            return replace(loop_status(found), values=values)
+        state = 'ready, no frame yet' if self._answerer.newest_stamp_ns is None else 'driving'
+        return Status(f'{state}: {self._equipment.title}', values=values)
+
+    def _inactive(self) -> Status:
+        """Say why the agent does not drive."""
+        fault = self._policy_fault or self._rival_fault
+        return Status(
+            fault or 'not active',
+            is_error=bool(fault),
+            is_warning=True,
+            values={ACTIVE: False},
+        )
 
 
 def main(args: list[str] | None = None) -> None:

@@ -24,6 +24,11 @@ def image(role_name: str, camera_id: str) -> str:
     return of(role_name, f'{camera_id}/image')
 
 
+def beside(topic: str, name: str) -> str:
+    """Return the topic ``name`` in the namespace of another one."""
+    return f'{topic.rpartition("/")[0]}/{name}'
+
+
 def camera_info(role_name: str, camera_id: str) -> str:
     """sensor_msgs/CameraInfo, from the bridge."""
     return of(role_name, f'{camera_id}/camera_info')

@@ -6,7 +6,7 @@ Wires :mod:`td3_agent.driving.gate` to the agent's Twist and to the CARLA ROS br
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
@@ -23,6 +23,7 @@ from std_msgs.msg import Bool, Header
 from td3_agent.driving.attendance import BRIDGE, ODOMETRY
 from td3_agent.driving.command import FULL_BRAKE, TwistConvention
 from td3_agent.driving.gate import HOLD, Answer, FreeRunningGate, Gate, Outcome, TwistConverter
+from td3_agent.driving.loop_check import REMEDIES, OutcomeWindow
 from td3_agent.driving.parameters import ParameterError, param
 from td3_agent.driving.velocity_control import VelocityControlParams
 from td3_agent.driving.watchdog import SilenceHold
@@ -38,22 +39,13 @@ from td3_agent.nodes.conversions import (
     state_from_odometry,
     time_from_ns,
 )
-from td3_agent.nodes.diagnostics import Diagnostics, Status
+from td3_agent.nodes.diagnostics import LOOP, Diagnostics, Status, loop_status
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import LATCHED, RELIABLE
 from td3_agent.nodes.refusals import Refusals
 from td3_agent.nodes.runtime import WakeUp, run_program, steady_ns
 
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-REMEDIES = {
-    Outcome.NO_COMMAND: 'is td3_agent active, and does it get image and odometry?',
-    Outcome.NO_ODOMETRY: 'does the bridge publish odometry?',
-    Outcome.NO_VEHICLE_INFO: 'does the bridge publish vehicle_info?',
-    Outcome.INVALID_COMMAND: 'look at what td3_agent says',
-    Outcome.SILENCE: 'are synchronizer and bridge running?',
-    Outcome.IN_ADVANCE: 'it was stopped because no frame came',
-    Outcome.IDLE: 'the diagnosis of the synchronizer names what it waits for',
-}
 DEADLINE_SHARE = 0.9  # of the bridge's wait; the rest is for the way there
 GRAPH_PERIOD_S = 0.1  # how often it is looked whether the agent is there
 LAST_WORD_S = 0.5  # how long the final stop may take to reach the bridge
@@ -136,6 +128,8 @@ class TwistToControlNode(Node):
         self._refusals = Refusals(self)
         self._subscribe(role)
         self._last_outcome: Outcome | None = None
+        self._window = OutcomeWindow()
+        self._lost = (0, 0)  # frames that went by unanswered, commands that came too late
         self._deadline = WakeUp(self, self._on_deadline)
         self._hold = SilenceHold(round(params.silence_s * 1e9))
         self._silence = WakeUp(self, self._on_silence)
@@ -150,7 +144,11 @@ class TwistToControlNode(Node):
         self._diagnostics = Diagnostics(
             self,
             self._describe,
-            parts={'inputs': self._refusals.status, 'connections': self._connections.status},
+            parts={
+                'inputs': self._refusals.status,
+                'connections': self._connections.status,
+                LOOP: lambda: loop_status(self._window.findings()),
+            },
         )
         self._refusals.on_refused = self._on_refused
 
@@ -263,6 +261,7 @@ class TwistToControlNode(Node):
 
     def _send(self, answer: Answer | None) -> None:
         """Publish an answer, if there is one, and set the next deadline."""
+        self._note_lost()
         if self._lockstep:
             self._watch_frames(answer)
         if answer is not None:
@@ -274,8 +273,19 @@ class TwistToControlNode(Node):
                 facts['twist_received_ns'] = answer.twist_received_ns
             self._announcer.report(answer.stamp_ns, facts)
             self._last_outcome = answer.outcome
+            if answer.outcome is not Outcome.IDLE:
+                self._window.add(answer.outcome.value)
             self._diagnostics.changed()
         self._deadline.at(self.gate.due_ns)
+
+    def _note_lost(self) -> None:
+        """Note what the gate has counted since the last look."""
+        counts, (unanswered, late) = self.gate.counts, self._lost
+        self._lost = (counts.unanswered, counts.late)
+        for _ in range(counts.unanswered - unanswered):
+            self._window.add('unanswered')
+        if counts.late > late:
+            self._window.add_late()
 
     def _on_silence(self) -> None:
         """Stop a car that was told to drive and then was asked for nothing more.
@@ -315,9 +325,11 @@ class TwistToControlNode(Node):
             return Status(text, is_error=True, values=values)
         if self._last_outcome is not Outcome.OK:
             text = f'last frame {self._last_outcome.value}, {self.gate.counts.stopped} so far: '
-            text += f'the car is braked; {REMEDIES[self._last_outcome]}'
+            text += f'the car is braked; {REMEDIES[self._last_outcome.value]}'
             is_idle = self._last_outcome is Outcome.IDLE
             return Status(text, is_error=not is_idle, is_warning=is_idle, values=values)
+        if found := self._window.findings():
+            return replace(loop_status(found), values=values, console='')
         return Status('every frame answered', values=values)
 
 

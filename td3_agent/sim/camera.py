@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from td3_agent.driving.loop_check import CameraView
 from td3_agent.driving.parameters import Params, param
 from td3_agent.sim.ground import GRASS_BGR, OPAQUE
 from td3_agent.sim.solids import SolidPainter
@@ -58,6 +59,11 @@ class CameraConfig(Params):
     def focal_px(self) -> float:
         """Focal length, equal for rows and columns [px]."""
         return self.width / (2.0 * math.tan(math.radians(self.fov_deg) / 2.0))
+
+    @property
+    def view(self) -> CameraView:
+        """What a policy has to know of it."""
+        return CameraView(width_px=self.width, height_px=self.height, fov_deg=self.fov_deg)
 
 
 @dataclass(frozen=True)

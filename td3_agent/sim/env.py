@@ -18,6 +18,7 @@ from gymnasium import spaces
 import numpy as np
 
 from td3_agent.driving.command import ACTION_SIZE, VehicleControl, twist_from_action
+from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.observation import (
     STATE_SIZE,
     ImageView,
@@ -108,6 +109,12 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         # A Dict of Boxes gives dicts of arrays, which Gymnasium's types cannot say.
         self.observation_space = self._observation_space()  # type: ignore[assignment]
         self.action_space = spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
+
+    @property
+    def contract(self) -> Contract:
+        """What a policy that learns here is trained with."""
+        world = self.world.config
+        return Contract(rate_hz=1.0 / world.fixed_delta_seconds, camera=world.camera.view)
 
     def _observation_space(self) -> spaces.Dict:
         """Return the bounds of what is observed."""

@@ -37,6 +37,7 @@ from td3_agent.driving.command import (
     CONTROL_MAX_YAW_RATE_RADPS,
     TwistConvention,
 )
+from td3_agent.driving.loop_check import CameraView, Contract
 from td3_agent.driving.observation import (
     ENCODINGS,
     PATH_POINTS,
@@ -95,6 +96,7 @@ class ImageContract:
         encodings: camera encodings that may be fed.
         colour: what becomes of colours.
         normalisation: what the network does to a pixel x in 0 ... 255.
+        camera: what the camera showed in training; None where nobody wrote it down.
     """
 
     encodings: tuple[str, ...]
@@ -104,6 +106,7 @@ class ImageContract:
     crop_top: float
     colour: str = COLOUR
     normalisation: str = NORMALISATION
+    camera: CameraView | None = None
 
     def observation_spec(self) -> ObservationSpec:
         """Return the settings of the observation builder that this contract asks for."""
@@ -131,6 +134,14 @@ class InputContract:
     image: ImageContract | None
     state: tuple[StateField, ...]
     rate_hz: float | None
+
+    def contract(self) -> Contract:
+        """Return what is compared with the running loop."""
+        if self.image is None:
+            return Contract(rate_hz=self.rate_hz)
+        return Contract(
+            rate_hz=self.rate_hz, camera=self.image.camera, encodings=self.image.encodings
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,12 +218,14 @@ def _has_path(state: tuple[StateField, ...]) -> bool:
     return len(state) > STATE_SIZE
 
 
-def driving_inputs(spec: ObservationSpec | None = None, rate_hz: float = 20.0) -> InputContract:
+def driving_inputs(
+    spec: ObservationSpec | None = None, rate_hz: float = 20.0, camera: CameraView | None = None
+) -> InputContract:
     """Return the input contract of a policy that drives from camera and odometry."""
     spec = spec or ObservationSpec()
     settings = asdict(spec)
     has_path = settings.pop('path')
-    image = ImageContract(encodings=tuple(ENCODINGS), **settings)
+    image = ImageContract(encodings=tuple(ENCODINGS), camera=camera, **settings)
     state: tuple[StateField, ...] = (
         StateField(name='speed', unit='m/s', scale=CONTROL_MAX_SPEED_MPS),
         StateField(name='yaw_rate', unit='rad/s'),
@@ -655,10 +668,13 @@ def _decode_dataclass(kind: Any, value: Any, where: str, faults: list[str]) -> A
         faults.append(f'{where or "content"} is {_short(value)}, expected an object')
         return None
     hints, known = get_type_hints(kind), [field.name for field in fields(kind)]
+    optional = {field.name for field in fields(kind) if field.default is None}
     prefix = f'{where}.' if where else ''
     before = len(faults)
     faults += [f'{prefix}{_short(n)} is unknown' for n in sorted(value.keys() - set(known))]
-    faults += [f'{prefix}{name} is missing' for name in known if name not in value]
+    faults += [
+        f'{prefix}{name} is missing' for name in known if name not in value.keys() | optional
+    ]
     decoded = {
         name: _decode(hints[name], value[name], prefix + name, faults)
         for name in known

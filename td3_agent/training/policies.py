@@ -74,7 +74,9 @@ def contract(
     """Return kind, inputs and outputs of a policy for a task."""
     spec = getattr(env.unwrapped, 'spec_of_observation', None)
     if spec is not None:  # only td3_agent/Driving-v0 has one
-        return DRIVING, driving_inputs(spec), driving_outputs()
+        seen = getattr(env.unwrapped, 'contract', None)
+        inputs = driving_inputs(spec, seen.rate_hz, seen.camera) if seen else driving_inputs(spec)
+        return DRIVING, inputs, driving_outputs()
     shape = spaces.shape
     image = None
     if shape.image_shape is not None:

@@ -14,7 +14,7 @@ import pytest
 from rclpy.clock import ClockType
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 
 from td3_agent.driving.stages import AGENT_STAGES, END_TO_END
 from td3_agent.nodes import topics
@@ -469,7 +469,7 @@ class TestLifecycle:
         bench = Bench(ros, driver='td3', policy='untrained').wait_until_announced()
         assert 'driver: TD3, UNTRAINED policy' in capfd.readouterr().err
         ros.spin_until(lambda: diagnosed('td3_agent'), 'diagnosed')
-        assert diagnosed('td3_agent').message == 'driving: TD3, UNTRAINED policy'
+        assert diagnosed('td3_agent').message == 'ready, no frame yet: TD3, UNTRAINED policy'
         for n in range(1, 4):
             bench.frame(n, grey=40 * n)
             bench.wait(n)
@@ -659,3 +659,42 @@ class TestFreeRunning:
         ros.spin_until(lambda: bench.stamped, 'driving')
         bench.node.trigger_deactivate()
         ros.spin_until(lambda: is_stop(bench.stamped[-1]), 'the stop')
+
+
+class TestLoop:
+    """A loop that does not drive, or not as trained, is not said to be fine."""
+
+    def test_a_slow_camera_of_another_kind_is_told(self, ros, diagnosed):
+        bench = Bench(ros, driver='td3', policy='lane', route=False)
+        lens = ros.talk(CameraInfo, topics.camera_info(ROLE, 'camera'))
+        bench.wait_until_announced()
+        focal_px = SIDE_PX / 2.0 / math.tan(math.radians(55.0))
+        lens.publish(CameraInfo(width=SIDE_PX, height=SIDE_PX, k=[focal_px, *[0.0] * 8]))
+        for n in range(1, 31):
+            bench.frame(2 * n)
+            bench.wait(n)
+            bench.odometry(2 * n + 1)
+        ros.spin_until(
+            lambda: diagnosed('td3_agent').message.startswith('every second frame has no image'),
+            'told',
+        )
+        said, part = diagnosed('td3_agent'), diagnosed('td3_agent: loop')
+        assert said.level == part.level == DiagnosticStatus.WARN
+        assert said.message == part.message
+        for words in (
+            'camera 10 Hz, bridge 20 Hz; set sensor_tick',
+            'images come at 10 Hz, the policy was trained at 20 Hz',
+            f'a camera of 160x120 90 deg, got {SIDE_PX}x{SIDE_PX} 110 deg',
+        ):
+            assert words in said.message
+
+    def test_an_agent_without_its_route_does_not_say_that_it_drives(self, ros, diagnosed):
+        Bench(ros, route=False)
+        ros.spin_until(
+            lambda: (
+                (said := diagnosed('td3_agent'))
+                and said.message.startswith(f'no route has come on {topics.waypoints(ROLE)}')
+            ),
+            'told',
+        )
+        assert diagnosed('td3_agent').level == DiagnosticStatus.WARN

@@ -593,3 +593,24 @@ class TestEnds:
             lambda: diagnosed('twist_to_control').message == 'every frame answered', 'the end'
         )
         assert diagnosed('twist_to_control').level == DiagnosticStatus.OK
+
+    def test_frames_that_are_often_stopped_are_told_beside_those_that_are_not(
+        self, ros, diagnosed
+    ):
+        bench = Bench(ros, deadline_s=SHORT_S)
+        for n in range(1, 25):
+            bench.clock(n)
+            bench.odometry(n)
+            if n % 2:
+                bench.twist(n, 1.0)
+            bench.wait(n)
+        bench.drive(25)
+        bench.wait(25)
+        ros.spin_until(lambda: 'every second' in diagnosed('twist_to_control').message, 'told')
+        said, part = diagnosed('twist_to_control'), diagnosed('twist_to_control: loop')
+        assert said.level == part.level == DiagnosticStatus.WARN
+        assert said.message == part.message
+        assert said.message.startswith(
+            'every second frame is without the command of the driver (stopped_no_command): '
+            'is td3_agent active'
+        )

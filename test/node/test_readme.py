@@ -44,7 +44,7 @@ def real(node) -> set[tuple[str, str, str, str]]:
 @pytest.mark.parametrize(
     ('module', 'name', 'parameters'),
     [
-        ('td3_agent_node', 'Td3AgentNode', {'driver': 'pure_pursuit'}),
+        ('td3_agent_node', 'Td3AgentNode', {'policy': 'route'}),
         ('twist_to_control_node', 'TwistToControlNode', {}),
         ('synchronizer_node', 'SynchronizerNode', {}),
         ('sim_bridge_node', 'SimBridgeNode', {'map': 'oval', 'start_paused': True}),

@@ -599,6 +599,7 @@ class TestDemo:
         assert (summary['frames'], summary['violations']) == (100, 0)
         assert set(summary['exit_statuses'].values()) == {0}
         assert summary['outcomes'] == {'ok': 100}
+        assert summary['findings'] == []
         assert summary['distance_m'] > 5.0
         check_clean(list(read_ledger(out / 'ledger.jsonl')), 100)
         for name in ('trajectory.png', 'camera.png'):

@@ -6,11 +6,14 @@ import math
 import numpy as np
 import pytest
 
+from td3_agent.driving.endpoints import Finding
 from td3_agent.driving.ledger import SKIPPED
 from td3_agent.driving.route import Route
 from td3_agent.evaluation.summary import (
     along,
     command_pace,
+    finding_lines,
+    judged,
     latencies,
     starts_anew,
     summarize,
@@ -209,3 +212,21 @@ def test_table_has_a_line_per_figure():
     assert texts['outcomes'] == f'ok 2, {SKIPPED} 1'
     assert texts['command_rate_hz'] == '-'
     assert texts['violations'] == '1'
+
+
+def test_a_drive_of_stopped_frames_is_judged_by_its_frames_or_by_its_ledger():
+    records = [record(outcome='stopped_no_command' if i % 2 else 'ok') for i in range(60)]
+    (found,) = judged(records)
+    assert found.is_error
+    assert found.text.startswith('30 of 60 frames without the command')
+    cause = Finding('td3_agent: every second frame has no image', is_error=False)
+    assert judged(records, [cause]) == [found, cause]  # cut off before its verdict
+    bridges = Finding('two bridges in ROS domain 7', is_error=True)
+    assert judged(records, [cause, bridges]) == [bridges, cause]
+    assert judged([record()] * 60) == []
+
+
+def test_findings_have_lines_of_their_own_beside_the_table():
+    found = [Finding('no image', is_error=True), Finding('10 Hz', is_error=False)]
+    assert finding_lines(found) == 'error: no image\nwarning: 10 Hz\n'
+    assert 'findings' not in table({'frames': 3, 'findings': ['x']})

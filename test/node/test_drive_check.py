@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the synchronizer notices of a drive, from the graph and from what other nodes say."""
+
+from carla_msgs.msg import CarlaStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+import pytest
+from rclpy.node import Node
+
+from td3_agent.driving.loop_check import COMMANDLESS, LATE_REMEDY
+from td3_agent.nodes import topics
+from td3_agent.nodes.drive_check import DriveCheck
+
+SLOW_CAMERA = 'every second frame has no image: camera 10 Hz, bridge 20 Hz'
+
+
+class Drive:
+    """A check, and how often frames of its drive broke."""
+
+    def __init__(self, ros):
+        self.broken = 0
+        node = ros.make(Node, 'stepper')
+        self.check = DriveCheck(node, {'bridge': topics.STATUS}, lambda: self.broken)
+        self.check.is_driving = True
+
+    def texts(self):
+        return [finding.text for finding in self.check.duplicates() + self.check.said()]
+
+
+@pytest.fixture
+def drive(ros):
+    return Drive(ros)
+
+
+def say(part, text, level=DiagnosticStatus.WARN):
+    return DiagnosticArray(status=[DiagnosticStatus(name=part, message=text, level=level)])
+
+
+def test_a_second_bridge_is_named_after_it_has_left_too(ros, drive):
+    first = ros.talk(CarlaStatus, topics.STATUS)
+    second = ros.talk(CarlaStatus, topics.STATUS)
+    ros.spin_until(drive.check.duplicates, 'seen')
+    (found,) = drive.check.duplicates()
+    assert not found.is_error  # the one may be dead
+    drive.broken = 90
+    ros.peer.destroy_publisher(second)
+    ros.peer.destroy_publisher(first)
+    ros.spin_until(lambda: not ros.peer.count_publishers(topics.STATUS), 'gone')
+    (found,) = drive.check.duplicates()
+    assert found.is_error
+    assert found.text.startswith(f'two bridges in ROS domain {ros.domain_id} for ')
+    assert '/peer twice' in found.text
+
+
+def test_what_was_there_before_the_first_step_does_not_count(ros, drive):
+    drive.check.is_driving = False
+    for _ in range(2):
+        ros.talk(CarlaStatus, topics.STATUS)
+    diagnostics = ros.talk(DiagnosticArray, '/diagnostics')
+    heard = ros.listen(DiagnosticArray, '/diagnostics')
+    ros.spin_until_matched()
+    diagnostics.publish(say('td3_agent: loop', SLOW_CAMERA))
+    ros.spin_until(lambda: len(heard) == 1, 'heard')
+    drive.broken = 9
+    assert drive.texts() == []
+
+
+def test_causes_that_others_name_are_kept_in_their_newest_words(ros, drive):
+    diagnostics = ros.talk(DiagnosticArray, '/diagnostics')
+    ros.spin_until_matched()
+    for part, text, level in (
+        ('td3_agent: loop', 'the loop drives as it should', DiagnosticStatus.OK),
+        ('td3_agent: connections', 'nobody publishes', DiagnosticStatus.WARN),
+        ('twist_to_control: loop', f'every frame is {COMMANDLESS}', DiagnosticStatus.WARN),
+        ('td3_agent: loop', f'{SLOW_CAMERA}; once', DiagnosticStatus.WARN),
+        ('td3_agent: loop', SLOW_CAMERA, DiagnosticStatus.ERROR),
+        ('twist_to_control: loop', f'{COMMANDLESS}: {LATE_REMEDY}', DiagnosticStatus.WARN),
+    ):
+        diagnostics.publish(say(part, text, level))
+    ros.spin_until(lambda: len(drive.texts()) == 2, 'heard')
+    assert drive.texts() == [
+        f'td3_agent: {SLOW_CAMERA}',
+        f'twist_to_control: {COMMANDLESS}: {LATE_REMEDY}',
+    ]
+    assert not any(finding.is_error for finding in drive.check.said())
