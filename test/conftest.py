@@ -4,6 +4,7 @@
 Where rclpy or carla_msgs is missing, the tests that need them are skipped, not failed.
 """
 
+import atexit
 from importlib.util import find_spec
 import logging
 import os
@@ -41,6 +42,7 @@ def make_run_folder():
         path.mkdir(exist_ok=True)
         os.environ[name] = str(path)
     tempfile.tempdir = None
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
@@ -56,6 +58,9 @@ if find_spec('launch_ros'):  # the folder launch/ of the checkout is found as "l
 
 # Scripts are programs, not a package; their functions are tested by importing them.
 sys.path.append(str(Path(__file__).parents[1] / 'scripts'))
+sys.path.append(str(Path(__file__).parent))
+
+import forked  # noqa: E402
 
 ROS_FOLDERS = ('node', 'system')
 WITHOUT_ROS = ('test_launch_files.py',)  # bring stand-ins of their own
@@ -70,6 +75,12 @@ class ModuleWithoutRos(pytest.Module):
 
     def collect(self):
         pytest.skip(f'needs ROS 2: {" and ".join(MISSING)} not found', allow_module_level=True)
+
+
+def pytest_configure(config):
+    """Fork node programs, except where everything is tested, the start of programs too."""
+    if config.option.markexpr:
+        processes.ProcessGroup.popen = staticmethod(forked.start)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -105,15 +116,11 @@ def shares_fixture(item):
     return any(fixtures[-1].scope in {'module', 'class'} for fixtures in found)
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
-    """Remove what the run has written, unless something failed."""
-    if IS_WORKER:
-        return
-    if session.testsfailed:
+    """Keep what the run has written when something failed."""
+    if RUN_FOLDER and session.testsfailed:
+        atexit.unregister(shutil.rmtree)
         print(f'\nfiles of this run: {RUN_FOLDER}')
-    else:
-        shutil.rmtree(RUN_FOLDER, ignore_errors=True)
 
 
 def module_without_ros(parent, file, **where):

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from td3_agent.fastdds import (
     DISCOVERY_RANGE,
@@ -26,7 +26,7 @@ from td3_agent.nodes.share import shared_path
 from td3_agent.starting import PARENT_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from typing_extensions import Self
@@ -162,6 +162,8 @@ class ProcessGroup:
     this process is gone.
     """
 
+    popen: ClassVar[Callable[..., subprocess.Popen[bytes]]] = subprocess.Popen
+
     def __init__(self, log_folder: Path, environment: Mapping[str, str]) -> None:
         """Write outputs to ``log_folder``, one file per process."""
         self._log_folder = log_folder
@@ -182,7 +184,7 @@ class ProcessGroup:
         """
         log_path = self._log_folder / f'{name}.log'
         with log_path.open('wb') as log, _interruptions_held_back():
-            process = subprocess.Popen(  # noqa: S603  our own programs; no shell
+            process = self.popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
