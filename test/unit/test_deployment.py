@@ -404,6 +404,7 @@ class TestSizes:
         files = [f'{name}.in' for name in [*always, *optional]]
         assert files == [*container_sizes.WORKSPACE_FILES]
 
+    @pytest.mark.slow
     def test_layers_are_counted_without_what_is_there_before(self):
         try:
             (all_of_it,) = container_sizes.python_layers({'runtime.in': ''})

@@ -61,6 +61,7 @@ def test_weights_are_those_of_the_recorded_training(name):
 
 
 @pytest.mark.parametrize('name', SHIPPED)
+@pytest.mark.slow
 def test_unseen_road_is_driven(name):
     """Fifteen seconds on a road of the test family: in the lane, and not at a crawl."""
     config = WorldConfig(map=ROADS[name], map_seed=map_seed('test', 123, 0), seed=5)
@@ -78,6 +79,7 @@ def test_unseen_road_is_driven(name):
 
 @pytest.mark.parametrize('leader', HABITS)
 @pytest.mark.parametrize('name', ['traffic', 'route'])
+@pytest.mark.slow
 def test_traffic_policy_brakes_for_who_is_ahead_and_the_other_does_not(name, leader):
     """Half a minute behind each of the leading vehicles, in a town that nobody was trained in."""
     traffic = TrafficConfig(vehicles=0, leader=leader)

@@ -108,6 +108,7 @@ class TestShippedBag:
         np.testing.assert_allclose(actions[0], actions[1], atol=1e-5)
         assert status == 0 or not np.array_equal(actions[0], actions[1])
 
+    @pytest.mark.slow
     def test_needs_no_ros(self, tmp_path):
         pytest.importorskip('torch')
         program = (

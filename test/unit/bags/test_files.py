@@ -312,6 +312,7 @@ class TestNotTrusted:
     @given(at=st.integers(0, 40_000), value=st.binary(min_size=1, max_size=64))
     @example(at=15642, value=b'\x80')  # an error that quotes what it could not read, in lines
     @example(at=3207, value=b'\x1c')  # one of the other characters that end a line
+    @pytest.mark.slow
     def test_damaged_databases_too(self, at, value, database, tmp_path_factory):
         content = bytearray(database)
         at %= len(content)

@@ -71,6 +71,7 @@ def test_ratio_is_of_neighbours():
     assert figures == {'updates_per_s': 20.0, 'sb3_updates_per_s': 10.0, 'ratio': 2.0}
 
 
+@pytest.mark.slow
 def test_work_is_done_in_a_process():
     worker = Worker(partial(ours, TINY))
     try:

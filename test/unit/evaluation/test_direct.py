@@ -63,6 +63,7 @@ def test_pure_pursuit_drives_a_lap_of_the_oval():
         ('town', 0, 1000.0),
     ],
 )
+@pytest.mark.slow
 def test_pure_pursuit_reaches_the_goal(where, seed, route_length_m):
     world = make_world(map=where, map_seed=seed, seed=seed, route_length_m=route_length_m)
     driver, records = drive_to_the_end(world, frames=int(6.0 * route_length_m))

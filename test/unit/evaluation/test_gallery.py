@@ -43,6 +43,7 @@ def share_of(image, colour):
 
 
 @pytest.mark.parametrize('count', [1, 2, 9, 50])
+@pytest.mark.slow
 def test_any_number_of_episodes_fits(tmp_path, count):
     height, width = draw(tmp_path / 'all.png', [judged(i) for i in range(count)]).shape[:2]
     assert 400 < width < 2600

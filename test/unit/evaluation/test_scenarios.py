@@ -85,6 +85,7 @@ def test_episodes_are_the_same_worlds_over_ros():
 
 
 @pytest.mark.parametrize('name', ['leader-stop-and-go', 'leader-sudden-stop', 'traffic-100'])
+@pytest.mark.slow
 def test_following_reaches_the_goal_without_contact(name):
     plan = SCENARIOS[name].plan(SHORT)
     drivers = {'following': DirectDriverParams(driver=FOLLOWING)}

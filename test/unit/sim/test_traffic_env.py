@@ -15,6 +15,8 @@ from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.sim.traffic_env import MOST_VEHICLES, TRAFFIC_TASK, TrafficDrivingEnv
 from td3_agent.training.env_ids import MODULES, with_module
 
+pytestmark = pytest.mark.slow
+
 AHEAD = np.array([0.5, 0.0], dtype=np.float32)
 
 

@@ -95,6 +95,7 @@ EPISODES = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(EPISODES, st.integers(STACK + 2, 20), st.sampled_from([IMAGES, VECTORS]))
+@pytest.mark.slow
 def test_every_sample_is_a_step_that_was_stored(episodes, capacity, shape):
     recorder = Recorder(buffer_of(shape, capacity))
     for length, how in episodes:

@@ -99,6 +99,7 @@ def trained_return(env, tmp_path, steps, eval_env='', **td3):
     return first, last
 
 
+@pytest.mark.slow
 def test_identity_is_learned(tmp_path):
     before, after = trained_return(IDENTITY, tmp_path, 800, batch_size=64, discount=0.5)
     assert before < -4.0
@@ -106,6 +107,7 @@ def test_identity_is_learned(tmp_path):
 
 
 @pytest.mark.parametrize('critic_input', ['observation', 'privileged'])
+@pytest.mark.slow
 def test_image_task_is_learned(tmp_path, critic_input):
     settings = {'encoder': 'small_images', 'features': 32, 'discount': 0.0}
     before, after = trained_return(
@@ -115,6 +117,7 @@ def test_image_task_is_learned(tmp_path, critic_input):
     assert after > -0.6
 
 
+@pytest.mark.slow
 def test_expert_teaches_what_no_reward_tells(tmp_path):
     settings = {'encoder': 'small_images', 'features': 32, 'critic_input': 'privileged'}
     before, after = trained_return(
