@@ -96,6 +96,7 @@ def pytest_runtest_protocol(item):  # noqa: ARG001  pytest's name
     signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in its own
 def pytest_collection_modifyitems(config, items):
     """Have pytest-xdist begin with what takes long, and keep together what shares a fixture."""
     if not config.pluginmanager.hasplugin('xdist'):
