@@ -63,6 +63,7 @@ sys.path.append(str(Path(__file__).parent))
 import forked  # noqa: E402
 
 ROS_FOLDERS = ('node', 'system')
+WITH_SHARED_DRIVES = ('test_bags_system.py', 'test_ros_env.py')  # in fixtures of their modules
 WITHOUT_ROS = ('test_launch_files.py',)  # bring stand-ins of their own
 MISSING = [name for name in ('rclpy', 'carla_msgs') if find_spec(name) is None]
 DEADLINE_S = 20.0  # far beyond what a busy machine needs; reached only by a failure
@@ -96,25 +97,26 @@ def pytest_runtest_protocol(item):  # noqa: ARG001  pytest's name
     signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in its own
-def pytest_collection_modifyitems(config, items):
-    """Have pytest-xdist begin with what takes long, and keep together what shares a fixture."""
-    if not config.pluginmanager.hasplugin('xdist'):
-        return
-    items.sort(key=lambda item: not (item.get_closest_marker('system') or is_slow(item)))
-    for item in items:
-        if not item.get_closest_marker('system') or shares_fixture(item):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition('::')[0]))
+def pytest_collection_modifyitems(items):
+    """Begin with what takes long, so that two processes end at about the same time."""
+    items.sort(
+        key=lambda item: not {'system', 'slow'} & {mark.name for mark in item.iter_markers()}
+    )
 
 
-def is_slow(item):
-    return item.get_closest_marker('slow') is not None
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each process of pytest-xdist a whole file at a time, of test/system a test."""
+    from xdist.scheduler import LoadScopeScheduling
 
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = Path(nodeid.partition('::')[0])
+            is_apart = path.parent.name == 'system' and path.name not in WITH_SHARED_DRIVES
+            return nodeid if is_apart else str(path)
 
-def shares_fixture(item):
-    """Whether a test uses what is made once for its module or class."""
-    found = item._fixtureinfo.name2fixturedefs.values()
-    return any(fixtures[-1].scope in {'module', 'class'} for fixtures in found)
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 def pytest_sessionfinish(session):
