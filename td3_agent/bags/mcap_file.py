@@ -121,8 +121,8 @@ class McapFile:
                 yield record
             if not record.whole:
                 zeros = ', zeros follow' if self._data_size < self._size else ''
-                end = f'byte {self._data_size} of {self._size}{zeros}'
-                self.torn = f'{self.path}: cut off at {end}, in the record at byte {offset}'
+                end = f'byte {self._data_size}, in the record at byte {offset}{zeros}'
+                self.torn = f'{self.path}: cut off at {end}'
                 return
             offset += 9 + len(record.body)
 

@@ -17,6 +17,7 @@ import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING
+import zlib
 
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.rosbag2.storage_mcap import McapWriter
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 STORAGES = ('mcap', 'sqlite3')
 # Metadata as ROS 2 Jazzy writes it, which Humble reads too; later ones it does not.
 METADATA_VERSION = 8
+CRC_OFFSET = 9 + 24  # in a chunk: behind type, length, two times and the size
 FLUSH_S = 1.0
 MEGABYTE = 1_000_000
 QUEUE_BYTES = 256 * MEGABYTE
@@ -91,11 +93,23 @@ class Topic:
 
 
 class _Mcap(McapWriter):
-    """Names file and ROS distribution as rosbag2 does: ``ros2 bag reindex`` wants that name."""
+    """Names file and ROS distribution as rosbag2 does: ``ros2 bag reindex`` wants that name.
+
+    Chunks get a checksum, which rosbags leaves out: only so damage within an image is noticed.
+    """
 
     def __init__(self, path: Path, compression: CompressionMode) -> None:
         super().__init__(path, compression)
         self.path = _renamed_as_rosbag2(self.path)
+
+    def close_chunk(self) -> None:
+        crc = zlib.crc32(self.chunk.bio.getvalue())
+        begin = self.bio.tell()
+        super().close_chunk()
+        end = self.bio.tell()
+        self.bio.seek(begin + CRC_OFFSET)
+        self.bio.write(crc.to_bytes(4, 'little'))
+        self.bio.seek(end)
 
     def close(self, version: int, metadata: str) -> None:
         super().close(version, _with_distro(metadata))

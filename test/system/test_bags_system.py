@@ -61,7 +61,7 @@ class TestRecordedDemo:
         done = run('replay', demo / 'bag', '--expect', demo / 'ledger.jsonl', '--out', tmp_path)
         assert done.returncode == 0, done.stderr
         summary = json.loads((tmp_path / 'summary.json').read_text())
-        assert summary['frames'] == summary['actions_equal'] == FRAMES
+        assert FRAMES <= summary['frames'] == summary['actions_equal']  # and idle ticks
 
     def test_sqlite_on_request(self, tmp_path):
         words = ('--record', '--record-storage', 'sqlite3', '--duration', 1.0)
@@ -84,7 +84,7 @@ class TestRecordedDemo:
         done = run('replay', demo / 'bag', '--expect', demo / 'ledger.jsonl', *words)
         assert done.returncode == 0, done.stderr
         summary = json.loads((tmp_path / 'summary.json').read_text())
-        assert summary['frames'] == summary['actions_equal'] == FRAMES
+        assert FRAMES <= summary['frames'] == summary['actions_equal']  # and idle ticks
         assert summary['pairing']['answered_without_frame'] == 0
 
 

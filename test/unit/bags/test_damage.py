@@ -3,8 +3,6 @@
 
 import re
 import sqlite3
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -22,7 +20,6 @@ STORAGES = {
     'sqlite3': {'storage': 'sqlite3'},
 }
 CHUNK = 6
-CRC_AT = 9 + 24  # in a chunk record: behind type, length, two times and the size
 
 
 def listing(path):
@@ -94,8 +91,9 @@ class TestTails:
         path, messages = damaged(whole, tmp_path, change)
         found = listing(path)
         assert Bag(path).contents().torn
-        # Without a checksum the message in which it begins may be read; none behind it is.
-        assert found[:-1] == messages[: len(found) - 1]
+        # SQLite has no checksum: the message in which it begins may be read; none behind it is.
+        sure = len(found) - (path.suffix == '.db3')
+        assert found[:sure] == messages[:sure]
         assert found
 
 
@@ -137,12 +135,6 @@ def test_wrong_checksum(tmp_path):
     content = bytearray(file.read_bytes())
     places = list(chunks(content))
     assert len(places) >= 2
-    for at, end in places:  # rosbags writes none
-        begin = at + CRC_AT + 4 + 4 + 8
-        content[at + CRC_AT : at + CRC_AT + 4] = struct.pack('<I', zlib.crc32(content[begin:end]))
-    file.write_bytes(content)
-    assert listing(path) == messages
-    assert not Bag(path).contents().torn
     at, end = places[1]
     content[(at + end) // 2] ^= 1
     file.write_bytes(content)
