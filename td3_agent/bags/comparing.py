@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ def summarize(replay: Replay) -> dict[str, Any]:
             topic: {'messages': n, 'first': why} for topic, (n, why) in replay.refused.items()
         },
         'torn': replay.torn,
+        'findings': [asdict(finding) for finding in replay.findings],
     }
 
 

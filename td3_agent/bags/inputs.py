@@ -35,6 +35,7 @@ IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 ODOMETRY, PATH = 'nav_msgs/msg/Odometry', 'nav_msgs/msg/Path'
 INFO = 'carla_msgs/msg/CarlaEgoVehicleInfo'
 REPORT, STAMPED_TWIST = 'diagnostic_msgs/msg/DiagnosticArray', 'geometry_msgs/msg/TwistStamped'
+CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 WAITING_MOST = 256
 MOST_NAMED = 12
 HELD_MOST_BYTES = 64 * 1024 * 1024
@@ -79,7 +80,13 @@ class Inputs:
             self.path: (PATH,),
             self.report: (REPORT,),
             self.twist: (STAMPED_TWIST,),
+            self.lens: (CAMERA_INFO,),
         }
+
+    @property
+    def lens(self) -> str:
+        """What tells the camera's field of view; may be missing in the bag."""
+        return topics.beside(self.image.removesuffix('/compressed'), 'camera_info')
 
 
 def find_inputs(

@@ -275,6 +275,10 @@ class PlayerNode(Node):
             return
         with self._change:  # before it goes out: the answer must not be faster
             self._frames.sent(read.stamp_ns, read.topic)
+        if self.rounds == 0:
+            of_images = read.topic == self._inputs.image
+            stamps = self.replay.images_ns if of_images else self.replay.motions_ns
+            stamps.append(read.stamp_ns)
         if CLOCK not in self._contents.topics:
             self._publishers_by_topic[CLOCK].publish(Clock(clock=time_from_ns(read.stamp_ns)))
         publisher = self._publishers_by_topic[read.topic]

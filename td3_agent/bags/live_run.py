@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from td3_agent.bags.errors import BagError
 from td3_agent.bags.live import LiveParams, PlayerNode, play
+from td3_agent.driving.loop_check import Contract
 from td3_agent.evaluation.processes import ProcessGroup, interruptions_noted, ros_environment
 from td3_agent.ros_domain import domain_id_of
 
@@ -57,6 +58,7 @@ def run_live(args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inp
             interruption.check()
     if node.trouble:
         raise BagError(node.trouble)
+    node.replay.judge(inputs, Contract(), None)  # the agent itself tells what it was trained with
     node.replay.pairing = {
         'answered': len(node.replay.records),
         'answered_without_frame': node.unknown_frames,

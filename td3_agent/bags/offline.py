@@ -16,6 +16,7 @@ from td3_agent.driving.agent import Agent, TwistEncoder, action_sha256
 from td3_agent.driving.answering import FrameAnswerer
 from td3_agent.driving.command import TwistConvention
 from td3_agent.driving.ledger import NO_COMMAND
+from td3_agent.driving.loop_check import replay_findings
 from td3_agent.nodes.conversions import (
     facts_from_report,
     geometry_from_info,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from td3_agent.bags.bag import Bag, Contents
     from td3_agent.bags.inputs import Input, Inputs
     from td3_agent.driving.answering import FrameCommand
+    from td3_agent.driving.endpoints import Finding
+    from td3_agent.driving.loop_check import CameraView, Contract
     from td3_agent.nodes.drivers import Equipment
 
 DEFAULT_WHEELBASE_M = 2.87
@@ -49,6 +52,9 @@ class Replay:
         pairing: what became of the halves of frames.
         wall_s: how long it took [s].
         torn: where files of the bag are cut off or damaged.
+        images_ns: stamps of the images, in the order of the bag [ns].
+        motions_ns: stamps of the odometry [ns].
+        findings: what is wrong with the bag and with what became of it.
     """
 
     title: str
@@ -57,6 +63,20 @@ class Replay:
     pairing: dict[str, int] = field(default_factory=dict)
     wall_s: float = 0.0
     torn: list[str] = field(default_factory=list)
+    images_ns: list[int] = field(default_factory=list)
+    motions_ns: list[int] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def judge(self, inputs: Inputs, contract: Contract, camera: CameraView | None) -> None:
+        """Find what is wrong, once everything was played."""
+        self.findings = replay_findings(
+            self.images_ns,
+            self.motions_ns,
+            [record['stamp_ns'] for record in self.records if 'action' in record],
+            refused=self.refused.get(inputs.image, (0, ''))[0],
+            contract=contract,
+            camera=camera,
+        )
 
 
 def replay_offline(  # noqa: PLR0913  what is replayed, by what, and how
@@ -95,6 +115,8 @@ def replay_offline(  # noqa: PLR0913  what is replayed, by what, and how
     player.replay.pairing = asdict(player.answerer.counts)
     player.replay.wall_s = time.monotonic() - start_s
     player.replay.torn = contents.torn
+    watch = player.answerer.watch
+    player.replay.judge(inputs, watch.contract, watch.camera)
     return player.replay
 
 
@@ -109,6 +131,7 @@ class _Player:
             TwistEncoder(TwistConvention(convention)),
             lockstep=True,
             max_frame_age_ns=MAX_FRAME_AGE_NS,
+            contract=equipment.contract,
         )
         self._recorded = RecordedFacts()
         self._motions: dict[int, dict[str, Any]] = {}
@@ -119,6 +142,7 @@ class _Player:
             inputs.path: self._on_path,
             inputs.report: self._on_report,
             inputs.twist: self._on_twist,
+            inputs.lens: self._on_lens,
         }
 
     def in_order(self, bag: Bag, begin_ns: int) -> Iterator[Input]:
@@ -134,8 +158,16 @@ class _Player:
             except ValueError as error:
                 self._refuse(raw.topic.name, error)
                 continue
+            self._note_stamp(message)
             yield from order.add(message)
         yield from order.rest()
+
+    def _note_stamp(self, message: Input) -> None:
+        """Keep the stamps of halves of frames as they came."""
+        if message.topic == self._inputs.image:
+            self.replay.images_ns.append(message.stamp_ns)
+        elif message.topic == self._inputs.odometry:
+            self.replay.motions_ns.append(message.stamp_ns)
 
     def take(self, message: Input) -> None:
         """Give one message to the agent."""
@@ -160,6 +192,10 @@ class _Player:
 
     def _on_info(self, message: Input) -> FrameCommand | None:
         return self.answerer.on_geometry(geometry_from_info(message.content, DEFAULT_WHEELBASE_M))
+
+    def _on_lens(self, message: Input) -> None:
+        info = message.content
+        self.answerer.watch.on_camera_info(info.width, info.height, float(info.k[0]))
 
     def _on_path(self, message: Input) -> None:
         self.answerer.set_route(route_from_path(message.content))

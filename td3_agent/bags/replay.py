@@ -77,8 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Replay, write the results, and return the exit status.
 
-    0 only if at least one frame was answered, every file was read to its end and, with
-    ``--expect``, nothing differs.
+    0 only if at least half of the images were answered, every file was read to its end and, with
+    ``--expect``, nothing differs. What else is wrong with the bag for this driver is a warning.
 
     Raises:
         ValueError: the bag, the policy or the ledger was refused; the text says why.
@@ -107,10 +107,11 @@ def run(args: argparse.Namespace) -> int:
         summary['first_difference'] = first_difference(expected, first.records)
     write_results(args.out, summary, replays)
     sys.stdout.write(report(summary, replays))
-    trouble = [*first.torn, *nothing_done(first, inputs, args)]
+    errors, warnings = told(replays)
+    trouble = [*first.torn, *(nothing_done(first, inputs, args) or errors)]
     if summary.get('first_difference'):
         trouble.append(f'differs from {args.expect}: {summary["first_difference"]}')
-    for line in (*refusals(first), *trouble):
+    for line in (*refusals(first), *warnings, *trouble):
         sys.stderr.write(f'{line}\n')
     return EXIT_FAILED if trouble else 0
 
@@ -118,6 +119,16 @@ def run(args: argparse.Namespace) -> int:
 def refusals(replay: Replay) -> list[str]:
     """Return which messages were refused, topic by topic."""
     return [f'{topic}: {n} refused: {why}' for topic, (n, why) in replay.refused.items()]
+
+
+def told(replays: dict[str, Replay]) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the replays: errors, and warnings marked as such."""
+    lines: dict[str, bool] = {}
+    for name, replay in replays.items():
+        of = f'{name}: ' if len(replays) > 1 else ''
+        lines |= {of + finding.text: finding.is_error for finding in replay.findings}
+    errors = [text for text, is_error in lines.items() if is_error]
+    return errors, [f'warning: {text}' for text, is_error in lines.items() if not is_error]
 
 
 def nothing_done(replay: Replay, inputs: Inputs, args: argparse.Namespace) -> list[str]:

@@ -177,22 +177,34 @@ def rate_hz(stamps_ns: Sequence[int]) -> float | None:
     return NANOSECONDS_PER_SECOND / float(steps.mean()) if len(steps) else None
 
 
-def stamp_findings(images_ns: Sequence[int], motions_ns: Sequence[int]) -> list[Finding]:
-    """Return why images and odometry do not make frames, as they were received [ns]."""
-    found = _bad_stamps('image', images_ns) + _bad_stamps('odometry', motions_ns)
+def stamp_findings(
+    images_ns: Sequence[int], motions_ns: Sequence[int], least: int = LEAST_FRAMES
+) -> list[Finding]:
+    """Return why images and odometry do not make frames.
+
+    Args:
+        images_ns: stamps of the images in the order of their arrival [ns].
+        motions_ns: stamps of the odometry [ns].
+        least: with fewer of both nothing is said.
+    """
+    found = _bad_stamps('image', images_ns, least) + _bad_stamps('odometry', motions_ns, least)
     fewer, more = sorted((len(images_ns), len(motions_ns)))
-    if found or fewer < LEAST_BAD_FRAMES or more < LEAST_FRAMES:
+    if found or fewer < LEAST_BAD_FRAMES or more < least:
         return found
     images, motions = np.unique(images_ns), np.unique(motions_ns)
-    if not np.isin(images, motions).any():
-        return [_never_equal(images, motions)]
-    return _without('image', images, motions) + _without('odometry', motions, images)
+    both = len(np.intersect1d(images, motions))
+    if both < MOSTLY * min(len(images), len(motions)):
+        return [_unequal(images, motions, both)]
+    return [
+        *_without('image', images, motions, least),
+        *_without('odometry', motions, images, least),
+    ]
 
 
-def _bad_stamps(what: str, stamps_ns: Sequence[int]) -> list[Finding]:
+def _bad_stamps(what: str, stamps_ns: Sequence[int], least: int) -> list[Finding]:
     """Name stamps that are missing, constant, or running back."""
     count = len(stamps_ns)
-    if count < LEAST_FRAMES:
+    if count < least:
         return []
     zeros = sum(stamp == 0 for stamp in stamps_ns)
     if is_too_much(zeros, count):
@@ -208,28 +220,30 @@ def _bad_stamps(what: str, stamps_ns: Sequence[int]) -> list[Finding]:
     return []
 
 
-def _never_equal(images: NDArray[np.int64], motions: NDArray[np.int64]) -> Finding:
-    """Name how far image stamps are from odometry stamps, which they never equal."""
+def _unequal(images: NDArray[np.int64], motions: NDArray[np.int64], both: int) -> Finding:
+    """Name how far image stamps are from odometry stamps, which they seldom equal."""
     after = np.clip(np.searchsorted(motions, images), 1, len(motions) - 1)
     before_ns, after_ns = images - motions[after - 1], images - motions[after]
     nearest = np.where(np.abs(before_ns) <= np.abs(after_ns), before_ns, after_ns)
-    text = 'no image stamp equals an odometry stamp: '
-    middle = int(np.median(nearest))
+    text = f'{both or "none"} of {len(images)} image stamps equal an odometry stamp: '
+    middle = int(np.median(nearest[nearest != 0]))
     period = float(np.median(np.diff(motions)))
     if abs(middle) > max(period, GAP_NS):
         text += f'images are near {_seconds(images[-1])}, odometry near {_seconds(motions[-1])}'
         text += '; both must be stamped with simulated time'
     else:
-        text += f'images are {abs(middle) / 1e6:.9g} ms {"later" if middle > 0 else "earlier"}'
+        text += f'images are {abs(middle)} ns {"later" if middle > 0 else "earlier"}'
         text += '; both must carry the stamp of their frame'
     return Finding(text, is_error=True)
 
 
-def _without(what: str, have: NDArray[np.int64], others: NDArray[np.int64]) -> list[Finding]:
+def _without(
+    what: str, have: NDArray[np.int64], others: NDArray[np.int64], least: int
+) -> list[Finding]:
     """Name frames that lack ``what``: stamps of ``others`` that are not in ``have``."""
     inside = others[others >= have[0]][:-IN_FLIGHT]
     lacking = np.flatnonzero(~np.isin(inside, have))
-    if not is_too_much(len(lacking), len(inside)) or len(inside) < LEAST_FRAMES:
+    if not is_too_much(len(lacking), len(inside)) or len(inside) < least:
         return []
     regular = _regular(lacking.tolist())
     which = f'{regular} has' if regular else f'{len(lacking)} of {len(inside)} frames have'
@@ -334,6 +348,38 @@ def rate_findings(
     return [Finding(f'{text}: it needs {remedy}, or training at this rate', is_error=False)]
 
 
+def replay_findings(  # noqa: PLR0913  what a bag held, and what became of it
+    images_ns: Sequence[int],
+    motions_ns: Sequence[int],
+    answered_ns: Sequence[int],
+    *,
+    refused: int,
+    contract: Contract,
+    camera: CameraView | None,
+) -> list[Finding]:
+    """Return what is wrong with a bag and its replay; an error if most images gave no action.
+
+    Args:
+        images_ns: stamps of the images, in the order of the bag [ns].
+        motions_ns: stamps of the odometry [ns].
+        answered_ns: stamps of the frames that the driver answered [ns].
+        refused: images that could not be used.
+        contract: what the driver was trained with.
+        camera: what the camera showed.
+    """
+    found = stamp_findings(images_ns, motions_ns, LEAST_BAD_FRAMES)
+    if len(answered_ns) >= LEAST_BAD_FRAMES:
+        images_hz = rate_hz(sorted(images_ns))
+        found += rate_findings(contract.rate_hz, rate_hz(answered_ns), images_hz)
+    found += camera_findings(contract.camera, camera)
+    warnings = [replace(finding, is_error=False) for finding in found]
+    count = len(images_ns) + refused
+    if len(answered_ns) >= MOSTLY * count:
+        return warnings
+    text = f'{len(answered_ns)} of {count} images were answered, expected most of them'
+    return [Finding(text, is_error=True), *warnings]
+
+
 # ---- Whether the car moves ----------------------------------------------------------------------
 
 
@@ -373,7 +419,7 @@ class MotionWindow:
             return []
         commanded = float(np.mean([abs(m.commanded_mps) for m in self._moments]))
         if commanded < COMMANDED_MPS:
-            text = f'the policy commands {commanded:.1f} m/s, the car has moved {moved_m:.1f} m '
+            text = f'the driver commands {commanded:.1f} m/s, the car has moved {moved_m:.1f} m '
             text += f'in {span_s:.0f} s: is the way blocked, or the route at its end?'
         else:
             text = f'commanded {commanded:.1f} m/s, moved {moved_m:.1f} m in {span_s:.0f} s: is '

@@ -394,3 +394,39 @@ def test_damaged_messages_are_refused_or_replayed(changes):
         with suppress(ValueError):
             player.take(read_input(RawMessage(RawTopic(topic, name), 0, bytes(raw)), INPUTS))
     assert len(player.replay.records) <= 2
+
+
+class TestUnsoundBags:
+    """A replay of what the driver was not trained with is warned of; one of nothing fails."""
+
+    def changed(self, tmp_path, name, change):
+        """A drive whose messages, by number and topic, were changed or left out."""
+        kept = []
+        for number, (topic, at_ns, message) in enumerate(drive(40)):
+            if change(topic, number // 2, message):
+                kept.append((topic, at_ns, message))
+        return write_bag(tmp_path / name, kept)
+
+    def test_a_slow_camera_is_a_warning_that_names_both_rates(self, tmp_path, capsys):
+        pytest.importorskip('torch')
+        bag = self.changed(tmp_path, 'slow', lambda topic, i, _: topic != IMAGE or i % 2)
+        assert replayed(bag, '--out', tmp_path / 'out') == 0
+        said = capsys.readouterr().err
+        assert 'warning: every second frame has no image: camera 10 Hz, bridge 20 Hz' in said
+        assert 'warning: images come at 10 Hz, the policy was trained at 20 Hz' in said
+        summary = json.loads((tmp_path / 'out' / 'summary.json').read_text())
+        assert len(summary['findings']) == 3
+        assert 'got 16x16' in summary['findings'][2]['text']
+
+    def test_stamps_that_were_never_set_fail_the_replay(self, tmp_path, capsys):
+        pytest.importorskip('torch')
+
+        def unset(_topic, _number, message):
+            message.header.stamp.sec = message.header.stamp.nanosec = 0
+            return True
+
+        bag = self.changed(tmp_path, 'zero', unset)
+        assert replayed(bag, '--policy', 'untrained', '--out', tmp_path / 'out') == 1
+        said = capsys.readouterr().err
+        assert 'image stamps are missing, 40 of 40 are 0' in said
+        assert '1 of 40 images were answered' in said
