@@ -687,3 +687,14 @@ class TestLoop:
             f'a camera of 160x120 90 deg, got {SIDE_PX}x{SIDE_PX} 110 deg',
         ):
             assert words in said.message
+
+    def test_an_agent_without_its_route_does_not_say_that_it_drives(self, ros, diagnosed):
+        Bench(ros, route=False)
+        ros.spin_until(
+            lambda: (
+                (said := diagnosed('td3_agent'))
+                and said.message == f'no route yet on {topics.waypoints(ROLE)}'
+            ),
+            'told',
+        )
+        assert diagnosed('td3_agent').level == DiagnosticStatus.WARN
