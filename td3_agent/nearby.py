@@ -25,14 +25,16 @@ def holds(folder: Path, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch(name, pattern) for name in names for pattern in patterns)
 
 
-def what_it_is(path: Path) -> str:
-    """Return what a folder, or the folder of a file, is, if it is a bag or a policy."""
+def if_policy(path: Path) -> str:
+    """Return that a folder, or the folder of a file, is a policy; empty if it is not."""
     folder = path if path.is_dir() else path.parent
-    if holds(folder, POLICY_FILES):
-        return f'; {folder} is a policy: --policy {folder}'
-    if holds(folder, BAG_FILES):
-        return f'; {folder} is a bag: td3_agent replay {folder}'
-    return ''
+    return f'; {folder} is a policy: --policy {folder}' if holds(folder, POLICY_FILES) else ''
+
+
+def if_bag(path: Path) -> str:
+    """Return that a folder, or the folder of a file, is a bag; empty if it is not."""
+    folder = path if path.is_dir() else path.parent
+    return f'; {folder} is a bag: td3_agent replay {folder}' if holds(folder, BAG_FILES) else ''
 
 
 def did_you_mean(path: Path, patterns: tuple[str, ...]) -> str:

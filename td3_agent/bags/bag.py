@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from td3_agent.bags.compressed_file import SUFFIXES as COMPRESSED
-from td3_agent.bags.compressed_file import CompressedFile
+from td3_agent.bags.compressed_file import CompressedFile, CompressedMessages
 from td3_agent.bags.errors import BagError
 from td3_agent.bags.mcap_file import McapFile
-from td3_agent.bags.raw import RawMessage, RawTopic, decompressed
 from td3_agent.bags.sqlite_file import SqliteFile
-from td3_agent.nearby import BAG_FILES, did_you_mean, what_it_is
+from td3_agent.nearby import BAG_FILES, did_you_mean, if_policy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from td3_agent.bags.raw import Storage
+    from td3_agent.bags.raw import RawMessage, RawTopic, Storage
 
 METADATA = 'metadata.yaml'
 WITHOUT = 'remove metadata.yaml, and the files that are there are read'
@@ -89,8 +88,7 @@ class Bag:
             OSError: it cannot be read.
         """
         for file in self._files:
-            for message in file.messages(topics):
-                yield self._plain(message)
+            yield from file.messages(topics)
 
     def contents(self) -> Contents:
         """Read the whole bag once and say what is in it.
@@ -116,14 +114,6 @@ class Bag:
             raise BagError(torn[0])
         return Contents(topics, counts, first_ns, last_ns, torn)
 
-    def _plain(self, message: RawMessage) -> RawMessage:
-        """Undo the compression of single messages."""
-        if not self._message_compression:
-            return message
-        where = f'{self.path}: a message of {message.topic.name}'
-        data = decompressed(message.data, self._message_compression, None, where)
-        return message._replace(data=data)
-
     def _find(self) -> list[Path]:
         """Return the paths of the files."""
         if self.path.is_file():
@@ -133,7 +123,7 @@ class Bag:
         metadata = self.path / METADATA
         files = self._lying_there() if _is_blank(metadata) else self._named_in(metadata)
         if not files:
-            meant = what_it_is(self.path) or did_you_mean(self.path, BAG_FILES)
+            meant = if_policy(self.path) or did_you_mean(self.path, BAG_FILES)
             there = _unread(self.path)
             raise BagError(
                 f'{self.path}: there is no .mcap or .db3 file in the folder{there}{meant}'
@@ -177,15 +167,17 @@ class Bag:
             f'{self.path}: {name[:120]!r} is named in {METADATA}, but not there; {WITHOUT}'
         )
 
-    @staticmethod
-    def _opened(path: Path) -> Storage:
+    def _opened(self, path: Path) -> Storage:
         """Return a reader of a file."""
         plain = Path(_plain_name(path.name))
         if plain.suffix not in STORAGES:
             remedy = REMEDIES.get(path.suffix, f'must end in {" or ".join(STORAGES)}')
-            raise BagError(f'{path}: {remedy.format(file=path)}{what_it_is(path)}')
+            raise BagError(f'{path}: {remedy.format(file=path)}{if_policy(path)}')
         storage = STORAGES[plain.suffix]
-        return storage(path) if plain.name == path.name else CompressedFile(path, storage)
+        whole = plain.name == path.name
+        file: Storage = storage(path) if whole else CompressedFile(path, storage)
+        form = self._message_compression
+        return CompressedMessages(file, form, path) if form else file
 
 
 def _plain_name(name: str) -> str:

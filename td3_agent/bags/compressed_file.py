@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a file of a bag that was compressed as a whole, as ``--compression-mode file`` does.
+"""Reads what ``ros2 bag record --compression-mode`` has compressed: a whole file, or each message.
 
-It is decompressed into a temporary file for each reading, and removed after it.
+A whole file is decompressed into a temporary one for each reading, and removed after it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from td3_agent.bags.errors import BagError
-from td3_agent.bags.raw import zstd
+from td3_agent.bags.raw import decompressed, zstd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -87,3 +87,29 @@ class CompressedFile:
     def _refused(self, reason: str) -> BagError:
         """Return the error, with what can be done beside."""
         return BagError(f'{self.path}: {reason}; or decompress it first: zstd -d {self.path}')
+
+
+class CompressedMessages:
+    """A file whose messages are compressed one by one.
+
+    Attributes:
+        torn: after it was read: where it is cut off or damaged, as a sentence; empty if it is
+            neither.
+    """
+
+    def __init__(self, file: Storage, form: str, path: Path) -> None:
+        """Take the file, and how its messages are compressed; the path is for errors."""
+        self.torn = ''
+        self._file, self._form, self._path = file, form, path
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
+        """Yield the messages of these topics, of all if None, in the order of the file."""
+        for number, message in enumerate(self._file.messages(topics)):
+            where = f'{self._path}: message {number}, of {message.topic.name}'
+            try:
+                data = decompressed(message.data, self._form, None, where)
+            except BagError as error:
+                self.torn = str(error)
+                return
+            yield message._replace(data=data)
+        self.torn = self._file.torn

@@ -83,9 +83,10 @@ class SqliteFile:
             size = file.seek(0, 2)
         if not head.startswith(HEADER):
             raise DamageError(not_a('an SQLite3', head))
-        if size < (whole := _size_said(head)):
+        journal, wal = (self.path.with_name(self.path.name + end) for end in ('-journal', '-wal'))
+        whole = 0 if journal.exists() or wal.exists() else _size_said(head)
+        if size < whole:
             self.torn = f'{self.path}: cut off at byte {size} of {whole}'
-        journal = self.path.with_name(self.path.name + '-journal')
         mode = 'rw' if journal.exists() else 'ro'
         connection = sqlite3.connect(f'file:{quote(str(self.path))}?mode={mode}', uri=True)
         connection.execute('PRAGMA trusted_schema = OFF')

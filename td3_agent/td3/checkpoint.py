@@ -45,7 +45,7 @@ from td3_agent.driving.observation import (
     STATE_SIZE,
     ObservationSpec,
 )
-from td3_agent.nearby import IS_LFS, LFS_HEAD, POLICY_FILES, did_you_mean, what_it_is
+from td3_agent.nearby import IS_LFS, LFS_HEAD, POLICY_FILES, did_you_mean, if_bag, if_policy
 from td3_agent.td3.networks import Actor, ActorConfig, tensor_shapes
 from td3_agent.td3.policy import Policy, PolicyError
 
@@ -499,7 +499,7 @@ class _Folder:
             what = 'is a symbolic link, expected a regular file' if is_link else error.strerror
             if name == MANIFEST_NAME and error.errno == errno.ENOENT:
                 path = Path(self.path)
-                what = f'{what}{what_it_is(path) or did_you_mean(path, POLICY_FILES)}'
+                what = f'{what}{if_bag(path) or did_you_mean(path, POLICY_FILES)}'
             raise self.refused(f'{name}: {what}') from error
         try:
             status = os.fstat(handle)
@@ -543,7 +543,7 @@ def _not_a_directory(path: Path, error: OSError | ValueError) -> str:
     if path.suffix.lower() in PICKLE_SUFFIXES:
         return _pickle_text(path.name)
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    meant = what_it_is(path) if path.is_file() else ''
+    meant = if_policy(path) or if_bag(path) if path.is_file() else ''
     return f'{reason}, expected a directory with {MANIFEST_NAME} and {WEIGHTS_NAME}{meant}'
 
 

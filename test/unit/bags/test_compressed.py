@@ -120,6 +120,13 @@ class TestRead:
             writer.write(known[topic], *before[-1][1:])
         writer.close()
         assert listing(tmp_path / 'bag') == before
+        (file,) = (p for p in (tmp_path / 'bag').iterdir() if p.suffix in {'.mcap', '.db3'})
+        content, frame = file.read_bytes(), zstd.compress(before[10][2])
+        assert content.count(frame) == 1
+        file.write_bytes(content.replace(frame, b'?' * len(frame)))
+        assert listing(tmp_path / 'bag') == before[:10]
+        (told,) = Bag(tmp_path / 'bag').contents().torn
+        assert f'{file}: message 10, of {before[10][0]}: cannot be decompressed (zstd)' in told
 
 
 class TestNotTrusted:
