@@ -181,7 +181,7 @@ def resolved(msg: Any, path: str) -> Any:  # noqa: ANN401  a message or a field
 def main() -> None:
     """Relay until the input ends."""
     seed, relays = sys.argv[1:3]
-    run_program(lambda: Injector(json.loads(relays), seed), args=sys.argv[:1])
+    run_program(lambda: Injector(json.loads(relays), seed), args=[])
 
 
 if __name__ == '__main__':

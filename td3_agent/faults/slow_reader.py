@@ -59,7 +59,7 @@ class SlowReader(Node):
 def main() -> None:
     """Read until the input ends."""
     topic, reliability, work_s = sys.argv[1:4]
-    run_program(lambda: SlowReader(topic, reliability, float(work_s)), args=sys.argv[:1])
+    run_program(lambda: SlowReader(topic, reliability, float(work_s)), args=[])
 
 
 if __name__ == '__main__':
