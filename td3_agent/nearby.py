@@ -38,7 +38,7 @@ def if_bag(path: Path) -> str:
 
 
 def did_you_mean(path: Path, patterns: tuple[str, ...]) -> str:
-    """Return which folders below a folder have a file of such a name; empty if no one has."""
+    """Return which folders below a folder have a file of such a name; empty if none does."""
     found = _below(path, patterns)
     if not found:
         return ''

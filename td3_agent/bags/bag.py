@@ -81,7 +81,7 @@ class Bag:
     def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
         """Yield the messages of these topics, of all if None, file by file.
 
-        Those behind a damage are left out; :meth:`contents` says where.
+        Those after a damage are left out; :meth:`contents` says where.
 
         Raises:
             BagError: a file holds something else than messages of ROS 2.
@@ -154,7 +154,7 @@ class Bag:
         old_style = len(parts) == 2 and parts[0] == self.path.resolve().name
         path = self.path / (parts[-1] if parts else '')
         outside = (len(parts) != 1 and not old_style) or parts[-1] in {'..', '/'}
-        # As it is named, decompressed by somebody, or compressed by somebody.
+        # As it is named, or decompressed or compressed since.
         plain = _plain_name(path.name)
         names = dict.fromkeys((plain, path.name, *(plain + end for end in COMPRESSED)))
         found = [path.with_name(name) for name in names if not outside]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = ('.zstd', '.zst')
 BLOCK_BYTES = 1024 * 1024
-# Recordings become 1.5 to 20 times smaller; a file that is a trap, thousands of times.
+# Recordings become 1.5 to 20 times smaller; a decompression bomb thousands of times.
 MOST_TIMES = 200
 ALWAYS_BYTES = 256 * 1024 * 1024
 MIN_FREE_BYTES = 256 * 1024 * 1024

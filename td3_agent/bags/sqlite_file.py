@@ -32,7 +32,7 @@ MESSAGE = (
     'SELECT topic_id, timestamp, length(data), CASE WHEN length(data) <= ? THEN data END '
     'FROM messages WHERE rowid = ?'
 )
-# What the library raises on bytes of anybody.
+# What the library raises on damaged bytes.
 ERRORS = (sqlite3.Error, OverflowError, UnicodeDecodeError, DamageError)
 
 
@@ -148,7 +148,7 @@ class SqliteFile:
         """Return one message.
 
         Raises:
-            DamageError: its data are none.
+            DamageError: it is gone, or its data are no BLOB.
             sqlite3.Error: it cannot be read.
         """
         found = connection.execute(MESSAGE, (MAX_BYTES, row)).fetchone()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 STORAGES = ('mcap', 'sqlite3')
 # Metadata as ROS 2 Jazzy writes it, which Humble reads too; later ones it does not.
 METADATA_VERSION = 8
-CRC_OFFSET = 9 + 24  # in a chunk: behind type, length, two times and the size
+CRC_OFFSET = 9 + 24  # in a chunk: after type, length, two times and the size
 FLUSH_S = 1.0
 MEGABYTE = 1_000_000
 QUEUE_BYTES = 256 * MEGABYTE
@@ -95,7 +95,7 @@ class Topic:
 class _Mcap(McapWriter):
     """Names file and ROS distribution as rosbag2 does: ``ros2 bag reindex`` wants that name.
 
-    Chunks get a checksum, which rosbags leaves out: only so damage within an image is noticed.
+    Chunks get a checksum, which rosbags leaves out; without it, damage within an image is not noticed.
     """
 
     def __init__(self, path: Path, compression: CompressionMode) -> None:
