@@ -95,7 +95,8 @@ class Topic:
 class _Mcap(McapWriter):
     """Names file and ROS distribution as rosbag2 does: ``ros2 bag reindex`` wants that name.
 
-    Chunks get a checksum, which rosbags leaves out; without it, damage within an image is not noticed.
+    Chunks get a checksum, which rosbags leaves out: without it, damage within an image stays
+    unnoticed.
     """
 
     def __init__(self, path: Path, compression: CompressionMode) -> None:
