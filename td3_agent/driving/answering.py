@@ -32,6 +32,7 @@ LONGEST_REASON = 1000  # characters of what a driver said when it failed
 
 # A frame's other half is a few milliseconds behind; in time for the car to be braked.
 LONG_MISSING_NS = 300_000_000
+MOTIONS_KEPT = 32  # an image that is late is so by some frames
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class FrameAnswerer:
         self._answered: FrameCommand | None = None
         self._image_size: tuple[int, int] | None = None  # of the drive, (height, width) [px]
         self._refused_in_a_row = 0
+        self._motions_ns: dict[int, int] = {}  # when odometry came [ns, steady], by stamp [ns]
+        self._image_delay_ns = 0  # of the newest image, after the odometry of its frame
         self.trouble = ''  # what is wrong at present, as a sentence
 
     @property
@@ -129,6 +132,7 @@ class FrameAnswerer:
                 f'encoding must be one of {", ".join(self._encodings)}, as the policy was '
                 f'trained, got {image.encoding}'
             )
+        self._image_delay_ns = now_ns - self._motions_ns.get(stamp_ns, now_ns)
         size = (image.height, image.width)
         known = None if self._pairer.runs_back(stamp_ns) else self._image_size
         if known not in {None, size}:
@@ -142,6 +146,9 @@ class FrameAnswerer:
     def on_motion(self, state: VehicleState, now_ns: int) -> FrameCommand | None:
         """Take the odometry of a frame."""
         self.watch.on_motion(state.stamp_ns)
+        self._motions_ns[state.stamp_ns] = now_ns
+        if len(self._motions_ns) > MOTIONS_KEPT:
+            del self._motions_ns[next(iter(self._motions_ns))]
         return self._on_pair(self._pairer.add_motion(state.stamp_ns, Received(state, now_ns)))
 
     def on_refused(self, reason: object) -> FrameCommand | None:
@@ -184,7 +191,13 @@ class FrameAnswerer:
         return FrameCommand(self._newest.stamp_ns, STOP)
 
     def missing(self, now_ns: int) -> str:
-        """Return which half of a frame has not come for long; empty if none."""
+        """Return which half of a frame has not come for long, or came late; empty if none."""
+        if self._image_delay_ns >= LONG_MISSING_NS:
+            return (
+                f'the image comes {self._image_delay_ns / 1e9:.2f} s after the odometry of its '
+                'frame: raise deadline_s of the gate above that (at most 0.9 s, as the bridge '
+                'waits 1.0 s), or see what delays the camera'
+            )
         found = self._pairer.missing_half()
         if found is None or now_ns - found[2].received_ns < LONG_MISSING_NS:
             return ''

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.velocity_control import VelocityControlParams
 
 EARLY_FRAMES_KEPT = 4
+FRAMES_REMEMBERED = 32  # to tell how late a command is
 # By one stop: it may end the wait of two frames, if it comes while the bridge begins to wait.
 MOST_IN_ADVANCE = 2
 REFUSED_IN_A_ROW = 3  # a single bad message is no reason to brake; the next one is 50 ms away
@@ -144,6 +145,7 @@ class Gate:
         agent_gone: whether it is known that no command will come.
         is_idle: whether the ticks are idle: the synchronizer waits for something.
         counts: what happened so far.
+        late_ns: how long after its frame the newest command that was too late came [ns]; 0 before.
     """
 
     converter: TwistConverter
@@ -152,6 +154,7 @@ class Gate:
     agent_gone: bool = False
     is_idle: bool = False
     counts: GateCounts = field(default_factory=GateCounts)
+    late_ns: int = 0
     _stamp_ns: int = -1  # newest frame seen
     _open: bool = False  # whether it still wants its answer
     _due_ns: int = 0  # steady time of its deadline
@@ -160,6 +163,7 @@ class Gate:
     _doubts: int = 0  # frames from now on for which the bridge may have counted a stop
     _is_deferred: bool = False  # whether the open frame is not answered yet, to see that
     _commands: dict[int, _Heard] = field(default_factory=dict)
+    _begun_ns: dict[int, int] = field(default_factory=dict)  # steady time of frames, by stamp
 
     @property
     def due_ns(self) -> int | None:
@@ -183,6 +187,9 @@ class Gate:
             self.counts.unanswered += 1
         self._stamp_ns, self._open, self._state = stamp_ns, True, None
         self._due_ns = now_ns + self.deadline_ns
+        self._begun_ns[stamp_ns] = now_ns
+        if len(self._begun_ns) > FRAMES_REMEMBERED:
+            del self._begun_ns[next(iter(self._begun_ns))]
         self._commands = {s: heard for s, heard in self._commands.items() if s >= stamp_ns}
         self._is_deferred = self._doubts > 0
         return self._answer_in_advance() or self._answer_if_complete()
@@ -240,6 +247,8 @@ class Gate:
             return None
         if stamp_ns < self._stamp_ns or (stamp_ns == self._stamp_ns and not self._open):
             self.counts.late += 1
+            if now_ns is not None:
+                self.late_ns = now_ns - self._begun_ns.get(stamp_ns, now_ns)
             return None
         if not twist.is_finite:
             self.counts.invalid += 1

@@ -151,7 +151,7 @@ def audit_ledger(path: Path) -> Audit:
             'outcomes': _check_outcomes(records, counts),
             'commands': _check_commands(records),
             'applied': _check_applied(records, readable),
-            'hashes': _check_hashes(records),
+            'hashes': _check_hashes(records, readable),
             'stages': _check_stages(records),
         },
     )
@@ -334,16 +334,32 @@ def _check_applied(records: Sequence[Record], readable: Sequence[Record]) -> Fin
         and before.get('applied') is None
         and record['outcome'] != SKIPPED
         and record['frame'] == before['frame'] + 1
+        and not _is_vehicle_gone(record)
     ]
     confirmed = sum(record.get('applied') is not None for record in records)
     return Finding(f'as sent in {confirmed} of {len(records)} frames', faults)
 
 
-def _check_hashes(records: Sequence[Record]) -> Finding:
-    """Answered frames have well-formed hashes; those of actions, and the Twists, are right."""
+def _is_vehicle_gone(record: Record) -> bool:
+    """Whether the vehicle may have been destroyed in the tick of a frame: it said nothing."""
+    return record['outcome'] != Outcome.OK.value and record.get('applied') is None
+
+
+def _check_hashes(records: Sequence[Record], readable: Sequence[Record]) -> Finding:
+    """Answered frames have well-formed hashes; those of actions, and the Twists, are right.
+
+    An agent that is killed may leave one frame without a report, the last one that it answered.
+    """
     faults: list[str] = []
     counted: Counter[str] = Counter()
+    last_words = {
+        (before['role_name'], before['frame'])
+        for before, record in neighbours(readable)
+        if record['outcome'] == Outcome.NO_COMMAND.value
+    }
     for record in records:
+        if (record['role_name'], record['frame']) in last_words and 'action' not in record:
+            continue
         faults += [f'frame {record["frame"]}: {text}' for text in _hash_faults(record, counted)]
     note = f'{counted["seen"]} observations; {counted["acted"]} actions computed again'
     return Finding(note, faults)

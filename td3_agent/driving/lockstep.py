@@ -50,9 +50,10 @@ class LockstepParams(Params):
     )
     idle_period_s: float = param(
         0.5,
-        'time between idle ticks, which let a paused bridge spawn a vehicle, with full brake',
+        'time between idle ticks, with full brake, in which a paused bridge may spawn a vehicle, '
+        'or a route may come; 0 is none at all',
         unit='s',
-        low=0.1,
+        low=0.0,
         high=60.0,
     )
 
@@ -75,6 +76,8 @@ EARLY_KEPT = 16
 NO_ANSWER = 'the bridge does not answer'
 TROUBLE_NS = 500_000_000
 INTERRUPTION_TOLD_NS = 2_000_000_000
+# What is only on its way, as processes that are about to find each other, needs no idle tick.
+FIRST_IDLE_NS = 2_000_000_000
 # A status this much older than the newest was overtaken; one older still is a restart.
 REORDERED_FRAMES = 3
 
@@ -316,6 +319,7 @@ class Lockstep:
             self._on_new_frame(grown)
         self._frame = frame
         if self.phase is Phase.PAUSING and not running and grown >= 0:
+            self._is_held = True
             self._paused(now_ns)
         if self.phase is Phase.STEPPING and self._has_ticked():
             self._on_ticked(running=running, now_ns=now_ns)
@@ -414,6 +418,7 @@ class Lockstep:
             self._asked_to_pause = asks
             return Request.PAUSE if asks else None
         if now_ns - max(self._sent_ns, self._heard_ns) >= _ns(self._params.pause_timeout_s):
+            self._is_held = self._is_held or self._asked_to_pause
             self._paused(now_ns)  # status is sent on change only: silent means paused
         elif asks and now_ns - self._sent_ns >= _ns(self._params.pause_timeout_s):
             self._sent_ns = now_ns
@@ -428,7 +433,6 @@ class Lockstep:
 
     def _paused(self, now_ns: int) -> None:
         """Leave the wait for the pause; a step in which time ran back is one of ours."""
-        self._is_held = True
         self._tell_break()
         self.phase = Phase.READY
         if self._step.is_open and self._step.stamp_ns is not None and self._is_ours():
@@ -461,8 +465,8 @@ class Lockstep:
         """Tick slowly, so that what is missing can appear; the gates know by then, and brake."""
         period_ns = _ns(self._params.idle_period_s)
         if self._idle_due_ns is None:
-            self._idle_due_ns = now_ns + period_ns
-        if now_ns < self._idle_due_ns:
+            self._idle_due_ns = now_ns + max(period_ns, FIRST_IDLE_NS)
+        if not period_ns or now_ns < self._idle_due_ns:
             return None
         self._idle_due_ns = now_ns + period_ns
         self.counts.idle += 1
@@ -581,16 +585,20 @@ class Lockstep:
         asked_for = not self._step.is_seen
         self._step.is_seen = True
         free = grown - asked_for
-        if not (free and self._is_held):
+        if not free:
             return
-        self.counts.skipped += grown - 1
-        self.counts.uninvited += not asked_for
-        self._ran_free += free
+        if self._is_held:  # before, it may play as it likes
+            self.counts.skipped += grown - 1
+            self.counts.uninvited += not asked_for
+            self._ran_free += free
         self._lose()
 
     def _lose(self) -> None:
         """Take note that the bridge goes on by itself: pause it again."""
-        self._interrupt(self._break or Cause.FREE_RUNNING)
+        if self._is_held:
+            self._interrupt(self._break or Cause.FREE_RUNNING)
+        else:
+            self._step.is_open = False  # whatever ticked, it was not for us
         if self.phase is not Phase.PAUSING:
             if self.phase in {Phase.STEPPING, Phase.HOLDING}:
                 self._close_step()

@@ -98,7 +98,7 @@ class _Seat:
             data=pixels.data, height=height, width=width, encoding='bgra8', step=width * channels
         )
         car, stamp_ns = self._car, self._world.stamp_ns
-        state = car.state.as_odometry()
+        state = car.as_carla_has_it()[0].as_odometry()
         agent = self._pilot.agent
         decision = agent.decide(agent.see(image), state)
         self.control = self._pilot.converter.convert(decision.twist, state, self._geometry)
@@ -117,7 +117,7 @@ def geometry_on_the_wire(car: Car) -> VehicleGeometry:
     """Return the vehicle's geometry as a reader of vehicle_info gets it."""
     wheels = car.vehicle_info.wheels
     return geometry_from_wheels(
-        [wheel.position[:2] for wheel in wheels],
+        [np.float32(wheel.position[:2]).tolist() for wheel in wheels],
         float(np.float32(wheels[0].max_steer_angle)),
         DEFAULT_WHEELBASE_M,
     )

@@ -98,6 +98,7 @@ class Row:
     Attributes:
         name: as in the table, such as ``F7``.
         title: what is done to the system.
+        case: readable name, such as ``bridge_plays``; empty where there is none.
         run: does it, given a :class:`td3_agent.faults.scene.Scene`.
         quick: whether it takes a few seconds, and runs with the tests.
     """
@@ -106,6 +107,7 @@ class Row:
     title: str
     run: Callable[[Any], Outcome]
     quick: bool = True
+    case: str = ''
 
 
 class Registry:
@@ -116,14 +118,14 @@ class Registry:
         self._rows: dict[str, Row] = {}
 
     def row(
-        self, name: str, title: str, *, quick: bool = True
+        self, name: str, title: str, *, quick: bool = True, case: str = ''
     ) -> Callable[[Callable[[Any], Outcome]], Callable[[Any], Outcome]]:
         """Return a decorator that registers the function that runs row ``name``."""
         if name in self._rows:
             raise ValueError(f'row {name} is registered twice')
 
         def register(run: Callable[[Any], Outcome]) -> Callable[[Any], Outcome]:
-            self._rows[name] = Row(name, title, run, quick)
+            self._rows[name] = Row(name, title, run, quick, case)
             return run
 
         return register

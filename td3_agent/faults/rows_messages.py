@@ -257,7 +257,13 @@ def out_of_order(scene: Scene) -> Outcome:
     drive = scene.drive(
         through,
         start=False,
-        parameters={SYNCHRONIZER: {'max_frames': frames, 'real_time_factor': FAST}},
+        parameters={
+            SYNCHRONIZER: {
+                'max_frames': frames,
+                'real_time_factor': FAST,
+                'idle_period_s': 0.0,
+            }
+        },
     )
     # In lockstep frame n + 1 comes only after the answer to n: a message of frame n can be
     # late by a frame only as a second copy. Within a frame the topics are turned around.

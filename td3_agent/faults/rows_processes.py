@@ -43,7 +43,7 @@ PATIENCE_S = 20.0
 TOO_LATE_S = 4.0  # for what must come within a second
 
 
-@row('F1', 'kill -9 of the agent while it drives')
+@row('F1', 'kill -9 of the agent while it drives', case='agent_killed_report')
 def killed_agent(scene: Scene) -> Outcome:
     """The gate stops the car, stepping pauses, and a new agent joins at the next frame."""
     outcome = Outcome()
@@ -59,6 +59,7 @@ def killed_agent(scene: Scene) -> Outcome:
     after = hashlib.sha256(weights.read_bytes()).hexdigest()
     outcome.equal('hash of the checkpoint', after, before)
     finish(scene, outcome, drive, begun_ns)
+    drive.audit(outcome, *WHOLE)
     return outcome
 
 

@@ -25,6 +25,7 @@ ROW_MODULES = (
     'td3_agent.faults.rows_processes',
     'td3_agent.faults.rows_vehicles',
     'td3_agent.faults.rows_bags',
+    'td3_agent.faults.rows_bridge',
 )
 
 
@@ -39,7 +40,7 @@ def chosen(names: Sequence[str], *, everything: bool = False, quick: bool = Fals
     """Return the rows of these names, in the order of the table.
 
     Args:
-        names: as in the table; letters may be small.
+        names: as in the table, numbered or readable; letters may be small.
         everything: all rows.
         quick: the quick ones; with names, those of them that are quick.
 
@@ -47,10 +48,12 @@ def chosen(names: Sequence[str], *, everything: bool = False, quick: bool = Fals
         ValueError: a name is not in the table, or nothing was asked for.
     """
     rows = table()
+    numbers = {row.case: row.name for row in rows if row.case}
     known = [row.name for row in rows]
-    wanted = [name.upper() for name in names]
+    wanted = [numbers.get(name.lower(), name.upper()) for name in names]
     if unknown := [name for name in wanted if name not in known]:
-        raise ValueError(f'row must be one of {", ".join(known)}; got {", ".join(unknown)}')
+        choices = ', '.join([*known, *numbers])
+        raise ValueError(f'row must be one of {choices}; got {", ".join(unknown)}')
     if not (wanted or everything or quick):
         raise ValueError('name rows, or give --quick, --all or --list')
     return [

@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.list:
         for row in table():
-            print(f'{row.name:<4} {"quick" if row.quick else "":<6} {row.title}')
+            case = f' ({row.case})' if row.case else ''
+            print(f'{row.name:<4} {"quick" if row.quick else "":<6} {row.title}{case}')
         return 0
     for name in ('repeat', 'count'):
         value = getattr(args, name)

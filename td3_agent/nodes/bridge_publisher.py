@@ -27,6 +27,7 @@ from carla_msgs.msg import (
 )
 from geometry_msgs.msg import Point, PoseStamped, Quaternion, Vector3
 from nav_msgs.msg import Odometry, Path
+import numpy as np
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Float32, Header
@@ -38,6 +39,8 @@ from td3_agent.nodes.qos import LATCHED, RELIABLE
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+    from rclpy.publisher import Publisher
+    from rclpy.qos import QoSProfile
 
     from td3_agent.nodes.sim_bridge_params import SimBridgeParams
     from td3_agent.sim.car import Car
@@ -65,10 +68,29 @@ class BridgePublisher:
             else None
         )
         self._role_names = params.role_names
-        self._vehicles = [
-            VehiclePublisher(node, params, world, car, role)
-            for car, role in zip(world.cars, params.role_names, strict=True)
-        ]
+        self._node, self._params = node, params
+        self._vehicles: list[VehiclePublisher] = []
+        if params.spawned:
+            self.spawn()
+
+    def spawn(self) -> None:
+        """Create the publishers of all vehicles, unless they are there."""
+        if not self._vehicles:
+            self._vehicles = [
+                VehiclePublisher(self._node, self._params, self._world, car, role)
+                for car, role in zip(self._world.cars, self._role_names, strict=True)
+            ]
+
+    def destroy(self) -> None:
+        """Take the publishers of all vehicles away."""
+        for vehicle in self._vehicles:
+            vehicle.destroy()
+        self._vehicles = []
+
+    @property
+    def spawned_roles(self) -> tuple[str, ...]:
+        """Role names of the vehicles that are there."""
+        return self._role_names if self._vehicles else ()
 
     def publish_status(self) -> None:
         """Publish frame number and running flag; this message has no header."""
@@ -120,7 +142,13 @@ class VehiclePublisher:
         self._camera_frame_id = f'{role}/{params.camera_id}'
         self._camera_info_msg = camera_info_message(params)
         self._info_is_out = False
-        publish = node.create_publisher
+        self._node = node
+        self._publishers: list[Publisher] = []
+
+        def publish(kind: type, topic: str, qos: QoSProfile) -> Publisher:
+            self._publishers.append(node.create_publisher(kind, topic, qos))
+            return self._publishers[-1]
+
         self._status = publish(CarlaEgoVehicleStatus, topics.vehicle_status(role), RELIABLE)
         self._info = publish(CarlaEgoVehicleInfo, topics.vehicle_info(role), LATCHED)
         self._camera_info = publish(
@@ -131,8 +159,13 @@ class VehiclePublisher:
         self._collision = publish(CarlaCollisionEvent, topics.collision(role), RELIABLE)
         self._invasion = publish(CarlaLaneInvasionEvent, topics.lane_invasion(role), RELIABLE)
         self._odometry = publish(Odometry, topics.odometry(role), RELIABLE)
-        self._waypoints = publish(Path, topics.waypoints(role), LATCHED)
-        self._waypoints.publish(path_message(car))
+        if params.waypoints:
+            publish(Path, topics.waypoints(role), LATCHED).publish(path_message(car))
+
+    def destroy(self) -> None:
+        """Take the publishers away."""
+        for publisher in self._publishers:
+            self._node.destroy_publisher(publisher)
 
     def publish_frame(self, stamp: Time) -> None:
         """Publish everything of the vehicle in the world's newest frame."""
@@ -145,10 +178,11 @@ class VehiclePublisher:
     def _publish_status(self, stamp: Time) -> None:
         """Publish the status, whose command echo is the only proof of what was executed."""
         car = self._car
+        state, _, velocity = car.as_carla_has_it()
         msg = CarlaEgoVehicleStatus(
             header=Header(stamp=stamp, frame_id=MAP_FRAME),
-            velocity=abs(car.state.speed_mps),
-            orientation=quaternion(car.state.yaw_rad),
+            velocity=math.hypot(*velocity),
+            orientation=quaternion(state.yaw_rad),
             control=control_message(car.control, Time()),
         )
         msg.acceleration.linear = vector(car.acceleration)
@@ -197,11 +231,12 @@ class VehiclePublisher:
 
     def _odometry_message(self, stamp: Time) -> Odometry:
         """Return the odometry; velocities in the vehicle frame, covariances all zero."""
-        state = self._car.state
+        state, lateral_mps, _ = self._car.as_carla_has_it()
         msg = Odometry(header=Header(stamp=stamp, frame_id=MAP_FRAME), child_frame_id=self._role)
         msg.pose.pose.position = Point(x=state.x_m, y=state.y_m, z=state.z_m)
         msg.pose.pose.orientation = quaternion(state.yaw_rad)
         msg.twist.twist.linear.x = state.speed_mps
+        msg.twist.twist.linear.y = lateral_mps
         msg.twist.twist.angular.z = state.yaw_rate_radps
         return msg
 
@@ -295,7 +330,7 @@ def vehicle_info_message(car: Car, role_name: str) -> CarlaEgoVehicleInfo:
                 radius=wheel.radius,
                 max_brake_torque=wheel.max_brake_torque,
                 max_handbrake_torque=wheel.max_handbrake_torque,
-                position=vector(wheel.position),
+                position=vector(np.float32(wheel.position).tolist()),
             )
         )
     return msg

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+import queue
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,9 @@ from rclpy.node import Node
 from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
 
+from td3_agent.driving.command import VehicleControl
 from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import BridgePublisher
 from td3_agent.nodes.connections import Connections, interest
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
 
     from rclpy.qos import QoSProfile
 
-    from td3_agent.driving.command import VehicleControl
     from td3_agent.sim.car import Car
 
 END_WAIT_S = 2.0  # the loop may be in the middle of a frame
@@ -72,6 +74,10 @@ class SimBridgeNode(Node):
             role: _Vehicle(car, car.control)
             for role, car in zip(params.role_names, self._world.cars, strict=True)
         }
+        self._starts = [
+            (car.state.x_m, car.state.y_m, car.state.yaw_rad, car.state.z_m)
+            for car in self._world.cars
+        ]
         self._commands = CommandWait()
         self._publisher = BridgePublisher(self, params, self._world)
         self._run_state = RunState(
@@ -87,6 +93,11 @@ class SimBridgeNode(Node):
         # Last: the executor serves ready subscriptions in this order, and a command that came
         # before a step must be taken before it.
         self._subscribe(CarlaControl, topics.CONTROL, self._on_carla_control, one_writer=True)
+        self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        if not params.spawned:
+            self.create_service(Trigger, '~/spawn', partial(self._on_task, self._spawn))
+            destroy = self._publisher.destroy
+            self.create_service(Trigger, '~/destroy', partial(self._on_task, destroy))
         self._connections = Connections(self, lambda: self._interests, self._tell)
         self._diagnostics = Diagnostics(
             self,
@@ -186,6 +197,14 @@ class SimBridgeNode(Node):
             with self._lock:
                 vehicle.car.set_velocity(*velocity)
 
+    def _on_task(
+        self, task: Callable[[], None], _: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        """Queue a task for the next tick, as upstream's services do; say yes at once."""
+        self._tasks.put(task)
+        response.success = True
+        return response
+
     # The loop, on a thread of its own
 
     def _run_loop(self) -> None:
@@ -213,8 +232,11 @@ class SimBridgeNode(Node):
     def _iterate(self) -> None:
         """One frame: tick, publish everything of the frame, wait for the commands."""
         waits = self._params.synchronous_mode_wait_for_vehicle_control_command
+        expected = self._publisher.spawned_roles
         if waits:
-            self._commands.expect(self._params.role_names)
+            self._commands.expect(expected)
+        while not self._tasks.empty():
+            self._tasks.get()()
         with self._lock:
             self._world.tick(*(vehicle.control for vehicle in self._vehicles.values()))
         self._publisher.publish_frame()
@@ -227,6 +249,14 @@ class SimBridgeNode(Node):
                 f'commands. Missing command from {missing}',
                 throttle_duration_sec=1.0,
             )
+
+    def _spawn(self) -> None:
+        """Put new vehicles where the first ones stood."""
+        with self._lock:
+            for vehicle, start in zip(self._vehicles.values(), self._starts, strict=True):
+                vehicle.car.set_pose(*start)
+                vehicle.control = VehicleControl()
+        self._publisher.spawn()
 
     def _describe(self) -> Status:
         """Say how the bridge stands."""

@@ -58,6 +58,17 @@ class SimBridgeParams(Params):
     play_real_time_factor: float = param(
         1.0, 'pace while playing; 0 is as fast as possible, as upstream', low=0.0, high=100.0
     )
+    spawned: bool = param(
+        True,
+        'vehicles are there from the start; false: as upstream, ~/spawn brings them at the next '
+        'tick, ~/destroy takes them away',
+    )
+    first_frame: int = param(
+        0, 'frame number and time of the world, in steps, when this bridge starts', low=0
+    )
+    waypoints: bool = param(
+        True, 'publish the route; false: as upstream, that is for another program'
+    )
     camera_id: str = param('camera', 'id of the camera')
     camera_width: int = param(160, 'image columns', unit='px', low=8, high=4096)
     camera_height: int = param(120, 'image rows', unit='px', low=8, high=4096)
@@ -132,5 +143,6 @@ def make_world(params: SimBridgeParams) -> World:
         ValueError: the map cannot be read; the text names file and fault.
     """
     world = World(world_config(params))
+    world.frame += params.first_frame
     world.camera.render(0.0, 0.0, 0.0)  # paint now: the first frame must not wait for it
     return world

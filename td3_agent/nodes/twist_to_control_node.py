@@ -311,6 +311,18 @@ class TwistToControlNode(Node):
             self._hold.answered(steady_ns(), stopped=answer.control == FULL_BRAKE)
         self._silence.at(self._hold.due_ns)
 
+    def _remedy(self, outcome: Outcome) -> str:
+        """Return what to do about a frame that was answered with a stop."""
+        late_ns = self.gate.late_ns if self._lockstep else 0
+        if outcome is not Outcome.NO_COMMAND or not late_ns:
+            return REMEDIES[outcome.value]
+        longest_s = DEADLINE_SHARE * self._params.bridge_wait_s
+        return (
+            f'the commands come {late_ns / 1e9:.2f} s after their frames, later than deadline_s '
+            f'{self._params.deadline_s:g} s: raise deadline_s, at most to {longest_s:g} s, or see '
+            'what delays the camera or the agent'
+        )
+
     def _describe(self) -> Status:
         """Say how the gate stands."""
         values: dict[str, object] = asdict(self.gate.counts)
@@ -325,7 +337,7 @@ class TwistToControlNode(Node):
             return Status(text, is_error=True, values=values)
         if self._last_outcome is not Outcome.OK:
             text = f'last frame {self._last_outcome.value}, {self.gate.counts.stopped} so far: '
-            text += f'the car is braked; {REMEDIES[self._last_outcome.value]}'
+            text += f'the car is braked; {self._remedy(self._last_outcome)}'
             is_idle = self._last_outcome is Outcome.IDLE
             return Status(text, is_error=not is_idle, is_warning=is_idle, values=values)
         if found := self._window.findings():

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from td3_agent.driving.command import VehicleControl
 from td3_agent.driving.frames import carla_from_ros_location, wrap_angle
@@ -18,7 +20,6 @@ from td3_agent.sim.vehicle import Motion, Vehicle, VehicleInfo, vehicle_info
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from td3_agent.sim.road import LaneFix, RoadMap, RouteTrace, SpawnPoint
@@ -116,6 +117,27 @@ class Car:
     def velocity(self) -> tuple[float, float, float]:
         """Velocity of the car in map axes [m/s]."""
         return (*self._vehicle.motion.velocity_mps, 0.0)
+
+    def as_carla_has_it(self) -> tuple[VehicleState, float, tuple[float, float]]:
+        """Return the state with CARLA's precision: metres, degrees and m/s in float32.
+
+        Returns:
+            The state, the speed to the left [m/s], and the velocity in map axes [m/s].
+        """
+        state = self.state
+        vx, vy = map(_float32, self._vehicle.motion.velocity_mps)
+        yaw_rad = math.radians(_float32(math.degrees(state.yaw_rad)))
+        cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
+        rounded = replace(
+            state,
+            x_m=_float32(state.x_m),
+            y_m=_float32(state.y_m),
+            z_m=_float32(state.z_m),
+            yaw_rad=yaw_rad,
+            speed_mps=cos * vx + sin * vy,
+            yaw_rate_radps=math.radians(_float32(math.degrees(state.yaw_rate_radps))),
+        )
+        return rounded, cos * vy - sin * vx, (vx, vy)
 
     @property
     def outline(self) -> Box:
@@ -292,3 +314,7 @@ class Car:
             speed_mps=motion.forward_mps,
             yaw_rate_radps=motion.yaw_rate_radps,
         )
+
+
+def _float32(value: float) -> float:
+    return float(np.float32(value))

@@ -24,6 +24,7 @@ from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Bool, Float32
+from std_srvs.srv import Trigger
 
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.nodes import topics
@@ -804,3 +805,55 @@ class TestSeveralVehicles:
     def test_roles_are_unique_and_not_empty(self, ros, roles):
         with pytest.raises(ParameterError, match='role_names must be non-empty and unique, got'):
             ros.make(SimBridgeNode, role_names=roles)
+
+
+class TestMannersOfUpstream:
+    @staticmethod
+    def ask(ros, name):
+        client = ros.peer.create_client(Trigger, f'/carla_ros_bridge/{name}')
+        ros.spin_until(client.service_is_ready, 'the service')
+        future = client.call_async(Trigger.Request())
+        ros.spin_until(future.done, 'the answer')
+        assert future.result().success
+
+    def test_vehicle_comes_and_goes_at_a_tick(self, ros):
+        bench = Bench(ros, spawned=False, waypoints=False)
+        bench.order(CarlaControl.STEP_ONCE)
+        ros.spin_until(lambda: bench.clock and bench.is_idle(), 'a frame that awaits no command')
+        self.ask(ros, 'spawn')
+        assert not ros.peer.count_publishers(topics.odometry(ROLE))
+        bench.order(CarlaControl.STEP_ONCE)  # R4: its command is not awaited in this one
+        ros.spin_until(lambda: ros.peer.count_publishers(topics.odometry(ROLE)), 'the vehicle')
+        ros.spin_until_matched()
+        ros.spin_until(bench.is_idle, 'paused')
+        assert not ros.peer.count_publishers(topics.waypoints(ROLE))
+        for _ in range(2):
+            heard = len(bench.odometry)
+            bench.order(CarlaControl.STEP_ONCE)
+            ros.spin_until(lambda heard=heard: len(bench.odometry) > heard, 'odometry')
+            bench.end_step(throttle=1.0)
+        assert bench.world.ego.control.throttle == 1.0
+        self.ask(ros, 'destroy')
+        assert ros.peer.count_publishers(topics.odometry(ROLE))
+        bench.order(CarlaControl.STEP_ONCE)
+        ros.spin_until(lambda: not ros.peer.count_publishers(topics.odometry(ROLE)), 'its end')
+
+    def test_world_may_have_had_frames_before_its_bridge(self, ros):
+        bench = Bench(ros, first_frame=5123)
+        bench.step()
+        assert bench.status[-1].frame == 5124 + 1
+        assert stamp_ns(bench.clock[-1].clock) == bench.world.stamp_ns
+
+
+def test_odometry_and_status_tell_of_the_motion_to_the_side(ros):
+    bench = Bench(ros)
+    bench.push(8.0)
+    for _ in range(15):
+        bench.step(throttle=0.5, steer=0.4)
+    odometry, status = bench.odometry[-1], bench.vehicle_status[-1]
+    linear = odometry.twist.twist.linear
+    assert abs(linear.y) > 0.01
+    assert status.velocity == pytest.approx(math.hypot(linear.x, linear.y), abs=1e-5)
+    assert status.velocity > linear.x
+    place = odometry.pose.pose.position
+    assert place.x == np.float32(place.x)

@@ -293,6 +293,20 @@ class TestMissingHalf:
         assert agent.missing(LONG_MISSING_NS - 1) == ''
         assert agent.missing(LONG_MISSING_NS).startswith('no image for the frame at 10 s, 0 inc')
 
+    def test_camera_that_is_always_late_is_named_with_its_delay_and_the_remedy(self, driver):
+        agent = answerer(driver)
+        for number in range(5):  # the gate has braked, and the next frame has begun meanwhile
+            agent.on_motion(state(START_NS + number * FRAME_NS), number * 450_000_000)
+            if number:
+                late_ns = START_NS + (number - 1) * FRAME_NS
+                agent.on_image(late_ns, IMAGE, number * 450_000_000 + 170_000_000)
+                told = agent.missing(number * 450_000_000 + 200_000_000)
+                assert told.startswith('the image comes 0.62 s after the odometry')
+                assert 'raise deadline_s of the gate above that (at most 0.9 s' in told
+        agent.on_motion(state(START_NS + 5 * FRAME_NS), 10**10)
+        agent.on_image(START_NS + 5 * FRAME_NS, IMAGE, 10**10 + 5_000_000)
+        assert agent.missing(10**10 + 5_000_000) == ''
+
     def test_either_half_is_named(self, driver):
         agent = answerer(driver)
         agent.on_image(START_NS, IMAGE, 0)

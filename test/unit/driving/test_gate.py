@@ -701,3 +701,12 @@ class TestIdle:
         gate.on_state(moving(stamp(0)), 0)
         gate.is_idle = False
         assert answer_frame(gate, 1).outcome is Outcome.OK
+
+
+def test_command_that_is_too_late_tells_how_late():
+    gate = make_gate()
+    gate.on_state(moving(stamp(0)), 0)
+    assert gate.on_time(DEADLINE_NS).outcome is Outcome.NO_COMMAND
+    gate.on_state(moving(stamp(1)), DEADLINE_NS + 1)
+    assert gate.on_command(stamp(0), DRIVE, 620_000_000) is None
+    assert gate.late_ns == 620_000_000

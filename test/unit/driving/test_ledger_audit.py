@@ -123,6 +123,25 @@ def test_ledger_with_idle_ticks_holds_and_tells_of_them(tmp_path):
     assert audit.counts.frames == 7
 
 
+def test_last_answer_of_an_agent_that_was_killed_may_lack_its_report(faults):
+    records = without('observation_sha256', 'action', 'action_sha256', 'twist', 'stages_ns')
+    del records[5]['observed_ns']
+    assert 'hashes' in faults(records)
+    for name in ('observation_sha256', 'action', 'action_sha256', 'twist', 'stages_ns'):
+        del records[6][name]
+    del records[6]['observed_ns']
+    records[6]['outcome'] = 'stopped_no_command'
+    assert faults(records) == {}
+
+
+def test_vehicle_that_is_destroyed_says_no_more_what_it_did(faults):
+    records = copy.deepcopy(GOOD)
+    records[-2] |= {'applied': None}
+    assert 'applied' in faults(records)
+    records[-1] |= {'outcome': 'stopped_no_command'}
+    assert 'applied' not in faults(records)
+
+
 def planted(**changes):
     """Return the good ledger with something else in its sixth frame."""
     records = copy.deepcopy(GOOD)

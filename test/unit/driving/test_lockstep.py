@@ -968,6 +968,11 @@ class TestIdleTicks:
         assert lockstep.poll(sent[-1] + 10 * MS) is Request.STEP_ONCE  # there at last
         assert lockstep.counts.steps == 1
 
+    def test_none_are_sent_where_none_are_wanted(self):
+        lockstep = paused_lockstep(fast(idle_period_s=0.0))
+        missing = {'vehicles_present': False, 'gates_present': False}
+        assert not any(lockstep.poll(S + i * 100 * MS, **missing) for i in range(1000))
+
     def test_no_tick_while_a_person_is_waited_for(self):
         lockstep = paused_lockstep()
         for i in range(1000):
@@ -977,9 +982,25 @@ class TestIdleTicks:
         """Left paused by the drive before: nobody says so, and nothing would be spawned."""
         lockstep = Lockstep(fast(), STEP_NS)
         missing = {'vehicles_present': False, 'gates_present': False}
-        requests = [lockstep.poll(i * 100 * MS, **missing) for i in range(40)]
+        requests = [lockstep.poll(i * 100 * MS, **missing) for i in range(60)]
         assert requests.count(Request.STEP_ONCE) == 1
         assert Request.PAUSE not in requests
+
+    def test_bridge_that_only_was_slow_to_play_owes_nothing(self):
+        """It was taken for paused, and is not: no frame of that time is one of ours."""
+        lockstep = Lockstep(fast(), STEP_NS)
+        missing = {'vehicles_present': False, 'gates_present': False}
+        lockstep.on_status(1, running=True, now_ns=0)
+        assert Request.STEP_ONCE in [lockstep.poll(i * 100 * MS, **missing) for i in range(60)]
+        for frame in range(2, 40):  # the step is under way, or lost
+            lockstep.on_status(frame, running=True, now_ns=6 * S)
+            lockstep.on_clock(frame * STEP_NS)
+            assert lockstep.poll(6 * S, **missing) is None
+        assert lockstep.phase is Phase.PAUSING
+        assert lockstep.poll(6 * S) is Request.PAUSE
+        lockstep.on_status(40, running=False, now_ns=6 * S)
+        assert lockstep.take_ended() == []
+        assert (lockstep.counts.uninvited, lockstep.counts.skipped) == (0, 0)
 
     def test_bridge_without_a_vehicle_may_play(self):
         lockstep = Lockstep(fast(), STEP_NS)
@@ -993,12 +1014,12 @@ class TestIdleTicks:
         lockstep = paused_lockstep()
         missing = {'vehicles_present': False, 'gates_present': False}
         lockstep.poll(S, **missing)
-        assert lockstep.poll(2 * S, **missing) is Request.STEP_ONCE
-        lockstep.on_status(8, running=True, now_ns=2 * S)
+        assert lockstep.poll(3 * S, **missing) is Request.STEP_ONCE
+        lockstep.on_status(8, running=True, now_ns=3 * S)
         lockstep.on_clock(8 * STEP_NS)
-        lockstep.on_status(8, running=False, now_ns=2 * S)
-        assert lockstep.trouble(3 * S) == ''
-        assert lockstep.poll(4 * S, **missing) is Request.STEP_ONCE
+        lockstep.on_status(8, running=False, now_ns=3 * S)
+        assert lockstep.trouble(4 * S) == ''
+        assert lockstep.poll(5 * S, **missing) is Request.STEP_ONCE
         assert lockstep.counts.no_command == 0
 
     def test_play_during_idle_ticks_is_taken_back(self):

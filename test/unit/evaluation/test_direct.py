@@ -145,7 +145,7 @@ def test_commands_are_rounded_as_the_wire_rounds_them(oval):
         assert sent == sent.as_float32()
 
 
-def test_driver_sees_the_yaw_as_odometry_carries_it(oval):
+def test_driver_sees_the_motion_as_odometry_carries_it(oval):
     class Bend:
         """Drives a bend and compares what it sees with the world."""
 
@@ -153,7 +153,7 @@ def test_driver_sees_the_yaw_as_odometry_carries_it(oval):
             self.exact = []
 
         def act(self, observation):
-            assert observation.vehicle == oval.ego.state.as_odometry()
+            assert observation.vehicle == oval.ego.as_carla_has_it()[0].as_odometry()
             self.exact.append(observation.vehicle == oval.ego.state)
             return np.array([0.0, 0.3], dtype=np.float32)
 

@@ -244,3 +244,25 @@ class TestSight:
             gain=pair.light_gain,
         )
         assert np.array_equal(pair.render(second), expected)
+
+
+class TestPrecision:
+    """CARLA has metres, degrees and metres per second in float32."""
+
+    @pytest.mark.parametrize('yaw_rad', [0.0, 0.3, -2.0, 3.1])
+    def test_state_is_rounded_as_carla_rounds_and_the_speed_to_the_left_is_told(
+        self, pair, yaw_rad
+    ):
+        car = pair.ego
+        car.set_pose(12.3456789012, LANE_Y_M, yaw_rad)
+        car.set_velocity(6.0, 0.25, 0.1)
+        state, lateral_mps, velocity = car.as_carla_has_it()
+        assert state.x_m == np.float32(12.3456789012)
+        assert math.degrees(state.yaw_rad) == pytest.approx(
+            float(np.float32(math.degrees(car.state.yaw_rad))), abs=1e-12
+        )
+        assert all(value == np.float32(value) for value in velocity)
+        assert math.hypot(*velocity) == pytest.approx(math.hypot(6.0, 0.25), abs=1e-6)
+        assert state.speed_mps == pytest.approx(6.0, abs=2e-6)
+        assert lateral_mps == pytest.approx(0.25, abs=2e-6)
+        assert state.yaw_rate_radps == pytest.approx(0.1, abs=1e-8)
