@@ -35,6 +35,7 @@ ARGUMENTS = {
     **CAMERA,
     **DRIVER,
     'real_time_factor': Argument('1.0', 'simulated time per wall time; 0 is as fast as possible'),
+    'deadline_s': Argument('0.4', 'full brake when a frame has no command so long; at most 0.9'),
     'max_frames': Argument('0', 'frames to drive, then end; 0 is without end'),
     'ledger_path': Argument('', 'file of the ledger; empty: none'),
     **INPUTS,
@@ -50,7 +51,7 @@ def start(processes: Processes) -> Iterator[Action]:
     """Make the three nodes."""
     agent = processes.node('td3_agent_node', ('role_name', *CAMERA, *DRIVER, *INPUTS))
     control = processes.control_remapping()
-    gate = ('role_name', 'twist_convention', 'odometry_topic')
+    gate = ('role_name', 'twist_convention', 'odometry_topic', 'deadline_s')
     yield processes.node('twist_to_control_node', gate, remappings=control)
     yield agent
     yield processes.node(
