@@ -273,9 +273,8 @@ class TwistToControlNode(Node):
                 facts['twist_received_ns'] = answer.twist_received_ns
             self._announcer.report(answer.stamp_ns, facts)
             self._last_outcome = answer.outcome
-            if answer.outcome is not Outcome.IDLE:
-                if answer.outcome is not Outcome.IDLE:  # no frame of the drive
-                    self._window.add(answer.outcome.value)
+            if answer.outcome is not Outcome.IDLE:  # no frame of the drive
+                self._window.add(answer.outcome.value)
             self._diagnostics.changed()
         self._deadline.at(self.gate.due_ns)
 
