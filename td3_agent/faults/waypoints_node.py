@@ -41,4 +41,4 @@ class WaypointsNode(Node):
 
 
 if __name__ == '__main__':
-    run_program(WaypointsNode)
+    run_program(WaypointsNode, [])
