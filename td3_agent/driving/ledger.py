@@ -163,10 +163,11 @@ class FrameLog:
         self._closed.append(_Closed(event=event))
         if found.cause is not Cause.RESTARTED:
             return self._release(LAG_FRAMES)
+        parts, old = self._parts, {closed.stamp_ns for closed in self._closed}
         records = self.flush()
         self._last_frame = None
-        if found.stamp_ns is not None:
-            self._parts = {at: p for at, p in self._parts.items() if at <= found.stamp_ns}
+        newest_ns = 0 if found.stamp_ns is None else found.stamp_ns
+        self._parts = {at: p for at, p in parts.items() if at <= newest_ns and at not in old}
         return records
 
     def _close_idle(self, ended: EndedFrame) -> list[dict[str, Any]]:

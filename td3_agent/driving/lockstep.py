@@ -404,7 +404,7 @@ class Lockstep:
             return (self._sent_ns or now_ns) + _ns(self._params.pause_timeout_s)
         if self.phase is Phase.STEPPING:
             since_ns = max(self._sent_ns or now_ns, self._heard_ns)
-            return since_ns + _ns(self._params.step_timeout_s)
+            return since_ns + self._step_patience_ns
         if self.phase is Phase.HOLDING:
             return self._step.acked_ns + _ns(self._params.command_timeout_s)
         if self.phase is Phase.READY:
@@ -485,7 +485,7 @@ class Lockstep:
         A single step always ends in a pause: after it has ticked, silence means paused.
         """
         since_ns = max(self._sent_ns or now_ns, self._heard_ns)
-        if now_ns - since_ns < _ns(self._params.step_timeout_s):
+        if now_ns - since_ns < self._step_patience_ns:
             return None
         if self._has_ticked() or self._step.stamp_ns is not None:
             self.counts.lost_acknowledgements += 1
@@ -497,6 +497,13 @@ class Lockstep:
         self._sent_ns = now_ns
         self.counts.resent += 1
         return Request.STEP_ONCE
+
+    @property
+    def _step_patience_ns(self) -> int:
+        """Silence after a step before it is sent again [ns]; the drive waits for an idle tick."""
+        params = self._params
+        patience_s = params.pause_timeout_s if self._step.is_idle else params.step_timeout_s
+        return _ns(patience_s)
 
     def _on_ticked(self, *, running: bool, now_ns: int) -> None:
         """Take a status since the tick: the acknowledgement, or the word that it goes on."""

@@ -269,12 +269,12 @@ def test_restart_releases_the_old_frames_and_keeps_the_facts_of_the_new_ones(fra
     log = FrameLog(ROLE)
     records = drive(log, 3)
     first = 1 if frame_runs_back else FRAME_ZERO + 50
-    log.note_status(0, command(-1))  # heard of before the restart is told
-    records += log.close(Break(Cause.RESTARTED, 3, 0))
-    for i in range(3):  # the restarted simulator; its frame is heard of before it is closed
+    for i in range(3):  # the restarted simulator; its first frame is heard of before it is told
         log.note_status(i * STEP_NS, command(i - 1))
         log.note_command(i * STEP_NS, command(i), heard_ns=i)
         log.note(i * STEP_NS, outcome='ok')
+        if i == 0:
+            records += log.close(Break(Cause.RESTARTED, 3, 0))
         records += log.close_frame(first + i, i * STEP_NS)
     records += log.flush()
     assert records.pop(3) == {'event': 'bridge_restarted', 'role_name': ROLE, 'frames': 3}
