@@ -27,8 +27,10 @@ from td3_agent.doctor.facts import (
     Machine,
     Participant,
     Profile,
+    Said,
     Topic,
     Torch,
+    Traffic,
 )
 from td3_agent.doctor.findings import Finding, Level
 from td3_agent.doctor.graph_checks import graph_findings
@@ -113,6 +115,7 @@ BRIDGE, AGENT, GATE, STEPPER = (
     '/twist_to_control',
     '/synchronizer',
 )
+FRAMES_NS = tuple(range(10**10, 13 * 10**9, 50_000_000))
 HEALTHY_GRAPH = Graph(
     domain_id=7,
     nodes=(BRIDGE, AGENT, GATE, STEPPER),
@@ -125,6 +128,12 @@ HEALTHY_GRAPH = Graph(
         '/carla/control': _topic('carla_msgs/msg/CarlaControl', STEPPER, BRIDGE),
     },
     message_hashes=dict(CARLA_MSGS_HASHES),
+    traffic=Traffic(
+        seconds=3.0,
+        images_ns=FRAMES_NS[:-1],
+        motions_ns=FRAMES_NS,
+        said=(Said(AGENT[1:], 0, 'driving: TD3, lane'), Said(GATE[1:], 0, 'every frame answered')),
+    ),
 )
 
 
@@ -198,6 +207,10 @@ def _topics(**changes: Topic) -> Graph:
     names = {'clock': '/clock', 'step': '/carla/control'}
     renamed = {names.get(k, f'{ROLE}/{k.replace("__", "/")}'): v for k, v in changes.items()}
     return replace(HEALTHY_GRAPH, topics=HEALTHY_GRAPH.topics | renamed)
+
+
+def _traffic(**changes: object) -> Graph:
+    return replace(HEALTHY_GRAPH, traffic=replace(HEALTHY_GRAPH.traffic, **changes))
 
 
 def _two(kind: str, *publishers: str) -> Topic:
@@ -600,6 +613,31 @@ PLANTED = (
             )
         ),
         'types',
+    ),
+    Planted(
+        'a camera with a sensor_tick of 0.1 s',
+        _traffic(images_ns=FRAMES_NS[::2]),
+        'frames',
+        WARNING,
+    ),
+    Planted('a camera that never stamps', _traffic(images_ns=(0,) * 30), 'frames'),
+    Planted('images 1 ns late', _traffic(images_ns=[ns + 1 for ns in FRAMES_NS]), 'frames'),
+    Planted('a camera of another name', _traffic(images_ns=()), 'frames'),
+    Planted('a simulator that waits', _traffic(images_ns=(), motions_ns=()), 'frames', WARNING),
+    Planted(
+        'a lens other than the trained one',
+        _traffic(
+            said=(
+                Said(
+                    AGENT[1:],
+                    1,
+                    'the policy was trained with a camera of 160x120 90 deg, got 800x600 110 deg: '
+                    'another field of view moves everything; set the camera to 160x120 90 deg',
+                ),
+            )
+        ),
+        'reports',
+        WARNING,
     ),
 )
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--map', type=Path, metavar='FILE', help='look at an OpenDRIVE map (.xodr) instead')
     add('--live', action='store_true', help='look at the running graph too')
-    add('--seconds', type=float, default=2.0, help='how long to look at the graph [s]')
+    add('--seconds', type=float, default=3.0, help='how long to look at the graph [s]')
     add('--role-name', default='ego_vehicle', help='role name of the vehicle')
     add('--camera-id', default='camera', help='id of the camera')
     add('--camera', default='320x240', metavar='WxH', help='size of its images [px]')

@@ -206,6 +206,38 @@ class Topic:
     subscriptions: tuple[Endpoint, ...] = ()
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a node says of itself, or of a part of itself, on /diagnostics.
+
+    Attributes:
+        name: of the status.
+        level: of diagnostic_msgs/DiagnosticStatus: 0 is well, 1 a warning, 2 and 3 errors.
+        message: its sentence.
+    """
+
+    name: str
+    level: int
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """What was heard of a graph.
+
+    Attributes:
+        seconds: for how long it was listened to [s]; 0 is not at all.
+        images_ns: stamps of the images [ns].
+        motions_ns: stamps of the odometry [ns].
+        said: the newest of each node and part.
+    """
+
+    seconds: float = 0.0
+    images_ns: tuple[int, ...] = ()
+    motions_ns: tuple[int, ...] = ()
+    said: tuple[Said, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Graph:
     """What can be seen of a running graph.
@@ -218,6 +250,7 @@ class Graph:
         camera_id: id of its camera.
         message_hashes: as in :class:`Machine`.
         participants: as in :class:`Machine`.
+        traffic: what was heard.
     """
 
     domain_id: int
@@ -227,6 +260,7 @@ class Graph:
     camera_id: str = 'camera'
     message_hashes: dict[str, str] = field(default_factory=dict)
     participants: tuple[Participant, ...] = ()
+    traffic: Traffic = field(default_factory=Traffic)
 
     def topic(self, name: str) -> Topic:
         """Return the two ends of a topic; none where nobody knows it."""

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import rclpy
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
 from td3_agent.doctor.facts import CLI_NODES, Endpoint, Graph, Topic
+from td3_agent.doctor.gather_traffic import gather_traffic
 from td3_agent.nodes.runtime import own_context
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ OWN_NAME = '_td3_agent_doctor'
 CLI_DAEMON = f'{CLI_NODES}_daemon'
 # The middleware's "never".
 ENDLESS_NS = 1 << 60
-LOOK_S = 0.1
 
 
 def gather_graph(
@@ -33,14 +32,11 @@ def gather_graph(
     message_hashes: Mapping[str, str],
     domain_id: int | None = None,
 ) -> Graph:
-    """Listen to discovery for so long [s], then return what has been found."""
+    """Listen for so long [s], then return what has been found and heard."""
     context = own_context(domain_id)
     try:
         node = rclpy.create_node(OWN_NAME, context=context, enable_rosout=False)
-        # Discovery goes on in the middleware's threads; there is nothing to spin for.
-        end_s = time.monotonic() + seconds
-        while (left_s := end_s - time.monotonic()) > 0.0:
-            time.sleep(min(LOOK_S, left_s))
+        traffic = gather_traffic(node, seconds, role_name, camera_id)
         graph = Graph(
             domain_id=context.get_domain_id(),
             nodes=_nodes(node),
@@ -48,6 +44,7 @@ def gather_graph(
             role_name=role_name,
             camera_id=camera_id,
             message_hashes=dict(message_hashes),
+            traffic=traffic,
         )
         node.destroy_node()
     finally:

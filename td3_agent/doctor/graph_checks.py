@@ -10,6 +10,7 @@ from td3_agent.doctor.domain_checks import programs
 from td3_agent.doctor.end_checks import check_ends, names_of
 from td3_agent.doctor.facts import CLI_NODES
 from td3_agent.doctor.findings import Finding, Level
+from td3_agent.doctor.traffic_checks import check_frames, check_said
 from td3_agent.nodes import topics
 
 if TYPE_CHECKING:
@@ -178,4 +179,6 @@ GRAPH_CHECKS: tuple[Callable[[Graph], Iterator[Finding]], ...] = (
     check_ends,
     check_qos,
     check_types,
+    check_frames,
+    check_said,
 )

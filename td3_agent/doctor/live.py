@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from td3_agent.doctor.facts import Endpoint, Graph, Topic
+from td3_agent.doctor.facts import Endpoint, Graph, Said, Topic, Traffic
 from td3_agent.doctor.findings import Finding, Level
 from td3_agent.doctor.graph_checks import graph_findings
 from td3_agent.doctor.probe import Probe, how_it_ended
@@ -69,7 +69,11 @@ def _answer(look: Probe) -> dict[str, Any]:
 def _graph_of(row: dict[str, Any]) -> Graph:
     """Return what ``dataclasses.asdict`` and JSON have made of a graph, as a graph."""
     topics = {name: Topic(**_ends_of(topic)) for name, topic in row['topics'].items()}
-    return Graph(**row | {'nodes': tuple(row['nodes']), 'topics': topics})
+    heard = row['traffic']
+    stamps = {name: tuple(heard[name]) for name in ('images_ns', 'motions_ns')}
+    said = tuple(Said(**one) for one in heard['said'])
+    traffic = Traffic(seconds=heard['seconds'], said=said, **stamps)
+    return Graph(**row | {'nodes': tuple(row['nodes']), 'topics': topics, 'traffic': traffic})
 
 
 def _ends_of(topic: dict[str, Any]) -> dict[str, tuple[Endpoint, ...]]:

@@ -9,14 +9,16 @@ import subprocess
 import sys
 
 from carla_msgs.msg import CarlaEgoVehicleControl
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
+from nav_msgs.msg import Odometry
 import pytest
 import rclpy
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
-from std_msgs.msg import Bool, Float32, String
+from std_msgs.msg import Bool, Float32, Header, String
 
 from td3_agent.doctor import gather
 from td3_agent.doctor.facts import DEFAULT_RMW
@@ -26,6 +28,7 @@ from td3_agent.doctor.gather_profile import read_profile
 from td3_agent.doctor.graph_checks import graph_findings
 from td3_agent.fastdds import PROFILE_VARIABLES, profile_variables
 from td3_agent.nodes import topics
+from td3_agent.nodes.conversions import time_from_ns
 from td3_agent.nodes.qos import RELIABLE
 from td3_agent.ros_domain import read_domain_id
 
@@ -246,3 +249,35 @@ def test_the_verb_looks_from_a_process_of_its_own(ros):
     assert clock['text'] == 'from /bridge'
     domain = next(f for f in report['findings'] if f['check'] == 'domain')
     assert f'domain {ros.domain_id} already has 1 of your processes' in domain['text']
+
+
+def test_a_slow_camera_and_what_nodes_say_of_it(ros, examine):
+    images = ros.talk(Image, topics.image(ROLE, CAMERA))
+    odometry = ros.talk(Odometry, topics.odometry(ROLE))
+    diagnostics = ros.talk(DiagnosticArray, '/diagnostics')
+    text = 'images come at 10 Hz, the policy was trained at 20 Hz: train at this rate'
+    said = DiagnosticStatus(name='td3_agent', level=DiagnosticStatus.WARN, message=text)
+    frames = iter(range(10**6))
+
+    def tick():
+        number = next(frames)
+        header = Header(stamp=time_from_ns(10**10 + number * 50_000_000))
+        odometry.publish(Odometry(header=header))
+        if number % 2 == 0:
+            images.publish(Image(header=header))
+        diagnostics.publish(DiagnosticArray(status=[said]))
+
+    ros.peer.create_timer(0.02, tick)
+    (finding,) = examine('frames')
+    assert finding.level is Level.WARNING
+    assert finding.text == 'every second frame has no image: camera 10 Hz, bridge 20 Hz'
+    assert finding.fix.startswith('set sensor_tick of the camera to 0.0 or 0.05')
+    (told,) = examine('reports')
+    assert told.text.startswith('td3_agent: images come at 10 Hz, the policy was trained at 20 Hz')
+
+
+def test_a_bridge_that_waits_is_told(ros, examine):
+    ros.talk(Odometry, topics.odometry(ROLE))
+    (finding,) = examine('frames')
+    assert finding.level is Level.WARNING
+    assert 'no odometry came in' in finding.text
