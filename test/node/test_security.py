@@ -31,7 +31,7 @@ AT_TIMES = {
         ('publish', f'{ROLE}/gate/frame_report/alive'),
         ('subscribe', '/diagnostics'),
     },
-    'synchronizer': {('subscribe', '/diagnostics')},
+    'synchronizer': set(),
     'carla_ros_bridge': {('subscribe', '/diagnostics')},
 }
 VARIANTS = {
