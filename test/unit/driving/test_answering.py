@@ -9,7 +9,8 @@ import pytest
 from td3_agent.driving.agent import Agent, TwistEncoder
 from td3_agent.driving.answering import LONG_MISSING_NS, FrameAnswerer
 from td3_agent.driving.command import STOP, TwistConvention, twist_from_action
-from td3_agent.driving.observation import ImageView
+from td3_agent.driving.loop_check import Contract
+from td3_agent.driving.observation import ImageError, ImageView
 from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
 
 FRAME_NS = 50_000_000
@@ -321,3 +322,27 @@ class TestMissingHalf:
 
     def test_paused_simulator_is_no_fault(self, driver):
         assert answerer(driver).missing(10**12) == ''
+
+
+def test_an_encoding_that_the_policy_was_not_trained_with_is_refused(driver):
+    agent = FrameAnswerer(
+        Agent(driver),
+        TwistEncoder(TwistConvention.VELOCITY),
+        lockstep=True,
+        max_frame_age_ns=MAX_AGE_NS,
+        contract=Contract(encodings=('rgb8', 'bgr8')),
+    )
+    with pytest.raises(ImageError, match=r'must be one of rgb8, bgr8, as the policy .* got mono8'):
+        agent.on_image(START_NS, IMAGE, 1)
+    assert agent.on_motion(state(START_NS), 2) is None
+
+
+def test_the_watch_sees_what_is_answered(driver):
+    agent = answerer(driver)
+    for frame in range(60):
+        stamp_ns = START_NS + frame * FRAME_NS
+        if frame % 2:
+            agent.on_image(stamp_ns, IMAGE, 1)
+        agent.on_motion(state(stamp_ns), 2)
+    (found,) = agent.watch.findings()
+    assert found.text.startswith('every second frame has no image: camera 10 Hz, bridge 20 Hz')

@@ -19,7 +19,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from td3_agent.driving.observation import ObservationSpec
+from td3_agent.driving.loop_check import CameraView, Contract
+from td3_agent.driving.observation import ENCODINGS, ObservationSpec
 from td3_agent.td3 import checkpoint
 from td3_agent.td3.checkpoint import (
     DRIVING,
@@ -475,6 +476,16 @@ def nested(*keys, value):
     return change
 
 
+def test_the_camera_of_the_training_may_be_missing_and_is_read_where_it_is_not(broken):
+    edit(broken, lambda content: content['inputs']['image'].pop('camera', None))
+    _, manifest = load_checkpoint(broken)
+    assert manifest.inputs.contract() == Contract(rate_hz=20.0, encodings=tuple(ENCODINGS))
+    camera = {'width_px': 160, 'height_px': 120, 'fov_deg': 90.0}
+    edit(broken, nested('inputs', 'image', 'camera', value=camera))
+    _, manifest = load_checkpoint(broken)
+    assert manifest.inputs.contract().camera == CameraView(**camera)
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
@@ -500,6 +511,11 @@ def nested(*keys, value):
         (nested('inputs', 'image', 'normalisation', value='x'), "normalisation is 'x'"),
         (nested('inputs', 'image', 'frame_stack', value=99), 'frame_stack must be in [1, 32]'),
         (nested('inputs', 'image', 'crop_top', value=1), 'crop_top must be in [0, 0.9], got 1'),
+        (
+            nested('inputs', 'image', 'camera', value={'width_px': 0, 'height_px': 120}),
+            'inputs.image.camera: width_px must be >= 1 [px], got 0',
+        ),
+        (nested('inputs', 'image', 'camera', value=90), 'camera is 90, expected an object'),
         (nested('inputs', 'state', 0, 'unit', value='km/h'), 'inputs.state is '),
         (nested('inputs', 'state', 0, 'scale', value=0), 'inputs.state[0].scale is 0.0'),
         (nested('inputs', 'state', 0, 'scale', value='8'), "inputs.state[0].scale is '8'"),
