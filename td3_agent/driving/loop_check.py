@@ -49,15 +49,17 @@ LEAST_BAD_FRAMES = 3
 MOSTLY = 0.5
 # Of the trained rate. Stamps are exact in lockstep; free-running drives vary by some per cent.
 RATE_TOLERANCE = 0.09
-# CARLA rounds neither; what differs by less is the same lens and the same picture.
+# What differs by less is the same lens and the same picture, but for rounding.
 FOV_TOLERANCE_DEG = 1.0
 ASPECT_TOLERANCE = 0.02
 # Longer than a car of the built-in traffic waits; a red light may last longer.
 STANDS_S = 20.0
 STANDS_M = 0.5
 COMMANDED_MPS = 0.5
-# A killed process stays in the middleware's memory this long (Fast DDS's lease).
-LEASE_NS = 20_000_000_000
+# A killed process stays in the middleware's memory for 20 s (Fast DDS's lease) and a little more.
+LEASE_NS = 25_000_000_000
+# Publishers that were not seen for so long were there twice once more, not still.
+AGAIN_NS = 2_000_000_000
 # Newest halves of frames whose other half may be on its way.
 IN_FLIGHT = 2
 # So many halves of one kind, and none of the other: two seconds at 20 Hz.
@@ -95,7 +97,7 @@ def outcome_findings(
     Args:
         outcomes: how often each.
         late: commands that came after their frame was stopped.
-        regular: which frames are bad, as ``every second frame``; empty if there is no pattern.
+        regular: which frames are bad, as ``every second frame is``; empty: their number tells.
     """
     outcomes = {name: n for name, n in outcomes.items() if name != SKIPPED}  # no frames of ours
     frames = sum(outcomes.values())
@@ -110,7 +112,7 @@ def outcome_findings(
     told = ', '.join(f'{name} {n}' for name, n in sorted(names.items()))
     text = f'{bad} of {frames} frames {COMMANDLESS} ({told}): {remedy}'
     if regular:
-        text = f'{regular} is {COMMANDLESS} ({usual}): {remedy}'
+        text = f'{regular} {COMMANDLESS} ({usual}): {remedy}'
     return [Finding(text, is_error=bad > MOSTLY * frames)]
 
 
@@ -144,7 +146,8 @@ class OutcomeWindow:
         bad = [i for i, outcome in enumerate(self._outcomes) if outcome != Outcome.OK.value]
         late = sum(number > self._frames - len(self._outcomes) for number in self._late)
         # A text that changes with every frame would be published with every frame.
-        which = _regular(bad) or f'about {_tens(len(bad), len(self._outcomes))} % of the frames'
+        share = f'about {_tens(len(bad), len(self._outcomes))} % of the frames are'
+        which = f'{regular} is' if (regular := _regular(bad)) else share
         return outcome_findings(Counter(self._outcomes), late=late, regular=which)
 
 
@@ -192,9 +195,8 @@ def stamp_findings(
     if found or fewer < LEAST_BAD_FRAMES or more < least:
         return found
     images, motions = np.unique(images_ns), np.unique(motions_ns)
-    both = len(np.intersect1d(images, motions))
-    if both < MOSTLY * min(len(images), len(motions)):
-        return [_unequal(images, motions, both)]
+    if _are_seldom_equal(images, motions):
+        return [_unequal(images, motions)]
     return [
         *_without('image', images, motions, least),
         *_without('odometry', motions, images, least),
@@ -220,11 +222,20 @@ def _bad_stamps(what: str, stamps_ns: Sequence[int], least: int) -> list[Finding
     return []
 
 
-def _unequal(images: NDArray[np.int64], motions: NDArray[np.int64], both: int) -> Finding:
+def _are_seldom_equal(images: NDArray[np.int64], motions: NDArray[np.int64]) -> bool:
+    """Whether most of the rarer stamps have no equal, in the time that both span."""
+    first, last = max(images[0], motions[0]), min(images[-1], motions[-1])
+    counts = [int(((s >= first) & (s <= last)).sum()) for s in (images, motions)]
+    both = len(np.intersect1d(images, motions))
+    return both < MOSTLY * min(counts) or both == max(counts) == 0
+
+
+def _unequal(images: NDArray[np.int64], motions: NDArray[np.int64]) -> Finding:
     """Name how far image stamps are from odometry stamps, which they seldom equal."""
     after = np.clip(np.searchsorted(motions, images), 1, len(motions) - 1)
     before_ns, after_ns = images - motions[after - 1], images - motions[after]
     nearest = np.where(np.abs(before_ns) <= np.abs(after_ns), before_ns, after_ns)
+    both = int((nearest == 0).sum())
     text = f'{both or "none"} of {len(images)} image stamps equal an odometry stamp: '
     middle = int(np.median(nearest[nearest != 0]))
     period = float(np.median(np.diff(motions)))
@@ -533,6 +544,7 @@ class InputWatch:
             text = f'simulated time has run back {jumps} times within {2 * WINDOW_FRAMES} messages'
             return [Finding(f'{text}: are there two bridges in this domain?', is_error=True)]
         if abs(self._alone) >= SILENT_MESSAGES:
+            self._are_bad = True
             return [self._silent()]
         found = stamp_findings(tuple(self._images), tuple(self._motions))
         self._are_bad = bool(found)
@@ -565,7 +577,7 @@ class Duplicates:
     """
 
     domain_id: int
-    _seen: dict[str, _Several] = field(default_factory=dict)
+    _seen: dict[str, list[_Several]] = field(default_factory=dict)
 
     def note(self, kind: str, publishers: Iterable[str], now_ns: int, *, broken: int) -> None:
         """Take note of all publishers of a topic.
@@ -583,13 +595,15 @@ class Duplicates:
             name if count == 1 else f'{name} {"twice" if count == 2 else f"{count} times"}'
             for name, count in sorted(counts.items())
         )
-        known = self._seen.setdefault(kind, _Several(names, now_ns, now_ns, broken))
-        known.names, known.last_ns = names, now_ns
+        times = self._seen.setdefault(kind, [])
+        if not times or now_ns - times[-1].last_ns > AGAIN_NS:
+            times.append(_Several(names, now_ns, now_ns, broken))
+        times[-1].names, times[-1].last_ns = names, now_ns
 
     def findings(self, now_ns: int, *, broken: int) -> list[Finding]:
         """Return who there was twice; arguments as for :meth:`note`."""
         found = []
-        for kind, seen in self._seen.items():
+        for kind, seen in ((kind, one) for kind, times in self._seen.items() for one in times):
             # A bridge that follows a killed one makes time run back once.
             is_error = broken - seen.broken > 1 or seen.lasted_ns > LEASE_NS
             if is_error or now_ns - seen.last_ns <= LEASE_NS:

@@ -308,6 +308,15 @@ def test_a_watch_names_a_slow_camera_to_bridge_and_policy():
     ]
 
 
+@pytest.mark.parametrize('every', [2, 4, 10])
+def test_a_watch_that_has_seen_much_still_names_the_camera(every):
+    """Its newest images go back further than its newest odometry."""
+    motions = stamps(150 * every)
+    found = texts(watched(motions[::every], motions).findings())
+    assert len(found) == 1
+    assert f'camera {20 / every:.3g} Hz, bridge 20 Hz' in found[0]
+
+
 def test_a_watch_says_nothing_of_a_good_drive_with_a_restart_and_of_its_first_frames():
     watch = InputWatch(Contract(rate_hz=20.0, camera=TRAINED))
     for start_ns in (START_NS, 0, 5 * 10**9):  # started anew, and looped
@@ -356,7 +365,8 @@ def test_two_bridges_are_an_error_once_frames_break_even_after_one_has_left():
     doubles.note('bridge', ['/carla_ros_bridge'] * 2, 1_000_000_000, broken=5)
     (only_there,) = doubles.findings(1_000_000_000, broken=5)
     assert not only_there.is_error
-    doubles.note('bridge', ['/carla_ros_bridge'] * 2, 9_000_000_000, broken=90)
+    for second in range(2, 10):
+        doubles.note('bridge', ['/carla_ros_bridge'] * 2, second * 10**9, broken=90)
     (found,) = doubles.findings(100_000_000_000, broken=270)
     assert found.is_error
     assert found.text.startswith('two bridges in ROS domain 7 for 8.0 s: /carla_ros_bridge twice')
@@ -364,8 +374,8 @@ def test_two_bridges_are_an_error_once_frames_break_even_after_one_has_left():
 
 def test_what_a_killed_process_leaves_is_a_warning_until_its_lease_ends():
     doubles = Duplicates(domain_id=7)
-    doubles.note('gate of ego_vehicle', ['/a', '/b'], 0, broken=0)
-    doubles.note('gate of ego_vehicle', ['/a', '/b'], LEASE_NS, broken=1)
+    for at_ns in range(0, LEASE_NS + 1, 1_000_000_000):
+        doubles.note('gate of ego_vehicle', ['/a', '/b'], at_ns, broken=int(at_ns > 0))
     (found,) = doubles.findings(LEASE_NS, broken=1)  # time ran back once: a new bridge
     assert not found.is_error
     assert 'two gates of ego_vehicle' in found.text
@@ -373,6 +383,15 @@ def test_what_a_killed_process_leaves_is_a_warning_until_its_lease_ends():
     assert doubles.findings(2 * LEASE_NS + 1, broken=1) == []
     doubles.note('gate of ego_vehicle', ['/a', '/b'], LEASE_NS + 1, broken=1)
     assert doubles.findings(10 * LEASE_NS, broken=1)[0].is_error
+
+
+def test_processes_that_are_killed_one_after_the_other_are_no_two_of_a_kind():
+    doubles = Duplicates(domain_id=7)
+    for killed_ns in range(0, 10 * LEASE_NS, 2 * LEASE_NS):
+        for at_ns in range(killed_ns, killed_ns + LEASE_NS, 100_000_000):
+            doubles.note('agent of ego_vehicle', ['/td3_agent'] * 2, at_ns, broken=0)
+        assert not any(one.is_error for one in doubles.findings(at_ns, broken=0))
+    assert doubles.findings(20 * LEASE_NS, broken=0) == []
 
 
 def test_counts_of_any_mapping_do():
