@@ -23,6 +23,7 @@ from td3_agent.sim.opendrive_repair import (
     repaired,
     with_geo_reference,
     without_extras,
+    without_loose_ends,
 )
 from td3_agent.sim.opendrive_text import MapError, parsed, read_opendrive
 
@@ -109,6 +110,7 @@ def prepared(text: str) -> PreparedMap:
     faults += structure_faults(root)
     if any(fault.error for fault in faults):
         return PreparedMap('', tuple(faults), tuple(cures))
+    without_loose_ends(root)
     renumber(root)
     with_geo_reference(root)
     origin_m = moved_to_origin(root)

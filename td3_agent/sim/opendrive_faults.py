@@ -324,12 +324,13 @@ def _road_link_faults(
 ) -> Iterator[MapFault]:
     where, within = _road(road), road.get('junction', NO_JUNCTION)
     if within != NO_JUNCTION and within not in junctions:
-        yield MapFault(where, f'junction {within} does not exist')
+        yield MapFault(where, f'junction {within} does not exist: it is outside', error=False)
     for end in road.findall('link/*'):
         is_junction = end.get('elementType') == 'junction'
         if end.get('elementId', '') not in (junctions if is_junction else roads):
             target = f'{"junction" if is_junction else "road"} {end.get("elementId")}'
-            yield MapFault(where, f'{end.tag} {target} does not exist')
+            text = f'{end.tag} {target} does not exist: the road ends there'
+            yield MapFault(where, text, error=False)
 
 
 def _lane_link_faults(root: ET.Element) -> Iterator[MapFault]:
@@ -351,7 +352,8 @@ def _junction_faults(junction: ET.Element, roads: dict[str, ET.Element]) -> Iter
         ends = {name: connection.get(name, '') for name in ('incomingRoad', 'connectingRoad')}
         missing = [name for name, road in ends.items() if road not in roads]
         for name in missing:
-            yield MapFault(here, f'{name} {_shown(connection.get(name))} does not exist')
+            text = f'{name} {_shown(connection.get(name))} does not exist: it is left out'
+            yield MapFault(here, text, error=False)
         if not missing:
             yield from _lane_links(here, connection, junction, roads)
 

@@ -42,6 +42,13 @@ class LaneLink(NamedTuple):
             lane.get('id') != self.link.get('id') for lane in self.target.iterfind('*/lane')
         )
 
+    @property
+    def is_driven(self) -> bool:
+        """Whether traffic would take the link."""
+        left_hand = self.road.get('rule') == 'LHT'
+        along_s = (int(self.lane.get('id', '0')) > 0) == left_hand
+        return self.lane.get('type') == 'driving' and (self.link.tag == 'successor') == along_s
+
 
 def lane_links(root: ET.Element) -> Iterator[LaneLink]:
     """Yield the links of all lanes."""

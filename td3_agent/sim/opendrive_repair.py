@@ -295,16 +295,33 @@ def _lane_types(road: ET.Element) -> Iterator[str]:
 
 
 def _loose_links(root: ET.Element) -> Iterator[str]:
-    """Cut links to nowhere: of lanes that are not driven on, and beyond the end of a road."""
+    """Cut links to nowhere that no traffic takes, and those beyond the end of a road."""
     for found in list(lane_links(root)):
-        if not found.leads_nowhere or (
-            found.target is not None and found.lane.get('type') == DRIVING
-        ):
+        if not found.leads_nowhere or (found.target is not None and found.is_driven):
             continue
         for link in found.lane.findall('link'):
             link[:] = [end for end in link if end is not found.link]
         if found.target is not None:
-            yield f'link of a {found.lane.get("type")} lane to one that does not exist left out'
+            kind = found.lane.get('type')
+            yield f'{found.link.tag} of a {kind} lane that does not exist left out'
+
+
+def without_loose_ends(root: ET.Element) -> None:
+    """Cut links to roads and junctions that do not exist: there the road ends."""
+    roads, junctions = ({e.get('id') for e in root.findall(tag)} for tag in ('road', 'junction'))
+    for link in root.iterfind('road/link'):
+        link[:] = [
+            end
+            for end in link
+            if end.get('elementId')
+            in (junctions if end.get('elementType') == 'junction' else roads)
+        ]
+    for junction in root.findall('junction'):
+        for connection in junction.findall('connection'):
+            if not {connection.get('incomingRoad'), connection.get('connectingRoad')} <= roads:
+                junction.remove(connection)
+    for _ in _loose_links(root):
+        pass
 
 
 # ---- Names and places --------------------------------------------------------------------------

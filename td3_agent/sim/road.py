@@ -32,6 +32,7 @@ SAMPLE_SPACING_M = 1.0
 MAX_LANE_WIDTH_M = 50.0
 SPAWN_SPACING_M = 25.0
 SPAWN_MARGIN_M = 8.0  # from either end of a lane
+CAR_M = 5.0  # length of a lane on which a car can stand
 ROUTE_STEP_M = 1.0
 TURN_ANGLE_RAD = 0.5  # a path through a junction that turns by less goes straight on
 ON_ROAD_TOLERANCE_M = 1e-3
@@ -160,9 +161,7 @@ class RoadMap:
         self.markings = tuple(_markings(self.driving_lanes))
         self.spawn_points = tuple(_spawn_points(self.driving_lanes, self.lane_followers))
         if not self.spawn_points:
-            raise MapError(
-                f'map {name!r} has no lane outside junctions of {2 * SPAWN_MARGIN_M} m or more'
-            )
+            raise MapError(f'map {name!r} has no lane outside junctions of {CAR_M} m or more')
 
     @property
     def bounds_m(self) -> tuple[float, float, float, float]:
@@ -398,7 +397,7 @@ def _spawn_points(
     """Return evenly spaced places on every lane outside junctions, road by road.
 
     Sections of a road that follow each other count as one lane. Where that gives no place at
-    all, as on a map of many short roads, so do roads.
+    all, as on a map of many short roads, so do roads, and a lane of a car's length will do.
     """
     spans = [lane.span for lane in lanes]
 
@@ -408,23 +407,30 @@ def _spawn_points(
     def street(before: int, after: int) -> bool:
         return spans[before].in_junction == spans[after].in_junction
 
-    for may_join in (road, street):
+    for may_join, shortest_m in ((road, 2.0 * SPAWN_MARGIN_M), (street, CAR_M)):
         runs = [run for run in runs_of(followers, may_join) if not spans[run[0]].in_junction]
         # Lanes along their road first: the first spawn point is the natural start of the map.
         runs.sort(key=lambda run: (spans[run[0]].road_id, not spans[run[0]].along_s))
-        points = [point for run in runs for point in _places([lanes[n] for n in run])]
+        points = [point for run in runs for point in _places([lanes[n] for n in run], shortest_m)]
         if points:
             return points
     return []
 
 
-def _places(run: list[LaneGeometry]) -> list[SpawnPoint]:
-    """Return evenly spaced places on lanes that follow each other."""
+def _places(run: list[LaneGeometry], shortest_m: float) -> list[SpawnPoint]:
+    """Return evenly spaced places on lanes that follow each other.
+
+    Args:
+        run: the lanes.
+        shortest_m: that they must be together; the middle is the place of shorter ones.
+    """
     centre = np.concatenate([lane.centre for lane in run])
     heading = np.concatenate([lane.heading_rad for lane in run])
     steps = np.hypot(*np.diff(centre[:, :2], axis=0).T)
     along = np.concatenate(([0.0], np.cumsum(steps)))
     wanted = np.arange(SPAWN_MARGIN_M, along[-1] - SPAWN_MARGIN_M, SPAWN_SPACING_M)
+    if not len(wanted) and along[-1] >= shortest_m:
+        wanted = np.array([0.5 * along[-1]])
     points = []
     for index in np.searchsorted(along, wanted):
         x, y, z = centre[index].tolist()

@@ -21,6 +21,7 @@ from xodr_texts import (
 from td3_agent.sim.fleet import OFF_MAP
 from td3_agent.sim.lane_network import lane_network
 from td3_agent.sim.maps import built_in_opendrive
+from td3_agent.sim.opendrive import MapError
 from td3_agent.sim.road import RoadMap
 from td3_agent.sim.traffic import Traffic, TrafficConfig
 
@@ -156,6 +157,15 @@ def test_short_roads_count_as_one_lane_where_all_are_short():
         here = two_way(0.0, before=i > 0, after=i < number - 1)
         roads.append(road([here], i + 1, 10.0, plan=line(10.0 * i, 10.0), link=ends))
     assert len(RoadMap('short', opendrive(*roads)).spawn_points) == 16
+
+
+def test_lane_of_a_cars_length_is_a_start_where_there_is_nothing_longer():
+    def spawns(length_m):
+        return RoadMap('tiny', opendrive(cut_road([0.0], length_m))).spawn_points
+
+    assert [spawn.x_m for spawn in spawns(8.0)] == pytest.approx([4.0, 4.0], abs=1.1)
+    with pytest.raises(MapError, match=r'no lane outside junctions of 5\.0 m or more'):
+        spawns(4.0)
 
 
 @EVERY_MAP
