@@ -20,7 +20,7 @@ import numpy as np
 
 from td3_agent.driving.loop_check import CameraView
 from td3_agent.driving.parameters import Params, param
-from td3_agent.sim.ground import GRASS_BGR, OPAQUE
+from td3_agent.sim.paint import GRASS_BGR, LEVELS, OPAQUE
 from td3_agent.sim.solids import SolidPainter
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from td3_agent.sim.boxes import Box
-    from td3_agent.sim.ground import Ground
+    from td3_agent.sim.ground import Ground, TiledGround
 
 FAR_M = 250.0  # ground beyond this depth melts into the haze
 SKY_TOP_BGR = (190, 142, 100)
@@ -68,12 +68,17 @@ class CameraConfig(Params):
 
 @dataclass(frozen=True)
 class _Band:
-    """Rows [top, bottom) that read one level; ``vehicle_from_pixel`` knows about ``top``."""
+    """Rows [top, bottom) that read one level; ``vehicle_from_pixel`` knows about ``top``.
+
+    ``bounds_m`` are those of the ground that the rows see: least x and y, largest x and y in the
+    vehicle's frame.
+    """
 
     top: int
     bottom: int
     level: int
     vehicle_from_pixel: NDArray[np.float64]
+    bounds_m: tuple[float, float, float, float]
 
 
 class Camera:
@@ -84,7 +89,7 @@ class Camera:
         ground: painted map.
     """
 
-    def __init__(self, config: CameraConfig, ground: Ground) -> None:
+    def __init__(self, config: CameraConfig, ground: Ground | TiledGround) -> None:
         """Precompute everything that does not depend on the vehicle's pose."""
         # One core, always: the agent shares the machine, and results do not depend on it.
         cv2.setNumThreads(1)
@@ -96,12 +101,11 @@ class Camera:
         seen = _sees_ground(config, rays)
         ground_rows = np.flatnonzero(seen.any(axis=1))
         self._first_row = int(ground_rows[0]) if len(ground_rows) else config.height
-        self._bands = self._make_bands()
+        self._bands = self._make_bands(seen)
         # Only a rolled camera has rows that are part sky, part ground.
         mixed = not seen[self._first_row :].all()
         self._no_ground = ~seen[self._first_row :] if mixed else None
         self._solids = SolidPainter(self._pixel_from_vehicle, (config.x, config.y, config.z))
-        self._levels = [ground.texture_from_map(i) for i in range(len(ground.levels))]
 
     def render(
         self,
@@ -130,10 +134,12 @@ class Camera:
         cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
         map_from_vehicle = np.array([[cos, -sin, x_m], [sin, cos, y_m], [0.0, 0.0, 1.0]])
         for band in self._bands:
-            matrix = self._levels[band.level] @ map_from_vehicle @ band.vehicle_from_pixel
+            texture, texture_from_map = self._ground.view(
+                band.level, (x_m, y_m, cos, sin), band.bounds_m
+            )
             cv2.warpPerspective(
-                self._ground.levels[band.level],
-                matrix,
+                texture,
+                texture_from_map @ map_from_vehicle @ band.vehicle_from_pixel,
                 (config.width, band.bottom - band.top),
                 dst=image[band.top : band.bottom],
                 flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -157,7 +163,7 @@ class Camera:
         u, v, depth = self._pixel_from_vehicle @ np.array([forward_m, left_m, up_m, 1.0])
         return (float(u / depth), float(v / depth)) if depth > 0.0 else None
 
-    def _make_bands(self) -> list[_Band]:
+    def _make_bands(self, seen: NDArray[np.bool_]) -> list[_Band]:
         """Group rows by the texture level that fits the size of their pixels on the ground."""
         config = self.config
         ground_from_pixel = np.asarray(
@@ -175,7 +181,8 @@ class Camera:
                 # cv2 addresses pixel centres by whole numbers: ours lie at + 0.5.
                 centre = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, top + 0.5], [0.0, 0.0, 1.0]])
                 level = levels[top - self._first_row]
-                bands.append(_Band(top, row, level, ground_from_pixel @ centre))
+                bounds_m = _bounds_m(ground_from_pixel, seen[top:row], top)
+                bands.append(_Band(top, row, level, ground_from_pixel @ centre, bounds_m))
                 top = row
         return bands
 
@@ -190,7 +197,22 @@ class Camera:
         along = 2.0 * math.dist(here, below)
         cells = math.sqrt(across * along) / self._ground.cell_m
         level = math.floor(math.log2(max(cells, 1e-6)) + 0.5 + LEVEL_BIAS)
-        return min(max(level, 0), len(self._ground.levels) - 1)
+        return min(max(level, 0), LEVELS - 1)
+
+
+def _bounds_m(
+    ground_from_pixel: NDArray[np.float64], seen: NDArray[np.bool_], top: int
+) -> tuple[float, float, float, float]:
+    """Return least x and y, largest x and y of the ground that the pixels of some rows see."""
+    rows, columns = np.nonzero(seen)
+    pixels = np.stack((columns + 0.5, rows + top + 0.5, np.ones(len(rows))))
+    x, y, w = ground_from_pixel @ pixels
+    return (
+        float((x / w).min()),
+        float((y / w).min()),
+        float((x / w).max()),
+        float((y / w).max()),
+    )
 
 
 def _dehomogenised(point: NDArray[np.float64]) -> tuple[float, float]:

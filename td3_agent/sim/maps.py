@@ -100,7 +100,8 @@ def load_map(name_or_path: str, seed: int = 0, *, random_style: bool = False) ->
 
 @lru_cache(maxsize=8)
 def _built_in(name: str, seed: int, random_style: bool) -> RoadMap:  # noqa: FBT001  cached
-    return RoadMap(name, built_in_opendrive(name, seed, random_style=random_style))
+    opendrive = built_in_opendrive(name, seed, random_style=random_style)
+    return RoadMap(name, opendrive, built_in=True)
 
 
 @lru_cache(maxsize=4)

@@ -19,8 +19,9 @@ from td3_agent.driving.frames import nanoseconds_from_stamp, stamp_from_seconds
 from td3_agent.driving.parameters import ParameterError, Params, param
 from td3_agent.sim.camera import Camera, CameraConfig
 from td3_agent.sim.car import CONTACT_REACH_M, Car
-from td3_agent.sim.ground import Ground, Palette, paint_ground
+from td3_agent.sim.ground import Ground, TiledGround, paint_ground
 from td3_agent.sim.maps import load_map
+from td3_agent.sim.paint import Palette
 from td3_agent.sim.parking import FREE_AROUND_CAR_M, PAINTS_BGR, park
 from td3_agent.sim.solids import VISIBLE_M
 from td3_agent.sim.traffic import Traffic, TrafficConfig
@@ -243,7 +244,7 @@ class World:
         self._camera = Camera(config, self._ground)
 
     @cached_property
-    def _ground(self) -> Ground:
+    def _ground(self) -> Ground | TiledGround:
         config = self.config
         palette = Palette.drawn(config.map_seed) if config.random_style else Palette()
         return _painted(self.map, palette)
@@ -306,7 +307,7 @@ class World:
 
 
 @lru_cache(maxsize=2)
-def _painted(road_map: RoadMap, palette: Palette) -> Ground:
+def _painted(road_map: RoadMap, palette: Palette) -> Ground | TiledGround:
     """Paint a map, or return it as painted before: grounds are large, keep few."""
     return paint_ground(road_map, palette=palette)
 
