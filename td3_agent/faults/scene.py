@@ -281,15 +281,19 @@ class Scene:
             self._statuses = {
                 node.name: node.process.returncode
                 for node in self.group.nodes
-                if node.process.returncode not in self._expected.get(node.process.pid, {0})
+                if node.process.returncode not in self._may_end_with(node)
             }
         return self._statuses
+
+    def _may_end_with(self, node: NodeProcess) -> set[int]:
+        """Return exit statuses; a violation, which the ledger tells of, gives 1."""
+        usual = {0, 1} if node.name.startswith(SYNCHRONIZER) else {0}
+        return self._expected.get(node.process.pid, usual)
 
     def _look_for_dead(self) -> None:
         for node in self.group.nodes:
             status = node.process.poll()
-            expected = self._expected.get(node.process.pid, {0})
-            if status is not None and status not in expected:
+            if status is not None and status not in self._may_end_with(node):
                 raise SceneError(f'{node.name} ended with {status}: {node.last_words()}')
 
     # P0

@@ -50,7 +50,7 @@ from td3_agent.nodes.members import Members
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.qos import RELIABLE, REPORTS
 from td3_agent.nodes.refusals import Refusals
-from td3_agent.nodes.runtime import WakeUp, run_program, steady_ns
+from td3_agent.nodes.runtime import EXIT_BROKEN, WakeUp, run_program, steady_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,6 +181,11 @@ class SynchronizerNode(Node):
     def _tell(self) -> None:
         """Say at once what has changed."""
         self._diagnostics.changed()
+
+    @property
+    def exit_status(self) -> int:
+        """That of the program: 1 if the drive broke the lockstep or the ledger has ended early."""
+        return EXIT_BROKEN if self.ledger.violations or self.ledger.fault else 0
 
     def close(self) -> None:
         """Leave the bridge paused and the ledger whole."""

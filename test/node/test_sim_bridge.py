@@ -639,6 +639,12 @@ class TestProtocol:
         bench.ros.spin_until(bench.is_idle, 'acknowledged before any reply')
         assert bench.bridge._timeouts == 0
 
+    def test_stop_while_paused_is_no_second_writer(self, bench, capfd):
+        bench.step()
+        bench.bridge._on_control(ROLE, CarlaEgoVehicleControl(brake=1.0))
+        assert bench.bridge._unexpected == 0
+        assert 'Unexpected' not in capfd.readouterr().err
+
     def test_without_a_command_one_tick_per_second(self, bench, monkeypatch, capfd):
         """R5: the bridge gives up after 1.0 s and goes on."""
         times_s = []

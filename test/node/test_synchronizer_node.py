@@ -603,6 +603,7 @@ class TestViolations:
         assert 'applied' in fault
         assert '0.75' in fault
         assert node.ledger.logs[ROLE].counts.violations == 1
+        assert node.exit_status == 1
 
     def test_skipped_frames_have_their_place_in_the_ledger(self, ros, bridge, start, records):
         node = start()
@@ -633,6 +634,7 @@ class TestViolations:
         node = start(max_frames=30)
         ros.spin_until(node.finished.done, 'the end')
         assert node.ledger.logs[ROLE].counts.violations == 0
+        assert node.exit_status == 0
         assert not diagnosed('synchronizer') or (
             diagnosed('synchronizer').level != DiagnosticStatus.ERROR
         )
