@@ -12,6 +12,8 @@ from functools import partial
 from importlib import import_module
 import os
 from pathlib import Path
+import shutil
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +122,7 @@ class Processes:
         given: the launch arguments that were given; the defaults of the others are left out,
             so that they do not come over a parameter file.
         file: the user's own parameter file.
+        prefix: of their command lines, as launch takes it.
         profile: Fast DDS profile of all of them, in the package's share.
         failure: why the launch ends with an error; empty if it does not.
         is_told: whether that was said.
@@ -128,6 +131,7 @@ class Processes:
 
     given: dict[str, str]
     file: ParamsFile
+    prefix: dict[str, str] = field(default_factory=dict)
     failure: str = ''
     is_told: bool = False
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -170,8 +174,10 @@ class Processes:
             output='screen',
             parameters=[{name: parameter(value) for name, value in values.items()}],
             remappings=remappings or [],
+            exec_name=executable,
             additional_env=watching_parent(),
             on_exit=partial(self._ended, executable, ends),
+            **self.prefix,
         )
 
     def verb(self, name: str, words: list[str], title: str, ends: str = '') -> ExecuteProcess:
@@ -190,6 +196,7 @@ class Processes:
             output='screen',
             additional_env=watching_parent(),
             on_exit=ended,
+            **self.prefix,
         )
 
     def recorder_and_watcher(self) -> list[ExecuteProcess]:
@@ -251,6 +258,19 @@ class Processes:
         return [LogInfo(msg=f'{fault}; the others go on')] if fault else None
 
 
+def prefix(configurations: Mapping[str, str]) -> dict[str, str]:
+    """Return what has processes start with SIGINT blocked, until they can take it.
+
+    Python would answer one that comes while it starts itself with a traceback. A prefix of the
+    user's own stays, and an old ``env`` does without.
+    """
+    if 'launch-prefix' in configurations or not (env := shutil.which('env')):
+        return {}
+    command = [env, '--block-signal=INT']
+    done = subprocess.run([*command, 'true'], capture_output=True, check=False)  # noqa: S603  ours
+    return {'prefix': ' '.join(command)} if done.returncode == 0 else {}
+
+
 def watching_parent() -> dict[str, str]:
     """Return the environment in which a process ends with this one, however this one ends."""
     return {PARENT_VARIABLE: str(os.getpid())}
@@ -308,7 +328,7 @@ def launched(
             import_module('carla_msgs.msg')
             refuse_bad_topics(given)
             file = ParamsFile.read(given.get('params_file', ''), namespace)
-            processes = Processes(given, file)
+            processes = Processes(given, file, prefix(context.launch_configurations))
             actions = list(start(processes))
         except ModuleNotFoundError as error:
             raise RuntimeError(missing_module(error)) from error

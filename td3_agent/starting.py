@@ -23,6 +23,8 @@ _state = {'interrupted': False}
 def begin() -> None:
     """Take signals from here on, and end when the parent that the environment names has ended."""
     end_at_once()
+    # Launch files start programs with SIGINT blocked: one that came before now is heard here.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     parent = os.environ.get(PARENT_VARIABLE, '')
     if parent.isdigit():
         end_with(int(parent))

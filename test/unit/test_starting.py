@@ -52,6 +52,18 @@ def test_signal_ends_it_at_once_with_one_line(number):
     assert program.returncode == 128 + number
 
 
+def test_interrupt_that_came_while_python_started_is_heard():
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        program = start(STARTING)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    program.send_signal(signal.SIGINT)
+    output, errors = program.communicate(timeout=PATIENCE_S)
+    assert (output, errors) == ('', 'td3_agent: interrupted\n')
+    assert program.returncode == 128 + signal.SIGINT
+
+
 def test_interrupt_that_became_another_error_is_still_one():
     program = start(CONVERTING)
     _, errors = program.communicate(timeout=PATIENCE_S)
