@@ -180,16 +180,19 @@ class Processes:
             **self.prefix,
         )
 
-    def verb(self, name: str, words: list[str], title: str, ends: str = '') -> ExecuteProcess:
+    def verb(self, name: str, words: list[str], title: str, ends: str | None) -> ExecuteProcess:
         """Make a process of a verb of the package.
 
         Args:
             name: the verb.
             words: its arguments.
             title: what it is called in the output.
-            ends: what it means that it has ended well; empty: the others go on without it.
+            ends: what it means that it has ended well; empty: it must not end; None: the others
+                go on without it.
         """
-        ended = partial(self._ended, title, ends) if ends else partial(self._aside_ended, title)
+        ended = partial(self._aside_ended, title)
+        if ends is not None:
+            ended = partial(self._ended, title, ends)
         return ExecuteProcess(
             cmd=[sys.executable, '-m', 'td3_agent', name, *words],
             name=title,
@@ -211,10 +214,10 @@ class Processes:
             bag = expanded(self.given.get('bag', 'bag'))
             refuse_existing('bag', Path(bag))
             words = ['--out', bag, '--storage', self.given.get('storage', 'mcap'), *role]
-            processes.append(self.verb('record', words, 'recorder'))
+            processes.append(self.verb('record', words, 'recorder', ends=''))
         if self.is_on('watch'):
             import_module('td3_agent.bags.watch').refuse_without_rerun()
-            processes.append(self.verb('watch', role, 'watch'))
+            processes.append(self.verb('watch', role, 'watch', ends=None))
         return processes
 
     def is_on(self, name: str) -> bool:

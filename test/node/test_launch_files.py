@@ -233,10 +233,17 @@ def test_process_that_fails_ends_the_launch_with_one_error(name, status, monkeyp
     assert ended('twist_to_control_node', 1, ending=True) is None
 
 
-def test_drive_whose_recorder_fails_goes_on_and_ends_with_an_error(monkeypatch):
+def test_drive_without_its_recording_ends_with_an_error(monkeypatch):
     ended = Exited(monkeypatch, ['record:=true'])
-    assert ended('recorder', 1)
-    with pytest.raises(RuntimeError, match=r'^recorder ended with exit status 1'):
+    with pytest.raises(RuntimeError, match=r'^recorder was ended by signal 9'):
+        ended('recorder', -9)
+
+
+def test_drive_without_its_live_view_goes_on_and_ends_with_an_error(monkeypatch):
+    monkeypatch.setattr('td3_agent.bags.watch.refuse_without_rerun', lambda: None)
+    ended = Exited(monkeypatch, ['watch:=true'])
+    assert ended('watch', 2)
+    with pytest.raises(RuntimeError, match=r'^watch ended with exit status 2'):
         ended('synchronizer_node', 0)
 
 
