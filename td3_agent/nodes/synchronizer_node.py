@@ -120,6 +120,7 @@ class SynchronizerNode(Node):
             self._on_ledger_fault,
         )
         self.finished = Future()
+        self._drive_failed = False
         self._step_mismatch: float | None = None
         self._restarts_seen = 0
         self.members = Members(
@@ -184,8 +185,9 @@ class SynchronizerNode(Node):
 
     @property
     def exit_status(self) -> int:
-        """That of the program: 1 if the drive broke the lockstep or the ledger has ended early."""
-        return EXIT_BROKEN if self.ledger.violations or self.ledger.fault else 0
+        """That of the program: 1 if the drive was no good one, or its ledger has ended early."""
+        failed = self.ledger.violations or self.ledger.fault or self._drive_failed
+        return EXIT_BROKEN if failed else 0
 
     def close(self) -> None:
         """Leave the bridge paused and the ledger whole."""
@@ -193,6 +195,7 @@ class SynchronizerNode(Node):
         self.ledger.close_ended(self.lockstep.take_ended(), {})
         for finding in self.ledger.close(self._check.duplicates() + self._check.said()):
             if finding.is_error:
+                self._drive_failed = True
                 self.get_logger().error(finding.text)
             else:
                 self.get_logger().warning(finding.text)
