@@ -276,7 +276,7 @@ def _follow(
     with tqdm(total=total, unit='frame', desc='driving', disable=None) as progress:
         while synchronizer.poll() is None:
             interruption.check()
-            if dead := group.ended_early():
+            if (dead := group.ended_early()) and dead.process is not synchronizer:
                 return f'{dead.name} ended with {dead.process.returncode}: {dead.last_words()}'
             if time.monotonic() > deadline_s:
                 return f'not finished in time: {progress.n} of {total} frames'

@@ -150,7 +150,7 @@ def _follow(
     while synchronizer.process.poll() is None:
         if any(referee.judge(record) is not Ending.NONE for record in tail.read()):
             return
-        if dead := group.ended_early():
+        if (dead := group.ended_early()) and dead is not synchronizer:  # it may end with 1
             raise EvaluationError(
                 f'{dead.name} ended with {dead.process.returncode}: {dead.last_words()}'
             )
