@@ -222,8 +222,8 @@ def _gap_faults(where: str, geometries: list[ET.Element]) -> Iterator[MapFault]:
         start_m = float(before.get('s', '0')) + float(before.get('length', '0'))
         apart_m = float(geometry.get('s', '0')) - start_m
         if abs(apart_m) > SHORTEST_M:
-            yield MapFault(here, f'must start at s={start_m:g}, where the one before ends',
-                           error=abs(apart_m) > 1.0)  # fmt: skip
+            text = f'must start at s={start_m:g}, where the one before ends'
+            yield MapFault(here, text, error=False)
         if end is None:
             continue
         start = float(geometry.get('x', '0')), float(geometry.get('y', '0'))
@@ -345,7 +345,8 @@ def _lane_link_faults(root: ET.Element) -> Iterator[MapFault]:
 def _junction_faults(junction: ET.Element, roads: dict[str, ET.Element]) -> Iterator[MapFault]:
     where = f'junction {junction.get("id")}'
     if junction.get('type') == 'direct':
-        yield MapFault(where, 'is a direct junction, which carla.Map does not know')
+        text = 'is a direct junction, which carla.Map does not know: the roads end there'
+        yield MapFault(where, text, error=False)
         return
     for connection in junction.findall('connection'):
         here = f'{where}, connection {connection.get("id")}'
@@ -361,6 +362,7 @@ def _junction_faults(junction: ET.Element, roads: dict[str, ET.Element]) -> Iter
 def _lane_links(
     where: str, connection: ET.Element, junction: ET.Element, roads: dict[str, ET.Element]
 ) -> Iterator[MapFault]:
+    """Check lane links, and cut those to lanes that do not exist."""
     incoming = roads[connection.get('incomingRoad', '')]
     connecting = roads[connection.get('connectingRoad', '')]
     known = {
@@ -371,10 +373,10 @@ def _lane_links(
     for link in connection.findall('laneLink'):
         for name, lanes in known.items():
             if lanes and (link.get(name) or '').strip() not in lanes:
-                yield MapFault(
-                    where, f'laneLink {name} {_shown(link.get(name))}: road {names[name]} has no '
-                    'such lane there'
-                )  # fmt: skip
+                text = f'laneLink {name} {_shown(link.get(name))}: road {names[name]} has no'
+                yield MapFault(where, f'{text} such lane there: it is left out', error=False)
+                connection.remove(link)
+                break
 
 
 def _ends_at(road: ET.Element, junction_id: str) -> list[str]:

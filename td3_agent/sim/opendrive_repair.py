@@ -307,7 +307,10 @@ def _loose_links(root: ET.Element) -> Iterator[str]:
 
 
 def without_loose_ends(root: ET.Element) -> None:
-    """Cut links to roads and junctions that do not exist: there the road ends."""
+    """Cut links to what does not exist, or not for ``carla.Map``: there the road ends."""
+    for junction in root.findall('junction'):
+        if junction.get('type') == 'direct':
+            root.remove(junction)
     roads, junctions = ({e.get('id') for e in root.findall(tag)} for tag in ('road', 'junction'))
     for link in root.iterfind('road/link'):
         link[:] = [
