@@ -222,6 +222,8 @@ class SynchronizerNode(Node):
 
     def _on_status(self, msg: CarlaStatus) -> None:
         now_ns = steady_ns()
+        if self.lockstep.phase is Phase.PAUSING:  # before it is told what had made it run
+            self._look_for_another_bridge()
         running, frame_before = msg.synchronous_mode_running, self.lockstep.frame
         self.lockstep.on_status(msg.frame, running=running, now_ns=now_ns)
         if self.lockstep.frame != frame_before:
@@ -289,12 +291,16 @@ class SynchronizerNode(Node):
 
     def _look_around(self) -> None:
         """See who is there; a bridge or a gate may come, go and come back."""
+        self._look_for_another_bridge()
+        self.members.look(under_way=self.lockstep.counts.steps > 0)
+        self._advance()
+
+    def _look_for_another_bridge(self) -> None:
+        """Begin with a bridge that was not there, unless its count has told already."""
         restarts = self.lockstep.counts.restarts
         if self.members.is_another_bridge() and restarts == self._restarts_seen:
             self.lockstep.restart()
         self._restarts_seen = self.lockstep.counts.restarts
-        self.members.look(under_way=self.lockstep.counts.steps > 0)
-        self._advance()
 
     def _advance(self) -> None:
         """Send what the lockstep asks for, and see to it that it is asked again in time."""
