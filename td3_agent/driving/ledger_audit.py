@@ -348,7 +348,8 @@ def _is_vehicle_gone(record: Record) -> bool:
 def _check_hashes(records: Sequence[Record], readable: Sequence[Record]) -> Finding:
     """Answered frames have well-formed hashes; those of actions, and the Twists, are right.
 
-    An agent that is killed may leave one frame without a report, the last one that it answered.
+    An agent that ends or is killed may leave one frame without a report, the last one that it
+    answered.
     """
     faults: list[str] = []
     counted: Counter[str] = Counter()
@@ -357,6 +358,7 @@ def _check_hashes(records: Sequence[Record], readable: Sequence[Record]) -> Find
         for before, record in neighbours(readable)
         if record['outcome'] == Outcome.NO_COMMAND.value
     }
+    last_words |= set({r['role_name']: r['frame'] for r in records}.items())
     for record in records:
         if (record['role_name'], record['frame']) in last_words and 'action' not in record:
             continue
