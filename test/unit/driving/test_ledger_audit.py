@@ -134,6 +134,14 @@ def test_last_answer_of_an_agent_that_was_killed_may_lack_its_report(faults):
     assert faults(records) == {}
 
 
+def test_last_frame_of_a_drive_may_lack_the_report_of_an_agent_that_ended(faults):
+    records = copy.deepcopy(GOOD)
+    for name in ('observation_sha256', 'action', 'action_sha256', 'twist', 'stages_ns'):
+        del records[-1][name]
+    del records[-1]['observed_ns']
+    assert faults(records) == {}
+
+
 def test_vehicle_that_is_destroyed_says_no_more_what_it_did(faults):
     records = copy.deepcopy(GOOD)
     records[-2] |= {'applied': None}
