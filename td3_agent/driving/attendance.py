@@ -39,18 +39,28 @@ class Attendance:
         self._waits: Mapping[str, Collection[str]] = {}
         self._under_way = False
         self._unmoved: set[str] = set()  # vehicles not heard of since they were gone
+        self._moved_ns: dict[str, int] = {}  # stamp of the newest odometry
         self._restarts = 0
         self._bridges: set[Hashable] = set()
 
-    def follow(self, restarts: int) -> None:
-        """Take the number of restarts so far: what a dead bridge had spawned does not count."""
+    def follow(self, restarts: int, clock_ns: int | None) -> None:
+        """Take the number of restarts so far: what a dead bridge had spawned does not count.
+
+        The odometry of the frame in which time ran back may have come before its /clock.
+
+        Args:
+            restarts: so far.
+            clock_ns: newest simulated time [ns]; None while it is not known.
+        """
         if restarts != self._restarts:
             self._restarts = restarts
-            self._unmoved = set(self._roles)
+            now = {role for role, stamp_ns in self._moved_ns.items() if stamp_ns == clock_ns}
+            self._unmoved = set(self._roles) - now
             self._update()
 
-    def moved(self, role_name: str) -> None:
-        """Take note of an odometry: a vehicle that was gone is there again."""
+    def moved(self, role_name: str, stamp_ns: int) -> None:
+        """Take an odometry's stamp [ns]: a vehicle that was gone is there again."""
+        self._moved_ns[role_name] = stamp_ns
         if role_name in self._unmoved:
             self._unmoved.remove(role_name)
             self._update()

@@ -194,9 +194,10 @@ def is_installed(rmw: str) -> bool:
 def plain_drive(scene: Scene, outcome: Outcome, label: str, frames: int) -> None:
     """Drive without anybody who watches, and compare with the drive without ROS."""
     part, started_ns = Outcome(), time.monotonic_ns()
+    settings = {'max_frames': frames, 'real_time_factor': 0.0, 'idle_period_s': 0.0}
     drive = scene.drive(
         watched=False,
-        parameters={SYNCHRONIZER: {'max_frames': frames, 'real_time_factor': 0.0}},
+        parameters={SYNCHRONIZER: settings},
         ledger=f'ledger_{label.replace(" ", "_")}.jsonl',
     )
     node = drive.nodes[SYNCHRONIZER]

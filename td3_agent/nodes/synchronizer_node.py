@@ -28,6 +28,7 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
+from td3_agent.driving.attendance import BRIDGE
 from td3_agent.driving.drive_ledger import DriveLedger
 from td3_agent.driving.gate import HOLD, Outcome
 from td3_agent.driving.ledger import UNWRITTEN_FRAMES
@@ -254,7 +255,7 @@ class SynchronizerNode(Node):
         facts = asdict(state_from_odometry(msg))
         stamp = facts.pop('stamp_ns')
         self.ledger.logs[role].note(stamp, **facts)
-        self.members.attendance.moved(role)
+        self.members.attendance.moved(role, stamp)
         self.lockstep.on_motion(stamp)
         self._advance()
 
@@ -304,10 +305,11 @@ class SynchronizerNode(Node):
 
     def _advance(self) -> None:
         """Send what the lockstep asks for, and see to it that it is asked again in time."""
-        if self._control_pub.get_subscription_count() == 0:
-            return  # no bridge: nothing would hear us
-        now_ns, attendance = steady_ns(), self.members.attendance
-        attendance.follow(self.lockstep.counts.restarts)
+        attendance = self.members.attendance
+        if BRIDGE in attendance.absent or self._control_pub.get_subscription_count() == 0:
+            return  # a subscription alone may be that of a recorder
+        now_ns = steady_ns()
+        attendance.follow(self.lockstep.counts.restarts, self.lockstep.stamp_ns)
         self.members.tell_gates()  # before the step, so that none of the drive is braked
         request = self.lockstep.poll(
             now_ns,

@@ -248,6 +248,20 @@ class TestStepping:
             assert record['sent']['throttle'] == 0.5
         assert [record['applied'] for record in ledger[:-1]] == [r['sent'] for r in ledger[:-1]]
 
+    def test_recorder_of_the_orders_is_no_bridge(self, ros, start):
+        orders = ros.listen(CarlaControl, topics.CONTROL)
+        vehicle = Vehicle(ros, ROLE, bridge=None)
+        vehicle.announce_gate(ros)
+        vehicle.announce_agent(ros)
+        node = start()
+        ros.spin_until(lambda: node.members.attendance.absent == ['bridge'], 'the others')
+        ros.spin_until(lambda: node.count_subscribers(topics.CONTROL), 'the recorder')
+        spin_looks(ros, node)
+        assert orders == []
+        FakeBridge(ros, spawned=False)
+        ros.spin_until(lambda: orders, 'an order')
+        assert [msg.command for msg in orders] == [PAUSE]
+
     def test_no_step_before_the_answer(self, ros, bridge, start):
         bridge.answering = False
         node = start()

@@ -46,14 +46,26 @@ def test_ticks_are_wanted_for_what_they_bring(missing, waits, ticks, text):
 
 def test_after_a_restart_a_vehicle_counts_once_it_is_heard_of():
     found = attendance()
-    found.follow(1)
+    found.follow(1, None)
     assert found.absent == [VEHICLE]  # its publisher in the graph may be that of a dead bridge
     found.look(ALL, {}, under_way=True)
     assert found.absent == [VEHICLE]
-    found.moved(ROLE)
+    found.moved(ROLE, 100)
     assert found.absent == []
-    found.follow(1)
+    found.follow(1, None)
     assert found.absent == []
+
+
+def test_odometry_that_overtakes_the_clock_of_a_jump_is_heard():
+    roles = ('red', 'blue')
+    found = attendance(set(Attendance(roles, wait_for_agent=True).names), roles=roles)
+    found.moved('red', 900)
+    found.moved('blue', 900)
+    found.moved('red', 100)  # time has run back, and its /clock is still on its way
+    found.follow(1, 100)
+    assert found.absent == ['vehicle of blue']
+    found.follow(2, None)  # another bridge, whose time is not known
+    assert found.absent == ['vehicle of red', 'vehicle of blue']
 
 
 def test_vehicle_that_was_exchanged_counts_once_it_is_heard_of():
@@ -61,7 +73,7 @@ def test_vehicle_that_was_exchanged_counts_once_it_is_heard_of():
     found.look(ALL - {VEHICLE}, {}, under_way=True)
     found.look(ALL, {}, under_way=True)
     assert found.absent == [VEHICLE]
-    found.moved(ROLE)
+    found.moved(ROLE, 100)
     assert found.vehicles_present
 
 
