@@ -11,6 +11,8 @@ import os
 import subprocess
 import sys
 
+from td3_agent.starting import begin
+
 PROGRAMS = [
     f'td3_agent.nodes.{name}_node'
     for name in ('sim_bridge', 'synchronizer', 'td3_agent', 'twist_to_control')
@@ -72,4 +74,5 @@ def run(program, arguments, log_path, environment):
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = [program, *arguments]
+    begin()
     import_module(program).main()

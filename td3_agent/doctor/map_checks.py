@@ -37,7 +37,7 @@ def map_findings(path: Path) -> list[Finding]:
 def _loaded_findings(path: Path, found: PreparedMap) -> Iterator[Finding]:
     """Load the map and look at what ``carla.Map`` makes of it."""
     from td3_agent.sim.lane_network import breaks_of  # noqa: PLC0415
-    from td3_agent.sim.maps import load_map  # noqa: PLC0415
+    from td3_agent.sim.maps import loaded  # noqa: PLC0415
     from td3_agent.sim.opendrive import MapError  # noqa: PLC0415
 
     if found.origin_m != (0.0, 0.0):
@@ -48,7 +48,7 @@ def _loaded_findings(path: Path, found: PreparedMap) -> Iterator[Finding]:
             'published from there',
         )
     try:
-        road_map = load_map(str(path))
+        road_map = loaded(path.stem, found)
     except MapError as error:
         yield _finding(Level.ERROR, str(error))
         return

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,11 +22,13 @@ import numpy as np
 from scenariogeneration import xodr
 
 from td3_agent.sim.map_trial import survive_loading
-from td3_agent.sim.opendrive import MapError, checked, read_opendrive
+from td3_agent.sim.opendrive import MapError, PreparedMap, checked, read_opendrive, warning
 from td3_agent.sim.road import RoadMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+LOG = logging.getLogger(__name__)
 
 MARKING_WIDTH_M = 0.15
 WINDING_LENGTH_M = 950.0
@@ -107,6 +110,17 @@ def _built_in(name: str, seed: int, random_style: bool) -> RoadMap:  # noqa: FBT
 @lru_cache(maxsize=4)
 def _from_outside(name: str, opendrive: str) -> RoadMap:
     found = checked(name, opendrive)  # a plain refusal costs no child process
+    if found.faults:
+        LOG.warning(warning(name, found.faults))
+    return loaded(name, found)
+
+
+def loaded(name: str, found: PreparedMap) -> RoadMap:
+    """Load a map without errors.
+
+    Raises:
+        MapError: ``carla.Map`` crashed on it, or there is no lane to drive on.
+    """
     survive_loading(name, found.opendrive)
     return RoadMap(name, found.opendrive, origin_m=found.origin_m)
 

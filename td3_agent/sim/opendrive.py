@@ -18,6 +18,7 @@ from td3_agent.sim.opendrive_repair import (
     CARLAS_PROJECTION,
     DRIVING,
     NO_JUNCTION,
+    ended_with_plan,
     moved_to_origin,
     renumber,
     repaired,
@@ -110,6 +111,7 @@ def prepared(text: str) -> PreparedMap:
     faults += structure_faults(root)
     if any(fault.error for fault in faults):
         return PreparedMap('', tuple(faults), tuple(cures))
+    ended_with_plan(root)
     without_loose_ends(root)
     renumber(root)
     with_geo_reference(root)
@@ -133,10 +135,19 @@ def checked(name: str, text: str) -> PreparedMap:
 
 def refusal(name: str, errors: Sequence[MapFault]) -> str:
     """Return one sentence about the errors of a map."""
-    named = '; '.join(map(str, errors[:NAMED_FAULTS]))
-    more = len(errors) - NAMED_FAULTS
+    return f'map {name!r} is refused: {_first_few(errors)}'
+
+
+def warning(name: str, faults: Sequence[MapFault]) -> str:
+    """Return one sentence about the faults of a map that is loaded all the same."""
+    return f'map {name!r} has faults: {_first_few(faults)}'
+
+
+def _first_few(faults: Sequence[MapFault]) -> str:
+    named = '; '.join(map(str, faults[:NAMED_FAULTS]))
+    more = len(faults) - NAMED_FAULTS
     rest = f'; and {more} more, "td3_agent doctor --map FILE" lists all' if more > 0 else ''
-    return f'map {name!r} is refused: {named}{rest}'
+    return named + rest
 
 
 def with_projection(opendrive: str) -> str:

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 
 from td3_agent.sim.opendrive_links import lane_links, station
 from td3_agent.sim.opendrive_records import ROUNDING_M, read_records, steps
-from td3_agent.sim.opendrive_repair import DRIVING, NO_JUNCTION, SHAPES, SHORTEST_M
+from td3_agent.sim.opendrive_repair import (
+    DRIVING,
+    NO_JUNCTION,
+    SHAPES,
+    SHORTEST_M,
+    plan_length_m,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,19 +207,18 @@ def _plan_faults(road: ET.Element) -> Iterator[MapFault]:
     start = float(geometries[0].get('s', '0'))
     if abs(start) > ROUNDING_M:
         yield MapFault(_geometry(where, geometries[0]), 'the first geometry must start at s=0')
-    end_m = float(geometries[-1].get('s', '0')) + float(geometries[-1].get('length', '0'))
-    yield from _length_faults(where, length_m, end_m)
+    yield from _length_faults(where, length_m, plan_length_m(road))
     yield from _gap_faults(where, geometries)
 
 
 def _length_faults(where: str, length_m: float, plan_m: float) -> Iterator[MapFault]:
-    apart_m = length_m - plan_m
-    if abs(apart_m) > SHORTEST_M:
-        yield MapFault(
-            where,
-            f'is {length_m:g} m long, its planView {plan_m:g} m: they must be equal',
-            error=apart_m > 1.0,  # there, nothing says where the road goes
-        )
+    if abs(length_m - plan_m) > SHORTEST_M:
+        text = f'is {length_m:g} m long, its planView {plan_m:g} m'
+        if plan_m < SHORTEST_M:
+            yield MapFault(where, f'{text}: they must be equal')
+        else:
+            end = f'the road ends at s={min(length_m, plan_m):g}'
+            yield MapFault(where, f'{text}: {end}', error=False)
 
 
 def _gap_faults(where: str, geometries: list[ET.Element]) -> Iterator[MapFault]:

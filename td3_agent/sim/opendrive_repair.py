@@ -198,6 +198,24 @@ def _profiles(road: ET.Element) -> Iterator[str]:
             yield f'{tag} records sorted and begun at 0'
 
 
+def plan_length_m(road: ET.Element) -> float:
+    """Return where the planView of a road ends [m]; its geometries are in order."""
+    last = road.findall('planView/geometry')[-1]
+    return float(last.get('s', '0')) + float(last.get('length', '0'))
+
+
+def ended_with_plan(root: ET.Element) -> None:
+    """End roads where their planView does; links at that end stay."""
+    for road in root.findall('road'):
+        end_m = plan_length_m(road)
+        if float(road.get('length', '0')) - end_m > SHORTEST_M:
+            road.set('length', repr(end_m))
+            for section in road.iterfind('lanes/laneSection'):
+                section.set('s', repr(min(float(section.get('s', '0')), end_m)))
+            for _ in _sections(road):  # leaves out those that have no length now
+                pass
+
+
 # ---- Sections and lanes ------------------------------------------------------------------------
 
 
@@ -233,7 +251,7 @@ def _unlink(sections: list[ET.Element], index: int) -> None:
             further = gone[link.get('id')].find(f'link/{name}')
             if further is not None:
                 link.set('id', further.get('id', '0'))
-            elif 0 < index < len(sections) - 1:
+            else:
                 lane.find('link').remove(link)  # type: ignore[union-attr]
     if index == 0 and len(sections) > 1:
         sections[1].set('s', sections[0].get('s', '0'))

@@ -3,6 +3,7 @@
 
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 from xodr_texts import (
     cut_road,
@@ -15,8 +16,9 @@ from xodr_texts import (
     two_way,
 )
 
-from td3_agent.sim.maps import built_in_opendrive
-from td3_agent.sim.opendrive import MapError, checked, prepared
+from td3_agent.sim.lane_network import breaks_of
+from td3_agent.sim.maps import built_in_opendrive, load_map
+from td3_agent.sim.opendrive import MapError, checked, lane_spans, prepared
 from td3_agent.sim.opendrive_repair import SHAPES
 from td3_agent.sim.road import RoadMap
 
@@ -80,8 +82,8 @@ def changed(old, new):
          'road 1, section s=0: ids of the left lanes must be 1, got -1'),
         (opendrive(road([section(0, right=lane(-1, width=''))])),
          'road 1, section s=0, lane -1: has no width'),
-        (opendrive(cut_road([0.0], 220.0, plan=line())),
-         'road 1: is 220 m long, its planView 200 m: they must be equal'),
+        (opendrive(cut_road([0.0], plan=line(length_m=0.0))),
+         'road 1: is 200 m long, its planView 0 m: they must be equal'),
         (opendrive(cut_road([5.0])),
          'road 1, section s=5: the first laneSection must start at s=0'),
         (opendrive(cut_road([0.0, 300.0])),
@@ -205,7 +207,7 @@ def test_all_faults_are_found_at_once_and_the_first_are_named_in_the_refusal():
         ),
         (
             opendrive(cut_road([0.0], 199.5, plan=line())),
-            'road 1: is 199.5 m long, its planView 200 m: they must be equal',
+            'road 1: is 199.5 m long, its planView 200 m: the road ends at s=199.5',
         ),
     ],
 )
@@ -213,6 +215,37 @@ def test_what_can_be_driven_is_a_warning(text, warning):
     assert errors(text) == []
     assert warning in warnings(text)
     assert len(RoadMap('map', prepared(text).opendrive).lane_followers) >= 2
+
+
+@pytest.mark.parametrize('length_m', [200.5, 220.0, 400.0])
+@pytest.mark.parametrize('starts_m', [[0.0], [0.0, 200.0], [0.0, 100.0, 199.995, 200.3]])
+def test_road_longer_than_its_plan_ends_with_it_and_stays_linked(starts_m, length_m):
+    beyond = ''.join(f'<laneOffset s="{s_m}"/>' for s_m in (0.0, 200.2))
+    ends = [f'<{end} elementType="road" elementId="{i}" contactPoint="{contact}"/>' for end, i,
+            contact in (('successor', 2, 'start'), ('predecessor', 1, 'end'))]  # fmt: skip
+    linked = [two_way(s_m, before=s_m > 0.0) for s_m in starts_m]
+    text = opendrive(
+        road(linked, 1, length_m, plan=line(), link=ends[0], offsets=beyond),
+        road([two_way(0.0, after=False)], 2, 50.0, plan=line(200.0, 50.0), link=ends[1]),
+    )
+    told = f'road 1: is {length_m:g} m long, its planView 200 m: the road ends at s=200'
+    assert errors(text) == []
+    assert warnings(text) == [told]
+    spans = lane_spans(prepared(text).opendrive)
+    assert max(span.s_end_m for span in spans if span.road_id == 1) == 200.0
+    road_map = RoadMap('map', prepared(text).opendrive)
+    assert breaks_of(road_map) == []
+    route = road_map.route(road_map.spawn_points[0], np.random.default_rng(0), 400.0).points
+    assert np.linalg.norm(np.diff(route[:, :2], axis=0), axis=1).min() > 0.01
+
+
+def test_faults_of_a_map_that_is_loaded_are_told(tmp_path, caplog):
+    path = tmp_path / 'long.xodr'
+    path.write_text(opendrive(cut_road([0.0], 221.0, plan=line())))
+    load_map(str(path))
+    assert caplog.messages == [
+        "map 'long' has faults: road 1: is 221 m long, its planView 200 m: the road ends at s=200"
+    ]
 
 
 @pytest.mark.parametrize(
