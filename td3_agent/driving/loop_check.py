@@ -58,6 +58,9 @@ STANDS_M = 0.5
 COMMANDED_MPS = 0.5
 # A killed process stays in the middleware's memory for 20 s (Fast DDS's lease) and a little more.
 LEASE_NS = 25_000_000_000
+# A bridge that follows a killed one may run freely for a moment; frames that break for longer have
+# another cause.
+BURST_NS = 5_000_000_000
 # Publishers that were not seen for so long were there twice once more, not still.
 AGAIN_NS = 2_000_000_000
 # Newest halves of frames whose other half may be on its way.
@@ -568,64 +571,153 @@ class InputWatch:
 # ---- Several of one kind ------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Breaks:
+    """What broke the row of frames so far.
+
+    Attributes:
+        violations: frames skipped, doubled or slipped.
+        restarts: how often another bridge, or another time, has begun.
+    """
+
+    violations: int = 0
+    restarts: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.violations + self.restarts
+
+
 @dataclass
 class Duplicates:
     """Publishers of topics that may have one only, while a drive goes on.
 
-    A killed process stays in the graph until its lease ends, beside the one that follows it. So
-    several publishers are an error only with broken frames, or beyond that time.
+    A killed process stays in the graph until its lease ends, beside the one that follows it. A
+    bridge that follows a killed one breaks the frames once; two that live break them all the
+    time.
     """
 
     domain_id: int
+    _alone: set[str] = field(default_factory=set)  # kinds of which there was one at most
     _seen: dict[str, list[_Several]] = field(default_factory=dict)
+    _strangers: dict[str, list[_Several]] = field(default_factory=dict)
 
-    def note(self, kind: str, publishers: Iterable[str], now_ns: int, *, broken: int) -> None:
-        """Take note of all publishers of a topic.
+    def note(self, kind: str, publishers: Iterable[str], now_ns: int, breaks: Breaks) -> None:
+        """Take note of all publishers of a topic that are of its kind.
 
         Args:
             kind: what they are, in the singular, as ``bridge`` or ``gate of ego_vehicle``.
             publishers: full names of their nodes.
             now_ns: steady time [ns].
-            broken: frames skipped, doubled or slipped, and returns of time, so far.
+            breaks: so far.
         """
         counts = Counter(publishers)
-        if sum(counts.values()) < 2:
+        if counts.total() < 2:
+            self._alone.add(kind)
             return
-        names = ' and '.join(
-            name if count == 1 else f'{name} {"twice" if count == 2 else f"{count} times"}'
-            for name, count in sorted(counts.items())
-        )
-        times = self._seen.setdefault(kind, [])
-        if not times or now_ns - times[-1].last_ns > AGAIN_NS:
-            times.append(_Several(names, now_ns, now_ns, broken))
-        times[-1].names, times[-1].last_ns = names, now_ns
+        _noted(self._seen, kind, counts, now_ns, breaks, has_come=kind in self._alone)
 
-    def findings(self, now_ns: int, *, broken: int) -> list[Finding]:
-        """Return who there was twice; arguments as for :meth:`note`."""
+    def note_stranger(self, topic: str, name: str, now_ns: int, breaks: Breaks) -> None:
+        """Take note of another program, ``name``, that publishes ``topic`` as well."""
+        key = f'{name} also publishes {topic}'
+        _noted(self._strangers, key, Counter([name]), now_ns, breaks, has_come=False)
+
+    def findings(self, now_ns: int) -> list[Finding]:
+        """Return who there was twice, or besides, until the steady time ``now_ns`` [ns]."""
         found = []
-        for kind, seen in ((kind, one) for kind, times in self._seen.items() for one in times):
-            # A bridge that follows a killed one makes time run back once.
-            is_error = broken - seen.broken > 1 or seen.lasted_ns > LEASE_NS
-            if is_error or now_ns - seen.last_ns <= LEASE_NS:
-                text = f'two {_plural(kind)} in ROS domain {self.domain_id} for '
-                text += f'{seen.lasted_ns / 1e9:.1f} s: {seen.names}; end one, or give it '
-                text += 'another ROS_DOMAIN_ID'
-                found.append(Finding(text, is_error=is_error))
+        for kind, seen in _flat(self._seen):
+            where = f'in ROS domain {self.domain_id} for {seen.lasted_ns / 1e9:.1f} s'
+            if seen.is_error:
+                text = f'two {_plural(kind)} {where}: {seen.names}; end one, or give it another '
+                found.append(Finding(f'{text}ROS_DOMAIN_ID', is_error=True))
+            elif now_ns - seen.last_ns <= LEASE_NS:
+                text = f'{kind}: {seen.names} {where}; what a killed process left goes within 20 s'
+                found.append(Finding(f'{text}, else end one', is_error=False))
+        for what, seen in _flat(self._strangers):
+            if seen.grown or now_ns - seen.last_ns <= LEASE_NS:
+                text = f'{what}, {seen.lasted_ns / 1e9:.1f} s so far: what it sends there breaks '
+                found.append(Finding(f'{text}the lockstep; end it', is_error=seen.grown > 0))
         return found
 
 
 @dataclass
 class _Several:
-    """Publishers of one topic: names, when they were first and last seen [ns, steady]."""
+    """Publishers of one topic, from when they were first seen until they were last seen.
 
+    Attributes:
+        count: how many.
+        names: of their nodes.
+        first_ns: when they were first seen [ns, steady].
+        last_ns: when they were last seen.
+        has_come: whether one of them came while the other one was there.
+        start: breaks before.
+        newest: breaks until now.
+        broke_ns: when frames first and last broke meanwhile; empty if never.
+    """
+
+    count: int
     names: str
     first_ns: int
     last_ns: int
-    broken: int  # frames when they were first seen
+    has_come: bool
+    start: Breaks
+    newest: Breaks
+    broke_ns: list[int] = field(default_factory=list)
+
+    def note(self, counts: Counter[str], now_ns: int, breaks: Breaks) -> None:
+        """Take note that they are there still."""
+        self.count, self.names, self.last_ns = counts.total(), _named(counts), now_ns
+        if breaks.total > self.newest.total:
+            self.broke_ns = [*self.broke_ns[:1], now_ns]
+        self.newest = breaks
 
     @property
     def lasted_ns(self) -> int:
         return self.last_ns - self.first_ns
+
+    @property
+    def grown(self) -> int:
+        """Breaks while they were there."""
+        return self.newest.total - self.start.total
+
+    @property
+    def is_error(self) -> bool:
+        """Whether one of them cannot be what a killed process left."""
+        if self.lasted_ns > LEASE_NS or (self.grown > 1 and not self.has_come):
+            return True
+        # Each bridge that follows another makes time run back once.
+        runs_back = self.newest.restarts - self.start.restarts
+        return runs_back > self.count - 1 or (
+            bool(self.broke_ns) and self.broke_ns[-1] - self.broke_ns[0] > BURST_NS
+        )
+
+
+def _noted(  # noqa: PLR0913  what there is to know of a look
+    seen: dict[str, list[_Several]],
+    key: str,
+    counts: Counter[str],
+    now_ns: int,
+    breaks: Breaks,
+    *,
+    has_come: bool,
+) -> None:
+    """Enter a look: the same ones still, or several once more."""
+    times = seen.setdefault(key, [])
+    if not times or now_ns - times[-1].last_ns > AGAIN_NS:
+        times.append(_Several(0, '', now_ns, now_ns, has_come, breaks, breaks))
+    times[-1].note(counts, now_ns, breaks)
+
+
+def _flat(seen: dict[str, list[_Several]]) -> list[tuple[str, _Several]]:
+    return [(key, one) for key, times in seen.items() for one in times]
+
+
+def _named(counts: Counter[str]) -> str:
+    return ' and '.join(
+        name if count == 1 else f'{name} {"twice" if count == 2 else f"{count} times"}'
+        for name, count in sorted(counts.items())
+    )
 
 
 def _plural(kind: str) -> str:

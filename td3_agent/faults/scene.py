@@ -151,20 +151,21 @@ class Scene:
         return self.start_command(name, [*self.command_of(name, parameters or {}), *words])
 
     def start_command(
-        self, name: str, command: Sequence[str], statuses: Iterable[int] = (0,)
+        self, name: str, command: Sequence[str], statuses: Iterable[int] = ()
     ) -> NodeProcess:
         """Start a program with a log of its own; a second one of a name gets a number.
 
         Args:
             name: of the process and its log.
             command: its command line.
-            statuses: with which it may end, and when it likes if 0 is not the only one.
+            statuses: with which it may end; none: the usual ones.
         """
         taken = {node.name for node in self.group.nodes}
         numbered = (f'{name}_{number}' for number in range(2, 10_000))
         free = name if name not in taken else next(n for n in numbered if n not in taken)
         node = self.group.run(free, [*self.prefix, *command])
-        self._expected[node.process.pid] = set(statuses)
+        if statuses:
+            self._expected[node.process.pid] = set(statuses)
         return node
 
     def start_injector(self, *names: str) -> Injector:

@@ -15,6 +15,7 @@ from std_msgs.msg import Bool
 from td3_agent.driving.attendance import AGENT_OF, BRIDGE, GATE_OF, VEHICLE_OF, Attendance
 from td3_agent.nodes import topics
 from td3_agent.nodes.alive import WAITING, LifeWatch
+from td3_agent.nodes.drive_check import Exclusive
 from td3_agent.nodes.qos import LATCHED
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Members:
     ) -> None:
         """Watch for ``node``; a vehicle is there when it has odometry, its last object."""
         self._node = node
-        self._roles = role_names
+        self._roles, self._odometry = role_names, odometry_topic
         self.attendance = Attendance(role_names, wait_for_agent=wait_for_agent)
         offers = {BRIDGE: topics.STATUS}
         for role in role_names:
@@ -65,10 +66,18 @@ class Members:
         ]
 
     @property
-    def exclusive(self) -> dict[str, str]:
+    def exclusive(self) -> dict[str, Exclusive]:
         """Topics that may have one publisher only, by what that is."""
-        offers = {name: topic for name, topic in self._offers.items() if VEHICLE_OF not in name}
-        return offers | {'synchronizer': topics.CONTROL}
+        reads = {BRIDGE: topics.CONTROL}
+        for role in self._roles:
+            reads |= {GATE_OF + role: topics.idle(role), AGENT_OF + role: self._odometry(role)}
+        found = {
+            name: Exclusive(topic, reads[name])
+            for name, topic in self._offers.items()
+            if name in reads
+        }
+        waits = topics.agent_waits(self._roles[0])
+        return found | {'synchronizer': Exclusive(topics.CONTROL, waits)}
 
     def look(self, *, under_way: bool) -> None:
         """See who is there."""

@@ -33,6 +33,7 @@ from td3_agent.driving.drive_ledger import DriveLedger
 from td3_agent.driving.gate import HOLD, Outcome
 from td3_agent.driving.ledger import UNWRITTEN_FRAMES
 from td3_agent.driving.lockstep import Lockstep, LockstepParams, Phase, Request
+from td3_agent.driving.loop_check import Breaks
 from td3_agent.driving.parameters import ParameterError, param
 from td3_agent.driving.reports import AGENT_FACTS, GATE_FACTS
 from td3_agent.nodes import topics
@@ -145,7 +146,7 @@ class SynchronizerNode(Node):
             self._subscribe_role(role)
         self.create_service(Trigger, '~/stop', self._on_stop)
         self._connections = Connections(self, lambda: self._interests, self._tell)
-        self._check = DriveCheck(self, self.members.exclusive, self._broken)
+        self._check = DriveCheck(self, self.members.exclusive, self._breaks)
         self._diagnostics = Diagnostics(
             self,
             self._describe,
@@ -351,9 +352,8 @@ class SynchronizerNode(Node):
             self._last_reports = WakeUp(self, lambda: self.finished.set_result(None))
             self._last_reports.at(steady_ns() + LAST_REPORTS_NS)
 
-    def _broken(self) -> int:
-        """Return how often frames were not one after the other, each with its command."""
-        return self.ledger.violations + self.lockstep.counts.restarts
+    def _breaks(self) -> Breaks:
+        return Breaks(self.ledger.violations, self.lockstep.counts.restarts)
 
     def _loop_findings(self) -> list[Finding]:
         return self._check.duplicates() + self.ledger.findings()

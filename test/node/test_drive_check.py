@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the synchronizer notices of a drive, from the graph and from what other nodes say."""
 
-from carla_msgs.msg import CarlaStatus
+from carla_msgs.msg import CarlaControl, CarlaStatus
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import pytest
 from rclpy.node import Node
 
-from td3_agent.driving.loop_check import COMMANDLESS, LATE_REMEDY
+from td3_agent.driving.loop_check import COMMANDLESS, LATE_REMEDY, Breaks
 from td3_agent.nodes import topics
-from td3_agent.nodes.drive_check import DriveCheck
+from td3_agent.nodes.drive_check import DriveCheck, Exclusive
 
+REPORTS = topics.gate_report('ego_vehicle')
 SLOW_CAMERA = 'every second frame has no image: camera 10 Hz, bridge 20 Hz'
 
 
 class Drive:
-    """A check, and how often frames of its drive broke."""
+    """A check, and what broke the frames of its drive."""
 
     def __init__(self, ros):
-        self.broken = 0
+        self.breaks = Breaks()
         node = ros.make(Node, 'stepper')
-        self.check = DriveCheck(node, {'bridge': topics.STATUS}, lambda: self.broken)
+        exclusive = {
+            'bridge': Exclusive(topics.STATUS, reads=topics.CONTROL),
+            'synchronizer': Exclusive(topics.CONTROL, reads=REPORTS),
+        }
+        self.check = DriveCheck(node, exclusive, lambda: self.breaks)
         self.check.is_driving = True
 
     def texts(self):
@@ -36,12 +41,14 @@ def say(part, text, level=DiagnosticStatus.WARN):
 
 
 def test_a_second_bridge_is_named_after_it_has_left_too(ros, drive):
+    ros.listen(CarlaControl, topics.CONTROL)
     first = ros.talk(CarlaStatus, topics.STATUS)
     second = ros.talk(CarlaStatus, topics.STATUS)
     ros.spin_until(drive.check.duplicates, 'seen')
     (found,) = drive.check.duplicates()
     assert not found.is_error  # the one may be dead
-    drive.broken = 90
+    drive.breaks = Breaks(restarts=90)
+    ros.spin_until(lambda: drive.check.duplicates()[0].is_error, 'seen to break frames')
     ros.peer.destroy_publisher(second)
     ros.peer.destroy_publisher(first)
     ros.spin_until(lambda: not ros.peer.count_publishers(topics.STATUS), 'gone')
@@ -49,6 +56,21 @@ def test_a_second_bridge_is_named_after_it_has_left_too(ros, drive):
     assert found.is_error
     assert found.text.startswith(f'two bridges in ROS domain {ros.domain_id} for ')
     assert '/peer twice' in found.text
+
+
+def test_a_program_that_sends_orders_is_no_second_synchronizer(ros, drive):
+    own = ros.make(Node, 'own')
+    own.create_publisher(CarlaControl, topics.CONTROL, 1)
+    own.create_subscription(DiagnosticArray, REPORTS, print, 1)
+    ros.talk(CarlaControl, topics.CONTROL)
+    ros.spin_until(drive.texts, 'seen')
+    (text,) = drive.texts()
+    assert text.startswith('/peer also publishes /carla/control')
+    another = ros.make(Node, 'another')
+    another.create_publisher(CarlaControl, topics.CONTROL, 1)
+    another.create_subscription(DiagnosticArray, REPORTS, print, 1)
+    ros.spin_until(lambda: len(drive.texts()) == 2, 'both seen')
+    assert drive.texts()[0].startswith('synchronizer: /another and /own in ROS domain')
 
 
 def test_what_was_there_before_the_first_step_does_not_count(ros, drive):
@@ -60,7 +82,7 @@ def test_what_was_there_before_the_first_step_does_not_count(ros, drive):
     ros.spin_until_matched()
     diagnostics.publish(say('td3_agent: loop', SLOW_CAMERA))
     ros.spin_until(lambda: len(heard) == 1, 'heard')
-    drive.broken = 9
+    drive.breaks = Breaks(9)
     assert drive.texts() == []
 
 
