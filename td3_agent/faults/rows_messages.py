@@ -172,8 +172,10 @@ def duplicated(scene: Scene) -> Outcome:
         outcome.figures['doubled_messages'] += sum(c['duplicated'] for c in counts.values())
     settled(scene)
     steps_are_single(scene, outcome)
-    scene.p0(outcome, silence=(begun_ns, time.monotonic_ns()))
+    # Before the nodes are ended: the gate may be the last of them.
     outcome.equal('outcomes', set(scene.watcher.outcomes(begun_ns)), {'ok'})
+    outcome.none('errors in diagnostics', said_errors(scene, begun_ns))
+    scene.p0(outcome, silence=(begun_ns, time.monotonic_ns()))
     audit = drive.audit(outcome, *ANSWERED)
     if audit is not None:
         node = NODE_NAMES[SYNCHRONIZER]
@@ -181,7 +183,6 @@ def duplicated(scene: Scene) -> Outcome:
         steps = scene.watcher.steps_sent() - others - len(audit.records)
         outcome.check('steps for each frame', steps in {0, 1}, f'{steps} more', '0 or 1 more')
         outcome.figures['frames'] = len(audit.records)
-    outcome.none('errors in diagnostics', said_errors(scene, begun_ns))
     return outcome
 
 
