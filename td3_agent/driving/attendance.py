@@ -28,9 +28,15 @@ class Attendance:
         braked: agents that are gone while others drive; their gates brake.
     """
 
-    def __init__(self, role_names: Iterable[str], *, wait_for_agent: bool) -> None:
-        """Expect a vehicle and a gate of each role, and its agent with ``wait_for_agent``."""
+    def __init__(
+        self, role_names: Iterable[str], *, wait_for_agent: bool, idle_ticks: bool = True
+    ) -> None:
+        """Expect a vehicle and a gate of each role, and its agent with ``wait_for_agent``.
+
+        Without ``idle_ticks`` a paused bridge sends no odometry: its vehicles need not be heard.
+        """
         self._roles = tuple(role_names)
+        self._idle_ticks = idle_ticks
         kinds = (VEHICLE_OF, GATE_OF, *((AGENT_OF,) if wait_for_agent else ()))
         self.names = [BRIDGE, *(kind + role for kind in kinds for role in self._roles)]
         self.absent = list(self.names)
@@ -100,7 +106,7 @@ class Attendance:
 
     def _is_there(self, name: str) -> bool:
         is_unmoved = name in {VEHICLE_OF + role for role in self._unmoved}
-        return name in self._present and not is_unmoved
+        return name in self._present and not (is_unmoved and self._idle_ticks)
 
     @property
     def vehicles_present(self) -> bool:
@@ -110,7 +116,7 @@ class Attendance:
     @property
     def needs_ticks(self) -> bool:
         """Whether a tick may bring what is missing."""
-        if not self.absent or BRIDGE in self.absent:
+        if not self.absent or BRIDGE in self.absent or not self._idle_ticks:
             return False
         if not self.vehicles_present:
             return True

@@ -599,7 +599,7 @@ class Duplicates:
     """
 
     domain_id: int
-    _alone: set[str] = field(default_factory=set)  # kinds of which there was one at most
+    _alone: dict[str, Breaks] = field(default_factory=dict)  # when there was one at most
     _seen: dict[str, list[_Several]] = field(default_factory=dict)
     _strangers: dict[str, list[_Several]] = field(default_factory=dict)
 
@@ -614,14 +614,18 @@ class Duplicates:
         """
         counts = Counter(publishers)
         if counts.total() < 2:
-            self._alone.add(kind)
+            self._alone[kind] = breaks
             return
-        _noted(self._seen, kind, counts, now_ns, breaks, has_come=kind in self._alone)
+        # A message of the second one may be here before the second one itself is seen.
+        start = self._alone.get(kind, breaks)
+        seen = _Several(0, '', now_ns, now_ns, kind in self._alone, start, start)
+        _noted(self._seen, kind, seen, counts, breaks)
 
     def note_stranger(self, topic: str, name: str, now_ns: int, breaks: Breaks) -> None:
         """Take note of another program, ``name``, that publishes ``topic`` as well."""
         key = f'{name} also publishes {topic}'
-        _noted(self._strangers, key, Counter([name]), now_ns, breaks, has_come=False)
+        seen = _Several(0, '', now_ns, now_ns, has_come=False, start=breaks, newest=breaks)
+        _noted(self._strangers, key, seen, Counter([name]), breaks)
 
     def findings(self, now_ns: int) -> list[Finding]:
         """Return who there was twice, or besides, until the steady time ``now_ns`` [ns]."""
@@ -646,7 +650,7 @@ class _Several:
     """Publishers of one topic, from when they were first seen until they were last seen.
 
     Attributes:
-        count: how many.
+        count: how many at most.
         names: of their nodes.
         first_ns: when they were first seen [ns, steady].
         last_ns: when they were last seen.
@@ -667,7 +671,8 @@ class _Several:
 
     def note(self, counts: Counter[str], now_ns: int, breaks: Breaks) -> None:
         """Take note that they are there still."""
-        self.count, self.names, self.last_ns = counts.total(), _named(counts), now_ns
+        self.names, self.last_ns = _named(counts), now_ns
+        self.count = max(self.count, counts.total())
         if breaks.total > self.newest.total:
             self.broke_ns = [*self.broke_ns[:1], now_ns]
         self.newest = breaks
@@ -693,20 +698,18 @@ class _Several:
         )
 
 
-def _noted(  # noqa: PLR0913  what there is to know of a look
+def _noted(
     seen: dict[str, list[_Several]],
     key: str,
+    new: _Several,
     counts: Counter[str],
-    now_ns: int,
     breaks: Breaks,
-    *,
-    has_come: bool,
 ) -> None:
-    """Enter a look: the same ones still, or several once more."""
+    """Enter a look: those that were there still, or several once more, as ``new``."""
     times = seen.setdefault(key, [])
-    if not times or now_ns - times[-1].last_ns > AGAIN_NS:
-        times.append(_Several(0, '', now_ns, now_ns, has_come, breaks, breaks))
-    times[-1].note(counts, now_ns, breaks)
+    if not times or new.last_ns - times[-1].last_ns > AGAIN_NS:
+        times.append(new)
+    times[-1].note(counts, new.last_ns, breaks)
 
 
 def _flat(seen: dict[str, list[_Several]]) -> list[tuple[str, _Several]]:

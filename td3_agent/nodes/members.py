@@ -39,11 +39,14 @@ class Members:
         odometry_topic: Callable[[str], str],
         *,
         wait_for_agent: bool,
+        idle_ticks: bool,
     ) -> None:
         """Watch for ``node``; a vehicle is there when it has odometry, its last object."""
         self._node = node
         self._roles, self._odometry = role_names, odometry_topic
-        self.attendance = Attendance(role_names, wait_for_agent=wait_for_agent)
+        self.attendance = Attendance(
+            role_names, wait_for_agent=wait_for_agent, idle_ticks=idle_ticks
+        )
         offers = {BRIDGE: topics.STATUS}
         for role in role_names:
             offers[VEHICLE_OF + role] = odometry_topic(role)

@@ -126,7 +126,11 @@ class SynchronizerNode(Node):
         self._step_mismatch: float | None = None
         self._restarts_seen = 0
         self.members = Members(
-            self, params.role_names, params.odometry, wait_for_agent=params.wait_for_agent
+            self,
+            params.role_names,
+            params.odometry,
+            wait_for_agent=params.wait_for_agent,
+            idle_ticks=params.idle_period_s > 0.0,
         )
         self._step_facts: dict[str, int] = {}
         self._control_pub = self.create_publisher(CarlaControl, topics.CONTROL, RELIABLE)

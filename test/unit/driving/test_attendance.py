@@ -77,6 +77,18 @@ def test_vehicle_that_was_exchanged_counts_once_it_is_heard_of():
     assert found.vehicles_present
 
 
+def test_without_idle_ticks_a_vehicle_need_not_be_heard_of():
+    found = Attendance([ROLE], wait_for_agent=True, idle_ticks=False)
+    found.look(ALL, {}, under_way=True)
+    found.follow(1, None)  # the paused bridge would never send another odometry
+    assert found.absent == []
+    found.look(ALL - {VEHICLE}, {}, under_way=True)
+    assert not found.needs_ticks
+    assert 'idle ticks' not in found.describe()
+    found.look(ALL, {}, under_way=True)
+    assert found.vehicles_present
+
+
 def test_vehicle_of_a_paused_bridge_need_not_be_heard_of():
     assert attendance().vehicles_present
 

@@ -392,6 +392,15 @@ def test_two_that_are_there_from_the_start_are_an_error_once_frames_break():
     assert doubles.findings(0)[0].is_error
 
 
+def test_bridge_that_is_heard_again_was_not_dead():
+    doubles = Duplicates(domain_id=7)
+    look(doubles, 0.0, names=TWO[:1])
+    look(doubles, 0.1, restarts=1)  # of the second one, heard before it was seen
+    assert not doubles.findings(SECOND_NS)[0].is_error
+    look(doubles, 0.2, restarts=2)  # of the first one: it goes on
+    assert doubles.findings(9 * LEASE_NS)[0].is_error
+
+
 @pytest.mark.parametrize('free_frames', [0, 400])
 @pytest.mark.parametrize('killed', [1, 2])
 def test_bridges_that_follow_killed_ones_are_no_two_of_a_kind(killed, free_frames):
