@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
+import re
 from typing import TYPE_CHECKING, Any
 
 from carla_msgs.msg import (
@@ -368,10 +369,12 @@ class SynchronizerNode(Node):
         violations = self.ledger.violations
         values |= {'frame': self.lockstep.frame, 'violations': violations}
         values['refused'] = self._refusals.count
-        console = self.members.attendance.describe() or self.lockstep.interruption(steady_ns())
+        waiting = self.members.attendance.describe() or self.lockstep.interruption(steady_ns())
         causes = [finding for finding in self._check.duplicates() if finding.is_error]
         troubles = (*map(astuple, causes), *self._troubles(violations))
-        console = console or '; '.join(finding.text for finding in causes)
+        # Without the time, which grows: one line is enough.
+        timeless = [re.sub(r' for [0-9.]+ s:', ':', finding.text) for finding in causes]
+        console = '; '.join(filter(None, [*timeless, waiting]))
         for text, is_error in troubles:
             return Status(
                 text, is_error=is_error, is_warning=not is_error, values=values, console=console
