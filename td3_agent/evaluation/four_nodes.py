@@ -46,7 +46,6 @@ class FourNodes:
             of_role, namespace = {'role_name': role}, role if several else ''
             group.start('twist_to_control_node', {**of_role, **self.gate}, namespace)
             group.start('td3_agent_node', {**of_role, **self.agent}, namespace)
-        # The bridge needs no tick before the first frame, and drives are compared by frame number:
-        # idle ticks only when a start has long failed, or after another bridge has disturbed.
-        rare = {'idle_period_s': 20.0}
-        return group.start('synchronizer_node', {**roles, **rare, **self.synchronizer})
+        # The bridge needs no tick before the first frame, and drives are compared by frame number.
+        alike = {'idle_period_s': 0.0}
+        return group.start('synchronizer_node', {**roles, **alike, **self.synchronizer})

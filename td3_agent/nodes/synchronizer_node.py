@@ -373,7 +373,7 @@ class SynchronizerNode(Node):
         causes = [finding for finding in self._check.duplicates() if finding.is_error]
         troubles = (*map(astuple, causes), *self._troubles(violations))
         # Without the time, which grows: one line is enough.
-        timeless = [re.sub(r' for [0-9.]+ s:', ':', finding.text) for finding in causes]
+        timeless = [re.sub(r' for [0-9.]+ s\b', '', finding.text) for finding in causes]
         console = '; '.join(filter(None, [*timeless, waiting]))
         for text, is_error in troubles:
             return Status(
