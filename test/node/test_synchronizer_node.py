@@ -682,7 +682,7 @@ class TestTakenBack:
         assert audit.events[0]['event'] == 'free_running'
         assert 'frames without a step' in audit.findings['events'].note
 
-    def test_second_bridge_is_named_beside_what_it_keeps_away(self, ros, bridge, start, capfd):
+    def test_second_bridge_is_named_on_the_console(self, ros, bridge, start, capfd):
         start()
         ros.spin_until(lambda: bridge.steps >= 5, 'steps')
         second, lines = ros.talk(CarlaStatus, topics.STATUS), []
@@ -691,7 +691,7 @@ class TestTakenBack:
             for frame in (90_000, 3):  # another count, again and again
                 second.publish(CarlaStatus(frame=frame, fixed_delta_seconds=0.05))
             lines.extend(capfd.readouterr().err.splitlines())
-            return any('two bridges in ROS domain' in e and 'vehicle of' in e for e in lines)
+            return any('two bridges in ROS domain' in line for line in lines)
 
         ros.spin_until(is_told, 'named on the console')
         assert not any(re.search(r'two bridges in ROS domain \d+ for', line) for line in lines)
