@@ -46,6 +46,9 @@ def make_run_folder():
     return folder
 
 
+# Shells ignore SIGINT for what they start with "&", and programs inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 RUN_FOLDER = None if IS_WORKER else make_run_folder()
 # Before rclpy is imported: what the tests say stays on this machine and in a domain of their own.
 os.environ |= processes.ros_environment(processes.free_domain_id())
