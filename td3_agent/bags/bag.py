@@ -225,7 +225,7 @@ def _is_blank(path: Path) -> bool:
 
 
 def _unread(folder: Path) -> str:
-    """Return what to do about a file that is not read as it is; empty if there is none."""
+    """Return what to do about a file that cannot be read as it is; empty if it can."""
     for path in sorted(folder.iterdir()):
         if path.suffix in REMEDIES and path.name != METADATA:
             return f'; {path}: {REMEDIES[path.suffix].format(file=path)}'

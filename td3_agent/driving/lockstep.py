@@ -51,7 +51,7 @@ class LockstepParams(Params):
     idle_period_s: float = param(
         0.5,
         'time between idle ticks, with full brake, in which a paused bridge may spawn a vehicle, '
-        'or a route may come; 0 is none at all',
+        'or a route may come; 0 turns them off',
         unit='s',
         low=0.0,
         high=60.0,

@@ -93,14 +93,19 @@ def test_refused_policy_ends_an_agent_that_starts_by_itself():
     assert done.returncode == 2
 
 
+def run_python(program):
+    """Run a program given as text, and return what it wrote and how it ended."""
+    return subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True, check=False
+    )
+
+
 def test_missing_package_is_told_with_its_remedy():
     program = (
         "import sys; sys.modules['carla_msgs'] = None; "
         'from td3_agent.programs import twist_to_control_node as run; run()'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', program], capture_output=True, text=True, check=False
-    )
+    done = run_python(program)
     (line,) = done.stderr.splitlines()
     assert line.startswith(f'{GATE}: carla_msgs')
     assert 'is needed and not installed: source the ROS 2' in line
@@ -112,8 +117,6 @@ def test_interrupt_while_the_node_is_made_ends_it_with_one_line():
         'import os, signal; from td3_agent.nodes.runtime import run_program; '
         'run_program(lambda: os.kill(os.getpid(), signal.SIGINT), [])'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', program], capture_output=True, text=True, check=False
-    )
+    done = run_python(program)
     assert done.stderr == 'td3_agent: interrupted\n'
     assert done.returncode == 128 + signal.SIGINT
