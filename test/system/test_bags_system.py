@@ -78,7 +78,7 @@ class TestRecordedDemo:
         assert 'needs --record-storage mcap, got sqlite3' in done.stderr
         assert not (tmp_path / 'none').exists()
 
-    @pytest.mark.parametrize('rate', [1, 4])
+    @pytest.mark.parametrize('rate', [pytest.param(1, marks=pytest.mark.nightly), 4])
     def test_live_too(self, rate, demo, tmp_path):
         words = ('--live', '--start-agent', '--rate', rate, '--out', tmp_path)
         done = run('replay', demo / 'bag', '--expect', demo / 'ledger.jsonl', *words)

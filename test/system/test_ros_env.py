@@ -168,7 +168,9 @@ def started(monkeypatch):
     return started
 
 
-@pytest.mark.parametrize('end', [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    'end', [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)]
+)
 def test_a_bridge_that_dies_is_named_and_replaced(end, started):
     env = RosDrivingEnv(client=PATIENCE)
     try:
@@ -397,10 +399,11 @@ def programs_with(variable):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('more', [[], ['--processes']])
+@pytest.mark.parametrize('more', [pytest.param([], marks=pytest.mark.nightly), ['--processes']])
 def test_training_goes_through_ros(tmp_path, more):
     words = ['--env', BRIDGES['embedded'], '--steps', '120', '--out', str(tmp_path), *more]
     limits = ['--start-steps', '60', '--eval-every', '120', '--eval-episodes', '1']
+    limits += ['--eval-steps', '40']
     done = subprocess.run(
         [sys.executable, '-m', 'td3_agent', 'train', *words, *limits, '--batch-size', '8'],
         env=dict(os.environ, ROS_ENV_TEST=str(tmp_path)),

@@ -177,6 +177,7 @@ def test_interrupted_run_leaves_no_process_and_goes_on(tmp_path):
 
 
 @needs_proc
+@pytest.mark.nightly
 def test_interrupted_sweep_says_how_to_go_on(tmp_path):
     """SIGTERM, as the system sends it, while Tune has two runs under way."""
     out = tmp_path / 'sweep'
