@@ -68,6 +68,7 @@ class LaneNetwork:
         heading_rad: (R,) driving direction [rad], continuous along an edge, not wrapped.
         limit_mps: (R,) speed that the bends here and further along the edge allow [m/s].
         edge_of_row: (R,) intp.
+        lanes: for each edge the numbers of its lanes in :attr:`RoadMap.driving_lanes`, in order.
         followers: edges that go on from each edge.
         in_junction: (E,) bool.
         entries: edges outside junctions that nothing leads to: where the map is entered.
@@ -85,6 +86,7 @@ class LaneNetwork:
     heading_rad: FloatArray
     limit_mps: FloatArray
     edge_of_row: IntArray
+    lanes: tuple[tuple[int, ...], ...]
     followers: tuple[tuple[int, ...], ...]
     in_junction: NDArray[np.bool_]
     entries: tuple[int, ...]
@@ -165,6 +167,7 @@ def lane_network(road_map: RoadMap) -> LaneNetwork:
         heading_rad=rows[:, 2].copy(),
         limit_mps=np.concatenate([_limits(table[:, 2], length) for length, table in tables]),
         edge_of_row=np.repeat(np.arange(len(runs)), count + 1),
+        lanes=tuple(tuple(run) for run in runs),
         followers=followers,
         in_junction=in_junction,
         entries=tuple(

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a route planner knows of a map: lanes, what follows them, and where to change lanes.
+
+Arrays and tuples only: the graph is built once per map, in a child process if need be, and is
+sent to where it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from td3_agent.sim.lane_network import lane_network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from td3_agent.sim.lane_network import FloatArray, IntArray, LaneNetwork
+    from td3_agent.sim.road import LaneGeometry, RoadMap
+
+NOWHERE = -1
+# CARLA's LaneMarkingType of lines that may be crossed: OTHER, BROKEN, BROKENBROKEN, BOTTSDOTS,
+# NONE. A line that is solid on either side is not crossed.
+CROSSED = (0, 1, 6, 7, 10)
+BLOCK = 256  # rows compared at a time: lanes are kilometres long
+WINDOW = 64  # rows by which lanes side by side may differ in length
+
+
+@dataclass(frozen=True, eq=False)
+class RoadGraph:
+    """Lanes of a map, for planning routes.
+
+    Attributes:
+        name: of the map.
+        network: edges, their rows, and what follows what.
+        z_m: (R,) height of each row of the network [m].
+        half_width_m: (R,) half the width of the lane [m].
+        beside: (2, R) intp, row of the lane to the left and to the right that may be changed to
+            here; ``NOWHERE`` where there is none, or paint or a junction forbids it.
+        spawn_points: (P, 4) x, y, z [m] and heading [rad] of the map's spawn points.
+    """
+
+    name: str
+    network: LaneNetwork
+    z_m: FloatArray
+    half_width_m: FloatArray
+    beside: NDArray[np.intp]
+    spawn_points: FloatArray
+
+
+def road_graph(road_map: RoadMap) -> RoadGraph:
+    """Return the graph of a map.
+
+    Raises:
+        MapError: none of its lanes is long enough to drive on.
+    """
+    network = lane_network(road_map)
+    lanes = road_map.driving_lanes
+    tables = [_edge_table([lanes[i] for i in edge], n) for edge, n in _edges(network)]
+    # Number of the lane, and of the sample in it, that each row belongs to.
+    lane_of_row = np.concatenate(
+        [np.array(edge)[which] for (edge, _), (_, which, _) in zip(_edges(network), tables)]
+    )
+    sample_of_row = np.concatenate([sample for _, _, sample in tables])
+    columns = np.vstack([rows for rows, _, _ in tables])
+    return RoadGraph(
+        name=road_map.name,
+        network=network,
+        z_m=columns[:, 0].copy(),
+        half_width_m=0.5 * columns[:, 1],
+        beside=_beside(network, lanes, lane_of_row, sample_of_row),
+        spawn_points=np.array(road_map.spawn_points),
+    )
+
+
+def _edges(network: LaneNetwork) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Return lanes and number of rows of each edge."""
+    return zip(network.lanes, (network.count + 1).tolist(), strict=True)
+
+
+def _edge_table(
+    lanes: list[LaneGeometry], count: int
+) -> tuple[FloatArray, IntArray, IntArray]:
+    """Return height and width [m] of an edge's rows, (n, 2), and each row's lane and sample."""
+    points = np.concatenate([lane.centre for lane in lanes])
+    width_m = np.concatenate([lane.width_m for lane in lanes])
+    along = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(points[:, :2], axis=0).T))))
+    s = np.linspace(0.0, along[-1], count)
+    columns = np.column_stack([np.interp(s, along, v) for v in (points[:, 2], width_m)])
+    nearest = np.clip(np.searchsorted(along, s), 0, len(points) - 1)
+    first = np.concatenate(([0], np.cumsum([len(lane.centre) for lane in lanes])))
+    which = np.searchsorted(first, nearest, side='right') - 1
+    return columns, which, nearest - first[which]
+
+
+def _beside(
+    network: LaneNetwork,
+    lanes: tuple[LaneGeometry, ...],
+    lane_of_row: IntArray,
+    sample_of_row: IntArray,
+) -> NDArray[np.intp]:
+    """Return for each row the row to its left and right that may be changed to, (2, R)."""
+    beside = np.full((2, len(network.x_m)), NOWHERE, dtype=np.intp)
+    places = np.column_stack((network.x_m, network.y_m))
+    rows_of_lane = {
+        number: np.flatnonzero(lane_of_row == number) for number in np.unique(lane_of_row).tolist()
+    }
+    for one, other in _neighbours(lanes):
+        rows, others = rows_of_lane.get(one), rows_of_lane.get(other)
+        if rows is None or others is None:
+            continue
+        nearest = _nearest(places[rows], places[others])
+        dx, dy = (places[others[nearest]] - places[rows]).T
+        heading = network.heading_rad[rows]
+        is_left = np.cos(heading) * dy - np.sin(heading) * dx > 0.0
+        lane, sample = lanes[one], sample_of_row[rows]
+        paint = np.where(is_left, lane.left_marking[sample, 0], lane.right_marking[sample, 0])
+        may = np.isin(paint, CROSSED)
+        beside[np.where(is_left, 0, 1)[may], rows[may]] = others[nearest[may]]
+    return beside
+
+
+def _nearest(places: FloatArray, others: FloatArray) -> IntArray:
+    """Return for each place of a lane the nearest row of the lane beside it."""
+    nearest = np.empty(len(places), dtype=np.intp)
+    for first in range(0, len(places), BLOCK):
+        last = min(first + BLOCK, len(places))
+        low = max(first * len(others) // len(places) - WINDOW, 0)
+        window = others[low : last * len(others) // len(places) + WINDOW]
+        offsets = window[np.newaxis] - places[first:last, np.newaxis]
+        nearest[first:last] = low + np.hypot(offsets[..., 0], offsets[..., 1]).argmin(axis=1)
+    return nearest
+
+
+def _neighbours(lanes: tuple[LaneGeometry, ...]) -> Iterator[tuple[int, int]]:
+    """Return pairs of lanes of one road, side by side, that are driven the same way."""
+    numbers = {
+        (lane.span.road_id, lane.span.s_start_m, lane.span.lane_id): i
+        for i, lane in enumerate(lanes)
+    }
+    for i, lane in enumerate(lanes):
+        span = lane.span
+        if span.in_junction:
+            continue
+        for lane_id in (span.lane_id - 1, span.lane_id + 1):
+            other = numbers.get((span.road_id, span.s_start_m, lane_id))
+            if other is not None and _same_way(lane, lanes[other]):
+                yield i, other
+
+
+def _same_way(one: LaneGeometry, other: LaneGeometry) -> bool:
+    """Whether two lanes of one section are driven in the same direction."""
+    return math.cos(float(one.heading_rad[0] - other.heading_rad[0])) > 0.0

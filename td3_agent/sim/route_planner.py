@@ -1,0 +1,457 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Routes from a car to a goal: along lanes, by the turns that a map allows.
+
+Dijkstra's algorithm over the edges of a :class:`~td3_agent.sim.road_graph.RoadGraph`. A lane
+change is made as early as paint allows, and counts like a detour: a route stays in its lane
+unless the goal, or the way to it, asks for another one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+import heapq
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from td3_agent.driving.frames import wrap_angle
+from td3_agent.sim.road_graph import NOWHERE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from td3_agent.sim.road_graph import RoadGraph
+
+FloatArray = NDArray[np.float64] if TYPE_CHECKING else np.ndarray
+
+POINT_SPACING_M = 1.0
+LANE_CHANGE_M = 30.0  # 1.3 m/s^2 across a lane of 3.5 m at 8.33 m/s
+SHORT_LANE_CHANGE_M = 15.0  # where no longer one fits
+LANE_CHANGE_COST_M = 200.0  # a detour as long as this is driven instead
+BESIDE_M = 0.5  # places that are this much farther than the nearest one count too
+FROM_END_M = 8.0  # of an edge, where no goal is drawn
+LEAST_STEP_M = 0.01  # closer points of a lane are one
+WIDEST_GAP_M = 5.0  # between lanes that follow each other; a map that asks for more is damaged
+
+
+class RouteError(ValueError):
+    """There is no route; the text says why."""
+
+
+class GoalError(RouteError):
+    """No route leads to the goal from anywhere: it lies off the road."""
+
+
+class StartError(RouteError):
+    """No route begins at the car: it stands off the road."""
+
+
+class PlannedRoute(NamedTuple):
+    """A route from a car to a goal.
+
+    Attributes:
+        points: (N, 3) in the map frame [m], 1 m apart but for the last, which is the goal.
+        heading_rad: (N,) direction of the route [rad], in [-pi, pi).
+        lane_changes: how often it leaves a lane for the one beside it.
+        start_offset_m: distance of the car from the first point [m].
+        goal_offset_m: distance of the goal that was asked for from the last point [m].
+    """
+
+    points: FloatArray
+    heading_rad: FloatArray
+    lane_changes: int
+    start_offset_m: float
+    goal_offset_m: float
+
+    @property
+    def length_m(self) -> float:
+        """Length of the route [m]."""
+        return float(np.hypot(*np.diff(self.points[:, :2], axis=0).T).sum())
+
+
+class _Place(NamedTuple):
+    """A place on the centre of an edge, and how far away what it stands for is."""
+
+    edge: int
+    s_m: float
+    offset_m: float
+
+
+class _Stretch(NamedTuple):
+    """Rows of an edge along which one other edge lies beside it and may be changed to."""
+
+    side: int
+    first_row: int
+    last_row: int
+    target: int
+
+
+class _Change(NamedTuple):
+    """A lane change: where it begins, over how many rows, and where it ends."""
+
+    side: int
+    first_row: int
+    rows: int
+
+
+class _Label(NamedTuple):
+    """A place that a search has come to, and how."""
+
+    edge: int
+    s_m: float
+    parent: int
+    change: _Change | None
+
+
+@dataclass(frozen=True)
+class _Path:
+    """What a search found: labels from the start on, and the place of the goal."""
+
+    labels: Sequence[_Label]
+    goal: _Place
+
+
+class RoutePlanner:
+    """Plans routes on one map.
+
+    Args:
+        graph: of the map.
+        snap_distance_m: farthest that a car or a goal may be from a driving lane [m].
+    """
+
+    def __init__(self, graph: RoadGraph, snap_distance_m: float = 10.0) -> None:
+        """Plan on ``graph``."""
+        self.graph = graph
+        self._network = graph.network
+        self._snap_distance_m = snap_distance_m
+
+    def plan(
+        self, x_m: float, y_m: float, yaw_rad: float, goal_xy_m: tuple[float, float]
+    ) -> PlannedRoute:
+        """Return the shortest legal route from a car to a goal.
+
+        Args:
+            x_m: position of the car in the map frame [m].
+            y_m: the same [m].
+            yaw_rad: its heading [rad]; lanes that are driven the other way are not its own.
+            goal_xy_m: the goal in the map frame [m].
+
+        Raises:
+            StartError: no driving lane is near enough to the car.
+            GoalError: none is near enough to the goal, or the goal is not finite.
+            RouteError: no legal way leads from the one to the other.
+        """
+        starts = self._starts(x_m, y_m, yaw_rad)
+        goals = self._goals(goal_xy_m)
+        for change_m in (LANE_CHANGE_M, SHORT_LANE_CHANGE_M):
+            path = self._search(starts, goals, change_m)
+            if path is not None:
+                return self._route(path, (x_m, y_m))
+        raise RouteError(
+            f'no legal way leads from the car at ({x_m:.1f}, {y_m:.1f}) to the goal at '
+            f'({goal_xy_m[0]:.1f}, {goal_xy_m[1]:.1f}) on map {self.graph.name!r}'
+        )
+
+    def random_goal(self, rng: np.random.Generator) -> tuple[float, float]:
+        """Draw a place on a lane outside junctions [m], every metre of them alike.
+
+        Lanes that end where the map ends are left out where there are others: one could not go
+        on from there.
+        """
+        network = self._network
+        room_m = np.maximum(network.length_m - 2.0 * FROM_END_M, 0.0) * ~network.in_junction
+        if (room_m * self._leads_on).any():
+            room_m = room_m * self._leads_on
+        if not room_m.any():
+            room_m = network.length_m
+        edge = int(rng.choice(len(room_m), p=room_m / room_m.sum()))
+        margin_m = min(FROM_END_M, 0.5 * float(network.length_m[edge]))
+        s_m = float(rng.uniform(margin_m, float(network.length_m[edge]) - margin_m))
+        x, y, _ = self._position(edge, s_m)
+        return x, y
+
+    def spawn_point(self, index: int) -> tuple[float, float]:
+        """Return one of the map's spawn points [m].
+
+        Raises:
+            GoalError: there is no such one.
+        """
+        count = len(self.graph.spawn_points)
+        if not 0 <= index < count:
+            raise GoalError(
+                f'the spawn point must be in [0, {count - 1}] on map {self.graph.name!r}, '
+                f'got {index}'
+            )
+        x, y = self.graph.spawn_points[index, :2].tolist()
+        return x, y
+
+    # ---- Places on the lanes -------------------------------------------------------------------
+
+    def _starts(self, x_m: float, y_m: float, yaw_rad: float) -> list[_Place]:
+        """Return the nearest places on lanes that lead the car's way."""
+        near = [
+            self._clamped(place.edge, place.s_m, x_m, y_m)
+            for place in self._network.near(x_m, y_m, self._snap_distance_m)
+            if math.cos(place.heading_rad - yaw_rad) > 0.0
+        ]
+        if not near:
+            raise StartError(
+                f'the car at ({x_m:.1f}, {y_m:.1f}) has no driving lane of its direction '
+                f'({math.degrees(yaw_rad):.0f} deg) within {self._snap_distance_m:g} m'
+            )
+        return _nearest(near)
+
+    def _goals(self, goal_xy_m: tuple[float, float]) -> list[_Place]:
+        """Return the nearest places to a goal; in a junction several paths share them."""
+        x_m, y_m = goal_xy_m
+        if not (math.isfinite(x_m) and math.isfinite(y_m)):
+            raise GoalError(f'the goal must be finite [m], got ({x_m}, {y_m})')
+        near = [
+            self._clamped(place.edge, place.s_m, x_m, y_m)
+            for place in self._network.near(x_m, y_m, self._snap_distance_m)
+        ]
+        if not near:
+            network = self._network
+            nearest_m = float(np.hypot(network.x_m - x_m, network.y_m - y_m).min())
+            raise GoalError(
+                f'the goal at ({x_m:.1f}, {y_m:.1f}) is {nearest_m:.1f} m from the nearest '
+                f'driving lane of map {self.graph.name!r}, farther than {self._snap_distance_m:g} m'
+            )
+        return _nearest(near)
+
+    def _clamped(self, edge: int, s_m: float, x_m: float, y_m: float) -> _Place:
+        s_m = min(max(s_m, 0.0), float(self._network.length_m[edge]))
+        x, y, _ = self._position(edge, s_m)
+        return _Place(edge, s_m, math.hypot(x - x_m, y - y_m))
+
+    def _position(self, edge: int, s_m: float) -> tuple[float, float, float]:
+        """Return x, y, z of a place on an edge [m]."""
+        network = self._network
+        x, y, _ = network.poses(np.array([edge]), np.array([s_m]))
+        row = self._row(edge, s_m)
+        low = min(int(row), int(network.first_row[edge] + network.count[edge]) - 1)
+        z_m = self.graph.z_m
+        z = z_m[low] + (row - low) * (z_m[low + 1] - z_m[low])
+        return float(x[0]), float(y[0]), float(z)
+
+    def _row(self, edge: int, s_m: float) -> float:
+        """Return the place of a row in the tables, rows in between included."""
+        return float(self._network.first_row[edge] + s_m * self._network.rows_per_m[edge])
+
+    # ---- The search ----------------------------------------------------------------------------
+
+    def _search(
+        self, starts: Sequence[_Place], goals: Sequence[_Place], change_m: float
+    ) -> _Path | None:
+        """Return the cheapest way, if there is one."""
+        labels = [_Label(place.edge, place.s_m, NOWHERE, None) for place in starts]
+        queue = [(place.offset_m, i) for i, place in enumerate(starts)]
+        heapq.heapify(queue)
+        settled: dict[int, list[tuple[float, float]]] = {}
+        best_m, best = math.inf, None
+        while queue and queue[0][0] < best_m:
+            cost_m, i = heapq.heappop(queue)
+            label = labels[i]
+            if _is_no_better(settled.setdefault(label.edge, []), label.s_m, cost_m):
+                continue
+            for goal in goals:
+                total_m = cost_m + goal.s_m - label.s_m
+                if goal.edge == label.edge and goal.s_m >= label.s_m and total_m < best_m:
+                    best_m, best = total_m, (i, goal)
+            for more_m, after in self._moves(label, i, change_m):
+                heapq.heappush(queue, (cost_m + more_m, len(labels)))
+                labels.append(after)
+        if best is None:
+            return None
+        return _Path(_chain(labels, best[0]), best[1])
+
+    def _moves(
+        self, label: _Label, parent: int, change_m: float
+    ) -> Iterator[tuple[float, _Label]]:
+        """Return what a place leads to, and what that costs [m]."""
+        edge = label.edge
+        rest_m = float(self._network.length_m[edge]) - label.s_m
+        for after, from_m in self._followers[edge]:
+            yield rest_m, _Label(after, from_m, parent, None)
+        row, rows = self._row(edge, label.s_m), change_m * float(self._network.rows_per_m[edge])
+        for stretch in self._stretches[edge]:
+            change = _Change(
+                stretch.side, max(stretch.first_row, math.ceil(row)), math.ceil(rows)
+            )
+            if change.first_row + change.rows > stretch.last_row:
+                continue
+            way_m = (change.first_row - row) / float(self._network.rows_per_m[edge]) + change_m
+            s_m = self._end_of(change, stretch.target)
+            if s_m <= self._network.length_m[stretch.target]:
+                yield way_m + LANE_CHANGE_COST_M, _Label(stretch.target, s_m, parent, change)
+
+    @cached_property
+    def _followers(self) -> list[list[tuple[int, float]]]:
+        """Edges that go on from each edge, and where they are entered [m].
+
+        Lanes of real maps overlap a little where they meet: that part is not driven twice. What
+        is far away or points back does not follow.
+        """
+        network = self._network
+        found = []
+        for edge, ways in enumerate(network.followers):
+            x, y, heading = (v[0] for v in network.poses(np.array([edge]), network.length_m[[edge]]))
+            starts = []
+            for way in ways:
+                row = int(network.first_row[way])
+                dx, dy = x - network.x_m[row], y - network.y_m[row]
+                ahead = network.heading_rad[row]
+                if math.hypot(dx, dy) <= WIDEST_GAP_M and math.cos(ahead - heading) > 0.0:
+                    over_m = math.cos(ahead) * dx + math.sin(ahead) * dy
+                    starts.append((way, min(max(over_m, 0.0), float(network.length_m[way]))))
+            found.append(starts)
+        return found
+
+    @cached_property
+    def _stretches(self) -> list[list[_Stretch]]:
+        """Where one can change lanes, edge by edge."""
+        network, stretches = self._network, [list[_Stretch]() for _ in self._network.followers]
+        for side, rows in enumerate(self.graph.beside):
+            target = np.where(rows == NOWHERE, NOWHERE, network.edge_of_row[rows])
+            other = (np.diff(target) != 0) | (np.diff(network.edge_of_row) != 0)
+            firsts = np.concatenate(([0], np.flatnonzero(other) + 1))
+            lasts = np.concatenate((firsts[1:] - 1, [len(rows) - 1]))
+            for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
+                if target[first] != NOWHERE:
+                    stretch = _Stretch(side, first, last, int(target[first]))
+                    stretches[int(network.edge_of_row[first])].append(stretch)
+        return stretches
+
+    @cached_property
+    def _leads_on(self) -> NDArray[np.bool_]:
+        """Whether one can drive on from each edge for ever, (E,)."""
+        leads_on = np.ones(len(self._network.followers), dtype=np.bool_)
+        while True:
+            ends = [
+                edge
+                for edge in np.flatnonzero(leads_on).tolist()
+                if not any(leads_on[after] for after, _ in self._followers[edge])
+            ]
+            if not ends:
+                return leads_on
+            leads_on[ends] = False
+
+    # ---- From a way to points ------------------------------------------------------------------
+
+    def _route(self, path: _Path, car_xy_m: tuple[float, float]) -> PlannedRoute:
+        """Return the points of a way."""
+        pieces = []
+        for label, after in zip(path.labels, path.labels[1:], strict=False):
+            if after.change is None:
+                end_m = float(self._network.length_m[label.edge])
+                pieces.append(self._along(label.edge, label.s_m, end_m))
+                continue
+            at_m = self._s_of_row(label.edge, after.change.first_row)
+            pieces.append(self._along(label.edge, label.s_m, at_m))
+            pieces.append(self._across(after.change))
+        last = path.labels[-1]
+        pieces.append(self._along(last.edge, last.s_m, path.goal.s_m))
+        line = _without_repeats(np.concatenate(pieces))
+        if len(line) == 1:  # the goal is where the car stands: a route has a direction
+            line = np.vstack((self._along(last.edge, last.s_m, last.s_m + POINT_SPACING_M), line))
+        points = _evenly_spaced(line)
+        return PlannedRoute(
+            points=points,
+            heading_rad=_headings(points),
+            lane_changes=sum(label.change is not None for label in path.labels),
+            start_offset_m=math.dist(points[0, :2], car_xy_m),
+            goal_offset_m=path.goal.offset_m,
+        )
+
+    def _s_of_row(self, edge: int, row: int) -> float:
+        return float((row - self._network.first_row[edge]) / self._network.rows_per_m[edge])
+
+    def _along(self, edge: int, from_m: float, to_m: float) -> FloatArray:
+        """Return the centre of an edge between two places, (n, 3) [m]."""
+        network = self._network
+        low, high = math.floor(self._row(edge, from_m)) + 1, math.ceil(self._row(edge, to_m))
+        between = [
+            values[low : max(low, high)] for values in (network.x_m, network.y_m, self.graph.z_m)
+        ]
+        ends = self._position(edge, from_m), self._position(edge, to_m)
+        return np.vstack((ends[:1], np.column_stack(between), ends[1:]))
+
+    def _across(self, change: _Change) -> FloatArray:
+        """Return the points of a lane change, (n, 3) [m]: curvature is 0 at both ends."""
+        rows = change.first_row + np.arange(change.rows + 1)
+        network, z_m = self._network, self.graph.z_m
+        left = np.column_stack((-np.sin(network.heading_rad[rows]), np.cos(network.heading_rad[rows])))
+        places = np.column_stack((network.x_m, network.y_m))
+        target = self.graph.beside[change.side, rows]
+        across_m = ((places[target] - places[rows]) * left).sum(axis=1)
+        t = np.linspace(0.0, 1.0, len(rows))
+        share = t**3 * (10.0 - 15.0 * t + 6.0 * t**2)
+        return np.column_stack(
+            (
+                places[rows] + (share * across_m)[:, np.newaxis] * left,
+                z_m[rows] + share * (z_m[target] - z_m[rows]),
+            )
+        )
+
+    def _end_of(self, change: _Change, target: int) -> float:
+        """Return the arc length on the other edge at which a lane change ends [m]."""
+        network = self._network
+        from_row = change.first_row + change.rows
+        row = int(self.graph.beside[change.side, from_row])
+        heading = float(network.heading_rad[row])
+        ahead_m = math.cos(heading) * float(network.x_m[from_row] - network.x_m[row])
+        ahead_m += math.sin(heading) * float(network.y_m[from_row] - network.y_m[row])
+        return max(self._s_of_row(target, row) + ahead_m, 0.0)
+
+
+def _nearest(places: Sequence[_Place]) -> list[_Place]:
+    """Return the nearest places, and those as near."""
+    nearest_m = min(place.offset_m for place in places)
+    return [place for place in places if place.offset_m <= nearest_m + BESIDE_M]
+
+
+def _is_no_better(settled: list[tuple[float, float]], s_m: float, cost_m: float) -> bool:
+    """Note where an edge was entered and at what cost; whether an earlier visit covers it.
+
+    Driving on from an earlier place costs the way between the two.
+    """
+    ahead_m = cost_m - s_m
+    if any(s <= s_m and ahead <= ahead_m for s, ahead in settled):
+        return True
+    settled.append((s_m, ahead_m))
+    return False
+
+
+def _chain(labels: Sequence[_Label], last: int) -> list[_Label]:
+    """Return the labels that lead to the last one, from the start on."""
+    chain = []
+    while last != NOWHERE:
+        chain.append(labels[last])
+        last = labels[last].parent
+    return chain[::-1]
+
+
+def _without_repeats(points: FloatArray) -> FloatArray:
+    """Drop points that lie where the one before them lies; the last one stays."""
+    steps = np.hypot(*np.diff(points[:, :2], axis=0).T)
+    keep = np.append(steps > LEAST_STEP_M, True)  # noqa: FBT003
+    return points[keep]
+
+
+def _evenly_spaced(line: FloatArray) -> FloatArray:
+    """Return points 1 m apart along a line; the last gap is 0.5 m to 1.5 m."""
+    along = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(line[:, :2], axis=0).T))))
+    length_m = float(along[-1])
+    wanted = np.arange(0.0, max(length_m - 0.5 * POINT_SPACING_M, 1e-9), POINT_SPACING_M)
+    wanted = np.append(wanted, length_m)
+    return np.column_stack([np.interp(wanted, along, values) for values in line.T])
+
+
+def _headings(points: FloatArray) -> FloatArray:
+    """Return the direction at each point [rad], in [-pi, pi)."""
+    dx, dy = np.gradient(points[:, 0]), np.gradient(points[:, 1])
+    return np.array([wrap_angle(angle) for angle in np.arctan2(dy, dx).tolist()])
