@@ -16,7 +16,7 @@ import numpy as np
 from td3_agent.sim.lane_network import lane_network
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,7 +39,6 @@ class RoadGraph:
         name: of the map.
         network: edges, their rows, and what follows what.
         z_m: (R,) height of each row of the network [m].
-        half_width_m: (R,) half the width of the lane [m].
         beside: (2, R) intp, row of the lane to the left and to the right that may be changed to
             here; ``NOWHERE`` where there is none, or paint or a junction forbids it.
         spawn_points: (P, 4) x, y, z [m] and heading [rad] of the map's spawn points.
@@ -48,7 +47,6 @@ class RoadGraph:
     name: str
     network: LaneNetwork
     z_m: FloatArray
-    half_width_m: FloatArray
     beside: NDArray[np.intp]
     spawn_points: FloatArray
 
@@ -61,46 +59,38 @@ def road_graph(road_map: RoadMap) -> RoadGraph:
     """
     network = lane_network(road_map)
     lanes = road_map.driving_lanes
-    tables = [_edge_table([lanes[i] for i in edge], n) for edge, n in _edges(network)]
-    # Number of the lane, and of the sample in it, that each row belongs to.
-    lane_of_row = np.concatenate(
-        [np.array(edge)[which] for (edge, _), (_, which, _) in zip(_edges(network), tables)]
+    tables = [
+        _edge_table(edge, lanes, count + 1)
+        for edge, count in zip(network.lanes, network.count.tolist(), strict=True)
+    ]
+    z_m, lane_of_row, sample_of_row = (
+        np.concatenate(columns) for columns in zip(*tables, strict=True)
     )
-    sample_of_row = np.concatenate([sample for _, _, sample in tables])
-    columns = np.vstack([rows for rows, _, _ in tables])
     return RoadGraph(
         name=road_map.name,
         network=network,
-        z_m=columns[:, 0].copy(),
-        half_width_m=0.5 * columns[:, 1],
+        z_m=z_m,
         beside=_beside(network, lanes, lane_of_row, sample_of_row),
         spawn_points=np.array(road_map.spawn_points),
     )
 
 
-def _edges(network: LaneNetwork) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Return lanes and number of rows of each edge."""
-    return zip(network.lanes, (network.count + 1).tolist(), strict=True)
-
-
 def _edge_table(
-    lanes: list[LaneGeometry], count: int
+    edge: Sequence[int], lanes: Sequence[LaneGeometry], count: int
 ) -> tuple[FloatArray, IntArray, IntArray]:
-    """Return height and width [m] of an edge's rows, (n, 2), and each row's lane and sample."""
-    points = np.concatenate([lane.centre for lane in lanes])
-    width_m = np.concatenate([lane.width_m for lane in lanes])
+    """Return of an edge's rows, (count,) each: height [m], lane, and nearest sample of it."""
+    points = np.concatenate([lanes[i].centre for i in edge])
+    lane = np.concatenate([np.full(len(lanes[i].centre), i) for i in edge])
+    sample = np.concatenate([np.arange(len(lanes[i].centre)) for i in edge])
     along = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(points[:, :2], axis=0).T))))
     s = np.linspace(0.0, along[-1], count)
-    columns = np.column_stack([np.interp(s, along, v) for v in (points[:, 2], width_m)])
     nearest = np.clip(np.searchsorted(along, s), 0, len(points) - 1)
-    first = np.concatenate(([0], np.cumsum([len(lane.centre) for lane in lanes])))
-    which = np.searchsorted(first, nearest, side='right') - 1
-    return columns, which, nearest - first[which]
+    return np.interp(s, along, points[:, 2]), lane[nearest], sample[nearest]
 
 
 def _beside(
     network: LaneNetwork,
-    lanes: tuple[LaneGeometry, ...],
+    lanes: Sequence[LaneGeometry],
     lane_of_row: IntArray,
     sample_of_row: IntArray,
 ) -> NDArray[np.intp]:
@@ -137,7 +127,7 @@ def _nearest(places: FloatArray, others: FloatArray) -> IntArray:
     return nearest
 
 
-def _neighbours(lanes: tuple[LaneGeometry, ...]) -> Iterator[tuple[int, int]]:
+def _neighbours(lanes: Sequence[LaneGeometry]) -> Iterator[tuple[int, int]]:
     """Return pairs of lanes of one road, side by side, that are driven the same way."""
     numbers = {
         (lane.span.road_id, lane.span.s_start_m, lane.span.lane_id): i

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from td3_agent.sim.lane_network import FloatArray
     from td3_agent.sim.road_graph import RoadGraph
-
-FloatArray = NDArray[np.float64] if TYPE_CHECKING else np.ndarray
 
 POINT_SPACING_M = 1.0
 LANE_CHANGE_M = 30.0  # 1.3 m/s^2 across a lane of 3.5 m at 8.33 m/s
@@ -219,7 +218,7 @@ class RoutePlanner:
             nearest_m = float(np.hypot(network.x_m - x_m, network.y_m - y_m).min())
             raise GoalError(
                 f'the goal at ({x_m:.1f}, {y_m:.1f}) is {nearest_m:.1f} m from the nearest '
-                f'driving lane of map {self.graph.name!r}, farther than {self._snap_distance_m:g} m'
+                f'driving lane of map {self.graph.name!r}: at most {self._snap_distance_m:g} m'
             )
         return _nearest(near)
 
@@ -279,9 +278,7 @@ class RoutePlanner:
             yield rest_m, _Label(after, from_m, parent, None)
         row, rows = self._row(edge, label.s_m), change_m * float(self._network.rows_per_m[edge])
         for stretch in self._stretches[edge]:
-            change = _Change(
-                stretch.side, max(stretch.first_row, math.ceil(row)), math.ceil(rows)
-            )
+            change = _Change(stretch.side, max(stretch.first_row, math.ceil(row)), math.ceil(rows))
             if change.first_row + change.rows > stretch.last_row:
                 continue
             way_m = (change.first_row - row) / float(self._network.rows_per_m[edge]) + change_m
@@ -299,7 +296,9 @@ class RoutePlanner:
         network = self._network
         found = []
         for edge, ways in enumerate(network.followers):
-            x, y, heading = (v[0] for v in network.poses(np.array([edge]), network.length_m[[edge]]))
+            x, y, heading = (
+                v[0] for v in network.poses(np.array([edge]), network.length_m[[edge]])
+            )
             starts = []
             for way in ways:
                 row = int(network.first_row[way])
@@ -384,7 +383,9 @@ class RoutePlanner:
         """Return the points of a lane change, (n, 3) [m]: curvature is 0 at both ends."""
         rows = change.first_row + np.arange(change.rows + 1)
         network, z_m = self._network, self.graph.z_m
-        left = np.column_stack((-np.sin(network.heading_rad[rows]), np.cos(network.heading_rad[rows])))
+        left = np.column_stack(
+            (-np.sin(network.heading_rad[rows]), np.cos(network.heading_rad[rows]))
+        )
         places = np.column_stack((network.x_m, network.y_m))
         target = self.graph.beside[change.side, rows]
         across_m = ((places[target] - places[rows]) * left).sum(axis=1)
@@ -438,8 +439,7 @@ def _chain(labels: Sequence[_Label], last: int) -> list[_Label]:
 def _without_repeats(points: FloatArray) -> FloatArray:
     """Drop points that lie where the one before them lies; the last one stays."""
     steps = np.hypot(*np.diff(points[:, :2], axis=0).T)
-    keep = np.append(steps > LEAST_STEP_M, True)  # noqa: FBT003
-    return points[keep]
+    return np.asarray(points[np.append(steps > LEAST_STEP_M, True)])
 
 
 def _evenly_spaced(line: FloatArray) -> FloatArray:
