@@ -63,6 +63,7 @@ setup(
             f'{name} = {NAME}.programs:{name}'
             for name in (
                 NAME,
+                'route_node',
                 'sim_bridge_node',
                 'synchronizer_node',
                 'td3_agent_node',

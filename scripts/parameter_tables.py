@@ -14,6 +14,7 @@ import sys
 from marked import renewed
 
 from td3_agent.driving.parameters import Params, describe
+from td3_agent.nodes.route_node import RouteNodeParams
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams
 from td3_agent.nodes.synchronizer_node import SynchronizerParams
 from td3_agent.nodes.td3_agent_params import Td3AgentParams
@@ -24,6 +25,7 @@ NODES: dict[str, type[Params]] = {
     'td3_agent_node': Td3AgentParams,
     'twist_to_control_node': TwistToControlParams,
     'synchronizer_node': SynchronizerParams,
+    'route_node': RouteNodeParams,
     'sim_bridge_node': SimBridgeParams,
 }
 

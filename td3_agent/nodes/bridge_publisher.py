@@ -25,7 +25,7 @@ from carla_msgs.msg import (
     CarlaStatus,
     CarlaWorldInfo,
 )
-from geometry_msgs.msg import Point, PoseStamped, Quaternion, Vector3
+from geometry_msgs.msg import Point, Quaternion, Vector3
 from nav_msgs.msg import Odometry, Path
 import numpy as np
 from rosgraph_msgs.msg import Clock
@@ -34,8 +34,9 @@ from std_msgs.msg import Float32, Header
 
 from td3_agent.driving.frames import quaternion_from_rpy, stamp_from_seconds
 from td3_agent.nodes import topics
-from td3_agent.nodes.conversions import control_message
+from td3_agent.nodes.conversions import control_message, path_from_points
 from td3_agent.nodes.qos import LATCHED, RELIABLE
+from td3_agent.sim.route_planner import headings
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -274,14 +275,11 @@ def quaternion(yaw_rad: float) -> Quaternion:
 
 def path_message(car: Car) -> Path:
     """Return the route as a path in the map frame, points about 1 m apart; a lap is closed."""
+    points = car.route_points
+    if car.route.closed:
+        points = np.vstack((points, points[:1]))
     header = Header(frame_id=MAP_FRAME)
-    path = Path(header=header)
-    points = car.route_points.tolist()
-    for x_m, y_m, z_m in points + points[:1] if car.route.closed else points:
-        pose = PoseStamped(header=header)
-        pose.pose.position = Point(x=x_m, y=y_m, z=z_m)
-        path.poses.append(pose)
-    return path
+    return path_from_points(points.tolist(), headings(points).tolist(), header)
 
 
 def camera_info_message(params: SimBridgeParams) -> CameraInfo:

@@ -16,6 +16,7 @@ from td3_agent.driving.command import TwistCommand, VehicleControl
 from td3_agent.driving.frames import (
     NANOSECONDS_PER_SECOND,
     nanoseconds_from_stamp,
+    quaternion_from_rpy,
     yaw_from_quaternion,
 )
 from td3_agent.driving.observation import ImageView
@@ -33,12 +34,15 @@ with suppress(ImportError):  # without ROS 2 messages can be read (of a bag), no
     from builtin_interfaces.msg import Time
     from carla_msgs.msg import CarlaEgoVehicleControl
     from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-    from geometry_msgs.msg import Twist, TwistStamped
+    from geometry_msgs.msg import Point, PoseStamped, Quaternion, Twist, TwistStamped
+    from nav_msgs.msg import Path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from carla_msgs.msg import CarlaEgoVehicleInfo, CarlaLaneInvasionEvent
     from geometry_msgs.msg import Pose
-    from nav_msgs.msg import Odometry, Path
+    from nav_msgs.msg import Odometry
     from sensor_msgs.msg import Image
     from std_msgs.msg import Header
 
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.vehicle import VehicleGeometry
 
 MAX_PLACE_M = MAX_COORDINATE_M / 10.0  # it goes on driving from there
+MAP_FRAMES = ('map', 'carla_map')  # by the newer of the bridge's forks
 MAX_FRAME_ID_CHARACTERS = 255
 MAX_PATH_POSES = 100_000  # a pose every metre for 100 km
 MAX_WHEELS = 64
@@ -128,6 +133,37 @@ def route_from_path(msg: Path) -> Route:
                 f'got {(x_m, y_m)}'
             )
     return route_from_points(points)
+
+
+def path_from_points(
+    points: Iterable[tuple[float, float, float]], headings_rad: Iterable[float], header: Header
+) -> Path:
+    """Return points [m] and the directions there [rad] as a path."""
+    path = Path(header=header)
+    for (x_m, y_m, z_m), heading_rad in zip(points, headings_rad, strict=True):
+        pose = PoseStamped(header=header)
+        pose.pose.position = Point(x=x_m, y=y_m, z=z_m)
+        x, y, z, w = quaternion_from_rpy(0.0, 0.0, heading_rad)
+        pose.pose.orientation = Quaternion(x=x, y=y, z=z, w=w)
+        path.poses.append(pose)
+    return path
+
+
+def goal_from_pose(msg: PoseStamped) -> tuple[float, float]:
+    """Return the place that a goal message names, in the map frame [m]; its direction is free.
+
+    Raises:
+        ValueError: another frame than the map's, or a place that is nowhere on earth.
+    """
+    frame_id = msg.header.frame_id[: MAX_FRAME_ID_CHARACTERS + 1]
+    if frame_id not in MAP_FRAMES:
+        raise ValueError(f'header.frame_id must be {" or ".join(MAP_FRAMES)}, got {frame_id!r}')
+    place = msg.pose.position.x, msg.pose.position.y
+    if not all(abs(value) <= MAX_COORDINATE_M for value in place):  # written so that NaN fails
+        raise ValueError(
+            f'pose.position must be finite and within +-{MAX_COORDINATE_M:g} [m], got {place}'
+        )
+    return place
 
 
 def _refuse_more(name: str, items: Any, most: int) -> None:  # noqa: ANN401  any sequence

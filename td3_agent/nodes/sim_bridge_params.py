@@ -67,7 +67,7 @@ class SimBridgeParams(Params):
         0, 'frame number and time of the world, in steps, when this bridge starts', low=0
     )
     waypoints: bool = param(
-        True, 'publish the route; false: as upstream, that is for another program'
+        True, 'publish the route; false: as upstream, that is for route_node'
     )
     camera_id: str = param('camera', 'id of the camera')
     camera_width: int = param(160, 'image columns', unit='px', low=8, high=4096)

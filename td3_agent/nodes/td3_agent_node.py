@@ -197,7 +197,7 @@ class Td3AgentNode(LifecycleNode):
         advice = {
             Image: 'start the bridge with a camera of this name, or set image_topic',
             Odometry: 'start the bridge with a sensor.pseudo.odom, or set odometry_topic',
-            Path: 'start carla_waypoint_publisher',
+            Path: 'start route_node, or carla_waypoint_publisher',
         }
         self._input_interests = [
             interest(self, kind, topic, qos, writes=False, advice=advice.get(kind, ''))

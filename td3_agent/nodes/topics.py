@@ -45,8 +45,13 @@ def vehicle_status(role_name: str) -> str:
 
 
 def waypoints(role_name: str) -> str:
-    """nav_msgs/Path, latched, from the waypoint publisher."""
+    """nav_msgs/Path, latched, from route_node or another waypoint publisher."""
     return of(role_name, 'waypoints')
+
+
+def goal(role_name: str) -> str:
+    """geometry_msgs/PoseStamped, from whoever wants the vehicle somewhere, such as RViz."""
+    return of(role_name, 'goal')
 
 
 def collision(role_name: str) -> str:

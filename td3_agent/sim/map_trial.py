@@ -51,9 +51,23 @@ def survive_loading(name: str, opendrive: str, limit_s: float = TRIAL_LIMIT_S) -
         )
     except subprocess.TimeoutExpired:
         raise MapError(f'map {name!r}: carla.Map did not finish within {limit_s:g} s') from None
-    if done.returncode < 0:
-        cause = signal.Signals(-done.returncode).name
+    refuse_failed(name, done.returncode, done.stderr)
+
+
+def refuse_failed(name: str, status: int, said: bytes) -> None:
+    """Refuse a map whose child process has failed.
+
+    Args:
+        name: of the map.
+        status: exit status of the child, negative: the signal that ended it.
+        said: what it wrote to its standard error.
+
+    Raises:
+        MapError: the child crashed or could not work.
+    """
+    if status < 0:
+        cause = signal.Signals(-status).name
         raise MapError(f'map {name!r} is damaged: carla.Map crashed on it ({cause})')
-    if done.returncode > 0:
-        reason = done.stderr.decode(errors='replace').strip().splitlines()[-1:]
+    if status > 0:
+        reason = said.decode(errors='replace').strip().splitlines()[-1:]
         raise MapError(f'map {name!r} could not be tried out: {" ".join(reason)}')

@@ -34,7 +34,7 @@ LANE_CHANGE_COST_M = 200.0  # a detour as long as this is driven instead
 BESIDE_M = 0.5  # places that are this much farther than the nearest one count too
 FROM_END_M = 8.0  # of an edge, where no goal is drawn
 LEAST_STEP_M = 0.01  # closer points of a lane are one
-WIDEST_GAP_M = 5.0  # between lanes that follow each other; a map that asks for more is damaged
+LEAST_POINTS = 2  # of a route
 
 
 class RouteError(ValueError):
@@ -142,7 +142,7 @@ class RoutePlanner:
         Raises:
             StartError: no driving lane is near enough to the car.
             GoalError: none is near enough to the goal, or the goal is not finite.
-            RouteError: no legal way leads from the one to the other.
+            RouteError: no legal way leads from the one to the other, or the goal is at the car.
         """
         starts = self._starts(x_m, y_m, yaw_rad)
         goals = self._goals(goal_xy_m)
@@ -170,7 +170,7 @@ class RoutePlanner:
         edge = int(rng.choice(len(room_m), p=room_m / room_m.sum()))
         margin_m = min(FROM_END_M, 0.5 * float(network.length_m[edge]))
         s_m = float(rng.uniform(margin_m, float(network.length_m[edge]) - margin_m))
-        x, y, _ = self._position(edge, s_m)
+        x, y, *_ = self._position(edge, s_m)
         return x, y
 
     def spawn_point(self, index: int) -> tuple[float, float]:
@@ -224,18 +224,18 @@ class RoutePlanner:
 
     def _clamped(self, edge: int, s_m: float, x_m: float, y_m: float) -> _Place:
         s_m = min(max(s_m, 0.0), float(self._network.length_m[edge]))
-        x, y, _ = self._position(edge, s_m)
+        x, y, *_ = self._position(edge, s_m)
         return _Place(edge, s_m, math.hypot(x - x_m, y - y_m))
 
-    def _position(self, edge: int, s_m: float) -> tuple[float, float, float]:
-        """Return x, y, z of a place on an edge [m]."""
+    def _position(self, edge: int, s_m: float) -> tuple[float, float, float, float]:
+        """Return x, y, z [m] and heading [rad] of a place on an edge."""
         network = self._network
-        x, y, _ = network.poses(np.array([edge]), np.array([s_m]))
+        x, y, heading = network.poses(np.array([edge]), np.array([s_m]))
         row = self._row(edge, s_m)
         low = min(int(row), int(network.first_row[edge] + network.count[edge]) - 1)
         z_m = self.graph.z_m
         z = z_m[low] + (row - low) * (z_m[low + 1] - z_m[low])
-        return float(x[0]), float(y[0]), float(z)
+        return float(x[0]), float(y[0]), float(z), float(heading[0])
 
     def _row(self, edge: int, s_m: float) -> float:
         """Return the place of a row in the tables, rows in between included."""
@@ -274,8 +274,8 @@ class RoutePlanner:
         """Return what a place leads to, and what that costs [m]."""
         edge = label.edge
         rest_m = float(self._network.length_m[edge]) - label.s_m
-        for after, from_m in self._followers[edge]:
-            yield rest_m, _Label(after, from_m, parent, None)
+        for after in self._network.followers[edge]:
+            yield rest_m, _Label(after, 0.0, parent, None)
         row, rows = self._row(edge, label.s_m), change_m * float(self._network.rows_per_m[edge])
         for stretch in self._stretches[edge]:
             change = _Change(stretch.side, max(stretch.first_row, math.ceil(row)), math.ceil(rows))
@@ -285,30 +285,6 @@ class RoutePlanner:
             s_m = self._end_of(change, stretch.target)
             if s_m <= self._network.length_m[stretch.target]:
                 yield way_m + LANE_CHANGE_COST_M, _Label(stretch.target, s_m, parent, change)
-
-    @cached_property
-    def _followers(self) -> list[list[tuple[int, float]]]:
-        """Edges that go on from each edge, and where they are entered [m].
-
-        Lanes of real maps overlap a little where they meet: that part is not driven twice. What
-        is far away or points back does not follow.
-        """
-        network = self._network
-        found = []
-        for edge, ways in enumerate(network.followers):
-            x, y, heading = (
-                v[0] for v in network.poses(np.array([edge]), network.length_m[[edge]])
-            )
-            starts = []
-            for way in ways:
-                row = int(network.first_row[way])
-                dx, dy = x - network.x_m[row], y - network.y_m[row]
-                ahead = network.heading_rad[row]
-                if math.hypot(dx, dy) <= WIDEST_GAP_M and math.cos(ahead - heading) > 0.0:
-                    over_m = math.cos(ahead) * dx + math.sin(ahead) * dy
-                    starts.append((way, min(max(over_m, 0.0), float(network.length_m[way]))))
-            found.append(starts)
-        return found
 
     @cached_property
     def _stretches(self) -> list[list[_Stretch]]:
@@ -333,7 +309,7 @@ class RoutePlanner:
             ends = [
                 edge
                 for edge in np.flatnonzero(leads_on).tolist()
-                if not any(leads_on[after] for after, _ in self._followers[edge])
+                if not any(leads_on[after] for after in self._network.followers[edge])
             ]
             if not ends:
                 return leads_on
@@ -354,13 +330,13 @@ class RoutePlanner:
             pieces.append(self._across(after.change))
         last = path.labels[-1]
         pieces.append(self._along(last.edge, last.s_m, path.goal.s_m))
-        line = _without_repeats(np.concatenate(pieces))
-        if len(line) == 1:  # the goal is where the car stands: a route has a direction
-            line = np.vstack((self._along(last.edge, last.s_m, last.s_m + POINT_SPACING_M), line))
+        line = _forwards(np.concatenate(pieces))
+        if math.dist(line[0], line[-1]) <= LEAST_STEP_M and len(line) == LEAST_POINTS:
+            raise RouteError('the car stands at the goal')
         points = _evenly_spaced(line)
         return PlannedRoute(
             points=points,
-            heading_rad=_headings(points),
+            heading_rad=headings(points),
             lane_changes=sum(label.change is not None for label in path.labels),
             start_offset_m=math.dist(points[0, :2], car_xy_m),
             goal_offset_m=path.goal.offset_m,
@@ -370,33 +346,28 @@ class RoutePlanner:
         return float((row - self._network.first_row[edge]) / self._network.rows_per_m[edge])
 
     def _along(self, edge: int, from_m: float, to_m: float) -> FloatArray:
-        """Return the centre of an edge between two places, (n, 3) [m]."""
-        network = self._network
+        """Return the centre of an edge between two places, (n, 4): x, y, z [m], heading [rad]."""
         low, high = math.floor(self._row(edge, from_m)) + 1, math.ceil(self._row(edge, to_m))
-        between = [
-            values[low : max(low, high)] for values in (network.x_m, network.y_m, self.graph.z_m)
-        ]
         ends = self._position(edge, from_m), self._position(edge, to_m)
-        return np.vstack((ends[:1], np.column_stack(between), ends[1:]))
+        return np.vstack((ends[:1], self._rows[low : max(low, high)], ends[1:]))
+
+    @cached_property
+    def _rows(self) -> FloatArray:
+        """(R, 4) x, y, z [m] and heading [rad] of all rows."""
+        network = self._network
+        return np.column_stack((network.x_m, network.y_m, self.graph.z_m, network.heading_rad))
 
     def _across(self, change: _Change) -> FloatArray:
-        """Return the points of a lane change, (n, 3) [m]: curvature is 0 at both ends."""
+        """Return the points of a lane change, like :meth:`_along`; no curvature at its ends."""
         rows = change.first_row + np.arange(change.rows + 1)
-        network, z_m = self._network, self.graph.z_m
-        left = np.column_stack(
-            (-np.sin(network.heading_rad[rows]), np.cos(network.heading_rad[rows]))
-        )
-        places = np.column_stack((network.x_m, network.y_m))
-        target = self.graph.beside[change.side, rows]
-        across_m = ((places[target] - places[rows]) * left).sum(axis=1)
+        line, target = self._rows[rows], self._rows[self.graph.beside[change.side, rows]]
+        left = np.column_stack((-np.sin(line[:, 3]), np.cos(line[:, 3])))
+        across_m = ((target[:, :2] - line[:, :2]) * left).sum(axis=1)
         t = np.linspace(0.0, 1.0, len(rows))
         share = t**3 * (10.0 - 15.0 * t + 6.0 * t**2)
-        return np.column_stack(
-            (
-                places[rows] + (share * across_m)[:, np.newaxis] * left,
-                z_m[rows] + share * (z_m[target] - z_m[rows]),
-            )
-        )
+        line[:, :2] += (share * across_m)[:, np.newaxis] * left
+        line[:, 2] += share * (target[:, 2] - line[:, 2])
+        return line
 
     def _end_of(self, change: _Change, target: int) -> float:
         """Return the arc length on the other edge at which a lane change ends [m]."""
@@ -436,10 +407,20 @@ def _chain(labels: Sequence[_Label], last: int) -> list[_Label]:
     return chain[::-1]
 
 
-def _without_repeats(points: FloatArray) -> FloatArray:
-    """Drop points that lie where the one before them lies; the last one stays."""
-    steps = np.hypot(*np.diff(points[:, :2], axis=0).T)
-    return np.asarray(points[np.append(steps > LEAST_STEP_M, True)])
+def _forwards(line: FloatArray) -> FloatArray:
+    """Return x, y, z of the points of a line (n, 4) that lie ahead of those before them, (n, 3).
+
+    Lanes repeat the points where they meet, and those of real maps overlap a little.
+    """
+    kept: list[list[float]] = []
+    for x, y, z, heading in line.tolist():
+        cos, sin = math.cos(heading), math.sin(heading)
+        if not kept or cos * (x - kept[-1][0]) + sin * (y - kept[-1][1]) > LEAST_STEP_M:
+            kept.append([x, y, z])
+    while len(kept) > 1 and cos * (x - kept[-1][0]) + sin * (y - kept[-1][1]) <= LEAST_STEP_M:
+        kept.pop()
+    kept.append([x, y, z])  # the goal
+    return np.array(kept)
 
 
 def _evenly_spaced(line: FloatArray) -> FloatArray:
@@ -451,7 +432,7 @@ def _evenly_spaced(line: FloatArray) -> FloatArray:
     return np.column_stack([np.interp(wanted, along, values) for values in line.T])
 
 
-def _headings(points: FloatArray) -> FloatArray:
+def headings(points: FloatArray) -> FloatArray:
     """Return the direction at each point [rad], in [-pi, pi)."""
     dx, dy = np.gradient(points[:, 0]), np.gradient(points[:, 1])
     return np.array([wrap_angle(angle) for angle in np.arctan2(dy, dx).tolist()])

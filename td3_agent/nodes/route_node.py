@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishes the route of one vehicle: town and pose from the bridge, goal from whoever has one.
+
+Wires :mod:`td3_agent.sim.navigator` to ROS. Neither a CARLA server nor its ``agents`` package is
+needed, only the bridge's topics and the wheel ``carla``, which reads the town.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from carla_msgs.msg import CarlaWorldInfo
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry, Path
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from std_msgs.msg import Header
+
+from td3_agent.driving.parameters import param
+from td3_agent.nodes import topics
+from td3_agent.nodes.connections import Connections, interest
+from td3_agent.nodes.conversions import (
+    MAP_FRAMES,
+    goal_from_pose,
+    path_from_points,
+    state_from_odometry,
+)
+from td3_agent.nodes.diagnostics import Diagnostics, Status
+from td3_agent.nodes.parameters import declare
+from td3_agent.nodes.qos import LATCHED, RELIABLE
+from td3_agent.nodes.refusals import Refusals
+from td3_agent.nodes.runtime import run_program
+from td3_agent.sim.graph_reader import GraphReader
+from td3_agent.sim.navigator import Navigator, NavigatorParams
+from td3_agent.sim.opendrive import MapError
+
+if TYPE_CHECKING:
+    from td3_agent.sim.route_planner import PlannedRoute
+
+READING_PERIOD_S = 0.1  # between looks whether the town has been read
+WITHOUT_CARLA = (
+    'route_node reads the town with the Python package carla, which is not installed: '
+    "'pip install carla==0.9.16' (Python 3.10 to 3.12 on x86-64), or publish the route from "
+    'another node (carla.launch.py: route:=false)'
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteNodeParams(NavigatorParams):
+    """Parameters of route_node."""
+
+    role_name: str = param('ego_vehicle', 'role name of the vehicle')
+    odometry_topic: str = param('', 'odometry topic; empty: /carla/<role_name>/odometry')
+
+
+class RouteNode(Node):
+    """Publishes a route when the vehicle needs one, and never in between."""
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  what Node takes
+        """Listen; keyword arguments go to ``rclpy.node.Node``.
+
+        Raises:
+            MapError: the package ``carla`` is not installed.
+        """
+        if find_spec('carla') is None:
+            raise MapError(WITHOUT_CARLA)
+        super().__init__('route', automatically_declare_parameters_from_overrides=True, **kwargs)
+        self._params = params = declare(self, RouteNodeParams)
+        self._navigator = Navigator(params)
+        self._reader: GraphReader | None = None
+        self._map_name = self._opendrive = self._map_fault = ''
+        self._header = Header(frame_id=MAP_FRAMES[0])
+        self._routes = 0
+        self._told = ''
+        self._refusals = Refusals(self)
+        role = params.role_name
+        self._odometry_topic = params.odometry_topic or topics.odometry(role)
+        self._path = self.create_publisher(Path, topics.waypoints(role), LATCHED)
+        interests = [
+            interest(self, Path, topics.waypoints(role), LATCHED, writes=True, one_writer=True)
+        ]
+        for kind, topic, handler, qos, advice in (
+            (CarlaWorldInfo, topics.WORLD_INFO, self._on_world_info, LATCHED, 'start the bridge'),
+            (
+                Odometry,
+                self._odometry_topic,
+                self._on_odometry,
+                RELIABLE,
+                'start the bridge with a sensor.pseudo.odom, or set odometry_topic',
+            ),
+            (PoseStamped, topics.goal(role), self._on_goal, RELIABLE, ''),
+        ):
+            self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
+            if advice:  # a goal may come from nowhere
+                interests.append(interest(self, kind, topic, qos, writes=False, advice=advice))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self.create_timer(READING_PERIOD_S, self._on_timer, clock=steady)
+        self._timer.cancel()
+        self._connections = Connections(self, lambda: interests, self._tell)
+        self._diagnostics = Diagnostics(
+            self,
+            self._describe,
+            parts={'inputs': self._refusals.status, 'connections': self._connections.status},
+        )
+        self._refusals.on_refused = lambda *_: self._tell()
+        self._tell()
+
+    def close(self) -> None:
+        """Leave no child process behind."""
+        if self._reader is not None:
+            self._reader.cancel()
+
+    # Callbacks
+
+    def _on_world_info(self, msg: CarlaWorldInfo) -> None:
+        """Have another town read; the same one, from a bridge that has come back, is known."""
+        if not msg.opendrive.strip():
+            raise ValueError(f'opendrive of map {msg.map_name!r} must not be empty')
+        if msg.opendrive == self._opendrive:
+            return
+        self.close()
+        self._navigator.forget_graph()
+        self._map_name, self._opendrive, self._map_fault = msg.map_name, msg.opendrive, ''
+        self._reader = GraphReader(msg.map_name, msg.opendrive)
+        self._timer.reset()
+        self._tell()
+
+    def _on_timer(self) -> None:
+        """Take the town that has been read."""
+        if self._reader is None or not self._reader.done:
+            return
+        self._timer.cancel()
+        reader, self._reader = self._reader, None
+        try:
+            self._publish(self._navigator.set_graph(reader.graph()))
+        except MapError as error:
+            self._map_fault = str(error)
+        self._tell()
+
+    def _on_odometry(self, msg: Odometry) -> None:
+        state = state_from_odometry(msg)
+        frame_id = msg.header.frame_id
+        self._header = Header(
+            stamp=msg.header.stamp,
+            frame_id=frame_id if frame_id in MAP_FRAMES else MAP_FRAMES[0],
+        )
+        self._publish(self._navigator.update(state))
+        self._tell()
+
+    def _on_goal(self, msg: PoseStamped) -> None:
+        self._publish(self._navigator.set_goal(*goal_from_pose(msg)))
+        self._tell()
+
+    # Outputs
+
+    def _publish(self, route: PlannedRoute | None) -> None:
+        """Publish a new route, if it is one."""
+        if route is None:
+            return
+        self._routes += 1
+        self._path.publish(
+            path_from_points(route.points.tolist(), route.heading_rad.tolist(), self._header)
+        )
+        x_m, y_m, _ = route.points[-1].tolist()
+        self.get_logger().info(
+            f'route {self._routes}: {route.length_m:.0f} m to ({x_m:.1f}, {y_m:.1f}), '
+            f'{route.lane_changes} lane changes'
+        )
+
+    def _tell(self) -> None:
+        """Say at once what has changed, in the log too where it is not well."""
+        status = self._describe()
+        if status.message != self._told and (status.is_error or status.is_warning):
+            self.get_logger().warning(status.message, throttle_duration_sec=1.0)
+        self._told = status.message
+        if hasattr(self, '_diagnostics'):
+            self._diagnostics.changed()
+
+    def _describe(self) -> Status:
+        """Say how the route stands."""
+        navigator = self._navigator
+        if missing := self._missing():
+            return Status(missing, is_warning=True)
+        if self._map_fault or navigator.route is None:
+            return Status(self._map_fault or navigator.fault, is_error=True)
+        goal_x_m, goal_y_m, _ = navigator.route.points[-1].tolist()
+        values = {
+            'routes': self._routes,
+            'remaining_m': round(navigator.remaining_m, 1),
+            'lane_changes': navigator.route.lane_changes,
+        }
+        what = 'arrived at' if navigator.arrived else 'route to'
+        return Status(f'{what} ({goal_x_m:.1f}, {goal_y_m:.1f})', values=values)
+
+    def _missing(self) -> str:
+        """Say what a route is waited for, if it is anything."""
+        navigator = self._navigator
+        if self._map_fault:
+            return ''
+        if self._reader is not None:
+            return f'reading the map {self._map_name!r}'
+        if not navigator.knows_map:
+            return f'no town yet on {topics.WORLD_INFO}: start the bridge'
+        if not navigator.knows_pose:
+            return f'no odometry yet on {self._odometry_topic}'
+        if navigator.route is None and not navigator.fault:
+            topic = topics.goal(self._params.role_name)
+            return f'no goal yet on {topic}: send one, such as 2D Goal Pose of RViz'
+        return ''
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is asked to end."""
+    run_program(RouteNode, args)
+
+
+if __name__ == '__main__':
+    main()

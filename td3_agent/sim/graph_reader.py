@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the road graph of an OpenDRIVE text in a child process, in the background.
+
+``carla.Map`` takes seconds for a large town and holds the interpreter meanwhile; a damaged text
+can end its process. Neither is felt where the graph is used.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from td3_agent.sim.map_trial import TRIAL_LIMIT_S, refuse_failed
+from td3_agent.sim.opendrive import MapError
+
+if TYPE_CHECKING:
+    from td3_agent.sim.road_graph import RoadGraph
+
+# Whatever libraries print must not get in between: what is sent back has the output for itself.
+CHILD = """
+import json, os, pickle, sys
+answer = os.fdopen(os.dup(1), 'wb')
+os.dup2(2, 1)
+sys.path[:] = json.loads(sys.argv[1])
+from td3_agent.sim.opendrive import MapError
+from td3_agent.sim.road import RoadMap
+from td3_agent.sim.road_graph import road_graph
+try:
+    found = road_graph(RoadMap(sys.argv[2], sys.stdin.buffer.read().decode()))
+except MapError as error:
+    found = str(error)
+answer.write(pickle.dumps(found))
+answer.close()
+"""
+
+
+class GraphReader:
+    """One map being read.
+
+    Args:
+        name: of the map.
+        opendrive: OpenDRIVE text.
+        limit_s: wall time that reading may take [s].
+
+    Attributes:
+        done: whether :meth:`graph` returns at once.
+    """
+
+    def __init__(self, name: str, opendrive: str, limit_s: float = TRIAL_LIMIT_S) -> None:
+        """Start to read."""
+        self._name, self._limit_s = name, limit_s
+        self._found: RoadGraph | str = f'map {name!r}: the process that reads it has broken'
+        self._child = subprocess.Popen(  # noqa: S603  our own interpreter and a constant program
+            [sys.executable, '-c', CHILD, json.dumps(sys.path), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the program that reads
+        )
+        self._thread = threading.Thread(
+            target=self._read, args=(opendrive,), name='map reader', daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether the map has been read, or refused."""
+        return not self._thread.is_alive()
+
+    def graph(self) -> RoadGraph:
+        """Return the graph, waiting for it.
+
+        Raises:
+            MapError: the map was refused, or crashed its reader.
+        """
+        self._thread.join()
+        if isinstance(self._found, str):
+            raise MapError(self._found)
+        return self._found
+
+    def cancel(self) -> None:
+        """Read no further."""
+        self._child.kill()
+        self._thread.join()
+
+    def _read(self, opendrive: str) -> None:
+        text = opendrive.encode(errors='replace')
+        try:
+            answer, said = self._child.communicate(text, timeout=self._limit_s)
+            refuse_failed(self._name, self._child.returncode, said)
+            self._found = pickle.loads(answer)  # noqa: S301  from our own child
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.communicate()
+            self._found = f'map {self._name!r}: not read within {self._limit_s:g} s'
+        except MapError as error:
+            self._found = str(error)
