@@ -13,7 +13,13 @@ import numpy as np
 from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
 from td3_agent.driving.parameters import ParameterError, Params, param
 from td3_agent.driving.route import Route, RouteTracker
-from td3_agent.sim.route_planner import GoalError, PlannedRoute, RouteError, RoutePlanner
+from td3_agent.sim.route_planner import (
+    GoalError,
+    PlannedRoute,
+    RouteError,
+    RoutePlanner,
+    StartError,
+)
 
 if TYPE_CHECKING:
     from td3_agent.driving.vehicle import VehicleState
@@ -129,8 +135,9 @@ class Navigator:
         return self._plan()
 
     def forget_graph(self) -> None:
-        """Know no map: the town has changed, and the new one is not known yet."""
-        self._planner = None
+        """Wait for another map; a pose in the town before means nothing there."""
+        if self._planner is not None:
+            self._planner = self._state = None
         self._forget_route()
 
     def set_goal(self, x_m: float, y_m: float) -> PlannedRoute | None:
@@ -206,22 +213,27 @@ class Navigator:
         """Draw a goal: the first that is far enough, else the farthest.
 
         Raises:
-            RouteError: none of them can be reached; that of the last one.
+            RouteError: none of them can be reached, or the car stands off the road.
         """
         best: tuple[PlannedRoute, tuple[float, float]] | None = None
         for _ in range(DRAWS):
             goal = planner.random_goal(self._rng)
             try:
                 route = self._route_to(goal)
-            except RouteError as error:
-                fault = error
+            except StartError:
+                raise
+            except RouteError:
                 continue
             if best is None or route.length_m > best[0].length_m:
                 best = route, goal
             if route.length_m >= FAR_M:
                 break
         if best is None:
-            raise fault
+            x_m, y_m = self._tried_at or (math.nan, math.nan)
+            raise RouteError(
+                f'none of {DRAWS} goals drawn on map {planner.graph.name!r} can be reached from '
+                f'the car at ({x_m:.1f}, {y_m:.1f}): does its road end here?'
+            )
         self._take(best[1], drawn=True)
         return self._follow(best[0])
 
