@@ -81,6 +81,7 @@ def _absent(graph: Graph) -> Iterator[Finding]:
         ('agent', twists, 'start td3_agent_node, and activate it'),
         ('gate', (topics.control(role),), 'start twist_to_control_node'),
         ('synchronizer', (topics.CONTROL,), free),
+        ('route', (topics.waypoints(role),), 'start route_node, or carla_waypoint_publisher'),
     ):
         waiting = [said for name in names if (said := _waiting(graph, name))]
         if waiting and not any(graph.topic(name).publishers for name in names):

@@ -15,13 +15,17 @@ from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry, Path
 import pytest
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
+from td3_agent.driving.frames import yaw_from_quaternion
 from td3_agent.nodes.conversions import (
     checked_control,
     crossed_markings,
     geometry_from_info,
+    goal_from_pose,
     header_stamp_ns,
     image_view,
+    path_from_points,
     route_from_path,
     state_from_odometry,
 )
@@ -141,3 +145,37 @@ def test_endless_lists_are_refused_before_anything_is_made_of_them():
 def test_control_that_is_not_finite_is_refused(field, bad):
     with pytest.raises(ValueError, match='throttle, steer and brake must be finite'):
         checked_control(CarlaEgoVehicleControl(**{field: bad}))
+
+
+class TestGoal:
+    @staticmethod
+    def goal(x_m=3.0, y_m=-4.0, frame_id='map'):
+        msg = PoseStamped()
+        msg.header.frame_id = frame_id
+        msg.pose.position.x, msg.pose.position.y = x_m, y_m
+        return msg
+
+    @pytest.mark.parametrize('frame_id', ['map', 'carla_map'])
+    def test_is_a_place_on_the_map(self, frame_id):
+        assert goal_from_pose(self.goal(frame_id=frame_id)) == (3.0, -4.0)
+
+    @pytest.mark.parametrize('frame_id', ['', 'ego_vehicle', 'odom', 'x' * 10_000])
+    def test_in_another_frame_is_refused(self, frame_id):
+        with pytest.raises(ValueError, match='frame_id must be map or carla_map, got') as refused:
+            goal_from_pose(self.goal(frame_id=frame_id))
+        assert len(str(refused.value)) < 400
+
+    @pytest.mark.parametrize('bad', [math.nan, math.inf, -1e8])
+    def test_nowhere_on_earth_is_refused(self, bad):
+        for msg in (self.goal(x_m=bad), self.goal(y_m=bad)):
+            with pytest.raises(ValueError, match=r'position must be finite and within .* \[m\]'):
+                goal_from_pose(msg)
+
+
+def test_path_has_points_and_directions():
+    header = Header(frame_id='map')
+    msg = path_from_points([(0.0, 0.0, 1.0), (3.0, 4.0, 2.0)], [0.5, -2.0], header)
+    assert [(p.pose.position.x, p.pose.position.z) for p in msg.poses] == [(0.0, 1.0), (3.0, 2.0)]
+    turns = [p.pose.orientation for p in msg.poses]
+    assert [yaw_from_quaternion(q.x, q.y, q.z, q.w) for q in turns] == pytest.approx([0.5, -2.0])
+    assert route_from_path(msg).length_m == pytest.approx(5.0)

@@ -11,7 +11,7 @@ import sys
 from carla_msgs.msg import CarlaEgoVehicleControl
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
-from nav_msgs.msg import Odometry
+from nav_msgs.msg import Odometry, Path
 import pytest
 import rclpy
 from rclpy.node import Node
@@ -165,6 +165,14 @@ def test_gate_that_waits_for_an_agent(ros, examine):
     gate.create_subscription(TwistStamped, topics.twist_stamped(ROLE), print, RELIABLE)
     (finding,) = examine('ends')
     assert finding.text.startswith('no agent: /gate waits for')
+
+
+def test_agent_that_waits_for_a_route(ros, examine):
+    (agent,) = nodes(ros, 'agent')
+    agent.create_subscription(Path, topics.waypoints(ROLE), print, LATCHED)
+    (finding,) = examine('ends')
+    assert finding.text.startswith('no route: /agent waits for')
+    assert finding.fix == 'start route_node, or carla_waypoint_publisher'
 
 
 def domain_of_rcl():

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 from diagnostic_msgs.msg import DiagnosticStatus
 import pytest
 
+from td3_agent.nodes.route_node import RouteNode
 from td3_agent.nodes.sim_bridge_node import SimBridgeNode
 from td3_agent.nodes.synchronizer_node import SynchronizerNode
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
@@ -32,6 +33,7 @@ AT_TIMES = {
         ('subscribe', '/diagnostics'),
     },
     'synchronizer': set(),
+    'route': {('subscribe', '/diagnostics')},
     'carla_ros_bridge': {('subscribe', '/diagnostics')},
 }
 VARIANTS = {
@@ -41,6 +43,7 @@ VARIANTS = {
         [{}, {'input': 'twist'}, {'mode': 'free_running'}],
     ),
     'synchronizer': (SynchronizerNode, [{}]),
+    'route': (RouteNode, [{}]),
     'carla_ros_bridge': (SimBridgeNode, [{'start_paused': True, 'actor_list': True}]),
 }
 STRANGER = """

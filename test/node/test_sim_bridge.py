@@ -26,6 +26,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Bool, Float32
 from std_srvs.srv import Trigger
 
+from td3_agent.driving.frames import yaw_from_quaternion
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import stamp_ns
@@ -253,6 +254,13 @@ class TestTopics:
         assert np.array_equal(places[0], places[-1]) == bench.world.ego.route.closed
         state = bench.world.ego.state
         assert np.hypot(*(places[0] - (state.x_m, state.y_m))) < 1.0
+        q = path[0].poses[5].pose.orientation
+        ahead = places[6] - places[4]
+        assert yaw_from_quaternion(q.x, q.y, q.z, q.w) == pytest.approx(np.arctan2(*ahead[::-1]))
+
+    def test_waypoints_can_be_left_to_route_node(self, ros):
+        bridge = ros.make(SimBridgeNode, map='oval', waypoints=False, start_paused=True)
+        assert topics.waypoints(ROLE) not in {p.topic_name for p in bridge.publishers}
 
 
 class TestFrame:

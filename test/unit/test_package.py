@@ -30,6 +30,7 @@ CONFIGS = {
     'fastdds_loopback.xml',
     'fastdds_loopback_udp.xml',
     'objects.json',
+    'route_node.yaml',
     'sim_bridge_node.yaml',
     'synchronizer_node.yaml',
     'td3_agent.rviz',
@@ -148,6 +149,7 @@ def test_console_scripts_exist(console_scripts):
         'twist_to_control_node',
         'synchronizer_node',
         'sim_bridge_node',
+        'route_node',
     }
     for target in console_scripts.values():
         module, function = target.split(':')

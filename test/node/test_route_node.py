@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""route_node on the wire: town, pose and goal in any order, one latched path, clear words."""
+
+import math
+
+from carla_msgs.msg import CarlaWorldInfo
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry, Path
+import numpy as np
+import pytest
+
+from td3_agent.driving.frames import quaternion_from_rpy, yaw_from_quaternion
+from td3_agent.nodes import route_node, topics
+from td3_agent.nodes.conversions import route_from_path
+from td3_agent.nodes.qos import LATCHED
+from td3_agent.nodes.route_node import RouteNode
+from td3_agent.sim.maps import built_in_opendrive, load_map
+from td3_agent.sim.opendrive import MapError
+
+ROLE = 'ego_vehicle'
+
+
+class Bench:
+    """A route node, and somebody who plays bridge and user."""
+
+    def __init__(self, ros, **parameters):
+        self.ros = ros
+        self.paths = ros.listen(Path, topics.waypoints(ROLE), LATCHED)
+        self.world_info = ros.talk(CarlaWorldInfo, topics.WORLD_INFO, LATCHED)
+        self.odometry = ros.talk(Odometry, topics.odometry(ROLE))
+        self.goal = ros.talk(PoseStamped, topics.goal(ROLE))
+        self.stamp_s = 10
+        self.node = ros.make(RouteNode, **{'goal': ''} | parameters)
+        ros.spin_until_matched()
+
+    def say_town(self, name='oval'):
+        self.world_info.publish(
+            CarlaWorldInfo(map_name=name, opendrive=built_in_opendrive(name, 0))
+        )
+
+    def say_pose(self, name='oval', index=0):
+        at = load_map(name).spawn_points[index]
+        self.stamp_s += 1
+        msg = Odometry()
+        msg.header.frame_id = 'map'
+        msg.header.stamp.sec = self.stamp_s
+        msg.pose.pose.position.x, msg.pose.pose.position.y = at.x_m, at.y_m
+        q = msg.pose.pose.orientation
+        q.x, q.y, q.z, q.w = quaternion_from_rpy(0.0, 0.0, at.yaw_rad)
+        self.odometry.publish(msg)
+
+    def say_goal(self, x_m=None, y_m=None, frame_id='map', index=2):
+        at = load_map('oval').spawn_points[index]
+        msg = PoseStamped()
+        msg.header.frame_id = frame_id
+        msg.pose.position.x = at.x_m if x_m is None else x_m
+        msg.pose.position.y = at.y_m if y_m is None else y_m
+        self.goal.publish(msg)
+
+    def wait_for_paths(self, count):
+        self.ros.spin_until(lambda: len(self.paths) >= count, f'{count} paths')
+        assert len(self.paths) == count
+        return self.paths[-1]
+
+
+def told(diagnosed, part=''):
+    status = diagnosed('route' + part)
+    return '' if status is None else status.message
+
+
+@pytest.mark.parametrize('order', [('town', 'pose', 'goal'), ('goal', 'pose', 'town')])
+def test_any_order_ends_in_one_latched_path(ros, order):
+    bench = Bench(ros)
+    said = {'town': bench.say_town, 'pose': bench.say_pose, 'goal': bench.say_goal}
+    for name in order:
+        said[name]()
+    path = bench.wait_for_paths(1)
+    late = ros.listen(Path, topics.waypoints(ROLE), LATCHED)  # an agent that starts last
+    ros.spin_until(lambda: late, 'the latched path')
+    assert late == [path]
+    route, oval = route_from_path(path), load_map('oval')
+    assert path.header.frame_id == 'map'
+    assert route.points_xy[0] == pytest.approx(oval.spawn_points[0][:2], abs=0.01)
+    assert route.points_xy[-1] == pytest.approx(oval.spawn_points[2][:2], abs=0.01)
+    places = np.array([(p.pose.position.x, p.pose.position.y) for p in path.poses])
+    steps = np.hypot(*np.diff(places, axis=0).T)
+    assert steps[:-1] == pytest.approx(np.ones(len(steps) - 1), abs=0.02)
+    for pose, (x_m, y_m) in list(zip(path.poses, places, strict=True))[1:-1]:
+        q = pose.pose.orientation
+        heading = oval.locate(x_m, y_m).heading_rad
+        assert math.cos(yaw_from_quaternion(q.x, q.y, q.z, q.w) - heading) > 0.99
+
+
+def test_what_is_missing_is_named(ros, diagnosed):
+    bench = Bench(ros)
+    ros.spin_until(lambda: 'no town yet on /carla/world_info' in told(diagnosed), 'the town')
+    bench.say_town()
+    ros.spin_until(lambda: "reading the map 'oval'" in told(diagnosed), 'reading')
+    odometry = f'no odometry yet on {topics.odometry(ROLE)}'
+    ros.spin_until(lambda: odometry in told(diagnosed), 'the pose')
+    bench.say_pose()
+    goal = f'no goal yet on {topics.goal(ROLE)}'
+    ros.spin_until(lambda: goal in told(diagnosed), 'the goal')
+    bench.say_goal()
+    ros.spin_until(lambda: told(diagnosed).startswith('route to ('), 'the route')
+
+
+def test_bad_input_is_refused_in_words_and_changes_nothing(ros, diagnosed):
+    bench = Bench(ros)
+    for say in (bench.say_town, bench.say_pose, bench.say_goal):
+        say()
+    bench.wait_for_paths(1)
+    bench.say_goal(x_m=5000.0)
+    away = 'from the nearest driving lane'
+    ros.spin_until(lambda: away in told(diagnosed, ': inputs'), away)
+    bench.world_info.publish(CarlaWorldInfo(map_name='empty'))
+    empty = "opendrive of map 'empty' must not be empty"
+    ros.spin_until(lambda: empty in told(diagnosed, ': inputs'), empty)
+    assert len(bench.paths) == 1
+
+
+def test_another_town_is_another_graph_and_the_same_one_is_not(ros, diagnosed):
+    bench = Bench(ros, goal='random')
+    bench.say_town()
+    bench.say_pose()
+    bench.wait_for_paths(1)
+    bench.say_town()  # a bridge that has come back
+    bench.say_town('town')
+    bench.say_pose('town')
+    path = bench.wait_for_paths(2)
+    start = path.poses[0].pose.position
+    assert (start.x, start.y) == pytest.approx(load_map('town').spawn_points[0][:2], abs=0.01)
+    bench.world_info.publish(CarlaWorldInfo(map_name='broken', opendrive='<OpenDRIVE/>'))
+    ros.spin_until(lambda: 'no driving lane' in told(diagnosed), 'the fault of the map')
+
+
+def test_without_the_wheel_one_sentence(monkeypatch):
+    monkeypatch.setattr(route_node, 'find_spec', lambda _: None)
+    with pytest.raises(MapError, match=r'pip install carla==0\.9\.16') as refused:
+        RouteNode()
+    assert '\n' not in str(refused.value)
