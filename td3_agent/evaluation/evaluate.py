@@ -32,9 +32,15 @@ from td3_agent.evaluation.result_tables import (
     episode_table,
     figure_table,
 )
-from td3_agent.evaluation.scenarios import DECIDED, SCENARIOS, refuse_decided
+from td3_agent.evaluation.scenarios import (
+    DECIDED,
+    SCENARIOS,
+    refuse_decided,
+    refuse_missing_traffic,
+)
 from td3_agent.nodes.drivers import SHIPPED_NAMES
 from td3_agent.scale.arguments import add_ray_argument
+from td3_agent.sim.maps import BUILT_IN
 from td3_agent.sim.seeds import FAMILIES
 
 if TYPE_CHECKING:
@@ -143,7 +149,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--map',
         default=argparse.SUPPRESS,
-        help=f'oval, winding, town, or an .xodr file (default: {plan.map})',
+        help=f'oval, winding, town, or an .xodr file, with --scenario too (default: {plan.map})',
     )
     parser.add_argument(
         '--family', choices=tuple(FAMILIES), default=plan.family, help='of unseen or seen roads'
@@ -190,7 +196,7 @@ def run(args: argparse.Namespace) -> int:
         ValueError: an argument, the map or the checkpoint was refused.
     """
     evaluation = evaluation_of(args)
-    equip(evaluation.driver, evaluation.plan.episode(0).world())  # refused before anything moves
+    refuse_undrivable(evaluation)  # before anything moves
     prepare(evaluation)
     try:
         with (
@@ -250,6 +256,18 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
         busy=args.load,
         out=args.out,
     )
+
+
+def refuse_undrivable(evaluation: Evaluation) -> None:
+    """Refuse a driver, a map or a scenario that cannot be driven.
+
+    Raises:
+        ValueError: naming what was refused.
+    """
+    equip(evaluation.driver, evaluation.plan.episode(0).world())
+    if evaluation.scenario and evaluation.plan.map not in BUILT_IN:
+        for episode in evaluation.episodes:
+            refuse_missing_traffic(evaluation.scenario, episode.number, episode.world())
 
 
 def prepare(evaluation: Evaluation) -> None:
@@ -403,7 +421,9 @@ def write_results(evaluation: Evaluation, summary: dict[str, Any], rows: Rows) -
     out = evaluation.out
     judged = rows[row_name(evaluation.transport)]
     plan = evaluation.plan
-    map_name = evaluation.scenario or Path(plan.map).stem
+    map_name = Path(plan.map).stem
+    if evaluation.scenario:
+        map_name = f'{evaluation.scenario}, {map_name}'
     title = f'{evaluation.title} on {len(judged)} roads: {map_name} ({evaluation.transport})'
     plot_gallery(out / 'trajectories.png', judged, title)
     (out / 'episodes.csv').write_text(episode_csv(summary['episodes']), encoding='utf-8')

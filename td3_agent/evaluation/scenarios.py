@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.result_tables import aligned
+from td3_agent.sim.leading import NO_LEADER
+from td3_agent.sim.maps import BUILT_IN
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
+
+    from td3_agent.sim.world import World
 
 PATIENT_S = 30.0  # standing behind others is no stalling
 UNHURRIED_MPS = 1.0
@@ -35,12 +39,17 @@ class Scenario:
     about: str
     map: str = 'winding'
     traffic_vehicles: int = 0
-    traffic_leader: str = 'none'
+    traffic_leader: str = NO_LEADER
 
     def plan(self, plan: EpisodePlan) -> EpisodePlan:
-        """Return a plan of as many episodes, of the same family and seed, of this kind."""
+        """Return a plan of as many episodes, of the same family and seed, of this kind.
+
+        A map from a file is kept: only the traffic is the scenario's then.
+        """
         own = {name: getattr(self, name) for name in ('map', 'traffic_vehicles', 'traffic_leader')}
-        if self.traffic_vehicles or self.traffic_leader != 'none':
+        if plan.map not in BUILT_IN:
+            own['map'] = plan.map
+        if self.traffic_vehicles or self.traffic_leader != NO_LEADER:
             own |= {'stall_time_s': PATIENT_S, 'least_mean_speed_mps': UNHURRIED_MPS}
         return replace(plan, **own)
 
@@ -80,9 +89,36 @@ def refuse_decided(given: Mapping[str, object]) -> None:
     Raises:
         ParameterError: naming each value.
     """
-    faults = [f'{name} is decided by the scenario, got {value!r}' for name, value in given.items()]
+    faults = [
+        f'{name} is decided by the scenario{", or an .xodr file" if name == "map" else ""}, '
+        f'got {value!r}'
+        for name, value in given.items()
+        if name != 'map' or value in BUILT_IN
+    ]
     if faults:
         raise ParameterError('; '.join(faults))
+
+
+def refuse_missing_traffic(scenario: str, number: int, world: World) -> None:
+    """Refuse a world that has less traffic than its scenario promises.
+
+    Args:
+        scenario: its name.
+        number: of the episode.
+        world: at its first frame.
+
+    Raises:
+        ParameterError: the map has no room for it.
+    """
+    wanted = world.config.traffic
+    there = 0 if world.traffic is None else len(world.traffic.fleet)
+    if there < wanted.count:
+        lead = f', one of them ahead of the car ({wanted.leader})'
+        raise ParameterError(
+            f'scenario {scenario} needs room for {wanted.count} vehicles'
+            f'{lead if wanted.leader != NO_LEADER else ""}; map {world.map_name!r} has room for '
+            f'{there} in episode {number}: take a larger map, or a longer --route-length'
+        )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

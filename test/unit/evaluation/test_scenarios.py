@@ -10,10 +10,17 @@ from td3_agent.driving.parameters import ParameterError
 from td3_agent.evaluation.direct_drivers import FOLLOWING, DirectDriverParams
 from td3_agent.evaluation.direct_episodes import DirectJob, drive_job
 from td3_agent.evaluation.episodes import EpisodePlan
-from td3_agent.evaluation.evaluate import evaluation_of
+from td3_agent.evaluation.evaluate import evaluation_of, refuse_undrivable
 from td3_agent.evaluation.scenarios import SCENARIOS
+from td3_agent.sim.maps import built_in_opendrive
 
 SHORT = EpisodePlan(route_length_m=120.0, camera_width=84, camera_height=84, episodes=1)
+
+STREET = """<OpenDRIVE><header revMajor="1" revMinor="7"/><road name="" id="1" length="30"
+junction="-1"><link/><planView><geometry s="0" x="0" y="0" hdg="0" length="30"><line/></geometry>
+</planView><lanes><laneSection s="0"><center><lane id="0" type="none"/></center><right>
+<lane id="-1" type="driving"><width sOffset="0" a="3.5" b="0" c="0" d="0"/></lane></right>
+</laneSection></lanes></road></OpenDRIVE>"""
 
 
 def arguments(*words):
@@ -58,9 +65,44 @@ def test_what_the_scenario_decides_cannot_be_asked_for_besides():
     with pytest.raises(ParameterError) as refused:
         evaluation_of(arguments('--scenario', 'traffic-20', *words))
     assert str(refused.value) == (
-        "map is decided by the scenario, got 'winding'; "
+        "map is decided by the scenario, or an .xodr file, got 'winding'; "
         'least_mean_speed_mps is decided by the scenario, got 2.0'
     )
+
+
+@pytest.fixture
+def town_file(tmp_path):
+    path = tmp_path / 'own town.xodr'
+    path.write_text(built_in_opendrive('town', 3))
+    return str(path)
+
+
+@pytest.mark.parametrize('name', SCENARIOS)
+def test_every_scenario_is_driven_on_a_map_of_ones_own(name, town_file):
+    words = ('--scenario', name, '--map', town_file, '--episodes', '2')
+    evaluation = evaluation_of(arguments(*words))
+    refuse_undrivable(evaluation)
+    plan, scenario = evaluation.plan, SCENARIOS[name]
+    assert (plan.map, plan.traffic_vehicles) == (town_file, scenario.traffic_vehicles)
+    world = plan.episode(1).world()
+    assert world.map_name == 'own town'
+    wanted = scenario.traffic_vehicles + (scenario.traffic_leader != 'none')
+    assert (len(world.traffic.fleet) if wanted else 0) == wanted
+
+
+@pytest.mark.parametrize(
+    ('name', 'words'),
+    [
+        ('traffic-100', 'needs room for 100 vehicles; map .oval. has room for'),
+        ('leader-slow', r'1 vehicles, one of them ahead of the car \(slow\); map .street.'),
+    ],
+)
+def test_a_map_without_room_for_the_scenario_is_refused(name, words, tmp_path):
+    path = tmp_path / ('oval.xodr' if name == 'traffic-100' else 'street.xodr')
+    path.write_text(built_in_opendrive('oval', 0) if name == 'traffic-100' else STREET)
+    evaluation = evaluation_of(arguments('--scenario', name, '--map', str(path)))
+    with pytest.raises(ParameterError, match=words):
+        refuse_undrivable(evaluation)
 
 
 def test_without_a_scenario_arguments_decide():
