@@ -38,7 +38,7 @@ from td3_agent.evaluation.scenarios import (
     refuse_decided,
     refuse_missing_traffic,
 )
-from td3_agent.nodes.drivers import SHIPPED_NAMES
+from td3_agent.nodes.drivers import SHIPPED_NAMES, DriverParams
 from td3_agent.scale.arguments import add_ray_argument
 from td3_agent.sim.maps import BUILT_IN
 from td3_agent.sim.seeds import FAMILIES
@@ -147,6 +147,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--scenario', choices=tuple(SCENARIOS), default='', help='see td3_agent scenarios'
     )
     parser.add_argument(
+        '--pictures',
+        type=Path,
+        metavar='DIR',
+        help='instead of driving: steer on the frames that DIR/frames.csv names',
+    )
+    parser.add_argument(
         '--map',
         default=argparse.SUPPRESS,
         help=f'oval, winding, town, or an .xodr file, with --scenario too (default: {plan.map})',
@@ -195,6 +201,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: an argument, the map or the checkpoint was refused.
     """
+    if args.pictures is not None:
+        return look_at_pictures(args)
     evaluation = evaluation_of(args)
     refuse_undrivable(evaluation)  # before anything moves
     prepare(evaluation)
@@ -216,6 +224,36 @@ def run(args: argparse.Namespace) -> int:
     return 0 if holds(summary) else EXIT_FAILED
 
 
+def look_at_pictures(args: argparse.Namespace) -> int:
+    """Have a driver steer on recorded frames and return the exit status.
+
+    Raises:
+        ValueError: an argument, a frame or the checkpoint was refused.
+    """
+    from td3_agent.evaluation.picture_benchmark import run_pictures  # noqa: PLC0415
+    from td3_agent.sim.camera import CameraConfig  # noqa: PLC0415
+
+    if args.scenario or args.compare or args.transport == ROS or hasattr(args, 'map'):
+        raise ValueError('--pictures drives nowhere: leave out --map, --scenario and --transport')
+    if args.driver == FOLLOWING:
+        raise ValueError(f'--driver {FOLLOWING} needs a world, --pictures has none')
+    refuse_policy_of_others(args)
+    params = DriverParams(driver=args.driver, policy=args.policy or 'lane')
+    camera = CameraConfig(width=args.camera_width, height=args.camera_height)
+    sys.stdout.write(run_pictures(args.pictures, params, camera, args.out))
+    return 0
+
+
+def refuse_policy_of_others(args: argparse.Namespace) -> None:
+    """Refuse a policy where another driver than TD3 drives.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if args.driver != 'td3' and args.policy:
+        raise ValueError(f'--policy is for --driver td3, got {args.policy!r} for {args.driver}')
+
+
 def evaluation_of(args: argparse.Namespace) -> Evaluation:
     """Return what the arguments ask for.
 
@@ -226,8 +264,7 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
         raise ValueError(f'--jobs must be >= 1, got {args.jobs}')
     if args.load < 0:
         raise ValueError(f'--load must be >= 0, got {args.load}')
-    if args.driver != 'td3' and args.policy:
-        raise ValueError(f'--policy is for --driver td3, got {args.policy!r} for {args.driver}')
+    refuse_policy_of_others(args)
     if args.driver == FOLLOWING and (args.transport == ROS or args.compare):
         raise ValueError(f'--driver {FOLLOWING} is for --transport direct: no topic tells it')
     given = {name: getattr(args, name) for name in DECIDED if hasattr(args, name)}
