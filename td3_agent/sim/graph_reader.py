@@ -7,6 +7,7 @@ can end its process. Neither is felt where the graph is used.
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
 import pickle
 import subprocess
@@ -14,8 +15,10 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from td3_agent.sim.map_trial import TRIAL_LIMIT_S, refuse_failed
-from td3_agent.sim.opendrive import MapError
+from td3_agent.sim.opendrive import MapError, checked
 
 if TYPE_CHECKING:
     from td3_agent.sim.road_graph import RoadGraph
@@ -26,16 +29,32 @@ import json, os, pickle, sys
 answer = os.fdopen(os.dup(1), 'wb')
 os.dup2(2, 1)
 sys.path[:] = json.loads(sys.argv[1])
+from td3_agent.sim.graph_reader import read_graph
 from td3_agent.sim.opendrive import MapError
-from td3_agent.sim.road import RoadMap
-from td3_agent.sim.road_graph import road_graph
 try:
-    found = road_graph(RoadMap(sys.argv[2], sys.stdin.buffer.read().decode()))
+    found = read_graph(sys.argv[2], sys.stdin.buffer.read().decode())
 except MapError as error:
     found = str(error)
 answer.write(pickle.dumps(found))
 answer.close()
 """
+
+
+def read_graph(name: str, opendrive: str) -> RoadGraph:
+    """Return the graph of an OpenDRIVE text from outside, in the coordinates of the text.
+
+    Raises:
+        MapError: the text is not a usable OpenDRIVE map.
+    """
+    from td3_agent.sim.road import RoadMap  # noqa: PLC0415  carla is for the child alone
+    from td3_agent.sim.road_graph import road_graph  # noqa: PLC0415
+
+    found = checked(name, opendrive)
+    graph = road_graph(RoadMap(name, found.opendrive))
+    x_m, y_m = found.origin_m
+    network = replace(graph.network, x_m=graph.network.x_m + x_m, y_m=graph.network.y_m + y_m)
+    moved = np.array((x_m, y_m, 0.0, 0.0))
+    return replace(graph, network=network, spawn_points=graph.spawn_points + moved)
 
 
 class GraphReader:

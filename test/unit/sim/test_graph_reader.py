@@ -3,11 +3,12 @@
 
 import dataclasses
 import re
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 
-from td3_agent.sim.graph_reader import GraphReader
+from td3_agent.sim.graph_reader import GraphReader, read_graph
 from td3_agent.sim.maps import built_in_opendrive, load_map
 from td3_agent.sim.opendrive import MapError
 from td3_agent.sim.road_graph import road_graph
@@ -23,6 +24,20 @@ def test_the_graph_is_that_of_the_map():
         if isinstance(value, np.ndarray):
             assert (getattr(found.network, spec.name) == value).all(), spec.name
     assert (found.spawn_points == wanted.spawn_points).all()
+
+
+def test_coordinates_are_those_of_the_text():
+    """Odometry comes in them, also where lanes are worked out about an origin of their own."""
+    root = ET.fromstring(built_in_opendrive('oval', 0))
+    for geometry in root.iter('geometry'):
+        for axis, far_m in (('x', 691_500.25), ('y', 5_334_000.5)):
+            geometry.set(axis, repr(float(geometry.get(axis)) + far_m))
+    found = read_graph('far', ET.tostring(root, encoding='unicode'))
+    wanted = road_graph(load_map('oval'))
+    moved = wanted.spawn_points + np.array((691_500.25, 5_334_000.5, 0.0, 0.0))
+    assert found.spawn_points == pytest.approx(moved, abs=0.01)
+    assert found.network.x_m == pytest.approx(wanted.network.x_m + 691_500.25, abs=0.01)
+    assert found.network.y_m == pytest.approx(wanted.network.y_m + 5_334_000.5, abs=0.01)
 
 
 @pytest.mark.parametrize(
