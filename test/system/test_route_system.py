@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A drive by the route of route_node, in processes of their own, from spawn point to goal."""
+
+import math
+
+from nav_msgs.msg import Path
+import numpy as np
+import pytest
+
+from td3_agent.driving.ledger import check_ledger, read_ledger
+from td3_agent.evaluation.processes import ProcessGroup, ros_environment
+from td3_agent.nodes import topics
+from td3_agent.nodes.conversions import route_from_path
+from td3_agent.nodes.qos import LATCHED
+from td3_agent.sim.maps import load_map
+from td3_agent.sim.road_graph import road_graph
+from td3_agent.sim.route_planner import RoutePlanner
+
+pytestmark = pytest.mark.system
+
+ROLE = 'ego_vehicle'
+PATIENCE_S = 90.0
+FRAMES = 480  # more than the way takes
+
+
+def goal_behind_a_turn():
+    """Return a goal of which the way from the first spawn point leads round a corner, and it."""
+    town = load_map('town')
+    spawn, planner = town.spawn_points[0], RoutePlanner(road_graph(town))
+    for goal in town.spawn_points:
+        if math.dist(goal[:2], spawn[:2]) > 20.0:
+            route = planner.plan(*spawn[:2], spawn.yaw_rad, goal[:2])
+            turned = np.unwrap(route.heading_rad)
+            if 70.0 < route.length_m < 140.0 and np.ptp(turned) > 1.0:
+                return goal[:2], route
+    raise AssertionError('no such goal')
+
+
+def test_pure_pursuit_drives_to_the_goal(ros, tmp_path):
+    goal, wanted = goal_behind_a_turn()
+    paths = ros.listen(Path, topics.waypoints(ROLE), LATCHED)
+    with ProcessGroup(tmp_path, ros_environment(ros.domain_id)) as group:
+        # It plays until the synchronizer pauses it: the pose comes with the first tick.
+        group.start('sim_bridge_node', {'map': 'town', 'spawn_index': 0, 'waypoints': False})
+        group.start('route_node', {'goal': f'{goal[0]}, {goal[1]}'})
+        ros.spin_until(lambda: paths or group.ended_early(), 'the route', deadline_s=PATIENCE_S)
+        group.start('twist_to_control_node', {'deadline_s': 0.9, 'silence_s': 60.0})
+        group.start('td3_agent_node', {'driver': 'pure_pursuit'})
+        synchronizer = group.start(
+            'synchronizer_node',
+            {
+                'real_time_factor': 0.0,
+                'max_frames': FRAMES,
+                'ledger_path': str(tmp_path / 'ledger.jsonl'),
+            },
+        )
+        ros.spin_until(
+            lambda: synchronizer.process.poll() is not None or group.ended_early(),
+            'the end of the drive',
+            deadline_s=PATIENCE_S,
+        )
+        assert not group.ended_early()
+        assert set(group.end().values()) == {0}
+    assert len(paths) == 1  # a second one would have made the driver begin again
+    route, ledger = route_from_path(paths[0]), list(read_ledger(tmp_path / 'ledger.jsonl'))
+    assert route.length_m == pytest.approx(wanted.length_m, abs=1.0)
+    assert check_ledger(ledger) == []
+    assert {record['outcome'] for record in ledger} == {'ok'}
+    assert not any('collision' in record or 'lane_invasion' in record for record in ledger)
+    driven = np.array([(record['x_m'], record['y_m']) for record in ledger])
+    assert max(route.project(x, y).distance_m for x, y in driven) < 1.0
+    assert math.dist(driven[-1], goal) < 4.0
+    assert ledger[-1]['speed_mps'] < 0.1
