@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agent, gate and synchronizer for a CARLA server with its ROS bridge.
+"""Agent, gate, synchronizer and, for drivers that follow one, the route; for CARLA's ROS bridge.
 
 Start the bridge with ``synchronous_mode:=True`` and
 ``synchronous_mode_wait_for_vehicle_control_command:=True``, and the vehicle with
@@ -12,6 +12,7 @@ from launch import LaunchDescription
 from launch.action import Action
 
 from td3_agent.fastdds import CAMERA_PROFILE
+from td3_agent.launch_settings import BOOLEANS
 from td3_agent.launching import (
     ASIDE,
     DRIVER,
@@ -23,6 +24,7 @@ from td3_agent.launching import (
     choices_of,
     launched,
 )
+from td3_agent.nodes.route_node import refuse_without_carla
 
 CAMERA = {
     'camera_id': Argument('camera', 'id of the camera in the objects file'),
@@ -42,13 +44,17 @@ ARGUMENTS = {
     'control_topic': Argument(
         '', 'on which the bridge takes commands; empty: /carla/<role_name>/vehicle_control_cmd'
     ),
+    'route': Argument(
+        'true', 'whether route_node plans for a driver that follows a route', tuple(BOOLEANS)
+    ),
+    'goal': Argument('random', "of route_node: random, topic, 'x, y' [m], or 'spawn N'"),
     **PARAMS_FILE,
     **ASIDE,
 }
 
 
 def start(processes: Processes) -> Iterator[Action]:
-    """Make the three nodes."""
+    """Make the three or four nodes."""
     agent = processes.node('td3_agent_node', ('role_name', *CAMERA, *DRIVER, *INPUTS))
     control = processes.control_remapping()
     gate = ('role_name', 'twist_convention', 'odometry_topic', 'deadline_s')
@@ -60,9 +66,12 @@ def start(processes: Processes) -> Iterator[Action]:
         remappings=control,
         ends='the drive is over',
     )
+    if processes.is_on('route', 'true') and processes.follows_route():
+        refuse_without_carla()
+        yield processes.node('route_node', ('role_name', 'odometry_topic', 'goal'))
     yield from processes.recorder_and_watcher()
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe the three processes and what ends them."""
+    """Describe the processes and what ends them."""
     return launched(ARGUMENTS, CAMERA_PROFILE, start)

@@ -7,7 +7,7 @@ is watched: one that fails ends the others, and ``ros2 launch`` ends with 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib import import_module
 import os
@@ -48,7 +48,7 @@ from td3_agent.launch_settings import (
     truth,
     type_of,
 )
-from td3_agent.nodes.drivers import SHIPPED_NAMES
+from td3_agent.nodes.drivers import SHIPPED_NAMES, DriverParams, needs_route
 from td3_agent.nodes.td3_agent_params import Td3AgentParams
 from td3_agent.starting import PARENT_VARIABLE
 
@@ -220,9 +220,15 @@ class Processes:
             processes.append(self.verb('watch', role, 'watch', ends=None))
         return processes
 
-    def is_on(self, name: str) -> bool:
-        """Whether a switch is given and true."""
-        return truth(name, self.given.get(name, 'false'))
+    def is_on(self, name: str, default: str = 'false') -> bool:
+        """Whether a switch is true."""
+        return truth(name, self.given.get(name, default))
+
+    def follows_route(self) -> bool:
+        """Whether the driver of the agent that was made follows a route."""
+        values = self.values['td3_agent_node']
+        known = {spec.name for spec in fields(DriverParams)}
+        return needs_route(DriverParams(**{k: v for k, v in values.items() if k in known}))
 
     def role_name(self) -> str:
         """Return the role name of the vehicle, as the agent has it."""

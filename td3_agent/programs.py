@@ -16,6 +16,11 @@ def td3_agent() -> None:
     import_module('td3_agent.__main__').main()
 
 
+def route_node() -> None:
+    """Run the planner of routes."""
+    _run_node('route_node')
+
+
 def sim_bridge_node() -> None:
     """Run the embedded bridge."""
     _run_node('sim_bridge_node')

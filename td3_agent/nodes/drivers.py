@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from td3_agent.driving.loop_check import Contract
-from td3_agent.driving.observation import ObservationSpec
+from td3_agent.driving.observation import STATE_SIZE, ObservationSpec
 from td3_agent.driving.parameters import Params, did_you_mean, expanded, param
 from td3_agent.driving.pure_pursuit import PurePursuitDriver, PurePursuitParams
 from td3_agent.nodes.share import shared_path
@@ -119,6 +120,19 @@ def _equipment(policy: Driver, manifest: Manifest, title: str) -> Equipment:
 def policy_folder(name: str) -> Path:
     """Return the checkpoint folder of a policy that ships, or the folder that is named."""
     return shared_path(f'weights/{name}') if name in SHIPPED else Path(expanded(name))
+
+
+def needs_route(params: DriverParams) -> bool:
+    """Whether the driver that the parameters name follows a route; torch is not imported."""
+    if params.driver == 'pure_pursuit':
+        return True
+    if params.policy == UNTRAINED:
+        return False
+    try:
+        text = (policy_folder(params.policy) / 'manifest.json').read_text(encoding='utf-8')
+        return len(json.loads(text)['inputs']['state']) > STATE_SIZE
+    except (OSError, ValueError, LookupError, TypeError):
+        return False  # the agent refuses such a policy, and says why
 
 
 def refuse_missing_policy(name: str) -> None:

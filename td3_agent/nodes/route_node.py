@@ -64,8 +64,7 @@ class RouteNode(Node):
         Raises:
             MapError: the package ``carla`` is not installed.
         """
-        if find_spec('carla') is None:
-            raise MapError(WITHOUT_CARLA)
+        refuse_without_carla()
         super().__init__('route', automatically_declare_parameters_from_overrides=True, **kwargs)
         self._params = params = declare(self, RouteNodeParams)
         self._navigator = Navigator(params)
@@ -209,6 +208,16 @@ class RouteNode(Node):
             topic = topics.goal(self._params.role_name)
             return f'no goal yet on {topic}: send one, such as 2D Goal Pose of RViz'
         return ''
+
+
+def refuse_without_carla() -> None:
+    """Refuse to plan where nothing can read the town.
+
+    Raises:
+        MapError: the package ``carla`` is not installed; says what to do.
+    """
+    if find_spec('carla') is None:
+        raise MapError(WITHOUT_CARLA)
 
 
 def main(args: list[str] | None = None) -> None:

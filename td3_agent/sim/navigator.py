@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.vehicle import VehicleState
     from td3_agent.sim.road_graph import RoadGraph
 
-RANDOM = 'random'
+RANDOM, TOPIC = 'random', 'topic'
 NUMBER = r'[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?'
 POSITION = re.compile(rf'\s*({NUMBER})\s*,\s*({NUMBER})\s*')
 SPAWN = re.compile(r'\s*spawn\s+(\d+)\s*')
@@ -42,8 +42,8 @@ class NavigatorParams(Params):
 
     goal: str = param(
         RANDOM,
-        "first goal: random draws one, and the next on arrival; 'x, y' in the map frame [m]; "
-        "'spawn N', a spawn point; empty waits for the topic",
+        'first goal: random draws one, and the next on arrival; topic waits for one; '
+        "'x, y' in the map frame [m]; 'spawn N', a spawn point",
     )
     seed: int = param(0, 'of the goals that are drawn', low=0)
     snap_distance_m: float = param(
@@ -67,9 +67,9 @@ class NavigatorParams(Params):
             ParameterError: naming each field and value.
         """
         super().__post_init__()
-        if self.goal not in ('', RANDOM) and not self.position and self.spawn_index is None:
+        if self.goal not in (TOPIC, RANDOM) and not self.position and self.spawn_index is None:
             raise ParameterError(
-                f"goal must be random, 'x, y' [m], 'spawn N' or empty, got {self.goal!r}"
+                f"goal must be random, topic, 'x, y' [m] or 'spawn N', got {self.goal!r}"
             )
 
     @property

@@ -119,6 +119,43 @@ def test_starts_the_right_nodes(path, nodes):
     assert {call['package'] for call in nodes.values()} == {'td3_agent'}
 
 
+@pytest.mark.parametrize(
+    ('argv', 'starts'),
+    [
+        (['policy:=route'], True),
+        (['driver:=pure_pursuit'], True),
+        (['policy:=lane'], False),
+        (['policy:=untrained'], False),
+        (['policy:=route', 'route:=false'], False),
+    ],
+)
+def test_route_is_planned_for_drivers_that_follow_one(argv, starts, monkeypatch):
+    words = [*argv, 'goal:=12.5, -3', 'role_name:=hero']
+    nodes = started(ROOT / 'launch' / 'carla.launch.py', monkeypatch, words)
+    assert ('route_node' in nodes) == starts
+    if starts:
+        (values,) = nodes['route_node']['parameters']
+        assert (values['goal'], values['role_name']) == ('12.5, -3', 'hero')
+
+
+def test_route_follows_the_parameter_file(tmp_path, monkeypatch):
+    file = tmp_path / 'params.yaml'
+    file.write_text(
+        '/**: {ros__parameters: {driver: pure_pursuit}}\nroute: {ros__parameters: {seed: 7}}\n'
+    )
+    path = ROOT / 'launch' / 'carla.launch.py'
+    (values,) = started(path, monkeypatch, [f'params_file:={file}'])['route_node']['parameters']
+    assert values['seed'] == 7
+
+
+def test_route_without_the_wheel_is_refused_before_any_process_is_made(monkeypatch):
+    route_node = importlib.import_module('td3_agent.nodes.route_node')
+    monkeypatch.setattr(route_node, 'find_spec', lambda _: None)
+    path = ROOT / 'launch' / 'carla.launch.py'
+    with pytest.raises(ValueError, match='route:=false'):
+        started(path, monkeypatch, ['policy:=route'])
+
+
 @each_file
 def test_sets_only_parameters_that_the_nodes_have(nodes):
     for executable, call in nodes.items():
@@ -183,6 +220,8 @@ def test_bad_argument_is_refused_before_any_process_is_made(path, argv, told, mo
         ('demo', ['seed:=-1'], 'seed must be >= 0, got -1'),
         ('demo', ['out:=/proc/nowhere'], "out must be writable, got '/proc/nowhere/"),
         ('demo', ['record:=1', 'bag:=.'], r'bag must be a new folder, got .*exists already'),
+        ('carla', ['goal:=there', 'policy:=route'], "goal must be random, topic, 'x, y'"),
+        ('carla', ['route:=maybe'], 'route must be one of true, 1, false, 0'),
         ('carla', ['max_frames:=1.5'], "max_frames must be a whole number .*, got '1.5'"),
         ('carla', ['odometry_topic:=a//b'], "odometry_topic must make a topic name, got 'a//b'"),
         ('replay', ['bag:=/nowhere'], '/nowhere: there is no bag'),

@@ -30,7 +30,7 @@ class Bench:
         self.odometry = ros.talk(Odometry, topics.odometry(ROLE))
         self.goal = ros.talk(PoseStamped, topics.goal(ROLE))
         self.stamp_s = 10
-        self.node = ros.make(RouteNode, **{'goal': ''} | parameters)
+        self.node = ros.make(RouteNode, **{'goal': 'topic'} | parameters)
         ros.spin_until_matched()
 
     def say_town(self, name='oval'):

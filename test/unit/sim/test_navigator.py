@@ -64,7 +64,7 @@ class Car:
 @pytest.fixture
 def started():
     """Return a navigator on the oval and its car, on a route to a goal 60 m ahead."""
-    navigator = Navigator(NavigatorParams(goal=''))
+    navigator = Navigator(NavigatorParams(goal='topic'))
     navigator.set_graph(graph_of('oval'))
     car = Car(navigator, spawn('oval'))
     assert car.stand() is None
@@ -80,7 +80,7 @@ def ahead(name, way_m=GOAL_AHEAD_M, index=0):
 class TestStart:
     @pytest.mark.parametrize('order', permutations(['map', 'pose', 'goal']))
     def test_any_order_ends_in_one_route(self, order):
-        navigator = Navigator(NavigatorParams(goal=''))
+        navigator = Navigator(NavigatorParams(goal='topic'))
         car = Car(navigator, spawn('oval'))
         steps = {
             'map': lambda: navigator.set_graph(graph_of('oval')),
@@ -111,9 +111,11 @@ class TestStart:
         assert Car(navigator, spawn('oval')).stand() is None
         assert 'the spawn point must be in [0, ' in navigator.fault
 
-    @pytest.mark.parametrize('goal', ['somewhere', '1', '1, 2, 3', 'spawn', 'spawn -1', 'nan, 0'])
+    @pytest.mark.parametrize(
+        'goal', ['', 'somewhere', '1', '1, 2, 3', 'spawn', 'spawn -1', 'nan, 0']
+    )
     def test_other_texts_are_no_goals(self, goal):
-        with pytest.raises(ParameterError, match=r"goal must be random, 'x, y' \[m\]"):
+        with pytest.raises(ParameterError, match=r"goal must be random, topic, 'x, y' \[m\]"):
             NavigatorParams(goal=goal)
 
     def test_goal_off_the_road_is_said_once_the_map_is_known(self):
