@@ -40,12 +40,7 @@ def test_pure_pursuit_drives_to_the_goal(ros, tmp_path):
     goal, wanted = goal_behind_a_turn()
     paths = ros.listen(Path, topics.waypoints(ROLE), LATCHED)
     with ProcessGroup(tmp_path, ros_environment(ros.domain_id)) as group:
-        # It plays until the synchronizer pauses it: the pose comes with the first tick.
-        group.start('sim_bridge_node', {'map': 'town', 'spawn_index': 0, 'waypoints': False})
-        group.start('route_node', {'goal': f'{goal[0]}, {goal[1]}'})
-        ros.spin_until(lambda: paths or group.ended_early(), 'the route', deadline_s=PATIENCE_S)
-        group.start('twist_to_control_node', {'deadline_s': 0.9, 'silence_s': 60.0})
-        group.start('td3_agent_node', {'driver': 'pure_pursuit'})
+        # Paused from the start, and the planner last: town and pose come with idle ticks.
         synchronizer = group.start(
             'synchronizer_node',
             {
@@ -54,6 +49,11 @@ def test_pure_pursuit_drives_to_the_goal(ros, tmp_path):
                 'ledger_path': str(tmp_path / 'ledger.jsonl'),
             },
         )
+        group.start('td3_agent_node', {'driver': 'pure_pursuit'})
+        group.start('twist_to_control_node', {'deadline_s': 0.9, 'silence_s': 60.0})
+        bridge = {'map': 'town', 'spawn_index': 0, 'waypoints': False, 'start_paused': True}
+        group.start('sim_bridge_node', bridge)
+        group.start('route_node', {'goal': f'{goal[0]}, {goal[1]}'})
         ros.spin_until(
             lambda: synchronizer.process.poll() is not None or group.ended_early(),
             'the end of the drive',
