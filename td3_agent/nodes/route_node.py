@@ -39,6 +39,8 @@ from td3_agent.sim.opendrive import MapError
 if TYPE_CHECKING:
     from td3_agent.sim.route_planner import PlannedRoute
 
+ROOT_ELEMENT = '<OpenDRIVE'
+NAMED = 40  # characters of a text that are shown
 READING_PERIOD_S = 0.1  # between looks whether the town has been read
 WITHOUT_CARLA = (
     'route_node reads the town with the Python package carla, which is not installed: '
@@ -115,8 +117,11 @@ class RouteNode(Node):
 
     def _on_world_info(self, msg: CarlaWorldInfo) -> None:
         """Have another town read; the same one, from a bridge that has come back, is known."""
-        if not msg.opendrive.strip():
-            raise ValueError(f'opendrive of map {msg.map_name!r} must not be empty')
+        if ROOT_ELEMENT not in msg.opendrive:  # all else is told by the process that reads it
+            raise ValueError(
+                f'opendrive of map {msg.map_name[:NAMED]!r} must be an OpenDRIVE text, got '
+                f'{msg.opendrive[:NAMED]!r}'
+            )
         if msg.opendrive == self._opendrive:
             return
         self.close()

@@ -7,7 +7,7 @@ import math
 
 from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo, CarlaEgoVehicleInfoWheel
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import Pose, Twist
+from geometry_msgs.msg import Pose, PoseStamped, Twist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nav_msgs.msg import Odometry
@@ -26,11 +26,13 @@ from td3_agent.nodes.conversions import (
     checked_control,
     facts_from_report,
     geometry_from_info,
+    goal_from_pose,
     image_view,
     place_from_pose,
     state_from_odometry,
     velocity_from_twist,
 )
+from td3_agent.nodes.route_node import RouteNodeParams
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams
 from td3_agent.nodes.synchronizer_node import SynchronizerParams
 from td3_agent.nodes.td3_agent_params import Td3AgentParams
@@ -99,6 +101,20 @@ def test_geometry_is_that_of_a_road_vehicle_or_refused(wheels):
     assert 0.05 <= geometry.max_steer_angle_rad <= 1.57
 
 
+@given(FLOATS, FLOATS, st.text(max_size=300) | st.just('map'))
+def test_goal_is_on_earth_and_on_the_map_or_refused(x_m, y_m, frame_id):
+    msg = PoseStamped()
+    msg.header.frame_id = frame_id
+    msg.pose.position.x, msg.pose.position.y = x_m, y_m
+    try:
+        goal = goal_from_pose(msg)
+    except ValueError as error:
+        assert len(str(error)) < 500
+        return
+    assert frame_id in {'map', 'carla_map'}
+    assert max(map(abs, goal)) <= MAX_COORDINATE_M
+
+
 @given(st.lists(FLOATS, min_size=6, max_size=6))
 def test_places_and_velocities_are_those_of_a_vehicle_or_refused(numbers):
     pose, twist = Pose(), Twist()
@@ -140,7 +156,13 @@ ANYTHING = (
 )
 FIELDS = [
     (cls, spec)
-    for cls in (Td3AgentParams, TwistToControlParams, SynchronizerParams, SimBridgeParams)
+    for cls in (
+        RouteNodeParams,
+        Td3AgentParams,
+        TwistToControlParams,
+        SynchronizerParams,
+        SimBridgeParams,
+    )
     for spec in dataclasses.fields(cls)
 ]
 

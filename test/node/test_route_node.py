@@ -114,7 +114,7 @@ def test_bad_input_is_refused_in_words_and_changes_nothing(ros, diagnosed):
     away = 'from the nearest driving lane'
     ros.spin_until(lambda: away in told(diagnosed, ': inputs'), away)
     bench.world_info.publish(CarlaWorldInfo(map_name='empty'))
-    empty = "opendrive of map 'empty' must not be empty"
+    empty = "opendrive of map 'empty' must be an OpenDRIVE text, got ''"
     ros.spin_until(lambda: empty in told(diagnosed, ': inputs'), empty)
     assert len(bench.paths) == 1
 
