@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes the route of one vehicle: town and pose from the bridge, goal from whoever has one.
+"""Publishes the route of one vehicle, planned from the town and the pose that the bridge publishes.
 
 Wires :mod:`td3_agent.sim.navigator` to ROS. Neither a CARLA server nor its ``agents`` package is
 needed, only the bridge's topics and the wheel ``carla``, which reads the town.

@@ -50,7 +50,7 @@ def waypoints(role_name: str) -> str:
 
 
 def goal(role_name: str) -> str:
-    """geometry_msgs/PoseStamped, from whoever wants the vehicle somewhere, such as RViz."""
+    """geometry_msgs/PoseStamped, where the vehicle is to drive; from RViz, for example."""
     return of(role_name, 'goal')
 
 

@@ -108,8 +108,7 @@ def test_goal_is_on_earth_and_on_the_map_or_refused(x_m, y_m, frame_id):
     msg.pose.position.x, msg.pose.position.y = x_m, y_m
     try:
         goal = goal_from_pose(msg)
-    except ValueError as error:
-        assert len(str(error)) < 500
+    except ValueError:
         return
     assert frame_id in {'map', 'carla_map'}
     assert max(map(abs, goal)) <= MAX_COORDINATE_M

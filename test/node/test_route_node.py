@@ -21,7 +21,7 @@ ROLE = 'ego_vehicle'
 
 
 class Bench:
-    """A route node, and somebody who plays bridge and user."""
+    """A route node, and a peer in the place of bridge and user."""
 
     def __init__(self, ros, **parameters):
         self.ros = ros

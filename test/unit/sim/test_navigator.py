@@ -52,7 +52,7 @@ class Car:
         return self.at(self.place.x_m, self.place.y_m, self.place.yaw_rad, 0.0)
 
     def drive(self, route, left_m=0.0, first=0, last=None):
-        """Go from point to point of a route, ``left_m`` beside it; return what is planned anew."""
+        """Go from point to point of a route, ``left_m`` beside it; return the routes planned meanwhile."""
         planned = []
         points = zip(route.points, route.heading_rad, strict=True)
         for (x, y, _), yaw in list(points)[first:last]:
