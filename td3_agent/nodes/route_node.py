@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes the route of one vehicle, planned from the town and the pose that the bridge publishes.
+"""Plans the route of one vehicle, in the town and from the place that the bridge publishes.
 
 Wires :mod:`td3_agent.sim.navigator` to ROS. Neither a CARLA server nor its ``agents`` package is
 needed, only the bridge's topics and the wheel ``carla``, which reads the town.
@@ -196,7 +196,10 @@ class RouteNode(Node):
             'lane_changes': navigator.route.lane_changes,
         }
         what = 'arrived at' if navigator.arrived else 'route to'
-        return Status(f'{what} ({goal_x_m:.1f}, {goal_y_m:.1f})', values=values)
+        text = f'{what} ({goal_x_m:.1f}, {goal_y_m:.1f})'
+        if navigator.fault:  # there is no next one
+            return Status(f'{text}; {navigator.fault}', is_warning=True, values=values)
+        return Status(text, values=values)
 
     def _missing(self) -> str:
         """Say what a route is waited for, if it is anything."""

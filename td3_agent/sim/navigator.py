@@ -16,9 +16,9 @@ from td3_agent.driving.route import Route, RouteTracker
 from td3_agent.sim.route_planner import (
     GoalError,
     PlannedRoute,
+    Pose,
     RouteError,
     RoutePlanner,
-    StartError,
 )
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ RANDOM, TOPIC = 'random', 'topic'
 NUMBER = r'[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?'
 POSITION = re.compile(rf'\s*({NUMBER})\s*,\s*({NUMBER})\s*')
 SPAWN = re.compile(r'\s*spawn\s+(\d+)\s*')
-DRAWS = 20  # goals that are tried before the longest way is taken
-FAR_M = 100.0  # a drawn goal should be this far
 JUMP_M = 5.0  # beyond what the car can drive between two messages, it was moved
 RETRY_M = 1.0  # without a route, another attempt is made when the car has moved this far
 SAME_GOAL_M = 0.1
@@ -178,7 +176,8 @@ class Navigator:
     def _go_on(self, tracker: RouteTracker, state: VehicleState) -> PlannedRoute | None:
         """Look how far the car has come on the route in force."""
         if self.arrived:
-            return None
+            draws = self._draws and self._has_moved(state)
+            return self._plan() if draws else None
         s_m = tracker.locate(state.x_m, state.y_m)
         if s_m is None:
             self._forget_route()
@@ -200,7 +199,7 @@ class Navigator:
         self._tried_at = (state.x_m, state.y_m)
         try:
             if self.goal is None:
-                return self._draw(self._planner)
+                return self._draw(self._planner, state)
             return self._follow(self._route_to(self.goal))
         except RouteError as error:
             self.fault = str(error)
@@ -209,33 +208,16 @@ class Navigator:
                 self.goal = None
         return self._plan() if dropped and self._draws else None
 
-    def _draw(self, planner: RoutePlanner) -> PlannedRoute:
-        """Draw a goal: the first that is far enough, else the farthest.
+    def _draw(self, planner: RoutePlanner, state: VehicleState) -> PlannedRoute:
+        """Draw a goal.
 
         Raises:
-            RouteError: none of them can be reached, or the car stands off the road.
+            RouteError: none can be reached, or the car stands off the road.
         """
-        best: tuple[PlannedRoute, tuple[float, float]] | None = None
-        for _ in range(DRAWS):
-            goal = planner.random_goal(self._rng)
-            try:
-                route = self._route_to(goal)
-            except StartError:
-                raise
-            except RouteError:
-                continue
-            if best is None or route.length_m > best[0].length_m:
-                best = route, goal
-            if route.length_m >= FAR_M:
-                break
-        if best is None:
-            x_m, y_m = self._tried_at or (math.nan, math.nan)
-            raise RouteError(
-                f'none of {DRAWS} goals drawn on map {planner.graph.name!r} can be reached from '
-                f'the car at ({x_m:.1f}, {y_m:.1f}): does its road end here?'
-            )
-        self._take(best[1], drawn=True)
-        return self._follow(best[0])
+        goal = planner.random_goal(self._rng, _pose(state))
+        route = self._route_to(goal)
+        self._take(goal, drawn=True)
+        return self._follow(route)
 
     def _route_to(self, goal: tuple[float, float]) -> PlannedRoute:
         """Return the route from the car to a goal.
@@ -252,7 +234,7 @@ class Navigator:
                 f'the goal at ({goal[0]:.1f}, {goal[1]:.1f}) is {away_m:.1f} m from the car: '
                 f'nearer than {self._params.arrival_distance_m:g} m counts as arrived'
             )
-        return planner.plan(state.x_m, state.y_m, state.yaw_rad, goal)
+        return planner.plan(_pose(state), goal)
 
     def _set_spawn_goal(self, planner: RoutePlanner, index: int) -> PlannedRoute | None:
         try:
@@ -284,6 +266,10 @@ class Navigator:
         return (
             self._tried_at is None or math.dist(self._tried_at, (state.x_m, state.y_m)) > RETRY_M
         )
+
+
+def _pose(state: VehicleState) -> Pose:
+    return Pose(state.x_m, state.y_m, state.z_m, state.yaw_rad)
 
 
 def _has_jumped(before: VehicleState, now: VehicleState) -> bool:

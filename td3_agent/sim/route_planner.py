@@ -32,7 +32,10 @@ LANE_CHANGE_M = 30.0  # 1.3 m/s^2 across a lane of 3.5 m at 8.33 m/s
 SHORT_LANE_CHANGE_M = 15.0  # where no longer one fits
 LANE_CHANGE_COST_M = 200.0  # a detour as long as this is driven instead
 BESIDE_M = 0.5  # places that are this much farther than the nearest one count too
+TURNED_M = 3.0  # a start whose lane is turned by 1 rad from the car counts as so much farther
+STOREY_M = 2.5  # roads that cross lie farther apart in height
 FROM_END_M = 8.0  # of an edge, where no goal is drawn
+FAR_M, NEAR_M = 100.0, 15.0  # a drawn goal should be as far as the one, at least as the other
 LEAST_STEP_M = 0.01  # closer points of a lane are one
 LEAST_POINTS = 2  # of a route
 
@@ -47,6 +50,15 @@ class GoalError(RouteError):
 
 class StartError(RouteError):
     """No route begins at the car: it stands off the road."""
+
+
+class Pose(NamedTuple):
+    """Where a car is in the map frame [m], and its heading [rad]."""
+
+    x_m: float
+    y_m: float
+    z_m: float
+    yaw_rad: float
 
 
 class PlannedRoute(NamedTuple):
@@ -128,15 +140,11 @@ class RoutePlanner:
         self._network = graph.network
         self._snap_distance_m = snap_distance_m
 
-    def plan(
-        self, x_m: float, y_m: float, yaw_rad: float, goal_xy_m: tuple[float, float]
-    ) -> PlannedRoute:
+    def plan(self, car: Pose, goal_xy_m: tuple[float, float]) -> PlannedRoute:
         """Return the shortest legal route from a car to a goal.
 
         Args:
-            x_m: position of the car in the map frame [m].
-            y_m: the same [m].
-            yaw_rad: its heading [rad]; lanes that are driven the other way are not its own.
+            car: where it stands; lanes that are driven the other way are not its own.
             goal_xy_m: the goal in the map frame [m].
 
         Raises:
@@ -144,34 +152,56 @@ class RoutePlanner:
             GoalError: none is near enough to the goal, or the goal is not finite.
             RouteError: no legal way leads from the one to the other, or the goal is at the car.
         """
-        starts = self._starts(x_m, y_m, yaw_rad)
+        starts = self._starts(car)
         goals = self._goals(goal_xy_m)
         for change_m in (LANE_CHANGE_M, SHORT_LANE_CHANGE_M):
             path = self._search(starts, goals, change_m)
             if path is not None:
-                return self._route(path, (x_m, y_m))
+                return self._route(path, car)
         raise RouteError(
-            f'no legal way leads from the car at ({x_m:.1f}, {y_m:.1f}) to the goal at '
+            f'no legal way leads from the car at ({car.x_m:.1f}, {car.y_m:.1f}) to the goal at '
             f'({goal_xy_m[0]:.1f}, {goal_xy_m[1]:.1f}) on map {self.graph.name!r}'
         )
 
-    def random_goal(self, rng: np.random.Generator) -> tuple[float, float]:
-        """Draw a place on a lane outside junctions [m], every metre of them alike.
+    def random_goal(self, rng: np.random.Generator, car: Pose) -> tuple[float, float]:
+        """Draw a place that the car can reach, on a lane outside junctions [m].
 
-        Lanes that end where the map ends are left out where there are others: one could not go
-        on from there.
+        One from which the car can go on, and some way off, where there is any.
+
+        Raises:
+            StartError: no driving lane is near enough to the car.
+            RouteError: there is no such place.
         """
+        reached: dict[int, list[tuple[float, float]]] = {}
+        self._search(self._starts(car), (), LANE_CHANGE_M, reached)
+        for leads_on in (True, False):
+            for least_m in (FAR_M, NEAR_M):
+                spans = np.array(list(self._spans(reached, least_m, leads_on=leads_on)))
+                if len(spans):
+                    room_m = spans[:, 2] - spans[:, 1]
+                    edge, from_m, to_m = spans[rng.choice(len(spans), p=room_m / room_m.sum())]
+                    x, y, *_ = self._position(int(edge), float(rng.uniform(from_m, to_m)))
+                    return x, y
+        raise RouteError(
+            f'no goal on map {self.graph.name!r} can be reached from the car at '
+            f'({car.x_m:.1f}, {car.y_m:.1f}): its road ends here'
+        )
+
+    def _spans(
+        self, reached: dict[int, list[tuple[float, float]]], least_m: float, *, leads_on: bool
+    ) -> Iterator[tuple[int, float, float]]:
+        """Return the parts of streets that lie at least so far away: edge, from, to [m]."""
         network = self._network
-        room_m = np.maximum(network.length_m - 2.0 * FROM_END_M, 0.0) * ~network.in_junction
-        if (room_m * self._leads_on).any():
-            room_m = room_m * self._leads_on
-        if not room_m.any():
-            room_m = network.length_m
-        edge = int(rng.choice(len(room_m), p=room_m / room_m.sum()))
-        margin_m = min(FROM_END_M, 0.5 * float(network.length_m[edge]))
-        s_m = float(rng.uniform(margin_m, float(network.length_m[edge]) - margin_m))
-        x, y, *_ = self._position(edge, s_m)
-        return x, y
+        for edge, entries in reached.items():
+            if network.in_junction[edge] or self._leads_on[edge] < leads_on:
+                continue
+            for s_m, ahead_m in entries:
+                # Up to where the car gets sooner by another way: it may stand on this very edge.
+                sooner = [s for s, ahead in entries if s > s_m and ahead < ahead_m]
+                from_m = max(s_m, least_m - ahead_m)
+                to_m = min([float(network.length_m[edge]) - FROM_END_M, *sooner])
+                if from_m < to_m:
+                    yield edge, from_m, to_m
 
     def spawn_point(self, index: int) -> tuple[float, float]:
         """Return one of the map's spawn points [m].
@@ -190,19 +220,25 @@ class RoutePlanner:
 
     # ---- Places on the lanes -------------------------------------------------------------------
 
-    def _starts(self, x_m: float, y_m: float, yaw_rad: float) -> list[_Place]:
-        """Return the nearest places on lanes that lead the car's way."""
-        near = [
-            self._clamped(place.edge, place.s_m, x_m, y_m)
-            for place in self._network.near(x_m, y_m, self._snap_distance_m)
-            if math.cos(place.heading_rad - yaw_rad) > 0.0
-        ]
+    def _starts(self, car: Pose) -> list[_Place]:
+        """Return the places on lanes that are nearest to the car and lead its way."""
+        places = self._network.near(car.x_m, car.y_m, self._snap_distance_m)
+        near = []
+        for place in places:
+            turned_rad = abs(wrap_angle(place.heading_rad - car.yaw_rad))
+            if turned_rad < 0.5 * math.pi:
+                found = self._clamped(place.edge, place.s_m, car.x_m, car.y_m)
+                near.append(found._replace(offset_m=found.offset_m + TURNED_M * turned_rad))
         if not near:
             raise StartError(
-                f'the car at ({x_m:.1f}, {y_m:.1f}) has no driving lane of its direction '
-                f'({math.degrees(yaw_rad):.0f} deg) within {self._snap_distance_m:g} m'
+                f'the car at ({car.x_m:.1f}, {car.y_m:.1f}) has no driving lane of its direction '
+                f'({math.degrees(car.yaw_rad):.0f} deg) within {self._snap_distance_m:g} m'
             )
-        return _nearest(near)
+        level = [place for place in near if abs(self._height(place) - car.z_m) < STOREY_M]
+        return _nearest(level or near)
+
+    def _height(self, place: _Place) -> float:
+        return self._position(place.edge, place.s_m)[2]
 
     def _goals(self, goal_xy_m: tuple[float, float]) -> list[_Place]:
         """Return the nearest places to a goal; in a junction several paths share them."""
@@ -244,13 +280,21 @@ class RoutePlanner:
     # ---- The search ----------------------------------------------------------------------------
 
     def _search(
-        self, starts: Sequence[_Place], goals: Sequence[_Place], change_m: float
+        self,
+        starts: Sequence[_Place],
+        goals: Sequence[_Place],
+        change_m: float,
+        settled: dict[int, list[tuple[float, float]]] | None = None,
     ) -> _Path | None:
-        """Return the cheapest way, if there is one."""
+        """Return the cheapest way, if there is one.
+
+        ``settled`` gets, for each edge that was reached, where it was entered [m] and the cost
+        of entering it less that [m].
+        """
         labels = [_Label(place.edge, place.s_m, NOWHERE, None) for place in starts]
         queue = [(place.offset_m, i) for i, place in enumerate(starts)]
         heapq.heapify(queue)
-        settled: dict[int, list[tuple[float, float]]] = {}
+        settled = {} if settled is None else settled
         best_m, best = math.inf, None
         while queue and queue[0][0] < best_m:
             cost_m, i = heapq.heappop(queue)
@@ -317,7 +361,7 @@ class RoutePlanner:
 
     # ---- From a way to points ------------------------------------------------------------------
 
-    def _route(self, path: _Path, car_xy_m: tuple[float, float]) -> PlannedRoute:
+    def _route(self, path: _Path, car: Pose) -> PlannedRoute:
         """Return the points of a way."""
         pieces = []
         for label, after in zip(path.labels, path.labels[1:], strict=False):
@@ -338,7 +382,7 @@ class RoutePlanner:
             points=points,
             heading_rad=headings(points),
             lane_changes=sum(label.change is not None for label in path.labels),
-            start_offset_m=math.dist(points[0, :2], car_xy_m),
+            start_offset_m=math.dist(points[0, :2], car[:2]),
             goal_offset_m=path.goal.offset_m,
         )
 

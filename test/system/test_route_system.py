@@ -29,7 +29,7 @@ def goal_behind_a_turn():
     spawn, planner = town.spawn_points[0], RoutePlanner(road_graph(town))
     for goal in town.spawn_points:
         if math.dist(goal[:2], spawn[:2]) > 20.0:
-            route = planner.plan(*spawn[:2], spawn.yaw_rad, goal[:2])
+            route = planner.plan(spawn, goal[:2])
             turned = np.unwrap(route.heading_rad)
             if 70.0 < route.length_m < 140.0 and np.ptp(turned) > 1.0:
                 return goal[:2], route
