@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 import heapq
+from itertools import product
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -118,6 +119,10 @@ class _Label(NamedTuple):
     change: _Change | None
 
 
+# For each edge that a search has reached: where it was entered [m], and the cost of that less it.
+_Settled: TypeAlias = 'dict[int, list[tuple[float, float]]]'
+
+
 @dataclass(frozen=True)
 class _Path:
     """What a search found: labels from the start on, and the place of the goal."""
@@ -166,33 +171,35 @@ class RoutePlanner:
     def random_goal(self, rng: np.random.Generator, car: Pose) -> tuple[float, float]:
         """Draw a place that the car can reach, on a lane outside junctions [m].
 
-        One from which the car can go on, and some way off, where there is any.
+        One from which it can go on, some way off, and reached without a lane change, where there
+        is any.
 
         Raises:
             StartError: no driving lane is near enough to the car.
             RouteError: there is no such place.
         """
-        reached: dict[int, list[tuple[float, float]]] = {}
-        self._search(self._starts(car), (), LANE_CHANGE_M, reached)
-        for leads_on in (True, False):
-            for least_m in (FAR_M, NEAR_M):
-                spans = np.array(list(self._spans(reached, least_m, leads_on=leads_on)))
-                if len(spans):
-                    room_m = spans[:, 2] - spans[:, 1]
-                    edge, from_m, to_m = spans[rng.choice(len(spans), p=room_m / room_m.sum())]
-                    x, y, *_ = self._position(int(edge), float(rng.uniform(from_m, to_m)))
-                    return x, y
+        starts = self._starts(car)
+        reached: list[_Settled] = [{}, {}]
+        for change_m, settled in zip((None, LANE_CHANGE_M), reached, strict=True):
+            self._search(starts, (), change_m, settled)
+        for leads_on, least_m, settled in product((True, False), (FAR_M, NEAR_M), reached):
+            spans = np.array(list(self._spans(settled, least_m, leads_on=leads_on)))
+            if len(spans):
+                room_m = spans[:, 2] - spans[:, 1]
+                edge, from_m, to_m = spans[rng.choice(len(spans), p=room_m / room_m.sum())]
+                x, y, *_ = self._position(int(edge), float(rng.uniform(from_m, to_m)))
+                return x, y
         raise RouteError(
             f'no goal on map {self.graph.name!r} can be reached from the car at '
             f'({car.x_m:.1f}, {car.y_m:.1f}): its road ends here'
         )
 
     def _spans(
-        self, reached: dict[int, list[tuple[float, float]]], least_m: float, *, leads_on: bool
+        self, settled: _Settled, least_m: float, *, leads_on: bool
     ) -> Iterator[tuple[int, float, float]]:
         """Return the parts of streets that lie at least so far away: edge, from, to [m]."""
         network = self._network
-        for edge, entries in reached.items():
+        for edge, entries in settled.items():
             if network.in_junction[edge] or self._leads_on[edge] < leads_on:
                 continue
             for s_m, ahead_m in entries:
@@ -283,14 +290,10 @@ class RoutePlanner:
         self,
         starts: Sequence[_Place],
         goals: Sequence[_Place],
-        change_m: float,
-        settled: dict[int, list[tuple[float, float]]] | None = None,
+        change_m: float | None,
+        settled: _Settled | None = None,
     ) -> _Path | None:
-        """Return the cheapest way, if there is one.
-
-        ``settled`` gets, for each edge that was reached, where it was entered [m] and the cost
-        of entering it less that [m].
-        """
+        """Return the cheapest way, if there is one; without ``change_m`` lanes are not changed."""
         labels = [_Label(place.edge, place.s_m, NOWHERE, None) for place in starts]
         queue = [(place.offset_m, i) for i, place in enumerate(starts)]
         heapq.heapify(queue)
@@ -313,13 +316,15 @@ class RoutePlanner:
         return _Path(_chain(labels, best[0]), best[1])
 
     def _moves(
-        self, label: _Label, parent: int, change_m: float
+        self, label: _Label, parent: int, change_m: float | None
     ) -> Iterator[tuple[float, _Label]]:
         """Return what a place leads to, and what that costs [m]."""
         edge = label.edge
         rest_m = float(self._network.length_m[edge]) - label.s_m
         for after in self._network.followers[edge]:
             yield rest_m, _Label(after, 0.0, parent, None)
+        if change_m is None:
+            return
         row, rows = self._row(edge, label.s_m), change_m * float(self._network.rows_per_m[edge])
         for stretch in self._stretches[edge]:
             change = _Change(stretch.side, max(stretch.first_row, math.ceil(row)), math.ceil(rows))
