@@ -177,6 +177,7 @@ def test_pure_pursuit_is_right_on_every_picture(folder, tmp_path):
     assert views.shape == (2 * POLICY.height, 9 * POLICY.width, 3)
 
 
+@pytest.mark.slow
 def test_a_policy_that_ships_steers_on_pictures_of_our_own(folder, tmp_path, capsys):
     out = tmp_path / 'out'
     words = ['--pictures', str(folder), '--policy', 'lane', '--out', str(out)]
