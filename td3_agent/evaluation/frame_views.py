@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from td3_agent.sim.camera import pixel_from_vehicle, pixel_rays
+from td3_agent.sim.camera import _pixel_from_vehicle as pixel_from_vehicle
+from td3_agent.sim.camera import _rays as pixel_rays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

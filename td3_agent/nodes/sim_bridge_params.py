@@ -66,9 +66,7 @@ class SimBridgeParams(Params):
     first_frame: int = param(
         0, 'frame number and time of the world, in steps, when this bridge starts', low=0
     )
-    waypoints: bool = param(
-        True, 'publish the route; false: as upstream, that is for route_node'
-    )
+    waypoints: bool = param(True, 'publish the route; false: as upstream, that is for route_node')
     camera_id: str = param('camera', 'id of the camera')
     camera_width: int = param(160, 'image columns', unit='px', low=8, high=4096)
     camera_height: int = param(120, 'image rows', unit='px', low=8, high=4096)

@@ -95,8 +95,8 @@ class Camera:
         cv2.setNumThreads(1)
         self.config = config
         self._ground = ground
-        self._pixel_from_vehicle = pixel_from_vehicle(config)
-        rays = pixel_rays(config)
+        self._pixel_from_vehicle = _pixel_from_vehicle(config)
+        rays = _rays(config)
         self._background = _sky(config, rays)
         seen = _sees_ground(config, rays)
         ground_rows = np.flatnonzero(seen.any(axis=1))
@@ -241,14 +241,14 @@ def _intrinsics(config: CameraConfig) -> NDArray[np.float64]:
     )
 
 
-def pixel_from_vehicle(config: CameraConfig) -> NDArray[np.float64]:
+def _pixel_from_vehicle(config: CameraConfig) -> NDArray[np.float64]:
     """Return the (3, 4) projection of vehicle points (x, y, z, 1) [m] to (u w, v w, w)."""
     turn = OPTICAL_FROM_BODY @ _mounting(config).T
     place = np.array([[config.x], [config.y], [config.z]])
     return np.asarray(_intrinsics(config) @ np.hstack((turn, -turn @ place)))
 
 
-def pixel_rays(config: CameraConfig) -> NDArray[np.float64]:
+def _rays(config: CameraConfig) -> NDArray[np.float64]:
     """Return (H, W, 3) directions of all pixel centres in vehicle axes, 1 m deep."""
     u, v = np.meshgrid(np.arange(config.width) + 0.5, np.arange(config.height) + 0.5)
     pixels = np.stack((u, v, np.ones_like(u)), axis=-1)
