@@ -18,9 +18,9 @@ from td3_agent.driving.command import TwistConvention
 from td3_agent.driving.ledger import NO_COMMAND
 from td3_agent.driving.loop_check import replay_findings
 from td3_agent.nodes.conversions import (
+    announced_route,
     facts_from_report,
     geometry_from_info,
-    route_from_path,
     state_from_odometry,
 )
 
@@ -198,7 +198,7 @@ class _Player:
         self.answerer.watch.on_camera_info(info.width, info.height, float(info.k[0]))
 
     def _on_path(self, message: Input) -> None:
-        self.answerer.set_route(route_from_path(message.content))
+        self.answerer.set_route(announced_route(message.content))
 
     def _on_report(self, message: Input) -> None:
         facts = facts_from_report(message.content)

@@ -22,9 +22,9 @@ from sensor_msgs.msg import Image
 from td3_agent.driving.observation import ENCODINGS, ObservationBuilder
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import (
+    announced_route,
     facts_from_report,
     image_view,
-    route_from_path,
     stamp_ns,
     state_from_odometry,
 )
@@ -137,8 +137,9 @@ class WatchNode(Node):
             self._log.log('plots/lateral_error', rr.Scalars([projection.lateral_m]))
 
     def _on_path(self, msg: Path) -> None:
-        self._route, self._near_m = route_from_path(msg), None
-        points = [_on_the_map(x, y) for x, y in self._route.points_xy.tolist()]
+        self._route, self._near_m = announced_route(msg), None
+        route_xy = [] if self._route is None else self._route.points_xy.tolist()
+        points = [_on_the_map(x, y) for x, y in route_xy]
         line = rr.LineStrips2D([points], colors=[ROUTE_GREY], radii=THIN)
         self._log.log('map/route', line, static=True)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 REFUSED_IN_A_ROW = 3  # a single bad message is no reason to stop; the next frame is 50 ms away
 LONGEST_REASON = 1000  # characters of what a driver said when it failed
 
-
+NO_ROUTE = 'the route was withdrawn and the car is stopped, until another route comes'
 # A frame's other half is a few milliseconds behind; in time for the car to be braked.
 LONG_MISSING_NS = 300_000_000
 MOTIONS_KEPT = 32  # an image that is late is so by some frames
@@ -95,6 +95,7 @@ class FrameAnswerer:
         self._refused_in_a_row = 0
         self._motions_ns: dict[int, int] = {}  # when odometry came [ns, steady], by stamp [ns]
         self._image_delay_ns = 0  # of the newest image, after the odometry of its frame
+        self._is_withdrawn = False  # whether the route is
         self.trouble = ''  # what is wrong at present, as a sentence
 
     @property
@@ -107,9 +108,16 @@ class FrameAnswerer:
         """Stamp of the newest complete frame [ns]; None before any."""
         return None if self._newest is None else self._newest.stamp_ns
 
-    def set_route(self, route: Route) -> None:
-        """Drive along this route from now on."""
+    def set_route(self, route: Route | None) -> None:
+        """Drive along this route from now on; None withdraws it: every frame gets a stop."""
+        was_withdrawn, self._is_withdrawn = self._is_withdrawn, route is None
+        if route is None:
+            return
         self._agent.set_route(route)
+        if was_withdrawn:
+            self.trouble = ''
+            self._agent.reset()  # what it saw last is some time ago
+            self._encoder.reset()
 
     def reset(self) -> None:
         """Forget the past: a new drive begins."""
@@ -175,6 +183,9 @@ class FrameAnswerer:
             return None
         if self._refused_in_a_row >= REFUSED_IN_A_ROW:
             return self._free_stop()  # the trouble has been told
+        if self._is_withdrawn:
+            self.trouble = NO_ROUTE
+            return self._free_stop()
         arrived_ns = max(pair.image.received_ns, pair.motion.received_ns)
         if now_ns - arrived_ns > self._max_frame_age_ns:
             self.trouble = 'the newest frame is too old: the car is stopped'
@@ -234,6 +245,8 @@ class FrameAnswerer:
             'image_received_ns': pair.image.received_ns,
             'odometry_received_ns': pair.motion.received_ns,
         }
+        if self._is_withdrawn:
+            return self._failed(pair, received, NO_ROUTE)
         state: VehicleState = pair.motion.content
         try:
             decision = self._agent.decide(pair.image.content, state)

@@ -135,6 +135,18 @@ def route_from_path(msg: Path) -> Route:
     return route_from_points(points)
 
 
+def announced_route(msg: Path) -> Route | None:
+    """Return the route of a path message; None for an empty one, which withdraws the route.
+
+    ``carla_waypoint_publisher`` sends one when its vehicle is gone, ``route_node`` when the town
+    is another.
+
+    Raises:
+        ValueError: as :func:`route_from_path` does.
+    """
+    return route_from_path(msg) if msg.poses else None
+
+
 def path_from_points(
     points: Iterable[tuple[float, float, float]], headings_rad: Iterable[float], header: Header
 ) -> Path:

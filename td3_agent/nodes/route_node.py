@@ -73,6 +73,7 @@ class RouteNode(Node):
         self._reader: GraphReader | None = None
         self._map_name = self._opendrive = self._map_fault = ''
         self._header = Header(frame_id=MAP_FRAMES[0])
+        self._published: PlannedRoute | None = None
         self._routes = 0
         self._told = ''
         self._refusals = Refusals(self)
@@ -129,7 +130,7 @@ class RouteNode(Node):
         self._map_name, self._opendrive, self._map_fault = msg.map_name, msg.opendrive, ''
         self._reader = GraphReader(msg.map_name, msg.opendrive)
         self._timer.reset()
-        self._tell()
+        self._publish()
 
     def _on_timer(self) -> None:
         """Take the town that has been read."""
@@ -138,10 +139,10 @@ class RouteNode(Node):
         self._timer.cancel()
         reader, self._reader = self._reader, None
         try:
-            self._publish(self._navigator.set_graph(reader.graph()))
+            self._navigator.set_graph(reader.graph())
         except MapError as error:
             self._map_fault = str(error)
-        self._tell()
+        self._publish()
 
     def _on_odometry(self, msg: Odometry) -> None:
         state = state_from_odometry(msg)
@@ -150,19 +151,32 @@ class RouteNode(Node):
             stamp=msg.header.stamp,
             frame_id=frame_id if frame_id in MAP_FRAMES else MAP_FRAMES[0],
         )
-        self._publish(self._navigator.update(state))
-        self._tell()
+        self._navigator.update(state)
+        self._publish()
 
     def _on_goal(self, msg: PoseStamped) -> None:
-        self._publish(self._navigator.set_goal(*goal_from_pose(msg)))
-        self._tell()
+        self._navigator.set_goal(*goal_from_pose(msg))
+        self._publish()
 
     # Outputs
 
-    def _publish(self, route: PlannedRoute | None) -> None:
-        """Publish a new route, if it is one."""
-        if route is None:
-            return
+    def _publish(self) -> None:
+        """Publish the route in force where it is another, and tell how things stand.
+
+        An empty path withdraws a route that led through another town, or from another place: it
+        is latched, and cars would go on by it.
+        """
+        route = self._navigator.route
+        if route is not self._published:
+            self._published = route
+            if route is None:
+                self._path.publish(Path(header=self._header))
+                self.get_logger().info(f'route {self._routes} withdrawn')
+            else:
+                self._publish_route(route)
+        self._tell()
+
+    def _publish_route(self, route: PlannedRoute) -> None:
         self._routes += 1
         self._path.publish(
             path_from_points(route.points.tolist(), route.heading_rad.tolist(), self._header)

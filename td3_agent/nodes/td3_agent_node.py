@@ -27,10 +27,10 @@ from td3_agent.nodes import topics
 from td3_agent.nodes.announcer import Announcer
 from td3_agent.nodes.connections import Connections, interest
 from td3_agent.nodes.conversions import (
+    announced_route,
     geometry_from_info,
     header_stamp_ns,
     image_view,
-    route_from_path,
     stamped_twist_message,
     state_from_odometry,
     time_from_ns,
@@ -304,8 +304,12 @@ class Td3AgentNode(LifecycleNode):
         self._publish(self._answerer.on_geometry(geometry))
 
     def _on_path(self, msg: Path) -> None:
-        self._answerer.set_route(route_from_path(msg))
-        self._has_route = True
+        route = announced_route(msg)
+        self._answerer.set_route(route)
+        if self._has_route and route is None:
+            self._announcer.withdraw()
+        self._has_route = route is not None
+        self._tell()
 
     def _on_timer(self) -> None:
         if self._active:

@@ -91,7 +91,7 @@ class Navigator:
     Attributes:
         goal: what is driven to, or will be once map and pose are known [m]; None without.
         route: the route in force.
-        fault: why there is no route, or why the last goal was refused; empty if all is well.
+        fault: why there is no route, or no other one; empty if all is well.
         arrived: whether the goal was reached.
         remaining_m: length of the route before the car [m].
     """
@@ -179,9 +179,9 @@ class Navigator:
             draws = self._draws and self._has_moved(state)
             return self._plan() if draws else None
         s_m = tracker.locate(state.x_m, state.y_m)
-        if s_m is None:
-            self._forget_route()
-            return self._plan()
+        if s_m is None:  # until there is another route, this one may lead the car back
+            return self._plan() if self._has_moved(state) else None
+        self.fault = ''
         self.remaining_m = tracker.route.length_m - s_m
         if self.remaining_m > self._params.arrival_distance_m:
             return None

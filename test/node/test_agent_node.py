@@ -513,6 +513,30 @@ class TestReadiness:
         bench.path_pub.publish(path())
         bench.wait_until_announced()
 
+    @pytest.mark.parametrize(
+        'driver', [{'driver': 'pure_pursuit'}, {'driver': 'td3', 'policy': 'route'}]
+    )
+    def test_a_withdrawn_route_is_waited_for_with_a_stop(self, ros, diagnosed, driver):
+        bench = Bench(ros, **driver).wait_until_announced()
+        bench.frame(1)
+        assert not is_stop(bench.wait(1))
+        bench.path_pub.publish(path(0))
+        ros.spin_until(lambda: not bench.is_announced(), 'no sign of life')
+        bench.frame(2)  # an idle tick, or one that was under way
+        assert is_stop(bench.wait(2))
+        ros.spin_until(
+            lambda: (
+                (said := diagnosed('td3_agent'))
+                and said.message.startswith('the route was withdrawn and the car is stopped')
+            ),
+            'told',
+        )
+        assert diagnosed('td3_agent').level == DiagnosticStatus.ERROR
+        bench.path_pub.publish(path())
+        bench.wait_until_announced()
+        bench.frame(3)
+        assert not is_stop(bench.wait(3))
+
     def test_lane_policy_needs_none(self, ros):
         bench = Bench(ros, driver='td3', policy='lane', route=False).wait_until_announced()
         assert topics.waypoints(ROLE) not in inputs_of(bench.node)

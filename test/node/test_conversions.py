@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 
 from td3_agent.driving.frames import yaw_from_quaternion
 from td3_agent.nodes.conversions import (
+    announced_route,
     checked_control,
     crossed_markings,
     geometry_from_info,
@@ -127,6 +128,13 @@ def test_route_point_that_is_nowhere_on_earth_is_named(bad, axis):
     points[1][axis] = bad
     with pytest.raises(ValueError, match=r'position of poses\[1\] must be finite'):
         route_from_path(path(points))
+
+
+def test_an_empty_path_withdraws_the_route_and_one_of_a_single_point_is_refused():
+    assert announced_route(path([])) is None
+    assert announced_route(path([(0.0, 0.0), (5.0, 0.0)])).length_m == pytest.approx(5.0)
+    with pytest.raises(ValueError, match='needs at least 2 distinct points, got 1'):
+        announced_route(path([(0.0, 0.0)]))
 
 
 def test_endless_lists_are_refused_before_anything_is_made_of_them():

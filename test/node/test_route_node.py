@@ -38,13 +38,14 @@ class Bench:
             CarlaWorldInfo(map_name=name, opendrive=built_in_opendrive(name, 0))
         )
 
-    def say_pose(self, name='oval', index=0):
+    def say_pose(self, name='oval', index=0, left_m=0.0):
         at = load_map(name).spawn_points[index]
         self.stamp_s += 1
         msg = Odometry()
         msg.header.frame_id = 'map'
         msg.header.stamp.sec = self.stamp_s
-        msg.pose.pose.position.x, msg.pose.pose.position.y = at.x_m, at.y_m
+        msg.pose.pose.position.x = at.x_m - left_m * math.sin(at.yaw_rad)
+        msg.pose.pose.position.y = at.y_m + left_m * math.cos(at.yaw_rad)
         q = msg.pose.pose.orientation
         q.x, q.y, q.z, q.w = quaternion_from_rpy(0.0, 0.0, at.yaw_rad)
         self.odometry.publish(msg)
@@ -126,12 +127,28 @@ def test_another_town_is_another_graph_and_the_same_one_is_not(ros, diagnosed):
     bench.wait_for_paths(1)
     bench.say_town()  # a bridge that has come back
     bench.say_town('town')
+    assert not bench.wait_for_paths(2).poses  # agents would go on by the old town's
     bench.say_pose('town')
-    path = bench.wait_for_paths(2)
+    path = bench.wait_for_paths(3)
     start = path.poses[0].pose.position
     assert (start.x, start.y) == pytest.approx(load_map('town').spawn_points[0][:2], abs=0.01)
     bench.world_info.publish(CarlaWorldInfo(map_name='broken', opendrive='<OpenDRIVE/>'))
     ros.spin_until(lambda: 'no driving lane' in told(diagnosed), 'the fault of the map')
+    assert not bench.wait_for_paths(4).poses
+    late = ros.listen(Path, topics.waypoints(ROLE), LATCHED)
+    ros.spin_until(lambda: late, 'the latched path')
+    assert not late[-1].poses
+
+
+def test_a_car_put_off_the_road_has_its_route_withdrawn_and_gets_another_when_it_is_back(ros):
+    bench = Bench(ros)
+    for say in (bench.say_town, bench.say_pose, bench.say_goal):
+        say()
+    route = bench.wait_for_paths(1)
+    bench.say_pose(left_m=300.0)
+    assert not bench.wait_for_paths(2).poses
+    bench.say_pose()
+    assert len(bench.wait_for_paths(3).poses) == len(route.poses)
 
 
 def test_without_the_wheel_one_sentence(monkeypatch):

@@ -11,6 +11,7 @@ from td3_agent.driving.answering import LONG_MISSING_NS, FrameAnswerer
 from td3_agent.driving.command import STOP, TwistConvention, twist_from_action
 from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.observation import ImageError, ImageView
+from td3_agent.driving.route import Route
 from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
 
 FRAME_NS = 50_000_000
@@ -30,6 +31,9 @@ class CountingDriver:
 
     def reset(self):
         self.resets += 1
+
+    def set_route(self, route):
+        pass
 
     def act(self, observation):
         del observation
@@ -346,3 +350,30 @@ def test_the_watch_sees_what_is_answered(driver):
         agent.on_motion(state(stamp_ns), 2)
     (found,) = agent.watch.findings()
     assert found.text.startswith('every second frame has no image: camera 10 Hz, bridge 20 Hz')
+
+
+class TestWithdrawnRoute:
+    def test_every_frame_gets_a_stop_until_there_is_another(self, driver):
+        agent = answerer(driver)
+        assert frame(agent, 0).twist != STOP
+        agent.set_route(None)
+        stop = frame(agent, 1)
+        assert stop.twist == STOP
+        assert driver.calls == 1  # the driver would go on by the old one
+        assert 'the route was withdrawn' in agent.trouble
+        assert stop.facts()['agent_error'] == agent.trouble
+        agent.set_route(Route([(0.0, 0.0), (9.0, 0.0)]))
+        assert agent.trouble == ''
+        assert driver.resets == 2  # one at the first frame
+        assert frame(agent, 2).twist != STOP
+
+    def test_the_timer_stops_at_once(self, driver):
+        agent = answerer(driver, lockstep=False)
+        frame(agent, 0)
+        assert agent.on_timer(1).twist != STOP
+        agent.set_route(None)
+        assert agent.on_timer(2).twist == STOP
+        assert 'the route was withdrawn' in agent.trouble
+        agent.set_route(Route([(0.0, 0.0), (9.0, 0.0)]))
+        frame(agent, 1)
+        assert agent.on_timer(3).twist != STOP

@@ -142,6 +142,19 @@ class TestOnTheWay:
         assert planned[0].points[-1] == pytest.approx(route.points[-1])
         assert navigator.route is planned[0]
 
+    def test_where_none_can_be_planned_the_route_stays_and_may_lead_back(self, started):
+        navigator, car, route = started
+        car.drive(route, last=10)
+        yaw = spawn('oval').yaw_rad
+        x_m, y_m = ahead('oval', 12)
+        for right_m in (2.0, 6.0, 9.0, 12.0, 9.0, 5.0):
+            at = x_m + right_m * math.sin(yaw), y_m - right_m * math.cos(yaw)
+            assert car.at(*at, yaw + math.pi) is None
+        assert navigator.route is route
+        assert 'no legal way leads from the car' in navigator.fault
+        assert car.at(x_m, y_m, yaw) is None
+        assert (navigator.route, navigator.fault) == (route, '')
+
     def test_the_same_goal_again_changes_nothing(self, started):
         navigator, car, route = started
         car.drive(route, last=10)
