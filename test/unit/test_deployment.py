@@ -31,7 +31,8 @@ MANIFESTS = [
 OURS = ('td3_agent', 'td3_agent-sim', 'td3_agent-ray', 'carla_ros_bridge')
 JOBS = ('train',)
 JOB_IMAGES = ('merged.Dockerfile',)
-SIM_MODULES = ('td3_agent.nodes.sim_bridge_node',)
+SIM_MODULES = ('td3_agent.nodes.sim_bridge_node', 'td3_agent.nodes.route_node')
+AGENT = 'td3_agent.nodes.td3_agent_node'
 
 
 def instructions(path):
@@ -76,6 +77,18 @@ def containers():
         pod = pod_of(manifest)
         for container in [*pod.get('initContainers', []), *pod.get('containers', [])]:
             yield pod, container
+
+
+def drives():
+    """Every profile and pod, with the words of its programs."""
+    image_command = {'td3_agent-sim': [SIM_MODULES[0]]}
+    for profile in ('embedded', 'carla', 'train'):
+        services = [s for s in COMPOSE['services'].values() if profile in s['profiles']]
+        yield profile, [s.get('command', image_command.get(s['image'], [])) for s in services]
+    for manifest in MANIFESTS:
+        pod = pod_of(manifest)
+        found = [*pod.get('initContainers', []), *pod.get('containers', [])]
+        yield manifest['metadata']['name'], [[*c['command'], *c.get('args', [])] for c in found]
 
 
 def named(name):
@@ -154,7 +167,7 @@ class TestCompose:
         ('profile', 'names'),
         [
             ('embedded', {'sim', 'agent', 'gate', 'synchronizer'}),
-            ('carla', {'carla', 'bridge', 'objects', 'agent', 'gate', 'synchronizer'}),
+            ('carla', {'carla', 'bridge', 'objects', 'agent', 'gate', 'synchronizer', 'route'}),
             ('train', {'train'}),
         ],
     )
@@ -324,6 +337,15 @@ class TestCommands:
                 given = [w.partition(':=')[0] for b, w in pairwise(words) if b == '-p']
                 assert set(given) <= set(known['ros__parameters']), words
 
+    @pytest.mark.parametrize(('name', 'programs'), list(drives()), ids=lambda v: str(v)[:20])
+    def test_an_agent_gets_its_route_from_exactly_one_program(self, name, programs):
+        """Any agent: what it drives by is chosen when it is started."""
+        text = (ROOT / 'config' / 'sim_bridge_node.yaml').read_text('utf-8')
+        (values,) = yaml.safe_load(text).values()
+        assert values['ros__parameters']['waypoints'] is True
+        sources = [words for words in programs if set(SIM_MODULES) & set(words)]
+        assert len(sources) == sum(AGENT in words for words in programs), name
+
     def test_verbs_take_the_arguments(self):
         pytest.importorskip('tqdm')
         from td3_agent.__main__ import parser
@@ -339,7 +361,7 @@ class TestCommands:
         assert sorted(verbs) == ['evaluate', 'train', 'train', 'train']
 
     def test_health_checks_name_nodes_that_exist(self):
-        nodes = {'/carla_ros_bridge', '/td3_agent', '/twist_to_control', '/synchronizer'}
+        nodes = {'/carla_ros_bridge', '/td3_agent', '/twist_to_control', '/synchronizer', '/route'}
         for path in (ROOT / 'docker').iterdir():
             for name in re.findall(r'healthcheck\.py"?, "?(/\w+)', path.read_text('utf-8')):
                 assert name in nodes
