@@ -7,14 +7,15 @@ SHELL := /bin/bash
 DEMO_OUT ?= build/demo
 DEMO_ARGS ?= --map winding --duration 60 --real-time-factor 1.0
 TEST_ARGS ?=
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 FAULTS_ARGS ?= --all
 TOOLS := .venv/tools
 SPHINX := .venv/sphinx
 PURE_CODE := $(wildcard td3_agent/driving td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/scale td3_agent/bench td3_agent/doctor td3_agent/faults/row.py td3_agent/faults/rules.py)
 
-# Each run gets a domain of its own, so that runs side by side do not hear each other.
-ENV := export ROS_DOMAIN_ID=$$(($$$$ % 100 + 1)) && source ./env.sh
+# Each run gets a domain of its own, so that runs side by side do not hear each other. Compiled files
+# are kept whatever the environment says: the tests start programs by the dozen.
+ENV := export ROS_DOMAIN_ID=$$(($$$$ % 100 + 1)) && unset PYTHONDONTWRITEBYTECODE && source ./env.sh
 PYTEST = python -m pytest --numprocesses $(TEST_PROCESSES)
 
 help: ## list what can be made

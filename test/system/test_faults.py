@@ -36,11 +36,11 @@ def test_row(row, tmp_path):
 
 class TestCommand:
     @pytest.fixture
-    def faults(self, capsys):
+    def faults(self, capfd):
         def run(*words):
             with pytest.raises(SystemExit) as ended:
                 main(['faults', *words])
-            return ended.value.code, *capsys.readouterr()
+            return ended.value.code, *capfd.readouterr()
 
         return run
 
