@@ -63,6 +63,7 @@ class TestRecordedDemo:
         summary = json.loads((tmp_path / 'summary.json').read_text())
         assert FRAMES <= summary['frames'] == summary['actions_equal']  # and idle ticks
 
+    @pytest.mark.nightly
     def test_sqlite_on_request(self, tmp_path):
         words = ('--record', '--record-storage', 'sqlite3', '--duration', 1.0)
         done = run('demo', *words, '--map', 'oval', '--out', tmp_path)
