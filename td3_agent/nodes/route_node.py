@@ -126,7 +126,8 @@ class RouteNode(Node):
         if msg.opendrive == self._opendrive:
             return
         self.close()
-        self._navigator.forget_graph()
+        if self._opendrive:  # a pose may come before the first town
+            self._navigator.forget_graph()
         self._map_name, self._opendrive, self._map_fault = msg.map_name, msg.opendrive, ''
         self._reader = GraphReader(msg.map_name, msg.opendrive)
         self._timer.reset()

@@ -134,8 +134,7 @@ class Navigator:
 
     def forget_graph(self) -> None:
         """Wait for another map; a pose in the town before means nothing there."""
-        if self._planner is not None:
-            self._planner = self._state = None
+        self._planner = self._state = None
         self._forget_route()
 
     def set_goal(self, x_m: float, y_m: float) -> PlannedRoute | None:

@@ -261,7 +261,8 @@ class RoutePlanner:
             nearest_m = float(np.hypot(network.x_m - x_m, network.y_m - y_m).min())
             raise GoalError(
                 f'the goal at ({x_m:.1f}, {y_m:.1f}) is {nearest_m:.1f} m from the nearest '
-                f'driving lane of map {self.graph.name!r}: at most {self._snap_distance_m:g} m'
+                f'driving lane of map {self.graph.name!r}, expected <= '
+                f'{self._snap_distance_m:g} m (snap_distance_m): send one on a road'
             )
         return _nearest(near)
 

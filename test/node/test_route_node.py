@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """route_node on the wire: town, pose and goal in any order, one latched path, clear words."""
 
+from itertools import permutations
 import math
 
 from carla_msgs.msg import CarlaWorldInfo
@@ -50,8 +51,8 @@ class Bench:
         q.x, q.y, q.z, q.w = quaternion_from_rpy(0.0, 0.0, at.yaw_rad)
         self.odometry.publish(msg)
 
-    def say_goal(self, x_m=None, y_m=None, frame_id='map', index=2):
-        at = load_map('oval').spawn_points[index]
+    def say_goal(self, x_m=None, y_m=None, frame_id='map', index=2, name='oval'):
+        at = load_map(name).spawn_points[index]
         msg = PoseStamped()
         msg.header.frame_id = frame_id
         msg.pose.position.x = at.x_m if x_m is None else x_m
@@ -69,7 +70,7 @@ def told(diagnosed, part=''):
     return '' if status is None else status.message
 
 
-@pytest.mark.parametrize('order', [('town', 'pose', 'goal'), ('goal', 'pose', 'town')])
+@pytest.mark.parametrize('order', permutations(('town', 'pose', 'goal')))
 def test_any_order_ends_in_one_latched_path(ros, order):
     bench = Bench(ros)
     said = {'town': bench.say_town, 'pose': bench.say_pose, 'goal': bench.say_goal}
@@ -106,14 +107,50 @@ def test_what_is_missing_is_named(ros, diagnosed):
     ros.spin_until(lambda: told(diagnosed).startswith('route to ('), 'the route')
 
 
-def test_bad_input_is_refused_in_words_and_changes_nothing(ros, diagnosed):
+@pytest.mark.parametrize(
+    ('goal', 'words'),
+    [
+        ({'x_m': 5000.0}, 'from the nearest driving lane'),
+        ({'y_m': math.nan}, 'pose.position must be finite'),
+        ({'frame_id': 'ego_vehicle'}, "frame_id must be map or carla_map, got 'ego_vehicle'"),
+        ({'index': 0}, 'no legal way leads from the car'),  # behind, on a road with an end
+    ],
+    ids=['off the road', 'NaN', 'frame', 'behind'],
+)
+def test_a_goal_that_is_refused_is_said_and_changes_nothing(ros, diagnosed, goal, words):
+    bench = Bench(ros)
+    bench.say_town('winding')
+    bench.say_pose('winding', 2)
+    bench.say_goal(name='winding', index=3)
+    bench.wait_for_paths(1)
+    bench.say_goal(**{'name': 'winding', 'index': 3} | goal)
+    ros.spin_until(lambda: words in told(diagnosed, ': inputs'), words)
+    assert told(diagnosed).startswith('route to (')
+    assert len(bench.paths) == 1
+
+
+def test_a_goal_off_the_road_of_the_next_town_is_said_with_a_remedy(ros, diagnosed):
+    bench = Bench(ros)
+    for say in (bench.say_town, bench.say_pose):
+        say()
+    bench.say_goal(index=9)
+    bench.wait_for_paths(1)
+    bench.say_town('winding')
+    bench.say_pose('winding')
+    ros.spin_until(lambda: told(diagnosed).startswith('the goal at ('), 'the goal')
+    assert "map 'winding', expected <= 10 m (snap_distance_m): send one on a road" in told(
+        diagnosed
+    )
+    assert not bench.wait_for_paths(2).poses
+    bench.say_goal(name='winding')
+    bench.wait_for_paths(3)
+
+
+def test_a_text_that_is_no_map_is_refused(ros, diagnosed):
     bench = Bench(ros)
     for say in (bench.say_town, bench.say_pose, bench.say_goal):
         say()
     bench.wait_for_paths(1)
-    bench.say_goal(x_m=5000.0)
-    away = 'from the nearest driving lane'
-    ros.spin_until(lambda: away in told(diagnosed, ': inputs'), away)
     bench.world_info.publish(CarlaWorldInfo(map_name='empty'))
     empty = "opendrive of map 'empty' must be an OpenDRIVE text, got ''"
     ros.spin_until(lambda: empty in told(diagnosed, ': inputs'), empty)

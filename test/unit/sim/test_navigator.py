@@ -231,6 +231,14 @@ class TestMoved:
         assert math.dist(planned.points[0, :2], car.place[:2]) < 0.01
         assert math.dist(planned.points[-1, :2], goal[:2]) < 0.01
 
+    def test_a_pose_in_a_town_that_was_never_read_is_no_pose_in_the_next(self):
+        navigator = Navigator(NavigatorParams())
+        Car(navigator, spawn('oval')).stand()
+        navigator.forget_graph()
+        assert navigator.set_graph(graph_of('town')) is None
+        assert not navigator.knows_pose
+        assert Car(navigator, spawn('town')).stand() is not None
+
 
 class TestDrawnGoals:
     def drawn(self, seed, name='town'):
