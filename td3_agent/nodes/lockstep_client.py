@@ -166,8 +166,8 @@ class LockstepClient:
         listen(CarlaEgoVehicleStatus, topics.vehicle_status(role), self._part('status'), RELIABLE)
         self._status_sub = listen(CarlaStatus, topics.STATUS, self._on_status, RELIABLE)
         listen(CarlaCollisionEvent, topics.collision(role), self._on_collision, RELIABLE)
-        listen(CarlaEgoVehicleInfo, topics.vehicle_info(role), self._latch('info'), LATCHED)
-        listen(Path, topics.waypoints(role), self._latch('route'), LATCHED)
+        listen(CarlaEgoVehicleInfo, topics.vehicle_info(role), self._on_info, LATCHED)
+        listen(Path, topics.waypoints(role), self._on_path, LATCHED)
 
     def _part(self, name: str) -> Callable[[Any], None]:
         def take(msg: Any) -> None:  # noqa: ANN401  any message with a header
@@ -179,8 +179,12 @@ class LockstepClient:
 
         return take
 
-    def _latch(self, name: str) -> Callable[[Any], None]:
-        return lambda msg: self._latched.update({name: msg})
+    def _on_info(self, msg: CarlaEgoVehicleInfo) -> None:
+        self._latched['info'] = msg
+
+    def _on_path(self, msg: Path) -> None:
+        if msg.poses:  # an empty path says that there is no route yet, or no more
+            self._latched['route'] = msg
 
     def _on_status(self, msg: CarlaStatus) -> None:
         self._running = msg.synchronous_mode_running
