@@ -78,6 +78,7 @@ def parts_imported(path):
     return {part for part in parts if (PACKAGE / part).is_dir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('part', PURE)
 def test_every_pure_module_imports_without_ros(part):
     pytest.importorskip('torch' if part == 'td3' else 'numpy')

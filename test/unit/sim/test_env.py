@@ -115,6 +115,7 @@ def test_leaving_the_route_terminates(env):
     assert rewards[-1] < 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('name', 'ending'), [('oval', 'time_limit'), ('winding', 'goal'), ('town', 'goal')]
 )

@@ -35,6 +35,7 @@ def same(one, other):
     return all(np.array_equal(one[part], other[part]) for part in ('image', 'state', 'privileged'))
 
 
+@pytest.mark.slow
 def test_gymnasium_s_checker_has_no_complaint(env):
     check_env(env, skip_render_check=True)
 

@@ -16,6 +16,7 @@ from td3_agent.sim.lane_network import lane_network
 from td3_agent.sim.traffic import Traffic, TrafficConfig
 from td3_agent.sim.world import FIRST_TRAFFIC_ID, World, WorldConfig
 
+pytestmark = pytest.mark.slow
 STEP_S = 0.05
 SMALL = CameraConfig(width=84, height=84)
 AWAY = (5000.0, 5000.0, 0.0)  # far from every road

@@ -47,6 +47,7 @@ def record(world):
     return trace
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['oval', 'winding', 'town'])
 def test_equal_seeds_and_commands_give_equal_bits(name):
     config = WorldConfig(map=name, seed=3, camera=SMALL)
