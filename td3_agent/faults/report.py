@@ -40,11 +40,12 @@ class Run:
 
 
 def line(run: Run) -> str:
-    """Return one line: name, title, verdict, seconds and the first figures."""
+    """Return name, title, verdict, seconds and the first figures; a line per failed check."""
     verdict = 'PASS' if run.outcome.passed else 'FAIL'
     figures = list(run.outcome.figures.items())[:FIGURES_SHOWN]
     told = ', '.join(f'{name} {number(value)}' for name, value in figures)
-    return f'{run.name:<4}{run.title:<46} {verdict} {run.outcome.duration_s:7.1f} s  {told}'
+    first = f'{run.name:<4}{run.title:<46} {verdict} {run.outcome.duration_s:7.1f} s  {told}'
+    return '\n  '.join([first, *failed_checks(run)])
 
 
 def number(value: float | str) -> str:
@@ -54,15 +55,20 @@ def number(value: float | str) -> str:
 
 def failures(runs: Sequence[Run]) -> str:
     """Return the checks that do not hold, and how many rows passed."""
-    lines = []
-    for run in runs:
-        for check in run.outcome.failed:
-            name = f'{run.name} (repeat {run.repeat})' if run.repeat else run.name
-            lines.append(f'{name}: {check.name}: found {check.found}, wanted {check.wanted}')
-        if not run.outcome.checks:
-            lines.append(f'{run.name}: nothing was checked')
+    lines = [text for run in runs for text in failed_checks(run)]
     passed = sum(run.outcome.passed for run in runs)
     return '\n'.join([*lines, f'{passed} of {len(runs)} passed'])
+
+
+def failed_checks(run: Run) -> list[str]:
+    """Return the checks of one run that do not hold."""
+    if not run.outcome.checks:
+        return [f'{run.name}: nothing was checked']
+    name = f'{run.name} (repeat {run.repeat})' if run.repeat else run.name
+    return [
+        f'{name}: {check.name}: found {check.found}, wanted {check.wanted}'
+        for check in run.outcome.failed
+    ]
 
 
 def machine_and_versions() -> dict[str, Any]:

@@ -78,7 +78,9 @@ class TestReport:
     def test_line(self):
         assert 'PASS' in line(run_of(passed=True))
         assert 'stop_s 0.4486, kind tmpfs' in line(run_of(passed=True))
-        assert 'FAIL' in line(run_of(passed=False))
+        first, second = line(run_of(passed=False)).splitlines()
+        assert 'FAIL' in first
+        assert second == '  F1: frames: found 2, wanted 1'
 
     def test_failures(self):
         runs = [run_of(passed=True), run_of(passed=False, repeat=3)]
