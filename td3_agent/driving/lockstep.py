@@ -445,8 +445,8 @@ class Lockstep:
         self._told_from_ns = None
 
     def _tell_break(self) -> None:
-        """Enter what happened since the last step, if anything did."""
-        if self._break is not None:
+        """Enter what happened since the last step; a second /clock alone is not a frame yet."""
+        if self._break is not None and (self._break is Cause.RESTARTED or self._ran_free):
             self._ended.append(Break(self._break, self._ran_free, self._clock_ns))
         self._break, self._ran_free = None, 0
 

@@ -838,6 +838,18 @@ class TestTakenBack:
         lockstep.on_clock(9 * STEP_NS)
         assert lockstep.poll(S) is Request.PAUSE
 
+    @pytest.mark.parametrize('frame', [8, 9])
+    def test_second_clock_of_a_step_is_entered_with_the_frames_that_a_status_tells(self, frame):
+        lockstep = paused_lockstep()
+        lockstep.on_clock(7 * STEP_NS)
+        lockstep.poll(S)
+        lockstep.on_clock(8 * STEP_NS)
+        lockstep.on_clock(9 * STEP_NS)
+        assert lockstep.poll(S) is Request.PAUSE
+        lockstep.on_status(frame, running=False, now_ns=S)
+        breaks = [one for one in lockstep.take_ended() if isinstance(one, Break)]
+        assert [one.frames for one in breaks] == [1] * (frame - 8)
+
     def test_frame_of_the_step_is_entered_before_those_that_ran_freely(self):
         lockstep = paused_lockstep()
         lockstep.on_clock(7 * STEP_NS)
