@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,7 +37,10 @@ class Outcome:
         checks: what was looked at; the row passes when every one holds, and there is one.
         figures: numbers or words by name; units are part of the names.
         duration_s: how long it took [s, wall].
+        patience: what limits in seconds are multiplied by; above 1 where other work is beside.
     """
+
+    patience: ClassVar[float] = 1.0
 
     checks: list[Check] = field(default_factory=list)
     figures: dict[str, Figure] = field(default_factory=dict)
@@ -64,6 +67,7 @@ class Outcome:
 
     def most(self, name: str, found: float | None, limit: float, unit: str = '') -> bool:
         """Note that a number must be there, and at most ``limit``; NaN is more than anything."""
+        limit *= self.patience if unit == 's' else 1.0
         passed = found is not None and found <= limit
         text = 'nothing' if found is None else f'{found:.6g} {unit}'.rstrip()
         return self.check(name, passed, text, f'<= {limit:g} {unit}'.rstrip())

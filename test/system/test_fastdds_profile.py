@@ -83,8 +83,9 @@ def node():
 def segment_bytes(process):
     """Size of the largest shared-memory segment that a process has mapped [bytes]."""
     maps = Path(f'/proc/{process.pid}/maps').read_text('utf-8')
-    found = set(re.findall(r'/dev/shm/fast(?:rtps|dds)_[0-9a-f]{16}\b', maps))
-    return max(Path(name).stat().st_size for name in found)
+    mapped_as = r'^(\w+)-(\w+) .* /dev/shm/fast(?:rtps|dds)_[0-9a-f]{16}\b'
+    found = re.findall(mapped_as, maps, re.MULTILINE)
+    return max(int(end, 16) - int(start, 16) for start, end in found)
 
 
 def mapped(process):
