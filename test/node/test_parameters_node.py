@@ -19,6 +19,7 @@ from td3_agent.nodes.share import shared_path
 
 ROOT = Path(__file__).parents[2]
 NODES = {
+    'route_node': ('RouteNode', 'RouteNodeParams'),
     'sim_bridge_node': ('SimBridgeNode', 'SimBridgeParams'),
     'synchronizer_node': ('SynchronizerNode', 'SynchronizerParams'),
     'td3_agent_node': ('Td3AgentNode', 'Td3AgentParams'),
