@@ -117,7 +117,7 @@ def geometry_on_the_wire(car: Car) -> VehicleGeometry:
     """Return the vehicle's geometry as a reader of vehicle_info gets it."""
     wheels = car.vehicle_info.wheels
     return geometry_from_wheels(
-        [np.float32(wheel.position[:2]).tolist() for wheel in wheels],
+        [np.asarray(wheel.position[:2], np.float32).tolist() for wheel in wheels],
         float(np.float32(wheels[0].max_steer_angle)),
         DEFAULT_WHEELBASE_M,
     )
