@@ -95,7 +95,7 @@ class RouteNode(Node):
             (PoseStamped, topics.goal(role), self._on_goal, RELIABLE, ''),
         ):
             self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
-            if advice:  # a goal may come from nowhere
+            if advice:  # a publisher of goals is optional
                 interests.append(interest(self, kind, topic, qos, writes=False, advice=advice))
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(READING_PERIOD_S, self._on_timer, clock=steady)
@@ -118,7 +118,7 @@ class RouteNode(Node):
 
     def _on_world_info(self, msg: CarlaWorldInfo) -> None:
         """Have another town read; the same one, from a bridge that has come back, is known."""
-        if ROOT_ELEMENT not in msg.opendrive:  # all else is told by the process that reads it
+        if ROOT_ELEMENT not in msg.opendrive:  # the reader reports every other fault
             raise ValueError(
                 f'opendrive of map {msg.map_name[:NAMED]!r} must be an OpenDRIVE text, got '
                 f'{msg.opendrive[:NAMED]!r}'
@@ -162,10 +162,10 @@ class RouteNode(Node):
     # Outputs
 
     def _publish(self) -> None:
-        """Publish the route in force where it is another, and tell how things stand.
+        """Publish the route in force if it has changed, and update the status.
 
-        An empty path withdraws a route that led through another town, or from another place: it
-        is latched, and cars would go on by it.
+        An empty path withdraws a route through another town, or from another place: the old one
+        is latched, and vehicles would keep following it.
         """
         route = self._navigator.route
         if route is not self._published:
@@ -189,7 +189,7 @@ class RouteNode(Node):
         )
 
     def _tell(self) -> None:
-        """Say at once what has changed, in the log too where it is not well."""
+        """Publish the status at once if it has changed; log warnings and errors too."""
         status = self._describe()
         if status.message != self._told and (status.is_error or status.is_warning):
             self.get_logger().warning(status.message, throttle_duration_sec=1.0)
@@ -217,7 +217,7 @@ class RouteNode(Node):
         return Status(text, values=values)
 
     def _missing(self) -> str:
-        """Say what a route is waited for, if it is anything."""
+        """Return what is missing for a route; empty if nothing is."""
         navigator = self._navigator
         if self._map_fault:
             return ''

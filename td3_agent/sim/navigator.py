@@ -133,7 +133,7 @@ class Navigator:
         return self._plan()
 
     def forget_graph(self) -> None:
-        """Wait for another map; a pose in the town before means nothing there."""
+        """Wait for another map; a pose in the old town is invalid in the new one."""
         self._planner = self._state = None
         self._forget_route()
 
@@ -191,7 +191,7 @@ class Navigator:
         return self._plan()
 
     def _plan(self) -> PlannedRoute | None:
-        """Plan if there is all that it takes; a failure is kept as :attr:`fault`."""
+        """Plan if map, pose and goal are known; a failure is kept as :attr:`fault`."""
         state = self._state
         if self._planner is None or state is None or (self.goal is None and not self._draws):
             return None
