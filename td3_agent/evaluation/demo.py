@@ -83,7 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--policy', default='lane', help=f'{SHIPPED_NAMES}, untrained, or a checkpoint folder'
     )
     parser.add_argument(
-        '--map', default='winding', help='oval, winding, town, or an OpenDRIVE file'
+        '--map',
+        default='winding',
+        help='oval, winding, town, highway, arterial, or an OpenDRIVE file',
     )
     parser.add_argument('--map-seed', type=int, default=0, help='seed of a built-in map')
     parser.add_argument('--seed', type=int, default=0, help='seed of parked cars and light')

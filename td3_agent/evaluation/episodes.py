@@ -38,7 +38,11 @@ WORLD_STREAM = 1  # tells the seeds of worlds from those of maps, which are draw
 class EpisodePlan(Params):
     """Which episodes are driven, and how long each may take."""
 
-    map: str = param('winding', 'oval, winding, town, or the path of an OpenDRIVE file', path=True)
+    map: str = param(
+        'winding',
+        'oval, winding, town, highway, arterial, or the path of an OpenDRIVE file',
+        path=True,
+    )
     family: str = param(
         'test',
         'family of seeds that the roads come from',

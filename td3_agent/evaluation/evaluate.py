@@ -155,7 +155,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--map',
         default=argparse.SUPPRESS,
-        help=f'oval, winding, town, or an .xodr file, with --scenario too (default: {plan.map})',
+        help=f'a built-in map or an .xodr file, with --scenario too (default: {plan.map})',
     )
     parser.add_argument(
         '--family', choices=tuple(FAMILIES), default=plan.family, help='of unseen or seen roads'

@@ -27,7 +27,11 @@ class SimBridgeParams(Params):
     role_names: tuple[str, ...] = param(
         ('ego_vehicle',), 'role names of the vehicles; each is driven'
     )
-    map: str = param('winding', 'oval, winding, town, or the path of an OpenDRIVE file', path=True)
+    map: str = param(
+        'winding',
+        'oval, winding, town, highway, arterial, or the path of an OpenDRIVE file',
+        path=True,
+    )
     map_seed: int = param(0, 'seed of a built-in map', low=0)
     seed: int = param(0, 'seed of spawn point, route, parked vehicles, light and traffic', low=0)
     spawn_index: int = param(-1, 'spawn point on the map; -1 draws one from the seed', low=-1)

@@ -21,6 +21,7 @@ class Box:
         height_m: up from the ground [m].
         bgr: colour, 0 .. 255 each.
         actor_id: CARLA actor id.
+        kind: of vehicle, a key of :data:`~td3_agent.sim.bodies.BODIES`.
     """
 
     x_m: float
@@ -31,6 +32,7 @@ class Box:
     height_m: float = 1.5
     bgr: tuple[int, int, int] = (120, 60, 40)
     actor_id: int = 0
+    kind: str = 'car'
 
     @property
     def radius_m(self) -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pinhole camera over painted ground: perspective in one ``warpPerspective`` per level.
+"""A pinhole camera over painted ground: perspective in a few ``warpPerspective`` per level.
 
 The ground is flat and the camera is fixed to the vehicle, so the map from pixel to ground in
 the *vehicle's* frame never changes; a frame only adds the vehicle's pose. Rows further away
@@ -20,8 +20,10 @@ import numpy as np
 
 from td3_agent.driving.loop_check import CameraView
 from td3_agent.driving.parameters import Params, param
-from td3_agent.sim.paint import GRASS_BGR, LEVELS, OPAQUE
-from td3_agent.sim.solids import SolidPainter
+from td3_agent.sim.box_painter import SUN_RAD, BoxPainter
+from td3_agent.sim.look import Look
+from td3_agent.sim.paint import FULL, LEVELS, LIT, PLAIN_PAINT, PLAIN_SURFACE
+from td3_agent.sim.shading import EVEN, Shading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,10 +32,9 @@ if TYPE_CHECKING:
 
     from td3_agent.sim.boxes import Box
     from td3_agent.sim.ground import Ground, TiledGround
+    from td3_agent.sim.scenery import Scenery
 
 FAR_M = 250.0  # ground beyond this depth melts into the haze
-SKY_TOP_BGR = (190, 142, 100)
-SKY_LOW_BGR = (190, 182, 172)
 SKY_FADE_RAD = 0.6  # height over the horizon at which the sky has its upper colour
 LEVEL_BIAS = -0.4  # sharper than exact minification; grain is fine enough to bear it
 
@@ -87,17 +88,28 @@ class Camera:
     Args:
         config: image size and mounting.
         ground: painted map.
+        look: colours, textures, shadows; by default a summer day.
+        scenery: what stands beside the roads.
+        sun_rad: direction that light comes from, in the map frame [rad].
     """
 
-    def __init__(self, config: CameraConfig, ground: Ground | TiledGround) -> None:
+    def __init__(
+        self,
+        config: CameraConfig,
+        ground: Ground | TiledGround,
+        look: Look | None = None,
+        scenery: Scenery | None = None,
+        sun_rad: float = SUN_RAD,
+    ) -> None:
         """Precompute everything that does not depend on the vehicle's pose."""
         # One core, always: the agent shares the machine, and results do not depend on it.
         cv2.setNumThreads(1)
         self.config = config
-        self._ground = ground
+        look = look or Look()
+        self._ground, self._shading = ground, Shading(look, ground.cell_m)
         self._pixel_from_vehicle = _pixel_from_vehicle(config)
         rays = _rays(config)
-        self._background = _sky(config, rays)
+        self._background = _sky(config, rays, look)
         seen = _sees_ground(config, rays)
         ground_rows = np.flatnonzero(seen.any(axis=1))
         self._first_row = int(ground_rows[0]) if len(ground_rows) else config.height
@@ -105,7 +117,10 @@ class Camera:
         # Only a rolled camera has rows that are part sky, part ground.
         mixed = not seen[self._first_row :].all()
         self._no_ground = ~seen[self._first_row :] if mixed else None
-        self._solids = SolidPainter(self._pixel_from_vehicle, (config.x, config.y, config.z))
+        eye = (config.x, config.y, config.z)
+        self._boxes = BoxPainter(self._pixel_from_vehicle, eye, look, scenery, sun_rad)
+        rows = config.height - self._first_row
+        self._read = [np.empty((rows, config.width, 4), dtype=np.uint8) for _ in range(3)]
 
     def render(
         self,
@@ -122,7 +137,7 @@ class Camera:
             x_m: position in the map frame [m].
             y_m: position in the map frame [m].
             yaw_rad: heading [rad], left positive.
-            boxes: what stands on the ground.
+            boxes: vehicles that stand on the ground.
             gain: brightness, >= 1.0.
 
         Returns:
@@ -131,29 +146,48 @@ class Camera:
         config = self.config
         image = np.empty((config.height, config.width, 4), dtype=np.uint8)
         image[: self._first_row] = self._background[: self._first_row]
-        cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
-        map_from_vehicle = np.array([[cos, -sin, x_m], [sin, cos, y_m], [0.0, 0.0, 1.0]])
-        for band in self._bands:
-            texture, texture_from_map = self._ground.view(
-                band.level, (x_m, y_m, cos, sin), band.bounds_m
-            )
-            cv2.warpPerspective(
-                texture,
-                texture_from_map @ map_from_vehicle @ band.vehicle_from_pixel,
-                (config.width, band.bottom - band.top),
-                dst=image[band.top : band.bottom],
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_CONSTANT,
-                borderValue=self._ground.background_bgra,
-            )
+        things = self._boxes.project(boxes, (x_m, y_m, yaw_rad), image.shape)
+        if self._bands:
+            self._read_ground(x_m, y_m, yaw_rad)
+            surface, paint, grain = self._read
+            lit = np.asarray(cv2.extractChannel(surface, LIT), dtype=np.uint8)
+            if things is not None:
+                self._boxes.draw_shadows(lit, things, self._first_row)
+            self._shading.applied(surface, paint, grain, lit, image[self._first_row :])
         if self._no_ground is not None:
             part = image[self._first_row :]
             part[self._no_ground] = self._background[self._first_row :][self._no_ground]
-        if boxes:
-            self._solids.draw(image, boxes, x_m, y_m, yaw_rad)
+        if things is not None:
+            self._boxes.draw(image, things)
         if gain > 1.0:
             cv2.convertScaleAbs(image, dst=image, alpha=gain)  # alpha 255 stays: it saturates
         return image
+
+    def _read_ground(self, x_m: float, y_m: float, yaw_rad: float) -> None:
+        """Read what covers the pixels, and the textures there, from the level of each band."""
+        cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
+        map_from_vehicle = np.array([[cos, -sin, x_m], [sin, cos, y_m], [0.0, 0.0, 1.0]])
+        ground, shading = self._ground, self._shading
+        for band in self._bands:
+            map_from_pixel = map_from_vehicle @ band.vehicle_from_pixel
+            level = band.level
+            covered, texture_from_map = ground.view(level, (x_m, y_m, cos, sin), band.bounds_m)
+            of_ground = texture_from_map @ map_from_pixel
+            of_texture = shading.texture_from_map(level, x_m, y_m) @ map_from_pixel
+            for source, matrix, beyond, into in (
+                (covered.surface, of_ground, PLAIN_SURFACE, self._read[0]),
+                (covered.paint, of_ground, PLAIN_PAINT, self._read[1]),
+                (shading.levels[level], of_texture, EVEN, self._read[2]),
+            ):
+                cv2.warpPerspective(
+                    source,
+                    matrix,
+                    (self.config.width, band.bottom - band.top),
+                    dst=into[band.top - self._first_row : band.bottom - self._first_row],
+                    flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                    borderMode=cv2.BORDER_CONSTANT,
+                    borderValue=beyond,
+                )
 
     def project(self, forward_m: float, left_m: float, up_m: float) -> tuple[float, float] | None:
         """Return the image position (u, v) [px] of a point in the vehicle frame [m].
@@ -261,13 +295,13 @@ def _sees_ground(config: CameraConfig, rays: NDArray[np.float64]) -> NDArray[np.
     return np.asarray(-rays[..., 2] * FAR_M > config.z)
 
 
-def _sky(config: CameraConfig, rays: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return (H, W, 4): sky by height over the horizon, distant grass in haze below it."""
+def _sky(config: CameraConfig, rays: NDArray[np.float64], look: Look) -> NDArray[np.uint8]:
+    """Return (H, W, 4): sky by height over the horizon, distant ground in haze below it."""
     height = np.arctan2(rays[..., 2], np.hypot(rays[..., 0], rays[..., 1]))
     share = np.clip(height / SKY_FADE_RAD, 0.0, 1.0)[..., np.newaxis]
-    colour = (1.0 - share) * np.array(SKY_LOW_BGR) + share * np.array(SKY_TOP_BGR)
-    haze = 0.5 * (np.array(GRASS_BGR) + np.array(SKY_LOW_BGR))
+    colour = (1.0 - share) * np.array(look.sky_low) + share * np.array(look.sky_top)
+    haze = 0.5 * (np.array(look.verge) + np.array(look.sky_low))
     colour = np.where(height[..., np.newaxis] < 0.0, haze, colour)
-    image = np.full((config.height, config.width, 4), OPAQUE, dtype=np.uint8)
+    image = np.full((config.height, config.width, 4), FULL, dtype=np.uint8)
     image[..., :3] = np.rint(colour)
     return image

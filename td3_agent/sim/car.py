@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from td3_agent.sim.road import LaneFix, RoadMap, RouteTrace, SpawnPoint
 
-CONTACT_REACH_M = 8.0  # more than two cars' half diagonals
+CONTACT_REACH_M = 9.0  # more than the half diagonals of a car and the longest vehicle
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,8 @@ from td3_agent.sim.world import World, WorldConfig
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from td3_agent.sim.randomisation import Randomisation
+
 ENV_ID = 'td3_agent/Driving-v0'
 SEED_BOUND = 2**31
 BGRA_BYTES = 4
@@ -70,6 +72,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         task: reward and episode rules.
         observation: how images become observations.
         privileged: also show, as ``privileged``, what only the simulator knows; for critics.
+        limits: of what is drawn in a world with ``random_style``.
         render_mode: ``'rgb_array'`` or None.
     """
 
@@ -79,7 +82,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
     }
     privileged_size = PRIVILEGED_SIZE
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a task is made of
         self,
         world: WorldConfig | None = None,
         task: TaskConfig | None = None,
@@ -87,6 +90,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         render_mode: str | None = None,
         *,
         privileged: bool = False,
+        limits: Randomisation | None = None,
     ) -> None:
         """Build the world; the map is loaded and painted once."""
         if render_mode not in (None, *self.metadata['render_modes']):
@@ -97,7 +101,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
             raise ParameterError(
                 f'vehicles must be 1 in an environment of one driver, got {config.vehicles}'
             )
-        self.world = World(config)
+        self.world = World(config, limits)
         self.task = task or TaskConfig()
         self.spec_of_observation = observation or ObservationSpec()
         self._builder = ObservationBuilder(self.spec_of_observation)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import math
 from typing import TYPE_CHECKING
 
-from td3_agent.sim.parking import WIDTHS_M
+from td3_agent.sim.bodies import WIDEST_M
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 OFF_MAP = -1
 SEEN_WITHIN_M = 4.0  # of an edge: more than half a car and half a lane
 AIR_M = 0.15  # beside a car that is passed
+FOLLOWS_WITHIN_M = 1.95  # of a lane's centre a car follows the lane
 COSINE_ALONG = 0.7
 
 
@@ -90,7 +91,7 @@ def _sighting(place: Place, car: Car) -> Sighting | None:
     turned = motion.yaw_rad - place.heading_rad
     cos, sin = abs(math.cos(turned)), abs(math.sin(turned))
     across_m = 0.5 * (info.length_m * sin + info.width_m * cos)
-    if abs(place.lateral_m) > across_m + 0.5 * WIDTHS_M[1] + AIR_M:
+    if abs(place.lateral_m) > across_m + 0.5 * WIDEST_M + AIR_M:
         return None
     course = motion.yaw_rad + motion.slip_rad - place.heading_rad
     return Sighting(
@@ -98,5 +99,5 @@ def _sighting(place: Place, car: Car) -> Sighting | None:
         s_m=place.s_m,
         half_m=0.5 * (info.length_m * cos + info.width_m * sin),
         speed_mps=motion.speed_mps * math.cos(course),
-        drives_along=math.cos(turned) > COSINE_ALONG and abs(place.lateral_m) < WIDTHS_M[1],
+        drives_along=math.cos(turned) > COSINE_ALONG and abs(place.lateral_m) < FOLLOWS_WITHIN_M,
     )

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from td3_agent.sim.opendrive import MapError
-from td3_agent.sim.paint import GRASS_BGR, LEVELS, OPAQUE, Paint, Palette, Window
+from td3_agent.sim.paint import LEVELS, Covered, Paint, Window
+from td3_agent.sim.roadside import Roadside
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from td3_agent.sim.road import RoadMap
+    from td3_agent.sim.scenery import Scenery
 
     Pose: TypeAlias = tuple[float, float, float, float]
     Bounds: TypeAlias = tuple[float, float, float, float]
 
 MARGIN_M = 45.0  # painted around the outermost lanes; beyond lies plain grass
-BUDGET_BYTES = 128 * 1024 * 1024  # of the whole pyramid
-BYTES_PER_CELL = 4.0 * 4.0 / 3.0  # BGRA, and a third more for the coarser levels
+BUDGET_BYTES = 128 * 1024 * 1024
+BYTES = 8  # of a cell, in two textures
 FINEST_M = 0.05
-COARSEST_M = 0.5  # a marking no longer shows
 TILE = 256  # cells of a tile's edge, at every level
 FINER_LEVELS = 2  # a tile is painted in cells so many times halved, then averaged
 VIEWS = 2 * LEVELS  # put together from tiles, and kept
@@ -42,28 +42,26 @@ VIEWS = 2 * LEVELS  # put together from tiles, and kept
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """A painted ground.
+    """A painted ground: what covers every cell, not yet how it looks.
 
     Attributes:
-        levels: (H, W, 4) uint8 BGRA each, from fine to coarse, halved every time.
+        levels: from fine to coarse, halved every time.
         cell_m: edge of a cell of the finest level [m].
         west_m: map x of the texture's left edge [m].
         north_m: map y of the texture's upper edge [m].
-        background_bgra: what lies beyond the texture.
     """
 
-    levels: tuple[NDArray[np.uint8], ...]
+    levels: tuple[Covered, ...]
     cell_m: float
     west_m: float
     north_m: float
-    background_bgra: tuple[int, int, int, int] = (*GRASS_BGR, OPAQUE)
 
     def texture_from_map(self, level: int) -> NDArray[np.float64]:
         """Return the (3, 3) matrix from map (x, y, 1) [m] to (column, row, 1) of a level."""
-        rows, columns = self.levels[level].shape[:2]
+        rows, columns = self.levels[level].paint.shape[:2]
         # Odd sizes do not halve evenly: scale by what the level really covers.
-        per_m_x = columns / (self.levels[0].shape[1] * self.cell_m)
-        per_m_y = rows / (self.levels[0].shape[0] * self.cell_m)
+        per_m_x = columns / (self.levels[0].paint.shape[1] * self.cell_m)
+        per_m_y = rows / (self.levels[0].paint.shape[0] * self.cell_m)
         return np.array(
             [
                 [per_m_x, 0.0, -self.west_m * per_m_x - 0.5],
@@ -74,7 +72,7 @@ class Ground:
 
     def view(
         self, level: int, _pose: Pose, _bounds_m: Bounds
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    ) -> tuple[Covered, NDArray[np.float64]]:
         """Return the texture of a level, and its matrix as of :meth:`texture_from_map`."""
         return self.levels[level], self._matrices[level]
 
@@ -84,7 +82,7 @@ class Ground:
 
     def nbytes(self) -> int:
         """Memory of all levels [bytes]."""
-        return sum(level.nbytes for level in self.levels)
+        return sum(texture.nbytes for level in self.levels for texture in level)
 
 
 class TiledGround:
@@ -96,21 +94,19 @@ class TiledGround:
 
     Attributes:
         cell_m: edge of a cell of the finest level [m].
-        background_bgra: what lies beyond; never seen, as the grass has no end.
     """
 
     def __init__(self, paint: Paint, budget_bytes: int) -> None:
         """Paint nothing yet."""
         self.cell_m = FINEST_M
-        self.background_bgra = (*paint.palette.grass, OPAQUE)
         self._paint = paint
-        self._most_tiles = max(1, budget_bytes // (TILE * TILE * 4))
-        self._tiles: OrderedDict[tuple[int, int, int], NDArray[np.uint8]] = OrderedDict()
-        self._views: OrderedDict[tuple[int, ...], NDArray[np.uint8]] = OrderedDict()
+        self._most_tiles = max(1, budget_bytes // (TILE * TILE * BYTES))
+        self._tiles: OrderedDict[tuple[int, int, int], Covered] = OrderedDict()
+        self._views: OrderedDict[tuple[int, ...], Covered] = OrderedDict()
 
     def view(
         self, level: int, pose: Pose, bounds_m: Bounds
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    ) -> tuple[Covered, NDArray[np.float64]]:
         """Return a texture that covers a part of the ground, and the matrix into it.
 
         Args:
@@ -140,25 +136,27 @@ class TiledGround:
 
     def nbytes(self) -> int:
         """Memory of all tiles and of what was put together from them [bytes]."""
-        return sum(part.nbytes for part in (*self._tiles.values(), *self._views.values()))
+        parts = (*self._tiles.values(), *self._views.values())
+        return sum(texture.nbytes for part in parts for texture in part)
 
-    def _joined(
-        self, level: int, top: int, bottom: int, left: int, right: int
-    ) -> NDArray[np.uint8]:
+    def _joined(self, level: int, top: int, bottom: int, left: int, right: int) -> Covered:
         key = level, top, bottom, left, right
         if key in self._views:
             self._views.move_to_end(key)
             return self._views[key]
         rows = [
-            np.concatenate([self._tile(level, i, j) for j in range(left, right + 1)], axis=1)
+            [self._tile(level, i, j) for j in range(left, right + 1)]
             for i in range(top, bottom + 1)
         ]
-        self._views[key] = np.concatenate(rows)
+        self._views[key] = Covered(
+            np.concatenate([np.concatenate([t.surface for t in row], axis=1) for row in rows]),
+            np.concatenate([np.concatenate([t.paint for t in row], axis=1) for row in rows]),
+        )
         while len(self._views) > VIEWS:
             self._views.popitem(last=False)
         return self._views[key]
 
-    def _tile(self, level: int, row: int, column: int) -> NDArray[np.uint8]:
+    def _tile(self, level: int, row: int, column: int) -> Covered:
         key = level, row, column
         if key in self._tiles:
             self._tiles.move_to_end(key)
@@ -174,61 +172,53 @@ class TiledGround:
                 left=column * size,
                 rows=size,
                 columns=size,
-            ),
-            level - finer,
-        )
-        if finer:
-            painted = np.asarray(
-                cv2.resize(painted, (TILE, TILE), interpolation=cv2.INTER_AREA), dtype=np.uint8
             )
-        self._tiles[key] = painted
+        )
+        self._tiles[key] = _resized(painted, TILE, TILE) if finer else painted
         while len(self._tiles) > self._most_tiles:
             self._tiles.popitem(last=False)
-        return painted
+        return self._tiles[key]
 
 
 def paint_ground(
     road_map: RoadMap,
-    seed: int = 0,
+    roadside: Roadside | None = None,
+    scenery: Scenery | None = None,
     budget_bytes: int = BUDGET_BYTES,
-    palette: Palette | None = None,
 ) -> Ground | TiledGround:
     """Paint a map: whole where the finest cells fit into the budget, else where one looks.
 
-    Built-in maps are painted whole, in cells as coarse as the budget asks for.
-
     Args:
         road_map: what to paint.
-        seed: of the grain of grass and asphalt.
-        budget_bytes: upper bound of the pyramid's memory.
-        palette: colours, by default those of a fresh summer day.
-
-    Raises:
-        MapError: a built-in map is so large that markings would vanish at this budget.
+        roadside: kerb, pavement and paint.
+        scenery: what stands beside the roads and shades the ground.
+        budget_bytes: upper bound of the memory of all textures.
     """
-    paint = Paint(road_map, seed, palette or Palette())
+    paint = Paint(road_map, roadside or Roadside(), scenery)
     x0, y0, x1, y1 = road_map.bounds_m
-    width_m, height_m = x1 - x0 + 2.0 * MARGIN_M, y1 - y0 + 2.0 * MARGIN_M
-    cell_m = max(FINEST_M, math.sqrt(width_m * height_m * BYTES_PER_CELL / budget_bytes))
-    if cell_m > FINEST_M and not road_map.built_in:
+    rows = math.ceil((y1 - y0 + 2.0 * MARGIN_M) / FINEST_M)
+    columns = math.ceil((x1 - x0 + 2.0 * MARGIN_M) / FINEST_M)
+    if rows * columns * BYTES * 4 / 3 > budget_bytes:  # a third more for the coarser levels
         return TiledGround(paint, budget_bytes)
-    if cell_m > COARSEST_M:
-        raise MapError(
-            f'map {road_map.name!r} covers {width_m:.0f} x {height_m:.0f} m: painted within '
-            f'{budget_bytes} bytes a cell would be {cell_m:.2f} m, limit is {COARSEST_M} m'
-        )
     west_m, north_m = x0 - MARGIN_M, y1 + MARGIN_M
-    rows, columns = math.ceil(height_m / cell_m), math.ceil(width_m / cell_m)
-    texture = paint.window(Window(cell_m, west_m, north_m, 0, 0, rows, columns))
-    background = (*paint.palette.grass, OPAQUE)
-    return Ground(_pyramid(texture), cell_m, west_m, north_m, background)
+    whole = paint.window(Window(FINEST_M, west_m, north_m, 0, 0, rows, columns))
+    return Ground(_pyramid(whole), FINEST_M, west_m, north_m)
 
 
-def _pyramid(texture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
-    levels = [texture]
+def _pyramid(finest: Covered) -> tuple[Covered, ...]:
+    levels = [finest]
     while len(levels) < LEVELS:
-        rows, columns = levels[-1].shape[:2]
-        half = (max(1, columns // 2), max(1, rows // 2))
-        smaller = cv2.resize(levels[-1], half, interpolation=cv2.INTER_AREA)
-        levels.append(np.asarray(smaller, dtype=np.uint8))
+        rows, columns = levels[-1].paint.shape[:2]
+        levels.append(_resized(levels[-1], max(1, rows // 2), max(1, columns // 2)))
     return tuple(levels)
+
+
+def _resized(covered: Covered, rows: int, columns: int) -> Covered:
+    return Covered(
+        *(
+            np.asarray(
+                cv2.resize(texture, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8
+            )
+            for texture in covered
+        )
+    )

@@ -30,8 +30,8 @@ ROW_SPACING_M = 1.0
 FASTEST_MPS = 50.0 / 3.6  # in built-up areas
 LATERAL_ACCELERATION_MPS2 = 2.0  # taken in a bend
 PLANNED_DECELERATION_MPS2 = 1.5  # before a bend
-# Two paths this close cannot be used at once: the width of the widest car, and some air.
-CLEARANCE_M = 2.4
+# Two paths this close cannot be used at once: the width of the widest vehicle, and some air.
+CLEARANCE_M = 2.6
 FREE = -math.inf  # two paths that never meet
 GAP_M = 0.05  # between lanes that follow each other: driven across, not jumped over
 SEEN_GAP_M = 0.25  # what is told of: a car drives over less without a jerk

@@ -5,6 +5,8 @@
 oval       closed circuit, two-way, clothoids between straights and bends
 winding    open country road, two-way, at least 900 m, bends of 45 m radius and more
 town       4 x 3 street grid, eight junctions, no marking inside the junctions
+highway    open road of several lanes per direction, bends of 120 m radius and more
+arterial   street grid as in ``town``, two lanes per direction, all of them through the junctions
 =========  =====================================================================================
 """
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 LOG = logging.getLogger(__name__)
+    from td3_agent.sim.randomisation import Randomisation
 
 MARKING_WIDTH_M = 0.15
 WINDING_LENGTH_M = 950.0
@@ -38,6 +41,11 @@ STRAIGHT = 1e-12  # scenariogeneration wants a number, not zero, for a straight 
 GRID_COLUMNS = 4
 GRID_ROWS = 3
 CORNER_RADIUS_M = 14.0  # half a junction, and the radius of a turn's reference line
+ARTERIAL_RADIUS_M = 20.0
+BLOCK_M, ARTERIAL_BLOCK_M = (75.0, 105.0), (115.0, 150.0)  # between two junctions
+HIGHWAY_RADII_M = (120.0, 260.0)
+LANES = {'highway': 2, 'arterial': 2}  # per direction, unless they are drawn
+MOST_LANES = {'highway': 4, 'arterial': 2}
 
 MARK_TYPES = (xodr.RoadMarkType.broken, xodr.RoadMarkType.solid, xodr.RoadMarkType.solid_solid)
 EDGE_TYPES = (xodr.RoadMarkType.solid, xodr.RoadMarkType.broken)
@@ -54,6 +62,7 @@ class RoadStyle:
         lane_width_m: of every lane [m].
         centre: type and colour of the line between the directions.
         edge: type and colour of the outer lines.
+        lanes: per direction.
     """
 
     lane_width_m: float = 3.5
@@ -65,19 +74,32 @@ class RoadStyle:
         xodr.RoadMarkType.solid,
         xodr.RoadMarkColor.white,
     )
+    lanes: int = 1
 
     @classmethod
-    def drawn(cls, seed: int) -> RoadStyle:
-        """Return the style that belongs to a seed."""
+    def default(cls, name: str) -> RoadStyle:
+        """Return the style of a built-in map."""
+        if name not in LANES:
+            return cls()
+        return cls(lanes=LANES[name], centre=(xodr.RoadMarkType.solid_solid, COLOURS[1]))
+
+    @classmethod
+    def drawn(cls, name: str, seed: int, limits: Randomisation) -> RoadStyle:
+        """Return the style that belongs to a built-in map and a seed."""
         rng = np.random.default_rng((seed, 1))  # apart from what decides on the geometry
+        unmarked = rng.random() < limits.edge_unmarked_share
+        edge = xodr.RoadMarkType.none if unmarked else EDGE_TYPES[rng.integers(len(EDGE_TYPES))]
         return cls(
-            lane_width_m=float(rng.uniform(3.1, 3.9)),
+            lane_width_m=float(rng.uniform(limits.lane_width_least_m, limits.lane_width_most_m)),
             centre=(MARK_TYPES[rng.integers(len(MARK_TYPES))], COLOURS[rng.integers(2)]),
-            edge=(EDGE_TYPES[rng.integers(len(EDGE_TYPES))], COLOURS[rng.integers(2)]),
+            edge=(edge, COLOURS[rng.integers(2)]),
+            lanes=int(rng.integers(2, min(limits.lanes_most, MOST_LANES[name]) + 1))
+            if name in LANES
+            else 1,
         )
 
 
-def load_map(name_or_path: str, seed: int = 0, *, random_style: bool = False) -> RoadMap:
+def load_map(name_or_path: str, seed: int = 0, *, limits: Randomisation | None = None) -> RoadMap:
     """Return a built-in map by name, or the map in an ``.xodr`` file.
 
     Maps are cached: asking again for the same one is free.
@@ -85,13 +107,13 @@ def load_map(name_or_path: str, seed: int = 0, *, random_style: bool = False) ->
     Args:
         name_or_path: ``'oval'``, ``'winding'``, ``'town'``, or a path that ends in ``.xodr``.
         seed: of a built-in map; a file has none.
-        random_style: draw lane width and markings of a built-in map from its seed.
+        limits: draw lane widths and markings of a built-in map from its seed, within these.
 
     Raises:
         MapError: no such map, or the file is not usable.
     """
     if name_or_path in BUILT_IN:
-        return _built_in(name_or_path, seed, random_style)
+        return _built_in(name_or_path, seed, limits)
     if not name_or_path.lower().endswith('.xodr'):
         known = ', '.join(BUILT_IN)
         raise MapError(
@@ -102,9 +124,8 @@ def load_map(name_or_path: str, seed: int = 0, *, random_style: bool = False) ->
 
 
 @lru_cache(maxsize=8)
-def _built_in(name: str, seed: int, random_style: bool) -> RoadMap:  # noqa: FBT001  cached
-    opendrive = built_in_opendrive(name, seed, random_style=random_style)
-    return RoadMap(name, opendrive, built_in=True)
+def _built_in(name: str, seed: int, limits: Randomisation | None) -> RoadMap:
+    return RoadMap(name, built_in_opendrive(name, seed, limits=limits))
 
 
 @lru_cache(maxsize=4)
@@ -125,9 +146,9 @@ def loaded(name: str, found: PreparedMap) -> RoadMap:
     return RoadMap(name, found.opendrive, origin_m=found.origin_m)
 
 
-def built_in_opendrive(name: str, seed: int, *, random_style: bool = False) -> str:
+def built_in_opendrive(name: str, seed: int, *, limits: Randomisation | None = None) -> str:
     """Return the OpenDRIVE text of a built-in map; equal arguments give equal text."""
-    style = RoadStyle.drawn(seed) if random_style else RoadStyle()
+    style = RoadStyle.default(name) if limits is None else RoadStyle.drawn(name, seed, limits)
     root = BUILT_IN[name](np.random.default_rng(seed), style).get_element()
     header = root.find('header')
     header.set('date', '1970-01-01T00:00:00')  # the library writes the time of day
@@ -150,30 +171,58 @@ def winding(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
 
     The heading stays within a right angle of that direction, so the road never meets itself.
     """
+    return _swinging('winding', rng, style, (WINDING_MIN_RADIUS_M, 110.0))
+
+
+def highway(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
+    """Return a road of several lanes per direction that swings as ``winding`` does, but wider."""
+    return _swinging('highway', rng, style, HIGHWAY_RADII_M)
+
+
+def _swinging(
+    name: str, rng: np.random.Generator, style: RoadStyle, radii_m: tuple[float, float]
+) -> xodr.OpenDrive:
     parts: list[list[Geometry]] = [[xodr.Line(40.0)]]
     length_m, heading, side = 40.0, 0.0, float(rng.choice([-1.0, 1.0]))
     while length_m < WINDING_LENGTH_M:
         target = side * float(rng.uniform(0.35, 1.2))
-        curvature = math.copysign(1.0 / float(rng.uniform(WINDING_MIN_RADIUS_M, 110.0)), side)
+        curvature = math.copysign(1.0 / float(rng.uniform(*radii_m)), side)
         bend = _bend(curvature, abs(target - heading), float(rng.uniform(18.0, 28.0)))
         line = xodr.Line(float(rng.uniform(8.0, 40.0)))
         parts += [bend, [line]]
         length_m += sum(piece.length for piece in [*bend, line])
         heading, side = target, -side
-    return _chain('winding', parts, style, closed=False)
+    return _chain(name, parts, style, closed=False)
 
 
 def town(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
     """Return a street grid: curved corners, T junctions on the rim, crossings inside."""
-    xs = np.concatenate(([0.0], np.cumsum(rng.uniform(75.0, 105.0, GRID_COLUMNS - 1))))
-    ys = np.concatenate(([0.0], np.cumsum(rng.uniform(75.0, 105.0, GRID_ROWS - 1))))
-    return _TownBuilder(xs.tolist(), ys.tolist(), style).build()
+    return _grid('town', rng, style, BLOCK_M, CORNER_RADIUS_M)
+
+
+def arterial(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
+    """Return a street grid of wide streets; every lane goes on through every junction."""
+    return _grid('arterial', rng, style, ARTERIAL_BLOCK_M, ARTERIAL_RADIUS_M)
+
+
+def _grid(
+    name: str,
+    rng: np.random.Generator,
+    style: RoadStyle,
+    block_m: tuple[float, float],
+    radius_m: float,
+) -> xodr.OpenDrive:
+    xs = np.concatenate(([0.0], np.cumsum(rng.uniform(*block_m, GRID_COLUMNS - 1))))
+    ys = np.concatenate(([0.0], np.cumsum(rng.uniform(*block_m, GRID_ROWS - 1))))
+    return _TownBuilder(name, xs.tolist(), ys.tolist(), style, radius_m).build()
 
 
 BUILT_IN: dict[str, Callable[[np.random.Generator, RoadStyle], xodr.OpenDrive]] = {
     'oval': oval,
     'winding': winding,
     'town': town,
+    'highway': highway,
+    'arterial': arterial,
 }
 
 
@@ -192,30 +241,37 @@ def _bend(curvature: float, angle_rad: float, clothoid_m: float) -> list[Geometr
     ]
 
 
-def _lane(style: RoadStyle, *, marked: bool) -> xodr.Lane:
+BETWEEN_LANES = (xodr.RoadMarkType.broken, xodr.RoadMarkColor.white)
+UNMARKED = (xodr.RoadMarkType.none, xodr.RoadMarkColor.white)
+
+
+def _lane(style: RoadStyle, mark: tuple[xodr.RoadMarkType, xodr.RoadMarkColor]) -> xodr.Lane:
+    """Return a lane with a line on its outer side."""
     lane = xodr.Lane(a=style.lane_width_m)
-    kind, colour = style.edge if marked else (xodr.RoadMarkType.none, xodr.RoadMarkColor.white)
+    kind, colour = mark
     lane.add_roadmark(xodr.RoadMark(kind, MARKING_WIDTH_M, color=colour))
     return lane
 
 
 def _two_way_lanes(style: RoadStyle) -> xodr.Lanes:
-    """One lane each way, a line between them and one at each edge."""
+    """Lanes each way, lines between them, another between the directions, one at each edge."""
     centre = xodr.Lane(a=0.0)
     kind, colour = style.centre
     centre.add_roadmark(xodr.RoadMark(kind, MARKING_WIDTH_M, color=colour))
     section = xodr.LaneSection(0, centre)
-    section.add_right_lane(_lane(style, marked=True))
-    section.add_left_lane(_lane(style, marked=True))
+    for mark in (*[BETWEEN_LANES] * (style.lanes - 1), style.edge):
+        section.add_right_lane(_lane(style, mark))
+        section.add_left_lane(_lane(style, mark))
     lanes = xodr.Lanes()
     lanes.add_lanesection(section)
     return lanes
 
 
 def _connecting_lanes(style: RoadStyle) -> xodr.Lanes:
-    """Return the single unmarked lane of a path through a junction."""
+    """Return the unmarked lanes of a path through a junction."""
     section = xodr.LaneSection(0, xodr.Lane(a=0.0))
-    section.add_right_lane(_lane(style, marked=False))
+    for _ in range(style.lanes):
+        section.add_right_lane(_lane(style, UNMARKED))
     lanes = xodr.Lanes()
     lanes.add_lanesection(section)
     return lanes
@@ -265,17 +321,18 @@ class _Arm:
         self.x, self.y = x, y
         self.outward = outward  # direction from the junction into the street [rad]
         self.contact = xodr.ContactPoint.start if at_start else xodr.ContactPoint.end
-        self.lane_in = 1 if at_start else -1  # lane that drives into the junction
-        self.lane_out = -self.lane_in
+        self.lane_in = 1 if at_start else -1  # innermost lane that drives into the junction
 
 
 class _TownBuilder:
     """Lays out the street grid; junctions are the nodes with three or four arms."""
 
-    def __init__(self, xs: list[float], ys: list[float], style: RoadStyle) -> None:
+    def __init__(
+        self, name: str, xs: list[float], ys: list[float], style: RoadStyle, radius_m: float
+    ) -> None:
         self._xs, self._ys = xs, ys
-        self._style = style
-        self._drive = xodr.OpenDrive('town', geo_reference=GEO_REFERENCE)
+        self._style, self._radius_m = style, radius_m
+        self._drive = xodr.OpenDrive(name, geo_reference=GEO_REFERENCE)
         self._arms: dict[Node, list[_Arm]] = {}
         self._next_road = 1
 
@@ -317,22 +374,22 @@ class _TownBuilder:
         bend_at = self._point(end if corner is None else corner)
         first = bend_at - self._point(start)
         direction = first / abs(first)
-        origin = self._point(start) + CORNER_RADIUS_M * direction
-        pieces: list[Geometry] = [xodr.Line(abs(first) - 2.0 * CORNER_RADIUS_M)]
+        origin = self._point(start) + self._radius_m * direction
+        pieces: list[Geometry] = [xodr.Line(abs(first) - 2.0 * self._radius_m)]
         final = direction
         if corner is not None:
             second = self._point(end) - bend_at
             final = second / abs(second)
-            curvature = math.copysign(1.0 / CORNER_RADIUS_M, (final / direction).imag)
+            curvature = math.copysign(1.0 / self._radius_m, (final / direction).imag)
             pieces.append(xodr.Arc(curvature, angle=math.copysign(math.pi / 2.0, curvature)))
-            pieces.append(xodr.Line(abs(second) - 2.0 * CORNER_RADIUS_M))
+            pieces.append(xodr.Line(abs(second) - 2.0 * self._radius_m))
         plan = _plan(pieces, origin.real, origin.imag, _angle(direction))
         number = self._take_road_number()
         road = xodr.Road(number, plan, _two_way_lanes(self._style))
         road.add_predecessor(xodr.ElementType.junction, self._junction_id(start))
         road.add_successor(xodr.ElementType.junction, self._junction_id(end))
         self._drive.add_road(road)
-        target = self._point(end) - CORNER_RADIUS_M * final
+        target = self._point(end) - self._radius_m * final
         self._arms.setdefault(start, []).append(
             _Arm(number, at_start=True, x=origin.real, y=origin.imag, outward=_angle(direction))
         )
@@ -341,23 +398,24 @@ class _TownBuilder:
         )
 
     def _add_junction(self, junction_id: int, name: str, arms: list[_Arm]) -> None:
-        """Add a one-lane path from every arm to every other arm."""
+        """Add a path from every arm to every other arm, lane by lane."""
         junction = xodr.Junction(name, junction_id)
         for source in arms:
             for target in arms:
                 if source is not target:
                     number = self._add_path(junction_id, source, target)
                     connection = xodr.Connection(source.road, number, xodr.ContactPoint.start)
-                    connection.add_lanelink(source.lane_in, -1)
+                    for lane in range(1, self._style.lanes + 1):
+                        connection.add_lanelink(source.lane_in * lane, -lane)
                     junction.add_connection(connection)
         self._drive.add_junction(junction)
 
     def _add_path(self, junction_id: int, source: _Arm, target: _Arm) -> int:
         heading_in = source.outward + math.pi
         turn = math.remainder(target.outward - heading_in, 2.0 * math.pi)
-        pieces: list[Geometry] = [xodr.Line(2.0 * CORNER_RADIUS_M)]
+        pieces: list[Geometry] = [xodr.Line(2.0 * self._radius_m)]
         if abs(turn) > 0.1:  # the grid knows straight on and quarter turns only
-            pieces = [xodr.Arc(math.copysign(1.0 / CORNER_RADIUS_M, turn), angle=turn)]
+            pieces = [xodr.Arc(math.copysign(1.0 / self._radius_m, turn), angle=turn)]
         number = self._take_road_number()
         plan = _plan(pieces, source.x, source.y, heading_in)
         road = xodr.Road(number, plan, _connecting_lanes(self._style), road_type=junction_id)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paint of the ground: grass, asphalt, kerbs and markings, drawn into any window of a cell grid.
+"""What covers the ground: verge, road, pavement, kerb and paint, in any window of a cell grid.
+
+How each of them looks is decided when a picture is made (:mod:`td3_agent.sim.shading`).
 
 Texture axes: column along map x, row against map y, so row 0 is the northern edge. A texture
 cell is a square whose *centre* carries the value, as in ``cv2``. A window of a grid gets the
@@ -8,45 +10,36 @@ bytes that the whole grid would have there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 
+from td3_agent.sim.road_signs import sign_outlines
+from td3_agent.sim.scenery import shadow_outlines
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
     from td3_agent.sim.road import LaneGeometry, Marking, RoadMap
+    from td3_agent.sim.roadside import Roadside
+    from td3_agent.sim.scenery import Scenery
 
     Quads = NDArray[np.float64]
 
-# Colours are BGR, as in the bridge's images, at the *dullest* light: the camera's gain only
-# brightens, so that alpha stays saturated at 255.
-GRASS_BGR = (42, 98, 74)
-DRY_GRASS_BGR = (70, 110, 122)
-ASPHALT_BGR = (56, 54, 53)
-PAVEMENT_BGR = (96, 98, 100)
-KERB_BGR = (112, 116, 118)
-WHITE_BGR = (182, 184, 184)
-MARKING_BGR = {  # by carla.LaneMarkingColor: white, blue, green, red, yellow
-    0: WHITE_BGR,
-    1: (150, 90, 40),
-    2: (70, 130, 50),
-    3: (40, 40, 160),
-    4: (50, 150, 190),
-}
-OPAQUE = 255
+# Channels of the two textures, how much of a cell each covers, 0 .. 255; all but ``LIT`` sum to
+# 255. ``LIT`` is the light that what stands beside the roads leaves.
+VERGE, ROAD, PAVEMENT, LIT = range(4)
+KERB, WHITE, YELLOW, OTHER = range(4)
+MARKING_PAINTS = {0: WHITE, 4: YELLOW}  # by carla.LaneMarkingColor; all else is OTHER
+PLAIN_SURFACE, PLAIN_PAINT = (255, 0, 0, 255), (0, 0, 0, 0)  # beyond everything
+FULL = 255
 
-KERB_WIDTH_M = 0.3
-MARKING_WIDTH_M = 0.16
 DOUBLE_GAP_M = 0.12
-DASH_M = 3.0
-DASH_PERIOD_M = 6.0
-NOISE_TILE = 1024
+SHADOW_BLUR_M = 0.5
 SUBPIXEL_BITS = 4  # cv2 drawing takes integers with this many fractional bits
 
 LEVELS = 5
@@ -76,41 +69,9 @@ PAVED_KINDS = {
     'taxi',
 }
 JUNCTION_CLOSED_M = 1.5  # slivers between the paths of a junction that are filled
-BORDER_M = 2.0 * JUNCTION_CLOSED_M + KERB_WIDTH_M + 1.0  # beyond a window that has a say in it
+BORDER_M = 2.0 * JUNCTION_CLOSED_M + 1.0  # beyond kerb and pavement, what has a say in a window
 BUCKET_M = 64.0
 EDGE = 4  # cells around a window: cv2 smooths lines in another way where they are cut off
-
-
-@dataclass(frozen=True)
-class Palette:
-    """Colours of the ground, BGR, at the dullest light."""
-
-    grass: tuple[int, int, int] = GRASS_BGR
-    asphalt: tuple[int, int, int] = ASPHALT_BGR
-    kerb: tuple[int, int, int] = KERB_BGR
-    wear: float = 0.0  # how far markings have faded into the asphalt, in [0, 1)
-
-    @classmethod
-    def drawn(cls, seed: int) -> Palette:
-        """Return the colours that belong to a seed: summer to winter, fresh to worn."""
-        rng = np.random.default_rng((seed, 2))  # apart from geometry and markings
-
-        def near(colour: tuple[int, int, int], spread: float) -> tuple[int, int, int]:
-            b, g, r = (rng.uniform(1.0 - spread, 1.0 + spread) * value for value in colour)
-            return round(b), round(g), round(r)
-
-        grass = GRASS_BGR if rng.random() < 0.7 else DRY_GRASS_BGR
-        return cls(
-            near(grass, 0.3), near(ASPHALT_BGR, 0.3), near(KERB_BGR, 0.3), rng.uniform(0.0, 0.4)
-        )
-
-    def faded(self, colour: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Return the colour of a marking as worn as all of them."""
-        b, g, r = (
-            round(paint + self.wear * (road - paint))
-            for paint, road in zip(colour, self.asphalt, strict=True)
-        )
-        return b, g, r
 
 
 class Window(NamedTuple):
@@ -154,10 +115,10 @@ class Window(NamedTuple):
 
 
 class _Pieces:
-    """Many quadrilaterals, found by place.
+    """Many convex polygons of as many corners each, found by place.
 
     Args:
-        quads: (N, 4, 2) corners [m].
+        quads: (N, K, 2) corners [m].
     """
 
     def __init__(self, quads: Quads) -> None:
@@ -191,70 +152,121 @@ class _Pieces:
         return np.sort(np.concatenate(found)) if found else np.empty(0, dtype=np.intp)
 
 
+class Covered(NamedTuple):
+    """What covers the cells of a window.
+
+    Attributes:
+        surface: (rows, columns, 4) uint8: verge, road, pavement, light.
+        paint: (rows, columns, 4) uint8: kerb, white, yellow and other paint.
+    """
+
+    surface: NDArray[np.uint8]
+    paint: NDArray[np.uint8]
+
+
 class Paint:
-    """Everything that is painted on the ground of a map.
+    """Everything that covers the ground of a map.
 
     Args:
         road_map: what to paint.
-        seed: of the grain of grass and asphalt.
-        palette: colours.
+        roadside: widths of kerb, pavement and paint.
+        scenery: what stands beside the roads and shades the ground.
     """
 
-    def __init__(self, road_map: RoadMap, seed: int, palette: Palette) -> None:
+    def __init__(
+        self, road_map: RoadMap, roadside: Roadside, scenery: Scenery | None = None
+    ) -> None:
         """Cut lanes and markings into pieces."""
-        self.palette = palette
+        self._roadside = roadside
         self._paved = _lane_pieces(one for one in road_map.lanes if one.span.kind in PAVED_KINDS)
         self._crossing = _lane_pieces(
             one for one in road_map.driving_lanes if one.span.in_junction
         )
         self._walks = _lane_pieces(one for one in road_map.lanes if one.span.kind == 'sidewalk')
-        strokes = [
-            (quads, colour)
-            for marking in road_map.markings
-            for quads, colour in _strokes(marking, palette)
-        ]
-        self._marks = _Pieces(_stacked(quads for quads, _ in strokes))
-        self._colours = [colour for quads, colour in strokes for _ in range(len(quads))]
-        rng = np.random.default_rng(seed)
-        self._grass = _halved(_grain(rng, palette.grass, 13.0))
-        self._asphalt = _halved(_grain(rng, palette.asphalt, 5.0))
+        strokes: dict[int, list[Quads]] = {WHITE: [], YELLOW: [], OTHER: []}
+        for marking in road_map.markings:
+            channel = MARKING_PAINTS.get(marking.colour, OTHER)
+            strokes[channel] += _strokes(marking, roadside)
+        strokes[WHITE] += [_four_corners(one) for one in sign_outlines(road_map, roadside)]
+        self._marks = {channel: _Pieces(_stacked(quads)) for channel, quads in strokes.items()}
+        shaded = [] if scenery is None else shadow_outlines(scenery, roadside)
+        self._shaded = _Pieces(np.array(shaded).reshape(-1, 6, 2))
 
-    def window(self, window: Window, level: int = 0) -> NDArray[np.uint8]:
-        """Return (rows, columns, 4) BGRA of a window, at a level of a grid of halved cells."""
-        border = math.ceil(BORDER_M / window.cell_m)
+    def window(self, window: Window) -> Covered:
+        """Return what covers the cells of a window."""
         edged = window.grown(EDGE)
-        texture = self._surfaces(edged.grown(border), border, level)
-        self._mark(texture, edged)
-        inside: NDArray[np.uint8] = texture[EDGE:-EDGE, EDGE:-EDGE]
-        return inside
+        road, pavement, kerb = self._surfaces(edged)
+        paints = [self._painted(channel, edged) for channel in (WHITE, YELLOW, OTHER)]
+        bare = np.full_like(road, FULL)
+        for paint in paints:
+            cv2.subtract(bare, paint, dst=bare)
+        surfaces = [
+            np.asarray(cv2.multiply(one, bare, scale=1.0 / FULL), dtype=np.uint8)
+            for one in (road, pavement, kerb)
+        ]
+        for one in surfaces:
+            cv2.subtract(bare, one, dst=bare)  # what is left is verge
+        road, pavement, kerb = surfaces
+        inside = slice(EDGE, -EDGE)
+        lit = self._lit(edged)
+        return Covered(
+            _merged(bare, road, pavement, lit)[inside, inside],
+            _merged(kerb, *paints)[inside, inside],
+        )
 
-    def _surfaces(self, grown: Window, border: int, level: int) -> NDArray[np.uint8]:
-        """Return grass, pavements, kerbs and asphalt, without markings and without the border."""
-        inside = slice(border, -border)
-        paved = _mask(self._paved, grown)
-        _close(paved, _mask(self._crossing, grown), grown.cell_m)
-        kerb = cv2.dilate(paved, _disc(max(1, round(KERB_WIDTH_M / grown.cell_m))))
-        walks = _mask(self._walks, grown)[inside, inside]
-        paved, kerb = paved[inside, inside], np.asarray(kerb, dtype=np.uint8)[inside, inside]
-        top, left = grown.top + border, grown.left + border
-        if not (kerb.any() or walks.any()):
-            return np.array(_laid(self._grass[level], top, left, paved.shape), order='C')
-        texture = np.empty((*paved.shape, 4), dtype=np.uint8)
-        for first in range(0, len(texture), NOISE_TILE):  # in strips, to spare memory
-            part = slice(first, first + NOISE_TILE)
-            strip = texture[part]
-            strip[:] = _laid(self._grass[level], top + first, left, strip.shape[:2])
-            _fill(strip, walks[part], PAVEMENT_BGR)
-            _fill(strip, kerb[part], self.palette.kerb)
-            asphalt = _laid(self._asphalt[level], top + first, left, strip.shape[:2])
-            cv2.copyTo(asphalt, np.ascontiguousarray(paved[part]), strip)
-        return texture
+    def _surfaces(
+        self, window: Window
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return road, pavement and kerb, without markings; where two meet, the first has it."""
+        kerb_m, pavement_m = self._roadside.kerb_m, self._roadside.pavement_m
+        border = math.ceil((BORDER_M + kerb_m + pavement_m) / window.cell_m)
+        grown, inside = window.grown(border), slice(border, -border)
+        road = _mask(self._paved, grown)
+        if not road.any():
+            road = road[inside, inside]
+            return road, _mask(self._walks, window), road
+        _close(road, _mask(self._crossing, grown), window.cell_m)
+        away_m = cv2.distanceTransform(FULL - road, cv2.DIST_L2, 3) * np.float32(window.cell_m)
+        road, away_m = road[inside, inside], away_m[inside, inside]
+        walks = _mask(self._walks, window)
+        if pavement_m > 0.0:
+            walks[away_m <= kerb_m + pavement_m] = FULL
+        beside = (road == 0) & (away_m <= kerb_m)
+        walks[(road > 0) | beside] = 0
+        return road, walks, np.where(beside, FULL, 0).astype(np.uint8)
 
-    def _mark(self, texture: NDArray[np.uint8], window: Window) -> None:
-        numbers = self._marks.within(window)
-        cells = window.cells(self._marks.quads[numbers])
-        for number, quad in zip(numbers.tolist(), cells, strict=True):
-            cv2.fillConvexPoly(texture, quad, self._colours[number], cv2.LINE_AA, SUBPIXEL_BITS)
+    def _painted(self, channel: int, window: Window) -> NDArray[np.uint8]:
+        plane = np.zeros((window.rows, window.columns), dtype=np.uint8)
+        return _filled(plane, self._marks[channel], window, FULL)
+
+    def _lit(self, window: Window) -> NDArray[np.uint8]:
+        """Return the light on the ground: less where the scenery shades it."""
+        reach = max(1, round(0.5 * SHADOW_BLUR_M / window.cell_m))
+        grown = window.grown(reach)
+        lit = np.full((grown.rows, grown.columns), FULL, dtype=np.uint8)
+        if not len(self._shaded.within(grown)):
+            return lit[reach:-reach, reach:-reach]
+        _filled(lit, self._shaded, grown, 0)
+        soft = cv2.blur(lit, (2 * reach + 1, 2 * reach + 1))
+        return np.asarray(soft, dtype=np.uint8)[reach:-reach, reach:-reach]
+
+
+def _merged(*planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.merge([np.ascontiguousarray(one) for one in planes]), dtype=np.uint8)
+
+
+def _filled(
+    plane: NDArray[np.uint8], pieces: _Pieces, window: Window, level: int
+) -> NDArray[np.uint8]:
+    """Fill pieces with smooth edges."""
+    for outline in window.cells(pieces.quads[pieces.within(window)]):
+        cv2.fillConvexPoly(plane, outline, level, cv2.LINE_AA, SUBPIXEL_BITS)
+    return plane
+
+
+def _four_corners(outline: Quads) -> Quads:
+    """Return (1, 4, 2) of a polygon of three or four corners: of a triangle, one twice."""
+    return outline[[0, 1, 2, -1]][np.newaxis]
 
 
 def _lane_pieces(lanes: Iterable[LaneGeometry]) -> _Pieces:
@@ -273,7 +285,7 @@ def _stacked(quads: Iterable[Quads]) -> Quads:
 def _mask(pieces: _Pieces, window: Window) -> NDArray[np.uint8]:
     mask = np.zeros((window.rows, window.columns), dtype=np.uint8)
     for quad in window.cells(pieces.quads[pieces.within(window)]):
-        cv2.fillConvexPoly(mask, quad, OPAQUE, cv2.LINE_8, SUBPIXEL_BITS)
+        cv2.fillConvexPoly(mask, quad, FULL, cv2.LINE_8, SUBPIXEL_BITS)
     return mask
 
 
@@ -286,22 +298,10 @@ def _close(mask: NDArray[np.uint8], crossing: NDArray[np.uint8], cell_m: float) 
     np.maximum(mask, cv2.morphologyEx(crossing, cv2.MORPH_CLOSE, kernel), out=mask)
 
 
-def _fill(texture: NDArray[np.uint8], mask: NDArray[np.uint8], bgr: tuple[int, int, int]) -> None:
-    """Give the cells of a mask one colour."""
-    whole = np.array((*bgr, OPAQUE), dtype=np.uint8).view(np.uint32)  # four bytes at once
-    np.copyto(texture.view(np.uint32), whole, where=mask[..., np.newaxis] > 0)
-
-
-def _disc(reach: int) -> NDArray[np.uint8]:
-    size = (2 * reach + 1, 2 * reach + 1)
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size), dtype=np.uint8)
-
-
-def _strokes(marking: Marking, palette: Palette) -> list[tuple[Quads, tuple[int, int, int, int]]]:
+def _strokes(marking: Marking, roadside: Roadside) -> list[Quads]:
     """Return one marking as painted; types CARLA does not paint (grass, kerb) are left alone."""
-    colour = (*palette.faded(MARKING_BGR.get(marking.colour, WHITE_BGR)), OPAQUE)
     if marking.kind in DOUBLE_MARKS:
-        offset = 0.5 * (MARKING_WIDTH_M + DOUBLE_GAP_M)
+        offset = 0.5 * (roadside.marking_m + DOUBLE_GAP_M)
         left, right = DOUBLE_MARKS[marking.kind]
         lines = [
             (_shifted(marking.points, offset), left),
@@ -311,17 +311,16 @@ def _strokes(marking: Marking, palette: Palette) -> list[tuple[Quads, tuple[int,
         lines = []
     else:
         lines = [(marking.points, marking.kind)]
-    return [(_line(points, kind), colour) for points, kind in lines]
+    return [_line(points, kind, roadside) for points, kind in lines]
 
 
-def _line(points: NDArray[np.float64], kind: int) -> Quads:
-    pieces = _dashes(points) if kind == MARK_BROKEN else [points]
-    return _stacked(_painted_line(piece) for piece in pieces)
+def _line(points: NDArray[np.float64], kind: int, roadside: Roadside) -> Quads:
+    pieces = _dashes(points, roadside.dash_m) if kind == MARK_BROKEN else [points]
+    return _stacked(_painted_line(piece, roadside.marking_m) for piece in pieces)
 
 
-def _painted_line(piece: NDArray[np.float64]) -> Quads:
-    left = _shifted(piece, 0.5 * MARKING_WIDTH_M)
-    right = _shifted(piece, -0.5 * MARKING_WIDTH_M)
+def _painted_line(piece: NDArray[np.float64], width_m: float) -> Quads:
+    left, right = _shifted(piece, 0.5 * width_m), _shifted(piece, -0.5 * width_m)
     return np.stack((left[:-1], left[1:], right[1:], right[:-1]), axis=1)
 
 
@@ -333,63 +332,16 @@ def _shifted(points: NDArray[np.float64], left_m: float) -> NDArray[np.float64]:
     return points + left_m * normal
 
 
-def _dashes(points: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+def _dashes(points: NDArray[np.float64], dash_m: float) -> list[NDArray[np.float64]]:
     """Cut an (N, 2) line into dashes, evenly spread so that neighbouring lines match."""
     steps = np.hypot(*np.diff(points, axis=0).T)
     along = np.concatenate(([0.0], np.cumsum(steps)))
-    count = max(1, round(along[-1] / DASH_PERIOD_M))
+    count = max(1, round(along[-1] / (2.0 * dash_m)))
     period = along[-1] / count
-    dash = DASH_M / DASH_PERIOD_M * period
+    dash = 0.5 * period
     pieces = []
     for start in np.arange(count) * period + 0.5 * (period - dash):
         s = np.linspace(start, start + dash, 4)
         x, y = np.interp(s, along, points[:, 0]), np.interp(s, along, points[:, 1])
         pieces.append(np.column_stack((x, y)))
     return pieces
-
-
-def _grain(
-    rng: np.random.Generator, bgr: tuple[int, int, int], strength: float
-) -> NDArray[np.uint8]:
-    """Return a (NOISE_TILE, NOISE_TILE, 4) tile of a colour with seeded grain at three scales."""
-    grain = np.zeros((NOISE_TILE, NOISE_TILE))
-    for shift in (0, 3, 6):
-        size = NOISE_TILE >> shift
-        border = 2  # wrapped, so that tiles join without a seam
-        layer = np.pad(rng.standard_normal((size, size)), border, mode='wrap')
-        edge = NOISE_TILE + (2 * border << shift)
-        full = cv2.resize(layer, (edge, edge), interpolation=cv2.INTER_CUBIC)
-        inside = slice(border << shift, (border << shift) + NOISE_TILE)
-        grain += full[inside, inside]
-    shade = 1.0 + strength / 128.0 * grain
-    tile = np.full((NOISE_TILE, NOISE_TILE, 4), OPAQUE, dtype=np.uint8)
-    tile[..., :3] = np.clip(shade[..., np.newaxis] * np.array(bgr), 0.0, 255.0)
-    return tile
-
-
-def _halved(tile: NDArray[np.uint8]) -> Sequence[NDArray[np.uint8]]:
-    """Return a tile of grain at all levels, with the edge of its neighbours around it."""
-    tiles = [tile]
-    while len(tiles) < LEVELS:
-        size = len(tiles[-1]) // 2
-        smaller = cv2.resize(tiles[-1], (size, size), interpolation=cv2.INTER_AREA)
-        tiles.append(np.asarray(smaller, dtype=np.uint8))
-    around = (EDGE, EDGE)
-    return [np.pad(one, (around, around, (0, 0)), mode='wrap') for one in tiles]
-
-
-def _laid(
-    tile: NDArray[np.uint8], top: int, left: int, shape: tuple[int, ...]
-) -> NDArray[np.uint8]:
-    """Return a part of the plane that is laid with a square tile, as far as ``shape``.
-
-    The tile has ``EDGE`` cells of its neighbours around it.
-    """
-    size = len(tile) - 2 * EDGE
-    row, column = (top + EDGE) % size, (left + EDGE) % size
-    if row + shape[0] <= len(tile) and column + shape[1] <= len(tile):
-        return tile[row : row + shape[0], column : column + shape[1]]
-    rows = EDGE + (top + np.arange(shape[0])) % size
-    columns = EDGE + (left + np.arange(shape[1])) % size
-    cells = np.ascontiguousarray(tile.view(np.uint32)[rows][:, columns])
-    return np.asarray(cells.view(np.uint8))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from td3_agent.sim.bodies import drawn_vehicle
 from td3_agent.sim.boxes import Box, overlap
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ GAP_M = (0.25, 0.9)  # between the lane's edge and the parked car
 FREE_AROUND_CAR_M = 15.0
 ANGLE_RAD = 0.08  # nobody parks perfectly straight
 TRIES_PER_VEHICLE = 20
-LENGTHS_M, WIDTHS_M, HEIGHTS_M = (3.8, 4.8), (1.7, 1.95), (1.35, 1.7)
-PAINTS_BGR = ((150, 40, 30), (36, 36, 140), (150, 150, 152), (40, 40, 42), (60, 110, 120))
 
 
 def park(
@@ -53,9 +52,9 @@ def park(
 def _beside(lane: LaneGeometry, actor_id: int, rng: np.random.Generator) -> Box:
     index = int(rng.integers(len(lane.centre)))
     heading = float(lane.heading_rad[index])
-    length_m, width_m = float(rng.uniform(*LENGTHS_M)), float(rng.uniform(*WIDTHS_M))
+    looks = drawn_vehicle(rng, parked=True)
     turned = float(rng.uniform(-ANGLE_RAD, ANGLE_RAD))
-    half_m = 0.5 * (width_m * math.cos(turned) + length_m * abs(math.sin(turned)))
+    half_m = 0.5 * (looks.width_m * math.cos(turned) + looks.length_m * abs(math.sin(turned)))
     away_m = float(rng.uniform(*GAP_M)) + half_m
     edge, side = (lane.left, -1.0) if lane.span.left_hand else (lane.right, 1.0)
     x, y = edge[index].tolist()
@@ -63,11 +62,8 @@ def _beside(lane: LaneGeometry, actor_id: int, rng: np.random.Generator) -> Box:
         x_m=x + side * away_m * math.sin(heading),
         y_m=y - side * away_m * math.cos(heading),
         yaw_rad=heading + turned,
-        length_m=length_m,
-        width_m=width_m,
-        height_m=float(rng.uniform(*HEIGHTS_M)),
-        bgr=PAINTS_BGR[int(rng.integers(len(PAINTS_BGR)))],
         actor_id=actor_id,
+        **looks._asdict(),
     )
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driving task on many roads that all look different, to train on and to validate with.
 
-Drawn anew for every episode, all from the seed of its reset: the road of a family (its geometry,
-lane width, markings, colours), the place on it, light, the start (beside the lane's centre,
-askew, moving), the mounting of the camera, its noise, and whether commands arrive a frame late.
+Drawn for every episode, all from the seed of its reset: the road of a family (its geometry, lanes,
+markings, roadside), the place on it, the start (beside the lane's centre, askew, moving), colours,
+textures, shadows, the camera's mounting, exposure, blur and noise, and whether commands arrive a
+frame late. :class:`~td3_agent.sim.randomisation.Randomisation` says how far.
 
 ==============================  =================================================
 td3_agent/LaneTraining-v0       winding roads of the training family
@@ -17,17 +18,17 @@ td3_agent/RouteValidation-v0    towns of the validation family, as they are
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import gymnasium
 import numpy as np
 
 from td3_agent.driving.command import VehicleControl
 from td3_agent.driving.observation import ObservationSpec
-from td3_agent.driving.parameters import Params, param
 from td3_agent.sim.env import SEED_BOUND, DrivingEnv
+from td3_agent.sim.photometry import Photometry
+from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
 from td3_agent.sim.seeds import map_seed
 from td3_agent.sim.task import TaskConfig
 from td3_agent.sim.traffic import TrafficConfig
@@ -36,7 +37,6 @@ from td3_agent.sim.world import World, WorldConfig
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-GRAIN_FRAMES, GRAIN_LEVELS, GRAIN_CENTRE = 32, 25.0, 128
 SPAWN_TRIES, SHORT_ROUTE_M = 12, 210.0
 CROP_TOP = 0.35  # the sky says nothing about the road
 # A little below the largest command, so that the best answer is not at its limit, where a tanh
@@ -47,40 +47,6 @@ TASK = TaskConfig(
     steer_weight=0.1,
     jerk_weight=0.45,
     jerk_scale_mps3=10.0,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Randomisation(Params):
-    """How far every episode is from the ideal; each is drawn uniformly within +- its limit."""
-
-    lateral_m: float = param(0.8, 'start beside the centre', unit='m', low=0.0, high=2.0)
-    heading_rad: float = param(0.15, 'start askew', unit='rad', low=0.0, high=1.0)
-    moving_share: float = param(0.7, 'share of starts at speed', low=0.0, high=1.0)
-    camera_height_m: float = param(0.1, 'mounting', unit='m', low=0.0, high=1.0)
-    camera_pitch_deg: float = param(1.0, 'mounting', unit='deg', low=0.0, high=10.0)
-    camera_yaw_deg: float = param(0.7, 'mounting', unit='deg', low=0.0, high=10.0)
-    noise_levels: float = param(
-        6.0, 'largest standard deviation of pixel noise', unit='of 255', low=0.0, high=50.0
-    )
-    road_end_share: float = param(
-        0.3, 'share of episodes that are sought to reach the end of the road', low=0.0, high=1.0
-    )
-    late_share: float = param(
-        0.3, 'share of episodes whose commands arrive a frame late', low=0.0, high=1.0
-    )
-
-
-NOTHING_RANDOM = Randomisation(
-    lateral_m=0.0,
-    heading_rad=0.0,
-    moving_share=0.0,
-    camera_height_m=0.0,
-    camera_pitch_deg=0.0,
-    camera_yaw_deg=0.0,
-    noise_levels=0.0,
-    road_end_share=0.0,
-    late_share=0.0,
 )
 
 
@@ -96,7 +62,8 @@ class RandomDrivingEnv(DrivingEnv):
         roads: how many roads there are; each is loaded and painted once.
         path: whether the observation holds the route ahead.
         random: how far from the ideal.
-        random_style: whether lane widths, markings and colours differ from road to road.
+        random_style: whether lanes, markings and roadsides differ from road to road, and colours
+            from episode to episode.
         time_limit_s: longest episode [s].
         task: reward and the other episode rules.
     """
@@ -120,8 +87,7 @@ class RandomDrivingEnv(DrivingEnv):
         ]
         self._worlds: dict[int, World] = {}
         self._random = random or Randomisation()
-        self._grain: NDArray[np.uint8] | None = None
-        self._noise_levels = 0.0
+        self._photometry = Photometry()
         self._is_late = False
         self._waiting = VehicleControl()
         super().__init__(
@@ -129,6 +95,7 @@ class RandomDrivingEnv(DrivingEnv):
             replace(task, time_limit_s=time_limit_s),
             ObservationSpec(crop_top=CROP_TOP, path=path),
             privileged=True,
+            limits=self._random,
         )
         self._worlds[0] = self.world
 
@@ -137,7 +104,7 @@ class RandomDrivingEnv(DrivingEnv):
         rng, limits = self.np_random, self._random
         number = int(rng.integers(len(self._configs)))
         if number not in self._worlds:
-            self._worlds[number] = World(self._configs[number])
+            self._worlds[number] = World(self._configs[number], self._random)
         world = self.world = self._worlds[number]
         # Few drives would get there by chance, and grass ahead must have been seen.
         seeks_end = rng.random() < limits.road_end_share
@@ -156,7 +123,7 @@ class RandomDrivingEnv(DrivingEnv):
         if moving:
             world.ego.set_velocity(speed_mps)
         self._disturb_camera(rng)
-        self._noise_levels = rng.uniform(0.0, limits.noise_levels)
+        self._photometry = Photometry.drawn(limits, rng)
         self._is_late = bool(rng.random() < limits.late_share)
         self._waiting = VehicleControl()
 
@@ -166,15 +133,20 @@ class RandomDrivingEnv(DrivingEnv):
 
     def _disturb_camera(self, rng: np.random.Generator) -> None:
         limits, ideal = self._random, self.world.config.camera
-        height_m = rng.uniform(-limits.camera_height_m, limits.camera_height_m)
-        pitch_deg = rng.uniform(-limits.camera_pitch_deg, limits.camera_pitch_deg)
-        yaw_deg = rng.uniform(-limits.camera_yaw_deg, limits.camera_yaw_deg)
+
+        def near(value: float, limit: float) -> float:
+            return value + float(rng.uniform(-limit, limit))
+
         self.world.mount_camera(
             replace(
                 ideal,
-                z=ideal.z + height_m,
-                pitch=ideal.pitch + pitch_deg,
-                yaw=ideal.yaw + yaw_deg,
+                x=near(ideal.x, limits.camera_forward_m),
+                y=near(ideal.y, limits.camera_left_m),
+                z=near(ideal.z, limits.camera_height_m),
+                roll=near(ideal.roll, limits.camera_roll_deg),
+                pitch=near(ideal.pitch, limits.camera_pitch_deg),
+                yaw=near(ideal.yaw, limits.camera_yaw_deg),
+                fov_deg=near(ideal.fov_deg, limits.camera_fov_deg),
             )
         )
 
@@ -184,26 +156,8 @@ class RandomDrivingEnv(DrivingEnv):
         return last if self._is_late else control
 
     def _seen(self) -> NDArray[np.uint8]:
-        """Return the camera image with its noise."""
-        image = super()._seen()
-        if self._noise_levels == 0.0:
-            return image
-        if self._grain is None:
-            self._grain = _grain(image.shape[:2])
-        drawn = self._grain[self.np_random.integers(GRAIN_FRAMES)]
-        weight = self._noise_levels / GRAIN_LEVELS
-        # The grain is centred on 128; saturates, and leaves alpha as it was.
-        noisy = cv2.addWeighted(image, 1.0, drawn, weight, -GRAIN_CENTRE * weight)
-        return np.asarray(noisy, dtype=np.uint8)
-
-
-def _grain(shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return (GRAIN_FRAMES, H, W, 4) grey noise; the same always: only its use is random."""
-    rng = np.random.default_rng(0)
-    grain = np.full((GRAIN_FRAMES, *shape, 4), GRAIN_CENTRE, np.uint8)
-    noise = rng.normal(GRAIN_CENTRE, GRAIN_LEVELS, (GRAIN_FRAMES, *shape, 1))
-    grain[..., :3] = np.clip(noise, 0.0, 255.0)
-    return grain
+        """Return the camera image as this episode takes it."""
+        return self._photometry.applied(super()._seen(), self.np_random)
 
 
 def _makers() -> dict[str, dict[str, Any]]:

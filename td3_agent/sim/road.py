@@ -135,7 +135,6 @@ class RoadMap:
         name: shown as the map's name.
         opendrive: OpenDRIVE text.
         origin_m: place of the map's origin in the coordinates of the file that it comes from.
-        built_in: whether it is one of the package's own maps.
 
     Raises:
         MapError: the text is not a usable OpenDRIVE map. Text from outside should come through
@@ -148,14 +147,12 @@ class RoadMap:
         opendrive: str,
         *,
         origin_m: tuple[float, float] = (0.0, 0.0),
-        built_in: bool = False,
     ) -> None:
         """Sample every lane."""
         spans = lane_spans(opendrive)
         self.name = name
         self.opendrive = opendrive
         self.origin_m = origin_m
-        self.built_in = built_in
         try:
             self._map = carla.Map(name, with_projection(opendrive))
             sampled = [self._sample(span) for span in spans]

@@ -20,11 +20,11 @@ import numpy as np
 
 from td3_agent.driving.idm import HARDEST_BRAKING_MPS2, IdmParams, advanced, idm_acceleration
 from td3_agent.driving.parameters import param
+from td3_agent.sim.bodies import drawn_vehicle
 from td3_agent.sim.boxes import Box
 from td3_agent.sim.fleet import OFF_MAP, Fleet, sightings
 from td3_agent.sim.lane_network import PLANNED_DECELERATION_MPS2, lane_network
 from td3_agent.sim.leading import HABITS, LEADERS, NO_LEADER, LeadingVehicle
-from td3_agent.sim.parking import HEIGHTS_M, LENGTHS_M, PAINTS_BGR, WIDTHS_M
 from td3_agent.sim.queues import Queues
 from td3_agent.sim.right_of_way import RightOfWay
 from td3_agent.sim.traffic_start import entry_place, free_places, place_on_route, way_of_route
@@ -143,11 +143,8 @@ class Traffic:
             x_m=float(self.x_m[i]),
             y_m=float(self.y_m[i]),
             yaw_rad=float(self.yaw_rad[i]),
-            length_m=float(self.fleet.length_m[i]),
-            width_m=float(self.width_m[i]),
-            height_m=self._heights_m[i],
-            bgr=self._paints[i],
             actor_id=self._first_actor_id + i,
+            **self._looks[i]._asdict(),
         )
 
     def _locate(self) -> None:
@@ -168,21 +165,17 @@ class Traffic:
 
     def _draw_vehicles(self, places: Sequence[StartPlace]) -> None:
         """Draw bodies, tempers and the first turns of everybody."""
-        looks = [
-            (rng.uniform(*LENGTHS_M), rng.uniform(*WIDTHS_M), rng.uniform(*HEIGHTS_M),
-             PAINTS_BGR[rng.integers(len(PAINTS_BGR))], rng.uniform(*SPEED_SPREAD))
-            for rng in self._rngs
-        ]  # fmt: skip
+        looks = [drawn_vehicle(rng) for rng in self._rngs]
+        tempers = [rng.uniform(*SPEED_SPREAD) for rng in self._rngs]
         number = len(places)
-        self.width_m = np.array([look[1] for look in looks])
-        self._heights_m = [float(look[2]) for look in looks]
-        self._paints = [look[3] for look in looks]
-        self._desired_mps = self._config.desired_speed_mps * np.array([look[4] for look in looks])
+        self._looks = looks
+        self.width_m = np.array([look.width_m for look in looks])
+        self._desired_mps = self._config.desired_speed_mps * np.array(tempers)
         self.fleet = Fleet(
             edge=np.array([edge for edge, _ in places], dtype=np.intp),
             s_m=np.array([s_m for _, s_m in places], dtype=np.float64),
             speed_mps=np.zeros(number),
-            length_m=np.array([look[0] for look in looks], dtype=np.float64),
+            length_m=np.array([look.length_m for look in looks], dtype=np.float64),
             plan=np.full((number, PLANNED_EDGES), OFF_MAP, dtype=np.intp),
         )
         for i in range(number):

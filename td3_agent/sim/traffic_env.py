@@ -28,12 +28,8 @@ from td3_agent.driving.pure_pursuit import PurePursuitDriver
 from td3_agent.sim.env import PRIVILEGED_SIZE
 from td3_agent.sim.leading import HABITS, NO_LEADER
 from td3_agent.sim.lookout import lead_of
-from td3_agent.sim.random_env import (
-    NOTHING_RANDOM,
-    TASK,
-    RandomDrivingEnv,
-    Randomisation,
-)
+from td3_agent.sim.random_env import TASK, RandomDrivingEnv
+from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
 from td3_agent.sim.task import Ending
 from td3_agent.sim.traffic import TrafficConfig
 

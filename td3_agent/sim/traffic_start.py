@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from td3_agent.sim.parking import FREE_AROUND_CAR_M, LENGTHS_M
+from td3_agent.sim.bodies import LONGEST_M
+from td3_agent.sim.parking import FREE_AROUND_CAR_M
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,5 +142,5 @@ def entry_place(
     row = int(network.first_row[edge])
     x_m, y_m = float(network.x_m[row]), float(network.y_m[row])
     nearest_m = min((math.dist((x_m, y_m), car.motion[:2]) for car in cars), default=math.inf)
-    room = room_m[edge] > min(ENTRY_ROOM_M + LENGTHS_M[1], 0.9 * float(network.length_m[edge]))
+    room = room_m[edge] > min(ENTRY_ROOM_M + LONGEST_M, 0.9 * float(network.length_m[edge]))
     return edge if room and nearest_m > ENTRY_FREE_M else None

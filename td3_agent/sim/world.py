@@ -17,13 +17,16 @@ import numpy as np
 
 from td3_agent.driving.frames import nanoseconds_from_stamp, stamp_from_seconds
 from td3_agent.driving.parameters import ParameterError, Params, param
+from td3_agent.sim.bodies import PAINTS_BGR
 from td3_agent.sim.camera import Camera, CameraConfig
 from td3_agent.sim.car import CONTACT_REACH_M, Car
 from td3_agent.sim.ground import Ground, TiledGround, paint_ground
-from td3_agent.sim.maps import load_map
-from td3_agent.sim.paint import Palette
-from td3_agent.sim.parking import FREE_AROUND_CAR_M, PAINTS_BGR, park
-from td3_agent.sim.solids import VISIBLE_M
+from td3_agent.sim.look import Look
+from td3_agent.sim.maps import BUILT_IN, load_map
+from td3_agent.sim.parking import FREE_AROUND_CAR_M, park
+from td3_agent.sim.randomisation import Randomisation
+from td3_agent.sim.roadside import Roadside, default_roadside
+from td3_agent.sim.scenery import scenery_of
 from td3_agent.sim.traffic import Traffic, TrafficConfig
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.command import VehicleControl
     from td3_agent.sim.boxes import Box
     from td3_agent.sim.road import RoadMap, RouteTrace, SpawnPoint
+    from td3_agent.sim.scenery import Scenery
 
 FIRST_FRAME = 1
 EGO_ACTOR_ID = 100  # the other driven cars count up from it
@@ -42,6 +46,7 @@ FIRST_TRAFFIC_ID = 400
 MOST_VEHICLES = 16
 SHORTEST_ROUTE_M = 150.0  # what a seeded spawn point must have before it
 BRIGHTEST_GAIN = 1.33  # paint is mixed for the dullest light
+LOOK_STREAM = 2000  # keeps the generator of looks apart from the others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +58,7 @@ class WorldConfig(Params):
     """
 
     map: str = param(
-        'oval', 'built-in map (oval, winding, town) or path to an .xodr file', path=True
+        'oval', f'built-in map ({", ".join(BUILT_IN)}) or path to an .xodr file', path=True
     )
     map_seed: int = param(0, 'seed of a built-in map', low=0)
     seed: int = param(0, 'seed of spawn point, route, parked vehicles, light and traffic', low=0)
@@ -74,7 +79,9 @@ class WorldConfig(Params):
     )
     random_light: bool = param(default=True, text='draw the brightness from the seed')
     random_style: bool = param(
-        default=False, text='draw lane width, markings and colours from the seed of the map'
+        default=False,
+        text='draw lanes, markings and roadside from the seed of the map, colours, textures '
+        'and shadows from the seed',
     )
     camera: CameraConfig = param(  # noqa: RUF009  it is a dataclasses.field
         CameraConfig(), 'image size and mounting'
@@ -86,6 +93,7 @@ class World:
 
     Args:
         config: what the world is made of; by default one car on the oval.
+        limits: of what is drawn where the configuration has ``random_style``.
 
     Attributes:
         frame: frame number, ``FIRST_FRAME`` after construction and reset, one more per tick.
@@ -94,6 +102,7 @@ class World:
         parked: vehicles beside the lanes.
         traffic: vehicles that drive by themselves; None where there are none.
         light_gain: brightness of the camera images, >= 1.
+        look: colours, textures and shadows.
         map: the road network.
 
     Raises:
@@ -101,11 +110,21 @@ class World:
         ParameterError: the map has no such spawn point, or no room for so many vehicles.
     """
 
-    def __init__(self, config: WorldConfig | None = None) -> None:
+    def __init__(
+        self, config: WorldConfig | None = None, limits: Randomisation | None = None
+    ) -> None:
         """Load the map, then place the cars (the first frame)."""
         self.config = config or WorldConfig()
         config = self.config
-        self.map = load_map(config.map, config.map_seed, random_style=config.random_style)
+        self._limits = limits or Randomisation()
+        styled = self._limits if config.random_style else None
+        self.map = load_map(config.map, config.map_seed, limits=styled)
+        self.roadside = (
+            default_roadside(config.map, config.map_seed)
+            if styled is None
+            else Roadside.drawn(styled, config.map_seed)
+        )
+        self._mounted = config.camera
         self.cars = tuple(
             Car(self.map, EGO_ACTOR_ID + number, PAINTS_BGR[number % len(PAINTS_BGR)])
             for number in range(config.vehicles)
@@ -137,6 +156,10 @@ class World:
         self.light_gain = float(rng.uniform(1.0, BRIGHTEST_GAIN))
         if not self.config.random_light:
             self.light_gain = 0.5 * (1.0 + BRIGHTEST_GAIN)
+        self.look = Look()
+        if self.config.random_style:
+            self.look = Look.drawn(self._limits, np.random.default_rng([self._seed, LOOK_STREAM]))
+        self._camera = None  # it has another look
         starts = [spawn]
         self.ego.start(spawn, trace, self.frame, self.stamp_ns)
         for number, car in enumerate(self.cars[1:], start=1):
@@ -222,7 +245,7 @@ class World:
             motion.x_m,
             motion.y_m,
             motion.yaw_rad,
-            boxes=self.parked + others + self._traffic_around(seeing, VISIBLE_M),
+            boxes=self.parked + others + self._traffic_around(seeing, self.look.visible_m),
             gain=self.light_gain,
         )
 
@@ -236,18 +259,24 @@ class World:
     def camera(self) -> Camera:
         """The camera; asked for the first time, it has the map painted."""
         if self._camera is None:
-            self._camera = Camera(self.config.camera, self._ground)
+            scenery = self._scenery.without(self.parked)
+            self._camera = Camera(
+                self._mounted, self._ground, self.look, scenery, self.roadside.sun_rad
+            )
         return self._camera
 
     def mount_camera(self, config: CameraConfig) -> None:
         """Put another camera, or the same one elsewhere, on every car."""
-        self._camera = Camera(config, self._ground)
+        self._mounted = config
+        self._camera = None
 
     @cached_property
     def _ground(self) -> Ground | TiledGround:
-        config = self.config
-        palette = Palette.drawn(config.map_seed) if config.random_style else Palette()
-        return _painted(self.map, palette)
+        return _painted(self.map, self.roadside)
+
+    @cached_property
+    def _scenery(self) -> Scenery:
+        return scenery_of(self.map, self.roadside)
 
     def _start_of_ego(self, rng: np.random.Generator) -> tuple[SpawnPoint, RouteTrace]:
         """Choose the first car's spawn point and follow its route."""
@@ -307,9 +336,9 @@ class World:
 
 
 @lru_cache(maxsize=2)
-def _painted(road_map: RoadMap, palette: Palette) -> Ground | TiledGround:
+def _painted(road_map: RoadMap, roadside: Roadside) -> Ground | TiledGround:
     """Paint a map, or return it as painted before: grounds are large, keep few."""
-    return paint_ground(road_map, palette=palette)
+    return paint_ground(road_map, roadside, scenery_of(road_map, roadside))
 
 
 def _checked(control: VehicleControl) -> VehicleControl:

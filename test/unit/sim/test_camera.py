@@ -13,8 +13,21 @@ from td3_agent.driving.parameters import ParameterError
 from td3_agent.sim.boxes import Box
 from td3_agent.sim.camera import Camera, CameraConfig
 from td3_agent.sim.ground import Ground, paint_ground
+from td3_agent.sim.look import Look
 from td3_agent.sim.maps import load_map
-from td3_agent.sim.opendrive import MapError
+from td3_agent.sim.paint import (
+    KERB,
+    LIT,
+    PAVEMENT,
+    ROAD,
+    VERGE,
+    WHITE,
+    YELLOW,
+    Covered,
+    Paint,
+    Window,
+)
+from td3_agent.sim.roadside import Roadside
 
 CELL_M = 0.05
 EXTENT_M = 60.0  # texture covers [-30, 30] both ways
@@ -28,20 +41,33 @@ MOUNTINGS = {
 POSES = [(0.0, 0.0, 0.0), (3.0, -4.0, 1.2), (-5.0, 2.0, -2.6)]
 
 
+BLACK = Look(verge=(0.0,) * 3, white=(255.0,) * 3, strengths=(0.0,) * 3)
+
+
 def ground_with(markers):
-    """Return black ground with white discs of 25 cm radius at map positions."""
+    """Return bare ground with painted discs of 25 cm radius at map positions."""
     cells = round(EXTENT_M / CELL_M)
-    texture = np.zeros((cells, cells, 4), dtype=np.uint8)
-    texture[..., 3] = 255
+    paint = np.zeros((cells, cells), dtype=np.uint8)
     for x, y in markers:
         place = ((x + 30.0) / CELL_M - 0.5, (30.0 - y) / CELL_M - 0.5)
         centre = tuple(round(16 * value) for value in place)
-        cv2.circle(texture, centre, round(16 * 0.25 / CELL_M), (255,) * 4, -1, cv2.LINE_AA, 4)
-    levels = [texture]
-    for _ in range(4):
-        half = levels[-1].shape[0] // 2
-        levels.append(cv2.resize(levels[-1], (half, half), interpolation=cv2.INTER_AREA))
-    return Ground(tuple(levels), CELL_M, -30.0, 30.0, (0, 0, 0, 255))
+        cv2.circle(paint, centre, round(16 * 0.25 / CELL_M), 255, -1, cv2.LINE_AA, 4)
+    none, all_of_it = np.zeros_like(paint), np.full_like(paint, 255)
+    levels = [
+        [cv2.merge((255 - paint, none, none, all_of_it))],
+        [cv2.merge((none, paint, none, none))],
+    ]
+    for textures in levels:
+        for _ in range(4):
+            half = textures[-1].shape[0] // 2
+            smaller = cv2.resize(textures[-1], (half, half), interpolation=cv2.INTER_AREA)
+            textures.append(smaller)
+    return Ground(tuple(map(Covered, *levels)), CELL_M, -30.0, 30.0)
+
+
+def black_camera(config, markers=()):
+    """Return a camera over black ground with white discs."""
+    return Camera(config, ground_with(markers), BLACK)
 
 
 def to_map(pose, forward, left):
@@ -85,7 +111,7 @@ def test_marker_shows_at_the_computed_pixel(pose, mounting, size):
         if not (4.0 < u < size[0] - 4.0 and 4.0 < v < size[1] - 4.0):
             continue
         seen += 1
-        camera = Camera(config, ground_with([to_map(pose, forward, left)]))
+        camera = black_camera(config, [to_map(pose, forward, left)])
         camera._background[:] = 0  # no sky, so that the marker is all there is
         found = bright_spot(camera.render(*pose), config)
         assert camera.project(forward, left, 0.0) == pytest.approx((u, v), abs=1e-6)
@@ -94,7 +120,7 @@ def test_marker_shows_at_the_computed_pixel(pose, mounting, size):
 
 
 def test_straight_ahead_is_in_the_middle_and_left_is_left():
-    camera = Camera(CameraConfig(), ground_with([]))
+    camera = black_camera(CameraConfig())
     assert camera.project(10.0, 0.0, 0.0)[0] == 80.0
     assert camera.project(10.0, 2.0, 0.0)[0] < 80.0
     assert camera.project(-10.0, 0.0, 0.0) is None
@@ -102,7 +128,7 @@ def test_straight_ahead_is_in_the_middle_and_left_is_left():
 
 def test_turning_left_moves_the_scene_to_the_right():
     config = CameraConfig()
-    camera = Camera(config, ground_with([(10.0, 0.0)]))
+    camera = black_camera(config, [(10.0, 0.0)])
     camera._background[:] = 0
     before = bright_spot(camera.render(0.0, 0.0, 0.0), config)[0]
     after = bright_spot(camera.render(0.0, 0.0, 0.1), config)[0]
@@ -112,21 +138,21 @@ def test_turning_left_moves_the_scene_to_the_right():
 @pytest.mark.parametrize('pitch', [0.0, 8.0, -10.0, 20.0])
 def test_horizon_stands_where_the_pitch_puts_it(pitch):
     config = CameraConfig(width=400, height=300, pitch=pitch)
-    image = Camera(config, ground_with([])).render(0.0, 0.0, 0.0)
+    image = black_camera(config).render(0.0, 0.0, 0.0)
     sky_rows = int((image[:, 200, 0] > 100).sum())
     assert sky_rows == pytest.approx(150.0 - 200.0 * math.tan(math.radians(pitch)), abs=3.0)
 
 
 def test_looking_down_shows_no_sky_and_looking_up_no_ground():
     ground = ground_with([])
-    down = Camera(CameraConfig(pitch=80.0), ground).render(0.0, 0.0, 0.0)
-    up = Camera(CameraConfig(pitch=-80.0), ground).render(0.0, 0.0, 0.0)
+    down = Camera(CameraConfig(pitch=80.0), ground, BLACK).render(0.0, 0.0, 0.0)
+    up = Camera(CameraConfig(pitch=-80.0), ground, BLACK).render(0.0, 0.0, 0.0)
     assert down[..., :3].max() == 0
     assert up[..., :3].min() > 90
 
 
 def test_images_are_opaque_bgra_and_brighter_with_gain():
-    camera = Camera(CameraConfig(), ground_with([(8.0, 0.0)]))
+    camera = black_camera(CameraConfig(), [(8.0, 0.0)])
     dull, bright = camera.render(0.0, 0.0, 0.0), camera.render(0.0, 0.0, 0.0, gain=1.3)
     for image in (dull, bright):
         assert image.shape == (120, 160, 4)
@@ -136,7 +162,7 @@ def test_images_are_opaque_bgra_and_brighter_with_gain():
 
 
 def test_images_share_no_memory():
-    camera = Camera(CameraConfig(), ground_with([]))
+    camera = black_camera(CameraConfig())
     first = camera.render(0.0, 0.0, 0.0)
     copy = first.copy()
     second = camera.render(5.0, 0.0, 0.5)
@@ -153,7 +179,7 @@ def red_columns(image):
 def test_car_ahead_on_the_right_shows_on_the_right_with_its_width():
     config = CameraConfig(width=400, height=300)
     car = Box(x_m=14.2, y_m=-3.0, yaw_rad=0.0, length_m=4.4, width_m=1.8, bgr=(0, 0, 200))
-    columns = red_columns(Camera(config, ground_with([])).render(0.0, 0.0, 0.0, boxes=[car]))
+    columns = red_columns(black_camera(config).render(0.0, 0.0, 0.0, boxes=[car]))
     # Its back is 10 m before the camera, its front 14.4 m; 200 pixels are one to one.
     near_side = 200.0 + 200.0 * (3.0 - 0.9) / 14.4
     far_side = 200.0 + 200.0 * (3.0 + 0.9) / 10.0
@@ -165,14 +191,14 @@ def test_near_car_hides_the_far_one():
     config = CameraConfig(width=400, height=300)
     red = Box(x_m=20.0, y_m=0.0, yaw_rad=0.0, bgr=(0, 0, 200), actor_id=1)
     blue = Box(x_m=10.0, y_m=0.0, yaw_rad=0.0, bgr=(200, 0, 0), height_m=2.6, width_m=2.4)
-    camera = Camera(config, ground_with([]))
+    camera = black_camera(config)
     for order in ([red, blue], [blue, red]):
         assert len(red_columns(camera.render(0.0, 0.0, 0.0, boxes=order))) == 0
     assert len(red_columns(camera.render(0.0, 0.0, 0.0, boxes=[red]))) > 10
 
 
 def test_car_behind_is_not_drawn():
-    camera = Camera(CameraConfig(), ground_with([]))
+    camera = black_camera(CameraConfig())
     behind = Box(x_m=-10.0, y_m=0.0, yaw_rad=0.0)
     assert np.array_equal(
         camera.render(0.0, 0.0, 0.0, boxes=[behind]), camera.render(0.0, 0.0, 0.0)
@@ -190,7 +216,7 @@ def test_car_behind_is_not_drawn():
 )
 def test_any_pose_renders(x, y, yaw, car_x, car_y, car_yaw):  # noqa: PLR0913
     """Cars around, beside and through the camera are clipped, never thrown about."""
-    camera = Camera(CameraConfig(width=84, height=84), GROUND)
+    camera = Camera(CameraConfig(width=84, height=84), GROUND, BLACK)
     car_x, car_y = to_map((x, y, yaw), car_x, car_y)
     image = camera.render(x, y, yaw, boxes=[Box(x_m=car_x, y_m=car_y, yaw_rad=car_yaw)])
     assert (image[..., 3] == 255).all()
@@ -200,47 +226,47 @@ GROUND = ground_with([])
 
 
 class TestPaintedMap:
+    CELL_M, WEST_M, NORTH_M = 0.1, -60.0, 90.0
+
     @pytest.fixture(scope='class')
-    def ground(self):
-        return paint_ground(load_map('oval'), budget_bytes=16 * 2**20)
+    def covered(self):
+        window = Window(self.CELL_M, self.WEST_M, self.NORTH_M, 0, 0, 1200, 2400)
+        return Paint(load_map('oval'), Roadside(pavement_m=2.0)).window(window)
 
-    def colour_at(self, ground, x, y):
-        column, row, _ = ground.texture_from_map(0) @ np.array([x, y, 1.0])
-        return ground.levels[0][round(row), round(column), :3].astype(int)
+    def cover_at(self, covered, x, y):
+        row, column = round((self.NORTH_M - y) / 0.1 - 0.5), round((x - self.WEST_M) / 0.1 - 0.5)
+        return (texture[row, column].astype(int) for texture in covered)
 
-    def test_markings_lie_where_the_map_has_them(self, ground):
+    def test_markings_lie_where_the_map_has_them(self, covered):
         for marking in load_map('oval').markings:
-            middle = len(marking.points) // 2
             if marking.kind == 2:
-                x, y = marking.points[middle]
-                assert self.colour_at(ground, x, y).min() > 120
+                x, y = marking.points[len(marking.points) // 2]
+                _, paint = self.cover_at(covered, x, y)
+                assert paint[[WHITE, YELLOW]].max() > 160
 
-    def test_lanes_are_grey_and_fields_are_green(self, ground):
-        blue, green, red = self.colour_at(ground, 40.0, -1.75)
-        assert max(blue, green, red) - min(blue, green, red) < 15
-        blue, green, red = self.colour_at(ground, 40.0, -20.0)
-        assert green > blue + 10
-        assert green > red
+    @pytest.mark.parametrize(('y', 'channel'), [(-1.75, ROAD), (-5.0, PAVEMENT), (-20.0, VERGE)])
+    def test_road_pavement_and_verge_lie_side_by_side(self, covered, y, channel):
+        surface, _ = self.cover_at(covered, 40.0, y)
+        assert surface[channel] == 255
 
-    def test_memory_stays_within_the_budget(self, ground):
-        assert ground.nbytes() <= 16 * 2**20 * 1.01
+    def test_kerb_lies_at_the_edge_of_the_road(self, covered):
+        _, paint = self.cover_at(covered, 40.0, -3.7)
+        assert paint[KERB] > 100  # the line at the edge covers a part of it
 
-    def test_same_seed_same_paint(self, ground):
-        again = paint_ground(load_map('oval'), budget_bytes=16 * 2**20)
-        assert np.array_equal(ground.levels[0], again.levels[0])
+    def test_every_cell_is_covered_once(self, covered):
+        total = covered.surface[..., :LIT].sum(axis=2, dtype=int)
+        total += covered.paint.sum(axis=2, dtype=int)
+        assert np.abs(total - 255).max() <= 3  # rounding
 
-    def test_left_edge_line_shows_on_the_left(self, ground):
+    def test_left_edge_line_shows_on_the_left(self):
         """From the right-hand lane the yellow line is left, the near white edge right."""
         config = CameraConfig()
+        ground = paint_ground(load_map('oval'))
         image = Camera(config, ground).render(20.0, -1.75, 0.0)[60:, :, :3].astype(int)
         yellow = np.argwhere(image[..., 2] > image[..., 0] + 60)[:, 1]
         white = np.argwhere(image.min(axis=2) > 140)[:, 1]
         assert yellow.mean() < 80
         assert white.mean() > 80
-
-    def test_map_too_large_for_the_budget_is_refused(self):
-        with pytest.raises(MapError, match=r"map 'oval' covers .* limit is 0\.5 m"):
-            paint_ground(load_map('oval'), budget_bytes=100_000)
 
 
 @pytest.mark.parametrize(

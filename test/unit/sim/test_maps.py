@@ -9,10 +9,12 @@ import pytest
 from td3_agent.driving.command import CONTROL_MAX_SPEED_MPS
 from td3_agent.driving.route import Route
 from td3_agent.sim.maps import built_in_opendrive, load_map
+from td3_agent.sim.randomisation import Randomisation
 
-NAMES = ('oval', 'winding', 'town')
+NAMES = ('oval', 'winding', 'town', 'highway', 'arterial')
 SEEDS = (0, 1, 2)
 COMFORT_MPS2 = 3.0
+LIMITS = Randomisation()
 
 
 def trace_from_start(name, seed, length_m=1200.0):
@@ -84,15 +86,15 @@ def test_lanes_join_at_their_ends(name):
     starts = np.array([lane.centre[0, :2] for lane in lanes])
     gaps = [np.hypot(*(starts - lane.centre[-1, :2]).T).min() for lane in lanes]
     loose = sum(gap > 0.02 for gap in gaps)
-    assert loose == (2 if name == 'winding' else 0)
+    assert loose == {'winding': 2, 'highway': 4}.get(name, 0)  # ends of open roads
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_markings_are_broken_between_lanes_and_solid_at_the_edges(name):
     road = load_map(name, 0)
-    broken, solid = 1, 2
+    broken, solid, double = 1, 2, 3
     for marking in road.markings:
-        assert marking.kind in (broken, solid)
+        assert marking.kind in (broken, solid, double)
         middle = marking.points[len(marking.points) // 2]
         after = marking.points[len(marking.points) // 2 - 1]
         dx, dy = (middle - after) / np.hypot(*(middle - after))
@@ -100,20 +102,20 @@ def test_markings_are_broken_between_lanes_and_solid_at_the_edges(name):
             road.locate(float(middle[0] + s * dy), float(middle[1] - s * dx)).on_road
             for s in (0.4, -0.4)
         ]
-        assert all(both_sides) == (marking.kind == broken)
+        assert all(both_sides) == (marking.kind != solid)
 
 
 def test_style_follows_the_seed_and_leaves_the_geometry_alone():
     widths, marks = set(), set()
     for seed in range(8):
-        plain, styled = load_map('winding', seed), load_map('winding', seed, random_style=True)
+        plain, styled = load_map('winding', seed), load_map('winding', seed, limits=LIMITS)
         assert plain.bounds_m[2] == pytest.approx(styled.bounds_m[2], abs=1.0)
         width = float(
             np.hypot(*(styled.driving_lanes[0].left - styled.driving_lanes[0].right).T)[0]
         )
-        assert 3.1 <= width <= 3.9
+        assert LIMITS.lane_width_least_m <= width <= LIMITS.lane_width_most_m
         widths.add(round(width, 3))
         marks.add(tuple(sorted({(m.kind, m.colour) for m in styled.markings})))
     assert len(widths) == 8
     assert len(marks) > 2
-    assert built_in_opendrive('winding', 3) == built_in_opendrive('winding', 3, random_style=False)
+    assert built_in_opendrive('winding', 3) == built_in_opendrive('winding', 3, limits=None)

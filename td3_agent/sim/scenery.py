@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands beside the roads: trees, houses, walls, hedges, poles, as upright blocks.
+
+Placed along the edges of a map's lanes, clear of every lane; it follows from the map and its
+roadside. Scenery is seen, not touched: what leaves the road ends its episode anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import numpy as np
+
+from td3_agent.sim.look import MATERIALS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from td3_agent.sim.boxes import Box
+    from td3_agent.sim.road import LaneGeometry, RoadMap
+    from td3_agent.sim.roadside import Roadside
+
+    FloatArray = NDArray[np.float64]
+
+RASTER_M = 0.5
+MARGIN_M = 30.0
+BESIDE_PARKED_M = 1.4
+MATERIAL_NUMBER = {name: number for number, name in enumerate(MATERIALS)}
+
+
+class Block(NamedTuple):
+    """An upright block: a part of something that stands on the ground.
+
+    Attributes:
+        x_m: centre in the map frame [m].
+        y_m: centre in the map frame [m].
+        yaw_rad: direction of its length [rad].
+        half_l: half its length [m].
+        half_w: half its width [m].
+        bottom: above the ground [m].
+        top: above the ground [m].
+        material: what it is made of, a key of ``MATERIALS``.
+        shade: brightness beside others of the same material.
+        hangs: whether its underside can be seen: nothing as wide is below it.
+    """
+
+    x_m: float
+    y_m: float
+    yaw_rad: float
+    half_l: float
+    half_w: float
+    bottom: float
+    top: float
+    material: str
+    shade: float
+    hangs: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Scenery:
+    """Blocks of a map, those of one thing one after another, as columns.
+
+    Attributes:
+        x_m: (N,) centre of each block [m].
+        y_m: (N,) the same [m].
+        yaw_rad: (N,) direction of its length.
+        half_l: (N,) half its length [m].
+        half_w: (N,) half its width [m].
+        bottom: (N,) above the ground [m].
+        top: (N,) above the ground [m].
+        material: (N,) number in ``MATERIALS``.
+        shade: (N,) brightness.
+        hangs: (N,) whether its underside can be seen.
+        thing: (N,) number of the thing that each belongs to.
+        centre: (N, 2) of that thing [m].
+    """
+
+    x_m: FloatArray
+    y_m: FloatArray
+    yaw_rad: FloatArray
+    half_l: FloatArray
+    half_w: FloatArray
+    bottom: FloatArray
+    top: FloatArray
+    material: NDArray[np.intp]
+    shade: FloatArray
+    hangs: NDArray[np.bool_]
+    thing: NDArray[np.intp]
+    centre: FloatArray
+
+    def __len__(self) -> int:
+        """Return how many blocks there are."""
+        return len(self.x_m)
+
+    @classmethod
+    def of(cls, things: Sequence[Sequence[Block]]) -> Scenery:
+        """Return things, each a sequence of blocks, as columns."""
+        blocks = [block for thing in things for block in thing]
+        numbers = np.array([block[:7] for block in blocks], dtype=np.float64).reshape(-1, 7)
+        owner = np.repeat(np.arange(len(things)), [len(thing) for thing in things])
+        centre = np.array([thing[0][:2] for thing in things]).reshape(-1, 2)[owner]
+        x_m, y_m, yaw_rad, half_l, half_w, bottom, top = numbers.T.copy()
+        return cls(
+            x_m=x_m,
+            y_m=y_m,
+            yaw_rad=yaw_rad,
+            half_l=half_l,
+            half_w=half_w,
+            bottom=bottom,
+            top=top,
+            material=np.array([MATERIAL_NUMBER[b.material] for b in blocks], dtype=np.intp),
+            shade=np.array([block.shade for block in blocks], dtype=np.float64),
+            hangs=np.array([block.hangs for block in blocks], dtype=np.bool_),
+            thing=owner.astype(np.intp),
+            centre=centre,
+        )
+
+    def without(self, boxes: Sequence[Box]) -> Scenery:
+        """Return the scenery without the things that stand where boxes are."""
+        if not boxes or not len(self):
+            return self
+        hit = np.zeros(len(self), dtype=np.bool_)
+        cos, sin = np.cos(self.yaw_rad), np.sin(self.yaw_rad)
+        for box in boxes:
+            dx, dy = box.x_m - self.x_m, box.y_m - self.y_m
+            along, across = cos * dx + sin * dy, cos * dy - sin * dx
+            reach = 0.5 * box.length_m
+            hit |= (np.abs(along) < self.half_l + reach) & (
+                np.abs(across) < self.half_w + BESIDE_PARKED_M
+            )
+        return self.taken(~np.isin(self.thing, self.thing[hit]))
+
+    def taken(self, chosen: NDArray[np.bool_]) -> Scenery:
+        """Return the chosen blocks."""
+        return Scenery(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+
+@lru_cache(maxsize=4)
+def scenery_of(road_map: RoadMap, roadside: Roadside) -> Scenery:
+    """Return what stands beside a map's roads."""
+    rng = np.random.default_rng([roadside.seed, 3])
+    site = _Site(road_map)
+    lanes = [lane for lane in road_map.driving_lanes if not lane.span.in_junction]
+    edges = [edge for lane in lanes for edge in _edges(lane)]
+    things: list[list[Block]] = []
+    for density, every_m, make in (
+        (roadside.houses, 17.0, _house),
+        (max(roadside.walls, roadside.hedges), 7.0, _Runs(roadside)),
+        (roadside.trees, 9.0, _tree),
+        (roadside.poles, 22.0, _pole),
+    ):
+        if density:
+            things += _placed(site, edges, roadside, rng, density, every_m, make)
+    return Scenery.of(things)
+
+
+class _Place(NamedTuple):
+    """A place beside a road: its edge's pose, outward is to the right."""
+
+    x_m: float
+    y_m: float
+    yaw_rad: float
+
+    def beside(self, away_m: float) -> tuple[float, float]:
+        """Return the position so far to the right [m]."""
+        return (
+            self.x_m + away_m * math.sin(self.yaw_rad),
+            self.y_m - away_m * math.cos(self.yaw_rad),
+        )
+
+
+def _edges(lane: LaneGeometry) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Yield points and headings of a lane's two sides, so that outward is to the right."""
+    yield lane.right, lane.heading_rad
+    yield lane.left[::-1], lane.heading_rad[::-1] + math.pi
+
+
+def _placed(  # noqa: PLR0913  what is placed where
+    site: _Site,
+    edges: Sequence[tuple[FloatArray, FloatArray]],
+    roadside: Roadside,
+    rng: np.random.Generator,
+    density: float,
+    every_m: float,
+    make: Callable[[_Place, Roadside, np.random.Generator], list[Block]],
+) -> list[list[Block]]:
+    """Return the things that found room along the edges, ``every_m`` apart [m]."""
+    found = []
+    for points, headings in edges:
+        steps = np.hypot(*np.diff(points, axis=0).T)
+        along = np.concatenate(([0.0], np.cumsum(steps)))
+        for s in np.arange(0.5 * every_m, along[-1], every_m):
+            i = int(np.searchsorted(along, s))
+            place = _Place(float(points[i, 0]), float(points[i, 1]), float(headings[i]))
+            blocks = make(place, roadside, rng)  # always: draws do not depend on the room
+            if rng.random() < density and blocks and site.take(blocks):
+                found.append(blocks)
+    return found
+
+
+class _Site:
+    """Knows what is free: a raster of distances to the lanes, and of what stands already."""
+
+    def __init__(self, road_map: RoadMap) -> None:
+        """Draw the lanes into the raster."""
+        x0, y0, x1, y1 = road_map.bounds_m
+        self._x0, self._y0 = x0 - MARGIN_M, y0 - MARGIN_M
+        rows = math.ceil((y1 - y0 + 2.0 * MARGIN_M) / RASTER_M)
+        columns = math.ceil((x1 - x0 + 2.0 * MARGIN_M) / RASTER_M)
+        free = np.full((rows, columns), 255, dtype=np.uint8)
+        for lane in road_map.lanes:
+            for points in (lane.left, lane.right, lane.centre[:, :2]):
+                cells = np.rint(self._cells(points)).astype(np.int32)
+                cv2.polylines(free, [cells], isClosed=False, color=0, thickness=3)
+            outline = np.vstack((lane.left, lane.right[::-1]))
+            cv2.fillPoly(free, [np.rint(self._cells(outline)).astype(np.int32)], 0)
+        self._away_m = cv2.distanceTransform(free, cv2.DIST_L2, 3) * np.float32(RASTER_M)
+        self._taken = np.zeros((rows, columns), dtype=np.uint8)
+
+    def take(self, blocks: Sequence[Block]) -> bool:
+        """Claim the ground of a thing; False where it is not free."""
+        outline = np.vstack([_footprint(block) for block in blocks])
+        cells = self._cells(outline)
+        inside = np.rint(cells).astype(np.intp)
+        rows, columns = self._taken.shape
+        if (inside < 1).any() or (inside >= (columns - 1, rows - 1)).any():
+            return False
+        x, y = inside.T
+        if self._away_m[y, x].min() < 2.0 * RASTER_M or self._taken[y, x].any():
+            return False
+        hull = cv2.convexHull(np.rint(cells).astype(np.int32))
+        cv2.fillConvexPoly(self._taken, hull, 1)
+        return True
+
+    def _cells(self, points: FloatArray) -> FloatArray:
+        return np.asarray((points - (self._x0, self._y0)) / RASTER_M)
+
+
+def _footprint(block: Block) -> FloatArray:
+    """Return (K, 2) points of a block's outline and middle, no more than 2 m apart [m]."""
+    count = max(2, math.ceil(block.half_l) + 1)
+    along = np.linspace(-block.half_l, block.half_l, count)
+    rows = max(2, math.ceil(block.half_w) + 1)
+    across = np.linspace(-block.half_w, block.half_w, rows)
+    u, v = (grid.ravel() for grid in np.meshgrid(along, across))
+    cos, sin = math.cos(block.yaw_rad), math.sin(block.yaw_rad)
+    return np.column_stack((block.x_m + cos * u - sin * v, block.y_m + sin * u + cos * v))
+
+
+def _tree(place: _Place, roadside: Roadside, rng: np.random.Generator) -> list[Block]:
+    """Return a trunk and a crown, leaves or needles."""
+    radius, height, away = rng.uniform(1.0, 2.4), rng.uniform(4.0, 9.0), rng.uniform(0.0, 9.0)
+    needles, shade = rng.random() < 0.3, rng.uniform(0.7, 1.3)
+    x, y = place.beside(roadside.pavement_m + roadside.near_m + away)
+    yaw, trunk = rng.uniform(0.0, math.pi), 0.14 + 0.02 * height
+    base = (0.12 if needles else 0.35) * height
+    crown = 'needle' if needles else 'leaf'
+    middle = base + 0.55 * (height - base)
+    slim = 0.6 if needles else 0.75
+    return [
+        Block(x, y, yaw, trunk, trunk, 0.0, base, 'bark', shade),
+        Block(x, y, yaw, radius, radius, base, middle, crown, shade, hangs=True),
+        Block(x, y, yaw + 0.6, slim * radius, slim * radius, middle, height, crown, 1.1 * shade),
+    ]
+
+
+def _house(place: _Place, roadside: Roadside, rng: np.random.Generator) -> list[Block]:
+    """Return walls, a row of windows, and a roof."""
+    half_l, half_w = rng.uniform(4.0, 7.0), rng.uniform(3.5, 5.5)
+    eaves, away = rng.uniform(3.0, 8.0), rng.uniform(1.5, 8.0)
+    wall = ('render', 'brick', 'stone')[int(rng.integers(3))]
+    roof, shade = ('tiles', 'slate')[int(rng.integers(2))], rng.uniform(0.75, 1.2)
+    x, y = place.beside(roadside.pavement_m + roadside.near_m + away + half_w)
+    yaw = place.yaw_rad + rng.normal(0.0, 0.03)
+    return [
+        Block(x, y, yaw, half_l, half_w, 0.0, eaves, wall, shade),
+        Block(x, y, yaw, 0.8 * half_l, half_w + 0.03, 0.45 * eaves, 0.7 * eaves, 'glass', 1.0),
+        Block(x, y, yaw, half_l + 0.06, half_w + 0.06, eaves, eaves + 0.5, roof, shade),
+        Block(x, y, yaw, 0.9 * half_l, 0.5 * half_w, eaves + 0.5, eaves + 1.6, roof, 1.1 * shade),
+    ]
+
+
+def _pole(place: _Place, roadside: Roadside, rng: np.random.Generator) -> list[Block]:
+    """Return a street light, or a bare pole."""
+    height, lamp, away = rng.uniform(4.5, 7.5), rng.random() < 0.7, rng.uniform(0.0, 0.8)
+    x, y = place.beside(roadside.kerb_m + 1.1 + away)
+    shade = rng.uniform(0.6, 1.3)
+    blocks = [Block(x, y, place.yaw_rad, 0.08, 0.08, 0.0, height, 'metal', shade)]
+    if lamp:
+        over_x, over_y = place.beside(roadside.kerb_m + 0.6 + away)
+        blocks.append(
+            Block(
+                over_x,
+                over_y,
+                place.yaw_rad,
+                0.12,
+                0.6,
+                height,
+                height + 0.14,
+                'metal',
+                shade,
+                hangs=True,
+            )
+        )
+    return blocks
+
+
+class _Runs:
+    """Makes walls, fences and hedges: pieces of one kind for some way, then gaps or others."""
+
+    def __init__(self, roadside: Roadside) -> None:
+        """Begin with what is drawn first."""
+        total = max(roadside.walls + roadside.hedges, 1e-9)
+        self._wall_share = roadside.walls / total
+        self._left = 0
+        self._make: Callable[[float, float, float, float, float], list[Block]] = _wall
+
+    def __call__(self, place: _Place, roadside: Roadside, rng: np.random.Generator) -> list[Block]:
+        """Return the next piece."""
+        if self._left == 0:
+            self._left = int(rng.integers(2, 9))
+            walls = (_wall, _fence) if rng.random() < self._wall_share else (_hedge,)
+            self._make = walls[int(rng.integers(len(walls)))]
+            self._height, self._shade = rng.uniform(0.7, 1.0), rng.uniform(0.7, 1.2)
+            self._away = rng.uniform(0.0, 1.5)
+        self._left -= 1
+        x, y = place.beside(roadside.pavement_m + roadside.near_m - 0.4 + self._away)
+        return self._make(x, y, place.yaw_rad, self._height, self._shade)
+
+
+def _wall(x: float, y: float, yaw: float, height: float, shade: float) -> list[Block]:
+    return [Block(x, y, yaw, 3.5, 0.15, 0.0, 1.8 * height, 'stone', shade)]
+
+
+def _hedge(x: float, y: float, yaw: float, height: float, shade: float) -> list[Block]:
+    return [Block(x, y, yaw, 3.4, 0.4, 0.0, 1.4 * height, 'hedge', shade)]
+
+
+def _fence(x: float, y: float, yaw: float, height: float, shade: float) -> list[Block]:
+    rails = [Block(x, y, yaw, 3.5, 0.04, z * height, (z + 0.18) * height, 'timber', shade)
+             for z in (0.35, 0.85)]  # fmt: skip
+    return [Block(x, y, yaw, 0.06, 0.06, 0.0, 1.1 * height, 'timber', 0.8 * shade), *rails]
+
+
+def shadow_outlines(scenery: Scenery, roadside: Roadside) -> list[FloatArray]:
+    """Return the convex outlines, (6, 2) map positions [m] each, that blocks shade.
+
+    A block's shadow is its footprint swept away from the sun by the height of its top: of the
+    swept corners, six are on the hull, beginning with the one that is nearest to the sun.
+    """
+    outlines = []
+    away = np.array([math.cos(roadside.sun_rad), math.sin(roadside.sun_rad)])
+    rows = zip(
+        scenery.x_m, scenery.y_m, scenery.yaw_rad, scenery.half_l, scenery.half_w,
+        scenery.bottom, scenery.top, strict=True,
+    )  # fmt: skip
+    for x, y, yaw, half_l, half_w, bottom, top in rows:
+        ahead = np.array([math.cos(yaw), math.sin(yaw)])
+        left = np.array([-ahead[1], ahead[0]])
+        corners = np.array([x, y]) + np.array(
+            [
+                u * half_l * ahead + v * half_w * left
+                for u, v in ((1, 1), (-1, 1), (-1, -1), (1, -1))
+            ]
+        )
+        near, far = (-roadside.shadow_per_height * height * away for height in (bottom, top))
+        first = int((corners @ away).argmax())
+        k = np.roll(np.arange(4), -first)
+        outlines.append(np.vstack((
+            corners[k[[3, 0, 1]]] + near, corners[k[[1, 2, 3]]] + far,
+        )))  # fmt: skip
+    return outlines

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenery stands beside the roads, never on them, and follows from the seed."""
+
+from dataclasses import replace
+import math
+
+import numpy as np
+import pytest
+
+from td3_agent.sim.boxes import Box
+from td3_agent.sim.camera import CameraConfig
+from td3_agent.sim.maps import load_map
+from td3_agent.sim.roadside import STREET, VILLAGE, Roadside, default_roadside
+from td3_agent.sim.scenery import Scenery, _footprint, _tree, scenery_of, shadow_outlines
+from td3_agent.sim.world import World, WorldConfig
+
+DENSE = replace(STREET, trees=1.0, houses=1.0, walls=1.0, hedges=1.0, poles=1.0)
+FIELDS = ('x_m', 'y_m', 'yaw_rad', 'half_l', 'half_w', 'bottom', 'top')
+
+
+def footprints(scenery):
+    for row in zip(*(getattr(scenery, name) for name in FIELDS), strict=True):
+        yield _footprint(_Row(*row))
+
+
+class _Row:
+    def __init__(self, *values):
+        self.x_m, self.y_m, self.yaw_rad, self.half_l, self.half_w, _, _ = values
+
+
+@pytest.mark.parametrize('name', ['oval', 'winding', 'town', 'arterial'])
+def test_nothing_stands_on_a_lane(name):
+    road = load_map(name, 1)
+    scenery = scenery_of(road, DENSE)
+    assert len(scenery) > 100
+    near = 0
+    for outline in footprints(scenery):
+        for x, y in outline.tolist():
+            fix = road.locate(x, y)
+            assert not fix.on_road
+            near += abs(fix.lateral_m) < 8.0
+    assert near > 100  # it does line the road
+
+
+def test_equal_seeds_give_equal_scenery():
+    road = load_map('oval', 0)
+    one, other = (scenery_of.__wrapped__(road, VILLAGE) for _ in range(2))
+    for name in (*FIELDS, 'material', 'shade', 'thing', 'centre'):
+        assert np.array_equal(getattr(one, name), getattr(other, name))
+    third = scenery_of(road, replace(VILLAGE, seed=5))
+    assert len(third) != len(one) or not np.array_equal(third.x_m, one.x_m)
+
+
+def test_no_density_no_scenery():
+    bare = Roadside(trees=0.0, houses=0.0, walls=0.0, hedges=0.0, poles=0.0)
+    assert len(scenery_of(load_map('oval', 0), bare)) == 0
+
+
+def test_parked_vehicles_take_the_place_of_what_stands_there():
+    scenery = scenery_of(load_map('oval', 0), STREET)
+    box = Box(x_m=float(scenery.x_m[0]), y_m=float(scenery.y_m[0]), yaw_rad=0.3)
+    left = scenery.without([box])
+    assert 0 < len(left) < len(scenery)
+    assert scenery.thing[0] not in left.thing
+    assert scenery.without([]) is scenery
+
+
+def test_a_shadow_falls_away_from_the_sun_as_long_as_the_height_says():
+    side = Roadside(sun_rad=0.0, shadow_per_height=0.5)
+    place = type('Place', (), {'yaw_rad': 0.0, 'beside': lambda _self, _away: (10.0, 4.0)})()
+    thing = _tree(place, side, np.random.default_rng(0))
+    scenery = Scenery.of([thing])
+    for outline, top in zip(shadow_outlines(scenery, side), scenery.top, strict=True):
+        assert outline.shape == (6, 2)
+        assert outline[:, 0].min() < 10.0 - 0.5 * top
+        assert outline[:, 0].min() > 10.0 - 0.5 * top - 3.0
+        after = np.roll(outline, -1, axis=0) - outline
+        turns = after[:, 0] * np.roll(after, -1, axis=0)[:, 1]
+        turns -= after[:, 1] * np.roll(after, -1, axis=0)[:, 0]
+        assert (turns >= -1e-9).all() or (turns <= 1e-9).all()  # convex
+
+
+def test_a_picture_follows_from_its_pose_alone():
+    world = World(WorldConfig(map='oval', camera=CameraConfig(width=84, height=84)))
+    places = [world.ego.route.sample(s_m) for s_m in (0.0, 7.0, 14.0, 60.0, 21.0, 7.0)]
+    there = [world.camera.render(*place) for place in places]
+    back = [world.camera.render(*place) for place in reversed(places)][::-1]
+    assert all(np.array_equal(one, other) for one, other in zip(there, back, strict=True))
+    world.mount_camera(world.config.camera)
+    assert np.array_equal(world.camera.render(*places[2]), there[2])
+
+
+def test_maps_from_outside_have_scenery_too():
+    side = default_roadside('some/where.xodr', 0)
+    assert side.trees > 0.0
+    assert side.pavement_m == 0.0
+    assert math.isfinite(side.near_m)
