@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-RASTER_M = 0.5
+RASTER_M, RASTER_CELLS = 0.5, 1 << 24  # edge of a cell; of larger maps the cells are larger
 MARGIN_M = 30.0
 BESIDE_PARKED_M = 1.4
 MATERIAL_NUMBER = {name: number for number, name in enumerate(MATERIALS)}
@@ -211,8 +211,9 @@ class _Site:
         """Draw the lanes into the raster."""
         x0, y0, x1, y1 = road_map.bounds_m
         self._x0, self._y0 = x0 - MARGIN_M, y0 - MARGIN_M
-        rows = math.ceil((y1 - y0 + 2.0 * MARGIN_M) / RASTER_M)
-        columns = math.ceil((x1 - x0 + 2.0 * MARGIN_M) / RASTER_M)
+        width_m, height_m = x1 - x0 + 2.0 * MARGIN_M, y1 - y0 + 2.0 * MARGIN_M
+        self._cell_m = max(RASTER_M, math.sqrt(width_m * height_m / RASTER_CELLS))
+        rows, columns = math.ceil(height_m / self._cell_m), math.ceil(width_m / self._cell_m)
         free = np.full((rows, columns), 255, dtype=np.uint8)
         for lane in road_map.lanes:
             for points in (lane.left, lane.right, lane.centre[:, :2]):
@@ -220,7 +221,7 @@ class _Site:
                 cv2.polylines(free, [cells], isClosed=False, color=0, thickness=3)
             outline = np.vstack((lane.left, lane.right[::-1]))
             cv2.fillPoly(free, [np.rint(self._cells(outline)).astype(np.int32)], 0)
-        self._away_m = cv2.distanceTransform(free, cv2.DIST_L2, 3) * np.float32(RASTER_M)
+        self._away_m = cv2.distanceTransform(free, cv2.DIST_L2, 3) * np.float32(self._cell_m)
         self._taken = np.zeros((rows, columns), dtype=np.uint8)
 
     def take(self, blocks: Sequence[Block]) -> bool:
@@ -232,14 +233,14 @@ class _Site:
         if (inside < 1).any() or (inside >= (columns - 1, rows - 1)).any():
             return False
         x, y = inside.T
-        if self._away_m[y, x].min() < 2.0 * RASTER_M or self._taken[y, x].any():
+        if self._away_m[y, x].min() < 2.0 * self._cell_m or self._taken[y, x].any():
             return False
         hull = cv2.convexHull(np.rint(cells).astype(np.int32))
         cv2.fillConvexPoly(self._taken, hull, 1)
         return True
 
     def _cells(self, points: FloatArray) -> FloatArray:
-        return np.asarray((points - (self._x0, self._y0)) / RASTER_M)
+        return np.asarray((points - (self._x0, self._y0)) / self._cell_m)
 
 
 def _footprint(block: Block) -> FloatArray:
