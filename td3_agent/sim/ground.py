@@ -36,7 +36,9 @@ BUDGET_BYTES = 128 * 1024 * 1024
 BYTES = 8  # of a cell, in two textures
 FINEST_M = 0.05
 TILE = 256  # cells of a tile's edge, at every level
-FINER_LEVELS = 2  # a tile is painted in cells so many times halved, then averaged
+# A tile of each level is painted in cells so many times halved, then averaged: 20 cm at most,
+# or thin lines become too bright.
+FINER = (0, 1, 1, 1, 2)
 VIEWS = 2 * LEVELS  # put together from tiles, and kept
 
 
@@ -161,7 +163,7 @@ class TiledGround:
         if key in self._tiles:
             self._tiles.move_to_end(key)
             return self._tiles[key]
-        finer = min(level, FINER_LEVELS)
+        finer = FINER[level]
         size = TILE << finer
         painted = self._paint.window(
             Window(
