@@ -23,7 +23,7 @@ from td3_agent.driving.parameters import Params, param
 from td3_agent.sim.box_painter import SUN_RAD, BoxPainter
 from td3_agent.sim.look import Look
 from td3_agent.sim.paint import FULL, LEVELS, LIT, PLAIN_PAINT, PLAIN_SURFACE
-from td3_agent.sim.shading import EVEN, Shading
+from td3_agent.sim.shading import EVEN, shading_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +106,7 @@ class Camera:
         cv2.setNumThreads(1)
         self.config = config
         look = look or Look()
-        self._ground, self._shading = ground, Shading(look, ground.cell_m)
+        self._ground, self._shading = ground, shading_of(look, ground.cell_m)
         self._pixel_from_vehicle = _pixel_from_vehicle(config)
         rays = _rays(config)
         self._background = _sky(config, rays, look)

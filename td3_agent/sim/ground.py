@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from td3_agent.sim.paint import LEVELS, Covered, Paint, Window
+from td3_agent.sim.paint import (
+    LEVELS,
+    PLAIN_PAINT,
+    PLAIN_SURFACE,
+    Covered,
+    Paint,
+    Window,
+)
 from td3_agent.sim.roadside import Roadside
 
 if TYPE_CHECKING:
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
     Bounds: TypeAlias = tuple[float, float, float, float]
 
 MARGIN_M = 45.0  # painted around the outermost lanes; beyond lies plain grass
-BUDGET_BYTES = 128 * 1024 * 1024
+BUDGET_BYTES = 256 * 1024 * 1024
 BYTES = 8  # of a cell, in two textures
 FINEST_M = 0.05
 TILE = 256  # cells of a tile's edge, at every level
@@ -102,7 +109,7 @@ class TiledGround:
         """Paint nothing yet."""
         self.cell_m = FINEST_M
         self._paint = paint
-        self._most_tiles = max(1, budget_bytes // (TILE * TILE * BYTES))
+        self._budget_bytes, self._bytes = budget_bytes, 0
         self._tiles: OrderedDict[tuple[int, int, int], Covered] = OrderedDict()
         self._views: OrderedDict[tuple[int, ...], Covered] = OrderedDict()
 
@@ -176,10 +183,32 @@ class TiledGround:
                 columns=size,
             )
         )
-        self._tiles[key] = _resized(painted, TILE, TILE) if finer else painted
-        while len(self._tiles) > self._most_tiles:
-            self._tiles.popitem(last=False)
-        return self._tiles[key]
+        tile = _shared(_resized(painted, TILE, TILE) if finer else painted)
+        self._tiles[key] = tile
+        self._bytes += _own_bytes(tile)
+        while self._bytes > self._budget_bytes and len(self._tiles) > 1:
+            self._bytes -= _own_bytes(self._tiles.popitem(last=False)[1])
+        return tile
+
+
+PLAIN = Covered(
+    np.full((TILE, TILE, 4), PLAIN_SURFACE, dtype=np.uint8),
+    np.full((TILE, TILE, 4), PLAIN_PAINT, dtype=np.uint8),
+)
+
+
+def _shared(tile: Covered) -> Covered:
+    """Return a tile whose textures are those of ``PLAIN`` where they are equal: most are."""
+    return Covered(
+        *(
+            plain if np.array_equal(one, plain) else np.ascontiguousarray(one)
+            for one, plain in zip(tile, PLAIN, strict=True)
+        )
+    )
+
+
+def _own_bytes(tile: Covered) -> int:
+    return sum(one.nbytes for one, plain in zip(tile, PLAIN, strict=True) if one is not plain)
 
 
 def paint_ground(

@@ -9,6 +9,7 @@ look costs a few numbers, not another map.
 
 from __future__ import annotations
 
+from functools import lru_cache
 import math
 from typing import TYPE_CHECKING
 
@@ -107,6 +108,12 @@ class Shading:
         cv2.multiply(colour, cv2.merge((light, light, light, light)), dst=colour)
         cv2.convertScaleAbs(colour, dst=into)
         into[..., 3] = FULL
+
+
+@lru_cache(maxsize=4)
+def shading_of(look: Look, cell_m: float) -> Shading:
+    """Return the shading of a look, or the one laid out before: nothing changes it."""
+    return Shading(look, cell_m)
 
 
 def _texture_tile(look: Look) -> NDArray[np.uint8]:
