@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     Pose: TypeAlias = tuple[float, float, float, float]
     Bounds: TypeAlias = tuple[float, float, float, float]
+    View: TypeAlias = tuple[Covered, NDArray[np.float64]]
 
 MARGIN_M = 45.0  # painted around the outermost lanes; beyond lies plain grass
 BUDGET_BYTES = 256 * 1024 * 1024
@@ -79,9 +80,7 @@ class Ground:
             ]
         )
 
-    def view(
-        self, level: int, _pose: Pose, _bounds_m: Bounds
-    ) -> tuple[Covered, NDArray[np.float64]]:
+    def view(self, level: int, _pose: Pose, _bounds_m: Bounds) -> View:
         """Return the texture of a level, and its matrix as of :meth:`texture_from_map`."""
         return self.levels[level], self._matrices[level]
 
@@ -111,11 +110,9 @@ class TiledGround:
         self._paint = paint
         self._budget_bytes, self._bytes = budget_bytes, 0
         self._tiles: OrderedDict[tuple[int, int, int], Covered] = OrderedDict()
-        self._views: OrderedDict[tuple[int, ...], Covered] = OrderedDict()
+        self._views: OrderedDict[tuple[int, ...], View] = OrderedDict()
 
-    def view(
-        self, level: int, pose: Pose, bounds_m: Bounds
-    ) -> tuple[Covered, NDArray[np.float64]]:
+    def view(self, level: int, pose: Pose, bounds_m: Bounds) -> View:
         """Return a texture that covers a part of the ground, and the matrix into it.
 
         Args:
@@ -135,20 +132,14 @@ class TiledGround:
         tile_m = TILE * cell_m
         left, right = math.floor((x - reach_x) / tile_m), math.floor((x + reach_x) / tile_m)
         top, bottom = math.floor((-y - reach_y) / tile_m), math.floor((-y + reach_y) / tile_m)
-        texture = self._joined(level, top, bottom, left, right)
-        matrix = [
-            [1.0 / cell_m, 0.0, -0.5 - left * TILE],
-            [0.0, -1.0 / cell_m, -0.5 - top * TILE],
-            [0.0, 0.0, 1.0],
-        ]
-        return texture, np.array(matrix)
+        return self._joined(level, top, bottom, left, right)
 
     def nbytes(self) -> int:
         """Memory of all tiles and of what was put together from them [bytes]."""
-        parts = (*self._tiles.values(), *self._views.values())
-        return sum(texture.nbytes for part in parts for texture in part)
+        views = [covered for covered, _ in self._views.values()]
+        return self._bytes + sum(one.nbytes for covered in views for one in covered)
 
-    def _joined(self, level: int, top: int, bottom: int, left: int, right: int) -> Covered:
+    def _joined(self, level: int, top: int, bottom: int, left: int, right: int) -> View:
         key = level, top, bottom, left, right
         if key in self._views:
             self._views.move_to_end(key)
@@ -157,10 +148,17 @@ class TiledGround:
             [self._tile(level, i, j) for j in range(left, right + 1)]
             for i in range(top, bottom + 1)
         ]
-        self._views[key] = Covered(
+        covered = Covered(
             np.concatenate([np.concatenate([t.surface for t in row], axis=1) for row in rows]),
             np.concatenate([np.concatenate([t.paint for t in row], axis=1) for row in rows]),
         )
+        per_m = 1.0 / (self.cell_m * 2**level)
+        matrix = [
+            [per_m, 0.0, -0.5 - left * TILE],
+            [0.0, -per_m, -0.5 - top * TILE],
+            [0.0, 0.0, 1.0],
+        ]
+        self._views[key] = covered, np.array(matrix)
         while len(self._views) > VIEWS:
             self._views.popitem(last=False)
         return self._views[key]

@@ -48,6 +48,7 @@ class Shading:
         tile = _texture_tile(look)
         self.levels = []
         self._origins_m = []
+        self._matrices: dict[tuple[int, int, int], FloatArray] = {}
         for number in range(LEVELS):
             reach_m = min(REACH_M * 2**number, FARTHEST_M)
             border = math.ceil(reach_m / (cell_m * 2**number))
@@ -68,9 +69,14 @@ class Shading:
 
         Textures repeat; the one that is meant lies around a position [m].
         """
-        shift_x = math.floor(x_m / self._period_m) * self._period_m
-        shift_y = math.floor(y_m / self._period_m) * self._period_m
+        tile = level, math.floor(x_m / self._period_m), math.floor(y_m / self._period_m)
+        if tile not in self._matrices:
+            self._matrices[tile] = self._matrix(*tile)
+        return self._matrices[tile]
+
+    def _matrix(self, level: int, column: int, row: int) -> FloatArray:
         per_m, origin_m = 1.0 / (self._cell_m * 2**level), self._origins_m[level]
+        shift_x, shift_y = column * self._period_m, row * self._period_m
         return np.array([
             [per_m, 0.0, (origin_m - shift_x) * per_m - 0.5],
             [0.0, per_m, (origin_m - shift_y) * per_m - 0.5],
