@@ -44,9 +44,9 @@ def draws() -> list[Image]:
     common = {'roads': 4, 'random': Randomisation(road_end_share=0.0)}
     envs = [
         RandomDrivingEnv('winding', **common),
-        TrafficDrivingEnv(map='town', path=True, **common),
+        TrafficDrivingEnv(maps=('town',), path=True, **common),
         RandomDrivingEnv('highway', **common),
-        TrafficDrivingEnv(map='arterial', path=True, **common),
+        TrafficDrivingEnv(maps=('arterial',), path=True, **common),
     ]
     seen = []
     for number in range(DRAWS):

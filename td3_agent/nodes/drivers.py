@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from td3_agent.td3.checkpoint import Manifest
 
 UNTRAINED = 'untrained'
-SHIPPED = ('lane', 'route', 'traffic')
+SHIPPED = ('lane', 'route')
 SHIPPED_NAMES = ', '.join(SHIPPED)  # for help texts
 
 

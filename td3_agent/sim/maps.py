@@ -30,12 +30,15 @@ from td3_agent.sim.road import RoadMap
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-LOG = logging.getLogger(__name__)
     from td3_agent.sim.randomisation import Randomisation
+
+LOG = logging.getLogger(__name__)
 
 MARKING_WIDTH_M = 0.15
 WINDING_LENGTH_M = 950.0
 WINDING_MIN_RADIUS_M = 45.0
+WINDING_CLOTHOIDS_M, COUNTRY_CLOTHOIDS_M = (18.0, 28.0), (4.0, 12.0)
+COUNTRY_RADII_M = (11.0, 60.0)
 GEO_REFERENCE = '+proj=tmerc +lat_0=0 +lon_0=0 +datum=WGS84'
 STRAIGHT = 1e-12  # scenariogeneration wants a number, not zero, for a straight end
 GRID_COLUMNS = 4
@@ -174,20 +177,29 @@ def winding(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
     return _swinging('winding', rng, style, (WINDING_MIN_RADIUS_M, 110.0))
 
 
+def country(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
+    """Return a road that swings as ``winding`` does, with bends as tight as a town's corners."""
+    return _swinging('country', rng, style, COUNTRY_RADII_M, COUNTRY_CLOTHOIDS_M)
+
+
 def highway(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
     """Return a road of several lanes per direction that swings as ``winding`` does, but wider."""
     return _swinging('highway', rng, style, HIGHWAY_RADII_M)
 
 
 def _swinging(
-    name: str, rng: np.random.Generator, style: RoadStyle, radii_m: tuple[float, float]
+    name: str,
+    rng: np.random.Generator,
+    style: RoadStyle,
+    radii_m: tuple[float, float],
+    clothoids_m: tuple[float, float] = WINDING_CLOTHOIDS_M,
 ) -> xodr.OpenDrive:
     parts: list[list[Geometry]] = [[xodr.Line(40.0)]]
     length_m, heading, side = 40.0, 0.0, float(rng.choice([-1.0, 1.0]))
     while length_m < WINDING_LENGTH_M:
         target = side * float(rng.uniform(0.35, 1.2))
         curvature = math.copysign(1.0 / float(rng.uniform(*radii_m)), side)
-        bend = _bend(curvature, abs(target - heading), float(rng.uniform(18.0, 28.0)))
+        bend = _bend(curvature, abs(target - heading), float(rng.uniform(*clothoids_m)))
         line = xodr.Line(float(rng.uniform(8.0, 40.0)))
         parts += [bend, [line]]
         length_m += sum(piece.length for piece in [*bend, line])
@@ -220,6 +232,7 @@ def _grid(
 BUILT_IN: dict[str, Callable[[np.random.Generator, RoadStyle], xodr.OpenDrive]] = {
     'oval': oval,
     'winding': winding,
+    'country': country,
     'town': town,
     'highway': highway,
     'arterial': arterial,

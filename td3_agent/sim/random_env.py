@@ -7,10 +7,8 @@ textures, shadows, the camera's mounting, exposure, blur and noise, and whether 
 frame late. :class:`~td3_agent.sim.randomisation.Randomisation` says how far.
 
 ==============================  =================================================
-td3_agent/LaneTraining-v0       winding roads of the training family
+td3_agent/LaneTraining-v0       winding, country roads and highways of the training family
 td3_agent/LaneValidation-v0     winding roads of the validation family, as they are
-td3_agent/RouteTraining-v0      towns of the training family, with the route ahead
-td3_agent/RouteValidation-v0    towns of the validation family, as they are
 ==============================  =================================================
 
 ``gymnasium.make('td3_agent.sim.random_env:td3_agent/LaneTraining-v0')`` imports this module.
@@ -22,10 +20,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
+from gymnasium import spaces
 import numpy as np
 
-from td3_agent.driving.command import VehicleControl
+from td3_agent.driving.command import ACTION_SIZE, VehicleControl
+from td3_agent.driving.following import FollowingDriver
 from td3_agent.driving.observation import ObservationSpec
+from td3_agent.driving.pure_pursuit import PurePursuitDriver
 from td3_agent.sim.env import SEED_BOUND, DrivingEnv
 from td3_agent.sim.photometry import Photometry
 from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
@@ -37,7 +38,12 @@ from td3_agent.sim.world import World, WorldConfig
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from td3_agent.driving.following import Lead
+    from td3_agent.sim.env import Observed
+    from td3_agent.sim.task import Situation
+
 SPAWN_TRIES, SHORT_ROUTE_M = 12, 210.0
+WITH_ENDS = ('winding', 'country', 'highway')
 CROP_TOP = 0.35  # the sky says nothing about the road
 # A little below the largest command, so that the best answer is not at its limit, where a tanh
 # has no gradient; and gentler than the task's own weights: noise on pixels must not be steered.
@@ -54,11 +60,13 @@ class RandomDrivingEnv(DrivingEnv):
     """The driving task with another road and another car every time.
 
     Observation, action and reward: :class:`~td3_agent.sim.env.DrivingEnv`, with its
-    ``privileged`` part.
+    ``privileged`` part. One more part is ``expert``, (2,) float32: the action that pure pursuit
+    takes here, with IDM behind a lead vehicle (:mod:`td3_agent.driving.following`). The learner
+    may imitate it; a policy never sees it.
 
     Args:
-        map: name of a built-in map.
-        family: of its seeds, a key of :data:`~td3_agent.sim.seeds.FAMILIES`.
+        maps: names of built-in maps; roads take turns.
+        family: of their seeds, a key of :data:`~td3_agent.sim.seeds.FAMILIES`.
         roads: how many roads there are; each is loaded and painted once.
         path: whether the observation holds the route ahead.
         random: how far from the ideal.
@@ -70,7 +78,7 @@ class RandomDrivingEnv(DrivingEnv):
 
     def __init__(  # noqa: PLR0913  what a task is made of
         self,
-        map: str = 'winding',  # noqa: A002  as WorldConfig calls it
+        maps: tuple[str, ...] = ('winding',),
         family: str = 'training',
         *,
         roads: int = 24,
@@ -82,7 +90,11 @@ class RandomDrivingEnv(DrivingEnv):
     ) -> None:
         """Load the first road; the others when they are drawn."""
         self._configs = [
-            WorldConfig(map=map, map_seed=map_seed(family, 0, n), random_style=random_style)
+            WorldConfig(
+                map=maps[n % len(maps)],
+                map_seed=map_seed(family, 0, n),
+                random_style=random_style,
+            )
             for n in range(roads)
         ]
         self._worlds: dict[int, World] = {}
@@ -90,6 +102,8 @@ class RandomDrivingEnv(DrivingEnv):
         self._photometry = Photometry()
         self._is_late = False
         self._waiting = VehicleControl()
+        self._lead: Lead | None = None
+        self._expert = FollowingDriver(PurePursuitDriver(), lambda: self._lead)
         super().__init__(
             self._configs[0],
             replace(task, time_limit_s=time_limit_s),
@@ -107,17 +121,12 @@ class RandomDrivingEnv(DrivingEnv):
             self._worlds[number] = World(self._configs[number], self._random)
         world = self.world = self._worlds[number]
         # Few drives would get there by chance, and grass ahead must have been seen.
-        seeks_end = rng.random() < limits.road_end_share
+        seeks_end = rng.random() < limits.road_end_share and world.config.map in WITH_ENDS
         for _ in range(SPAWN_TRIES if seeks_end else 1):
             world.reset(int(rng.integers(SEED_BOUND)), self._traffic(rng))
             if world.ego.route.length_m < SHORT_ROUTE_M:
                 break
-        x_m, y_m, yaw_rad = world.ego.route.sample(0.0)
-        left_m = rng.uniform(-limits.lateral_m, limits.lateral_m)
-        askew_rad = rng.uniform(-limits.heading_rad, limits.heading_rad)
-        world.ego.set_pose(
-            x_m - left_m * np.sin(yaw_rad), y_m + left_m * np.cos(yaw_rad), yaw_rad + askew_rad
-        )
+        self._set_beside(0.0)
         moving = rng.random() < limits.moving_share
         speed_mps = rng.uniform(0.0, self.task.reference_speed_mps)
         if moving:
@@ -126,6 +135,47 @@ class RandomDrivingEnv(DrivingEnv):
         self._photometry = Photometry.drawn(limits, rng)
         self._is_late = bool(rng.random() < limits.late_share)
         self._waiting = VehicleControl()
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
+        """Drive one step; now and then, the car stands elsewhere in another light before it.
+
+        An episode has one road. With jumps it shows many looks and many ways back to the lane.
+        """
+        rng, limits = self.np_random, self._random
+        if limits.jump_share > 0.0 and rng.random() < limits.jump_share:
+            speed_mps = self.world.ego.state.speed_mps
+            self._set_beside(self.situation.s_m)
+            self.world.ego.set_velocity(speed_mps)
+            self.world.draw_look(rng)
+            self._disturb_camera(rng)
+            self._photometry = Photometry.drawn(limits, rng)
+        return super().step(action)
+
+    def _set_beside(self, s_m: float) -> None:
+        """Put the car beside a place of its route, askew, within the limits."""
+        rng, limits, ego = self.np_random, self._random, self.world.ego
+        x_m, y_m, yaw_rad = ego.route.sample(s_m)
+        left_m = rng.uniform(-limits.lateral_m, limits.lateral_m)
+        askew_rad = rng.uniform(-limits.heading_rad, limits.heading_rad)
+        ego.set_pose(
+            x_m - left_m * np.sin(yaw_rad), y_m + left_m * np.cos(yaw_rad), yaw_rad + askew_rad
+        )
+
+    def _first_situation(self) -> Situation:
+        self._expert.reset()
+        self._expert.set_route(self.world.ego.route)
+        return super()._first_situation()
+
+    def _observation_space(self) -> spaces.Dict:
+        expert = spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
+        return spaces.Dict({**super()._observation_space().spaces, 'expert': expert})
+
+    def _observed(self) -> Observed:
+        """Add the action of the expert."""
+        observed = super()._observed()
+        return observed | {'expert': self._expert.act(self.observation)}
 
     def _traffic(self, rng: np.random.Generator) -> TrafficConfig:  # noqa: ARG002  others draw
         """Return the traffic of the next episode: none."""
@@ -160,34 +210,34 @@ class RandomDrivingEnv(DrivingEnv):
         return self._photometry.applied(super()._seen(), self.np_random)
 
 
-def _makers() -> dict[str, dict[str, Any]]:
-    """Return the registered tasks: id, arguments."""
-    tasks: dict[str, dict[str, Any]] = {}
-    towns = Randomisation(road_end_share=0.0)  # their streets do not end
-    for name, road, path, random in (
-        ('Lane', 'winding', False, Randomisation()),
-        ('Route', 'town', True, towns),
-    ):
-        common = {'map': road, 'path': path}
-        training = {'family': 'training', 'random': random}
-        tasks[f'td3_agent/{name}Training-v0'] = {**common, **training}
-        tasks[f'td3_agent/{name}Validation-v0'] = {
-            **common,
-            'family': 'validation',
-            'roads': 10,
-            'random': NOTHING_RANDOM,
-            'random_style': False,
-            'time_limit_s': 60.0,
-        }
-    return tasks
+VALIDATION: dict[str, Any] = {
+    'family': 'validation',
+    'roads': 10,
+    'random': NOTHING_RANDOM,
+    'random_style': False,
+    'time_limit_s': 60.0,
+}
+
+
+def register_tasks(tasks: dict[str, dict[str, Any]], env: type[RandomDrivingEnv]) -> None:
+    """Make tasks, arguments by id, known to ``gymnasium.make``; doing it twice is harmless."""
+    for env_id, arguments in tasks.items():
+        gymnasium.registry.pop(env_id, None)  # of td3_agent.envs
+        entry_point = f'{env.__module__}:{env.__name__}'
+        gymnasium.register(id=env_id, entry_point=entry_point, kwargs=arguments)
 
 
 def register() -> None:
-    """Make the tasks known to ``gymnasium.make``; doing it twice is harmless."""
-    for env_id, arguments in _makers().items():
-        gymnasium.registry.pop(env_id, None)  # of td3_agent.envs
-        entry_point = f'{__name__}:{RandomDrivingEnv.__name__}'
-        gymnasium.register(id=env_id, entry_point=entry_point, kwargs=arguments)
+    """Make the tasks of this module known to ``gymnasium.make``."""
+    tasks: dict[str, dict[str, Any]] = {
+        'td3_agent/LaneTraining-v0': {
+            'maps': ('winding', 'country', 'highway'),
+            'roads': 36,
+            'time_limit_s': 12.0,  # many starts: beside the centre and askew
+        },
+        'td3_agent/LaneValidation-v0': VALIDATION,
+    }
+    register_tasks(tasks, RandomDrivingEnv)
 
 
 register()

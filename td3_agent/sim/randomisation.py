@@ -23,11 +23,17 @@ class Randomisation(Params):
     """
 
     # Per episode: the start, and the actuators.
-    lateral_m: float = param(0.8, 'start beside the centre', unit='m', low=0.0, high=2.0)
-    heading_rad: float = param(0.15, 'start askew', unit='rad', low=0.0, high=1.0)
+    lateral_m: float = param(1.0, 'start beside the centre', unit='m', low=0.0, high=2.0)
+    heading_rad: float = param(0.2, 'start askew', unit='rad', low=0.0, high=1.0)
     moving_share: float = param(0.7, 'share of starts at speed', low=0.0, high=1.0)
     road_end_share: float = param(
         0.3, 'share of episodes that are sought to reach the end of the road', low=0.0, high=1.0
+    )
+    jump_share: float = param(
+        0.03,
+        'share of steps after which car, camera and look are drawn again',
+        low=0.0,
+        high=1.0,
     )
     late_share: float = param(
         0.3, 'share of episodes whose commands arrive a frame late', low=0.0, high=1.0
@@ -148,6 +154,7 @@ NOTHING_RANDOM = Randomisation(
     heading_rad=0.0,
     moving_share=0.0,
     road_end_share=0.0,
+    jump_share=0.0,
     late_share=0.0,
     camera_forward_m=0.0,
     camera_left_m=0.0,

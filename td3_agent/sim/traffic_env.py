@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driving task among other cars, to train on and to validate with.
 
-As ``td3_agent/RouteTraining-v0`` and its twin, with traffic drawn anew for every episode: how many
-vehicles, and now and then one ahead that is slow, stops or stands.
+The route ahead is part of the observation. The traffic is drawn for every episode: how many
+vehicles, and in some a lead vehicle that is slow, stops or stands.
 
 ==============================  =================================================
-td3_agent/TrafficTraining-v0    towns of the training family, 0 to 20 vehicles
-td3_agent/TrafficValidation-v0  towns of the validation family, always 20
+td3_agent/RouteTraining-v0      roads of every kind of the training family, 0 to 50 vehicles
+td3_agent/RouteValidation-v0    towns of the validation family, always 20
 ==============================  =================================================
 
-``gymnasium.make('td3_agent.sim.traffic_env:td3_agent/TrafficTraining-v0')`` imports this module.
+``gymnasium.make('td3_agent.sim.traffic_env:td3_agent/RouteTraining-v0')`` imports this module.
 """
 
 from __future__ import annotations
@@ -18,29 +18,23 @@ from dataclasses import replace
 import math
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
-from gymnasium import spaces
 import numpy as np
 
-from td3_agent.driving.command import ACTION_SIZE, CONTROL_MAX_SPEED_MPS
-from td3_agent.driving.following import FollowingDriver
-from td3_agent.driving.pure_pursuit import PurePursuitDriver
+from td3_agent.driving.command import CONTROL_MAX_SPEED_MPS
 from td3_agent.sim.env import PRIVILEGED_SIZE
 from td3_agent.sim.leading import HABITS, NO_LEADER
 from td3_agent.sim.lookout import lead_of
-from td3_agent.sim.random_env import TASK, RandomDrivingEnv
-from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
+from td3_agent.sim.random_env import TASK, VALIDATION, RandomDrivingEnv, register_tasks
 from td3_agent.sim.task import Ending
 from td3_agent.sim.traffic import TrafficConfig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from td3_agent.driving.following import Lead
-    from td3_agent.sim.env import Observed
     from td3_agent.sim.task import Situation
 
-MOST_VEHICLES = 20
+USUAL_VEHICLES, MOST_VEHICLES = 20, 50
+CROWDED_SHARE = 0.15  # of the episodes; many vehicles cost time
 LEADER_SHARE = 0.5
 NEIGHBOURS, NEIGHBOUR_SIZE = 3, 5
 LEAD_SIZE = 4
@@ -65,16 +59,13 @@ class TrafficDrivingEnv(RandomDrivingEnv):
     ahead on the route, how near, closing speed and speed; then the nearest three vehicles, each
     present or not, forward, left, and its velocity in the car's axes.
 
-    One more part of the observation is ``expert``, (2,) float32: the action that pure pursuit with
-    IDM following takes here, told what is ahead by the simulator
-    (:mod:`td3_agent.driving.following`). It is there to be imitated; no policy is shown it.
-
     ``is_success`` in the info of the last step is whether the episode went on to its goal or its
     time limit: who collides now and then can have the higher return.
 
     Args:
         least: fewest vehicles of an episode.
-        most: most vehicles.
+        most: most vehicles, but in few episodes.
+        crowd: most vehicles in those few.
         leader_share: share of the episodes with a vehicle ahead that slows or stops.
         arguments: see :class:`~td3_agent.sim.random_env.RandomDrivingEnv`.
     """
@@ -85,14 +76,14 @@ class TrafficDrivingEnv(RandomDrivingEnv):
         self,
         *,
         least: int = 0,
-        most: int = MOST_VEHICLES,
+        most: int = USUAL_VEHICLES,
+        crowd: int = MOST_VEHICLES,
         leader_share: float = LEADER_SHARE,
         **arguments: Any,  # noqa: ANN401  of the task without traffic
     ) -> None:
         """Load the first road; the others when they are drawn."""
-        self._least, self._most, self._leader_share = least, most, leader_share
-        self._lead: Lead | None = None
-        self._expert = FollowingDriver(PurePursuitDriver(), lambda: self._lead)
+        self._least, self._most, self._crowd = least, most, max(crowd, most)
+        self._leader_share = leader_share
         super().__init__(task=TRAFFIC_TASK, **arguments)
 
     def _traffic(self, rng: np.random.Generator) -> TrafficConfig:
@@ -100,12 +91,11 @@ class TrafficDrivingEnv(RandomDrivingEnv):
         habits = list(HABITS)
         habit = habits[int(rng.integers(len(habits)))]
         led = rng.random() < self._leader_share
-        vehicles = int(rng.integers(self._least, self._most, endpoint=True))
+        most = self._crowd if rng.random() < CROWDED_SHARE else self._most
+        vehicles = int(rng.integers(self._least, most, endpoint=True))
         return TrafficConfig(vehicles=vehicles, leader=habit if led else NO_LEADER)
 
     def _first_situation(self) -> Situation:
-        self._expert.reset()
-        self._expert.set_route(self.world.ego.route)
         first = super()._first_situation()
         self._lead = lead_of(self.world, self.world.ego, first.s_m)
         return first
@@ -117,15 +107,6 @@ class TrafficDrivingEnv(RandomDrivingEnv):
         if self._lead is None:
             return math.inf
         return max(self._lead.gap_m, 0.0) / max(world.ego.state.speed_mps, SLOWEST_MPS)
-
-    def _observation_space(self) -> spaces.Dict:
-        expert = spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
-        return spaces.Dict({**super()._observation_space().spaces, 'expert': expert})
-
-    def _observed(self) -> Observed:
-        """Add what the expert would do."""
-        observed = super()._observed()
-        return observed | {'expert': self._expert.act(self.observation)}
 
     def _info(self, how: Ending) -> dict[str, Any]:
         """Tell success too: nobody was touched, no lane lost, and nobody stood still for good."""
@@ -162,26 +143,24 @@ class TrafficDrivingEnv(RandomDrivingEnv):
 
 
 def register() -> None:
-    """Make the tasks known to ``gymnasium.make``; doing it twice is harmless."""
-    common = {'map': 'town', 'path': True}
-    towns = Randomisation(road_end_share=0.0)  # their streets do not end
+    """Make the tasks known to ``gymnasium.make``."""
     tasks: dict[str, dict[str, Any]] = {
-        'Training': {'family': 'training', 'random': towns, 'time_limit_s': 40.0},
-        'Validation': {
-            'family': 'validation',
-            'roads': 10,
-            'random': NOTHING_RANDOM,
-            'random_style': False,
-            'time_limit_s': 60.0,
-            'least': MOST_VEHICLES,
+        'td3_agent/RouteTraining-v0': {
+            'maps': ('town', 'arterial', 'town', 'country', 'town', 'highway'),
+            'roads': 36,
+            'path': True,
+            'time_limit_s': 25.0,
+        },
+        'td3_agent/RouteValidation-v0': VALIDATION
+        | {
+            'maps': ('town',),
+            'path': True,
+            'least': USUAL_VEHICLES,
+            'crowd': USUAL_VEHICLES,
             'leader_share': 0.0,
         },
     }
-    for name, arguments in tasks.items():
-        env_id = f'td3_agent/Traffic{name}-v0'
-        gymnasium.registry.pop(env_id, None)  # of td3_agent.envs
-        entry_point = f'{__name__}:{TrafficDrivingEnv.__name__}'
-        gymnasium.register(id=env_id, entry_point=entry_point, kwargs=common | arguments)
+    register_tasks(tasks, TrafficDrivingEnv)
 
 
 register()

@@ -156,10 +156,7 @@ class World:
         self.light_gain = float(rng.uniform(1.0, BRIGHTEST_GAIN))
         if not self.config.random_light:
             self.light_gain = 0.5 * (1.0 + BRIGHTEST_GAIN)
-        self.look = Look()
-        if self.config.random_style:
-            self.look = Look.drawn(self._limits, np.random.default_rng([self._seed, LOOK_STREAM]))
-        self._camera = None  # it has another look
+        self.draw_look(np.random.default_rng([self._seed, LOOK_STREAM]))
         starts = [spawn]
         self.ego.start(spawn, trace, self.frame, self.stamp_ns)
         for number, car in enumerate(self.cars[1:], start=1):
@@ -168,6 +165,11 @@ class World:
             starts.append(another)
             car.start(another, trace, self.frame, self.stamp_ns)
         self.traffic = self._started_traffic()
+
+    def draw_look(self, rng: np.random.Generator) -> None:
+        """Draw colours, textures and shadows where ``random_style`` is set."""
+        self.look = Look.drawn(self._limits, rng) if self.config.random_style else Look()
+        self._camera = None  # it has another look
 
     def _started_traffic(self) -> Traffic | None:
         if not self._traffic_config.count:

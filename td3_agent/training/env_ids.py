@@ -12,10 +12,8 @@ MODULES = {
     'td3_agent/RosDrivingRunning-v0': 'td3_agent.evaluation.ros_env',
     'td3_agent/LaneTraining-v0': 'td3_agent.sim.random_env',
     'td3_agent/LaneValidation-v0': 'td3_agent.sim.random_env',
-    'td3_agent/RouteTraining-v0': 'td3_agent.sim.random_env',
-    'td3_agent/RouteValidation-v0': 'td3_agent.sim.random_env',
-    'td3_agent/TrafficTraining-v0': 'td3_agent.sim.traffic_env',
-    'td3_agent/TrafficValidation-v0': 'td3_agent.sim.traffic_env',
+    'td3_agent/RouteTraining-v0': 'td3_agent.sim.traffic_env',
+    'td3_agent/RouteValidation-v0': 'td3_agent.sim.traffic_env',
     'td3_agent/Identity-v0': 'td3_agent.training.tasks',
     'td3_agent/Spot-v0': 'td3_agent.training.tasks',
 }

@@ -92,7 +92,7 @@ class TestArguments:
 class TestPrecedence:
     def test_argument_then_file_then_launch_file_then_config(self, params_file):
         file = params_file('td3_agent: {ros__parameters: {mode: lockstep, policy: route}}')
-        own = {'mode': 'free_running', 'camera_reliability': 'best_effort', 'policy': 'traffic'}
+        own = {'mode': 'free_running', 'camera_reliability': 'best_effort', 'policy': 'route'}
         values = node_values('td3_agent_node', file, own, {'policy': 'untrained'})
         assert values['policy'] == 'untrained'
         assert values['mode'] == 'lockstep'

@@ -15,7 +15,7 @@ from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
 from td3_agent.sim.seeds import FAMILIES
 
 MODULE = 'td3_agent.sim.random_env'
-TASKS = ('LaneTraining', 'LaneValidation', 'RouteTraining', 'RouteValidation')
+TASKS = ('LaneTraining', 'LaneValidation')
 AHEAD = np.array([0.0, 0.0], dtype=np.float32)
 
 
@@ -47,8 +47,8 @@ def test_registered_tasks_are_of_their_family(name):
     task = make(name, roads=1)
     family = 'training' if 'Training' in name else 'validation'
     assert task.world.config.map_seed in FAMILIES[family]
-    assert task.world.config.map == ('town' if 'Route' in name else 'winding')
-    assert task.spec_of_observation.path == ('Route' in name)
+    assert task.world.config.map == 'winding'
+    assert not task.spec_of_observation.path
 
 
 def test_seed_decides_on_everything(env):

@@ -12,7 +12,7 @@ import pytest
 from td3_agent.sim.seeds import FAMILIES
 from td3_agent.sim.task import Situation, quality
 from td3_agent.sim.traffic import TrafficConfig
-from td3_agent.sim.traffic_env import MOST_VEHICLES, TRAFFIC_TASK, TrafficDrivingEnv
+from td3_agent.sim.traffic_env import MOST_VEHICLES, TRAFFIC_TASK, USUAL_VEHICLES, TrafficDrivingEnv
 from td3_agent.training.env_ids import MODULES, with_module
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ AHEAD = np.array([0.5, 0.0], dtype=np.float32)
 
 @pytest.fixture(scope='module')
 def env():
-    return TrafficDrivingEnv(map='town', path=True, roads=2)
+    return TrafficDrivingEnv(maps=('town',), path=True, roads=2)
 
 
 def test_gymnasium_s_checker_has_no_complaint(env):
@@ -31,14 +31,14 @@ def test_gymnasium_s_checker_has_no_complaint(env):
 
 @pytest.mark.parametrize('family', ['training', 'validation'])
 def test_registered_tasks_are_of_their_family(family):
-    name = f'td3_agent/Traffic{family.title()}-v0'
+    name = f'td3_agent/Route{family.title()}-v0'
     assert name in MODULES
     task = gymnasium.make(with_module(name), roads=1).unwrapped
     assert task.world.config.map_seed in FAMILIES[family]
     assert task.task.collision_penalty > task.task.off_route_penalty
     task.reset(seed=0)
     if family == 'validation':
-        assert len(task.world.traffic.fleet) == MOST_VEHICLES
+        assert len(task.world.traffic.fleet) == USUAL_VEHICLES
 
 
 def test_seed_decides_on_everything(env):
@@ -53,7 +53,7 @@ def test_seed_decides_on_everything(env):
         assert all(np.array_equal(one[part], other[part]) for part in one)
 
 
-def test_traffic_is_drawn_anew_for_every_episode(env):
+def test_every_episode_draws_its_traffic(env):
     counts, led = set(), 0
     for seed in range(16):
         env.reset(seed=seed)
@@ -84,7 +84,7 @@ def test_privileged_part_tells_who_is_ahead_and_how_near(env):
 
 
 def test_expert_drives_and_stops_behind_who_stands():
-    env = TrafficDrivingEnv(map='town', path=True, roads=1, least=0, most=0, leader_share=0.0)
+    env = TrafficDrivingEnv(maps=('town',), path=True, roads=1, least=0, most=0, leader_share=0.0)
     env._traffic = lambda _: TrafficConfig(leader='standing')
     observed, speeds = env.reset(seed=3)[0], []
     for _ in range(400):
@@ -99,7 +99,7 @@ def test_expert_drives_and_stops_behind_who_stands():
 
 
 def test_who_runs_into_somebody_has_no_success():
-    env = TrafficDrivingEnv(map='town', path=True, roads=1, least=0, most=0, leader_share=1.0)
+    env = TrafficDrivingEnv(maps=('town',), path=True, roads=1, least=0, most=0, leader_share=1.0)
     endings = {}
     for heedless in (True, False):
         observed, over = env.reset(seed=1)[0], False
