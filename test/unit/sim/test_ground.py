@@ -5,11 +5,13 @@ import math
 
 import numpy as np
 import pytest
+from xodr_texts import cut_road, opendrive
 
 from td3_agent.sim.camera import Camera, CameraConfig
 from td3_agent.sim.ground import FINEST_M, PLAIN, Ground, TiledGround, paint_ground
 from td3_agent.sim.maps import load_map
 from td3_agent.sim.paint import Paint, Window
+from td3_agent.sim.road import RoadMap
 from td3_agent.sim.roadside import STREET
 from td3_agent.sim.scenery import scenery_of
 
@@ -22,12 +24,16 @@ def town():
     return load_map('town')
 
 
-def poses(road_map):
-    """Return places along a route, and some beside it, in every direction."""
-    points = road_map.route(road_map.spawn_points[0], np.random.default_rng(0), 120.0).points
-    for number, (x, y, _) in enumerate(points[::60].tolist()):
-        yield x, y, 0.7 * number
-        yield x + 3.0, y - 40.0, -1.1 * number
+@pytest.fixture(scope='module')
+def small_road():
+    return RoadMap('small', opendrive(cut_road([0.0], 60.0)))
+
+
+def poses():
+    """Return places on the small road and beside it, in several directions."""
+    for number in range(2):
+        yield 5.0 + 30.0 * number, -1.75, 0.7 * number
+        yield 8.0 + 30.0 * number, -41.75, -1.1 * number
 
 
 def test_window_has_the_bytes_of_the_whole(town):
@@ -51,21 +57,31 @@ def test_only_what_fits_is_painted_whole(town):
 
 
 @pytest.mark.parametrize('budget_bytes', [1, SMALL_BYTES])
-def test_image_follows_from_the_pose_alone(town, budget_bytes):
-    travelled = Camera(CONFIG, paint_ground(town, budget_bytes=budget_bytes))
-    first = [travelled.render(*pose) for pose in poses(town)]
-    again = [travelled.render(*pose) for pose in reversed(list(poses(town)))][::-1]
-    fresh = Camera(CONFIG, paint_ground(town))
-    for pose, one, other in zip(poses(town), first, again, strict=True):
+def test_image_follows_from_the_pose_alone(small_road, budget_bytes):
+    travelled = Camera(CONFIG, paint_ground(small_road, budget_bytes=budget_bytes))
+    first = [travelled.render(*pose) for pose in poses()]
+    again = [travelled.render(*pose) for pose in reversed(list(poses()))][::-1]
+    fresh = Camera(CONFIG, paint_ground(small_road, budget_bytes=2 * SMALL_BYTES))
+    for pose, one, other in zip(poses(), first, again, strict=True):
         assert np.array_equal(one, other)
         assert np.array_equal(one, fresh.render(*pose))
 
 
-def test_memory_of_tiles_stays_within_the_budget(town):
-    ground = paint_ground(town, budget_bytes=SMALL_BYTES)
+def test_memory_of_tiles_stays_within_the_budget(small_road):
+    ground = paint_ground(small_road, budget_bytes=SMALL_BYTES)
     camera = Camera(CONFIG, ground)
-    for pose in poses(town):
+    for pose in poses():
         camera.render(*pose)
     own = {id(one): one.nbytes for tile in ground._tiles.values() for one in tile}
     shared = sum(one.nbytes for one in PLAIN)
     assert sum(own.values()) <= SMALL_BYTES + shared
+
+
+def test_markings_are_there_at_both_ends_of_a_long_road():
+    long_m = 12_000.0
+    ground = paint_ground(RoadMap('long', opendrive(cut_road([0.0], long_m))))
+    assert ground.cell_m == FINEST_M
+    camera = Camera(CameraConfig(pitch=30.0), ground)
+    for x_m in (30.0, long_m / 2.0, long_m - 60.0):
+        image = camera.render(x_m, -1.75, 0.0)[..., :3].astype(int)
+        assert (image.min(axis=2) > 140).sum() > 30

@@ -79,7 +79,7 @@ def test_unknown_encoding_is_named(tmp_path, name):
 
 
 def test_unknown_map_lists_the_known_ones():
-    with pytest.raises(MapError, match=r"oval, winding, town.*got 'ovall'"):
+    with pytest.raises(MapError, match=r"oval, winding, country, town.*got 'ovall'"):
         load_map('ovall')
 
 

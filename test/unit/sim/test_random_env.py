@@ -91,6 +91,7 @@ def test_nothing_random_starts_on_the_road_at_rest(ideal):
     assert observation['privileged'][2] == pytest.approx(1.0, abs=1e-3)  # cos of heading error
 
 
+@pytest.mark.slow
 def test_end_of_the_road_is_sought():
     def short_ones(share):
         env = RandomDrivingEnv(roads=1, random=Randomisation(road_end_share=share))
