@@ -30,8 +30,8 @@ class Randomisation(Params):
         0.3, 'share of episodes that are sought to reach the end of the road', low=0.0, high=1.0
     )
     jump_share: float = param(
-        0.03,
-        'share of steps after which car, camera and look are drawn again',
+        0.0,
+        'share of steps before which the car jumps: place, speed, camera and look are drawn again',
         low=0.0,
         high=1.0,
     )

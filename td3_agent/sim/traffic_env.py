@@ -25,6 +25,7 @@ from td3_agent.sim.env import PRIVILEGED_SIZE
 from td3_agent.sim.leading import HABITS, NO_LEADER
 from td3_agent.sim.lookout import lead_of
 from td3_agent.sim.random_env import TASK, VALIDATION, RandomDrivingEnv, register_tasks
+from td3_agent.sim.randomisation import Randomisation
 from td3_agent.sim.task import Ending
 from td3_agent.sim.traffic import TrafficConfig
 
@@ -150,6 +151,7 @@ def register() -> None:
             'roads': 36,
             'path': True,
             'time_limit_s': 25.0,
+            'random': Randomisation(jump_share=0.05),
         },
         'td3_agent/RouteValidation-v0': VALIDATION
         | {
