@@ -17,6 +17,7 @@ td3_agent/LaneValidation-v0     winding roads of the validation family, as they 
 from __future__ import annotations
 
 from dataclasses import replace
+import math
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -31,7 +32,7 @@ from td3_agent.sim.env import SEED_BOUND, DrivingEnv
 from td3_agent.sim.photometry import Photometry
 from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
 from td3_agent.sim.seeds import map_seed
-from td3_agent.sim.task import TaskConfig
+from td3_agent.sim.task import TaskConfig, ending
 from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.sim.world import World, WorldConfig
 
@@ -100,7 +101,8 @@ class RandomDrivingEnv(DrivingEnv):
         self._worlds: dict[int, World] = {}
         self._random = random or Randomisation()
         self._photometry = Photometry()
-        self._is_late = False
+        self._is_late = self._is_placed = False
+        self._longest_s = time_limit_s
         self._waiting = VehicleControl()
         self._lead: Lead | None = None
         self._expert = FollowingDriver(PurePursuitDriver(), lambda: self._lead)
@@ -113,9 +115,35 @@ class RandomDrivingEnv(DrivingEnv):
         )
         self._worlds[0] = self.world
 
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observed, dict[str, Any]]:
+        """Begin an episode; one with a seed has nothing of the last one."""
+        if seed is not None:
+            self._is_placed = False
+        return super().reset(seed=seed, options=options)
+
     def _place(self) -> None:
-        """Draw road and place, then disturb everything."""
+        """Draw road, place, length of the episode and everything that disturbs."""
         rng, limits = self.np_random, self._random
+        goes_on = self._is_placed and not ending(self.situation, self.task).terminated
+        if goes_on and rng.random() < limits.same_road_share:
+            self._stay(rng)
+        else:
+            self._draw_road(rng)
+        self._is_placed = True
+        self._disturb_camera(rng)
+        self._photometry = Photometry.drawn(limits, rng)
+        self._is_late = bool(rng.random() < limits.late_share)
+        self._waiting = VehicleControl()
+        if limits.episode_shortest_s > 0.0:
+            spread = math.log(self._longest_s / limits.episode_shortest_s)
+            time_limit_s = self._longest_s * math.exp(-spread * rng.random())
+            self.task = replace(self.task, time_limit_s=time_limit_s)
+
+    def _draw_road(self, rng: np.random.Generator) -> None:
+        """Begin a drive on a road, with a route, traffic and a start of its own."""
+        limits = self._random
         number = int(rng.integers(len(self._configs)))
         if number not in self._worlds:
             self._worlds[number] = World(self._configs[number], self._random)
@@ -131,34 +159,14 @@ class RandomDrivingEnv(DrivingEnv):
         speed_mps = rng.uniform(0.0, self.task.reference_speed_mps)
         if moving:
             world.ego.set_velocity(speed_mps)
-        self._disturb_camera(rng)
-        self._photometry = Photometry.drawn(limits, rng)
-        self._is_late = bool(rng.random() < limits.late_share)
-        self._waiting = VehicleControl()
 
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
-        """Drive one step; before some of them, the car jumps.
-
-        An episode has one road. With jumps it shows many looks and many ways back to the lane.
-        """
-        limits = self._random
-        if limits.jump_share > 0.0 and self.np_random.random() < limits.jump_share:
-            self._jump()
-        return super().step(action)
-
-    def _jump(self) -> None:
-        """Go on beside the lane at another speed, in another look; forget the last frames."""
-        rng = self.np_random
+    def _stay(self, rng: np.random.Generator) -> None:
+        """Go on with the drive, beside the lane, at another speed, in another look."""
         self._set_beside(self.situation.s_m)
         # Drawn twice: higher speeds are more frequent, as they are in a drive.
-        self.world.ego.set_velocity(self.task.reference_speed_mps * float(max(rng.random(2))))
+        speed_mps = self.task.reference_speed_mps * float(max(rng.random(2)))
+        self.world.ego.set_velocity(speed_mps)
         self.world.draw_look(rng)
-        self._disturb_camera(rng)
-        self._photometry = Photometry.drawn(self._random, rng)
-        self._builder.reset()
-        self._action = np.zeros(ACTION_SIZE, dtype=np.float32)
 
     def _set_beside(self, s_m: float) -> None:
         """Put the car beside a place of its route, askew, within the limits."""
@@ -240,8 +248,8 @@ def register() -> None:
         'td3_agent/LaneTraining-v0': {
             'maps': ('winding', 'country', 'highway'),
             'roads': 36,
-            'time_limit_s': 20.0,
-            'random': Randomisation(jump_share=0.1),
+            'time_limit_s': 6.0,
+            'random': Randomisation(same_road_share=0.95, episode_shortest_s=0.25),
         },
         'td3_agent/LaneValidation-v0': VALIDATION,
     }

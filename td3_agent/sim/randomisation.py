@@ -29,11 +29,18 @@ class Randomisation(Params):
     road_end_share: float = param(
         0.3, 'share of episodes that are sought to reach the end of the road', low=0.0, high=1.0
     )
-    jump_share: float = param(
+    same_road_share: float = param(
         0.0,
-        'share of steps before which the car jumps: place, speed, camera and look are drawn again',
+        'share of episodes that go on with the road and traffic of the last one, in another look',
         low=0.0,
         high=1.0,
+    )
+    episode_shortest_s: float = param(
+        0.0,
+        'shortest episode; the time limit is the longest; 0: all last that long',
+        unit='s',
+        low=0.0,
+        high=60.0,
     )
     late_share: float = param(
         0.3, 'share of episodes whose commands arrive a frame late', low=0.0, high=1.0
@@ -154,7 +161,6 @@ NOTHING_RANDOM = Randomisation(
     heading_rad=0.0,
     moving_share=0.0,
     road_end_share=0.0,
-    jump_share=0.0,
     late_share=0.0,
     camera_forward_m=0.0,
     camera_left_m=0.0,

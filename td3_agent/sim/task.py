@@ -76,7 +76,7 @@ class TaskConfig(Params):
     stall_time_s: float = param(
         6.0, 'standing this long ends the episode', unit='s', low=0.5, high=600.0
     )
-    time_limit_s: float = param(90.0, 'longest episode', unit='s', low=1.0, high=1e5)
+    time_limit_s: float = param(90.0, 'longest episode', unit='s', low=0.1, high=1e5)
 
     def __post_init__(self) -> None:
         """Refuse weights that could make driving cost something."""

@@ -150,8 +150,8 @@ def register() -> None:
             'maps': ('town', 'arterial', 'town', 'country', 'town', 'highway'),
             'roads': 36,
             'path': True,
-            'time_limit_s': 25.0,
-            'random': Randomisation(jump_share=0.05),
+            'time_limit_s': 15.0,
+            'random': Randomisation(same_road_share=0.9, episode_shortest_s=0.5),
         },
         'td3_agent/RouteValidation-v0': VALIDATION
         | {
