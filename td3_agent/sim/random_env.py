@@ -26,7 +26,7 @@ import numpy as np
 
 from td3_agent.driving.command import ACTION_SIZE, VehicleControl
 from td3_agent.driving.following import FollowingDriver
-from td3_agent.driving.observation import ObservationSpec
+from td3_agent.driving.observation import STATE_SIZE, ObservationSpec
 from td3_agent.driving.pure_pursuit import PurePursuitDriver
 from td3_agent.sim.env import SEED_BOUND, DrivingEnv
 from td3_agent.sim.photometry import Photometry
@@ -102,6 +102,7 @@ class RandomDrivingEnv(DrivingEnv):
         self._random = random or Randomisation()
         self._photometry = Photometry()
         self._is_late = self._is_placed = False
+        self._shows_motion = True
         self._longest_s = time_limit_s
         self._waiting = VehicleControl()
         self._lead: Lead | None = None
@@ -134,6 +135,7 @@ class RandomDrivingEnv(DrivingEnv):
         self._is_placed = True
         self._disturb_camera(rng)
         self._photometry = Photometry.drawn(limits, rng)
+        self._shows_motion = bool(rng.random() >= limits.picture_share)
         self._is_late = bool(rng.random() < limits.late_share)
         self._waiting = VehicleControl()
         if limits.episode_shortest_s > 0.0:
@@ -188,8 +190,12 @@ class RandomDrivingEnv(DrivingEnv):
         return spaces.Dict({**super()._observation_space().spaces, 'expert': expert})
 
     def _observed(self) -> Observed:
-        """Add the action of the expert."""
+        """Add the action of the expert; hide yaw rate and last action in some episodes."""
         observed = super()._observed()
+        if not self._shows_motion:
+            state = observed['state'].copy()
+            state[1:STATE_SIZE] = 0.0
+            observed['state'] = state
         return observed | {'expert': self._expert.act(self.observation)}
 
     def _traffic(self, rng: np.random.Generator) -> TrafficConfig:  # noqa: ARG002  others draw
@@ -248,8 +254,10 @@ def register() -> None:
         'td3_agent/LaneTraining-v0': {
             'maps': ('winding', 'country', 'highway'),
             'roads': 36,
-            'time_limit_s': 6.0,
-            'random': Randomisation(same_road_share=0.95, episode_shortest_s=0.25),
+            'time_limit_s': 4.0,
+            'random': Randomisation(
+                same_road_share=0.96, episode_shortest_s=0.2, picture_share=0.5
+            ),
         },
         'td3_agent/LaneValidation-v0': VALIDATION,
     }

@@ -42,6 +42,12 @@ class Randomisation(Params):
         low=0.0,
         high=60.0,
     )
+    picture_share: float = param(
+        0.0,
+        'share of episodes whose state is the speed alone: the picture must tell the rest',
+        low=0.0,
+        high=1.0,
+    )
     late_share: float = param(
         0.3, 'share of episodes whose commands arrive a frame late', low=0.0, high=1.0
     )
