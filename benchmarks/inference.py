@@ -22,12 +22,12 @@ import torch
 from td3_agent.bench.verb import machine
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.nodes.drivers import SHIPPED_NAMES, policy_folder
-from td3_agent.td3.checkpoint import load_checkpoint
-from td3_agent.td3.onnx_policy import export_policy, load_onnx_policy, sample_observations
+from td3_agent.policy.checkpoint import load_checkpoint
+from td3_agent.policy.onnx_policy import export_policy, load_onnx_policy, sample_observations
 
 if TYPE_CHECKING:
-    from td3_agent.td3.onnx_policy import OnnxRecord
-    from td3_agent.td3.policy import Policy
+    from td3_agent.policy.onnx_policy import OnnxRecord
+    from td3_agent.policy.policy import Policy
 
 WARM_UP = 20
 

@@ -18,7 +18,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from td3_agent.td3.checkpoint import load_checkpoint
+from td3_agent.policy.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ('config.json', 'eval.csv', 'progress.csv', 'summary.json')

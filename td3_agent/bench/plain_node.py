@@ -21,7 +21,7 @@ from sensor_msgs.msg import Image
 import torch
 
 from td3_agent.nodes.drivers import policy_folder
-from td3_agent.td3.checkpoint import load_checkpoint
+from td3_agent.policy.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

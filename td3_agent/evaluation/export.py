@@ -8,8 +8,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 from td3_agent.nodes.drivers import SHIPPED_NAMES, policy_folder
-from td3_agent.td3.checkpoint import MANIFEST_NAME, WEIGHTS_NAME
-from td3_agent.td3.onnx_policy import ONNX_NAME, export_policy
+from td3_agent.policy.checkpoint import MANIFEST_NAME, WEIGHTS_NAME
+from td3_agent.policy.onnx_policy import ONNX_NAME, export_policy
 
 if TYPE_CHECKING:
     import argparse

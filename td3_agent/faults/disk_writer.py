@@ -16,7 +16,7 @@ import sys
 import torch
 
 from td3_agent.nodes.share import shared_path
-from td3_agent.td3.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from td3_agent.policy.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from td3_agent.td3.snapshot import load_newest, save_snapshot
 
 POLICY = 'weights/lane'

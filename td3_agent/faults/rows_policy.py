@@ -25,7 +25,7 @@ from td3_agent.nodes.diagnostics import INSTANCE, instance_of
 from td3_agent.nodes.drivers import policy_folder
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
 from td3_agent.nodes.twist_to_control_node import TwistToControlNode
-from td3_agent.td3.checkpoint import MANIFEST_NAME, WEIGHTS_NAME
+from td3_agent.policy.checkpoint import MANIFEST_NAME, WEIGHTS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable

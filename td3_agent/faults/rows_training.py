@@ -18,7 +18,7 @@ import numpy as np
 from td3_agent.faults.row import Outcome, row
 from td3_agent.faults.scene import SceneError
 from td3_agent.faults.training_envs import SERVER_STEPS
-from td3_agent.td3.checkpoint import CheckpointError, load_checkpoint
+from td3_agent.policy.checkpoint import CheckpointError, load_checkpoint
 from td3_agent.td3.params import Td3Params
 from td3_agent.td3.snapshot import SnapshotError, load_snapshot, snapshots
 from td3_agent.training.params import TrainParams

@@ -16,7 +16,7 @@ from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
     from td3_agent.driving.driver import Driver
-    from td3_agent.td3.checkpoint import Manifest
+    from td3_agent.policy.checkpoint import Manifest
 
 UNTRAINED = 'untrained'
 SHIPPED = ('lane', 'route')
@@ -84,8 +84,8 @@ def _td3_driver(params: DriverParams) -> Equipment:
     """Return the TD3 policy; torch is imported only where a network drives."""
     import torch  # noqa: PLC0415
 
-    from td3_agent.td3.checkpoint import load_checkpoint  # noqa: PLC0415
-    from td3_agent.td3.policy import untrained_policy  # noqa: PLC0415
+    from td3_agent.policy.checkpoint import load_checkpoint  # noqa: PLC0415
+    from td3_agent.policy.policy import untrained_policy  # noqa: PLC0415
 
     torch.set_num_threads(params.torch_threads)
     if params.inference == 'onnx':
@@ -103,7 +103,7 @@ def _onnx_driver(params: DriverParams) -> Equipment:
     Raises:
         ValueError: there is no export, it is stale, or ONNX Runtime is not installed.
     """
-    from td3_agent.td3.onnx_policy import load_onnx_policy  # noqa: PLC0415
+    from td3_agent.policy.onnx_policy import load_onnx_policy  # noqa: PLC0415
 
     if params.policy == UNTRAINED:
         raise ValueError(f"inference must be 'torch' for policy {UNTRAINED!r}, got 'onnx'")

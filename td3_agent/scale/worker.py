@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from td3_agent.driving.memory import keep_freed_memory
-from td3_agent.td3.networks import build_actor
+from td3_agent.policy.networks import build_actor
 from td3_agent.td3.replay import Fragment, ReplayBuffer
 from td3_agent.training.env_ids import with_module
 from td3_agent.training.envs import Episodes, LocalEnv
@@ -27,7 +27,7 @@ from td3_agent.training.rollouts import LocalRollouts
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from td3_agent.td3.networks import Actor, ActorConfig
+    from td3_agent.policy.networks import Actor, ActorConfig
     from td3_agent.td3.params import Td3Params
     from td3_agent.training.spaces import TaskSpaces
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The algorithm: networks, policy and checkpoint. PyTorch; no ROS."""
+"""The algorithm: learner, replay buffer, critics, health, snapshots. PyTorch; no ROS."""

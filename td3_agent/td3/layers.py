@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from td3_agent.policy.networks import Actor
     from td3_agent.td3.critic import TwinCritic
     from td3_agent.td3.flat import FlatParameters
-    from td3_agent.td3.networks import Actor
 
 
 class _Units(NamedTuple):

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from td3_agent.policy.networks import ActorConfig, build_actor
 from td3_agent.td3.critic import TwinCritic, initialise_twins
 from td3_agent.td3.flat import Adam, FlatParameters, flushed_denormals
 from td3_agent.td3.layers import Layers
-from td3_agent.td3.networks import ActorConfig, build_actor
 from td3_agent.td3.params import ENCODERS, OBSERVATION, PRIVILEGED, Td3Params
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from td3_agent.td3.networks import Actor
+    from td3_agent.policy.networks import Actor
     from td3_agent.td3.replay import ObservationShape, Sample
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import gymnasium
 
-    from td3_agent.td3.networks import Actor
+    from td3_agent.policy.networks import Actor
     from td3_agent.training.spaces import TaskSpaces
 
 EVALUATION_SEED = 20180226  # the same episodes in every run, whatever its seed

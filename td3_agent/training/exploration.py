@@ -12,7 +12,7 @@ import torch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from td3_agent.td3.networks import Actor
+    from td3_agent.policy.networks import Actor
     from td3_agent.td3.params import Td3Params
     from td3_agent.td3.replay import Observed
 

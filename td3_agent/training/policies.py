@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from td3_agent.td3.checkpoint import (
+from td3_agent.policy.checkpoint import (
     DRIVING,
     GYMNASIUM,
     ActionField,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import gymnasium
 
-    from td3_agent.td3.networks import Actor
+    from td3_agent.policy.networks import Actor
     from td3_agent.training.spaces import TaskSpaces
 
 

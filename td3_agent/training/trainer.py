@@ -20,7 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.evaluation.processes import interruptions_noted
 from td3_agent.nodes.drivers import policy_folder
-from td3_agent.td3.checkpoint import load_checkpoint
+from td3_agent.policy.checkpoint import load_checkpoint
 from td3_agent.td3.health import examine
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.replay import ReplayBuffer

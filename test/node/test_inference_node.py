@@ -28,7 +28,7 @@ def threads():
 def exported(tmp_path):
     for name in ('onnx', 'onnxruntime'):
         pytest.importorskip(name, reason=f'{name} is optional, and not installed')
-    from td3_agent.td3.onnx_policy import export_policy
+    from td3_agent.policy.onnx_policy import export_policy
 
     folder = tmp_path / 'lane'
     shutil.copytree(LANE, folder)

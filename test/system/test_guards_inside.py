@@ -24,7 +24,7 @@ from td3_agent.nodes.connections import Connections
 from td3_agent.nodes.diagnostics import Status
 from td3_agent.nodes.rivals import Rivals
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
-from td3_agent.td3 import checkpoint
+from td3_agent.policy import checkpoint
 
 pytestmark = [pytest.mark.system, pytest.mark.nightly]
 ROWS = {row.name: row for row in table()}

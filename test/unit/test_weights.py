@@ -14,11 +14,11 @@ from td3_agent.driving.command import TwistConvention  # noqa: E402
 from td3_agent.driving.gate import TwistConverter  # noqa: E402
 from td3_agent.evaluation.direct import DirectDrive, Pilot  # noqa: E402
 from td3_agent.nodes.drivers import SHIPPED, DriverParams, make_driver  # noqa: E402
+from td3_agent.policy.checkpoint import load_checkpoint  # noqa: E402
 from td3_agent.sim.leading import HABITS  # noqa: E402
 from td3_agent.sim.seeds import map_seed  # noqa: E402
 from td3_agent.sim.traffic import TrafficConfig  # noqa: E402
 from td3_agent.sim.world import World, WorldConfig  # noqa: E402
-from td3_agent.td3.checkpoint import load_checkpoint  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 ROADS = {'lane': 'winding', 'route': 'town'}

@@ -12,9 +12,9 @@ from td3_agent.driving.ledger import check_ledger
 from td3_agent.driving.pure_pursuit import PurePursuitDriver
 from td3_agent.evaluation.direct import DirectDrive, Pilot, geometry_on_the_wire
 from td3_agent.evaluation.summary import summarize
+from td3_agent.policy.policy import untrained_policy
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.world import World, WorldConfig
-from td3_agent.td3.policy import untrained_policy
 
 SMALL = CameraConfig(width=32, height=24)  # pure pursuit does not look
 STANDSTILL_MPS = 0.1

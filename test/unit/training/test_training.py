@@ -19,7 +19,7 @@ import pytest
 gymnasium = pytest.importorskip('gymnasium')
 
 from td3_agent.__main__ import main  # noqa: E402
-from td3_agent.td3.checkpoint import load_checkpoint  # noqa: E402
+from td3_agent.policy.checkpoint import load_checkpoint  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.snapshot import snapshots  # noqa: E402
 from td3_agent.training.params import TrainParams  # noqa: E402

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from td3_agent.td3.inference import forward_of
-from td3_agent.td3.networks import DRIVING_ACTOR, Actor, ActorConfig, build_actor
+from td3_agent.policy.inference import forward_of
+from td3_agent.policy.networks import DRIVING_ACTOR, Actor, ActorConfig, build_actor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

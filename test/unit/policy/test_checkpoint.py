@@ -21,8 +21,8 @@ import torch
 
 from td3_agent.driving.loop_check import CameraView, Contract
 from td3_agent.driving.observation import ENCODINGS, ObservationSpec
-from td3_agent.td3 import checkpoint
-from td3_agent.td3.checkpoint import (
+from td3_agent.policy import checkpoint
+from td3_agent.policy.checkpoint import (
     DRIVING,
     GYMNASIUM,
     MANIFEST_NAME,
@@ -38,7 +38,7 @@ from td3_agent.td3.checkpoint import (
     read_manifest,
     save_checkpoint,
 )
-from td3_agent.td3.networks import DRIVING_ACTOR, ActorConfig, build_actor
+from td3_agent.policy.networks import DRIVING_ACTOR, ActorConfig, build_actor
 
 SMALL = dataclasses.replace(DRIVING_ACTOR, conv=((4, 8, 4), (4, 4, 2)), features=4, hidden=(8,))
 PENDULUM = ActorConfig(

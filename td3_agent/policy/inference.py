@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An actor's forward pass as a plain list of calls, for one observation at a time.
 
-The modules of :mod:`td3_agent.td3.networks` stay the reference, and tests compare bit for bit:
+The modules of :mod:`td3_agent.policy.networks` stay the reference, and tests compare bit for bit:
 what is left out is only their own bookkeeping, which takes a quarter of so short a computation.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from td3_agent.td3.networks import Actor, Encoder
+    from td3_agent.policy.networks import Actor, Encoder
 
 Affine = tuple[Tensor, Tensor]  # bias, and weight as it stands on the right of a product
 

@@ -7,8 +7,8 @@ import torch
 
 from td3_agent.driving.observation import Observation
 from td3_agent.driving.vehicle import VehicleState
-from td3_agent.td3.networks import DRIVING_ACTOR, ActorConfig, build_actor
-from td3_agent.td3.policy import Policy, PolicyError, untrained_policy
+from td3_agent.policy.networks import DRIVING_ACTOR, ActorConfig, build_actor
+from td3_agent.policy.policy import Policy, PolicyError, untrained_policy
 
 PENDULUM = ActorConfig(
     image_shape=None, state_size=3, action_low=(-2.0,), action_high=(2.0,), hidden=(8,)

@@ -46,8 +46,8 @@ from td3_agent.driving.observation import (
     ObservationSpec,
 )
 from td3_agent.nearby import IS_LFS, LFS_HEAD, POLICY_FILES, did_you_mean, if_bag, if_policy
-from td3_agent.td3.networks import Actor, ActorConfig, tensor_shapes
-from td3_agent.td3.policy import Policy, PolicyError
+from td3_agent.policy.networks import Actor, ActorConfig, tensor_shapes
+from td3_agent.policy.policy import Policy, PolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

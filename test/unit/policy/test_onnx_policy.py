@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from td3_agent.__main__ import main
-from td3_agent.td3 import onnx_policy
-from td3_agent.td3.checkpoint import (
+from td3_agent.policy import onnx_policy
+from td3_agent.policy.checkpoint import (
     DRIVING,
     GYMNASIUM,
     ActionField,
@@ -26,8 +26,8 @@ from td3_agent.td3.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from td3_agent.td3.networks import DRIVING_ACTOR, ActorConfig, build_actor
-from td3_agent.td3.onnx_policy import (
+from td3_agent.policy.networks import DRIVING_ACTOR, ActorConfig, build_actor
+from td3_agent.policy.onnx_policy import (
     ONNX_NAME,
     RECORD_NAME,
     TOLERANCE,
@@ -35,7 +35,7 @@ from td3_agent.td3.onnx_policy import (
     load_onnx_policy,
     sample_observations,
 )
-from td3_agent.td3.policy import PolicyError
+from td3_agent.policy.policy import PolicyError
 
 SMALL = dataclasses.replace(DRIVING_ACTOR, conv=((4, 8, 4), (4, 4, 2)), features=4, hidden=(8,))
 BLIND = ActorConfig(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from td3_agent.td3.networks import (
+from td3_agent.policy.networks import (
     DRIVING_ACTOR,
     LAST_LAYER_BOUND,
     Actor,

@@ -23,7 +23,7 @@ import warnings
 import numpy as np
 import torch
 
-from td3_agent.td3.checkpoint import (
+from td3_agent.policy.checkpoint import (
     MAX_WEIGHTS_BYTES,
     CheckpointError,
     Manifest,
@@ -31,14 +31,14 @@ from td3_agent.td3.checkpoint import (
     read_beside,
     read_record,
 )
-from td3_agent.td3.policy import Policy
+from td3_agent.policy.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from td3_agent.td3.networks import Actor, ActorConfig
+    from td3_agent.policy.networks import Actor, ActorConfig
 
     Inputs = tuple[NDArray[np.float32], NDArray[np.uint8] | None]
 

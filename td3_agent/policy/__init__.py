@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What deployment needs of learning: networks, policy, checkpoint, ONNX. PyTorch; no ROS."""
