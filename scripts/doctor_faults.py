@@ -12,29 +12,32 @@ import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from marked import renewed
 
-from td3_agent.doctor.checks import all_findings
 from td3_agent.doctor.facts import (
+    CARLA_MSGS_HASHES,
     NOT_IN_TIME,
     NOT_TRIED,
+    NOTE,
+    WARNING,
     Copy,
     Endpoint,
+    Finding,
     Graph,
     Import,
+    Level,
     Machine,
     Participant,
-    Profile,
     Said,
     Topic,
     Torch,
-    Traffic,
+    judged,
 )
-from td3_agent.doctor.findings import Finding, Level
-from td3_agent.doctor.graph_checks import graph_findings
-from td3_agent.doctor.versions import CARLA_MSGS_HASHES
+from td3_agent.doctor.graph_checks import GRAPH_CHECKS
+from td3_agent.doctor.machine_checks import MACHINE_CHECKS
+from td3_agent.fastdds import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,12 +131,10 @@ HEALTHY_GRAPH = Graph(
         '/carla/control': _topic('carla_msgs/msg/CarlaControl', STEPPER, BRIDGE),
     },
     message_hashes=dict(CARLA_MSGS_HASHES),
-    traffic=Traffic(
-        seconds=3.0,
-        images_ns=FRAMES_NS[:-1],
-        motions_ns=FRAMES_NS,
-        said=(Said(AGENT[1:], 0, 'driving: TD3, lane'), Said(GATE[1:], 0, 'every frame answered')),
-    ),
+    seconds=3.0,
+    images_ns=FRAMES_NS[:-1],
+    motions_ns=FRAMES_NS,
+    said=(Said(AGENT[1:], 0, 'driving: TD3, lane'), Said(GATE[1:], 0, 'every frame answered')),
 )
 
 
@@ -159,14 +160,17 @@ class Planted:
         Raises:
             ValueError: it does not find the fault.
         """
-        if isinstance(self.patient, Graph):
-            found = graph_findings(self.patient)
-        else:
-            found = all_findings(self.patient)
-        for finding in found:
+        for finding in findings_of(self.patient):
             if (finding.check, finding.level) == (self.check, self.level):
                 return finding
         raise ValueError(f'{self.what}: not found by {self.check}')
+
+
+def findings_of(patient: Machine | Graph) -> list[Finding]:
+    """Return what the doctor finds, faults and all that is well."""
+    if isinstance(patient, Graph):
+        return judged(GRAPH_CHECKS, patient)
+    return judged(MACHINE_CHECKS, patient)
 
 
 def _env(**changes: str) -> Machine:
@@ -209,8 +213,8 @@ def _topics(**changes: Topic) -> Graph:
     return replace(HEALTHY_GRAPH, topics=HEALTHY_GRAPH.topics | renamed)
 
 
-def _traffic(**changes: object) -> Graph:
-    return replace(HEALTHY_GRAPH, traffic=replace(HEALTHY_GRAPH.traffic, **changes))
+def _traffic(**changes: Any) -> Graph:  # noqa: ANN401  of any field
+    return replace(HEALTHY_GRAPH, **changes)
 
 
 def _two(kind: str, *publishers: str) -> Topic:
@@ -233,7 +237,6 @@ IMAGE, ODOMETRY, CLOCK = (
 BOOL, PATH = 'std_msgs/msg/Bool', 'nav_msgs/msg/Path'
 TWIST, STEP = 'geometry_msgs/msg/TwistStamped', 'carla_msgs/msg/CarlaControl'
 TWO_SCIPY = (Copy('scipy', '1.8.0', SITE), Copy('scipy', '1.11.4', APT))
-WARNING, NOTE = Level.WARNING, Level.NOTE
 CRASH = 'the import was ended by signal 11'
 NO_FILE = 'cannot open shared object file: No such file or directory'
 ABI = 'ImportError: numpy.core.multiarray failed to import'
@@ -654,7 +657,7 @@ def table() -> str:
         fix = f' **Fix:** {finding.fix}' if finding.fix else ''
         text = f'{finding.level.name.lower()} *{finding.check}*: {finding.text}.{fix}'
         lines.append(f'| {planted.what} | {text.replace("|", chr(92) + "|")} |')
-    healthy = [*all_findings(HEALTHY), *graph_findings(HEALTHY_GRAPH)]
+    healthy = [*findings_of(HEALTHY), *findings_of(HEALTHY_GRAPH)]
     raised = sum(finding.level > Level.OK for finding in healthy)
     lines.append(
         f'\n{len(PLANTED)} faults planted, all found; {raised} findings where none is planted.'

@@ -110,7 +110,7 @@ def _told(error: BaseException, verb: str) -> int:
         sys.stderr.write(starting.interrupted_line())
         return starting.INTERRUPTED
     if isinstance(error, ModuleNotFoundError) and not (error.name or '').startswith('td3_agent'):
-        from td3_agent.doctor.fixes import missing_module  # noqa: PLC0415  for errors alone
+        from td3_agent.doctor.machine_checks import missing_module  # noqa: PLC0415  for errors alone
 
         sys.stderr.write(f'td3_agent {verb}: {missing_module(error)}\n')
         return EXIT_USAGE

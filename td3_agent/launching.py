@@ -32,7 +32,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
-from td3_agent.doctor.fixes import missing_module
+from td3_agent.doctor.machine_checks import missing_module
 from td3_agent.driving.parameters import expanded
 from td3_agent.fastdds import profile_variables
 from td3_agent.launch_settings import (

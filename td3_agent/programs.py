@@ -48,7 +48,7 @@ def _run_node(name: str) -> None:
     except ModuleNotFoundError as error:
         if (error.name or '').startswith('td3_agent'):
             raise
-        from td3_agent.doctor.fixes import missing_module  # noqa: PLC0415  for errors alone
+        from td3_agent.doctor.machine_checks import missing_module  # noqa: PLC0415  for errors alone
 
         sys.stderr.write(f'{name}: {missing_module(error)}\n')
         sys.exit(2)

@@ -14,17 +14,20 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from td3_agent.doctor import live
-from td3_agent.doctor.checks import all_findings
-from td3_agent.doctor.findings import Finding, Level
-from td3_agent.doctor.gather import gather_machine
-from td3_agent.doctor.map_checks import map_findings
+from td3_agent.doctor.facts import ERROR, NOT_IN_TIME, NOTE, OK, WARNING, Finding, Level, judged
+from td3_agent.doctor.gather import Probe, gather_machine, look_at_graph
+from td3_agent.doctor.machine_checks import MACHINE_CHECKS
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from td3_agent.doctor.facts import Machine
+    from td3_agent.sim.road import RoadMap
 
 EXIT_FOUND, EXIT_INTERRUPTED = 1, 130  # 128 + SIGINT, as shells have it
+# Without these no node starts: what it then says would only lead astray.
+FIRST = ('rmw', 'domain')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f'{name} must be in (0, 600] [s], got {getattr(args, name)}')
     started_s = time.monotonic()
     try:
-        findings = map_findings(args.map) if args.map else examine(args, camera_px)
+        findings = [*map_findings(args.map)] if args.map else examine(args, camera_px)
     except KeyboardInterrupt:
         sys.stderr.write('td3_agent doctor: interrupted\n')
         return EXIT_INTERRUPTED
@@ -68,16 +71,86 @@ def examine(args: argparse.Namespace, camera_px: tuple[int, int]) -> list[Findin
     Imports keep processes of their own busy, discovery is all waiting: both at once.
     """
     with ExitStack() as stack:
-        look = stack.enter_context(live.start(args)) if args.live else None
+        look = stack.enter_context(look_of(args)) if args.live else None
         machine = gather_machine(
             camera_px=camera_px, out_folder=args.out, patience_s=args.patience
         )
-        findings = all_findings(machine)
+        findings = judged(MACHINE_CHECKS, machine)
         if look is not None:
             # The graph that is to be looked at: its processes are meant to be there.
-            findings = [f for f in findings if (f.check, f.level) != ('domain', Level.NOTE)]
-            findings += live.live_findings(look, machine, findings)
+            findings = [f for f in findings if (f.check, f.level) != ('domain', NOTE)]
+            findings += live_findings(look, machine, findings)
     return findings
+
+
+def look_of(args: argparse.Namespace) -> Probe:
+    """Start to look at the graph."""
+    words = (str(args.seconds), args.role_name, args.camera_id)
+    return Probe(look_at_graph, *words, patience_s=args.seconds + args.patience)
+
+
+def live_findings(look: Probe, machine: Machine, found: Sequence[Finding]) -> list[Finding]:
+    """Return the findings of the running graph; one where it cannot be looked at.
+
+    Args:
+        look: what :func:`look_of` returned.
+        machine: that of the graph.
+        found: the findings of the machine.
+    """
+    first = [f.check for f in found if f.check in FIRST and f.level is ERROR]
+    if first:
+        fix = f'mend {" and ".join(first)} first'
+        return [Finding(WARNING, 'live', 'the graph was not looked at', fix)]
+    ended = look.wait()
+    answer = next(iter(look.answers()), {})
+    if 'findings' in answer:
+        return [Finding(**row | {'level': Level(row['level'])}) for row in answer['findings']]
+    no_answer = f'no answer in {look.patience_s:g} s'
+    why = answer.get('error') or (no_answer if ended == NOT_IN_TIME else f'the look {ended}')
+    rclpy = machine.imports.get('rclpy')
+    fix = 'no node would start in this shell: mend what it says'
+    if rclpy is None or rclpy.error:
+        fix = 'mend what the imports say first'
+    return [Finding(ERROR, 'live', f'the graph cannot be looked at: {why}', fix)]
+
+
+def map_findings(path: Path) -> Iterator[Finding]:
+    """Yield all faults of a map file, what was cured, and what ``carla.Map`` makes of it."""
+    # No other check needs the simulator, and a map that is refused does not need all of it.
+    from td3_agent.sim.opendrive import MapError, prepared, read_opendrive  # noqa: PLC0415
+
+    try:
+        found = prepared(read_opendrive(path))
+        for fault in found.faults:
+            yield Finding(ERROR if fault.error else WARNING, 'map', str(fault))
+        for cure in found.cures:
+            yield Finding(NOTE, 'map', cure)
+        if found.errors:
+            return
+        from td3_agent.sim.lane_network import breaks_of  # noqa: PLC0415
+        from td3_agent.sim.maps import loaded  # noqa: PLC0415
+
+        if found.origin_m != (0.0, 0.0):
+            x_m, y_m = found.origin_m
+            said = f'moved to a local origin, x {x_m:.0f} m, y {y_m:.0f} m of the file: '
+            yield Finding(NOTE, 'map', f'{said}positions are published from there')
+        road_map = loaded(path.stem, found)
+    except MapError as error:
+        yield Finding(ERROR, 'map', str(error))
+        return
+    for text in breaks_of(road_map):
+        yield Finding(WARNING, 'map', text)
+    yield Finding(OK, 'map', _size(road_map))
+
+
+def _size(road_map: RoadMap) -> str:
+    lanes = road_map.driving_lanes
+    roads = len({lane.span.road_id for lane in lanes})
+    x0, y0, x1, y1 = road_map.bounds_m
+    return (
+        f'{road_map.name}: {roads} roads, {len(lanes)} driving lanes, '
+        f'{len(road_map.spawn_points)} spawn points, {x1 - x0:.0f} x {y1 - y0:.0f} m'
+    )
 
 
 def camera_size(text: str) -> tuple[int, int]:
@@ -94,8 +167,8 @@ def camera_size(text: str) -> tuple[int, int]:
 
 def is_bad(findings: Sequence[Finding], *, strict: bool) -> bool:
     """Return whether something must be mended."""
-    worst = max((finding.level for finding in findings), default=Level.OK)
-    return worst >= (Level.WARNING if strict else Level.ERROR)
+    worst = max((finding.level for finding in findings), default=OK)
+    return worst >= (WARNING if strict else ERROR)
 
 
 def report(findings: Sequence[Finding], *, as_json: bool, took_s: float) -> None:

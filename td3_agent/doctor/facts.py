@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What gatherers tell the checks of a machine and of a graph. Plain values, no library."""
+"""What is read of a machine and of a graph, and what is found. Plain values, no library."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TypeVar
+
+from td3_agent.fastdds import Profile
 
 # Why an import, or what stood behind it, has no answer.
 NOT_IN_TIME, NOT_TRIED = 'not imported in time', 'not tried: one before it took all the time'
@@ -13,25 +18,122 @@ FAST_DDS_RMWS = (DEFAULT_RMW, 'rmw_fastrtps_dynamic_cpp')
 # Beyond: domains whose ports Linux hands out to other programs; no domains at all.
 LAST_SAFE_DOMAIN = 101
 CLI_NODES = '_ros2cli'  # how the names of the ros2 command's nodes begin
+MEGABYTE = 1_000_000
+Version = tuple[int, int]
+
+# The Python of a distribution's apt packages; the wheels of rclpy on PyPI exist for several.
+PYTHON_OF_DISTRO: dict[str, Version] = {
+    'foxy': (3, 8),
+    'galactic': (3, 8),
+    'humble': (3, 10),
+    'iron': (3, 10),
+    'jazzy': (3, 12),
+    'kilted': (3, 12),
+}
+ENDED_DISTROS = ('foxy', 'galactic', 'iron')
+PYTHONS_OF_ROS_WHEELS: tuple[Version, ...] = ((3, 10), (3, 11), (3, 12))  # and of this package
+NUMPY_OF_ROS = 1  # major version that the packages of all these distributions are compiled against
+PYTHONS_OF_CARLA: dict[str, tuple[Version, ...]] = {
+    '0.9.13': ((3, 6), (3, 7), (3, 8)),
+    '0.9.14': ((3, 7), (3, 8)),
+    '0.9.15': ((3, 7), (3, 8), (3, 9), (3, 10)),
+    '0.9.16': ((3, 10), (3, 11), (3, 12)),
+}
+SIM_CARLA = '0.9.16'  # the one that the embedded simulator is tested with
+
+# Type hashes (REP 2011) of carla_msgs 1.3.0, of what this package sends and reads.
+CARLA_MSGS_HASHES = {
+    f'carla_msgs/msg/Carla{name}': f'RIHS01_{digest}'
+    for name, digest in (
+        ('CollisionEvent', 'd77acb472c5effb98998bfb2e176ae3ffac0a84ce33a79f90e999544e3fcfeff'),
+        ('Control', '7053e4e9ec21223b8f3a67944cc19fac0e419791a87e59438a56ba9efce2a9ac'),
+        ('EgoVehicleControl', '4f251fa2a554e8ed996f77eb1d5b65515af1369eceb04d5122cb5761f7801be3'),
+        ('EgoVehicleInfo', 'b8dc3866014924ce7fe57e0cff05a5448ec18f27156656b3b1b69f4da558e956'),
+        ('EgoVehicleStatus', '3565cc74470f5c37eb316a36426effd811ac1baf835df3fc2bb7a88574bb3e07'),
+        ('LaneInvasionEvent', 'ec4d0e28a97c4a7952a100d47a801996d0463ad7fe0e08a96049de4b19656508'),
+        ('Status', 'a3f7fb6fc4b673840e0c092c3c9e52a8120885ba603e0125a23f58ac279c0c13'),
+        ('WorldInfo', 'b7093c2a34078b682bef09c0e60c76b06542f8ab4ea69756f9505ca06655e9ab'),
+    )
+}
+
+
+class Level(IntEnum):
+    """How bad a finding is; an error keeps the vehicle from driving."""
+
+    OK = 0
+    NOTE = 1
+    WARNING = 2
+    ERROR = 3
+
+
+OK, NOTE, WARNING, ERROR = Level
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: what was found, and what to do about it, if anything."""
+
+    level: Level
+    check: str
+    text: str
+    fix: str = ''
+
+    def line(self) -> str:
+        """Return the finding as one line."""
+        fix = f'; fix: {self.fix}' if self.fix else ''
+        return f'{self.level.name.lower():<8}{self.check:<11}{self.text}{fix}'.replace('\n', ' ')
+
+
+T = TypeVar('T')
+Fault = tuple[Level, str, str]  # how bad it is, what was found, and the fix
+# A check yields its faults, and returns what to say where there are none.
+Faults = Generator[Fault, None, str]
+Checks = Mapping[str, Callable[[T], Faults]]
+
+
+def judged(checks: Checks[T], subject: T) -> list[Finding]:
+    """Return the findings of every check, in order."""
+    return [
+        Finding(level, name, text, fix)
+        for name, check in checks.items()
+        for level, text, fix in _said(check(subject))
+    ]
+
+
+def _said(faults: Faults) -> list[Fault]:
+    found: list[Fault] = []
+    while True:
+        try:
+            found.append(next(faults))
+        except StopIteration as end:  # noqa: PERF203  the only way to what a generator returns
+            return found or [(OK, end.value, '')] * bool(end.value)
+
+
+def version_text(version: Version) -> str:
+    """Return a version as people write it."""
+    return f'{version[0]}.{version[1]}'
+
+
+def distros_for_carla(version: str) -> list[str]:
+    """Return the distributions whose own Python has a wheel of this CARLA."""
+    pythons = PYTHONS_OF_CARLA.get(version, ())
+    return [distro for distro, python in PYTHON_OF_DISTRO.items() if python in pythons]
+
+
+def megabytes(size_bytes: int) -> str:
+    """Return a size as people read it."""
+    return f'{size_bytes / MEGABYTE:.1f} MB'
 
 
 @dataclass(frozen=True)
 class Import:
-    """What became of importing a module, in a process of its own.
+    """What became of importing a module, in a process of its own."""
 
-    Attributes:
-        version: what the module says of itself; empty where it says nothing.
-        path: file or folder that it came from; empty where the import failed.
-        error: why it failed; empty where it did not.
-        missing: there is no such module at all.
-        alone: whether it can be imported with no other before it; None where that was not tried.
-    """
-
-    version: str = ''
-    path: str = ''
-    error: str = ''
-    missing: bool = False
-    alone: bool | None = None
+    version: str = ''  # what the module says of itself, if anything
+    path: str = ''  # file or folder that it came from; empty where the import failed
+    error: str = ''  # why it failed; empty where it did not
+    missing: bool = False  # there is no such module at all
+    alone: bool | None = None  # whether it comes in with no other before it; None: not tried
 
     @property
     def failed(self) -> bool:
@@ -41,7 +143,7 @@ class Import:
 
 @dataclass(frozen=True)
 class Copy:
-    """An installed distribution: its name, its version, and the folder that it lies in."""
+    """An installed distribution, and the folder that it lies in."""
 
     name: str
     version: str
@@ -50,40 +152,11 @@ class Copy:
 
 @dataclass(frozen=True)
 class Participant:
-    """A DDS participant of this machine.
-
-    Attributes:
-        domain_id: ROS domain.
-        user: user id of its process.
-        program: its command line; empty where it is not ours to see.
-    """
+    """A DDS participant of this machine."""
 
     domain_id: int
-    user: int
-    program: str = ''
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A Fast DDS profile, as far as a participant takes it that asks for none by name.
-
-    Attributes:
-        path: the file; empty where none is named.
-        segment_bytes: size of the shared-memory segment; None where the profile sets none.
-        loopback_only: whether its network is bound to this machine.
-        error: why it could not be read; empty where it could.
-        is_default: whether such a participant takes anything from it.
-        shares_memory: whether it names a transport of shared memory.
-        builtin: whether the transports that Fast DDS has by itself are in use.
-    """
-
-    path: str = ''
-    segment_bytes: int | None = None
-    loopback_only: bool = False
-    error: str = ''
-    is_default: bool = True
-    shares_memory: bool = False
-    builtin: bool = True
+    user: int  # id
+    program: str = ''  # empty where it is not ours to see
 
 
 @dataclass(frozen=True)
@@ -96,56 +169,30 @@ class Torch:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Everything that is known without looking at a graph.
+    """Everything that is known without looking at a graph."""
 
-    Attributes:
-        python: version as (major, minor).
-        executable: the interpreter.
-        environment: variables of ROS 2 and DDS, and HOME, by name.
-        imports: by module name, in the order in which they were tried.
-        copies: distributions that matter here, in the order of ``sys.path``.
-        ros_prefixes: folders of AMENT_PREFIX_PATH.
-        rmw_installed: middleware implementations that these prefixes hold.
-        message_hashes: of installed carla_msgs, type name to hash; empty where it has none.
-        message_prefixes: prefixes that hold a carla_msgs, the one in use first.
-        torch: of PyTorch; None where it cannot be imported.
-        nvidia_driver: whether this machine has one.
-        profile: of Fast DDS.
-        shm_total_bytes: size of /dev/shm; 0 where there is none.
-        shm_free_bytes: what is free of it.
-        disk_free_bytes: what is free where results go.
-        disk_folder: where results go.
-        disk_error: why nothing can be written there; empty where it can.
-        checkout: folder of this package's sources; empty where it is installed without them.
-        config: folder of the profiles that ship.
-        udp_ports: on which somebody listens in this network namespace.
-        camera_px: width and height of the camera [px].
-        user: our user id.
-        participants: DDS participants of this machine.
-    """
-
-    python: tuple[int, int]
+    python: Version
     executable: str
-    environment: dict[str, str] = field(default_factory=dict)
-    imports: dict[str, Import] = field(default_factory=dict)
-    copies: tuple[Copy, ...] = ()
-    ros_prefixes: tuple[str, ...] = ()
-    rmw_installed: tuple[str, ...] = ()
-    message_hashes: dict[str, str] = field(default_factory=dict)
-    message_prefixes: tuple[str, ...] = ()
-    torch: Torch | None = None
+    environment: dict[str, str] = field(default_factory=dict)  # of ROS 2 and DDS, and HOME
+    imports: dict[str, Import] = field(default_factory=dict)  # in the order of trying
+    copies: tuple[Copy, ...] = ()  # in the order of sys.path
+    ros_prefixes: tuple[str, ...] = ()  # of AMENT_PREFIX_PATH
+    rmw_installed: tuple[str, ...] = ()  # by these prefixes
+    message_hashes: dict[str, str] = field(default_factory=dict)  # of the carla_msgs in use
+    message_prefixes: tuple[str, ...] = ()  # that hold a carla_msgs, the one in use first
+    torch: Torch | None = None  # None where it cannot be imported
     nvidia_driver: bool = False
     profile: Profile = field(default_factory=Profile)
-    shm_total_bytes: int = 0
+    shm_total_bytes: int = 0  # of /dev/shm; 0 where there is none
     shm_free_bytes: int = 0
-    disk_free_bytes: int = 0
+    disk_free_bytes: int = 0  # where results go
     disk_folder: str = ''
-    disk_error: str = ''
-    checkout: str = ''
-    config: str = 'config'
-    udp_ports: tuple[int, ...] = ()
-    camera_px: tuple[int, int] = (320, 240)
-    user: int = 0
+    disk_error: str = ''  # why nothing can be written there; empty where it can
+    checkout: str = ''  # this package's sources; empty where it is installed without them
+    config: str = 'config'  # folder of the profiles that ship
+    udp_ports: tuple[int, ...] = ()  # listened to in this network namespace
+    camera_px: tuple[int, int] = (320, 240)  # width and height
+    user: int = 0  # our id
     participants: tuple[Participant, ...] = ()
 
     def shipped(self, name: str) -> str:
@@ -179,23 +226,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One publisher or subscription of a graph.
+    """One publisher or subscription of a graph."""
 
-    Attributes:
-        node: full name of its node.
-        kind: message type.
-        type_hash: of the message type; empty where the middleware does not tell.
-        reliable: RELIABLE, else BEST_EFFORT.
-        latched: TRANSIENT_LOCAL, else VOLATILE.
-        deadline_ns: its deadline [ns]; 0 is none.
-    """
-
-    node: str
-    kind: str
-    type_hash: str = ''
-    reliable: bool = True
-    latched: bool = False
-    deadline_ns: int = 0
+    node: str  # full name
+    kind: str  # message type
+    type_hash: str = ''  # of the message type; empty where the middleware does not tell
+    reliable: bool = True  # RELIABLE, else BEST_EFFORT
+    latched: bool = False  # TRANSIENT_LOCAL, else VOLATILE
+    deadline_ns: int = 0  # 0 is none
 
 
 @dataclass(frozen=True)
@@ -208,59 +246,28 @@ class Topic:
 
 @dataclass(frozen=True)
 class Said:
-    """What a node says of itself, or of a part of itself, on /diagnostics.
-
-    Attributes:
-        name: of the status.
-        level: of diagnostic_msgs/DiagnosticStatus: 0 is well, 1 a warning, 2 and 3 errors.
-        message: its sentence.
-    """
+    """A status on /diagnostics: of a node, or of a part of one."""
 
     name: str
-    level: int
+    level: int  # of diagnostic_msgs/DiagnosticStatus: 0 is well, 1 a warning, 2 and 3 errors
     message: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Traffic:
-    """What was heard of a graph.
-
-    Attributes:
-        seconds: for how long it was listened to [s]; 0 is not at all.
-        images_ns: stamps of the images [ns].
-        motions_ns: stamps of the odometry [ns].
-        said: the newest of each node and part.
-    """
-
-    seconds: float = 0.0
-    images_ns: tuple[int, ...] = ()
-    motions_ns: tuple[int, ...] = ()
-    said: tuple[Said, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class Graph:
-    """What can be seen of a running graph.
-
-    Attributes:
-        domain_id: ROS domain looked at.
-        nodes: full names; one stands there as often as there are nodes of that name.
-        topics: by name.
-        role_name: role name of the vehicle.
-        camera_id: id of its camera.
-        message_hashes: as in :class:`Machine`.
-        participants: as in :class:`Machine`.
-        traffic: what was heard.
-    """
+    """What can be seen and heard of a running graph."""
 
     domain_id: int
-    nodes: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()  # full names, as often as there are nodes of that name
     topics: dict[str, Topic] = field(default_factory=dict)
     role_name: str = 'ego_vehicle'
     camera_id: str = 'camera'
-    message_hashes: dict[str, str] = field(default_factory=dict)
+    message_hashes: dict[str, str] = field(default_factory=dict)  # as in Machine
     participants: tuple[Participant, ...] = ()
-    traffic: Traffic = field(default_factory=Traffic)
+    seconds: float = 0.0  # for how long it was listened to [s]; 0 is not at all
+    images_ns: tuple[int, ...] = ()  # stamps
+    motions_ns: tuple[int, ...] = ()  # stamps of the odometry
+    said: tuple[Said, ...] = ()  # the newest of each node and part
 
     def topic(self, name: str) -> Topic:
         """Return the two ends of a topic; none where nobody knows it."""

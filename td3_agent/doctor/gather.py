@@ -1,27 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads this machine for the doctor's checks. Needs no ROS 2."""
+"""Reads this machine, and has the graph looked at, for the doctor's checks. Needs no ROS 2.
+
+What may be broken is tried in a process of its own, which it may end, or hold. Such a probe
+answers in lines of JSON, on a descriptor that nothing else writes to.
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict, replace
 import errno
+from importlib import import_module
 from itertools import takewhile
 import json
 import os
 from pathlib import Path
 import re
 import shutil
+import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
-from td3_agent.doctor.facts import LAST_SAFE_DOMAIN, Copy, Machine, Participant
-from td3_agent.doctor.gather_imports import MODULES, gather_imports
-from td3_agent.doctor.gather_profile import read_profile
+from td3_agent.doctor.facts import (
+    LAST_SAFE_DOMAIN,
+    NOT_IN_TIME,
+    NOT_TRIED,
+    Copy,
+    Import,
+    Machine,
+    Participant,
+    Torch,
+    judged,
+)
+from td3_agent.fastdds import read_profile
 from td3_agent.nodes.share import shared_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from typing_extensions import Self
+
+# Torch last: it takes longest, and loads libraries that others may stumble over.
+MODULES = (
+    'numpy',
+    'yaml',
+    'rclpy',
+    'geometry_msgs.msg',
+    'carla_msgs.msg',
+    'google.protobuf',
+    'cv2',
+    'carla',
+    'torch',
+)
+# On standard error, from an import that went on regardless.
+HALF_BROKEN = ('_ARRAY_API', 'compiled using NumPy')
 WATCHED_VARIABLES = re.compile(r'HOME$|ROS_|RMW_|FASTRTPS_|FASTDDS_|CYCLONEDDS_|AMENT_')
 # Distributions whose second copy, or wrong version, has been seen to break something.
 WATCHED_COPIES = re.compile(
@@ -32,24 +66,196 @@ PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST, PORT_PARTICIPANT_GAIN = 7400, 250, 10
 MOST_PARTICIPANTS = 60
 SHARED_MEMORY = Path('/dev/shm')  # noqa: S108  where Fast DDS keeps its segments
 NVIDIA_DRIVER = Path('/proc/driver/nvidia/version')
+# The same modules are found as from here, wherever the program was started.
+PROGRAM = f'import json, sys; sys.path[:] = json.loads(sys.argv[1]); import {__name__} as d; d.'
 
 
-def gather_machine(
-    *,
-    camera_px: tuple[int, int],
-    out_folder: Path,
-    patience_s: float,
-    modules: Sequence[str] = MODULES,
-) -> Machine:
+class Probe:
+    """A program at work; it is killed at the end of the block, if it has not ended by itself."""
+
+    def __init__(self, program: Callable[[], None], *words: str, patience_s: float) -> None:
+        """Start it.
+
+        Args:
+            program: a function of this module.
+            words: its arguments, from ``sys.argv[2]`` on.
+            patience_s: longest time that it may take from now on [s].
+        """
+        self.patience_s = patience_s
+        self._end_s = time.monotonic() + patience_s
+        # In memory: no pipe that a grandchild holds open, no disk that is full.
+        self._said = os.fdopen(os.memfd_create('answers'), 'rb')
+        code = f'{PROGRAM}{program.__name__}()'
+        self._process = subprocess.Popen(  # noqa: S603  our own program
+            [sys.executable, '-c', code, json.dumps(sys.path), *words],
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the program."""
+        self._process.kill()
+        self._process.wait()
+        self._said.close()
+
+    def wait(self) -> str:
+        """Return how it ended; NOT_IN_TIME where the time was up first."""
+        try:
+            status = self._process.wait(timeout=max(self._end_s - time.monotonic(), 0.01))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return NOT_IN_TIME
+        by_signal = f'was ended by signal {-status}'
+        return by_signal if status < 0 else f'ended the program with {status}'
+
+    def answers(self) -> list[dict[str, Any]]:
+        """Return what it has answered so far, whole lines only."""
+        self._said.seek(0)
+        return [json.loads(line) for line in self._said.read().split(b'\n')[:-1]]
+
+
+def _answering() -> Callable[[dict[str, Any]], None]:
+    """Return what writes an answer of this probe, at once: the next step may be the last.
+
+    What else is printed from here on goes nowhere.
+    """
+    out = os.fdopen(os.dup(1), 'w', encoding='utf-8', buffering=1)
+    with open(os.devnull, 'wb') as nowhere:  # noqa: PTH123  a device
+        os.dup2(nowhere.fileno(), 1)
+    return lambda row: print(json.dumps(row), file=out)
+
+
+def look_at_graph() -> None:
+    """Answer with the findings of the running graph, or with why it cannot be looked at.
+
+    A program of :class:`Probe`; its arguments are how long to look [s], role name and camera id.
+    """
+    answer = _answering()
+    seconds, role_name, camera_id = sys.argv[2:]
+    try:
+        from td3_agent.doctor.gather_graph import gather_graph  # noqa: PLC0415  needs rclpy
+        from td3_agent.doctor.graph_checks import GRAPH_CHECKS  # noqa: PLC0415
+
+        hashes = message_hashes(os.environ.get('AMENT_PREFIX_PATH', '').split(':'))
+        graph = gather_graph(float(seconds), role_name, camera_id, message_hashes=hashes)
+        graph = replace(graph, participants=tuple(participants(udp_table())))
+        answer({'findings': [asdict(finding) for finding in judged(GRAPH_CHECKS, graph)]})
+    except Exception as error:  # noqa: BLE001  whatever it is, it is the answer
+        answer({'error': f'{type(error).__name__}: {error}'})
+    os._exit(0)  # an end that crashes is not what was asked about
+
+
+def import_all() -> None:
+    """Answer with what becomes of each import, one after the other.
+
+    A program of :class:`Probe`; its arguments are the names of the modules.
+    """
+    answer = _answering()
+    for name in sys.argv[2:]:
+        answer({'name': name, **_tried(name)})
+    os._exit(0)  # an end that crashes is not what was asked about
+
+
+def _tried(name: str) -> dict[str, Any]:
+    """Import one module; what it writes to standard error is looked at, not shown."""
+    with os.fdopen(os.memfd_create('stderr'), 'rb') as said:
+        kept = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            found = _imported(name)
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+        said.seek(0)
+        lines = said.read().decode(errors='replace').splitlines()
+    broken = [line.strip() for line in lines if any(sign in line for sign in HALF_BROKEN)]
+    return {'error': broken[0]} | found if broken else found
+
+
+def _imported(name: str) -> dict[str, Any]:
+    try:
+        module = import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name is not None and f'{name}.'.startswith(f'{error.name}.')
+        return {'missing': missing, 'error': str(error)}
+    except BaseException as error:  # noqa: BLE001  whatever it is, it is the answer
+        return {'error': f'{type(error).__name__}: {error}'.splitlines()[0][:300]}
+    paths = [getattr(module, '__file__', None), *getattr(module, '__path__', [])]
+    found: dict[str, Any] = {
+        'version': str(getattr(module, '__version__', '')),
+        'path': next((path for path in paths if path), ''),
+    }
+    if name == 'torch':
+        cuda = getattr(module, 'cuda', None)
+        found['torch'] = {
+            'cuda_build': getattr(getattr(module, 'version', None), 'cuda', None) or '',
+            'cuda_runs': bool(cuda and cuda.is_available()),
+        }
+    return found
+
+
+def gather_imports(
+    modules: Sequence[str], patience_s: float
+) -> tuple[dict[str, Import], Torch | None]:
+    """Return what became of each import, and what torch says of itself.
+
+    All are imported in one process, as the programs do. After one that ends the process, another
+    goes on with the rest; after one that takes all the time, nothing does. What failed is tried
+    again alone: so a clash can be told from a module that is broken by itself.
+    """
+    end_s = time.monotonic() + patience_s
+    answers = _answers(modules, end_s)
+    torch = answers.get('torch', {}).pop('torch', None)
+    found = {name: Import(**answer) for name, answer in answers.items()}
+    suspects = [name for name, it in found.items() if it.failed and not it.missing]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        again = pool.map(lambda name: _probe([name], end_s)[name], suspects)
+    for name, answer in zip(suspects, again, strict=True):
+        if answer.get('error') != NOT_IN_TIME:
+            found[name] = replace(found[name], alone='error' not in answer)
+    return found, Torch(**torch) if torch else None
+
+
+def _answers(modules: Sequence[str], end_s: float) -> dict[str, dict[str, Any]]:
+    """Import all, in as many processes as it takes."""
+    answers: dict[str, dict[str, Any]] = {}
+    left = list(modules)
+    while left:
+        answers |= _probe(left, end_s)
+        last = next(reversed(answers))
+        left = left[left.index(last) + 1 :]
+        if answers[last].get('error') == NOT_IN_TIME:
+            return answers | {name: {'error': NOT_TRIED} for name in left}
+    return answers
+
+
+def _probe(names: Sequence[str], end_s: float) -> dict[str, dict[str, Any]]:
+    """Import in one process, as far as it gets; the last answer is that of the end, if any."""
+    with Probe(import_all, *names, patience_s=end_s - time.monotonic()) as probe:
+        ended = probe.wait()
+        answers = {answer.pop('name'): answer for answer in probe.answers()}
+    if len(answers) < len(names):
+        why = ended if ended == NOT_IN_TIME else f'the import {ended}'
+        answers[names[len(answers)]] = {'error': why}
+    return answers
+
+
+def gather_machine(*, camera_px: tuple[int, int], out_folder: Path, patience_s: float) -> Machine:
     """Return what the checks need to know.
 
     Args:
         camera_px: width and height of the camera's images [px].
         out_folder: where results will go.
         patience_s: longest time for all imports together [s].
-        modules: what to import.
     """
-    imports, torch = gather_imports(modules, patience_s)
+    imports, torch = gather_imports(MODULES, patience_s)
     environment = {k: v for k, v in os.environ.items() if WATCHED_VARIABLES.match(k)}
     prefixes = tuple(filter(None, environment.get('AMENT_PREFIX_PATH', '').split(':')))
     shm = shutil.disk_usage(SHARED_MEMORY) if SHARED_MEMORY.exists() else None
@@ -195,7 +401,8 @@ def _programs(inodes: set[str]) -> dict[str, str | None]:
                 held = {os.readlink(entry.path) for entry in entries}  # noqa: PTH115  fast
             words = (folder / 'cmdline').read_text(errors='replace').split('\0')
             parent = (folder / 'stat').read_text(errors='replace').rpartition(')')[2].split()[1]
-            name = None if int(parent) == os.getpid() else _program_name(words)
+            is_doctor = os.getpid() in {int(folder.name), int(parent)}
+            name = None if is_doctor else _program_name(words)
             names |= dict.fromkeys((wanted[target] for target in held & wanted.keys()), name)
     return names
 

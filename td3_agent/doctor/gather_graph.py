@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import struct
+import time
 from typing import TYPE_CHECKING, Any
 
+from diagnostic_msgs.msg import DiagnosticArray
+from nav_msgs.msg import Odometry
 import rclpy
-from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
 
-from td3_agent.doctor.facts import CLI_NODES, Endpoint, Graph, Topic
-from td3_agent.doctor.gather_traffic import gather_traffic
+from td3_agent.doctor.facts import CLI_NODES, Endpoint, Graph, Said, Topic
+from td3_agent.nodes import topics
 from td3_agent.nodes.runtime import own_context
 
 if TYPE_CHECKING:
@@ -20,15 +26,20 @@ if TYPE_CHECKING:
 
 OWN_NAME = '_td3_agent_doctor'
 CLI_DAEMON = f'{CLI_NODES}_daemon'
-# The middleware's "never".
-ENDLESS_NS = 1 << 60
+ENDLESS_NS = 1 << 60  # the middleware's "never"
+# Matches every publisher, and holds up none.
+SPECTATOR = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+LITTLE_ENDIAN = 1
+# Of a serialised message that begins with a header: four bytes of encapsulation, then its stamp.
+STAMP_OFFSET = 4
+LOOK_S = 0.1
 
 
 def gather_graph(
     seconds: float,
-    *,
     role_name: str,
     camera_id: str,
+    *,
     message_hashes: Mapping[str, str],
     domain_id: int | None = None,
 ) -> Graph:
@@ -36,7 +47,7 @@ def gather_graph(
     context = own_context(domain_id)
     try:
         node = rclpy.create_node(OWN_NAME, context=context, enable_rosout=False)
-        traffic = gather_traffic(node, seconds, role_name, camera_id)
+        heard = _heard(node, seconds, role_name, camera_id)
         graph = Graph(
             domain_id=context.get_domain_id(),
             nodes=_nodes(node),
@@ -44,12 +55,49 @@ def gather_graph(
             role_name=role_name,
             camera_id=camera_id,
             message_hashes=dict(message_hashes),
-            traffic=traffic,
+            seconds=seconds,
+            **heard,
         )
         node.destroy_node()
     finally:
         rclpy.shutdown(context=context)
     return graph
+
+
+def _heard(node: Node, seconds: float, role_name: str, camera_id: str) -> dict[str, Any]:
+    """Spin a node for so long [s] and return what it heard; images are not unpacked."""
+    images: list[int] = []
+    motions: list[int] = []
+    said: dict[str, Said] = {}
+
+    def hear(msg: DiagnosticArray) -> None:
+        for status in msg.status:
+            said[status.name] = Said(status.name, status.level[0], status.message)
+
+    for kind, topic, stamps in (
+        (Image, topics.image(role_name, camera_id), images),
+        (Odometry, topics.odometry(role_name), motions),
+    ):
+        node.create_subscription(
+            kind, topic, lambda raw, kept=stamps: kept.append(stamp_of(raw)), SPECTATOR, raw=True
+        )
+    node.create_subscription(DiagnosticArray, '/diagnostics', hear, SPECTATOR)
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    end_s = time.monotonic() + seconds
+    while (left_s := end_s - time.monotonic()) > 0.0:
+        executor.spin_once(timeout_sec=min(LOOK_S, left_s))
+    executor.remove_node(node)
+    executor.shutdown(timeout_sec=1.0)
+    stamps_ns = {'images_ns': tuple(images), 'motions_ns': tuple(motions)}
+    return {**stamps_ns, 'said': tuple(said.values())}
+
+
+def stamp_of(raw: bytes) -> int:
+    """Return the header's stamp of a serialised message [ns]."""
+    order = '<' if raw[1] == LITTLE_ENDIAN else '>'
+    seconds, nanoseconds = struct.unpack_from(f'{order}iI', raw, STAMP_OFFSET)
+    return int(seconds) * 10**9 + int(nanoseconds)
 
 
 def _nodes(node: Node) -> tuple[str, ...]:
@@ -60,13 +108,13 @@ def _nodes(node: Node) -> tuple[str, ...]:
 
 
 def _topics(node: Node) -> dict[str, Topic]:
-    topics = {}
+    found = {}
     for name, _ in node.get_topic_names_and_types():
         publishers = _endpoints(node.get_publishers_info_by_topic(name))
         subscriptions = _endpoints(node.get_subscriptions_info_by_topic(name))
         if publishers or subscriptions:
-            topics[name] = Topic(publishers, subscriptions)
-    return topics
+            found[name] = Topic(publishers, subscriptions)
+    return found
 
 
 def _endpoints(infos: list[TopicEndpointInfo]) -> tuple[Endpoint, ...]:

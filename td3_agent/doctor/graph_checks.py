@@ -1,52 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges a running graph. Pure: facts in, findings out."""
+"""Judges a running graph. Pure: facts in, faults out."""
 
 from __future__ import annotations
 
 from collections import Counter
+import re
 from typing import TYPE_CHECKING
 
-from td3_agent.doctor.domain_checks import programs
-from td3_agent.doctor.end_checks import check_ends, names_of
-from td3_agent.doctor.facts import CLI_NODES
-from td3_agent.doctor.findings import Finding, Level
-from td3_agent.doctor.traffic_checks import check_frames, check_said
+from td3_agent.doctor.facts import CLI_NODES, ERROR, WARNING
+from td3_agent.doctor.network_checks import programs
 from td3_agent.nodes import topics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable
 
-    from td3_agent.doctor.facts import Endpoint, Graph, Participant
+    from td3_agent.doctor.facts import Checks, Endpoint, Fault, Faults, Graph, Participant
 
 CLOCK = '/clock'
 AGENT = 'td3_agent'  # name of its node
 MANUAL_OVERRIDE = 'vehicle_control_manual_override'
 # Services, logs and parameters: everybody has them.
 COMMON = ('/rosout', '/parameter_events', '/diagnostics')
+# What a bridge publishes of a vehicle: its role name, and the id of a camera.
+OF_VEHICLE = re.compile(r'/carla/([^/]+)/(?:odometry|vehicle_status|vehicle_info|([^/]+)/image)')
+LEAST_FRAMES = 6  # stopped frames take 0.4 s each: few fit into a look of seconds
+LEVELS = {1: WARNING, 2: ERROR, 3: ERROR}  # of diagnostic_msgs
 
 
-def graph_findings(graph: Graph) -> list[Finding]:
-    """Return the findings of every check, in order."""
-    found: list[Finding] = []
-    for check in GRAPH_CHECKS:
-        found += check(graph)
-    return found
-
-
-def check_nodes(graph: Graph) -> Iterator[Finding]:
+def check_nodes(graph: Graph) -> Faults:
     """Somebody is there, and no name twice."""
     if not graph.nodes:
         yield _nobody(graph)
-        return
-    twice = sorted(name for name, count in Counter(graph.nodes).items() if count > 1)
-    for name in twice:
+    for name in sorted(name for name, count in Counter(graph.nodes).items() if count > 1):
         fix = 'end one of them, or give them namespaces'
-        yield Finding(Level.ERROR, 'nodes', f'several nodes are called {name}', fix)
-    if not twice:
-        yield Finding(Level.OK, 'nodes', ', '.join(sorted(graph.nodes)))
+        yield ERROR, f'several nodes are called {name}', fix
+    return ', '.join(sorted(graph.nodes))
 
 
-def _nobody(graph: Graph) -> Finding:
+def _nobody(graph: Graph) -> Fault:
     """Say where somebody is instead, as far as this machine shows it."""
     by_domain: dict[int, list[Participant]] = {}
     for one in graph.participants:
@@ -55,31 +46,29 @@ def _nobody(graph: Graph) -> Finding:
     if here := by_domain.pop(graph.domain_id, None):
         said = f'nobody answers in domain {graph.domain_id}, though {programs(here)} should'
         fix = 'look longer (--seconds 10); compare discovery, middleware and user of both'
-        return Finding(Level.ERROR, 'nodes', said, fix)
+        return ERROR, said, fix
     for domain_id, them in sorted(by_domain.items()):
         said += f'; domain {domain_id} has {programs(them)}'
     fix = 'start the system, or export the ROS_DOMAIN_ID that it runs in'
     if len(by_domain) == 1:
         fix = f'export ROS_DOMAIN_ID={next(iter(by_domain))}, or start the system here'
-    return Finding(Level.ERROR, 'nodes', said, fix)
+    return ERROR, said, fix
 
 
-def check_clock(graph: Graph) -> Iterator[Finding]:
+def check_clock(graph: Graph) -> Faults:
     """Exactly one publisher of simulated time."""
-    publishers = graph.topic(CLOCK).publishers
-    if not publishers:
+    names = names_of(graph.topic(CLOCK).publishers)
+    if not names:
         fix = 'start the bridge (or the embedded one), or a bag with --clock'
-        yield Finding(Level.WARNING, 'clock', 'nobody publishes /clock', fix)
-    elif len(publishers) > 1:
+        yield WARNING, 'nobody publishes /clock', fix
+    elif len(graph.topic(CLOCK).publishers) > 1:
         fix = 'one simulator or bag per domain: end the other, or give it a domain of its own'
-        said = f'/clock comes from {names_of(publishers)}: time jumps back and forth'
-        yield Finding(Level.ERROR, 'clock', said, fix)
-    else:
-        yield Finding(Level.OK, 'clock', f'from {publishers[0].node}')
+        yield ERROR, f'/clock comes from {names}: time jumps back and forth', fix
+    return f'from {names}'
 
 
-def check_writers(graph: Graph) -> Iterator[Finding]:
-    """Exactly one writer of what may have one only."""
+def check_writers(graph: Graph) -> Faults:
+    """Each exclusive topic has exactly one publisher."""
     role = graph.role_name
     single = {
         topics.control(role): 'end all but the gate (carla_manual_control and '
@@ -90,28 +79,91 @@ def check_writers(graph: Graph) -> Iterator[Finding]:
         topics.image(role, graph.camera_id): 'end all but one bridge',
         topics.CONTROL: 'end all but one synchronizer',
     }
-    faults = [
-        Finding(Level.ERROR, 'writers', f'{name} comes from {names_of(publishers)}', fix)
-        for name, fix in single.items()
-        if len(publishers := graph.topic(name).publishers) > 1
-    ]
-    yield from faults
-    if not faults:
-        yield Finding(Level.OK, 'writers', 'no topic has a writer too many')
+    for name, fix in single.items():
+        if len(publishers := graph.topic(name).publishers) > 1:
+            yield ERROR, f'{name} comes from {names_of(publishers)}', fix
+    return 'no topic has a writer too many'
 
 
-def check_qos(graph: Graph) -> Iterator[Finding]:
+def check_ends(graph: Graph) -> Faults:
+    """The vehicle and its camera are there; each topic that is read or written has both ends."""
+    vehicles = _vehicles(graph)
+    cameras = vehicles.get(graph.role_name)
+    if vehicles and cameras is None:  # and explains all the rest
+        said = f'there is no vehicle {graph.role_name} (roles seen: {", ".join(vehicles)})'
+        fix = 'one role name for bridge, agent, gate, synchronizer, and here (--role-name)'
+        yield ERROR, said, fix
+        return ''
+    read = [topics.odometry(graph.role_name), topics.image(graph.role_name, graph.camera_id)]
+    if cameras is not None and graph.camera_id not in cameras:
+        said = f'nobody publishes {read.pop()} (cameras seen: {", ".join(cameras) or "none"})'
+        fix = 'one camera id for the objects file, the agent, and here (--camera-id)'
+        yield ERROR, said, fix
+    fix = 'check role_name, camera_id and the objects file; name the topic in the parameters'
+    for name in read:
+        if waiting := _waiting(graph, name):
+            yield ERROR, waiting, fix
+    yield from _unheard(graph)
+    yield from _absent(graph)
+    return ''
+
+
+def _vehicles(graph: Graph) -> dict[str, list[str]]:
+    """Return the cameras of each vehicle that is published, by role name."""
+    vehicles: dict[str, list[str]] = {}
+    for name, topic in sorted(graph.topics.items()):
+        found = OF_VEHICLE.fullmatch(name)
+        if found and topic.publishers:
+            vehicles.setdefault(found[1], []).extend(filter(None, [found[2]]))
+    return vehicles
+
+
+def _unheard(graph: Graph) -> Iterable[Fault]:
+    fix = "is the bridge's ego_vehicle_role_name this role? does the gate run?"
+    for name in (topics.control(graph.role_name), topics.twist_stamped(graph.role_name)):
+        topic = graph.topic(name)
+        if topic.publishers and not topic.subscriptions:
+            yield ERROR, f'{names_of(topic.publishers)} publishes {name}, nobody listens', fix
+
+
+def _absent(graph: Graph) -> Iterable[Fault]:
+    """Yield which node is waited for and is not there."""
+    role = graph.role_name
+    twists = (topics.twist_stamped(role), topics.twist(role))
+    free = 'start synchronizer_node; a bridge that runs free (agent.launch.py) needs none'
+    for who, names, fix in (
+        ('agent', twists, 'start td3_agent_node, and activate it'),
+        ('gate', (topics.control(role),), 'start twist_to_control_node'),
+        ('synchronizer', (topics.CONTROL,), free),
+        ('route', (topics.waypoints(role),), 'start route_node, or carla_waypoint_publisher'),
+    ):
+        waiting = [said for name in names if (said := _waiting(graph, name))]
+        if waiting and not any(graph.topic(name).publishers for name in names):
+            yield WARNING, f'no {who}: {waiting[0]}', fix
+
+
+def _waiting(graph: Graph, name: str) -> str:
+    """Say which nodes listen to a topic without publisher; nothing where that is not so."""
+    topic = graph.topic(name)
+    if topic.publishers or not topic.subscriptions:
+        return ''
+    return f'{names_of(topic.subscriptions)} waits for {name}, nobody publishes it'
+
+
+def names_of(ends: Iterable[Endpoint]) -> str:
+    """Return the names of their nodes."""
+    return ' and '.join(sorted(end.node for end in ends))
+
+
+def check_qos(graph: Graph) -> Faults:
     """Each subscription asks for no more than each publisher of its topic offers."""
-    faults = []
     for name, topic in sorted(graph.topics.items()):
         for reader in topic.subscriptions:
             for writer in topic.publishers:
-                if (reason := _mismatch(graph, name, writer, reader)) and name not in COMMON:
-                    said = f'{name}: {writer.node} never reaches {reader.node}, {reason[0]}'
-                    faults.append(Finding(Level.ERROR, 'qos', said, reason[1]))
-    yield from faults
-    if not faults:
-        yield Finding(Level.OK, 'qos', f'{len(graph.topics)} topics, all ends match')
+                if name not in COMMON and (found := _mismatch(graph, name, writer, reader)):
+                    why, fix = found
+                    yield ERROR, f'{name}: {writer.node} never reaches {reader.node}, {why}', fix
+    return f'{len(graph.topics)} topics, all ends match'
 
 
 def _mismatch(
@@ -125,9 +177,8 @@ def _mismatch(
         return 'best effort is offered, reliable asked for', fix
     if reader.latched and not writer.latched:
         fix = 'give both ends the same durability'
-        if name == topics.of(graph.role_name, MANUAL_OVERRIDE) or _name(writer).startswith(
-            CLI_NODES
-        ):
+        by_hand = _name(writer).startswith(CLI_NODES)
+        if by_hand or name == topics.of(graph.role_name, MANUAL_OVERRIDE):
             fix = 'publish transient local (ros2 topic pub --qos-durability transient_local)'
         return 'volatile is offered, transient local asked for', fix
     if reader.deadline_ns and not 0 < writer.deadline_ns <= reader.deadline_ns:
@@ -140,45 +191,87 @@ def _name(end: Endpoint) -> str:
     return end.node.rpartition('/')[2]
 
 
-def check_types(graph: Graph) -> Iterator[Finding]:
+def check_types(graph: Graph) -> Faults:
     """One message type per topic, of one definition."""
-    faults = []
     for name, topic in sorted(graph.topics.items()):
         ends = (*topic.publishers, *topic.subscriptions)
         kinds = sorted({end.kind for end in ends})
         if len(kinds) > 1:
             fix = 'two sensors or nodes share a topic name: rename one'
-            faults.append(Finding(Level.ERROR, 'types', f'{name} is {" and ".join(kinds)}', fix))
-            continue
-        faults += _hash_faults(graph, name, ends)
-    yield from faults
-    if not faults:
-        yield Finding(Level.OK, 'types', 'one type and one definition for each topic')
+            yield ERROR, f'{name} is {" and ".join(kinds)}', fix
+        elif kinds:
+            yield from _hash_faults(graph, name, kinds[0], ends)
+    return 'one type and one definition for each topic'
 
 
-def _hash_faults(graph: Graph, name: str, ends: tuple[Endpoint, ...]) -> Iterator[Finding]:
+def _hash_faults(
+    graph: Graph, name: str, kind: str, ends: tuple[Endpoint, ...]
+) -> Iterable[Fault]:
     by_hash: dict[str, list[str]] = {}
     for end in ends:
         if end.type_hash:
             by_hash.setdefault(end.type_hash, []).append(end.node)
-    kind = ends[0].kind if ends else ''
     fix = 'build all from the same message package, and source that one everywhere'
     if len(by_hash) > 1:
         sides = ' and '.join(', '.join(sorted(set(nodes))) for nodes in by_hash.values())
-        said = f'{name}: {sides} have different definitions of {kind}'
-        yield Finding(Level.ERROR, 'types', said, fix)
+        yield ERROR, f'{name}: {sides} have different definitions of {kind}', fix
     elif by_hash and graph.message_hashes.get(kind, next(iter(by_hash))) not in by_hash:
-        said = f'{name}: the definition of {kind} is not the one installed here'
-        yield Finding(Level.WARNING, 'types', said, fix)
+        yield WARNING, f'{name}: the definition of {kind} is not the one installed here', fix
 
 
-GRAPH_CHECKS: tuple[Callable[[Graph], Iterator[Finding]], ...] = (
-    check_nodes,
-    check_clock,
-    check_writers,
-    check_ends,
-    check_qos,
-    check_types,
-    check_frames,
-    check_said,
-)
+def check_frames(graph: Graph) -> Faults:
+    """Images and odometry come, and make frames."""
+    images, motions = graph.images_ns, graph.motions_ns
+    if not graph.topic(topics.odometry(graph.role_name)).publishers or not graph.seconds:
+        return ''  # no vehicle; the other checks tell which node is missing
+    if not motions:
+        said = f'no odometry came in {graph.seconds:g} s: the simulator is paused, or waits'
+        yield WARNING, said, 'see what synchronizer and gate say; look longer (--seconds 10)'
+        return ''
+    if not images:
+        said = f'{len(motions)} odometry messages came in {graph.seconds:g} s, '
+        said += f'and no image on {topics.image(graph.role_name, graph.camera_id)}'
+        yield ERROR, said, 'name the camera with --camera-id'
+        return ''
+    # The doctor starts where nothing is installed; where frames were heard, NumPy is.
+    from td3_agent.driving.loop_check import rate_hz, stamp_findings  # noqa: PLC0415
+
+    for one in stamp_findings(images, motions, LEAST_FRAMES):
+        yield ERROR if one.is_error else WARNING, *_split(one.text)
+    rate = rate_hz(sorted(motions))
+    at = '' if rate is None else f', {rate:.3g} Hz of simulated time'
+    return f'{len(images)} images, {len(motions)} odometry messages{at}'
+
+
+def check_said(graph: Graph) -> Faults:
+    """No node of ours warns."""
+    said = sorted(graph.said, key=lambda one: one.name)
+    told: set[str] = set()
+    for one in said:
+        if one.level in LEVELS and one.message not in told:
+            told.add(one.message)
+            text, fix = _split(one.message)
+            yield LEVELS[one.level], f'{one.name}: {text}', fix
+    names = ', '.join(one.name for one in said if ':' not in one.name)
+    return f'nothing is wrong, say {names}' if said else ''
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Return what is wrong, and what to do about it."""
+    for mark in ('; ', ': '):
+        said, found, fix = text.partition(mark)
+        if found:
+            return said, fix
+    return text, 'see the log of the node'
+
+
+GRAPH_CHECKS: Checks[Graph] = {
+    'nodes': check_nodes,
+    'clock': check_clock,
+    'writers': check_writers,
+    'ends': check_ends,
+    'qos': check_qos,
+    'types': check_types,
+    'frames': check_frames,
+    'reports': check_said,
+}

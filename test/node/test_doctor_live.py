@@ -21,12 +21,10 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Bool, Float32, Header, String
 
 from td3_agent.doctor import gather
-from td3_agent.doctor.facts import DEFAULT_RMW
-from td3_agent.doctor.findings import Level
+from td3_agent.doctor.facts import DEFAULT_RMW, Level, judged
 from td3_agent.doctor.gather_graph import gather_graph
-from td3_agent.doctor.gather_profile import read_profile
-from td3_agent.doctor.graph_checks import graph_findings
-from td3_agent.fastdds import PROFILE_VARIABLES, profile_variables
+from td3_agent.doctor.graph_checks import GRAPH_CHECKS
+from td3_agent.fastdds import PROFILE_VARIABLES, profile_variables, read_profile
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import time_from_ns
 from td3_agent.nodes.qos import RELIABLE
@@ -57,7 +55,7 @@ def examine(ros):
     def wait_for(check):
         """Look longer if the machine is too busy for discovery in a second."""
         for seconds in (SHORT_S, LONG_S):
-            found = [f for f in graph_findings(look(seconds)) if f.check == check]
+            found = [f for f in judged(GRAPH_CHECKS, look(seconds)) if f.check == check]
             if any(f.level > Level.OK for f in found):
                 break
         return found
@@ -141,7 +139,7 @@ def test_healthy_graph_is_seen_and_silent(ros, examine):
 
     graph = next(filter(None, (seen() for _ in range(5))))
     assert set(graph.nodes) == {'/bridge', '/agent'}
-    assert [f.line() for f in graph_findings(graph) if f.level > Level.OK] == []
+    assert [f.line() for f in judged(GRAPH_CHECKS, graph) if f.level > Level.OK] == []
     kinds = {end.kind for topic in graph.topics.values() for end in topic.publishers}
     assert 'rosgraph_msgs/msg/Clock' in kinds
 

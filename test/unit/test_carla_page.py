@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from td3_agent.doctor.versions import PYTHONS_OF_CARLA, text
+from td3_agent.doctor.facts import PYTHONS_OF_CARLA, version_text
 
 ROOT = Path(__file__).parents[2]
 DASH = '\N{EN DASH}'
@@ -25,7 +25,7 @@ def test_versions_are_the_doctors():
     assert rows.keys() == PYTHONS_OF_CARLA.keys()
     for version, pythons in PYTHONS_OF_CARLA.items():
         ends = re.split(rf' {DASH} |, ', rows[version])
-        assert (ends[0], ends[-1]) == (text(pythons[0]), text(pythons[-1]))
+        assert (ends[0], ends[-1]) == (version_text(pythons[0]), version_text(pythons[-1]))
 
 
 def test_objects_of_the_file_are_in_the_table_in_order():

@@ -8,7 +8,12 @@ import re
 import pytest
 import yaml
 
-from td3_agent.doctor.versions import PYTHON_OF_DISTRO, PYTHONS_OF_CARLA, distros_for_carla, text
+from td3_agent.doctor.facts import (
+    PYTHON_OF_DISTRO,
+    PYTHONS_OF_CARLA,
+    distros_for_carla,
+    version_text,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / 'docs' / 'distros.md'
@@ -129,4 +134,4 @@ def test_workflow_runs_what_the_page_says():
     page = PAGE.read_text('utf-8')
     for distro in ('humble', 'jazzy'):
         assert f'| {distro.capitalize()} | ' in page
-        assert text(PYTHON_OF_DISTRO[distro]) in page
+        assert version_text(PYTHON_OF_DISTRO[distro]) in page

@@ -9,18 +9,27 @@ import subprocess
 import sys
 
 import doctor_faults
-from doctor_faults import APT, HEALTHY, HEALTHY_GRAPH, PLANTED, SITE
+from doctor_faults import APT, HEALTHY, HEALTHY_GRAPH, PLANTED, SITE, findings_of
 import pytest
 
 from td3_agent.__main__ import main
 from td3_agent.doctor import gather
-from td3_agent.doctor.checks import CHECKS, all_findings
-from td3_agent.doctor.command import camera_size, is_bad
-from td3_agent.doctor.facts import Copy, Graph, Import, Machine, Profile, Torch
-from td3_agent.doctor.findings import Finding, Level
-from td3_agent.doctor.graph_checks import GRAPH_CHECKS, graph_findings
-from td3_agent.doctor.live import live_findings
-from td3_agent.doctor.versions import CARLA_MSGS_HASHES, distros_for_carla
+from td3_agent.doctor.command import camera_size, is_bad, live_findings
+from td3_agent.doctor.facts import (
+    CARLA_MSGS_HASHES,
+    Copy,
+    Finding,
+    Graph,
+    Import,
+    Level,
+    Machine,
+    Torch,
+    distros_for_carla,
+    judged,
+)
+from td3_agent.doctor.graph_checks import GRAPH_CHECKS
+from td3_agent.doctor.machine_checks import MACHINE_CHECKS
+from td3_agent.fastdds import Profile
 from td3_agent.ros_domain import read_domain_id
 
 ROOT = Path(__file__).parents[3]
@@ -34,7 +43,7 @@ def planted(what):
 
 def raised(machine, check):
     """What a check has to say of a machine, other than that all is well."""
-    return [f for f in all_findings(machine) if f.check == check and f.level > Level.OK]
+    return [f for f in findings_of(machine) if f.check == check and f.level > Level.OK]
 
 
 def with_environment(**changes):
@@ -48,17 +57,18 @@ class TestPlanted:
         assert finding.fix or finding.level is Level.NOTE
         assert len(finding.line().splitlines()) == 1
 
-    @pytest.mark.parametrize(
-        ('judge', 'healthy'), [(all_findings, HEALTHY), (graph_findings, HEALTHY_GRAPH)]
-    )
-    def test_health_is_silent(self, judge, healthy):
-        assert [f.line() for f in judge(healthy) if f.level > Level.OK] == []
+    @pytest.mark.parametrize('healthy', [HEALTHY, HEALTHY_GRAPH])
+    def test_health_is_silent(self, healthy):
+        assert [f.line() for f in findings_of(healthy) if f.level > Level.OK] == []
 
-    @pytest.mark.parametrize('check', [*CHECKS, *GRAPH_CHECKS], ids=lambda c: c.__name__)
-    def test_every_check_has_a_fault_of_its_own(self, check):
-        healthy = HEALTHY_GRAPH if check in GRAPH_CHECKS else HEALTHY
-        patients = [p.patient for p in PLANTED if isinstance(p.patient, type(healthy))]
-        assert any(f.level > Level.OK for patient in patients for f in check(patient))
+    @pytest.mark.parametrize(
+        ('name', 'check'), [*MACHINE_CHECKS.items(), *GRAPH_CHECKS.items()], ids=str
+    )
+    def test_every_check_has_a_fault_of_its_own(self, name, check):
+        kind = Graph if name in GRAPH_CHECKS else Machine
+        patients = [p.patient for p in PLANTED if isinstance(p.patient, kind)]
+        found = [f for patient in patients for f in judged({name: check}, patient)]
+        assert any(f.level > Level.OK for f in found)
 
     def test_table_is_up_to_date(self):
         assert doctor_faults.main(['--check']) == 0
@@ -68,33 +78,26 @@ class TestPlanted:
         with pytest.raises(ValueError, match=r'Python 3\.8: not found by python'):
             fault.finding()
 
-    @pytest.mark.parametrize('fault', PLANTED, ids=lambda p: p.what)
-    def test_no_check_says_that_all_is_well_beside_a_fault(self, fault):
-        judge = graph_findings if isinstance(fault.patient, Graph) else all_findings
-        found = [f for f in judge(fault.patient) if f.check == fault.check]
-        fine = [f for f in found if f.level is Level.OK]
-        assert not fine or fault.check == 'imports'  # one line for each module
-
 
 class TestPureChecks:
     def test_nothing_known_is_no_crash(self):
-        assert all_findings(Machine(python=(3, 12), executable='python'))
-        assert graph_findings(Graph(domain_id=0))
+        assert findings_of(Machine(python=(3, 12), executable='python'))
+        assert findings_of(Graph(domain_id=0))
 
     @pytest.mark.parametrize('field', [f.name for f in fields(Machine) if f.default is not None])
     def test_each_fact_may_be_missing(self, field):
         empty = Machine(python=(3, 12), executable='')
-        assert all_findings(replace(HEALTHY, **{field: getattr(empty, field)}))
+        assert findings_of(replace(HEALTHY, **{field: getattr(empty, field)}))
 
     def test_a_larger_segment_than_the_image_is_not_enough_for_several(self):
         profile = replace(HEALTHY.profile, segment_bytes=4 << 20)
-        found = all_findings(replace(HEALTHY, camera_px=(800, 600), profile=profile))
+        found = findings_of(replace(HEALTHY, camera_px=(800, 600), profile=profile))
         assert 'segment_size of at least 7680000' in next(f.fix for f in found if f.check == 'shm')
 
     def test_suggested_domain_is_free(self):
         patient = planted('another user in our domain')
         others = tuple(replace(patient.participants[0], domain_id=k) for k in (1, 2, 7))
-        found = all_findings(replace(patient, participants=others))
+        found = findings_of(replace(patient, participants=others))
         assert 'ROS_DOMAIN_ID=3' in next(f.fix for f in found if f.check == 'domain')
 
     def test_distros_share_a_python_with_carla(self):
@@ -194,13 +197,13 @@ class TestPureChecks:
 
     def test_graph_without_roles_is_not_blamed_for_them(self):
         graph = Graph(domain_id=7, nodes=('/a',), role_name='hero')
-        assert not any(f.check == 'ends' for f in graph_findings(graph))
+        assert not any(f.check == 'ends' for f in findings_of(graph))
 
     def test_right_role_of_several_is_fine(self):
         odometry = HEALTHY_GRAPH.topics['/carla/ego_vehicle/odometry']
         topics = HEALTHY_GRAPH.topics | {'/carla/hero/odometry': odometry}
         graph = replace(HEALTHY_GRAPH, topics=topics)
-        assert not any(f.check == 'ends' for f in graph_findings(graph))
+        assert not any(f.check == 'ends' for f in findings_of(graph))
 
     @pytest.mark.parametrize(
         ('levels', 'plain', 'strict'),
@@ -282,7 +285,7 @@ class TestFixes:
         ],
     )
     def test_mismatch_is_mended_where_it_is_made(self, what, words):
-        (finding,) = [f for f in graph_findings(planted(what)) if f.check == 'qos']
+        (finding,) = [f for f in findings_of(planted(what)) if f.check == 'qos']
         assert words in finding.fix
 
     def test_camera_of_another_reader_is_not_the_agents(self):
@@ -291,7 +294,7 @@ class TestFixes:
         topic = patient.topics[name]
         others = tuple(replace(reader, node='/recorder') for reader in topic.subscriptions)
         topics = patient.topics | {name: replace(topic, subscriptions=others)}
-        (finding,) = [f for f in graph_findings(replace(patient, topics=topics)) if f.fix]
+        (finding,) = [f for f in findings_of(replace(patient, topics=topics)) if f.fix]
         assert finding.fix == 'give both ends the same reliability'
 
     @pytest.mark.parametrize(
@@ -335,7 +338,7 @@ class TestFixes:
                 'yaml': Import(missing=True, error='no'),
             },
         )
-        fixes = [f.fix for f in all_findings(machine)]
+        fixes = [f.fix for f in findings_of(machine)]
         paths = {
             word.rstrip(',;')
             for fix in fixes
@@ -349,7 +352,7 @@ class TestFixes:
     def test_without_sources_none_are_named(self):
         imports = {name: Import(missing=True, error='no') for name in HEALTHY.imports}
         machine = replace(HEALTHY, checkout='', imports=imports, environment={})
-        fixes = ' '.join(f.fix for f in all_findings(machine))
+        fixes = ' '.join(f.fix for f in findings_of(machine))
         assert 'env.sh' not in fixes
         assert '--paths' not in fixes
         assert 'ros-carla-msgs' in fixes
@@ -360,26 +363,21 @@ class Look:
 
     patience_s = 1.0
 
-    def __init__(self, *answers, status=0):
-        self._answers, self._status = answers, status
+    def __init__(self, *answers):
+        self._answers = answers
 
     def wait(self):
-        return self._status
+        return 'ended the program with 0'
 
     def answers(self):
         return list(self._answers)
 
 
 class TestLive:
-    def test_graph_comes_back_as_it_was(self):
-        row = json.loads(json.dumps({'graph': asdict(HEALTHY_GRAPH)}))
-        assert live_findings(Look(row), HEALTHY, []) == graph_findings(HEALTHY_GRAPH)
-
-    def test_empty_domain_is_told_where_the_nodes_are(self):
-        row = {'graph': asdict(Graph(domain_id=7))}
-        participants = planted('wrong domain').participants
-        found = live_findings(Look(row), replace(HEALTHY, participants=participants), [])
-        assert 'domain 10 has a process of user 0, td3_agent_node' in found[0].text
+    def test_findings_come_back_as_they_were(self):
+        found = findings_of(planted('two agents of one name'))
+        row = json.loads(json.dumps({'findings': [asdict(f) for f in found]}))
+        assert live_findings(Look(row), HEALTHY, []) == found
 
     @pytest.mark.parametrize('check', ['rmw', 'domain'])
     def test_what_keeps_every_node_from_starting_is_said_once(self, check):

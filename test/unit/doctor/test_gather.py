@@ -7,9 +7,8 @@ import shutil
 import pytest
 
 from td3_agent.doctor import gather
-from td3_agent.doctor.facts import Copy, Profile
-from td3_agent.doctor.gather_profile import read_profile
-from td3_agent.fastdds import FAST_DDS_2, FAST_DDS_3
+from td3_agent.doctor.facts import Copy
+from td3_agent.fastdds import FAST_DDS_2, FAST_DDS_3, Profile, read_profile
 
 ROOT = Path(__file__).parents[3]
 XMLNS = 'xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles"'

@@ -11,14 +11,12 @@ import subprocess
 import sys
 import time
 
-from doctor_faults import HEALTHY
+from doctor_faults import HEALTHY, findings_of
 import pytest
 
-from td3_agent.doctor import live
-from td3_agent.doctor.checks import all_findings
-from td3_agent.doctor.facts import NOT_IN_TIME, NOT_TRIED
-from td3_agent.doctor.findings import Level
-from td3_agent.doctor.gather_imports import gather_imports
+from td3_agent.doctor.command import live_findings, look_of
+from td3_agent.doctor.facts import NOT_IN_TIME, NOT_TRIED, Level
+from td3_agent.doctor.gather import gather_imports
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 60.0  # of a busy machine
@@ -78,7 +76,7 @@ class TestImports:
         found, torch = gather_imports(['first_one', 'second_one'], PATIENCE_S)
         assert found['second_one'].alone is True
         assert torch is None
-        findings = all_findings(replace(HEALTHY, imports=found))
+        findings = findings_of(replace(HEALTHY, imports=found))
         assert any('together with the others' in f.text for f in findings)
 
     def test_one_that_hangs_takes_only_its_own_blame(self, plant):
@@ -95,7 +93,7 @@ class TestImports:
     def test_needed_one_that_does_not_come_in_is_an_error(self, plant, name, level):
         plant(name, FOR_EVER)
         found, _ = gather_imports([name, 'json'], 0.5)
-        findings = all_findings(replace(HEALTHY, imports=found))
+        findings = findings_of(replace(HEALTHY, imports=found))
         assert max(f.level for f in findings if f.check == 'imports') is level
         assert any(f.text == f'json: {NOT_TRIED}' for f in findings)
 
@@ -105,8 +103,8 @@ class TestLook:
 
     def look(self, patience_s=PATIENCE_S):
         words = Namespace(seconds=0.5, role_name='hero', camera_id='front', patience=patience_s)
-        with live.start(words) as look:
-            found = live.live_findings(look, replace(HEALTHY, imports={}), [])
+        with look_of(words) as look:
+            found = live_findings(look, replace(HEALTHY, imports={}), [])
         assert look._process.poll() is not None
         return found
 
