@@ -144,7 +144,7 @@ def look_at_graph() -> None:
 
         hashes = message_hashes(os.environ.get('AMENT_PREFIX_PATH', '').split(':'))
         graph = gather_graph(float(seconds), role_name, camera_id, message_hashes=hashes)
-        graph = replace(graph, participants=tuple(participants(udp_table())))
+        graph = replace(graph, participants=tuple(participants(udp_table(), os.getppid())))
         answer({'findings': [asdict(finding) for finding in judged(GRAPH_CHECKS, graph)]})
     except Exception as error:  # noqa: BLE001  whatever it is, it is the answer
         answer({'error': f'{type(error).__name__}: {error}'})
@@ -372,10 +372,18 @@ def udp_table(text: str | None = None) -> list[tuple[int, int, str]]:
     return [(int(row[1].rpartition(':')[2], 16), int(row[7]), row[9]) for row in rows]
 
 
-def participants(table: Sequence[tuple[int, int, str]]) -> Iterator[Participant]:
-    """Yield the DDS participants of this machine, by their discovery ports in a UDP table."""
+def participants(
+    table: Sequence[tuple[int, int, str]], doctor: int | None = None
+) -> Iterator[Participant]:
+    """Yield the DDS participants of this machine, but not those of the doctor's probes.
+
+    Args:
+        table: UDP sockets; participants are known by their discovery ports.
+        doctor: process id of the doctor; None: this process.
+    """
     by_domain = [(domain_of(port), user, inode) for port, user, inode in table]
-    programs = _programs({inode for domain, _, inode in by_domain if domain is not None})
+    inodes = {inode for domain, _, inode in by_domain if domain is not None}
+    programs = _programs(inodes, os.getpid() if doctor is None else doctor)
     for domain, user, inode in by_domain:
         program = programs.get(inode, '')
         if domain is not None and program is not None:
@@ -391,7 +399,7 @@ def domain_of(port: int) -> int | None:
     return None
 
 
-def _programs(inodes: set[str]) -> dict[str, str | None]:
+def _programs(inodes: set[str], doctor: int) -> dict[str, str | None]:
     """Return the programs that hold sockets, as far as we may see them; None for the doctor's."""
     wanted = {f'socket:[{inode}]': inode for inode in inodes}
     names: dict[str, str | None] = {}
@@ -401,8 +409,7 @@ def _programs(inodes: set[str]) -> dict[str, str | None]:
                 held = {os.readlink(entry.path) for entry in entries}  # noqa: PTH115  fast
             words = (folder / 'cmdline').read_text(errors='replace').split('\0')
             parent = (folder / 'stat').read_text(errors='replace').rpartition(')')[2].split()[1]
-            is_doctor = os.getpid() in {int(folder.name), int(parent)}
-            name = None if is_doctor else _program_name(words)
+            name = None if int(parent) == doctor else _program_name(words)
             names |= dict.fromkeys((wanted[target] for target in held & wanted.keys()), name)
     return names
 
