@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from td3_agent.bags.compressed_file import SUFFIXES as COMPRESSED
-from td3_agent.bags.compressed_file import CompressedFile, CompressedMessages
-from td3_agent.bags.errors import BagError
-from td3_agent.bags.mcap_file import McapFile
-from td3_agent.bags.sqlite_file import SqliteFile
+from td3_agent.bags.formats import McapFile, SqliteFile
+from td3_agent.bags.storage import BagError, CompressedFile, CompressedMessages
 from td3_agent.nearby import BAG_FILES, did_you_mean, if_policy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from td3_agent.bags.raw import RawMessage, RawTopic, Storage
+    from td3_agent.bags.storage import RawMessage, RawTopic, Storage
 
+COMPRESSED = ('.zstd', '.zst')
 METADATA = 'metadata.yaml'
 WITHOUT = 'remove metadata.yaml, and the files that are there are read'
 MAX_METADATA_BYTES = 16 * 1024 * 1024

@@ -2,13 +2,16 @@
 """The messages of a bag that matter to the agent, typed, in the order of their stamps.
 
 Two topics have no common order in a bag. Messages wait until their stamp is half a second old;
-stamps that run back by more are a new drive, before which everything is handed out.
+stamps that run back by more are a new drive, before which everything is handed out. The
+definitions that a bag brings along are never used: ``rosbags`` makes Python source of them.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 import heapq
 from itertools import count
 from operator import itemgetter
@@ -17,9 +20,9 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from td3_agent.bags.definitions import known_types
-from td3_agent.bags.errors import BagError
+from td3_agent.bags.storage import BagError
 from td3_agent.driving.observation import MAX_IMAGE_SIDE_PX, ImageView
 from td3_agent.driving.pairing import JUMP_BACK_NS
 from td3_agent.nodes import topics
@@ -28,8 +31,10 @@ from td3_agent.nodes.conversions import image_view, stamp_ns
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from rosbags.typesys.store import Typestore
+
     from td3_agent.bags.bag import Contents
-    from td3_agent.bags.raw import RawMessage
+    from td3_agent.bags.storage import RawMessage
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 ODOMETRY, PATH = 'nav_msgs/msg/Odometry', 'nav_msgs/msg/Path'
@@ -41,29 +46,67 @@ MOST_NAMED = 12
 HELD_MOST_BYTES = 64 * 1024 * 1024
 PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
 JPEG_MAGIC = b'\xff\xd8'
+# carla_msgs 1.3.0, as far as replay reads it; a machine without ROS 2 has no other copy.
+CARLA_TYPES = {
+    'carla_msgs/msg/CarlaEgoVehicleControl': """
+        std_msgs/Header header
+        float32 throttle
+        float32 steer
+        float32 brake
+        bool hand_brake
+        bool reverse
+        int32 gear
+        bool manual_gear_shift
+    """,
+    'carla_msgs/msg/CarlaEgoVehicleInfoWheel': """
+        float32 tire_friction
+        float32 damping_rate
+        float32 max_steer_angle
+        float32 radius
+        float32 max_brake_torque
+        float32 max_handbrake_torque
+        geometry_msgs/Vector3 position
+    """,
+    'carla_msgs/msg/CarlaEgoVehicleInfo': """
+        uint32 id
+        string type
+        string rolename
+        carla_msgs/CarlaEgoVehicleInfoWheel[] wheels
+        float32 max_rpm
+        float32 moi
+        float32 damping_rate_full_throttle
+        float32 damping_rate_zero_throttle_clutch_engaged
+        float32 damping_rate_zero_throttle_clutch_disengaged
+        bool use_gear_autobox
+        float32 gear_switch_time
+        float32 clutch_strength
+        float32 mass
+        float32 drag_coefficient
+        geometry_msgs/Vector3 center_of_mass
+    """,
+}
+
+
+@cache
+def known_types() -> Typestore:
+    """Return the types that replay reads; needs no ROS 2."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for name, text in CARLA_TYPES.items():
+        store.register(get_types_from_msg(text, name))
+    return store
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The topics of one vehicle in a bag.
-
-    Attributes:
-        role_name: of the vehicle.
-        image: raw or compressed images.
-        odometry: nav_msgs/Odometry.
-        info: vehicle_info; may be missing in the bag.
-        path: waypoints; may be missing in the bag.
-        report: what the agent reported of its frames; may be missing in the bag.
-        twist: what the agent commanded, stamped; may be missing in the bag.
-    """
+    """The topics of one vehicle in a bag; only its images and odometry must be there."""
 
     role_name: str
-    image: str
+    image: str  # raw or compressed
     odometry: str
     info: str
     path: str
-    report: str
-    twist: str
+    report: str  # what the agent reported of its frames
+    twist: str  # what the agent commanded, stamped
 
     @property
     def names(self) -> frozenset[str]:
@@ -186,19 +229,12 @@ def begin_ns(contents: Contents, start_offset_s: float) -> int:
 
 @dataclass(frozen=True)
 class Input:
-    """One message for the agent.
-
-    Attributes:
-        topic: where it was received.
-        received_ns: when [ns since 1970].
-        content: the message; an :class:`ImageView` if it is an image.
-        stamp_ns: simulated time of the frame that it belongs to [ns]; None for what has no frame.
-    """
+    """One message for the agent."""
 
     topic: str
-    received_ns: int
-    content: Any
-    stamp_ns: int | None = None
+    received_ns: int  # since 1970
+    content: Any  # an ImageView if it is an image
+    stamp_ns: int | None = None  # simulated time of its frame; None for what has no frame
 
 
 def read_input(message: RawMessage, inputs: Inputs) -> Input:
@@ -259,10 +295,9 @@ def decoded_image(form: str, data: np.ndarray[Any, Any]) -> ImageView:
             f'compressed image must have sides in [1, {MAX_IMAGE_SIDE_PX}] [px], '
             f'got {width} x {height}'
         )
-    try:
+    pixels = None
+    with suppress(cv2.error):
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise ValueError(f'format {form[:40]!r}: cannot be decoded') from error
     if pixels is None:
         raise ValueError(f'format {form[:40]!r}: cannot be decoded')
     height, width, channels = pixels.shape

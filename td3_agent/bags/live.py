@@ -8,20 +8,24 @@ said is not published: an agent that is there says it anew.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped
+import rclpy
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
+from tqdm import tqdm
 
 from td3_agent.bags.bag import is_latched
-from td3_agent.bags.errors import BagError
 from td3_agent.bags.inputs import (
     COMPRESSED,
     IMAGE,
@@ -33,19 +37,25 @@ from td3_agent.bags.inputs import (
 )
 from td3_agent.bags.offline import OK, RecordedFacts, Replay, recorded_facts
 from td3_agent.bags.recorder_node import message_class
+from td3_agent.bags.storage import BagError
 from td3_agent.driving.ledger import NO_COMMAND
+from td3_agent.driving.loop_check import Contract
+from td3_agent.evaluation.processes import ProcessGroup, interruptions_noted, ros_environment
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
 from td3_agent.nodes.qos import LATCHED, RELIABLE, REPORTS
+from td3_agent.nodes.runtime import make_executor
+from td3_agent.ros_domain import domain_id_of
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
     from rclpy.publisher import Publisher
 
     from td3_agent.bags.bag import Bag, Contents
     from td3_agent.bags.inputs import Inputs
-    from td3_agent.bags.raw import RawMessage, RawTopic
+    from td3_agent.bags.storage import RawMessage, RawTopic
 
 # Names below /carla/<role_name> that are answers, not input.
 ANSWERS = ('twist', 'twist_stamped', 'agent/frame_report', 'gate/frame_report')
@@ -340,8 +350,6 @@ def raw_image(read: Input, role_name: str) -> Image:
 
 def play(node: PlayerNode) -> Iterator[None]:
     """Spin the node until the bag is over; yield now and then."""
-    from td3_agent.nodes.runtime import make_executor  # noqa: PLC0415
-
     executor = make_executor()
     executor.add_node(node)
     node.play()
@@ -353,3 +361,59 @@ def play(node: PlayerNode) -> Iterator[None]:
         node.close()
         executor.remove_node(node)
         executor.shutdown(timeout_sec=1.0)
+
+
+def run_live(args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inputs) -> Replay:
+    """Play the bag to the agent of this ROS domain; a Ctrl-C ends it with what there is.
+
+    Raises:
+        BagError: no agent is there, it ended, or the bag is damaged.
+        KeyboardInterrupt: asked to end before anything was answered.
+    """
+    params = LiveParams(rate=args.rate, loop=args.loop, start_offset_s=args.start_offset)
+    environment = ros_environment(domain_id_of(os.environ))
+    os.environ.update(environment)
+    with ExitStack() as stack:
+        interruption = stack.enter_context(interruptions_noted())
+        group = stack.enter_context(ProcessGroup(args.out, environment))
+        if args.start_agent:
+            group.start('td3_agent_node', agent_parameters(args, inputs))
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        stack.callback(rclpy.try_shutdown)
+        node = PlayerNode(bag, contents, inputs, params)
+        stack.callback(node.destroy_node)
+        total = None if params.loop else contents.counts[inputs.image]
+        progress = stack.enter_context(
+            tqdm(total=total, unit='frame', desc='playing', disable=None)
+        )
+        for _ in play(node):
+            progress.update(len(node.replay.records) - progress.n)
+            if dead := group.ended_early():
+                raise BagError(f'the agent ended: {dead.last_words()}')
+            if interruption.happened:
+                break
+        if not node.replay.records:
+            interruption.check()
+    if node.trouble:
+        raise BagError(node.trouble)
+    node.replay.judge(inputs, Contract(), None)  # the agent itself tells what it was trained with
+    node.replay.pairing = {
+        'answered': len(node.replay.records),
+        'answered_without_frame': node.unknown_frames,
+        'rounds': node.rounds,
+    }
+    return node.replay
+
+
+def agent_parameters(args: argparse.Namespace, inputs: Inputs) -> dict[str, object]:
+    """Return the parameters of an agent that answers every frame of the bag."""
+    policy = (args.policy or ['lane'])[0]
+    driver = {'driver': policy} if policy == 'pure_pursuit' else {'policy': policy}
+    return {
+        **driver,
+        'role_name': inputs.role_name,
+        'image_topic': inputs.image.removesuffix('/compressed'),
+        'odometry_topic': inputs.odometry,
+        'twist_convention': args.twist_convention,
+        'mode': 'lockstep',
+    }

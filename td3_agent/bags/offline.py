@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from td3_agent.bags.errors import BagError
 from td3_agent.bags.inputs import StampOrder, begin_ns, latched_first, read_input
+from td3_agent.bags.storage import BagError
 from td3_agent.driving.agent import Agent, TwistEncoder, action_sha256
 from td3_agent.driving.answering import FrameAnswerer
 from td3_agent.driving.command import TwistConvention

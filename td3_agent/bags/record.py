@@ -1,24 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
 """Record the loop to a bag that ros2 bag plays: every topic, latched ones too, until Ctrl-C.
 
-It is a process of its own, at low priority, and never asked for anything by the loop.
+The recorder is a process of its own, at low priority, on which the loop never waits. A thread
+writes the bag: what it flushed, once a second, is with the operating system and outlives a kill.
+The queue is bounded: when the disk cannot keep up, messages are dropped and counted.
 """
 
 from __future__ import annotations
 
+from collections import Counter, deque
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
+import json
 import os
 from pathlib import Path
+import shutil
+import sqlite3
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING
+import zlib
 
-from td3_agent.bags.writing import STORAGES, BagWriter, WriterParams
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.rosbag2.storage_mcap import McapWriter
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
+
+from td3_agent.bags.storage import BagError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Mapping
 
     from rclpy.node import Node
+    from rosbags.interfaces import Connection, Qos
+    from rosbags.rosbag2.writer import StorageWriter
 
+
+STORAGES = ('mcap', 'sqlite3')
+# Metadata as ROS 2 Jazzy writes it, which Humble reads too; later ones it does not.
+METADATA_VERSION = 8
+CRC_OFFSET = 9 + 24  # in a chunk: after type, length, two times and the size
+FLUSH_S = 1.0
+MEGABYTE = 1_000_000
+QUEUE_BYTES = 256 * MEGABYTE
 NICENESS = 5
 
 
@@ -80,3 +106,327 @@ def _recorder(args: argparse.Namespace, out: Path, params: WriterParams) -> Node
     sys.stdout.write(f'recording to {out}; Ctrl-C ends it\n')
     sys.stdout.flush()
     return node
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriterParams:
+    """How a bag is written.
+
+    Attributes:
+        storage: ``mcap`` or ``sqlite3``.
+        compressed: zstd within MCAP; sqlite3 knows none.
+        max_size_mb: end when the bag is this large [MB]; 0 is without limit.
+        min_free_mb: end when less than this is free on the disk [MB].
+        queue_bytes: what may wait for the disk [bytes].
+
+    Raises:
+        BagError: values that do not fit together.
+    """
+
+    storage: str = 'mcap'
+    compressed: bool = False
+    max_size_mb: float = 0.0
+    min_free_mb: float = 256.0
+    queue_bytes: int = QUEUE_BYTES
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be written."""
+        if self.storage not in STORAGES:
+            raise BagError(f'storage must be one of {", ".join(STORAGES)}, got {self.storage!r}')
+        if self.compressed and self.storage != 'mcap':
+            raise BagError(f'compression needs storage mcap, got {self.storage!r}')
+        for name in ('max_size_mb', 'min_free_mb'):
+            if not getattr(self, name) >= 0.0:
+                raise BagError(f'{name} must be >= 0 [MB], got {getattr(self, name)}')
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a bag says of a message type.
+
+    Attributes:
+        text: the definition and those of all types within, as ROS 2 concatenates them.
+        digest: the type's hash (REP 2011), ``RIHS01_`` and 64 hexadecimal digits.
+    """
+
+    text: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of a bag.
+
+    Attributes:
+        name: such as ``/clock``.
+        msgtype: such as ``rosgraph_msgs/msg/Clock``.
+        definition: of the type.
+        qos: what its publishers offer.
+    """
+
+    name: str
+    msgtype: str
+    definition: Definition
+    qos: tuple[Qos, ...] = ()
+
+
+class _Mcap(McapWriter):
+    """Names file and ROS distribution as rosbag2 does: ``ros2 bag reindex`` wants that name.
+
+    Chunks get a checksum, which rosbags leaves out: without it, damage within an image stays
+    unnoticed.
+    """
+
+    def __init__(self, path: Path, compression: CompressionMode) -> None:
+        super().__init__(path, compression)
+        self.path = _renamed_as_rosbag2(self.path)
+
+    def close_chunk(self) -> None:
+        crc = zlib.crc32(self.chunk.bio.getvalue())
+        begin = self.bio.tell()
+        super().close_chunk()
+        end = self.bio.tell()
+        self.bio.seek(begin + CRC_OFFSET)
+        self.bio.write(crc.to_bytes(4, 'little'))
+        self.bio.seek(end)
+
+    def close(self, version: int, metadata: str) -> None:
+        super().close(version, _with_distro(metadata))
+
+
+class _Sqlite3(Sqlite3Writer):
+    """The same for SQLite3; the journal of a killed writer must bear the file's last name."""
+
+    def __init__(self, path: Path, compression: CompressionMode) -> None:
+        super().__init__(path, compression)
+        self.conn.close()
+        self.path = _renamed_as_rosbag2(self.path)
+        self.conn = sqlite3.connect(self.path)
+        self.conn.execute('UPDATE schema SET ros_distro = ?', (_distro(),))
+        self.cursor = self.conn.cursor()
+
+    def close(self, version: int, metadata: str) -> None:
+        super().close(version, _with_distro(metadata))
+
+
+class _Rosbag2Writer(Writer):
+    """Writes the bags of rosbags with the names that rosbag2 gives."""
+
+    STORAGE_PLUGINS: Mapping[StoragePlugin, type[StorageWriter]] = {
+        StoragePlugin.MCAP: _Mcap,
+        StoragePlugin.SQLITE3: _Sqlite3,
+    }
+
+    def close(self) -> None:
+        super().close()
+        beside = self.metapath.with_suffix('.yaml.tmp')
+        beside.write_text(_with_distro(self.metapath.read_text('utf-8')), 'utf-8')
+        beside.replace(self.metapath)
+
+
+def _renamed_as_rosbag2(path: Path) -> Path:
+    """Rename ``bag/bag.mcap`` to ``bag/bag_0.mcap``; return the new path."""
+    return path.rename(path.with_name(f'{path.stem}_0{path.suffix}'))
+
+
+def _distro() -> str:
+    return os.environ.get('ROS_DISTRO') or 'unknown'
+
+
+def _with_distro(metadata: str) -> str:
+    return metadata.replace('ros_distro: rosbags', f'ros_distro: {json.dumps(_distro())}')
+
+
+@dataclass
+class WriterCounts:
+    """What became of the messages, by topic."""
+
+    written: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+class BagWriter:
+    """Takes messages from any thread; writes them in the order in which they came.
+
+    Attributes:
+        path: folder of the bag.
+        counts: what became of the messages so far.
+        failure: why it ended by itself with an error; empty if it did not.
+        limit_reached: whether it ended by itself because the bag had its largest size.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        params: WriterParams | None = None,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Create the bag.
+
+        Args:
+            path: folder of the bag; must not exist.
+            params: how it is written.
+            on_end: called, from the writing thread, when the writer has ended by itself.
+
+        Raises:
+            BagError: the folder exists already, or the disk is too full to begin.
+            OSError: it cannot be created.
+        """
+        self.path = path
+        self.params = params or WriterParams()
+        self.counts = WriterCounts()
+        self.failure = ''
+        self.limit_reached = False
+        self._on_end = on_end
+        self._queue: deque[Topic | tuple[str, int, bytes]] = deque()
+        self._queued_bytes = 0
+        self._wake = threading.Condition()
+        self._closing = self._ended = False
+        self._connections: dict[str, Connection] = {}
+        self._size_bytes = 0
+        self._next_flush_s = time.monotonic() + FLUSH_S
+        self._writer = self._created()
+        self._opened = threading.Event()
+        self._thread = threading.Thread(target=self._run, name='bag writer', daemon=True)
+        self._thread.start()
+        self._opened.wait()
+        if self.failure:
+            raise BagError(self.failure)
+
+    def add_topic(self, topic: Topic) -> None:
+        """Announce a topic, before its first message."""
+        with self._wake:
+            self._queue.append(topic)
+            self._wake.notify()
+
+    def put(self, topic: str, received_ns: int, data: bytes) -> bool:
+        """Hand over a serialised message; return False if it was dropped.
+
+        Args:
+            topic: its name, announced before.
+            received_ns: when it came [ns since 1970].
+            data: CDR with its header, as it came.
+        """
+        with self._wake:
+            if self._ended or self._closing:
+                return False
+            if self._queued_bytes + len(data) > self.params.queue_bytes:
+                self.counts.dropped[topic] += 1
+                return False
+            self._queue.append((topic, received_ns, data))
+            self._queued_bytes += len(data)
+            self._wake.notify()
+        return True
+
+    def close(self) -> None:
+        """Write what is queued, the index and the metadata; the second call does nothing."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _created(self) -> Writer:
+        """Return the writer, not opened yet."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            raise BagError(f'{self.path} exists already: name a new folder for the bag')
+        if trouble := self._disk_trouble(self.path.parent):
+            raise BagError(trouble)
+        plugin = StoragePlugin[self.params.storage.upper()]
+        writer = _Rosbag2Writer(self.path, version=METADATA_VERSION, storage_plugin=plugin)
+        if self.params.compressed:
+            writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        return writer
+
+    def _run(self) -> None:
+        """Write until there is nothing more to write, or nothing can be written any more."""
+        try:
+            self._writer.open()  # here: SQLite is for one thread
+            self._flush()
+            self._opened.set()
+            while self._work():
+                pass
+            self._finish()
+        except OSError as error:
+            self._fail(f'{self.path}: cannot be written: {error.strerror or error}')
+        except Exception as error:  # noqa: BLE001  of the storage; the caller must hear of it
+            self._fail(f'{self.path}: cannot be written: {error}')
+        was_open = self._opened.is_set()
+        with self._wake:
+            self._ended = True
+            self._queue.clear()
+            by_itself = was_open and not self._closing
+        self._opened.set()
+        if by_itself:
+            self._on_end()
+
+    def _work(self) -> bool:
+        """Write one queue full; return whether to go on."""
+        with self._wake:
+            if not self._queue and not self._closing:
+                self._wake.wait(FLUSH_S)
+            batch, self._queue = self._queue, deque()
+            closing = self._closing
+        for item in batch:
+            self._write(item)
+        if time.monotonic() >= self._next_flush_s:
+            self._flush()
+            self.failure = self._disk_trouble(self.path)
+            self._next_flush_s = time.monotonic() + FLUSH_S
+        return not (self.failure or self.limit_reached or (closing and not self._queue))
+
+    def _write(self, item: Topic | tuple[str, int, bytes]) -> None:
+        """Write a topic or a message."""
+        if isinstance(item, Topic):
+            self._connections[item.name] = self._writer.add_connection(
+                item.name,
+                item.msgtype,
+                msgdef=item.definition.text,
+                rihs01=item.definition.digest,
+                offered_qos_profiles=item.qos,
+            )
+            return
+        topic, received_ns, data = item
+        with self._wake:
+            self._queued_bytes -= len(data)
+        if self.limit_reached:
+            return
+        self._writer.write(self._connections[topic], received_ns, data)
+        self.counts.written[topic] += 1
+        self._size_bytes += len(data)
+        limit = self.params.max_size_mb * MEGABYTE
+        self.limit_reached = 0.0 < limit <= self._size_bytes
+
+    def _flush(self) -> None:
+        """Give everything to the operating system: a kill after this loses nothing before it."""
+        storage = self._writer.storage
+        if isinstance(storage, McapWriter):
+            if storage.chunk.msgs:
+                storage.close_chunk()
+            storage.bio.flush()
+        elif isinstance(storage, Sqlite3Writer):
+            storage.conn.commit()
+
+    def _disk_trouble(self, folder: Path) -> str:
+        """Return what is wrong with the space on the disk; empty if nothing is."""
+        free_mb = shutil.disk_usage(folder).free / MEGABYTE
+        least_mb = self.params.min_free_mb
+        if free_mb >= least_mb:
+            return ''
+        return (
+            f'{self.path}: recording stopped: {free_mb:.1f} MB free on the disk, '
+            f'at least {least_mb:.1f} MB must stay free'
+        )
+
+    def _finish(self) -> None:
+        """Write index and metadata."""
+        dropped = dict(self.counts.dropped)
+        self._writer.set_custom_data('recorded_by', 'td3_agent')
+        self._writer.set_custom_data('dropped', json.dumps(dropped, sort_keys=True))
+        self._writer.close()
+
+    def _fail(self, reason: str) -> None:
+        """Note the error and let go of the file; what was flushed stays readable."""
+        self.failure = reason
+        with suppress(Exception):
+            self._writer.abort()

@@ -10,14 +10,17 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 import time
 from typing import TYPE_CHECKING, Any
 
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
 from rosbags.interfaces import (
+    Nodetype,
     Qos,
     QosDurability,
     QosHistory,
@@ -25,10 +28,10 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from td3_agent.bags.definitions import InstalledTypes
-from td3_agent.bags.errors import BagError
-from td3_agent.bags.writing import Topic
+from td3_agent.bags.record import Definition, Topic
+from td3_agent.bags.storage import BagError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +40,7 @@ if TYPE_CHECKING:
     from rclpy.subscription import Subscription
     from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-    from td3_agent.bags.definitions import Definition
-    from td3_agent.bags.writing import BagWriter
+    from td3_agent.bags.record import BagWriter
 
 LOOP_TOPICS = ('/clock', '/carla/*', '/tf', '/tf_static', '/diagnostics')
 # First names below /carla that are not role names.
@@ -173,6 +175,61 @@ class RecorderNode(Node):
                 throttle_duration_sec=COMPLAINT_PERIOD_S,
                 skip_first=False,
             )
+
+
+class InstalledTypes:
+    """Definitions of the message types that are installed on this machine."""
+
+    def __init__(self) -> None:
+        """Start with none; each is read when it is asked for."""
+        self._store = get_typestore(Stores.EMPTY)
+
+    def definition(self, msgtype: str) -> Definition:
+        """Return the definition of a type such as ``sensor_msgs/msg/Image``.
+
+        Raises:
+            BagError: its package, or that of a type within, is not installed.
+        """
+        self._learn(msgtype)
+        text, _ = self._store.generate_msgdef(msgtype, ros_version=2)
+        return Definition(text, self._store.hash_rihs01(msgtype))
+
+    def _learn(self, msgtype: str) -> None:
+        """Read a type and those within it."""
+        if msgtype in self._store.fielddefs:
+            return
+        found = get_types_from_msg(_definition_file(msgtype).read_text('utf-8'), msgtype)
+        self._store.register(found)
+        for _, fields in found.values():
+            for _, kind in fields:
+                for name in _named(kind):
+                    self._learn(name)
+
+
+def _named(kind: Any) -> list[str]:  # noqa: ANN401  rosbags' nested tuples
+    """Return the message types that a field's type names."""
+    node, about = kind
+    if node == Nodetype.NAME:
+        return [about]
+    if node in {Nodetype.ARRAY, Nodetype.SEQUENCE}:
+        return _named(about[0])
+    return []
+
+
+def _definition_file(msgtype: str) -> Path:
+    """Return the installed ``.msg`` file of a type.
+
+    Raises:
+        BagError: there is none.
+    """
+    package, _, name = msgtype.split('/')
+    try:
+        path = Path(get_package_share_directory(package)) / 'msg' / f'{name}.msg'
+    except PackageNotFoundError as error:
+        raise BagError(f'package {package!r} of message type {msgtype} is not there') from error
+    if not path.is_file():
+        raise BagError(f'message type {msgtype} has no definition at {path}')
+    return path
 
 
 def message_class(msgtype: str) -> type:

@@ -9,8 +9,8 @@ import time
 from typing import TYPE_CHECKING
 
 from td3_agent.bags.bag import STORAGES, Bag
-from td3_agent.bags.errors import BagError
-from td3_agent.bags.writing import FLUSH_S
+from td3_agent.bags.record import FLUSH_S
+from td3_agent.bags.storage import BagError
 from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
 from td3_agent.faults.namespaces import on_small_disk
 from td3_agent.faults.row import Outcome, row

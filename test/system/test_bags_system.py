@@ -14,9 +14,9 @@ import pytest
 pytest.importorskip('rosbags', reason='rosbags is not installed')
 
 from td3_agent.bags.bag import Bag, is_latched
-from td3_agent.bags.definitions import InstalledTypes
 from td3_agent.bags.inputs import find_inputs
-from td3_agent.bags.writing import BagWriter, Topic, WriterParams
+from td3_agent.bags.record import BagWriter, Topic, WriterParams
+from td3_agent.bags.recorder_node import InstalledTypes
 from td3_agent.driving.ledger import read_ledger
 from td3_agent.evaluation.processes import ros_environment
 
@@ -188,8 +188,7 @@ def compressed(bag, path):
     """Copy a bag, its images as PNG under the name that image_transport gives them."""
     import cv2
 
-    from td3_agent.bags.definitions import known_types
-    from td3_agent.bags.inputs import COMPRESSED, IMAGE, deserialized
+    from td3_agent.bags.inputs import COMPRESSED, IMAGE, deserialized, known_types
 
     writer, known, types = BagWriter(path, WriterParams(min_free_mb=0.0)), set(), InstalledTypes()
     store = known_types()

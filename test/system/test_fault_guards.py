@@ -94,8 +94,8 @@ def test_large_images_are_red_when_a_reader_holds_up_the_bridge(red):
 
 RECORDER_THAT_KEEPS = """
 import sys
-from td3_agent.bags import writing
-writing.FLUSH_S = 60.0
+from td3_agent.bags import record
+record.FLUSH_S = 60.0
 from td3_agent.__main__ import main
 sys.exit(main())
 """

@@ -15,8 +15,8 @@ from rosbags.interfaces import (
     QosTime,
 )
 
-from td3_agent.bags.definitions import Definition, known_types
-from td3_agent.bags.writing import BagWriter, Topic, WriterParams
+from td3_agent.bags.inputs import known_types
+from td3_agent.bags.record import BagWriter, Definition, Topic, WriterParams
 
 FOREVER = QosTime(9223372036, 854775807)
 ODOMETRY = '/carla/hero/odometry'

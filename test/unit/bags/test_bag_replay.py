@@ -32,19 +32,18 @@ from made_bags import (
 
 from td3_agent.__main__ import main
 from td3_agent.bags.bag import Bag
-from td3_agent.bags.comparing import first_difference, simulated_s
-from td3_agent.bags.definitions import known_types
-from td3_agent.bags.errors import BagError
 from td3_agent.bags.inputs import (
     Input,
     Inputs,
     StampOrder,
     decoded_image,
     find_inputs,
+    known_types,
     read_input,
 )
 from td3_agent.bags.offline import RecordedFacts, _Player, recorded_facts, replay_offline
-from td3_agent.bags.raw import RawMessage, RawTopic
+from td3_agent.bags.replay import first_difference, simulated_s
+from td3_agent.bags.storage import BagError, RawMessage, RawTopic
 from td3_agent.driving.ledger import read_ledger
 from td3_agent.driving.observation import ImageView, ObservationSpec
 from td3_agent.nodes.drivers import Equipment

@@ -11,11 +11,10 @@ pytest.importorskip('rosbags', reason='rosbags is not installed')
 from made_bags import IMAGE, ODOMETRY, drive, image, write_bag
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from td3_agent.bags import compressed_file
+from td3_agent.bags import storage
 from td3_agent.bags.bag import Bag
-from td3_agent.bags.definitions import known_types
-from td3_agent.bags.errors import BagError
-from td3_agent.bags.raw import zstd
+from td3_agent.bags.inputs import known_types
+from td3_agent.bags.storage import BagError, zstd
 
 
 def listing(path):
@@ -131,7 +130,7 @@ class TestRead:
 
 class TestNotTrusted:
     def test_more_than_it_may_hold(self, plain, tmp_path, monkeypatch):
-        monkeypatch.setattr(compressed_file, 'ALWAYS_BYTES', 1000)
+        monkeypatch.setattr(storage, 'ALWAYS_BYTES', 1000)
         monkeypatch.setattr('tempfile.tempdir', str(tmp_path / 'temporary'))
         (tmp_path / 'temporary').mkdir()
         packed = compress(plain)
@@ -143,7 +142,7 @@ class TestNotTrusted:
         assert not list((tmp_path / 'temporary').iterdir())
 
     def test_no_room(self, plain, monkeypatch):
-        monkeypatch.setattr(compressed_file, 'MIN_FREE_BYTES', 2**70)
+        monkeypatch.setattr(storage, 'MIN_FREE_BYTES', 2**70)
         compress(plain)
         with pytest.raises(BagError, match=r'no room in .*: set TMPDIR to another folder'):
             Bag(plain).contents()

@@ -12,7 +12,7 @@ pytest.importorskip('rosbags', reason='rosbags is not installed')
 from made_bags import IMAGE, drive, make, write_bag
 
 from td3_agent.bags.bag import Bag
-from td3_agent.bags.errors import BagError
+from td3_agent.bags.storage import BagError
 
 STORAGES = {
     'mcap': {'storage': 'mcap'},

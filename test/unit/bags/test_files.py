@@ -19,9 +19,8 @@ from made_bags import IMAGE, ODOMETRY, drive, image, write_bag
 from rosbags.rosbag2 import Reader
 
 from td3_agent.bags.bag import Bag, is_latched
-from td3_agent.bags.errors import BagError
-from td3_agent.bags.raw import MAX_BYTES, RawTopic, decompressed
-from td3_agent.bags.writing import BagWriter, WriterParams
+from td3_agent.bags.record import BagWriter, WriterParams
+from td3_agent.bags.storage import MAX_BYTES, BagError, RawTopic, decompressed
 
 SHIPPED = Path(__file__).parents[2] / 'bags' / 'oval'
 STORAGES = [{'storage': 'mcap'}, {'storage': 'sqlite3'}, {'storage': 'mcap', 'compressed': True}]
@@ -138,7 +137,7 @@ KILLED = """
 import sys, time
 sys.path[:0] = {paths!r}
 from made_bags import *
-from td3_agent.bags.writing import BagWriter
+from td3_agent.bags.record import BagWriter
 close, BagWriter.close = BagWriter.close, lambda self: None
 flush = BagWriter._flush
 written = []
@@ -172,7 +171,7 @@ import sys, resource, signal
 sys.path[:0] = {paths!r}
 from made_bags import *
 from pathlib import Path
-from td3_agent.bags.writing import BagWriter, WriterParams
+from td3_agent.bags.record import BagWriter, WriterParams
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
 try:
@@ -182,8 +181,8 @@ except AssertionError:
 import threading
 ended = threading.Event()
 writer = BagWriter(Path({path!r} + '2'), WriterParams(min_free_mb=0.0), ended.set)
-from td3_agent.bags.writing import Topic
-from td3_agent.bags.definitions import Definition
+from td3_agent.bags.record import Topic
+from td3_agent.bags.record import Definition
 definition = Definition('string data', 'RIHS01_' + 64 * '0')
 writer.add_topic(Topic('/x', 'std_msgs/msg/String', definition))
 while not ended.is_set():
@@ -282,19 +281,19 @@ class TestNotTrusted:
     def test_decompression_is_bounded(self):
         from lz4 import frame
 
-        from td3_agent.bags.raw import zstd
+        from td3_agent.bags.storage import zstd
 
         for form, data in (
             ('zstd', zstd.compress(bytes(10_000_000))),
             ('lz4', frame.compress(bytes(10_000_000))),
         ):
-            assert decompressed(data, form, 10_000_000, 'x') == bytes(10_000_000)
+            assert decompressed(data, form, 'x', 10_000_000) == bytes(10_000_000)
             with pytest.raises(BagError, match='must hold 1000 bytes'):
-                decompressed(data, form, 1000, 'x')
+                decompressed(data, form, 'x', 1000)
             with pytest.raises(BagError, match='at most'):
-                decompressed(data, form, MAX_BYTES + 1, 'x')
+                decompressed(data, form, 'x', MAX_BYTES + 1)
         with pytest.raises(BagError, match='must be zstd or lz4'):
-            decompressed(b'', 'exec', 0, 'x')
+            decompressed(b'', 'exec', 'x', 0)
 
     @settings(max_examples=150)
     @given(data=st.data())

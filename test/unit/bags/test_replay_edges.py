@@ -13,8 +13,8 @@ from made_bags import IMAGE, ODOMETRY, drive, image, make, odometry, write_bag
 
 from td3_agent.__main__ import main
 from td3_agent.bags.bag import Bag
-from td3_agent.bags.errors import BagError
 from td3_agent.bags.inputs import begin_ns, find_inputs
+from td3_agent.bags.storage import BagError
 
 SHIPPED = Path(__file__).parents[2] / 'bags' / 'oval'
 

@@ -13,8 +13,7 @@ pytest.importorskip('carla', reason='the report draws the roads of the simulator
 from browser import NAMES, Browser, find_browser
 
 from td3_agent.__main__ import main
-from td3_agent.bags.report import page
-from td3_agent.bags.report_data import collect
+from td3_agent.bags.report import collect, page
 from td3_agent.driving.ledger import LedgerWriter, read_ledger
 
 SHIPPED = Path(__file__).parents[2] / 'bags' / 'oval'
