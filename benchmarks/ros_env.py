@@ -1,37 +1,60 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Steps per second of ``td3_agent/RosDriving-v0`` beside those of ``td3_agent/Driving-v0``.
 
 The same map, camera and actions, in turns, resets counted; figures are medians, the ratio is of
-theirs. ``--json`` prints JSON.
+theirs.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+from functools import partial
 import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from td3_agent.bench.verb import machine
+from benchmarks.harness import check_least, in_turns
 from td3_agent.evaluation.ros_env import RosDrivingEnv
 from td3_agent.sim.env import DrivingEnv, default_world
+
+if TYPE_CHECKING:
+    import argparse
+
+    import gymnasium
 
 ACTION = np.array([-0.4, 0.0], np.float32)  # slow, straight on
 
 
-def turn_of(env: DrivingEnv | RosDrivingEnv, steps: int, seed: int) -> tuple[int, float, float]:
-    """Take so many steps, in episodes as they come.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument('--turns', type=int, default=5, help='of each environment')
+    parser.add_argument('--steps', type=int, default=200, help='of a turn')
 
-    Returns:
-        How many resets there were, and the time of all resets and of all steps [s].
-    """
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Return all figures."""
+    check_least(args, turns=1, steps=1)
+    envs = {'direct': DrivingEnv(default_world()), 'ros': RosDrivingEnv()}
+    turns = [partial(turn_of, env, args.steps) for env in envs.values()]
+    try:
+        for turn in turns:  # the first warms up, and starts a bridge
+            turn()
+        taken = in_turns(args.turns, *turns)
+    finally:
+        for env in envs.values():
+            env.close()
+    found = {name: figures(rows, args.steps) for name, rows in zip(envs, taken, strict=True)}
+    ratio = found['direct']['with_resets_per_s'] / found['ros']['with_resets_per_s']
+    return {'turns': args.turns, 'steps': args.steps, 'environments': found, 'ratio': ratio}
+
+
+def turn_of(env: gymnasium.Env[Any, Any], steps: int) -> tuple[int, float, float]:
+    """Take so many steps; return the number of resets, and the time of resets and steps [s]."""
     resets, reset_s, drive_s, over = 0, 0.0, 0.0, True
     for _ in range(steps):
         begun_s = time.monotonic()
         if over:
-            env.reset(seed=seed + resets)
+            env.reset(seed=resets)
             resets += 1
         started_s = time.monotonic()
         _, _, terminated, truncated, _ = env.step(ACTION)
@@ -50,37 +73,3 @@ def figures(turns: list[tuple[int, float, float]], steps: int) -> dict[str, floa
         'reset_ms': float(np.median(resets_s / resets)) * 1e3,
         'resets': int(resets.sum()),
     }
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--turns', type=int, default=5)
-    parser.add_argument('--steps', type=int, default=200, help='of a turn')
-    parser.add_argument('--json', action='store_true')
-    args = parser.parse_args()
-    world = default_world()
-    envs = {'direct': DrivingEnv(world), 'ros': RosDrivingEnv()}
-    turns: dict[str, list[tuple[int, float, float]]] = {name: [] for name in envs}
-    report = {'machine': machine(), 'turns': args.turns, 'steps': args.steps}
-    for turn in range(args.turns + 1):
-        for name, env in envs.items():
-            taken = turn_of(env, args.steps, turn * args.steps)
-            turns[name] += [taken] if turn else []  # the first warms up, and starts a bridge
-    for env in envs.values():
-        env.close()
-    found = {name: figures(taken, args.steps) for name, taken in turns.items()}
-    ratio = found['direct']['with_resets_per_s'] / found['ros']['with_resets_per_s']
-    report |= {'environments': found, 'ratio': ratio}
-    if args.json:
-        print(json.dumps(report))
-    else:
-        rows = ', '.join(
-            f'{name} {row["with_resets_per_s"]:.0f} steps/s (reset {row["reset_ms"]:.0f} ms)'
-            for name, row in found.items()
-        )
-        print(f'{rows}; the direct one is {ratio:.1f} times as fast')
-
-
-if __name__ == '__main__':
-    main()

@@ -1,20 +1,10 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Plants faults in a healthy machine and a healthy graph, and writes what the doctor finds.
-
-The table goes to docs/doctor.md. With ``--check`` nothing is written; the exit status is 1 if the
-table would change, or a fault is not found.
-"""
+"""Faults, each planted alone in a healthy machine or graph, and what the doctor must find."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, replace
-from pathlib import Path
-import sys
-from typing import TYPE_CHECKING, Any
-
-from marked import renewed
+from typing import Any
 
 from td3_agent.doctor.facts import (
     CARLA_MSGS_HASHES,
@@ -39,11 +29,6 @@ from td3_agent.doctor.graph_checks import GRAPH_CHECKS
 from td3_agent.doctor.machine_checks import MACHINE_CHECKS
 from td3_agent.fastdds import Profile
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-PAGE = Path(__file__).resolve().parents[1] / 'docs' / 'doctor.md'
-BLOCK = 'planted faults'
 SITE = '/venv/lib/python3.12/site-packages'
 APT = '/usr/lib/python3/dist-packages'
 JAZZY = '/opt/ros/jazzy'
@@ -663,21 +648,3 @@ def table() -> str:
         f'\n{len(PLANTED)} faults planted, all found; {raised} findings where none is planted.'
     )
     return '\n'.join(lines)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the table; return 1 if ``--check`` finds it out of date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--check', action='store_true', help='write nothing')
-    args = parser.parse_args(argv)
-    document = PAGE.read_text(encoding='utf-8')
-    new = renewed(document, BLOCK, table())
-    if args.check:
-        return int(new != document)
-    PAGE.write_text(new, encoding='utf-8')
-    print(table())
-    return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -53,7 +53,6 @@ VERBS = {
     ),
     'export': ('td3_agent.evaluation.export', 'export a policy to ONNX, checked against PyTorch'),
     'faults': ('td3_agent.faults.verb', 'run loads and faults against the system, by name'),
-    'bench': ('td3_agent.bench.verb', 'measure speed, beside what people use instead'),
 }
 
 

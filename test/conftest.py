@@ -59,8 +59,9 @@ if find_spec('launch_ros'):  # the folder launch/ of the checkout is found as "l
 
     logging.setLoggerClass(logging.Logger)  # loggers of launch's class never reach caplog
 
-# Scripts are programs, not a package; their functions are tested by importing them.
-sys.path.append(str(Path(__file__).parents[1] / 'scripts'))
+# Scripts are programs, not a package; their functions are tested by importing them. Benchmarks
+# are a package of the checkout that is not installed.
+sys.path += [str(Path(__file__).parents[1] / 'scripts'), str(Path(__file__).parents[1])]
 sys.path.append(str(Path(__file__).parent))
 
 import forked  # noqa: E402

@@ -14,7 +14,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from td3_agent.bench.figures import spread_ms
+import numpy as np
+
 from td3_agent.bridge_interface import (
     DEFAULT_SETUP_FILES,
     DEFAULT_WHEEL_ANGLE_RAD,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 EXIT_NOT_STOPPED = 1
 EXIT_INTERRUPTED = 130
+PERCENTILES = {'p50_ms': 50.0, 'p99_ms': 99.0, 'max_ms': 100.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     with interruptions_noted() as interruption, _interface(args) as interface:
         sent_ns = _repeat(args, interface, interruption)
         trouble = _stop(interface)
-    report = interface.record() | {'stopped': not trouble, 'call_ms': spread_ms(sent_ns)}
+    report = interface.record() | {'stopped': not trouble, 'call_ms': _spread_ms(sent_ns)}
     if args.json:
         print(json.dumps(report))
     else:
@@ -80,6 +82,11 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f'td3_agent drive: {trouble}\n')
         return EXIT_NOT_STOPPED
     return EXIT_INTERRUPTED if interruption.happened else 0
+
+
+def _spread_ms(times_ns: list[int]) -> dict[str, float]:
+    """Return median, 99th percentile and maximum [ms] of times [ns]."""
+    return {name: float(np.percentile(times_ns, q)) / 1e6 for name, q in PERCENTILES.items()}
 
 
 def _check_times(args: argparse.Namespace) -> None:

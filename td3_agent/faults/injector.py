@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import json
 from typing import TYPE_CHECKING, Any
 
-from td3_agent.bench.programs import Program
+from benchmarks.harness import Program
 from td3_agent.nodes import topics
 
 if TYPE_CHECKING:

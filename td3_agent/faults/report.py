@@ -11,7 +11,7 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 from td3_agent import __version__
-from td3_agent.bench.verb import machine
+from benchmarks.harness import machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from td3_agent.bench.programs import Program, ProgramError
+from benchmarks.harness import BenchError, Program
 from td3_agent.faults.fuzz import PLACE
 from td3_agent.faults.row import Outcome, row
 
@@ -42,7 +42,7 @@ def fuzzed(scene: Scene) -> Outcome:
             wired = QUICK_WIRED if scene.quick else ALL_WIRED
             found = program.ask(f'wire {wired}', BATCH_PATIENCE_S)
             drives = program.ask('drive', BATCH_PATIENCE_S)['drives']
-    except ProgramError as error:
+    except BenchError as error:
         (number,) = struct.unpack('<Q', place.read_bytes())
         text = f'{error}; case {number} of seed {scene.seed} was at work'
         outcome.check('P0 the nodes live', passed=False, found=text, wanted='alive')

@@ -11,8 +11,8 @@ from statistics import median
 import time
 from typing import TYPE_CHECKING
 
-from td3_agent.bench import rate
-from td3_agent.bench.programs import Program
+from benchmarks import rate
+from benchmarks.harness import Program
 from td3_agent.faults.injector import IMAGE
 from td3_agent.faults.row import Outcome, row
 from td3_agent.faults.rows_messages import ANSWERED, steps_are_single

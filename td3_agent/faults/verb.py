@@ -17,7 +17,6 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from td3_agent.bench.verb import EXIT_BELOW, EXIT_INTERRUPTED
 from td3_agent.evaluation.processes import interruptions_noted
 from td3_agent.faults.report import Run, failures, line, machine_and_versions, report
 from td3_agent.faults.row import Outcome
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from td3_agent.faults.row import Row
 
+EXIT_BELOW, EXIT_INTERRUPTED = 1, 130
 RESULTS = 'faults.json'
 STDERR = 'stderr.log'
 STDERR_FILENO = 2

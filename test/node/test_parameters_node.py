@@ -7,7 +7,6 @@ from pathlib import Path
 import subprocess
 import sys
 
-import parameter_tables
 import pytest
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -181,41 +180,6 @@ class TestNodes:
         for key, value in values.items():
             assert node.get_parameter(key).value == value
             assert node.describe_parameter(key).read_only
-
-
-class TestTables:
-    def test_files_are_as_the_code_says(self):
-        stale = [
-            str(path.relative_to(ROOT))
-            for path, text in parameter_tables.wanted_files().items()
-            if path.read_text('utf-8') != text
-        ]
-        assert not stale, 'run scripts/parameter_parameter_tables.py'
-
-    def test_every_node_has_its_tables(self):
-        assert {name: cls.__name__ for name, cls in parameter_tables.NODES.items()} == {
-            name: params for name, (_, params) in NODES.items()
-        }
-
-    @each_node
-    def test_table_has_a_row_per_parameter(self, name):
-        rows = parameter_tables.table_text(params_class(name)).splitlines()[2:]
-        for field, row in zip(dataclasses.fields(params_class(name)), rows, strict=True):
-            assert row.startswith(f'| `{field.name}` |')
-            assert field.metadata['unit'] in row
-
-    def test_readme_without_markers_is_refused(self):
-        with pytest.raises(ValueError, match='one block <!-- parameters of'):
-            parameter_tables.with_tables('# empty\n')
-
-    def test_readme_tables_are_renewed(self):
-        old = '\n'.join(
-            f'<!-- parameters of {name} -->\nyesterday\n<!-- end -->'
-            for name in parameter_tables.NODES
-        )
-        new = parameter_tables.with_tables(old)
-        assert 'yesterday' not in new
-        assert parameter_tables.with_tables(new) == new
 
 
 class TestRefusedStart:

@@ -14,9 +14,10 @@ import re
 import subprocess
 
 import check_deployment
-import container_sizes
 import pytest
 import yaml
+
+from benchmarks import containers as container_sizes
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / 'docker').glob('*.Dockerfile'))

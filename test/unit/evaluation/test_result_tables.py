@@ -3,7 +3,6 @@
 
 import csv
 
-import evaluation_table
 import pytest
 
 from td3_agent.evaluation.result_tables import (
@@ -94,17 +93,3 @@ def test_disagreement_is_loud():
         'same_ending_frame': False,
     }
     assert agreement_table([row]).splitlines()[1].split() == ['0', '10', '9', '1', '2', 'NO']
-
-
-def test_caption_tells_what_was_compared():
-    plan = {'episodes': 2, 'map': 'winding', 'family': 'test', 'seed': 3, 'route_length_m': 400.0}
-    rows = [{'frames_ros': 100, 'equal': True}, {'frames_ros': 50, 'equal': False}]
-    whole = {**summary(), 'plan': plan, 'comparison': rows}
-    text = evaluation_table.block_text(whole)
-    assert '2 episodes, map `winding`, family test, seed 3' in text
-    assert '1 of 2 episodes are equal' in text
-    assert '150 frames' in text
-    assert figure_markdown(whole) in text
-    alone = evaluation_table.block_text(whole, with_table=False)
-    assert '150 frames' in alone
-    assert '|' not in alone

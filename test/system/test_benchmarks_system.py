@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each benchmark of the ROS path, once and short: it measures, and leaves no process behind."""
+
+from contextlib import suppress
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytestmark = [pytest.mark.system, pytest.mark.nightly]
+PATIENCE_S = 180.0  # a busy machine's
+ROOT = Path(__file__).parents[2]
+DOCKER = Path(__file__).parents[1] / 'standins' / 'docker'
+NODES = {'sim_bridge_node', 'twist_to_control_node', 'td3_agent_node', 'synchronizer_node'}
+
+
+def started(mark, *arguments):
+    """A benchmark's process; it and all that it starts carry ``mark`` in their environment."""
+    name, _, value = mark.partition('=')
+    return subprocess.Popen(
+        [sys.executable, '-m', 'benchmarks', *arguments],
+        env=dict(os.environ, **{name: value}),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def report_of(tmp_path):
+    """Return the record of a benchmark; on a busy machine a figure may miss its limit."""
+
+    def measured(*arguments):
+        mark = f'TD3_AGENT_TEST={os.getpid()}-{arguments[0]}'
+        with started(mark, *arguments, '--out', str(tmp_path / 'record.json')) as process:
+            out, err = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode in {0, 1}, err
+        assert '|---' in out
+        assert not processes_with(mark)
+        return json.loads((tmp_path / 'record.json').read_text())
+
+    return measured
+
+
+def processes_with(mark):
+    """Processes whose environment holds ``mark``."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*/environ'):
+        with suppress(OSError):  # ended, or another user's
+            if mark.encode() in path.read_bytes().split(b'\0'):
+                found.append(path.parent.name)
+    return found
+
+
+def test_command(report_of):
+    container = ('--docker-exec', 'ros2-bridge', '--docker', str(DOCKER))
+    words = ('command', '--processes', '3', '--commands', '17', *container)
+    report = report_of(*words, '--setup-file', '/dev/null')
+    native = report['native']
+    assert (report['docker'], native['commands'], native['lost']) == (str(DOCKER), 51, 0)
+    assert report['ratio'] > 1.0
+    assert 0.0 < native['whole']['p50_ms'] < native['received']['p50_ms']
+    for kind in ('python process', 'docker exec'):
+        once = report['processes'][kind]
+        assert 0.0 < once['received']['p50_ms'] < once['whole']['p50_ms']
+        assert report['starts'][kind] == 3
+        assert report['lost'][kind] < 3  # such a process ends 0.1 s after it has published
+
+
+def test_startup(report_of):
+    report = report_of('startup', '--turns', '2', '--frames', '5')
+    assert all(row['first_s'] > 0.0 for row in report['starts'].values())
+    assert set(report['memory']) == NODES
+    assert all(0.0 < row['resident_mb'] <= row['peak_mb'] for row in report['memory'].values())
+
+
+def test_rate(report_of):
+    report = report_of('rate', '--duration', '1', '--load', '1')
+    for found in report['runs'].values():
+        for what in ('sent', 'received', 'control', 'bare timer'):
+            assert found[what]['commands'] >= 2
+            assert found[what]['rate_hz'] > 0.0
+
+
+def test_latency(report_of):
+    """Images of another size are a drive of their own: within a drive the agent refuses them."""
+    report = report_of(
+        'latency', '--case=84x84', '--case=160x120', '--blocks', '2', '--frames', '4'
+    )
+    assert report['frames'] == 8
+    for figures in report['cases'].values():
+        assert figures['lost'] == figures['plain_lost'] == 0
+        assert 0.0 < figures['p50_ms'] <= figures['p99_ms'] < 1e3
+
+
+def test_image_in(report_of):
+    report = report_of('image_in', '--sizes', '160x120', '--blocks', '1')
+    for row in report['sizes']['160x120']['latency'].values():
+        assert 0.0 < row['p50_ms'] <= row['p99_ms']
+        assert row['lost'] == 0
+
+
+@pytest.mark.parametrize('name', ['lockstep', 'scaling'])
+def test_lockstep(report_of, name):
+    report = report_of(name, '--turns', '1', '--frames', '20')
+    for row in report['cases'].values():
+        assert row['frames_per_s'] > 0.0
+        assert row['violations'] == 0
+        assert set(row['cpu_ms']) == NODES
+        assert row['stages_ms']['end_to_end']['p50'] > 0.0
+
+
+def test_ros_env(report_of):
+    report = report_of('ros_env', '--turns', '1', '--steps', '5')
+    assert all(row['steps_per_s'] > 0.0 for row in report['environments'].values())
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_interruption_ends_every_process(number):
+    mark = f'TD3_AGENT_TEST={os.getpid()}-{number}'
+    with started(mark, 'rate', '--duration', '300') as process:
+        end_s = time.monotonic() + PATIENCE_S
+        while len(processes_with(mark)) < 5:  # itself, three nodes, the bare timer
+            assert time.monotonic() < end_s, 'its processes'
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == 'rate: interrupted, no figures'
+    assert not processes_with(mark)
