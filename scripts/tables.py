@@ -330,10 +330,10 @@ def keep(folder: Path, name: str = '') -> Path:
     if 'plan' in summary:
         scenario = summary.get('scenario')
         name = scenario or name.replace(' ', '_')
+        if not name:
+            raise ValueError(f'{folder} holds an evaluation: --name must say of which block')
         target = RESULTS / ('traffic' if scenario else 'evaluation') / f'{name}.json'
         summary.pop('episodes', None)
-    if not target.stem:
-        raise ValueError(f'{folder} holds an evaluation: --name must say of which block')
     for picture in ('trajectory.png', 'camera.png') if 'plan' not in summary else ():
         shutil.copyfile(folder / picture, IMAGES / picture)
     target.parent.mkdir(parents=True, exist_ok=True)
