@@ -42,8 +42,9 @@ CONFIGS = {
 }
 # Imported packages whose rosdep key has another name.
 ROSDEP_KEYS = {'numpy': 'python3-numpy', 'torch': 'python3-torch', 'yaml': 'python3-yaml'}
-OPTIONAL = {'benchmarks',   # no rosdep key, or only for the embedded simulator and its programs
+OPTIONAL = {  # no rosdep key, or only for the embedded simulator and its programs
     'backports',
+    'benchmarks',
     'compression',
     'lz4',
     'rerun',
