@@ -3,7 +3,7 @@
 
 Messages go out at the intervals of their arrival, divided by the rate; but never so far ahead of
 the agent that a frame could be pushed out of its queue. What agent, gate and synchronizer had
-said is not published: an agent that is there says it anew.
+said is not published: an agent that is there says it again.
 """
 
 from __future__ import annotations
@@ -35,10 +35,9 @@ from td3_agent.bags.inputs import (
     begin_ns,
     read_input,
 )
-from td3_agent.bags.offline import OK, RecordedFacts, Replay, recorded_facts
+from td3_agent.bags.offline import RecordedFacts, Replay, recorded_facts
 from td3_agent.bags.recorder_node import message_class
 from td3_agent.bags.storage import BagError
-from td3_agent.driving.ledger import NO_COMMAND
 from td3_agent.driving.loop_check import Contract
 from td3_agent.evaluation.processes import ProcessGroup, interruptions_noted, ros_environment
 from td3_agent.nodes import topics
@@ -74,18 +73,13 @@ STAMPED = {IMAGE, COMPRESSED, ODOMETRY}
 class LiveParams:
     """How a bag is played.
 
-    Attributes:
-        rate: recorded time per wall time, > 0.
-        loop: begin anew at the end, until asked to stop.
-        start_offset_s: begin this long after the first message [s]; latched ones still come.
-
     Raises:
         BagError: a value that nothing can be played with.
     """
 
-    rate: float = 1.0
-    loop: bool = False
-    start_offset_s: float = 0.0
+    rate: float = 1.0  # recorded time per wall time, > 0
+    loop: bool = False  # begin again at the end, until asked to stop
+    start_offset_s: float = 0.0  # begin this long after the first message; latched ones still come
 
     def __post_init__(self) -> None:
         """Refuse what cannot be played."""
@@ -268,8 +262,7 @@ class PlayerNode(Node):
             except BagError:
                 raise
             except (ValueError, RecursionError) as error:
-                number, why = self.replay.refused.get(name, (0, str(error)))
-                self.replay.refused[name] = (number + 1, why)
+                self.replay.refuse(name, error)
         elif name in self._publishers_by_topic and self._is_of_its_type(message):
             self._publishers_by_topic[name].publish(bytes(message.data))
 
@@ -286,9 +279,7 @@ class PlayerNode(Node):
         with self._change:  # before it goes out: the answer must not be faster
             self._frames.sent(read.stamp_ns, read.topic)
         if self.rounds == 0:
-            of_images = read.topic == self._inputs.image
-            stamps = self.replay.images_ns if of_images else self.replay.motions_ns
-            stamps.append(read.stamp_ns)
+            self.replay.note_stamp(read, self._inputs)
         if CLOCK not in self._contents.topics:
             self._publishers_by_topic[CLOCK].publish(Clock(clock=time_from_ns(read.stamp_ns)))
         publisher = self._publishers_by_topic[read.topic]
@@ -310,22 +301,11 @@ class PlayerNode(Node):
     def _on_report(self, msg: DiagnosticArray) -> None:
         """Take the agent's word on a frame."""
         stamp, facts = stamp_ns(msg.header.stamp), facts_from_report(msg)
-        about = {name: value for name, value in facts.items() if not name.endswith('_ns')}
         with self._change:
             self.unknown_frames += stamp not in self._frames.complete
             self._frames.answered(stamp)
-            record = {
-                'frame': len(self.replay.records),
-                'stamp_ns': stamp,
-                'role_name': self._inputs.role_name,
-                'outcome': OK if 'action' in facts else NO_COMMAND,
-                'commands': 1,
-                'sent': None,
-                'applied': None,
-                **about,
-                'published_twist': about.get('twist'),
-            }
-            self.replay.records.append(record)
+            record = self.replay.add(stamp, self._inputs.role_name, facts)
+            record['published_twist'] = record.get('twist')
             self._recorded.frame(record)
             self._change.notify_all()
 

@@ -43,29 +43,52 @@ LARGEST = 1e6  # of any number of a command
 
 @dataclass
 class Replay:
-    """What a driver made of a bag.
+    """What a driver made of a bag."""
 
-    Attributes:
-        title: of the driver.
-        records: one per frame: what the agent did, and under ``recorded`` what it had done.
-        refused: messages that could not be used, by topic: how many, and the first reason.
-        pairing: what became of the halves of frames.
-        wall_s: how long it took [s].
-        torn: where files of the bag are cut off or damaged.
-        images_ns: stamps of the images, in the order of the bag [ns].
-        motions_ns: stamps of the odometry [ns].
-        findings: what is wrong with the bag and with what became of it.
-    """
-
-    title: str
+    title: str  # of the driver
+    # One per frame: what the agent did, and under ``recorded`` what it had done.
     records: list[dict[str, Any]] = field(default_factory=list)
+    # Messages that could not be used, by topic: how many, and the first reason.
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
-    pairing: dict[str, int] = field(default_factory=dict)
-    wall_s: float = 0.0
-    torn: list[str] = field(default_factory=list)
-    images_ns: list[int] = field(default_factory=list)
-    motions_ns: list[int] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    pairing: dict[str, int] = field(default_factory=dict)  # what became of the halves of frames
+    wall_s: float = 0.0  # how long it took
+    torn: list[str] = field(default_factory=list)  # where files are cut off or damaged
+    images_ns: list[int] = field(default_factory=list)  # stamps, in the order of the bag
+    motions_ns: list[int] = field(default_factory=list)  # stamps of the odometry
+    findings: list[Finding] = field(default_factory=list)  # what is wrong with bag and replay
+
+    def refuse(self, topic: str, error: Exception) -> None:
+        """Count a message that cannot be used."""
+        number, reason = self.refused.get(topic, (0, str(error)))
+        self.refused[topic] = (number + 1, reason)
+
+    def note_stamp(self, message: Input, inputs: Inputs) -> None:
+        """Keep the stamp of half a frame."""
+        if message.topic == inputs.image:
+            self.images_ns.append(message.stamp_ns)
+        elif message.topic == inputs.odometry:
+            self.motions_ns.append(message.stamp_ns)
+
+    def add(self, stamp_ns: int, role_name: str, facts: dict[str, Any]) -> dict[str, Any]:
+        """Add the record of a frame and return it.
+
+        Args:
+            stamp_ns: of the frame [ns].
+            role_name: of the vehicle.
+            facts: of the agent's report on it, and of the vehicle.
+        """
+        record = {
+            'frame': len(self.records),
+            'stamp_ns': stamp_ns,
+            'role_name': role_name,
+            'outcome': OK if 'action' in facts else NO_COMMAND,
+            'commands': 1,
+            'sent': None,
+            'applied': None,
+            **{name: value for name, value in facts.items() if not name.endswith('_ns')},
+        }
+        self.records.append(record)
+        return record
 
     def judge(self, inputs: Inputs, contract: Contract, camera: CameraView | None) -> None:
         """Find what is wrong, once everything was played."""
@@ -156,25 +179,18 @@ class _Player:
             except BagError:
                 raise
             except ValueError as error:
-                self._refuse(raw.topic.name, error)
+                self.replay.refuse(raw.topic.name, error)
                 continue
-            self._note_stamp(message)
+            self.replay.note_stamp(message, self._inputs)
             yield from order.add(message)
         yield from order.rest()
-
-    def _note_stamp(self, message: Input) -> None:
-        """Keep the stamps of halves of frames as they came."""
-        if message.topic == self._inputs.image:
-            self.replay.images_ns.append(message.stamp_ns)
-        elif message.topic == self._inputs.odometry:
-            self.replay.motions_ns.append(message.stamp_ns)
 
     def take(self, message: Input) -> None:
         """Give one message to the agent."""
         try:
             command = self._handlers[message.topic](message)
         except (ValueError, RecursionError) as error:
-            self._refuse(message.topic, error)
+            self.replay.refuse(message.topic, error)
             return
         if command is not None:
             self._note(command)
@@ -212,26 +228,10 @@ class _Player:
     def _note(self, command: FrameCommand) -> None:
         """Enter one frame."""
         facts = command.facts() if command.facts is not None else {}
-        about = {name: value for name, value in facts.items() if not name.endswith('_ns')}
-        record = {
-            'frame': len(self.replay.records),
-            'stamp_ns': command.stamp_ns,
-            'role_name': self._inputs.role_name,
-            'outcome': OK if 'action' in facts else NO_COMMAND,
-            'commands': 1,
-            'sent': None,
-            'applied': None,
-            **self._motions.pop(command.stamp_ns, {}),
-            **about,
-            'published_twist': [command.twist.linear_x, command.twist.angular_z],
-        }
-        self.replay.records.append(record)
+        facts = self._motions.pop(command.stamp_ns, {}) | facts
+        record = self.replay.add(command.stamp_ns, self._inputs.role_name, facts)
+        record['published_twist'] = [command.twist.linear_x, command.twist.angular_z]
         self._recorded.frame(record)
-
-    def _refuse(self, topic: str, error: Exception) -> None:
-        """Count a message that cannot be used."""
-        number, reason = self.replay.refused.get(topic, (0, str(error)))
-        self.replay.refused[topic] = (number + 1, reason)
 
 
 class RecordedFacts:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 import json
 import os
 from pathlib import Path
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
     from rosbags.interfaces import Connection, Qos
     from rosbags.rosbag2.writer import StorageWriter
+    from rosbags.typesys.store import Typestore
 
 
 STORAGES = ('mcap', 'sqlite3')
@@ -89,21 +91,22 @@ def run(args: argparse.Namespace) -> int:
         max_size_mb=args.max_size,
         min_free_mb=args.min_free_space,
     )
-    out = args.out or Path(f'bag_{datetime.now().astimezone():%Y%m%d_%H%M%S}')
+    args.out = args.out or Path(f'bag_{datetime.now().astimezone():%Y%m%d_%H%M%S}')
     os.nice(NICENESS)  # the loop goes first
     from td3_agent.nodes.runtime import run_program  # noqa: PLC0415  --help needs no ROS
 
-    run_program(lambda: _recorder(args, out, params), [])
+    run_program(lambda: _recorder(args, partial(BagWriter, args.out, params)), [])
     return 0
 
 
-def _recorder(args: argparse.Namespace, out: Path, params: WriterParams) -> Node:
+def _recorder(
+    args: argparse.Namespace, make_writer: Callable[[Callable[[], None]], BagWriter]
+) -> Node:
     """Return the node, recording."""
     from td3_agent.bags.recorder_node import LOOP_TOPICS, RecorderNode  # noqa: PLC0415
 
-    node = RecorderNode(args.topics or LOOP_TOPICS, args.role_name)
-    node.record_to(BagWriter(out, params, node.ended_by_itself))
-    sys.stdout.write(f'recording to {out}; Ctrl-C ends it\n')
+    node = RecorderNode(make_writer, args.topics or LOOP_TOPICS, args.role_name)
+    sys.stdout.write(f'recording to {args.out}; Ctrl-C ends it\n')
     sys.stdout.flush()
     return node
 
@@ -112,22 +115,15 @@ def _recorder(args: argparse.Namespace, out: Path, params: WriterParams) -> Node
 class WriterParams:
     """How a bag is written.
 
-    Attributes:
-        storage: ``mcap`` or ``sqlite3``.
-        compressed: zstd within MCAP; sqlite3 knows none.
-        max_size_mb: end when the bag is this large [MB]; 0 is without limit.
-        min_free_mb: end when less than this is free on the disk [MB].
-        queue_bytes: what may wait for the disk [bytes].
-
     Raises:
         BagError: values that do not fit together.
     """
 
-    storage: str = 'mcap'
-    compressed: bool = False
-    max_size_mb: float = 0.0
-    min_free_mb: float = 256.0
-    queue_bytes: int = QUEUE_BYTES
+    storage: str = 'mcap'  # or sqlite3
+    compressed: bool = False  # zstd within MCAP; sqlite3 knows none
+    max_size_mb: float = 0.0  # end when the bag is this large; 0 is without limit
+    min_free_mb: float = 256.0  # end when less than this is free on the disk
+    queue_bytes: int = QUEUE_BYTES  # may wait for the disk
 
     def __post_init__(self) -> None:
         """Refuse what cannot be written."""
@@ -141,33 +137,13 @@ class WriterParams:
 
 
 @dataclass(frozen=True)
-class Definition:
-    """What a bag says of a message type.
-
-    Attributes:
-        text: the definition and those of all types within, as ROS 2 concatenates them.
-        digest: the type's hash (REP 2011), ``RIHS01_`` and 64 hexadecimal digits.
-    """
-
-    text: str
-    digest: str
-
-
-@dataclass(frozen=True)
 class Topic:
-    """One topic of a bag.
-
-    Attributes:
-        name: such as ``/clock``.
-        msgtype: such as ``rosgraph_msgs/msg/Clock``.
-        definition: of the type.
-        qos: what its publishers offer.
-    """
+    """One topic of a bag."""
 
     name: str
     msgtype: str
-    definition: Definition
-    qos: tuple[Qos, ...] = ()
+    types: Typestore  # knows the type
+    qos: tuple[Qos, ...] = ()  # what its publishers offer
 
 
 class _Mcap(McapWriter):
@@ -237,20 +213,11 @@ def _with_distro(metadata: str) -> str:
     return metadata.replace('ros_distro: rosbags', f'ros_distro: {json.dumps(_distro())}')
 
 
-@dataclass
-class WriterCounts:
-    """What became of the messages, by topic."""
-
-    written: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)
-
-
 class BagWriter:
     """Takes messages from any thread; writes them in the order in which they came.
 
     Attributes:
-        path: folder of the bag.
-        counts: what became of the messages so far.
+        written, dropped: how many messages so far, by topic.
         failure: why it ended by itself with an error; empty if it did not.
         limit_reached: whether it ended by itself because the bag had its largest size.
     """
@@ -274,7 +241,8 @@ class BagWriter:
         """
         self.path = path
         self.params = params or WriterParams()
-        self.counts = WriterCounts()
+        self.written: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
         self.failure = ''
         self.limit_reached = False
         self._on_end = on_end
@@ -311,7 +279,7 @@ class BagWriter:
             if self._ended or self._closing:
                 return False
             if self._queued_bytes + len(data) > self.params.queue_bytes:
-                self.counts.dropped[topic] += 1
+                self.dropped[topic] += 1
                 return False
             self._queue.append((topic, received_ns, data))
             self._queued_bytes += len(data)
@@ -347,10 +315,11 @@ class BagWriter:
             while self._work():
                 pass
             self._finish()
-        except OSError as error:
-            self._fail(f'{self.path}: cannot be written: {error.strerror or error}')
         except Exception as error:  # noqa: BLE001  of the storage; the caller must hear of it
-            self._fail(f'{self.path}: cannot be written: {error}')
+            why = getattr(error, 'strerror', None) or error
+            self.failure = f'{self.path}: cannot be written: {why}'
+            with suppress(Exception):  # what was flushed stays readable
+                self._writer.abort()
         was_open = self._opened.is_set()
         with self._wake:
             self._ended = True
@@ -379,11 +348,7 @@ class BagWriter:
         """Write a topic or a message."""
         if isinstance(item, Topic):
             self._connections[item.name] = self._writer.add_connection(
-                item.name,
-                item.msgtype,
-                msgdef=item.definition.text,
-                rihs01=item.definition.digest,
-                offered_qos_profiles=item.qos,
+                item.name, item.msgtype, typestore=item.types, offered_qos_profiles=item.qos
             )
             return
         topic, received_ns, data = item
@@ -392,7 +357,7 @@ class BagWriter:
         if self.limit_reached:
             return
         self._writer.write(self._connections[topic], received_ns, data)
-        self.counts.written[topic] += 1
+        self.written[topic] += 1
         self._size_bytes += len(data)
         limit = self.params.max_size_mb * MEGABYTE
         self.limit_reached = 0.0 < limit <= self._size_bytes
@@ -409,24 +374,13 @@ class BagWriter:
 
     def _disk_trouble(self, folder: Path) -> str:
         """Return what is wrong with the space on the disk; empty if nothing is."""
-        free_mb = shutil.disk_usage(folder).free / MEGABYTE
-        least_mb = self.params.min_free_mb
-        if free_mb >= least_mb:
-            return ''
-        return (
-            f'{self.path}: recording stopped: {free_mb:.1f} MB free on the disk, '
-            f'at least {least_mb:.1f} MB must stay free'
-        )
+        free_mb, least_mb = shutil.disk_usage(folder).free / MEGABYTE, self.params.min_free_mb
+        found = f'recording stopped: {free_mb:.1f} MB free on the disk'
+        text = f'{self.path}: {found}, at least {least_mb:.1f} MB must stay free'
+        return '' if free_mb >= least_mb else text
 
     def _finish(self) -> None:
         """Write index and metadata."""
-        dropped = dict(self.counts.dropped)
         self._writer.set_custom_data('recorded_by', 'td3_agent')
-        self._writer.set_custom_data('dropped', json.dumps(dropped, sort_keys=True))
+        self._writer.set_custom_data('dropped', json.dumps(self.dropped, sort_keys=True))
         self._writer.close()
-
-    def _fail(self, reason: str) -> None:
-        """Note the error and let go of the file; what was flushed stays readable."""
-        self.failure = reason
-        with suppress(Exception):
-            self._writer.abort()

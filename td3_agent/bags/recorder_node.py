@@ -30,15 +30,16 @@ from rosbags.interfaces import (
 )
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from td3_agent.bags.record import Definition, Topic
+from td3_agent.bags.record import Topic
 from td3_agent.bags.storage import BagError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rclpy.duration import Duration
     from rclpy.subscription import Subscription
     from rclpy.topic_endpoint_info import TopicEndpointInfo
+    from rosbags.typesys.store import Typestore
 
     from td3_agent.bags.record import BagWriter
 
@@ -70,6 +71,7 @@ class RecorderNode(Node):
 
     def __init__(
         self,
+        make_writer: Callable[[Callable[[], None]], BagWriter],
         patterns: Sequence[str] = LOOP_TOPICS,
         role_name: str = '',
         **kwargs: Any,  # noqa: ANN401  what Node takes
@@ -77,6 +79,8 @@ class RecorderNode(Node):
         """Look for topics, at once and from then on.
 
         Args:
+            make_writer: gets what is to be called, from any thread, when the writer has ended by
+                itself.
             patterns: shell patterns of topic names.
             role_name: leave out the topics of other vehicles; empty: of none.
             kwargs: go to ``rclpy.node.Node``.
@@ -85,23 +89,19 @@ class RecorderNode(Node):
         self._patterns = tuple(patterns)
         self._role_name = role_name
         self._types = InstalledTypes()
-        self._writer: BagWriter | None = None
         self._listening: dict[str, tuple[QoSProfile, Subscription]] = {}
         self._announced: set[str] = set()
         self._refused: set[str] = set()
         self.finished = Future()
         self.exit_status = 0
+        self._writer = make_writer(self._end)
         self._timer = self.create_timer(
-            LOOK_PERIOD_S, self.look, clock=Clock(clock_type=ClockType.STEADY_TIME)
+            LOOK_PERIOD_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
+        self._look()
 
-    def record_to(self, writer: BagWriter) -> None:
-        """Write to ``writer`` from now on."""
-        self._writer = writer
-        self.look()
-
-    def ended_by_itself(self) -> None:
-        """End the program: the writer cannot, or need not, go on; called from its thread."""
+    def _end(self) -> None:
+        """End the program: the writer cannot, or need not, go on."""
         if not self.finished.done():
             self.finished.set_result(None)
 
@@ -109,22 +109,16 @@ class RecorderNode(Node):
         """End the bag and say what is in it."""
         self._timer.cancel()
         writer = self._writer
-        if writer is None:
-            return
         writer.close()
         if writer.failure:
             self.exit_status = 1
             self.get_logger().error(writer.failure)
-        total, lost = writer.counts.written.total(), writer.counts.dropped.total()
-        self.get_logger().info(
-            f'{total} messages of {len(writer.counts.written)} topics in {writer.path}, '
-            f'{lost} dropped'
-        )
+        total, lost = writer.written.total(), writer.dropped.total()
+        text = f'{total} messages of {len(writer.written)} topics in {writer.path}, {lost} dropped'
+        self.get_logger().info(text)
 
-    def look(self) -> None:
+    def _look(self) -> None:
         """Listen to topics that have appeared, or whose publishers now offer less."""
-        if self._writer is None:
-            return
         for topic, kinds in self.get_topic_names_and_types():
             if topic in self._refused or not is_wanted(topic, self._patterns, self._role_name):
                 continue
@@ -133,7 +127,12 @@ class RecorderNode(Node):
             except BagError as error:
                 self._refused.add(topic)
                 self.get_logger().warning(f'{topic} is not recorded: {error}')
-        self._complain()
+        if lost := self._writer.dropped.total():
+            self.get_logger().warning(
+                f'the disk is too slow: {lost} messages dropped so far',
+                throttle_duration_sec=COMPLAINT_PERIOD_S,
+                skip_first=False,
+            )
 
     def _listen(self, topic: str, kinds: Sequence[str]) -> None:
         """Subscribe to a topic, anew if its publishers offer something else by now.
@@ -150,60 +149,50 @@ class RecorderNode(Node):
             return
         if len(kinds) != 1:
             raise BagError(f'it must have one type, got {", ".join(kinds)}')
-        definition = self._types.definition(kinds[0])
+        types = self._types.knowing(kinds[0])
         if known is not None:
             self.destroy_subscription(known[1])
-        hear = partial(self._on_message, topic, kinds[0], definition)
+        hear = partial(self._on_message, topic, kinds[0], types)
         subscription = self.create_subscription(
             message_class(kinds[0]), topic, hear, profile, raw=True
         )
         self._listening[topic] = (profile, subscription)
 
-    def _on_message(self, topic: str, msgtype: str, definition: Definition, data: bytes) -> None:
+    def _on_message(self, topic: str, msgtype: str, types: Typestore, data: bytes) -> None:
         if topic not in self._announced:
             self._announced.add(topic)
             publishers = self.get_publishers_info_by_topic(topic)
             offered = tuple(offered_qos(publisher.qos_profile) for publisher in publishers)
-            self._writer.add_topic(Topic(topic, msgtype, definition, offered))
+            self._writer.add_topic(Topic(topic, msgtype, types, offered))
         self._writer.put(topic, time.time_ns(), data)
-
-    def _complain(self) -> None:
-        """Say that messages are lost, while they are."""
-        if lost := self._writer.counts.dropped.total():
-            self.get_logger().warning(
-                f'the disk is too slow: {lost} messages dropped so far',
-                throttle_duration_sec=COMPLAINT_PERIOD_S,
-                skip_first=False,
-            )
 
 
 class InstalledTypes:
-    """Definitions of the message types that are installed on this machine."""
+    """The message types that are installed on this machine."""
 
     def __init__(self) -> None:
         """Start with none; each is read when it is asked for."""
         self._store = get_typestore(Stores.EMPTY)
 
-    def definition(self, msgtype: str) -> Definition:
-        """Return the definition of a type such as ``sensor_msgs/msg/Image``.
+    def knowing(self, msgtype: str) -> Typestore:
+        """Return a store that knows a type such as ``sensor_msgs/msg/Image``.
 
         Raises:
             BagError: its package, or that of a type within, is not installed.
         """
         self._learn(msgtype)
-        text, _ = self._store.generate_msgdef(msgtype, ros_version=2)
-        return Definition(text, self._store.hash_rihs01(msgtype))
+        return self._store
 
     def _learn(self, msgtype: str) -> None:
-        """Read a type and those within it."""
+        """Read a type, and before it those within it."""
         if msgtype in self._store.fielddefs:
             return
         found = get_types_from_msg(_definition_file(msgtype).read_text('utf-8'), msgtype)
-        self._store.register(found)
         for _, fields in found.values():
             for _, kind in fields:
                 for name in _named(kind):
                     self._learn(name)
+        self._store.register(found)
 
 
 def _named(kind: Any) -> list[str]:  # noqa: ANN401  rosbags' nested tuples

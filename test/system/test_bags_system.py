@@ -173,7 +173,7 @@ def without(bag, path, topic, every):
         about = message.topic
         if about.name not in known:
             known.add(about.name)
-            writer.add_topic(Topic(about.name, about.msgtype, types.definition(about.msgtype)))
+            writer.add_topic(Topic(about.name, about.msgtype, types.knowing(about.msgtype)))
         if about.name == topic:
             seen += 1
             if (seen - 1) % every == 0:
@@ -203,7 +203,7 @@ def compressed(bag, path):
             data = bytes(store.serialize_cdr(about, kind))
         if name not in known:
             known.add(name)
-            writer.add_topic(Topic(name, kind, types.definition(kind)))
+            writer.add_topic(Topic(name, kind, types.knowing(kind)))
         assert writer.put(name, message.received_ns, data)
     writer.close()
     assert not writer.failure

@@ -16,7 +16,7 @@ from rosbags.interfaces import (
 )
 
 from td3_agent.bags.inputs import known_types
-from td3_agent.bags.record import BagWriter, Definition, Topic, WriterParams
+from td3_agent.bags.record import BagWriter, Topic, WriterParams
 
 FOREVER = QosTime(9223372036, 854775807)
 ODOMETRY = '/carla/hero/odometry'
@@ -101,10 +101,8 @@ def write_bag(path, messages, **params):
         name = message.__msgtype__
         if topic not in known:
             known.add(topic)
-            text, _ = store.generate_msgdef(name, ros_version=2)
-            definition = Definition(text, store.hash_rihs01(name))
             latched = topic.endswith(('waypoints', 'vehicle_info'))
-            writer.add_topic(Topic(topic, name, definition, qos(latched=latched)))
+            writer.add_topic(Topic(topic, name, store, qos(latched=latched)))
         writer.put(topic, received_ns, bytes(store.serialize_cdr(message, name)))
     writer.close()
     assert not writer.failure

@@ -104,7 +104,7 @@ class TestWriter:
         writer = BagWriter(tmp_path / 'bag', WriterParams(queue_bytes=10, min_free_mb=0.0))
         assert not writer.put('/large', 1, b'x' * 11)
         writer.close()
-        assert writer.counts.dropped == {'/large': 1}
+        assert writer.dropped == {'/large': 1}
         metadata = yaml.safe_load((tmp_path / 'bag' / 'metadata.yaml').read_text())
         about = metadata['rosbag2_bagfile_information']['custom_data']
         assert about['dropped'] == '{"/large": 1}'
@@ -141,7 +141,7 @@ from td3_agent.bags.record import BagWriter
 close, BagWriter.close = BagWriter.close, lambda self: None
 flush = BagWriter._flush
 written = []
-BagWriter._flush = lambda self: (flush(self), written.append(self.counts.written.total()))
+BagWriter._flush = lambda self: (flush(self), written.append(self.written.total()))
 from pathlib import Path
 class Stay(Exception): pass
 def stay(self):
@@ -182,9 +182,7 @@ import threading
 ended = threading.Event()
 writer = BagWriter(Path({path!r} + '2'), WriterParams(min_free_mb=0.0), ended.set)
 from td3_agent.bags.record import Topic
-from td3_agent.bags.record import Definition
-definition = Definition('string data', 'RIHS01_' + 64 * '0')
-writer.add_topic(Topic('/x', 'std_msgs/msg/String', definition))
+writer.add_topic(Topic('/x', 'std_msgs/msg/String', known_types()))
 while not ended.is_set():
     writer.put('/x', 1, bytes(100_000))
     ended.wait(0.001)
