@@ -32,7 +32,7 @@ from td3_agent.bridge_interface import (
 )
 from td3_agent.fastdds import DISCOVERY_RANGE, LOCALHOST_ONLY
 from td3_agent.nodes.conversions import stamp_ns, time_from_ns
-from td3_agent.nodes.qos import RELIABLE
+from td3_agent.nodes.runtime import RELIABLE
 
 if TYPE_CHECKING:
     import argparse

@@ -25,7 +25,7 @@ from benchmarks.harness import PERIOD_NS, serve
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import stamp_ns, time_from_ns
-from td3_agent.nodes.qos import RELIABLE
+from td3_agent.nodes.runtime import RELIABLE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -27,7 +27,7 @@ from benchmarks.latency import environment_of, send
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import image_view
-from td3_agent.nodes.qos import RELIABLE, camera
+from td3_agent.nodes.runtime import RELIABLE, camera_qos
 
 if TYPE_CHECKING:
     import argparse
@@ -102,7 +102,7 @@ class Receiver(Node):
         super().__init__('receiver')
         self._answers = self.create_publisher(TwistStamped, topics.twist_stamped(ROLE), RELIABLE)
         self.create_subscription(
-            Image, topics.image(ROLE, CAMERA), self._on_image, camera('reliable')
+            Image, topics.image(ROLE, CAMERA), self._on_image, camera_qos('reliable')
         )
 
     def _on_image(self, msg: Image) -> None:

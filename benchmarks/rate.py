@@ -30,7 +30,7 @@ from benchmarks.harness import (
 from td3_agent.evaluation.processes import busy_processes
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import stamp_ns
-from td3_agent.nodes.qos import REPORTS
+from td3_agent.nodes.runtime import REPORTS
 
 if TYPE_CHECKING:
     import argparse

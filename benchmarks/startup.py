@@ -28,7 +28,7 @@ from benchmarks.harness import Limit, check_least, in_turns, observed, processor
 from td3_agent.evaluation.four_nodes import FourNodes
 from td3_agent.evaluation.processes import node_command
 from td3_agent.nodes import topics
-from td3_agent.nodes.qos import RELIABLE
+from td3_agent.nodes.runtime import RELIABLE
 
 if TYPE_CHECKING:
     import argparse

@@ -95,8 +95,7 @@ class NativeSender:
             import rclpy  # noqa: PLC0415  docker exec needs no ROS 2 on this side
             from rclpy.executors import SingleThreadedExecutor  # noqa: PLC0415
 
-            from td3_agent.nodes.qos import RELIABLE  # noqa: PLC0415
-            from td3_agent.nodes.runtime import own_context  # noqa: PLC0415
+            from td3_agent.nodes.runtime import RELIABLE, own_context  # noqa: PLC0415
         except ImportError as error:
             raise BridgeError(f'the native transport needs rclpy: {error}') from error
         from geometry_msgs.msg import Twist  # noqa: PLC0415

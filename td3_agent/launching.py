@@ -49,7 +49,7 @@ from td3_agent.launch_settings import (
     type_of,
 )
 from td3_agent.nodes.drivers import SHIPPED_NAMES, DriverParams, needs_route
-from td3_agent.nodes.td3_agent_params import Td3AgentParams
+from td3_agent.nodes.parameters import Td3AgentParams
 from td3_agent.starting import PARENT_VARIABLE
 
 if TYPE_CHECKING:

@@ -198,7 +198,7 @@ class Ros:
 
     def listen(self, kind, topic, qos=None, react=None):
         """Return a list that messages of a topic are appended to, in order of arrival."""
-        from td3_agent.nodes.qos import RELIABLE
+        from td3_agent.nodes.runtime import RELIABLE
 
         heard = []
 
@@ -212,7 +212,7 @@ class Ros:
 
     def talk(self, kind, topic, qos=None):
         """Return a publisher of the peer."""
-        from td3_agent.nodes.qos import RELIABLE
+        from td3_agent.nodes.runtime import RELIABLE
 
         return self.peer.create_publisher(kind, topic, qos or RELIABLE)
 
@@ -269,9 +269,8 @@ class Ros:
 
 # Nodes of one process hear of each other within milliseconds.
 TIMINGS = {
-    'announcer.PERIOD_S': 0.01,
-    'rivals.PERIOD_S': 0.01,
-    'rivals.SETTLE_NS': 50_000_000,
+    'liveliness.LOOK_PERIOD_S': 0.01,
+    'liveliness.SETTLE_NS': 50_000_000,
     'synchronizer_node.GRAPH_PERIOD_S': 0.02,
     'twist_to_control_node.GRAPH_PERIOD_S': 0.02,
 }

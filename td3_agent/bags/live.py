@@ -42,8 +42,7 @@ from td3_agent.driving.loop_check import Contract
 from td3_agent.evaluation.processes import ProcessGroup, interruptions_noted, ros_environment
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
-from td3_agent.nodes.qos import LATCHED, RELIABLE, REPORTS
-from td3_agent.nodes.runtime import make_executor
+from td3_agent.nodes.runtime import LATCHED, RELIABLE, REPORTS, make_executor
 from td3_agent.ros_domain import domain_id_of
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from td3_agent.nodes.conversions import (
     stamp_ns,
     state_from_odometry,
 )
-from td3_agent.nodes.qos import LATCHED
-from td3_agent.nodes.refusals import Refusals
+from td3_agent.nodes.runtime import LATCHED
+from td3_agent.nodes.wiring import Rejections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ class WatchNode(Node):
         self._near_m: float | None = None
         self._trail: deque[tuple[float, float]] = deque(maxlen=TRAIL_POINTS)
         self._said: dict[str, tuple[int, str]] = {}
-        refusals, role = Refusals(self), watched.role_name
+        refusals, role = Rejections(self), watched.role_name
         for kind, topic, handler, qos in (
             (Image, watched.image, self._on_image, FORGETFUL),
             (Odometry, watched.odometry, self._on_odometry, FORGETFUL),

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.command import STOP
-from td3_agent.driving.loop_check import Contract, InputWatch
+from td3_agent.driving.input_watch import InputWatch
+from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.observation import ENCODINGS, ImageError
 from td3_agent.driving.pairing import FramePairer
 

@@ -6,10 +6,10 @@ A disk that takes no more ends the ledger and not the drive.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from td3_agent.driving.endpoints import Finding
 from td3_agent.driving.ledger import SKIPPED, UNWRITTEN_FRAMES, FrameLog, LedgerWriter
 from td3_agent.driving.lockstep import EndedFrame
 from td3_agent.driving.loop_check import OutcomeWindow, drive_findings
@@ -18,6 +18,7 @@ from td3_agent.driving.stages import StageWindow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from td3_agent.driving.endpoints import Finding
     from td3_agent.driving.lockstep import Break
 
 
@@ -102,7 +103,7 @@ class DriveLedger:
         """Name the vehicle where there are several."""
         if len(self.logs) == 1:
             return found
-        return [Finding(f'{role}: {one.text}', one.is_error) for one in found]
+        return [replace(one, text=f'{role}: {one.text}') for one in found]
 
     def figures(self) -> dict[str, float]:
         """Return where the time goes: in frames, and to the disk."""

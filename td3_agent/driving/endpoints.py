@@ -58,10 +58,17 @@ class Interest:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with a topic: a sentence, and whether the work stops by it."""
+    """One thing that is wrong.
+
+    Attributes:
+        text: a sentence: what it is, its cause and what to do.
+        is_error: whether the work stops by it.
+        key: names the cause, the same whatever the figures in the sentence are.
+    """
 
     text: str
     is_error: bool
+    key: str = field(default='', compare=False)
 
 
 @dataclass

@@ -39,7 +39,6 @@ FRAMES_REMEMBERED = 32  # to tell how late a command is
 # By one stop: it may end the wait of two frames, if it comes while the bridge begins to wait.
 MOST_IN_ADVANCE = 2
 REFUSED_IN_A_ROW = 3  # a single bad message is no reason to brake; the next one is 50 ms away
-HOLD = 'hold'  # frame_id of a stop sent between frames: see watchdog.SilenceHold
 
 
 class Outcome(Enum):

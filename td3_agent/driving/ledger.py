@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 import hashlib
 import json
 import re
 import time
 from typing import TYPE_CHECKING, Any
 
+from td3_agent.driving.command import FULL_BRAKE
 from td3_agent.driving.endpoints import Finding
 from td3_agent.driving.gate import Outcome
 from td3_agent.driving.lockstep import MOST_SKIPPED, Break, Cause, EndedFrame
@@ -136,9 +137,14 @@ class FrameLog:
             part['sent'] = control_record(control)
             part['command_heard_ns'] = heard_ns
 
-    def note_hold(self, stamp_ns: int, control: VehicleControl) -> None:
-        """Add a stop that the gate has sent because nothing followed the frame."""
-        self._held = self._part(stamp_ns)['held'] = control_record(control)
+    def note_hold(self, stamp_ns: int) -> None:
+        """Add the gate's word that it has sent full brake because nothing followed the frame.
+
+        That command has the same stamp, and is seen before or after this.
+        """
+        part = self._part(stamp_ns)
+        part['holds'] = part.get('holds', 0) + 1
+        self._held = part['held'] = control_record(FULL_BRAKE)
 
     def note_status(self, stamp_ns: int, control: VehicleControl) -> None:
         """Add what vehicle_status of a frame echoes: the command executed during its step."""
@@ -239,6 +245,10 @@ class FrameLog:
         """Return the record of one closed frame."""
         part = self._parts.get(stamp_ns, {})
         part.pop('echo', None)
+        if holds := part.pop('holds', 0):
+            part['commands'] = max(part.get('commands', 0) - holds, 0)
+            if not part['commands']:  # what was seen were stops alone
+                part.pop('sent', None)
         if part.get('outcome') == IN_ADVANCE and self._held is not None:
             part['commands'] = part.get('commands', 0) + 1
             part.setdefault('sent', self._held)
@@ -316,7 +326,8 @@ class LedgerWriter:
         """Write what is buffered and the end, with what was wrong, and close the file."""
         if not self._file.closed:
             end: dict[str, Any] = {'end': True, 'records': self._records}
-            if told := [asdict(finding) for finding in findings]:
+            told = [{'text': one.text, 'is_error': one.is_error} for one in findings]
+            if told:
                 end['findings'] = told
             self._append(end)
             self._file.close()

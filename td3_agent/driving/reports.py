@@ -2,12 +2,11 @@
 """Frame reports: what agent and gate may say of a frame, and how it has to look.
 
 A report comes over the network and goes into the ledger, so nothing in it is believed: names
-that are not known, other types, numbers that are not finite and texts without end are refused.
+that are not known, other values than a name asks for and texts without end are rejected.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -16,49 +15,51 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 MOST_FACTS = 64
-LONGEST_VALUE = 4096  # characters of JSON; an action takes 50
 LONGEST_TEXT = 1024
 MOST_NUMBERS = 16
 LATEST_NS = (1 << 63) - 1
 SHOWN_CHARACTERS = 60
 SHA256 = re.compile('[0-9a-f]{64}')
 WORD = re.compile('[a-z_]{1,40}')
+DIGITS = re.compile('[0-9]{1,19}')
+NUMBER = re.compile(r'-?[0-9]{1,30}(\.[0-9]{1,30})?(e[-+][0-9]{1,3})?')
 
 
-def _is_instant(value: object) -> bool:
-    return type(value) is int and 0 <= value <= LATEST_NS
+def _instant(text: str) -> int | None:
+    return int(text) if DIGITS.fullmatch(text) and int(text) <= LATEST_NS else None
 
 
-def _is_number_list(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) <= MOST_NUMBERS
-        and all(type(item) in {int, float} and abs(item) < math.inf for item in value)
-    )
+def _numbers(text: str) -> list[float] | None:
+    words = text.split()
+    if len(words) > MOST_NUMBERS or not all(map(NUMBER.fullmatch, words)):
+        return None
+    found = [float(word) for word in words]
+    return found if all(map(math.isfinite, found)) else None
 
 
-def _is_hash(value: object) -> bool:
-    return isinstance(value, str) and SHA256.fullmatch(value) is not None
+def _hash(text: str) -> str | None:
+    return text if SHA256.fullmatch(text) else None
 
 
-def _is_word(value: object) -> bool:
-    return isinstance(value, str) and WORD.fullmatch(value) is not None
+def _word(text: str) -> str | None:
+    return text if WORD.fullmatch(text) else None
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= LONGEST_TEXT
+def _text(text: str) -> str | None:
+    return text if len(text) <= LONGEST_TEXT else None
 
 
-Check = tuple['Callable[[object], bool]', str]
-INSTANT: Check = (_is_instant, 'a steady time [ns]')
-NUMBERS: Check = (_is_number_list, f'a list of up to {MOST_NUMBERS} finite numbers')
-HASH: Check = (_is_hash, '64 hexadecimal digits')
+# How the text of a fact is read, None if it is not one; and what it has to be.
+Check = tuple['Callable[[str], object]', str]
+INSTANT: Check = (_instant, 'a steady time [ns]')
+NUMBERS: Check = (_numbers, f'up to {MOST_NUMBERS} finite numbers, separated by spaces')
+HASH: Check = (_hash, '64 hexadecimal digits')
 AGENT_FACTS: dict[str, Check] = {
     'observation_sha256': HASH,
     'action': NUMBERS,
     'action_sha256': HASH,
     'twist': NUMBERS,
-    'agent_error': (_is_text, f'a text of up to {LONGEST_TEXT} characters'),
+    'agent_error': (_text, f'a text of up to {LONGEST_TEXT} characters'),
     'image_received_ns': INSTANT,
     'image_prepared_ns': INSTANT,
     'odometry_received_ns': INSTANT,
@@ -67,22 +68,27 @@ AGENT_FACTS: dict[str, Check] = {
     'twist_published_ns': INSTANT,
 }
 GATE_FACTS: dict[str, Check] = {
-    'outcome': (_is_word, 'lower-case letters and underscores, at most 40'),
+    'outcome': (_word, 'lower-case letters and underscores, at most 40'),
     'twist_received_ns': INSTANT,
     'gate_published_ns': INSTANT,
 }
 ALL_FACTS = AGENT_FACTS | GATE_FACTS
 
 
+def fact_text(value: object) -> str:
+    """Return the value of a fact as it is sent: plain text, of a list its numbers with spaces."""
+    return ' '.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def checked_facts(pairs: Iterable[tuple[str, str]], known: dict[str, Check]) -> dict[str, Any]:
     """Return the facts of a report by name.
 
     Args:
-        pairs: names and JSON values.
+        pairs: names, and values as :func:`fact_text` gives them.
         known: :data:`AGENT_FACTS` or :data:`GATE_FACTS`.
 
     Raises:
-        ValueError: an unknown name, no JSON, or a value that is not what its name asks for.
+        ValueError: an unknown name, or a value that is not what its name asks for.
     """
     facts: dict[str, Any] = {}
     for name, text in pairs:
@@ -90,25 +96,12 @@ def checked_facts(pairs: Iterable[tuple[str, str]], known: dict[str, Check]) -> 
             raise ValueError(f'a report must have at most {MOST_FACTS} facts')
         if name not in known:
             raise ValueError(f'a report has no fact {shown(name)}')
-        facts[name] = _decoded(name, text, *known[name])
+        read, expected = known[name]
+        value = read(text)
+        if value is None:
+            raise ValueError(f'{name} must be {expected}, got {shown(text)}')
+        facts[name] = value
     return facts
-
-
-def _decoded(name: str, text: str, holds: Callable[[object], bool], wanted: str) -> object:
-    """Return the JSON value of a fact.
-
-    Raises:
-        ValueError: naming fact, value and what was expected.
-    """
-    if len(text) > LONGEST_VALUE:
-        raise ValueError(f'{name} must have <= {LONGEST_VALUE} characters, got {len(text)}')
-    try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{name} must be JSON, got {shown(text)}') from error
-    if not holds(value):
-        raise ValueError(f'{name} must be {wanted}, got {shown(text)}')
-    return value
 
 
 def shown(value: object) -> str:

@@ -43,7 +43,7 @@ from td3_agent.faults.inside import (
 )
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import report_message, time_from_ns
-from td3_agent.nodes.qos import LATCHED
+from td3_agent.nodes.runtime import LATCHED
 from td3_agent.nodes.sim_bridge_node import SimBridgeNode
 from td3_agent.nodes.synchronizer_node import SynchronizerNode
 from td3_agent.nodes.td3_agent_node import Td3AgentNode

@@ -26,8 +26,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from rclpy.task import Future
 
 from td3_agent.faults.rules import NANOSECONDS_PER_SECOND, Line, Parcel, Rule
-from td3_agent.nodes.qos import LATCHED
-from td3_agent.nodes.runtime import WakeUp, run_program, steady_ns
+from td3_agent.nodes.runtime import LATCHED, WakeUp, run_program, steady_ns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

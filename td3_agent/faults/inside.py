@@ -31,8 +31,7 @@ from td3_agent.evaluation.processes import free_domain_id
 from td3_agent.faults.scene import SceneError
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
-from td3_agent.nodes.qos import LATCHED, RELIABLE, REPORTS
-from td3_agent.nodes.runtime import own_context
+from td3_agent.nodes.runtime import LATCHED, RELIABLE, REPORTS, own_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable

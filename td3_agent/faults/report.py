@@ -10,8 +10,8 @@ import os
 import platform
 from typing import TYPE_CHECKING, Any
 
-from td3_agent import __version__
 from benchmarks.harness import machine
+from td3_agent import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

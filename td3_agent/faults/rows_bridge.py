@@ -26,7 +26,7 @@ from td3_agent.faults.scene import (
 )
 from td3_agent.faults.watcher import is_stop
 from td3_agent.nodes import topics
-from td3_agent.nodes.qos import RELIABLE
+from td3_agent.nodes.runtime import RELIABLE
 
 if TYPE_CHECKING:
     from td3_agent.driving.ledger_audit import Audit

@@ -29,7 +29,7 @@ from td3_agent.faults.inside import (
 )
 from td3_agent.faults.row import Outcome, row
 from td3_agent.nodes import topics
-from td3_agent.nodes.qos import RELIABLE
+from td3_agent.nodes.runtime import RELIABLE
 from td3_agent.nodes.sim_bridge_node import SimBridgeNode
 from td3_agent.nodes.synchronizer_node import SynchronizerNode
 from td3_agent.nodes.td3_agent_node import Td3AgentNode

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention
-from td3_agent.driving.gate import HOLD, TwistConverter
 from td3_agent.driving.gate import Outcome as Answered
+from td3_agent.driving.gate import TwistConverter
 from td3_agent.evaluation.agreement import first_difference
 from td3_agent.evaluation.direct import DirectDrive, Pilot
 from td3_agent.faults.injector import CLOCK, IMAGE, ODOMETRY, STATUS, STEP, VEHICLE_STATUS
@@ -369,7 +369,7 @@ def clock_jumps(scene: Scene) -> Outcome:
     named = watcher.named(begun_ns, NODE_NAMES[SYNCHRONIZER], 'time ran back')
     outcome.check('named', named is not None, named and named.what.message, 'time ran back')
     clocks = len(watcher.clocks)
-    answers = [h for h in tuple(watcher.commands) if h.what.header.frame_id != HOLD]
+    answers = watcher.answers()
     outcome.check(
         'actions for frames', abs(len(answers) - clocks) <= 1, len(answers), f'{clocks}, or 1 off'
     )

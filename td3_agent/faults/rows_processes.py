@@ -9,7 +9,6 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from td3_agent.driving.gate import HOLD
 from td3_agent.driving.ledger import IDLE
 from td3_agent.driving.lockstep import Cause
 from td3_agent.faults.row import Outcome, row
@@ -76,7 +75,7 @@ def killed_synchronizer(scene: Scene) -> Outcome:
     watcher = scene.watcher
     frame = watcher.frames()[-1]
     scene.wait_for(
-        lambda: sum(h.what.header.frame_id == HOLD for h in tuple(watcher.commands)) >= 2,
+        lambda: watcher.outcomes(killed_ns).count('stopped_silence') >= 2,
         'the stop to be said again',
         TOO_LATE_S,
     )
@@ -172,11 +171,7 @@ def stop_and_go(scene: Scene, outcome: Outcome, node: NodeProcess, words: tuple[
     woken_ns = scene.signal(node, signal.SIGCONT)
     scene.wait_good(frames=5, patience_s=PATIENCE_S)
     part.figures['recovered_s'] = (time.monotonic_ns() - woken_ns) / 1e9
-    stamps = [
-        stamp_ns(heard.what.header.stamp)
-        for heard in tuple(watcher.commands)
-        if heard.at_ns >= woken_ns and heard.what.header.frame_id != HOLD
-    ]
+    stamps = [stamp_ns(heard.what.header.stamp) for heard in watcher.answers(woken_ns)]
     part.none('frames with a second command', {s for s in stamps if stamps.count(s) > 1})
     part.equal('commands are in order', stamps, sorted(stamps))
     outcome.add(part, node.name)

@@ -20,8 +20,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import Image
 
 from td3_agent.nodes.conversions import stamp_ns
-from td3_agent.nodes.qos import camera
-from td3_agent.nodes.runtime import run_program
+from td3_agent.nodes.runtime import camera_qos, run_program
 
 if TYPE_CHECKING:
     from typing import Any
@@ -39,7 +38,7 @@ class SlowReader(Node):
         self._work_s = work_s
         self._read = self._missed = 0
         self._last_ns: int | None = None
-        self.create_subscription(Image, topic, self._on_image, camera(reliability))
+        self.create_subscription(Image, topic, self._on_image, camera_qos(reliability))
         threading.Thread(target=self._answer, name='input', daemon=True).start()
 
     def _on_image(self, msg: Image) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 import gc
@@ -19,8 +20,9 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
+from td3_agent.driving.gate import Outcome
 from td3_agent.nodes import topics
-from td3_agent.nodes.conversions import control_from_message, facts_from_report
+from td3_agent.nodes.conversions import control_from_message, facts_from_report, stamp_ns
 from td3_agent.nodes.runtime import executors, own_context
 
 if TYPE_CHECKING:
@@ -176,6 +178,26 @@ class Watcher:
         """Return the gate's word on every frame since a time [ns, steady]."""
         facts = (facts_from_report(h.what) for h in tuple(self.reports) if h.at_ns >= after_ns)
         return [fact['outcome'] for fact in facts if 'outcome' in fact]
+
+    def answers(self, after_ns: int = 0) -> list[Heard]:
+        """Return the commands since a time [ns, steady] that are no stops sent between frames.
+
+        The gate reports each of those, under the stamp of the frame that it follows.
+        """
+        reports = ((h.what, facts_from_report(h.what)) for h in tuple(self.reports))
+        silences = Counter(
+            stamp_ns(msg.header.stamp)
+            for msg, facts in reports
+            if facts.get('outcome') == Outcome.SILENCE.value
+        )
+        found = []
+        for heard in reversed([h for h in tuple(self.commands) if h.at_ns >= after_ns]):
+            stamp = stamp_ns(heard.what.header.stamp)
+            if silences[stamp] > 0:
+                silences[stamp] -= 1
+            else:
+                found.append(heard)
+        return found[::-1]
 
     def longest_without_good_s(self, after_ns: int, before_ns: int) -> float:
         """Return the longest time within a span [ns] in which no frame was answered well [s]."""

@@ -17,8 +17,7 @@ from rosgraph_msgs.msg import Clock
 from td3_agent.faults.injector import ROLE
 from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import path_message
-from td3_agent.nodes.qos import LATCHED, RELIABLE
-from td3_agent.nodes.runtime import run_program
+from td3_agent.nodes.runtime import LATCHED, RELIABLE, run_program
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
 
 

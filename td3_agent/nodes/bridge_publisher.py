@@ -35,7 +35,7 @@ from std_msgs.msg import Float32, Header
 from td3_agent.driving.frames import quaternion_from_rpy, stamp_from_seconds
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import control_message, path_from_points
-from td3_agent.nodes.qos import LATCHED, RELIABLE
+from td3_agent.nodes.runtime import LATCHED, RELIABLE
 from td3_agent.sim.route_planner import headings
 
 if TYPE_CHECKING:

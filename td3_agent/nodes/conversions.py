@@ -9,7 +9,6 @@ world stand with its type in :mod:`td3_agent.driving`.
 from __future__ import annotations
 
 from contextlib import suppress
-import json
 from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.command import TwistCommand, VehicleControl
@@ -20,7 +19,7 @@ from td3_agent.driving.frames import (
     yaw_from_quaternion,
 )
 from td3_agent.driving.observation import ImageView
-from td3_agent.driving.reports import ALL_FACTS, checked_facts
+from td3_agent.driving.reports import ALL_FACTS, checked_facts, fact_text
 from td3_agent.driving.route import route_from_points
 from td3_agent.driving.vehicle import (
     MAX_COORDINATE_M,
@@ -303,8 +302,8 @@ def crossed_markings(msg: CarlaLaneInvasionEvent) -> list[int]:
 
 
 def report_message(stamp: Time, name: str, facts: dict[str, Any]) -> DiagnosticArray:
-    """Return what a node has to say of one frame: keys and JSON values, under its stamp."""
-    values = [KeyValue(key=key, value=json.dumps(value)) for key, value in facts.items()]
+    """Return what a node has to say of one frame: names and plain values, under its stamp."""
+    values = [KeyValue(key=key, value=fact_text(value)) for key, value in facts.items()]
     msg = DiagnosticArray(status=[DiagnosticStatus(name=name, values=values)])
     msg.header.stamp = stamp
     return msg
@@ -314,7 +313,7 @@ def facts_from_report(msg: DiagnosticArray, known: dict[str, Check] = ALL_FACTS)
     """Return the keys and values of a frame report, which may have those ``known``.
 
     Raises:
-        ValueError: an unknown key, no JSON, or another value than its key asks for.
+        ValueError: an unknown key, or another value than its key asks for.
     """
     return checked_facts(
         ((pair.key, pair.value) for status in msg.status for pair in status.values), known

@@ -3,22 +3,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 import time
 from typing import TYPE_CHECKING
 import uuid
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.clock import Clock, ClockType
 
-from td3_agent.nodes.qos import RELIABLE
+from td3_agent.nodes.runtime import RELIABLE, steady_timer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from rclpy.node import Node
 
-    from td3_agent.driving.endpoints import Finding
+    from td3_agent.driving.status import Status
 
 LOOP = 'loop'  # part of a node's diagnostics: what driving/loop_check.py finds
 PERIOD_S = 1.0
@@ -29,44 +27,8 @@ PROCESS = uuid.uuid4().hex
 
 
 def instance_of(node: Node) -> str:
-    """Return what tells this node from all others, those of its name and other processes too."""
+    """Return an id that is unique to this node instance, in all processes."""
     return f'{PROCESS}-{id(node):x}'
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a node says of itself.
-
-    Attributes:
-        message: one sentence; what is wrong and what to do, or that all is well.
-        is_error: whether the node cannot do its work.
-        is_warning: whether something is off though the node works.
-        values: figures behind the sentence.
-        console: what is waited for; written to the log when it changes.
-    """
-
-    message: str
-    is_error: bool = False
-    is_warning: bool = False
-    values: dict[str, object] = field(default_factory=dict)
-    console: str = ''
-
-    @property
-    def level(self) -> bytes:
-        """The level of diagnostic_msgs/DiagnosticStatus."""
-        if self.is_error:
-            return DiagnosticStatus.ERROR
-        return DiagnosticStatus.WARN if self.is_warning else DiagnosticStatus.OK
-
-
-def loop_status(found: Sequence[Finding]) -> Status:
-    """Return findings as one status, the worst first."""
-    if not found:
-        return Status('the loop drives as it should')
-    ordered = sorted(found, key=lambda finding: not finding.is_error)
-    is_error = ordered[0].is_error
-    text = '; '.join(finding.text for finding in ordered)
-    return Status(text, is_error=is_error, is_warning=not is_error, console=text)
 
 
 class Diagnostics:
@@ -95,22 +57,20 @@ class Diagnostics:
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', RELIABLE)
         self._last: list[tuple[bytes, str]] | None = None
         self._written, self._written_s = '', -CONSOLE_S
-        # Steady: a node must speak up exactly when simulated time stands still.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        node.create_timer(PERIOD_S, self.publish, clock=steady)
-        node.create_timer(LOOK_S, self.changed, clock=steady)  # what does not come is a change
+        steady_timer(node, PERIOD_S, self.publish)
+        steady_timer(node, LOOK_S, self.changed)  # what does not come is a change
 
     def changed(self) -> None:
         """Publish at once if a level or a message differs from what was said last."""
         said = self._all()
         self._write(said[''].console)
-        if [(status.level, status.message) for status in said.values()] != self._last:
+        if [(level_of(status), status.message) for status in said.values()] != self._last:
             self.publish()
 
     def publish(self) -> None:
         """Say how things stand."""
         said = self._all()
-        self._last = [(status.level, status.message) for status in said.values()]
+        self._last = [(level_of(status), status.message) for status in said.values()]
         own = {**said[''].values, **self._figures(), INSTANCE: self._instance}
         name = self._node.get_fully_qualified_name().lstrip('/')
         msg = DiagnosticArray()
@@ -135,10 +95,17 @@ class Diagnostics:
         return {'': self._describe()} | {name: tell() for name, tell in self._parts.items()}
 
 
+def level_of(status: Status) -> bytes:
+    """Return the level of diagnostic_msgs/DiagnosticStatus."""
+    if status.is_error:
+        return DiagnosticStatus.ERROR
+    return DiagnosticStatus.WARN if status.is_warning else DiagnosticStatus.OK
+
+
 def _message(name: str, status: Status, values: Mapping[str, object]) -> DiagnosticStatus:
     """Return one status as it is published."""
     return DiagnosticStatus(
-        level=status.level,
+        level=level_of(status),
         name=name,
         message=status.message,
         hardware_id='td3_agent',

@@ -43,8 +43,7 @@ from td3_agent.nodes.conversions import (
     state_from_odometry,
     time_from_ns,
 )
-from td3_agent.nodes.qos import LATCHED, RELIABLE, camera
-from td3_agent.nodes.runtime import own_context
+from td3_agent.nodes.runtime import LATCHED, RELIABLE, camera_qos, own_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,7 +160,7 @@ class LockstepClient:
         self._pose_pub = make(Pose, topics.of(role, 'control/set_transform'), RELIABLE)
         images = topics.image(role, camera_id)
         listen = self._node.create_subscription
-        listen(Image, images, self._part('image'), camera(camera_reliability))
+        listen(Image, images, self._part('image'), camera_qos(camera_reliability))
         listen(Odometry, topics.odometry(role), self._part('odometry'), RELIABLE)
         listen(CarlaEgoVehicleStatus, topics.vehicle_status(role), self._part('status'), RELIABLE)
         self._status_sub = listen(CarlaStatus, topics.STATUS, self._on_status, RELIABLE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one helper between a parameter dataclass and ROS."""
+"""Parameters of the nodes that drive, and the one helper between a dataclass of them and ROS."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rcl_interfaces.msg import ParameterDescriptor
 
-from td3_agent.driving.parameters import ParameterError, Params, expected, refuse_unknown
+from td3_agent.driving.ledger import UNWRITTEN_FRAMES
+from td3_agent.driving.lockstep import LockstepParams
+from td3_agent.driving.parameters import ParameterError, Params, expected, param, refuse_unknown
+from td3_agent.driving.velocity_control import VelocityControlParams
+from td3_agent.nodes import topics
+from td3_agent.nodes.drivers import DriverParams
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -18,6 +23,7 @@ ParamsT = TypeVar('ParamsT', bound=Params)
 # What rclpy itself declares from overrides.
 RCLPY_OWN = ('use_sim_time', 'start_type_description_service')
 RCLPY_OWN_PREFIXES = ('qos_overrides.', 'diagnostic_updater.')
+DEADLINE_SHARE = 0.9  # of the bridge's wait; the rest is for the way there
 
 
 def declare(node: Node, cls: type[ParamsT]) -> ParamsT:
@@ -61,3 +67,139 @@ def _constraints(metadata: dict) -> str:
     if metadata['choices']:
         return 'one of ' + ', '.join(metadata['choices'])
     return expected(metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Td3AgentParams(DriverParams):
+    """Parameters of td3_agent_node."""
+
+    role_name: str = param('ego_vehicle', 'role name of the vehicle')
+    camera_id: str = param('camera', 'id of the camera in the objects file')
+    mode: str = param(
+        'lockstep',
+        'one command per frame, or at a fixed rate from the newest frame',
+        choices=('lockstep', 'free_running'),
+    )
+    twist_convention: str = param(
+        'velocity',
+        'how linear.x and angular.z are meant',
+        choices=('velocity', 'carla_twist_to_control'),
+    )
+    camera_reliability: str = param(
+        'reliable',
+        'reliable loses no large frame; best_effort matches every known publisher',
+        choices=('reliable', 'best_effort'),
+    )
+    image_topic: str = param('', 'image topic; empty: /carla/<role_name>/<camera_id>/image')
+    odometry_topic: str = param('', 'odometry topic; empty: /carla/<role_name>/odometry')
+    rate_hz: float = param(20.0, 'command rate when free-running', unit='Hz', low=0.1, high=1000.0)
+    max_frame_age_s: float = param(
+        0.4,
+        'free-running: stop the car when the newest frame arrived longer ago (steady clock)',
+        unit='s',
+        low=0.01,
+        high=60.0,
+    )
+    default_wheelbase_m: float = param(
+        2.87, 'wheelbase when vehicle_info does not tell', unit='m', low=1.0, high=10.0
+    )
+    autostart: bool = param(True, 'configure and activate at start, without a lifecycle manager')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TwistToControlParams(VelocityControlParams):
+    """Parameters of twist_to_control_node."""
+
+    role_name: str = param('ego_vehicle', 'role name of the vehicle')
+    mode: str = param(
+        'lockstep',
+        'one answer per frame, or newest command with a watchdog',
+        choices=('lockstep', 'free_running'),
+    )
+    twist_convention: str = param(
+        'velocity',
+        'how linear.x and angular.z are meant',
+        choices=('velocity', 'carla_twist_to_control'),
+    )
+    input: str = param(
+        'twist_stamped',
+        'topic that commands come from; a plain twist answers the frame that is open',
+        choices=('twist_stamped', 'twist'),
+    )
+    deadline_s: float = param(
+        0.4,
+        'full brake when no command has come for so long (steady clock); at most 0.9 of '
+        'bridge_wait_s',
+        unit='s',
+        low=0.02,
+        high=600.0,
+    )
+    silence_s: float = param(
+        0.4,
+        'lockstep: full brake when no frame has come for so long (steady clock), or for four '
+        'of the usual periods of frames if that is longer',
+        unit='s',
+        low=0.02,
+        high=600.0,
+    )
+    bridge_wait_s: float = param(
+        1.0, 'the bridge gives up waiting after so long; 1.0 upstream', unit='s', low=0.1
+    )
+    default_wheelbase_m: float = param(
+        2.87, 'wheelbase when vehicle_info does not tell', unit='m', low=1.0, high=10.0
+    )
+    odometry_topic: str = param('', 'odometry topic; empty: /carla/<role_name>/odometry')
+
+    def __post_init__(self) -> None:
+        """Refuse a deadline that the bridge would not wait for.
+
+        Raises:
+            ParameterError: naming each field and value.
+        """
+        super().__post_init__()
+        longest_s = DEADLINE_SHARE * self.bridge_wait_s
+        if self.deadline_s > longest_s:
+            raise ParameterError(
+                f'deadline_s must be <= {DEADLINE_SHARE} * bridge_wait_s = {longest_s:g} [s], '
+                f'got {self.deadline_s}'
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SynchronizerParams(LockstepParams):
+    """Parameters of synchronizer_node."""
+
+    fixed_delta_seconds: float = param(
+        0.05, "the bridge's step, checked against CarlaStatus", unit='s', low=0.001, high=0.1
+    )
+    wait_for_agent: bool = param(
+        True,
+        'start when every role has an active agent as well as a gate, pause while no role has one',
+    )
+    odometry_topic: str = param(
+        '', 'odometry topic of the only vehicle; empty: /carla/<role_name>/odometry'
+    )
+    ledger_path: str = param('', 'where the ledger is written; empty: nowhere', path=True)
+    ledger_flush_frames: int = param(
+        UNWRITTEN_FRAMES + 1,
+        'a kill of this process loses at most so many of the newest frames',
+        low=UNWRITTEN_FRAMES + 1,
+        high=100000,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse bad values, and one odometry topic for several vehicles.
+
+        Raises:
+            ParameterError: naming each field and value.
+        """
+        super().__post_init__()
+        if self.odometry_topic and len(self.role_names) > 1:
+            raise ParameterError(
+                f'odometry_topic must be empty for {len(self.role_names)} role_names, '
+                f'got {self.odometry_topic!r}'
+            )
+
+    def odometry(self, role: str) -> str:
+        """Return the odometry topic of a vehicle."""
+        return self.odometry_topic or topics.odometry(role)

@@ -14,24 +14,21 @@ from typing import TYPE_CHECKING, Any
 from carla_msgs.msg import CarlaWorldInfo
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry, Path
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import Header
 
 from td3_agent.driving.parameters import param
+from td3_agent.driving.status import Status
 from td3_agent.nodes import topics
-from td3_agent.nodes.connections import Connections, interest
 from td3_agent.nodes.conversions import (
     MAP_FRAMES,
     goal_from_pose,
     path_from_points,
     state_from_odometry,
 )
-from td3_agent.nodes.diagnostics import Diagnostics, Status
 from td3_agent.nodes.parameters import declare
-from td3_agent.nodes.qos import LATCHED, RELIABLE
-from td3_agent.nodes.refusals import Refusals
-from td3_agent.nodes.runtime import run_program
+from td3_agent.nodes.runtime import LATCHED, run_program, steady_timer
+from td3_agent.nodes.wiring import Wiring
 from td3_agent.sim.graph_reader import GraphReader
 from td3_agent.sim.navigator import Navigator, NavigatorParams
 from td3_agent.sim.opendrive import MapError
@@ -75,39 +72,26 @@ class RouteNode(Node):
         self._header = Header(frame_id=MAP_FRAMES[0])
         self._published: PlannedRoute | None = None
         self._routes = 0
-        self._told = ''
-        self._refusals = Refusals(self)
         role = params.role_name
         self._odometry_topic = params.odometry_topic or topics.odometry(role)
-        self._path = self.create_publisher(Path, topics.waypoints(role), LATCHED)
-        interests = [
-            interest(self, Path, topics.waypoints(role), LATCHED, writes=True, one_writer=True)
-        ]
-        for kind, topic, handler, qos, advice in (
-            (CarlaWorldInfo, topics.WORLD_INFO, self._on_world_info, LATCHED, 'start the bridge'),
-            (
-                Odometry,
-                self._odometry_topic,
-                self._on_odometry,
-                RELIABLE,
-                'start the bridge with a sensor.pseudo.odom, or set odometry_topic',
-            ),
-            (PoseStamped, topics.goal(role), self._on_goal, RELIABLE, ''),
-        ):
-            self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
-            if advice:  # a publisher of goals is optional
-                interests.append(interest(self, kind, topic, qos, writes=False, advice=advice))
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = self.create_timer(READING_PERIOD_S, self._on_timer, clock=steady)
-        self._timer.cancel()
-        self._connections = Connections(self, lambda: interests, self._tell)
-        self._diagnostics = Diagnostics(
-            self,
-            self._describe,
-            parts={'inputs': self._refusals.status, 'connections': self._connections.status},
+        self.wiring = Wiring(self, self._describe)
+        self._path = self.wiring.publisher(Path, topics.waypoints(role), LATCHED)
+        self.wiring.subscribe(
+            CarlaWorldInfo,
+            topics.WORLD_INFO,
+            self._on_world_info,
+            LATCHED,
+            advice='start the bridge',
         )
-        self._refusals.on_refused = lambda *_: self._tell()
-        self._tell()
+        self.wiring.subscribe(
+            Odometry,
+            self._odometry_topic,
+            self._on_odometry,
+            advice='start the bridge with a sensor.pseudo.odom, or set odometry_topic',
+        )
+        self.wiring.subscribe(PoseStamped, topics.goal(role), self._on_goal, is_expected=False)
+        self._timer = steady_timer(self, READING_PERIOD_S, self._on_timer)
+        self._timer.cancel()
 
     def close(self) -> None:
         """Leave no child process behind."""
@@ -175,7 +159,7 @@ class RouteNode(Node):
                 self.get_logger().info(f'route {self._routes} withdrawn')
             else:
                 self._publish_route(route)
-        self._tell()
+        self.wiring.changed()
 
     def _publish_route(self, route: PlannedRoute) -> None:
         self._routes += 1
@@ -188,22 +172,14 @@ class RouteNode(Node):
             f'{route.lane_changes} lane changes'
         )
 
-    def _tell(self) -> None:
-        """Publish the status at once if it has changed; log warnings and errors too."""
-        status = self._describe()
-        if status.message != self._told and (status.is_error or status.is_warning):
-            self.get_logger().warning(status.message, throttle_duration_sec=1.0)
-        self._told = status.message
-        if hasattr(self, '_diagnostics'):
-            self._diagnostics.changed()
-
     def _describe(self) -> Status:
         """Say how the route stands."""
         navigator = self._navigator
         if missing := self._missing():
-            return Status(missing, is_warning=True)
+            return Status(missing, is_warning=True, console=missing)
         if self._map_fault or navigator.route is None:
-            return Status(self._map_fault or navigator.fault, is_error=True)
+            fault = self._map_fault or navigator.fault
+            return Status(fault, is_error=True, console=fault)
         goal_x_m, goal_y_m, _ = navigator.route.points[-1].tolist()
         values = {
             'routes': self._routes,
@@ -213,7 +189,8 @@ class RouteNode(Node):
         what = 'arrived at' if navigator.arrived else 'route to'
         text = f'{what} ({goal_x_m:.1f}, {goal_y_m:.1f})'
         if navigator.fault:  # there is no next one
-            return Status(f'{text}; {navigator.fault}', is_warning=True, values=values)
+            text = f'{text}; {navigator.fault}'
+            return Status(text, is_warning=True, values=values, console=text)
         return Status(text, values=values)
 
     def _missing(self) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every node program shares: start, signals, steady timers, a clean end.
+"""What all node programs share: qualities of service, steady timers, signals, a clean end.
 
 rclpy's own signal handler shuts the context down at once, and then nothing can be published
 any more. A car must not be left driving on its last command, so signals only ask for the end
@@ -9,6 +9,7 @@ here: the node says its last word first.
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 import gc
 import os
 import re
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -25,6 +26,7 @@ from rclpy.context import Context
 from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
@@ -40,7 +42,19 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from rclpy.executors import Executor
+    from rclpy.lifecycle import LifecycleNode
     from rclpy.node import Node
+    from rclpy.timer import Timer
+
+# The bridge's endpoints are all RELIABLE and KEEP_LAST; only durability and depth vary.
+RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+# Reports are collected frame by frame; a short stall of the reader must not lose any.
+REPORTS = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 
 EXIT_BROKEN, EXIT_REFUSED = 1, 2
 CLEAN_UP_S = 3.0
@@ -64,6 +78,21 @@ def steady_ns() -> int:
     return time.monotonic_ns()
 
 
+def camera_qos(reliability: str) -> QoSProfile:
+    """Return the camera subscription's quality of service: ``reliable`` or ``best_effort``.
+
+    Best effort matches every known publisher; reliable does not lose large frames, but lets a
+    slow reader hold up the bridge's tick.
+    """
+    policy = ReliabilityPolicy[reliability.upper()]
+    return QoSProfile(depth=5, reliability=policy)
+
+
+def steady_timer(node: Node, period_s: float, callback: Callable[[], object]) -> Timer:
+    """Return a timer on the steady clock [s]: simulated time stands still when it is needed."""
+    return node.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+
 def own_context(domain_id: int | None) -> Context:
     """Return a context of its own for a part of a larger program; ``rclpy.shutdown`` ends it.
 
@@ -83,10 +112,7 @@ def own_context(domain_id: int | None) -> Context:
 
 
 class WakeUp:
-    """A one-shot timer on the steady clock that can be moved.
-
-    Simulated time stands still exactly when deadlines are needed, so none runs on it.
-    """
+    """A one-shot timer on the steady clock that can be moved."""
 
     FAR_NS = 3_600_000_000_000
 
@@ -94,9 +120,7 @@ class WakeUp:
         """Call ``callback`` once whenever the time set with :meth:`at` has come."""
         self._callback = callback
         self._due_ns: int | None = None
-        self._timer = node.create_timer(
-            self.FAR_NS / 1e9, self._fire, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        self._timer = steady_timer(node, self.FAR_NS / 1e9, self._fire)
         self._timer.cancel()
 
     def at(self, due_ns: int | None) -> None:
@@ -115,6 +139,25 @@ class WakeUp:
         self._timer.cancel()
         self._due_ns = None
         self._callback()
+
+
+def refuse_illegal_transitions(node: LifecycleNode) -> None:
+    """Let the node's ``change_state`` service answer what it cannot do with ``success: false``.
+
+    Up to Jazzy, rclpy lets the state machine's refusal escape from the service's callback, which
+    ends the process: a manager that activates twice would take the driver away from a moving car.
+    """
+    for service in node.services:
+        if service.srv_name.endswith('/change_state'):
+            service.callback = partial(_change_if_legal, service.callback)
+
+
+def _change_if_legal(change: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:  # noqa: ANN401
+    try:
+        return change(request, response)
+    except RuntimeError:  # RCLError; the log has told which transition and state
+        response.success = False
+        return response
 
 
 def run_program(

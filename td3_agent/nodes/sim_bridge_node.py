@@ -24,26 +24,22 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from td3_agent.driving.command import FULL_BRAKE, VehicleControl
+from td3_agent.driving.status import Status
 from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import BridgePublisher
-from td3_agent.nodes.connections import Connections, interest
 from td3_agent.nodes.conversions import (
     checked_control,
     place_from_pose,
     velocity_from_twist,
 )
-from td3_agent.nodes.diagnostics import Diagnostics, Status
 from td3_agent.nodes.parameters import declare
-from td3_agent.nodes.qos import LATCHED, RELIABLE
-from td3_agent.nodes.refusals import Refusals
-from td3_agent.nodes.runtime import run_program
+from td3_agent.nodes.runtime import LATCHED, RELIABLE, run_program
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
+from td3_agent.nodes.wiring import Wiring, interest
 from td3_agent.sim.bridge_protocol import CommandWait, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from rclpy.qos import QoSProfile
 
     from td3_agent.sim.car import Car
 
@@ -86,25 +82,20 @@ class SimBridgeNode(Node):
         self.finished = Future()
         self.exit_status = 0
         self._timeouts = self._unexpected = 0
-        self._refusals = Refusals(self)
-        self._interests = [interest(self, Clock, '/clock', RELIABLE, writes=True, one_writer=True)]
+        self.wiring = Wiring(self, self._describe)
+        self.wiring.expect(interest(self, Clock, '/clock', RELIABLE, writes=True, one_writer=True))
         for role in params.role_names:
             self._subscribe_role(role)
         # Last: the executor serves ready subscriptions in this order, and a command that came
         # before a step must be taken before it.
-        self._subscribe(CarlaControl, topics.CONTROL, self._on_carla_control, one_writer=True)
+        self.wiring.subscribe(
+            CarlaControl, topics.CONTROL, self._on_carla_control, one_writer=True
+        )
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         if not params.spawned:
             self.create_service(Trigger, '~/spawn', partial(self._on_task, self._spawn))
             destroy = self._publisher.destroy
             self.create_service(Trigger, '~/destroy', partial(self._on_task, destroy))
-        self._connections = Connections(self, lambda: self._interests, self._tell)
-        self._diagnostics = Diagnostics(
-            self,
-            self._describe,
-            parts={'inputs': self._refusals.status, 'connections': self._connections.status},
-        )
-        self._refusals.on_refused = lambda *_: self._tell()
         self._publisher.publish_status()
         self._loop = threading.Thread(target=self._run_loop, name='bridge loop', daemon=True)
         self._loop.start()
@@ -114,10 +105,6 @@ class SimBridgeNode(Node):
         self._run_state.shut_down()
         self._commands.give_up()
         self._loop.join(END_WAIT_S)
-
-    def _tell(self) -> None:
-        """Say at once what has changed."""
-        self._diagnostics.changed()
 
     def _subscribe_role(self, role: str) -> None:
         """Listen to everything that one vehicle is told."""
@@ -130,27 +117,13 @@ class SimBridgeNode(Node):
             (Pose, topics.of(role, 'control/set_transform'), self._on_transform, RELIABLE),
             (Twist, topics.of(role, 'control/set_target_velocity'), self._on_velocity, RELIABLE),
         ):
-            self._subscribe(
+            self.wiring.subscribe(
                 kind,
                 topic,
                 partial(handler, role),
                 qos,
                 one_writer=topic == topics.control(role),
             )
-
-    def _subscribe(
-        self,
-        kind: type,
-        topic: str,
-        handler: Callable[[Any], None],
-        qos: QoSProfile = RELIABLE,
-        *,
-        one_writer: bool = False,
-    ) -> None:
-        self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
-        self._interests.append(
-            interest(self, kind, topic, qos, writes=False, one_writer=one_writer)
-        )
 
     # Callbacks, on the executor's thread
 
@@ -265,7 +238,7 @@ class SimBridgeNode(Node):
             'frame': self._world.frame,
             'command_timeouts': self._timeouts,
             'unexpected_commands': self._unexpected,
-            'refused': self._refusals.count,
+            'refused': self.wiring.rejections.count,
         }
         return Status(f'embedded simulator, map {self._world.map_name}', values=values)
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from carla_msgs.msg import CarlaEgoVehicleInfo
 from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Odometry, Path
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image
@@ -23,36 +22,30 @@ from td3_agent.driving.answering import FrameAnswerer, FrameCommand
 from td3_agent.driving.attendance import CAMERA, GATE, ODOMETRY, ROUTE
 from td3_agent.driving.command import STOP, TwistConvention
 from td3_agent.driving.stages import StageWindow, agent_spans_ns
-from td3_agent.nodes import topics
-from td3_agent.nodes.announcer import Announcer
-from td3_agent.nodes.connections import Connections, interest
-from td3_agent.nodes.conversions import (
-    announced_route,
-    geometry_from_info,
-    header_stamp_ns,
-    image_view,
-    stamped_twist_message,
-    state_from_odometry,
-    time_from_ns,
-    twist_message,
-)
-from td3_agent.nodes.diagnostics import ACTIVE, LOOP, Diagnostics, Status, loop_status
+from td3_agent.driving.status import Status, loop_status
+from td3_agent.nodes import conversions, topics
+from td3_agent.nodes.diagnostics import ACTIVE, LOOP
 from td3_agent.nodes.drivers import Equipment, make_driver
-from td3_agent.nodes.parameters import declare
-from td3_agent.nodes.qos import LATCHED, RELIABLE, camera
-from td3_agent.nodes.refusals import Refusals
-from td3_agent.nodes.rivals import Rivals
-from td3_agent.nodes.runtime import EXIT_REFUSED, run_program, steady_ns
-from td3_agent.nodes.td3_agent_params import Td3AgentParams
-from td3_agent.nodes.transitions import refuse_illegal_transitions
-from td3_agent.nodes.while_wanted import WhileWanted
+from td3_agent.nodes.liveliness import OtherDrivers, Readiness
+from td3_agent.nodes.parameters import Td3AgentParams, declare
+from td3_agent.nodes.runtime import (
+    EXIT_REFUSED,
+    LATCHED,
+    RELIABLE,
+    camera_qos,
+    refuse_illegal_transitions,
+    run_program,
+    steady_ns,
+    steady_timer,
+)
+from td3_agent.nodes.wiring import WhileWanted, Wiring, interest
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import State
     from rclpy.subscription import Subscription
     from rclpy.timer import Timer
 
-    from td3_agent.driving.endpoints import Finding, Interest
+    from td3_agent.driving.endpoints import Finding
 
 
 class Td3AgentNode(LifecycleNode):
@@ -69,31 +62,23 @@ class Td3AgentNode(LifecycleNode):
         self.exit_status = 0
         self._equipment: Equipment | None = None
         self._answerer: FrameAnswerer | None = None
-        self._inputs: list[Subscription] = []
-        self._input_interests: list[Interest] = []
+        self._inputs: dict[str, Subscription] = {}  # by what they bring
         self._timer: Timer | None = None
-        self._active = False
-        self._has_route = False
-        self._policy_fault = self._rival_fault = ''
-        self._refusals = Refusals(self)
+        self._active = self._has_route = False
+        self._fault = ''  # why it is not active
         role = self.params.role_name
-        self._announcer = Announcer(
+        self._readiness = Readiness(
             self, topics.agent_report(role), self._missing, topics.agent_waits(role)
         )
         self._stages = StageWindow()
-        self._rivals = Rivals(self, [topics.twist(role), topics.twist_stamped(role)])
-        self._connections = Connections(self, self._interests, self._tell)
-        self._diagnostics = Diagnostics(
+        self._others = OtherDrivers(self, [topics.twist(role), topics.twist_stamped(role)])
+        self.wiring = Wiring(
             self,
             self._describe,
-            self._stages.figures,
-            {
-                'inputs': self._refusals.status,
-                'connections': self._connections.status,
-                LOOP: lambda: loop_status(self._loop_findings()),
-            },
+            figures=self._stages.figures,
+            parts={LOOP: lambda: loop_status(self._loop_findings())},
+            on_rejected=self._on_rejected,
         )
-        self._refusals.on_refused = self._on_refused
         if self.params.autostart:
             self.start()
 
@@ -103,7 +88,7 @@ class Td3AgentNode(LifecycleNode):
         Only a lifecycle manager could configure again, and with autostart there is none.
         """
         if self.trigger_configure() is TransitionCallbackReturn.SUCCESS:
-            self._rivals.when_known(self.trigger_activate)
+            self._others.when_known(self.trigger_activate)
         else:
             self.exit_status = EXIT_REFUSED
             self.finished.set_result(None)
@@ -120,11 +105,8 @@ class Td3AgentNode(LifecycleNode):
         try:
             self._equipment = make_driver(self.params)
         except (ValueError, OSError) as error:
-            self._policy_fault = f'policy refused: {error}'
-            self.get_logger().error(self._policy_fault)
-            self._diagnostics.changed()
-            return TransitionCallbackReturn.FAILURE
-        self._policy_fault = ''
+            return self._refused(f'policy refused: {error}')
+        self._fault = ''
         self.get_logger().info(f'driver: {self._equipment.title}')
         self._answerer = FrameAnswerer(
             Agent(self._equipment.driver, self._equipment.spec, steady_ns),
@@ -138,27 +120,32 @@ class Td3AgentNode(LifecycleNode):
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Open the command topics, unless somebody else drives this vehicle."""
-        self._rival_fault = self._rivals.fault()
-        if self._rival_fault:
-            self.get_logger().error(self._rival_fault)
-            self._diagnostics.changed()
-            return TransitionCallbackReturn.FAILURE
-        self._rivals.settled()
+        if fault := self._others.fault():
+            return self._refused(fault)
+        self._fault = ''
+        self._others.settled()
         self._answerer.reset()
         self._answerer.watch.restart()
         result = super().on_activate(state)
         self._active = True
-        self._diagnostics.changed()
+        self.wiring.changed()
         return result
+
+    def _refused(self, fault: str) -> TransitionCallbackReturn:
+        """Stay as it is, and tell why."""
+        self._fault = fault
+        self.get_logger().error(fault)
+        self.wiring.changed()
+        return TransitionCallbackReturn.FAILURE
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
         """End with a stop."""
         self._active = False
-        self._announcer.withdraw()
+        self._readiness.withdraw()
         stamp = self._answerer.newest_stamp_ns
         if stamp is not None:
             self._publish(FrameCommand(stamp, STOP))
-        self._diagnostics.changed()
+        self.wiring.changed()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
@@ -175,97 +162,94 @@ class Td3AgentNode(LifecycleNode):
         return super().on_shutdown(state)
 
     def _create_entities(self) -> None:
-        """Offer the command topics, closed as yet, and listen to the vehicle."""
+        """Offer the command topics, and listen to the vehicle."""
         params, role = self.params, self.params.role_name
-        self._twist_pub = self.create_lifecycle_publisher(Twist, topics.twist(role), RELIABLE)
-        self._stamped_pub = self.create_lifecycle_publisher(
-            TwistStamped, topics.twist_stamped(role), RELIABLE
-        )
+        self._create_outputs()
         image_topic = params.image_topic or topics.image(role, params.camera_id)
-        odometry_topic = params.odometry_topic or topics.odometry(role)
-        inputs = [
-            (Image, image_topic, self._on_image, camera(params.camera_reliability)),
-            (Odometry, odometry_topic, self._on_odometry, RELIABLE),
-            (CarlaEgoVehicleInfo, topics.vehicle_info(role), self._on_info, LATCHED),
-        ]
-        if self._equipment.needs_route:
-            inputs.append((Path, topics.waypoints(role), self._on_path, LATCHED))
-        self._inputs = [
-            self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
-            for kind, topic, handler, qos in inputs
-        ]
-        advice = {
-            Image: 'start the bridge with a camera of this name, or set image_topic',
-            Odometry: 'start the bridge with a sensor.pseudo.odom, or set odometry_topic',
-            Path: 'start route_node, or carla_waypoint_publisher',
+        subscribe = self.wiring.subscribe
+        self._inputs = {
+            CAMERA: subscribe(
+                Image,
+                image_topic,
+                self._on_image,
+                camera_qos(params.camera_reliability),
+                advice='start the bridge with a camera of this name, or set image_topic',
+            ),
+            ODOMETRY: subscribe(
+                Odometry,
+                params.odometry_topic or topics.odometry(role),
+                self._on_odometry,
+                advice='start the bridge with a sensor.pseudo.odom, or set odometry_topic',
+            ),
+            'vehicle_info': subscribe(
+                CarlaEgoVehicleInfo, topics.vehicle_info(role), self._on_info, LATCHED
+            ),
         }
-        self._input_interests = [
-            interest(self, kind, topic, qos, writes=False, advice=advice.get(kind, ''))
-            for kind, topic, _, qos in inputs
-        ]
+        if self._equipment.needs_route:
+            self._inputs[ROUTE] = subscribe(
+                Path,
+                topics.waypoints(role),
+                self._on_path,
+                LATCHED,
+                advice='start route_node, or carla_waypoint_publisher',
+            )
         info_topic = topics.beside(image_topic, 'camera_info')
         self._lens = WhileWanted(
             self,
             CameraInfo,
             info_topic,
-            self._refusals.guard(info_topic, self._on_lens),
+            self.wiring.rejections.guard(info_topic, self._on_lens),
             lambda: self._answerer.watch.wants_lens,
         )
         if params.mode == 'free_running':
-            steady = Clock(clock_type=ClockType.STEADY_TIME)
-            self._timer = self.create_timer(1.0 / params.rate_hz, self._on_timer, clock=steady)
+            self._timer = steady_timer(self, 1.0 / params.rate_hz, self._on_timer)
+
+    def _create_outputs(self) -> None:
+        """Offer the command topics, closed until activation."""
+        role = self.params.role_name
+        make = self.create_lifecycle_publisher
+        self._twist_pub = make(Twist, topics.twist(role), RELIABLE)
+        self._stamped_pub = make(TwistStamped, topics.twist_stamped(role), RELIABLE)
+        for kind, pub in ((Twist, self._twist_pub), (TwistStamped, self._stamped_pub)):
+            one = interest(self, kind, pub.topic_name, RELIABLE, writes=True, one_writer=True)
+            self.wiring.expect(one, self._advice if kind is Twist else None)
+
+    def _advice(self) -> str:
+        """Return what to do for a reader; one of the topics is enough: converters take either."""
+        pubs = (self._twist_pub, self._stamped_pub)
+        has_reader = any(pub.get_subscription_count() for pub in pubs)
+        return '' if has_reader else 'start twist_to_control_node'
 
     def _destroy_entities(self) -> None:
         """Undo :meth:`_create_entities`; nothing happens when there is nothing."""
         if not self._inputs:
             return
-        for subscription in self._inputs:
+        outputs = (self._twist_pub, self._stamped_pub)
+        self.wiring.forget([pub.topic_name for pub in outputs])
+        self.wiring.forget([subscription.topic for subscription in self._inputs.values()])
+        for subscription in self._inputs.values():
             self.destroy_subscription(subscription)
         self._lens.close()
-        self._inputs = []
-        self._input_interests = []
+        self._inputs = {}
         self._has_route = False
-        self.destroy_lifecycle_publisher(self._twist_pub)
-        self.destroy_lifecycle_publisher(self._stamped_pub)
+        for pub in outputs:
+            self.destroy_lifecycle_publisher(pub)
         if self._timer is not None:
             self.destroy_timer(self._timer)
             self._timer = None
 
-    def _interests(self) -> list[Interest]:
-        """Return what is wanted of the topics at the moment; nothing before they are there."""
-        if not self._inputs:
-            return []
-        outputs = []
-        lonely = not any(
-            publisher.get_subscription_count()
-            for publisher in (self._twist_pub, self._stamped_pub)
-        )
-        for kind, publisher in ((Twist, self._twist_pub), (TwistStamped, self._stamped_pub)):
-            # One of the two is enough: a converter takes either.
-            advice = 'start twist_to_control_node' if lonely and kind is Twist else ''
-            topic = publisher.topic_name
-            outputs.append(
-                interest(self, kind, topic, RELIABLE, writes=True, one_writer=True, advice=advice)
-            )
-        return outputs + self._input_interests
-
-    def _on_refused(self, topic: str, reason: object) -> None:
-        """Stop the car, once too much of image or odometry could not be used, and tell of it."""
-        if self._active and topic in {subscription.topic for subscription in self._inputs[:2]}:
+    def _on_rejected(self, topic: str, reason: object) -> None:
+        """Stop the car, once too much of image or odometry could not be used."""
+        if self._active and topic in {self._inputs[it].topic for it in (CAMERA, ODOMETRY)}:
             self._publish(self._answerer.on_refused(f'{topic}: {reason}'))
-        self._tell()
-
-    def _tell(self) -> None:
-        """Say at once what has changed."""
-        self._diagnostics.changed()
 
     def _missing(self) -> list[str] | None:
         """Return what is missing for every frame from now on to be answered; None if inactive."""
         if not self._active:
             return None
         there = {
-            CAMERA: self.count_publishers(self._inputs[0].topic),
-            ODOMETRY: self.count_publishers(self._inputs[1].topic),
+            CAMERA: self.count_publishers(self._inputs[CAMERA].topic),
+            ODOMETRY: self.count_publishers(self._inputs[ODOMETRY].topic),
             ROUTE: self._has_route or not self._equipment.needs_route,
             GATE: self._stamped_pub.get_subscription_count(),
         }
@@ -273,14 +257,11 @@ class Td3AgentNode(LifecycleNode):
 
     def _awaited(self) -> str:
         """Return what is waited for, as a sentence; empty if nothing is."""
-        at = {
-            CAMERA: ('image', self._inputs[0].topic),
-            ODOMETRY: ('odometry', self._inputs[1].topic),
-            ROUTE: ('route', topics.waypoints(self.params.role_name)),
-            GATE: ('reader', self._stamped_pub.topic_name),
-        }
+        names = {CAMERA: 'image', GATE: 'reader'}
+        at = {name: subscription.topic for name, subscription in self._inputs.items()}
+        at[GATE] = self._stamped_pub.topic_name
         return ', '.join(
-            f'no {at[name][0]} yet on {at[name][1]}' for name in self._missing() or ()
+            f'no {names.get(name, name)} yet on {at[name]}' for name in self._missing() or ()
         )
 
     # Inputs
@@ -288,7 +269,7 @@ class Td3AgentNode(LifecycleNode):
     def _on_image(self, msg: Image) -> None:
         if self._active:
             now_ns = steady_ns()
-            stamp, view = header_stamp_ns(msg.header), image_view(msg)
+            stamp, view = conversions.header_stamp_ns(msg.header), conversions.image_view(msg)
             self._publish(self._answerer.on_image(stamp, view, now_ns))
 
     def _on_lens(self, msg: CameraInfo) -> None:
@@ -297,19 +278,19 @@ class Td3AgentNode(LifecycleNode):
     def _on_odometry(self, msg: Odometry) -> None:
         if self._active:
             now_ns = steady_ns()
-            self._publish(self._answerer.on_motion(state_from_odometry(msg), now_ns))
+            self._publish(self._answerer.on_motion(conversions.state_from_odometry(msg), now_ns))
 
     def _on_info(self, msg: CarlaEgoVehicleInfo) -> None:
-        geometry = geometry_from_info(msg, self.params.default_wheelbase_m)
+        geometry = conversions.geometry_from_info(msg, self.params.default_wheelbase_m)
         self._publish(self._answerer.on_geometry(geometry))
 
     def _on_path(self, msg: Path) -> None:
-        route = announced_route(msg)
+        route = conversions.announced_route(msg)
         self._answerer.set_route(route)
         if self._has_route and route is None:
-            self._announcer.withdraw()
+            self._readiness.withdraw()
         self._has_route = route is not None
-        self._tell()
+        self.wiring.changed()
 
     def _on_timer(self) -> None:
         if self._active:
@@ -319,17 +300,17 @@ class Td3AgentNode(LifecycleNode):
         """Send a command, if there is one, and report what the ledger wants to know of it."""
         if command is None:
             return
-        stamp = time_from_ns(command.stamp_ns)
+        stamp = conversions.time_from_ns(command.stamp_ns)
         self._stamped_pub.publish(
-            stamped_twist_message(command.twist, stamp, self.params.role_name)
+            conversions.stamped_twist_message(command.twist, stamp, self.params.role_name)
         )
-        self._twist_pub.publish(twist_message(command.twist))
+        self._twist_pub.publish(conversions.twist_message(command.twist))
         if command.facts is not None:
             published_ns = steady_ns()
             facts = command.facts() | {'twist_published_ns': published_ns}
-            self._announcer.report(command.stamp_ns, facts)
+            self._readiness.report(command.stamp_ns, facts)
             self._stages.add(agent_spans_ns(facts))
-        self._diagnostics.changed()
+        self.wiring.changed()
 
     def _loop_findings(self) -> list[Finding]:
         """Return why the loop does not drive, or not as the policy was trained."""
@@ -340,9 +321,14 @@ class Td3AgentNode(LifecycleNode):
     def _describe(self) -> Status:
         """Say how the agent stands."""
         if self._answerer is None or not self._active:
-            return self._inactive()
+            return Status(
+                self._fault or 'not active',
+                is_error=bool(self._fault),
+                is_warning=True,
+                values={ACTIVE: False},
+            )
         values = asdict(self._answerer.counts)
-        values |= {'refused': self._refusals.count, ACTIVE: True}
+        values |= {'refused': self.wiring.rejections.count, ACTIVE: True}
         found = self._loop_findings()
         trouble = self._answerer.trouble
         if not self._answerer.watch.names_missing_halves:
@@ -355,16 +341,6 @@ class Td3AgentNode(LifecycleNode):
             return replace(loop_status(found), values=values)
         state = 'ready, no frame yet' if self._answerer.newest_stamp_ns is None else 'driving'
         return Status(f'{state}: {self._equipment.title}', values=values)
-
-    def _inactive(self) -> Status:
-        """Say why the agent does not drive."""
-        fault = self._policy_fault or self._rival_fault
-        return Status(
-            fault or 'not active',
-            is_error=bool(fault),
-            is_warning=True,
-            values={ACTIVE: False},
-        )
 
 
 def main(args: list[str] | None = None) -> None:

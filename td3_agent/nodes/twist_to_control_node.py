@@ -6,14 +6,12 @@ Wires :mod:`td3_agent.driving.gate` to the agent's Twist and to the CARLA ROS br
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
 from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Odometry
-from rclpy.clock import Clock as RosClock
-from rclpy.clock import ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -22,15 +20,12 @@ from std_msgs.msg import Bool, Header
 
 from td3_agent.driving.attendance import BRIDGE, ODOMETRY
 from td3_agent.driving.command import FULL_BRAKE, TwistConvention
-from td3_agent.driving.gate import HOLD, Answer, FreeRunningGate, Gate, Outcome, TwistConverter
+from td3_agent.driving.gate import Answer, FreeRunningGate, Gate, Outcome, TwistConverter
 from td3_agent.driving.loop_check import REMEDIES, OutcomeWindow
-from td3_agent.driving.parameters import ParameterError, param
+from td3_agent.driving.status import Status, loop_status
 from td3_agent.driving.velocity_control import VelocityControlParams
 from td3_agent.driving.watchdog import SilenceHold
 from td3_agent.nodes import topics
-from td3_agent.nodes.alive import LifeWatch
-from td3_agent.nodes.announcer import Announcer
-from td3_agent.nodes.connections import Connections, interest
 from td3_agent.nodes.conversions import (
     command_from_twist,
     control_message,
@@ -39,75 +34,22 @@ from td3_agent.nodes.conversions import (
     state_from_odometry,
     time_from_ns,
 )
-from td3_agent.nodes.diagnostics import LOOP, Diagnostics, Status, loop_status
-from td3_agent.nodes.parameters import declare
-from td3_agent.nodes.qos import LATCHED, RELIABLE
-from td3_agent.nodes.refusals import Refusals
-from td3_agent.nodes.runtime import WakeUp, run_program, steady_ns
+from td3_agent.nodes.diagnostics import LOOP
+from td3_agent.nodes.liveliness import LivelinessWatch, Readiness
+from td3_agent.nodes.parameters import DEADLINE_SHARE, TwistToControlParams, declare
+from td3_agent.nodes.runtime import (
+    LATCHED,
+    RELIABLE,
+    WakeUp,
+    run_program,
+    steady_ns,
+    steady_timer,
+)
+from td3_agent.nodes.wiring import Wiring
 
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-DEADLINE_SHARE = 0.9  # of the bridge's wait; the rest is for the way there
 GRAPH_PERIOD_S = 0.1  # how often it is looked whether the agent is there
 LAST_WORD_S = 0.5  # how long the final stop may take to reach the bridge
-
-
-@dataclass(frozen=True, kw_only=True)
-class TwistToControlParams(VelocityControlParams):
-    """Parameters of twist_to_control_node."""
-
-    role_name: str = param('ego_vehicle', 'role name of the vehicle')
-    mode: str = param(
-        'lockstep',
-        'one answer per frame, or newest command with a watchdog',
-        choices=('lockstep', 'free_running'),
-    )
-    twist_convention: str = param(
-        'velocity',
-        'how linear.x and angular.z are meant',
-        choices=('velocity', 'carla_twist_to_control'),
-    )
-    input: str = param(
-        'twist_stamped',
-        'topic that commands come from; a plain twist answers the frame that is open',
-        choices=('twist_stamped', 'twist'),
-    )
-    deadline_s: float = param(
-        0.4,
-        'full brake when no command has come for so long (steady clock); at most 0.9 of '
-        'bridge_wait_s',
-        unit='s',
-        low=0.02,
-        high=600.0,
-    )
-    silence_s: float = param(
-        0.4,
-        'lockstep: full brake when no frame has come for so long (steady clock), or for four '
-        'of the usual periods of frames if that is longer',
-        unit='s',
-        low=0.02,
-        high=600.0,
-    )
-    bridge_wait_s: float = param(
-        1.0, 'the bridge gives up waiting after so long; 1.0 upstream', unit='s', low=0.1
-    )
-    default_wheelbase_m: float = param(
-        2.87, 'wheelbase when vehicle_info does not tell', unit='m', low=1.0, high=10.0
-    )
-    odometry_topic: str = param('', 'odometry topic; empty: /carla/<role_name>/odometry')
-
-    def __post_init__(self) -> None:
-        """Refuse a deadline that the bridge would not wait for.
-
-        Raises:
-            ParameterError: naming each field and value.
-        """
-        super().__post_init__()
-        longest_s = DEADLINE_SHARE * self.bridge_wait_s
-        if self.deadline_s > longest_s:
-            raise ParameterError(
-                f'deadline_s must be <= {DEADLINE_SHARE} * bridge_wait_s = {longest_s:g} [s], '
-                f'got {self.deadline_s}'
-            )
 
 
 class TwistToControlNode(Node):
@@ -122,13 +64,19 @@ class TwistToControlNode(Node):
         self._lockstep = params.mode == 'lockstep'
         self.gate = make_gate(params)
         role = params.role_name
-        self._control_pub = self.create_publisher(
-            CarlaEgoVehicleControl, topics.control(role), RELIABLE
-        )
-        self._refusals = Refusals(self)
-        self._subscribe(role)
+        self._odometry_topic = params.odometry_topic or topics.odometry(role)
         self._last_outcome: Outcome | None = None
         self._window = OutcomeWindow()
+        self.wiring = Wiring(
+            self,
+            self._describe,
+            parts={LOOP: lambda: loop_status(self._window.findings())},
+            on_rejected=self._on_rejected,
+        )
+        self._control_pub = self.wiring.publisher(
+            CarlaEgoVehicleControl, topics.control(role), advice='start the bridge'
+        )
+        self._subscribe(role)
         self._lost = (0, 0)  # frames that went by unanswered, commands that came too late
         self._deadline = WakeUp(self, self._on_deadline)
         self._hold = SilenceHold(round(params.silence_s * 1e9))
@@ -136,76 +84,41 @@ class TwistToControlNode(Node):
         self._frame_ns = -1
         self._agent_seen_ns: int | None = None
         if self._lockstep and params.input == 'twist_stamped':
-            self._agent_life = LifeWatch(self, topics.alive(topics.agent_report(role)))
-            steady = RosClock(clock_type=ClockType.STEADY_TIME)
-            self.create_timer(GRAPH_PERIOD_S, self._look_around, clock=steady)
-        self._announcer = Announcer(self, topics.gate_report(role), self._missing)
-        self._connections = Connections(self, lambda: self._interests, self._tell)
-        self._diagnostics = Diagnostics(
-            self,
-            self._describe,
-            parts={
-                'inputs': self._refusals.status,
-                'connections': self._connections.status,
-                LOOP: lambda: loop_status(self._window.findings()),
-            },
-        )
-        self._refusals.on_refused = self._on_refused
+            self._agent_life = LivelinessWatch(self, topics.alive(topics.agent_report(role)))
+            steady_timer(self, GRAPH_PERIOD_S, self._look_around)
+        self._readiness = Readiness(self, topics.gate_report(role), self._missing)
 
     def _subscribe(self, role: str) -> None:
-        """Listen to frames, to the vehicle's data, and to the agent."""
-        odometry = self._params.odometry_topic or topics.odometry(role)
-        inputs = [
-            (CarlaEgoVehicleInfo, topics.vehicle_info(role), self._on_info, LATCHED),
-            (Odometry, odometry, self._on_odometry, RELIABLE),
-        ]
-        if self._params.input == 'twist':
-            depth = RELIABLE if self._lockstep else NEWEST
-            inputs.append((Twist, topics.twist(role), self._on_twist, depth))
-        else:
-            stamped = topics.twist_stamped(role)
+        """Listen to the vehicle's data, to the agent, and to frames, in this order."""
+        subscribe = self.wiring.subscribe
+        subscribe(CarlaEgoVehicleInfo, topics.vehicle_info(role), self._on_info, LATCHED)
+        subscribe(
+            Odometry,
+            self._odometry_topic,
+            self._on_odometry,
+            one_writer=True,
+            advice='start the bridge, or set odometry_topic',
+        )
+        plain = (Twist, topics.twist(role), self._on_twist)
+        stamped = (TwistStamped, topics.twist_stamped(role), self._on_twist_stamped)
+        subscribe(
+            *(plain if self._params.input == 'twist' else stamped),
             # Free-running only the newest counts: what has piled up is not driven after.
-            depth = RELIABLE if self._lockstep else NEWEST
-            inputs.append((TwistStamped, stamped, self._on_twist_stamped, depth))
+            RELIABLE if self._lockstep else NEWEST,
+            one_writer=True,
+            advice='start td3_agent_node, or whoever is to drive',
+        )
         if self._lockstep:
-            inputs.append((Clock, '/clock', self._on_clock, RELIABLE))
-        advice = {
-            odometry: 'start the bridge, or set odometry_topic',
-            inputs[2][1]: 'start td3_agent_node, or whoever is to drive',
-        }
-        control = (CarlaEgoVehicleControl, topics.control(role), RELIABLE)
-        self._interests = [
-            interest(self, *control, writes=True, one_writer=True, advice='start the bridge')
-        ]
-        for kind, topic, handler, qos in inputs:
-            self.create_subscription(kind, topic, self._refusals.guard(topic, handler), qos)
-            self._interests.append(
-                interest(
-                    self,
-                    kind,
-                    topic,
-                    qos,
-                    writes=False,
-                    one_writer=kind is not CarlaEgoVehicleInfo,
-                    advice=advice.get(topic, ''),
-                )
-            )
-        if self._lockstep:  # nobody is missed who has nothing to say here
+            subscribe(Clock, '/clock', self._on_clock, one_writer=True)
+            # No publisher of these is missed: it has nothing to say here.
             ended = topics.step_ended(role)
-            guarded = self._refusals.guard(ended, self._on_step_ended)
-            self.create_subscription(Header, ended, guarded, RELIABLE)
-            self.create_subscription(Bool, topics.idle(role), self._on_idle, LATCHED)
+            subscribe(Header, ended, self._on_step_ended, is_expected=False)
+            subscribe(Bool, topics.idle(role), self._on_idle, LATCHED, is_expected=False)
 
-    def _on_refused(self, topic: str, reason: object) -> None:
-        """Tell of it, and stop a freely running car whose motion is not known any more."""
-        del reason
-        if topic == (self._params.odometry_topic or topics.odometry(self._params.role_name)):
+    def _on_rejected(self, topic: str, _: object) -> None:
+        """Stop a freely running car whose motion is not known any more."""
+        if topic == self._odometry_topic:
             self._send(self.gate.on_refused_state(steady_ns()))
-        self._tell()
-
-    def _tell(self) -> None:
-        """Say at once what has changed."""
-        self._diagnostics.changed()
 
     def close(self) -> None:
         """Say the last word: full brake, because CARLA keeps the last command for ever."""
@@ -225,8 +138,7 @@ class TwistToControlNode(Node):
 
     def _missing(self) -> list[str]:
         """Return what is missing for every frame from now on to be answered."""
-        odometry = self._params.odometry_topic or topics.odometry(self._params.role_name)
-        found = [] if self.count_publishers(odometry) else [ODOMETRY]
+        found = [] if self.count_publishers(self._odometry_topic) else [ODOMETRY]
         return found if self._control_pub.get_subscription_count() else [*found, BRIDGE]
 
     def _on_info(self, msg: CarlaEgoVehicleInfo) -> None:
@@ -271,11 +183,11 @@ class TwistToControlNode(Node):
             facts = {'outcome': answer.outcome.value, 'gate_published_ns': steady_ns()}
             if answer.twist_received_ns is not None:
                 facts['twist_received_ns'] = answer.twist_received_ns
-            self._announcer.report(answer.stamp_ns, facts)
+            self._readiness.report(answer.stamp_ns, facts)
             self._last_outcome = answer.outcome
             if answer.outcome is not Outcome.IDLE:  # no frame of the drive
                 self._window.add(answer.outcome.value)
-            self._diagnostics.changed()
+            self.wiring.changed()
         self._deadline.at(self.gate.due_ns)
 
     def _note_lost(self) -> None:
@@ -290,15 +202,14 @@ class TwistToControlNode(Node):
     def _on_silence(self) -> None:
         """Stop a car that was told to drive and then was asked for nothing more.
 
-        It is marked in the header, which the bridge ignores: for the ledger it is no second
-        answer to the frame, but that of the next one.
+        It is reported as such: for the ledger it is no second answer to the frame, but that of
+        the next one.
         """
         if self._hold.on_time(steady_ns()):
-            msg = control_message(self.gate.hold(), time_from_ns(self._frame_ns))
-            msg.header.frame_id = HOLD
-            self._control_pub.publish(msg)
-            self._announcer.report(self._frame_ns, {'outcome': Outcome.SILENCE.value})
-            self._diagnostics.changed()
+            stamp = time_from_ns(self._frame_ns)
+            self._control_pub.publish(control_message(self.gate.hold(), stamp))
+            self._readiness.report(self._frame_ns, {'outcome': Outcome.SILENCE.value})
+            self.wiring.changed()
         self._silence.at(self._hold.due_ns)
 
     def _watch_frames(self, answer: Answer | None) -> None:
@@ -326,7 +237,7 @@ class TwistToControlNode(Node):
     def _describe(self) -> Status:
         """Say how the gate stands."""
         values: dict[str, object] = asdict(self.gate.counts)
-        values |= {'held': self._hold.count, 'refused': self._refusals.count}
+        values |= {'held': self._hold.count, 'refused': self.wiring.rejections.count}
         if self.gate.geometry is None:
             return Status('vehicle_info has not arrived', is_warning=True, values=values)
         if self._last_outcome is None:

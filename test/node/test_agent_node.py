@@ -19,7 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from td3_agent.driving.stages import AGENT_STAGES, END_TO_END
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
-from td3_agent.nodes.qos import LATCHED, REPORTS
+from td3_agent.nodes.runtime import LATCHED, REPORTS
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
 
 ROLE = 'ego_vehicle'
@@ -129,7 +129,7 @@ class Bench:
         return [facts_from_report(msg) for msg in self.reports]
 
     def refused(self, count):
-        self.ros.spin_until(lambda: self.node._refusals.count == count, f'{count} refused')
+        self.ros.spin_until(lambda: self.node.wiring.rejections.count == count, f'{count} refused')
 
 
 def is_stop(msg):
@@ -618,14 +618,14 @@ class TestReadiness:
 def spied_looks(node):
     """Results of every look whether the node is ready, from now on."""
     looks = []
-    missing = node._announcer._missing
+    missing = node._readiness._missing
 
     def spied():
         found = missing()
         looks.append(found == [])
         return found
 
-    node._announcer._missing = spied
+    node._readiness._missing = spied
     return looks
 
 

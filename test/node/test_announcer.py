@@ -4,8 +4,7 @@
 from rclpy.node import Node
 
 from td3_agent.nodes import topics
-from td3_agent.nodes.alive import WAITING, LifeWatch
-from td3_agent.nodes.announcer import LOOKS_IN_A_ROW, Announcer
+from td3_agent.nodes.liveliness import LOOKS_IN_A_ROW, WAITING, LivelinessWatch, Readiness
 
 TOPIC = '/report'
 
@@ -20,7 +19,7 @@ def test_what_comes_and_goes_is_not_announced(ros):
         seen.append(ros.peer.count_publishers(TOPIC))
         return [] if not looks or looks.pop(0) else ['camera']
 
-    Announcer(node, TOPIC, missing)
+    Readiness(node, TOPIC, missing)
     ros.spin_until(lambda: ros.peer.count_publishers(TOPIC) == 1, 'the announcement')
     assert len(seen) >= 2 * LOOKS_IN_A_ROW
     assert not any(seen[: 2 * LOOKS_IN_A_ROW])
@@ -30,8 +29,8 @@ def test_sign_of_life_is_given_when_it_is_ready_to_report_and_taken_back(ros):
     """The synchronizer steps an agent that lives: it must be able to report by then."""
     node = ros.make(Node, 'announcing')
     missing = [['camera', 'route']]
-    announcer = Announcer(node, TOPIC, lambda: missing[-1], '/waits')
-    watch = LifeWatch(ros.peer, '/waits', WAITING, lambda msg: waits.append(msg.status))
+    announcer = Readiness(node, TOPIC, lambda: missing[-1], '/waits')
+    watch = LivelinessWatch(ros.peer, '/waits', WAITING, lambda msg: waits.append(msg.status))
     waits = []
     ros.spin_until(lambda: waits, 'what it waits for')
     assert [status.name for status in waits[-1]] == ['camera', 'route']

@@ -32,7 +32,7 @@ from td3_agent.bridge_interface import (
 )
 from td3_agent.driving.command import TwistCommand
 from td3_agent.nodes import topics
-from td3_agent.nodes.qos import LATCHED
+from td3_agent.nodes.runtime import LATCHED
 
 ROLE = 'ego_vehicle'
 TOPIC = topics.twist(ROLE)
@@ -43,7 +43,7 @@ LISTENER = """
 import sys, threading
 from geometry_msgs.msg import Twist
 import rclpy
-from td3_agent.nodes.qos import RELIABLE
+from td3_agent.nodes.runtime import RELIABLE
 rclpy.init()
 node = rclpy.create_node('listener')
 node.create_subscription(Twist, sys.argv[1], lambda msg: print('heard', flush=True), RELIABLE)

@@ -9,19 +9,18 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 
 from td3_agent.driving.endpoints import SILENCE_NS, Endpoint
-from td3_agent.nodes import connections, refusals, rivals, topics
-from td3_agent.nodes.connections import endpoint, interest, type_name
-from td3_agent.nodes.qos import LATCHED, RELIABLE, camera
-from td3_agent.nodes.refusals import Refusals
+from td3_agent.nodes import liveliness, topics, wiring
+from td3_agent.nodes.runtime import LATCHED, RELIABLE, camera_qos
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
 from td3_agent.nodes.twist_to_control_node import TwistToControlNode
+from td3_agent.nodes.wiring import Rejections, endpoint, interest, type_name
 
 ROLE = 'ego_vehicle'
 TWIST = topics.twist_stamped(ROLE)
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
-@pytest.mark.parametrize('qos', [RELIABLE, LATCHED, camera('best_effort')])
+@pytest.mark.parametrize('qos', [RELIABLE, LATCHED, camera_qos('best_effort')])
 @pytest.mark.parametrize('writes', [False, True])
 def test_own_end_is_what_the_middleware_tells_of_it(ros, qos, writes):
     node = ros.peer
@@ -39,7 +38,7 @@ def test_own_end_is_what_the_middleware_tells_of_it(ros, qos, writes):
 def test_missing_ends_are_named_after_a_while_and_no_longer_once_they_are_there(
     ros, diagnosed, monkeypatch
 ):
-    monkeypatch.setattr(connections, 'GRACE_NS', 0)
+    monkeypatch.setattr(wiring, 'GRACE_NS', 0)
     ros.make(TwistToControlNode)
     name = 'twist_to_control: connections'
 
@@ -64,11 +63,11 @@ def test_another_publisher_keeps_a_managed_agent_from_activating_until_it_is_gon
     assert node.trigger_configure() is SUCCESS
     ros.spin_until(lambda: node.count_publishers(TWIST) == 2, 'both')
     assert node.trigger_activate() is FAILURE
-    assert '/joystick publishes' in node._rival_fault
+    assert '/joystick publishes' in node._fault
     ros.drop(other)
     ros.spin_until(lambda: node.count_publishers(TWIST) == 1, 'alone')
     assert node.trigger_activate() is SUCCESS
-    assert not node._rival_fault
+    assert not node._fault
 
 
 class TestDead:
@@ -78,22 +77,22 @@ class TestDead:
     def node(self, ros, monkeypatch):
         node = agent(ros)
         own = Endpoint(node='/td3_agent', type='geometry_msgs/msg/TwistStamped')
-        monkeypatch.setattr(rivals, 'ends_of', lambda *_: ([own, own], []))
+        monkeypatch.setattr(liveliness, 'ends_of', lambda *_: ([own, own], []))
         node.trigger_configure()
         return node
 
     def test_it_is_waited_for_until_it_would_have_spoken(self, node, monkeypatch):
         assert node.trigger_activate() is FAILURE
-        assert 'try again' in node._rival_fault
-        now_ns = rivals.steady_ns()
-        monkeypatch.setattr(rivals, 'steady_ns', lambda: now_ns + SILENCE_NS)
+        assert 'try again' in node._fault
+        now_ns = liveliness.steady_ns()
+        monkeypatch.setattr(liveliness, 'steady_ns', lambda: now_ns + SILENCE_NS)
         assert node.trigger_activate() is SUCCESS
 
     @pytest.mark.parametrize(('active', 'wanted'), [(True, FAILURE), (False, SUCCESS)])
     def test_one_that_lives_and_drives_is_a_rival(self, node, monkeypatch, active, wanted):
-        now_ns = rivals.steady_ns() + SILENCE_NS
-        monkeypatch.setattr(rivals, 'steady_ns', lambda: now_ns)
-        heard = node._rivals._listener.heard
+        now_ns = liveliness.steady_ns() + SILENCE_NS
+        monkeypatch.setattr(liveliness, 'steady_ns', lambda: now_ns)
+        heard = node._others._listener.heard
         heard.note('/td3_agent', 'another process', now_ns, active=active)
         assert node.trigger_activate() is wanted
 
@@ -102,16 +101,16 @@ class TestRefusals:
     @pytest.fixture
     def clock(self, monkeypatch):
         now = [10_000_000_000]
-        monkeypatch.setattr(refusals, 'steady_ns', lambda: now[0])
+        monkeypatch.setattr(wiring, 'steady_ns', lambda: now[0])
         return now
 
     def test_flood_is_counted_and_logged_once_a_second_for_each_topic(self, ros, clock, capfd):
-        found = Refusals(ros.peer)
+        found = Rejections(ros.peer)
         for n in range(1000):
-            found.refuse('/a', f'reason {n}')
-            found.refuse('/b', 'another')
-        clock[0] += refusals.LOG_PERIOD_NS
-        found.refuse('/a', 'x' * 10_000)
+            found.reject('/a', f'reason {n}')
+            found.reject('/b', 'another')
+        clock[0] += wiring.LOG_PERIOD_NS
+        found.reject('/a', 'x' * 10_000)
         lines = [line for line in capfd.readouterr().err.splitlines() if 'refused' in line]
         assert [line.split('] ')[-1].split(' refused')[0][-2:] for line in lines] == [
             '/a',
@@ -125,19 +124,19 @@ class TestRefusals:
         assert found.status().values == {'/a': 1001, '/b': 1000}
 
     def test_it_is_told_for_a_while_and_then_forgotten(self, ros, clock):
-        found = Refusals(ros.peer)
+        found = Rejections(ros.peer)
         assert not found.status().is_warning
-        found.refuse('/a', 'x_m must be finite')
+        found.reject('/a', 'x_m must be finite')
         assert found.status().is_warning
         assert '/a refused: x_m must be finite' in found.status().message
         assert 'ros2 topic info -v /a' in found.status().message
-        clock[0] += refusals.FRESH_NS + 1
+        clock[0] += wiring.FRESH_NS + 1
         assert not found.status().is_warning
 
     def test_only_refusals_are_caught(self, ros, clock):
         del clock
-        found, told = Refusals(ros.peer), []
-        found.on_refused = lambda topic, reason: told.append((topic, str(reason)))
+        told = []
+        found = Rejections(ros.peer, lambda topic, reason: told.append((topic, str(reason))))
         found.guard('/a', float)('no number')
         assert told == [('/a', "could not convert string to float: 'no number'")]
         with pytest.raises(TypeError):

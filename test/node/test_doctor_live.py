@@ -27,7 +27,7 @@ from td3_agent.doctor.graph_checks import GRAPH_CHECKS
 from td3_agent.fastdds import PROFILE_VARIABLES, profile_variables, read_profile
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import time_from_ns
-from td3_agent.nodes.qos import RELIABLE
+from td3_agent.nodes.runtime import RELIABLE
 from td3_agent.ros_domain import read_domain_id
 
 ROLE, CAMERA = 'ego_vehicle', 'camera'

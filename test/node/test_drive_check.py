@@ -2,13 +2,15 @@
 """What the synchronizer notices of a drive, from the graph and from what other nodes say."""
 
 from carla_msgs.msg import CarlaControl, CarlaStatus
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import pytest
 from rclpy.node import Node
 
-from td3_agent.driving.loop_check import COMMANDLESS, LATE_REMEDY, Breaks
+from td3_agent.driving.duplicates import Breaks
+from td3_agent.driving.loop_check import LATE_COMMAND, WITHOUT_COMMAND
+from td3_agent.driving.status import CAUSE
 from td3_agent.nodes import topics
-from td3_agent.nodes.drive_check import DriveCheck, Exclusive
+from td3_agent.nodes.members import DriveCheck, Exclusive
 
 REPORTS = topics.gate_report('ego_vehicle')
 SLOW_CAMERA = 'every second frame has no image: camera 10 Hz, bridge 20 Hz'
@@ -36,8 +38,10 @@ def drive(ros):
     return Drive(ros)
 
 
-def say(part, text, level=DiagnosticStatus.WARN):
-    return DiagnosticArray(status=[DiagnosticStatus(name=part, message=text, level=level)])
+def say(part, text, cause='', level=DiagnosticStatus.WARN):
+    values = [KeyValue(key=CAUSE, value=cause)]
+    status = DiagnosticStatus(name=part, message=text, level=level, values=values)
+    return DiagnosticArray(status=[status])
 
 
 def test_a_second_bridge_is_named_after_it_has_left_too(ros, drive):
@@ -89,18 +93,15 @@ def test_what_was_there_before_the_first_step_does_not_count(ros, drive):
 def test_causes_that_others_name_are_kept_in_their_newest_words(ros, drive):
     diagnostics = ros.talk(DiagnosticArray, '/diagnostics')
     ros.spin_until_matched()
-    for part, text, level in (
-        ('td3_agent: loop', 'the loop drives as it should', DiagnosticStatus.OK),
-        ('td3_agent: connections', 'nobody publishes', DiagnosticStatus.WARN),
-        ('twist_to_control: loop', f'every frame is {COMMANDLESS}', DiagnosticStatus.WARN),
-        ('td3_agent: loop', f'{SLOW_CAMERA}; once', DiagnosticStatus.WARN),
-        ('td3_agent: loop', SLOW_CAMERA, DiagnosticStatus.ERROR),
-        ('twist_to_control: loop', f'{COMMANDLESS}: {LATE_REMEDY}', DiagnosticStatus.WARN),
+    for part, text, cause, level in (
+        ('td3_agent: loop', 'the loop drives as it should', '', DiagnosticStatus.OK),
+        ('td3_agent: connections', 'nobody publishes', 'no_image', DiagnosticStatus.WARN),
+        ('twist_to_control: loop', 'in the ledger', WITHOUT_COMMAND, DiagnosticStatus.WARN),
+        ('td3_agent: loop', 'camera 9 Hz', 'no_image', DiagnosticStatus.WARN),
+        ('td3_agent: loop', SLOW_CAMERA, 'no_image', DiagnosticStatus.ERROR),
+        ('twist_to_control: loop', 'too late', LATE_COMMAND, DiagnosticStatus.WARN),
     ):
-        diagnostics.publish(say(part, text, level))
+        diagnostics.publish(say(part, text, cause, level))
     ros.spin_until(lambda: len(drive.texts()) == 2, 'heard')
-    assert drive.texts() == [
-        f'td3_agent: {SLOW_CAMERA}',
-        f'twist_to_control: {COMMANDLESS}: {LATE_REMEDY}',
-    ]
+    assert drive.texts() == [f'td3_agent: {SLOW_CAMERA}', 'twist_to_control: too late']
     assert not any(finding.is_error for finding in drive.check.said())

@@ -17,7 +17,7 @@ from td3_agent.faults.injector import (
     relay,
     remappings,
 )
-from td3_agent.nodes.qos import LATCHED
+from td3_agent.nodes.runtime import LATCHED
 
 
 @pytest.fixture

@@ -32,11 +32,9 @@ from td3_agent.nodes.conversions import (
     state_from_odometry,
     velocity_from_twist,
 )
+from td3_agent.nodes.parameters import SynchronizerParams, Td3AgentParams, TwistToControlParams
 from td3_agent.nodes.route_node import RouteNodeParams
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams
-from td3_agent.nodes.synchronizer_node import SynchronizerParams
-from td3_agent.nodes.td3_agent_params import Td3AgentParams
-from td3_agent.nodes.twist_to_control_node import TwistToControlParams
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, 1e30, -1e-300])
 FLOATS32 = st.floats(width=32, allow_nan=True, allow_infinity=True)

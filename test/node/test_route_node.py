@@ -13,8 +13,8 @@ import pytest
 from td3_agent.driving.frames import quaternion_from_rpy, yaw_from_quaternion
 from td3_agent.nodes import route_node, topics
 from td3_agent.nodes.conversions import route_from_path
-from td3_agent.nodes.qos import LATCHED
 from td3_agent.nodes.route_node import RouteNode
+from td3_agent.nodes.runtime import LATCHED
 from td3_agent.sim.maps import built_in_opendrive, load_map
 from td3_agent.sim.opendrive import MapError
 

@@ -30,7 +30,7 @@ from td3_agent.driving.frames import yaw_from_quaternion
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import stamp_ns
-from td3_agent.nodes.qos import LATCHED
+from td3_agent.nodes.runtime import LATCHED
 from td3_agent.nodes.sim_bridge_node import SimBridgeNode
 from td3_agent.sim.world import EGO_ACTOR_ID
 
@@ -421,11 +421,11 @@ class TestControl:
     def test_bad_transform_is_refused(self, ros, bench, capfd):
         x_m = bench.world.ego.state.x_m
         bench.pose.publish(Pose(orientation=quaternion(0.0)))
-        ros.spin_until(lambda: bench.bridge._refusals.count == 1, 'refused')
+        ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 1, 'refused')
         pose = Pose(orientation=quaternion(1.0))
         pose.position.x = math.nan
         bench.pose.publish(pose)
-        ros.spin_until(lambda: bench.bridge._refusals.count == 2, 'refused')
+        ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 2, 'refused')
         assert bench.world.ego.state.x_m == x_m
         assert 'control/set_transform refused (1 so far): orientation' in capfd.readouterr().err
 
@@ -438,7 +438,7 @@ class TestControl:
         twist = Twist()
         twist.linear.x = math.inf
         bench.velocity.publish(twist)
-        ros.spin_until(lambda: bench.bridge._refusals.count == 1, 'refused')
+        ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 1, 'refused')
         assert bench.world.ego.state.speed_mps == 0.0
 
     def test_manual_override(self, bench):
@@ -481,7 +481,7 @@ class TestControl:
         bench = Bench(ros)
         bench.begin_step()
         bench.control.publish(CarlaEgoVehicleControl(**{field: value}))
-        ros.spin_until(lambda: bench.bridge._refusals.count == 1, 'refused')
+        ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 1, 'refused')
         assert 'must be finite' in capfd.readouterr().err
         assert not bench.is_idle()  # the frame is still unanswered
         bench.end_step(brake=0.5)
@@ -685,7 +685,7 @@ class TestProtocol:
     def test_unknown_value_is_refused_and_later_ones_obeyed(self, bench, capfd, value):
         bench.step()
         bench.order(value)
-        bench.ros.spin_until(lambda: bench.bridge._refusals.count == 1, 'refused')
+        bench.ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 1, 'refused')
         expected = f'command must be 0 (PLAY), 1 (PAUSE) or 2 (STEP_ONCE), got {value}'
         assert expected in capfd.readouterr().err
         bench.step()
@@ -693,7 +693,7 @@ class TestProtocol:
         for n in range(3, 6):
             bench.ros.spin_until(lambda n=n: len(bench.odometry) >= n, 'playing')
             bench.control.publish(CarlaEgoVehicleControl())
-        assert bench.bridge._refusals.count == 2
+        assert bench.bridge.wiring.rejections.count == 2
 
     def test_shut_down_while_paused_is_quick(self, bench):
         bench.step()

@@ -22,16 +22,14 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from td3_agent.driving.gate import HOLD
 from td3_agent.driving.ledger import UNWRITTEN_FRAMES, check_ledger, read_ledger
 from td3_agent.driving.ledger_audit import audit_ledger
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.driving.stages import END_TO_END, STAGES
 from td3_agent.nodes import topics
-from td3_agent.nodes.alive import LifeWatch, sign_of_life
 from td3_agent.nodes.conversions import report_message, stamp_ns, time_from_ns
-from td3_agent.nodes.qos import REPORTS
-from td3_agent.nodes.runtime import steady_ns
+from td3_agent.nodes.liveliness import LivelinessWatch, liveliness_publisher
+from td3_agent.nodes.runtime import REPORTS, steady_ns
 from td3_agent.nodes.synchronizer_node import SynchronizerNode
 
 ROLE = 'ego_vehicle'
@@ -91,8 +89,9 @@ class Vehicle:
     def hold(self, stamp):
         """What the gate says between frames."""
         command = CarlaEgoVehicleControl(brake=1.0)
-        command.header.stamp, command.header.frame_id = stamp, HOLD
+        command.header.stamp = stamp
         self.command_pub.publish(command)
+        self.gate_pub.publish(report_message(stamp, 'gate', {'outcome': 'stopped_silence'}))
 
     def answer(self, stamp, **control):
         """What the gate says for a frame, and what gate and agent report of it."""
@@ -216,7 +215,7 @@ def records(tmp_path, ros):
 
     def read(node):
         if not node.finished.done():
-            node.lockstep.stop()
+            node.core.lockstep.stop()
         ros.drop(node)
         return list(read_ledger(tmp_path / 'ledger.jsonl'))
 
@@ -255,7 +254,7 @@ class TestStepping:
         vehicle.announce_gate(ros)
         vehicle.announce_agent(ros)
         node = start()
-        ros.spin_until(lambda: node.members.attendance.absent == ['bridge'], 'the others')
+        ros.spin_until(lambda: node.core.attendance.absent == ['bridge'], 'the others')
         ros.spin_until(lambda: node.count_subscribers(topics.CONTROL), 'the recorder')
         spin_looks(ros, node)
         assert orders == []
@@ -278,12 +277,12 @@ class TestStepping:
         node = start(command_timeout_s=0.3, max_frames=2)
         ros.spin_until(lambda: bridge.steps == 1, 'a step')
         bridge.say_status(running=False)
-        ros.spin_until(lambda: node.lockstep.phase.name == 'HOLDING', 'holding')
+        ros.spin_until(lambda: node.core.lockstep.phase.name == 'HOLDING', 'holding')
         assert bridge.steps == 1
         ros.spin_until(lambda: bridge.steps == 2, 'the next step, after the patience')
         bridge.vehicles[ROLE].answer(bridge.stamp)
         ros.spin_until(node.finished.done, 'the end')
-        assert node.lockstep.counts.no_command == 1
+        assert node.core.lockstep.counts.no_command == 1
         assert [record['outcome'] for record in records(node)] == ['no_command', 'ok']
 
     def test_gate_that_has_not_answered_is_told_that_the_step_has_ended(self, ros, bridge, start):
@@ -294,7 +293,7 @@ class TestStepping:
         for frame in (1, 2):
             ros.spin_until(lambda n=frame: bridge.steps == n, 'a step')
             bridge.say_status(running=False)
-            ros.spin_until(lambda: node.lockstep.phase.name == 'HOLDING', 'holding')
+            ros.spin_until(lambda: node.core.lockstep.phase.name == 'HOLDING', 'holding')
             if frame == 1:
                 assert not ended
                 bridge.vehicles[ROLE].hold(bridge.stamp)
@@ -330,7 +329,7 @@ class TestStepping:
         bridge.deaf = 1
         ros.spin_until(node.finished.done, 'the end')
         assert bridge.steps == 4
-        assert node.lockstep.counts.resent == 1
+        assert node.core.lockstep.counts.resent == 1
         ledger = records(node)
         assert check_ledger(ledger) == []
         assert len(ledger) == 3
@@ -340,7 +339,7 @@ class TestStepping:
         bridge.answering = False
         node = start(step_timeout_s=1.1, command_timeout_s=0.1)
         ros.spin_until(lambda: bridge.steps == 2, 'the next step')
-        counts = node.lockstep.counts
+        counts = node.core.lockstep.counts
         assert (counts.resent, counts.lost_acknowledgements, counts.no_command) == (0, 1, 1)
         assert bridge.frame == 3
 
@@ -351,7 +350,7 @@ class TestStepping:
         future = client.call_async(Trigger.Request())
         ros.spin_until(future.done, 'the answer')
         assert future.result().success
-        assert future.result().message == f'ended after {node.lockstep.counts.steps} steps'
+        assert future.result().message == f'ended after {node.core.lockstep.counts.steps} steps'
         steps = bridge.steps
         ros.spin_until(node.finished.done, 'the end')
         assert bridge.steps == steps
@@ -387,7 +386,7 @@ class TestStepping:
         assert PAUSE not in bridge.orders[before:]  # the vehicle in the graph may be a dead one's
         bridge.tick()
         ros.spin_until(lambda: PAUSE in bridge.orders[before:], 'paused again')
-        assert node.lockstep.counts.restarts == 1
+        assert node.core.lockstep.counts.restarts == 1
         steps = bridge.steps
         ros.spin_until(lambda: bridge.steps > steps + 3, 'stepping again')
 
@@ -396,7 +395,7 @@ class TestPacing:
     @pytest.mark.usefixtures('bridge')
     def test_steps_are_due_at_absolute_times(self, ros, start):
         node = start(real_time_factor=0.5, max_frames=8)
-        pacer = node.lockstep._pacer
+        pacer = node.core.lockstep._pacer
         assert pacer.period_ns == 100_000_000
         assert pacer.LARGEST_LAG_STEPS * pacer.period_ns == 500_000_000
         steps = []
@@ -417,7 +416,7 @@ class TestPacing:
             assert [b - a for a, b in pairwise(due)] == [pacer.period_ns] * 7
 
     def test_as_fast_as_possible_is_due_at_once(self, start):
-        assert start().lockstep._pacer.due_ns(123) == 123
+        assert start().core.lockstep._pacer.due_ns(123) == 123
 
     def test_every_timer_is_steady(self, start):
         assert {t.clock.clock_type for t in start().timers} == {ClockType.STEADY_TIME}
@@ -434,7 +433,7 @@ class TestSignsOfLife:
         steps = bridge.steps
         spin_looks(ros, node)
         assert bridge.steps == steps
-        assert node.members.attendance.absent == [f'agent of {ROLE}']
+        assert node.core.attendance.absent == [f'agent of {ROLE}']
         watch._alive = 1
         ros.spin_until(lambda: bridge.steps >= steps + 3, 'steps again')
 
@@ -444,11 +443,11 @@ class TestSignsOfLife:
         assert not any(watch.is_lost for watch in node.members.life.values())
 
     def test_sign_is_seen_and_missed(self, ros):
-        watch = LifeWatch(ros.peer, '/alive')
+        watch = LivelinessWatch(ros.peer, '/alive')
         context = rclpy.Context()  # within one participant nobody asks for signs of life
         rclpy.init(context=context, domain_id=ros.domain_id)
         node = Node('living', context=context)
-        publisher = sign_of_life(node, '/alive')
+        publisher = liveliness_publisher(node, '/alive')
         ros.spin_until(lambda: watch._alive == 1, 'the sign')
         assert not watch.is_lost
         node.destroy_publisher(publisher)
@@ -466,8 +465,8 @@ class TestFullDisk:
         def full(_):
             raise OSError(28, 'No space left on device')
 
-        node.ledger.writer.write = full
-        ros.spin_until(lambda: node.ledger.writer is None, 'the end of the ledger')
+        node.core.ledger.writer.write = full
+        ros.spin_until(lambda: node.core.ledger.writer is None, 'the end of the ledger')
         steps = bridge.steps
         ros.spin_until(lambda: bridge.steps >= steps + 10, 'steps')
         text = 'the ledger has ended, the drive goes on: '
@@ -495,7 +494,7 @@ class TestLostWords:
         assert [record['frame'] for record in ledger] == list(
             range(ledger[0]['frame'], ledger[0]['frame'] + 8)
         )
-        assert node.lockstep.counts.no_clock == 1
+        assert node.core.lockstep.counts.no_clock == 1
 
 
 class TestWaiting:
@@ -539,7 +538,7 @@ class TestWaiting:
         vehicle = bridge.vehicles[ROLE]
         ros.peer.destroy_publisher(vehicle.agent_pub)
         vehicle.agent_pub = None
-        ros.spin_until(lambda: node.members.attendance.absent, 'seen to be away')
+        ros.spin_until(lambda: node.core.attendance.absent, 'seen to be away')
         spin_looks(ros, node)
         steps = bridge.steps
         spin_looks(ros, node)
@@ -597,7 +596,7 @@ class TestViolations:
             'diagnosed',
         )
         assert diagnosed('synchronizer').level == DiagnosticStatus.ERROR
-        assert node.ledger.logs[ROLE].counts.doubled == 1
+        assert node.core.ledger.logs[ROLE].counts.doubled == 1
         (fault,) = check_ledger(records(node))
         assert fault.endswith('2 commands')
 
@@ -613,11 +612,11 @@ class TestViolations:
             vehicle.publish_frame = publish_frame
 
         vehicle.publish_frame = with_another_command
-        ros.spin_until(lambda: node.ledger.logs[ROLE].counts.slipped, 'slipped')
+        ros.spin_until(lambda: node.core.ledger.logs[ROLE].counts.slipped, 'slipped')
         (fault,) = check_ledger(records(node))
         assert 'applied' in fault
         assert '0.75' in fault
-        assert node.ledger.logs[ROLE].counts.violations == 1
+        assert node.core.ledger.logs[ROLE].counts.violations == 1
         assert node.exit_status == 1
 
     def test_skipped_frames_have_their_place_in_the_ledger(self, ros, bridge, start, records):
@@ -631,7 +630,7 @@ class TestViolations:
         ledger = records(node)
         frames = [record['frame'] for record in ledger]
         assert frames == list(range(2, 2 + len(frames)))
-        assert node.ledger.logs[ROLE].counts.skipped >= 1
+        assert node.core.ledger.logs[ROLE].counts.skipped >= 1
         assert any('skipped' in fault for fault in check_ledger(ledger))
 
     def test_frame_whose_clock_was_lost_keeps_its_place(self, ros, bridge, start, records):
@@ -642,13 +641,13 @@ class TestViolations:
         assert [record['frame'] for record in ledger] == list(range(2, 14))
         stamps = [record['stamp_ns'] for record in ledger if 'stamp_ns' in record]
         assert len(set(stamps)) == len(stamps)  # none lent to another frame
-        assert node.ledger.logs[ROLE].counts.slipped == 0
+        assert node.core.ledger.logs[ROLE].counts.slipped == 0
 
     @pytest.mark.usefixtures('bridge')
     def test_clean_run_is_silent(self, ros, start, diagnosed):
         node = start(max_frames=30)
         ros.spin_until(node.finished.done, 'the end')
-        assert node.ledger.logs[ROLE].counts.violations == 0
+        assert node.core.ledger.logs[ROLE].counts.violations == 0
         assert node.exit_status == 0
         assert not diagnosed('synchronizer') or (
             diagnosed('synchronizer').level != DiagnosticStatus.ERROR
@@ -675,7 +674,7 @@ class TestTakenBack:
         assert diagnosed('synchronizer').level == DiagnosticStatus.WARN
         steps = bridge.steps
         ros.spin_until(lambda: bridge.steps >= steps + 8, 'steps again')
-        assert node.lockstep.counts.uninvited >= 1
+        assert node.core.lockstep.counts.uninvited >= 1
         ros.drop(node)
         audit = audit_ledger(tmp_path / 'ledger.jsonl')
         assert audit.findings['chain'].holds
@@ -712,7 +711,7 @@ class TestReports:
     def test_float32_of_the_step_is_no_mismatch(self, ros, start):
         node = start(max_frames=3)
         ros.spin_until(node.finished.done, 'the end')
-        assert node._step_mismatch is None
+        assert node.core._wrong_step_s is None
 
     def test_events_reach_the_ledger(self, ros, bridge, start, records):
         bridge.answering = False
@@ -724,7 +723,7 @@ class TestReports:
         collision.header.stamp = invasion.header.stamp = bridge.stamp
         vehicle.collision_pub.publish(collision)
         vehicle.invasion_pub.publish(invasion)
-        log = node.ledger.logs[ROLE]
+        log = node.core.ledger.logs[ROLE]
         part = stamp_ns(bridge.stamp)
         ros.spin_until(
             lambda: {'collision', 'lane_invasion'} <= set(log._parts.get(part, ())), 'events'
@@ -778,7 +777,7 @@ class TestReports:
         report = report_message(bridge.stamp, 'agent', {})
         report.status[0].values = [KeyValue(key='action', value='{not JSON')]
         vehicle.agent_pub.publish(report)
-        ros.spin_until(lambda: node._refusals.count == 4, 'all four refused')
+        ros.spin_until(lambda: node.wiring.rejections.count == 4, 'all four refused')
         steps = bridge.steps
         ros.spin_until(lambda: bridge.steps >= steps + 8, 'more steps')
         assert check_ledger(records(node)) == []
@@ -787,7 +786,7 @@ class TestReports:
     def test_without_a_ledger(self, ros, start):
         node = start(ledger_path='', max_frames=5)
         ros.spin_until(node.finished.done, 'the end')
-        assert node.ledger.logs[ROLE].counts.frames >= 1
+        assert node.core.ledger.logs[ROLE].counts.frames >= 1
 
     def test_ledger_is_whole_when_the_run_is_cut_short(self, ros, bridge, start, records):
         node = start(ledger_flush_frames=100000)
@@ -805,16 +804,16 @@ class TestReports:
     def test_a_kill_loses_no_more_than_it_may(self, ros, bridge, start, tmp_path, most_lost):
         """The worst moment: the step of the next frame is out, the line not yet written."""
         node = start(ledger_flush_frames=most_lost)
-        close_ended, ended, lost = node.ledger.close_ended, [], []
+        close_ended, ended, lost = node.core.ledger.close_ended, [], []
 
         def looked_at(found, facts):
             if not found:
                 return
-            ended.append(node.lockstep.frame)
+            ended.append(node.core.lockstep.frame)
             on_disk = [record['frame'] for record in read_ledger(tmp_path / 'ledger.jsonl')]
             lost.append(ended[-1] + 1 - max(on_disk, default=ended[0] - 1))
             close_ended(found, facts)
 
-        node.ledger.close_ended = looked_at
+        node.core.ledger.close_ended = looked_at
         ros.spin_until(lambda: bridge.steps >= 20, 'steps')
         assert max(lost) == most_lost

@@ -21,7 +21,7 @@ from sensor_msgs.msg import Image
 from td3_agent.bags.watch import blueprint
 from td3_agent.bags.watch_node import WatchNode, WatchTopics
 from td3_agent.driving.observation import ObservationSpec
-from td3_agent.nodes.qos import LATCHED
+from td3_agent.nodes.runtime import LATCHED
 
 ROLE = '/carla/hero'
 

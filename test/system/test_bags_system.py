@@ -235,7 +235,7 @@ class TestRecorder:
         from rclpy.qos import QoSProfile, ReliabilityPolicy
         from std_msgs.msg import String
 
-        from td3_agent.nodes.qos import LATCHED
+        from td3_agent.nodes.runtime import LATCHED
 
         early = ros.talk(String, '/carla/map', LATCHED)
         early.publish(String(data='early'))

@@ -15,15 +15,15 @@ from td3_agent.driving.answering import FrameAnswerer
 from td3_agent.driving.observation import ImageView
 from td3_agent.driving.pairing import FramePairer
 from td3_agent.driving.parameters import Params
+from td3_agent.driving.status import Status
 from td3_agent.driving.vehicle import VehicleState
 from td3_agent.faults import inside as inside_module
 from td3_agent.faults.row import Outcome
 from td3_agent.faults.table import table
 from td3_agent.nodes import conversions, td3_agent_node
-from td3_agent.nodes.connections import Connections
-from td3_agent.nodes.diagnostics import Status
-from td3_agent.nodes.rivals import Rivals
+from td3_agent.nodes.liveliness import OtherDrivers
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
+from td3_agent.nodes.wiring import Connections
 from td3_agent.policy import checkpoint
 
 pytestmark = [pytest.mark.system, pytest.mark.nightly]
@@ -117,7 +117,7 @@ class Without:
 
     @staticmethod
     def rivals(patch):
-        patch.setattr(Rivals, 'fault', lambda _: '')
+        patch.setattr(OtherDrivers, 'fault', lambda _: '')
 
     @staticmethod
     def parameter_limits(patch):
@@ -198,8 +198,8 @@ def test_row_turns_red_without_its_guard(name, guard, words, failed, monkeypatch
 
 
 NO_REFUSALS = """
-from td3_agent.nodes.refusals import Refusals
-Refusals._handle = lambda self, topic, handler, msg: handler(msg)
+from td3_agent.nodes.wiring import Rejections
+Rejections._handle = lambda self, topic, handler, msg: handler(msg)
 from td3_agent.faults.fuzz import main
 main()
 """

@@ -40,7 +40,7 @@ from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import path_message
 from td3_agent.nodes.conversions import facts_from_report, route_from_path, stamp_ns
 from td3_agent.nodes.drivers import DriverParams, make_driver
-from td3_agent.nodes.qos import REPORTS
+from td3_agent.nodes.runtime import REPORTS
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
 
 pytestmark = pytest.mark.system

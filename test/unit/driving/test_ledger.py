@@ -190,15 +190,24 @@ def test_another_applied_command_is_slipped_whatever_field_differs(changed):
     assert len(check_ledger(records)) == 1
 
 
+@pytest.mark.parametrize('stops', [1, 3])
+@pytest.mark.parametrize('report_first', [False, True])
 @pytest.mark.parametrize(
     ('applied', 'slipped'), [(FULL_BRAKE, 0), (command(3), 0), (command(9), 1)]
 )
-def test_stop_that_was_sent_because_nothing_followed_is_no_second_command(applied, slipped):
+def test_stop_that_was_sent_because_nothing_followed_is_no_second_command(
+    applied, slipped, report_first, stops
+):
     """The bridge may have executed either: the stop came between the frames."""
     log = FrameLog(ROLE)
     log.note_command(stamp(3), command(3), heard_ns=0)
     log.note(stamp(3), outcome='ok')
-    log.note_hold(stamp(3), FULL_BRAKE)
+    for _ in range(stops):
+        if report_first:  # two topics have no common order
+            log.note_hold(stamp(3))
+        log.note_command(stamp(3), FULL_BRAKE, heard_ns=0)
+        if not report_first:
+            log.note_hold(stamp(3))
     log.note(stamp(3), outcome='stopped_silence')
     records = log.close_frame(FRAME_ZERO + 3, stamp(3))
     log.note_status(stamp(4), applied)
@@ -213,7 +222,8 @@ def test_stop_that_was_sent_because_nothing_followed_is_no_second_command(applie
 def test_stop_sent_in_advance_is_the_command_of_the_next_frame(others, commands):
     log = FrameLog(ROLE)
     log.note_command(stamp(3), command(3), heard_ns=0)
-    log.note_hold(stamp(3), FULL_BRAKE)
+    log.note_command(stamp(3), FULL_BRAKE, heard_ns=0)
+    log.note_hold(stamp(3))
     log.note(stamp(3), outcome='stopped_silence')
     log.note(stamp(4), outcome='stopped_in_advance')
     for other in others:  # what must not come is found
@@ -226,6 +236,20 @@ def test_stop_sent_in_advance_is_the_command_of_the_next_frame(others, commands)
     assert record['applied'] == control_record(FULL_BRAKE)
     assert log.counts.doubled == commands - 1
     assert log.counts.slipped == len(others)
+
+
+def test_stops_that_were_seen_without_the_answer_before_them_are_not_taken_for_it():
+    log = FrameLog(ROLE)
+    log.note(stamp(3), outcome='stopped_silence')
+    log.note_command(stamp(3), FULL_BRAKE, heard_ns=0)
+    for _ in range(2):
+        log.note_hold(stamp(3))
+    log.note_status(stamp(4), command(3))
+    for number in (3, 4):
+        log.close_frame(FRAME_ZERO + number, stamp(number))
+    record = log.flush()[0]
+    assert (record['commands'], record['sent']) == (0, None)
+    assert log.counts.violations == 0
 
 
 def test_stop_in_advance_that_nobody_sent_is_no_command():

@@ -9,18 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
+from td3_agent.driving.duplicates import LEASE_NS, Breaks, Duplicates
 from td3_agent.driving.gate import Outcome
+from td3_agent.driving.input_watch import SILENT_MESSAGES, InputWatch, MotionWindow
 from td3_agent.driving.loop_check import (
-    LEASE_NS,
     LEAST_FRAMES,
-    SILENT_MESSAGES,
     WINDOW_FRAMES,
-    Breaks,
     CameraView,
     Contract,
-    Duplicates,
-    InputWatch,
-    MotionWindow,
     OutcomeWindow,
     camera_findings,
     field_of_view_deg,

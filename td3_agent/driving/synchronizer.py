@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The synchronizer without ROS: events go in, and what to send comes out.
+
+Joins :class:`Lockstep` (when the bridge may step), :class:`Attendance` (who must be there for a
+step, who is braked) and :class:`DriveLedger` (when a frame is closed). Every call is given the
+steady time [ns].
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from td3_agent.driving.attendance import BRIDGE, Attendance
+from td3_agent.driving.duplicates import Breaks
+from td3_agent.driving.gate import Outcome
+from td3_agent.driving.lockstep import Lockstep, LockstepParams, Phase, Request
+from td3_agent.driving.status import Status, loop_status
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
+
+    from td3_agent.driving.command import VehicleControl
+    from td3_agent.driving.drive_ledger import DriveLedger
+    from td3_agent.driving.endpoints import Finding
+    from td3_agent.driving.vehicle import VehicleState
+
+STEP_TOLERANCE_S = 1e-6  # the bridge sends its step as float32
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What to send now, in this order.
+
+    Attributes:
+        is_idle: for the gates, whether the ticks from now on are idle; None: they know.
+        request: for the bridge.
+        ended: roles whose gates must learn that the step of the newest frame has ended.
+    """
+
+    is_idle: bool | None = None
+    request: Request | None = None
+    ended: frozenset[str] = frozenset()
+
+
+class Synchronizer:
+    """The decisions of one drive.
+
+    Attributes:
+        lockstep: when the bridge steps.
+        attendance: who is there.
+        ledger: what is written down.
+        is_driving: whether a step of the drive, no idle tick, has been ordered.
+    """
+
+    def __init__(
+        self, params: LockstepParams, step_s: float, ledger: DriveLedger, *, wait_for_agent: bool
+    ) -> None:
+        """Begin with a bridge that runs, and with nobody there.
+
+        Args:
+            params: of the lockstep.
+            step_s: the bridge's simulated step [s].
+            ledger: of the same vehicles.
+            wait_for_agent: whether a vehicle needs an agent as well as a gate.
+        """
+        self.lockstep = Lockstep(params, round(step_s * 1e9))
+        self.attendance = Attendance(
+            params.role_names,
+            wait_for_agent=wait_for_agent,
+            idle_ticks=params.idle_period_s > 0.0,
+        )
+        self.ledger = ledger
+        self.is_driving = False
+        self._step_s = step_s
+        self._wrong_step_s: float | None = None  # of the bridge
+        self._restarts_seen = 0
+        self._is_idle: bool | None = None  # as the gates know it
+        self._stopped: set[str] = set()  # roles stopped between frames and not driven since
+        self._told_ended: set[str] = set()  # of those, who knows that the newest step has ended
+        self._times: dict[str, int] = {}  # of the step in flight [ns, steady]
+        self._ended_times: dict[str, int] = {}  # of the step whose frame may be closed
+        self._drive_failed = False
+
+    # Events
+
+    def on_bridges(self, publishers: Iterable[Hashable]) -> None:
+        """Take who publishes the bridge's status; begin again with a bridge that was not there.
+
+        Its count, if it has run back, has told so already.
+        """
+        restarts = self.lockstep.counts.restarts
+        if self.attendance.is_another_bridge(publishers) and restarts == self._restarts_seen:
+            self.lockstep.restart()
+        self._restarts_seen = self.lockstep.counts.restarts
+
+    def on_status(self, frame: int, *, running: bool, step_s: float, now_ns: int) -> None:
+        """Take a CarlaStatus: frame number, synchronous_mode_running, fixed_delta_seconds."""
+        frame_before = self.lockstep.frame
+        self.lockstep.on_status(frame, running=running, now_ns=now_ns)
+        if self.lockstep.frame != frame_before:
+            self._times['announced_ns'] = now_ns
+        if abs(step_s - self._step_s) > STEP_TOLERANCE_S:
+            self._wrong_step_s = step_s
+        if not running:
+            self._times['acknowledged_ns'] = now_ns
+
+    def on_motion(self, role: str, state: VehicleState) -> None:
+        """Take the odometry of a vehicle."""
+        facts = asdict(state)
+        stamp_ns = facts.pop('stamp_ns')
+        self.ledger.logs[role].note(stamp_ns, **facts)
+        self.attendance.moved(role, stamp_ns)
+        self.lockstep.on_motion(stamp_ns)
+
+    def on_command(self, role: str, stamp_ns: int, control: VehicleControl, now_ns: int) -> None:
+        """Take a command on its way to the bridge; that it is out tells only its report."""
+        self.ledger.logs[role].note_command(stamp_ns, control, now_ns)
+
+    def on_gate_report(self, role: str, stamp_ns: int, facts: dict[str, Any]) -> None:
+        """Take the gate's word that its command is out.
+
+        The command itself may reach us before it reaches the bridge; the report is sent when
+        publishing has returned, so a step sent now cannot overtake the command.
+        """
+        self.ledger.logs[role].note(stamp_ns, **facts)
+        outcome = facts.get('outcome')
+        if outcome == Outcome.SILENCE.value:  # no new answer, but a stop between frames
+            self.ledger.logs[role].note_hold(stamp_ns)
+            self._stopped.add(role)
+            return
+        self.lockstep.on_command(role, stamp_ns)
+        if outcome != Outcome.IN_ADVANCE.value:
+            self._stopped.discard(role)
+
+    # Decisions
+
+    def advance(self, now_ns: int) -> Orders:
+        """Return what to send now; :meth:`write_ended` is called when it is out."""
+        attendance, lockstep = self.attendance, self.lockstep
+        attendance.follow(lockstep.counts.restarts, lockstep.stamp_ns)
+        is_idle = attendance.needs_ticks
+        is_news, self._is_idle = is_idle != self._is_idle, is_idle
+        request = lockstep.poll(
+            now_ns,
+            vehicles_present=attendance.vehicles_present,
+            gates_present=not attendance.absent,
+            needs_ticks=is_idle,
+        )
+        self._ended_times = self._times
+        if request is not None:
+            self._times = {'step_sent_ns': now_ns}
+            self.is_driving |= request is Request.STEP_ONCE and not is_idle
+            self._told_ended.clear()
+        return Orders(is_idle if is_news else None, request, self._newly_ended())
+
+    def _newly_ended(self) -> frozenset[str]:
+        """Return the roles in doubt that have not answered a frame whose step has ended."""
+        if self.lockstep.phase is not Phase.HOLDING or self.lockstep.stamp_ns is None:
+            return frozenset()
+        ended = (self._stopped & self.lockstep.missing) - self._told_ended
+        self._told_ended |= ended
+        return frozenset(ended)
+
+    def write_ended(self, now_ns: int) -> None:
+        """Enter into the ledger what has ended: the simulator works meanwhile."""
+        self.ledger.close_ended(
+            self.lockstep.take_ended(), self._ended_times | {'frame_closed_ns': now_ns}
+        )
+
+    def wake_ns(self, now_ns: int) -> int | None:
+        """Return the steady time [ns] by which :meth:`advance` wants to be called again."""
+        return None if self.attendance.absent else self.lockstep.wake_ns(now_ns)
+
+    @property
+    def has_bridge(self) -> bool:
+        """Whether there is a bridge to step."""
+        return BRIDGE not in self.attendance.absent
+
+    # The end
+
+    def close(self, others: Sequence[Finding]) -> list[Finding]:
+        """End the drive and its ledger; return what was wrong with it, errors first.
+
+        Args:
+            others: what was found besides the outcomes of the frames.
+        """
+        self.lockstep.stop()
+        self.ledger.close_ended(self.lockstep.take_ended(), {})
+        found = self.ledger.close(others)
+        self._drive_failed = any(finding.is_error for finding in found)
+        return found
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the drive was no good one, or its ledger has ended early."""
+        return bool(self.ledger.violations or self.ledger.fault or self._drive_failed)
+
+    # What it says of itself
+
+    @property
+    def breaks(self) -> Breaks:
+        """What broke the row of frames so far."""
+        return Breaks(self.ledger.violations, self.lockstep.counts.restarts)
+
+    def describe(self, now_ns: int, duplicates: Sequence[Finding], rejected: int) -> Status:
+        """Say how the drive stands.
+
+        Args:
+            now_ns: steady time [ns].
+            duplicates: publishers beside one that must be alone.
+            rejected: messages that could not be used so far.
+        """
+        values: dict[str, object] = asdict(self.lockstep.counts)
+        values |= {'phase': self.lockstep.phase.value, 'frame': self.lockstep.frame}
+        values |= {'violations': self.ledger.violations, 'refused': rejected}
+        causes = [finding for finding in duplicates if finding.is_error]
+        waiting = self.attendance.describe() or self.lockstep.interruption(now_ns)
+        # The key is without the time, which grows: one line is enough.
+        console = '; '.join(filter(None, [*(cause.key for cause in causes), waiting]))
+        troubles = (*((cause.text, True) for cause in causes), *self._troubles(now_ns))
+        for text, is_error in troubles:
+            return Status(
+                text, is_error=is_error, is_warning=not is_error, values=values, console=console
+            )
+        if found := [*duplicates, *self.ledger.findings()]:
+            return replace(loop_status(found), values=values)
+        return Status(self.lockstep.phase.value, values=values)
+
+    def _troubles(self, now_ns: int) -> Iterator[tuple[str, bool]]:
+        """Yield what is wrong, the worst first, and whether it is an error."""
+        if self._wrong_step_s is not None:
+            text = f'fixed_delta_seconds is {self._wrong_step_s:.6g} s at the bridge'
+            yield f'{text}, {self._step_s:.6g} s here', True
+        if self.ledger.fault:
+            yield f'the ledger has ended, the drive goes on: {self.ledger.fault}', True
+        if awaited := self.attendance.describe():
+            yield awaited, False
+        if trouble := self.lockstep.trouble(now_ns):
+            yield trouble, True
+        if interruption := self.lockstep.interruption(now_ns):
+            yield interruption, False
+        if braked := self.attendance.braked:
+            yield f'silent or not there, the gate brakes its car: {", ".join(braked)}', True
+        if self.ledger.violations:
+            yield 'lockstep violations', True
