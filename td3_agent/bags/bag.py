@@ -41,21 +41,13 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in a bag.
-
-    Attributes:
-        topics: by name.
-        counts: messages by topic.
-        first_ns: when the first message was received [ns since 1970]; 0 without any.
-        last_ns: when the last one was.
-        torn: where files are cut off or damaged, one sentence each.
-    """
+    """What is in a bag."""
 
     topics: dict[str, RawTopic]
-    counts: Counter[str]
-    first_ns: int
+    counts: Counter[str]  # messages by topic
+    first_ns: int  # when the first message was received, since 1970; 0 without any
     last_ns: int
-    torn: list[str] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)  # where files are cut off or damaged
 
     def of_type(self, *msgtypes: str) -> list[str]:
         """Return the names of the topics of these types that have messages, sorted."""

@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--loop',
         action=argparse.BooleanOptionalAction,
         default=False,
-        help='begin anew at the end, until Ctrl-C',
+        help='begin again at the end, until Ctrl-C',
     )
     parser.add_argument('--out', type=Path, default=Path('replay'), help='for the results')
 
@@ -103,8 +103,7 @@ def run(args: argparse.Namespace) -> int:
     begin_ns(contents, args.start_offset)  # refused before anything is begun
     expected = list(read_ledger(args.expect)) if args.expect else None
     args.out.mkdir(parents=True, exist_ok=True)
-    drive = play_live if args.live else drive_all
-    replays = drive(args, bag, contents, inputs)
+    replays = replays_of(args, bag, contents, inputs)
     summaries = {name: summarize(replay) for name, replay in replays.items()}
     summary: dict[str, Any] = {'bag': str(args.bag.resolve()), 'image_topic': inputs.image}
     if len(replays) == 1:
@@ -117,19 +116,16 @@ def run(args: argparse.Namespace) -> int:
         summary['expected'] = str(args.expect)
         summary['first_difference'] = first_difference(expected, first.records)
     write_results(args.out, summary, replays)
-    sys.stdout.write(report(summary, replays))
+    several = len(replays) > 1
+    sys.stdout.write((aligned(comparison_rows(replays)) if several else table(summary)) + '\n')
     errors, warnings = told(replays)
     trouble = [*first.torn, *(nothing_done(first, inputs, args) or errors)]
     if summary.get('first_difference'):
         trouble.append(f'differs from {args.expect}: {summary["first_difference"]}')
-    for line in (*refusals(first), *warnings, *trouble):
+    refused = [f'{topic}: {n} refused: {why}' for topic, (n, why) in first.refused.items()]
+    for line in (*refused, *warnings, *trouble):
         sys.stderr.write(f'{line}\n')
     return EXIT_FAILED if trouble else 0
-
-
-def refusals(replay: Replay) -> list[str]:
-    """Return which messages were refused, topic by topic."""
-    return [f'{topic}: {n} refused: {why}' for topic, (n, why) in replay.refused.items()]
 
 
 def told(replays: dict[str, Replay]) -> tuple[list[str], list[str]]:
@@ -153,13 +149,25 @@ def nothing_done(replay: Replay, inputs: Inputs, args: argparse.Namespace) -> li
     return [f'{args.bag}: no image has an odometry of the same stamp{after}']
 
 
-def drive_all(
+def replays_of(
     args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inputs
 ) -> dict[str, Replay]:
-    """Return what every policy makes of the bag, by name."""
+    """Return what every policy, or a running agent, makes of the bag, by name.
+
+    Raises:
+        BagError: no agent is there, or the bag is damaged.
+    """
+    policies = args.policy or ['lane']
+    if args.live:
+        from td3_agent.bags.live import run_live  # noqa: PLC0415  offline needs no ROS
+
+        if len(policies) > 1:
+            raise BagError(f'--live has one agent, got {len(policies)} policies')
+        return {'live': run_live(args, bag, contents, inputs)}
     replays: dict[str, Replay] = {}
-    for policy in args.policy or ['lane']:
-        equipment = make_driver(driver_params(policy))
+    for policy in policies:
+        chosen = 'driver' if policy == PURE_PURSUIT else 'policy'
+        equipment = make_driver(DriverParams(**{chosen: policy}))
         name = Path(policy).name
         if name in replays:
             name = f'{name} {len(replays) + 1}'
@@ -167,28 +175,6 @@ def drive_all(
             bag, contents, inputs, equipment, args.twist_convention, args.start_offset
         )
     return replays
-
-
-def play_live(
-    args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inputs
-) -> dict[str, Replay]:
-    """Return what a running agent makes of the bag.
-
-    Raises:
-        BagError: no agent is there, or the bag is damaged.
-    """
-    from td3_agent.bags.live import run_live  # noqa: PLC0415  offline needs no ROS
-
-    if args.policy and len(args.policy) > 1:
-        raise BagError(f'--live has one agent, got {len(args.policy)} policies')
-    return {'live': run_live(args, bag, contents, inputs)}
-
-
-def driver_params(policy: str) -> DriverParams:
-    """Return the parameters of the driver that ``--policy`` names."""
-    if policy == PURE_PURSUIT:
-        return DriverParams(driver=PURE_PURSUIT)
-    return DriverParams(policy=policy)
 
 
 def write_results(out: Path, summary: dict[str, Any], replays: dict[str, Replay]) -> None:
@@ -204,13 +190,6 @@ def write_results(out: Path, summary: dict[str, Any], replays: dict[str, Replay]
         plot_actions(out / 'comparison.png', replays, title)
     text = json.dumps(summary, indent=2) + '\n'
     (out / 'summary.json').write_text(text, encoding='utf-8')
-
-
-def report(summary: dict[str, Any], replays: dict[str, Replay]) -> str:
-    """Return what is printed at the end."""
-    if len(replays) == 1:
-        return table(summary) + '\n'
-    return aligned(comparison_rows(replays)) + '\n'
 
 
 def simulated_s(records: Sequence[Record]) -> float:
@@ -317,26 +296,28 @@ def _value(record: Record, name: str) -> Any:  # noqa: ANN401  a value of JSON
     return action_sha256(record['action']) if name == 'action_sha256' else record.get(name)
 
 
+def _actions(replays: dict[str, Replay]) -> dict[str, list[list[float] | None]]:
+    """Return the actions of every driver and of the recording, one per frame if there is one."""
+    base = next(iter(replays.values())).records
+    columns = {name: [r.get('action') for r in replay.records] for name, replay in replays.items()}
+    return {'recorded': [r['recorded'].get('action') for r in base]} | columns
+
+
 def comparison_rows(replays: dict[str, Replay]) -> list[list[str]]:
     """Return a table: each driver, and the recording, against the first driver."""
-    (first, base), *others = replays.items()
+    columns, first = _actions(replays), next(iter(replays))
+    mine = columns.pop(first)
     rows = [
         ['against ' + first, 'frames', 'equal', 'speed mean', 'speed max', 'yaw mean', 'yaw max']
     ]
-    recorded = [record['recorded'].get('action') for record in base.records]
-    columns = {'recorded': recorded} | {
-        name: [record.get('action') for record in replay.records] for name, replay in others
-    }
-    mine = [record.get('action') for record in base.records]
     for name, actions in columns.items():
         pairs = [(a, b) for a, b in zip(mine, actions, strict=False) if a and b]
-        if not pairs:
-            rows.append([name, '0', *['-'] * 5])
-            continue
-        sizes = np.abs(np.array([np.subtract(a, b) for a, b in pairs]))
-        figures = [sizes[:, 0].mean(), sizes[:, 0].max(), sizes[:, 1].mean(), sizes[:, 1].max()]
-        equal = sum(a == b for a, b in pairs)
-        rows.append([name, str(len(pairs)), str(equal), *(f'{x:.4f}' for x in figures)])
+        figures = ['-'] * 5
+        if pairs:
+            sizes = np.abs(np.array([np.subtract(a, b) for a, b in pairs]))
+            found = [size(sizes[:, column]) for column in (0, 1) for size in (np.mean, np.max)]
+            figures = [str(sum(a == b for a, b in pairs)), *(f'{x:.4f}' for x in found)]
+        rows.append([name, str(len(pairs)), *figures])
     return rows
 
 
@@ -348,27 +329,15 @@ def plot_actions(path: Path, replays: dict[str, Replay], title: str) -> None:
     figure = Figure(figsize=(11.0, 6.0), layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 1, sharex=True)
-    base = next(iter(replays.values())).records
-    start_ns = base[0]['stamp_ns'] if base else 0
-    for column, (axis, label) in enumerate(
-        zip(axes, ('speed action [1]', 'yaw action [1], left positive'), strict=True)
-    ):
-        lines = [('recorded', [(r['stamp_ns'], r['recorded'].get('action')) for r in base])]
-        lines += [
-            (name, [(r['stamp_ns'], r.get('action')) for r in replay.records])
-            for name, replay in replays.items()
-        ]
-        for name, points in lines:
-            known = [
-                ((stamp - start_ns) / NANOSECONDS, action) for stamp, action in points if action
-            ]
-            style = (
-                {'color': '#9aa0a6', 'linewidth': 4.0}
-                if name == 'recorded'
-                else {'linewidth': 1.3}
-            )
-            times = [t for t, _ in known]
-            axis.plot(times, [a[column] for _, a in known], label=name, **style)
+    stamps = np.array([r['stamp_ns'] for r in next(iter(replays.values())).records])
+    times_s = (stamps - stamps[:1]) / NANOSECONDS
+    for column, label in enumerate(('speed action [1]', 'yaw action [1], left positive')):
+        axis = axes[column]
+        for name, actions in _actions(replays).items():
+            known = [(t, a[column]) for t, a in zip(times_s, actions, strict=False) if a]
+            recorded = name == 'recorded'
+            style = {'color': '#9aa0a6', 'linewidth': 4.0} if recorded else {'linewidth': 1.3}
+            axis.plot(*np.array(known).reshape(-1, 2).T, label=name, **style)
         axis.set_ylabel(label)
         axis.set_ylim(-1.08, 1.08)
         axis.grid(color='#e3e6e8')

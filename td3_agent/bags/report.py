@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 from contextlib import suppress
-from dataclasses import dataclass, field
 import html
 from importlib.resources import files
 import json
@@ -50,17 +49,8 @@ TAIL_PERCENTILE = 99.5
 MEGABYTE = 1e6
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What lies around a drive.
-
-    Attributes:
-        route: the line to follow; None if nobody knows.
-        road: outlines of lanes, (K, 2) [m] each.
-    """
-
-    route: Route | None = None
-    road: list[NDArray[np.float64]] = field(default_factory=list)
+# Route and road of a drive: the line to follow, if it is known, and outlines of lanes, (K, 2) [m].
+Surroundings = tuple['Route | None', 'list[NDArray[np.float64]]']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -209,21 +199,17 @@ def _title(summary: dict[str, Any], folder: Path) -> str:
 
 def _surroundings(summary: dict[str, Any], name: str, bag: Bag | None) -> Surroundings:
     """Return road and route of a drive, as far as they can be found out."""
-    try:
+    world = None
+    with suppress(ValueError, TypeError, OSError):  # another version's, or a map that has gone
         if 'plan' in summary:
-            return _of_world(EpisodePlan(**summary['plan']).episode(int(name)).world())
-        if 'map' in summary:
+            world = EpisodePlan(**summary['plan']).episode(int(name)).world()
+        elif 'map' in summary:
             known = ('map', 'map_seed', 'seed', 'spawn_index')
             config = {'spawn_index': 0} | {key: summary[key] for key in known if key in summary}
-            return _of_world(World(WorldConfig(**config)))
-    except (ValueError, TypeError, OSError):  # another version's, or a map that has gone
-        pass
-    return Surroundings(None if bag is None else _route_in(bag))
-
-
-def _of_world(world: World) -> Surroundings:
-    """Return the route of a world, and the road beside it."""
-    return Surroundings(world.ego.route, road_around(world))
+            world = World(WorldConfig(**config))
+        if world is not None:
+            return world.ego.route, road_around(world)
+    return None if bag is None else _route_in(bag), []
 
 
 def _route_in(bag: Bag) -> Route | None:
@@ -239,7 +225,10 @@ def _drive(
     name: str, records: Sequence[Record], every: Sequence[Record], around: Surroundings
 ) -> dict[str, Any]:
     """Return the series of one drive, one value per frame; null where there is none."""
+    route, road = around
     start_ns = records[0]['stamp_ns']
+    sent = [r.get('sent') or {} for r in records]
+    recorded = [r.get('recorded') or {} for r in records]
     series: dict[str, Any] = {
         'name': name,
         'stamp': [record['stamp_ns'] for record in records],
@@ -248,16 +237,12 @@ def _drive(
         'y': _column(records, 'y_m', digits=2),
         'yaw': _column(records, 'yaw_rad'),
         'speed': _column(records, 'speed_mps'),
-        'steer': _column([r.get('sent') or {} for r in records], 'steer'),
-        'throttle': _column([r.get('sent') or {} for r in records], 'throttle'),
-        'brake': _column([r.get('sent') or {} for r in records], 'brake'),
-        'yaw_rate': _column([{'twist': _second(r.get('twist'))} for r in records], 'twist'),
-        'recorded': _column(
-            [{'twist': _second((r.get('recorded') or {}).get('twist'))} for r in records], 'twist'
-        ),
+        **{pedal: _column(sent, pedal) for pedal in ('steer', 'throttle', 'brake')},
+        'yaw_rate': [_yaw_rate(r) for r in records],
+        'recorded': [_yaw_rate(r) for r in recorded],
         'outcome': [r['outcome'] for r in records],
         'route': [],
-        'road': [_rounded(polygon) for polygon in around.road],
+        'road': [_rounded(polygon) for polygon in road],
         'events': [
             [round(x, 2), round(y, 2), label]
             for x, y, label in events([r for r in every if 'x_m' in r])
@@ -265,23 +250,25 @@ def _drive(
         'lateral': [None] * len(records),
         'images': [],
     }
-    if around.route is not None:
-        series['route'] = _rounded(np.asarray(around.route.points_xy))
-        series['lateral'] = _lateral(records, around.route)
+    if route is not None:
+        series['route'] = _rounded(np.asarray(route.points_xy))
+        series['lateral'] = _lateral(records, route)
     return series
 
 
-def _second(values: Any) -> float | None:  # noqa: ANN401  a value of JSON
-    return values[1] if isinstance(values, list) and len(values) == 2 else None
+def _yaw_rate(record: Record) -> float | None:
+    twist = record.get('twist')
+    return _number(twist[1], 3) if isinstance(twist, list) and len(twist) == 2 else None
+
+
+def _number(value: Any, digits: int) -> float | None:  # noqa: ANN401  a value of JSON
+    is_one = isinstance(value, (int, float)) and math.isfinite(value)
+    return round(value, digits) if is_one else None
 
 
 def _column(records: Sequence[Record], name: str, digits: int = 3) -> list[float | None]:
     """Return one field of all records, rounded; None where it is no number."""
-    values = [record.get(name) for record in records]
-    return [
-        round(v, digits) if isinstance(v, (int, float)) and math.isfinite(v) else None
-        for v in values
-    ]
+    return [_number(record.get(name), digits) for record in records]
 
 
 def _rounded(points: NDArray[np.float64]) -> list[list[float]]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bags made in the test: by the package's own writer, from rosbags' own types."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from rosbags.interfaces import (
     QosTime,
 )
 
+from td3_agent.bags.bag import Bag
 from td3_agent.bags.inputs import known_types
 from td3_agent.bags.record import BagWriter, Topic, WriterParams
 
@@ -23,6 +26,7 @@ ODOMETRY = '/carla/hero/odometry'
 IMAGE = '/carla/hero/camera/image'
 SIDE = 16
 STEP_NS = 50_000_000
+SHIPPED = Path(__file__).parents[2] / 'bags' / 'oval'
 
 
 def qos(*, latched=False):
@@ -107,6 +111,11 @@ def write_bag(path, messages, **params):
     writer.close()
     assert not writer.failure
     return path
+
+
+def listing(path):
+    """What a bag holds."""
+    return [(m.topic.name, m.received_ns, bytes(m.data)) for m in Bag(path).messages()]
 
 
 def drive(frames=12, start_ns=10**9):

@@ -11,14 +11,10 @@ from types import MappingProxyType
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-import numpy as np
-import pytest
-
-pytest.importorskip('rosbags', reason='rosbags is not installed')
-
 from made_bags import (
     IMAGE,
     ODOMETRY,
+    SHIPPED,
     SIDE,
     STEP_NS,
     compressed,
@@ -29,6 +25,8 @@ from made_bags import (
     odometry,
     write_bag,
 )
+import numpy as np
+import pytest
 
 from td3_agent.__main__ import main
 from td3_agent.bags.bag import Bag
@@ -49,7 +47,6 @@ from td3_agent.driving.observation import ImageView, ObservationSpec
 from td3_agent.nodes.drivers import Equipment
 
 ROOT = Path(__file__).parents[3]
-SHIPPED = ROOT / 'test' / 'bags' / 'oval'
 # Of all observation hashes of the shipped bag, one after the other, with actions of zero.
 OBSERVATIONS = '2d7f77842c99b3bae8a20b13b9f714c508f8997ec50c535d3c80a94c87481a27'
 

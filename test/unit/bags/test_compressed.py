@@ -3,22 +3,15 @@
 
 import shutil
 
+from made_bags import IMAGE, ODOMETRY, drive, image, listing, write_bag
 import pytest
-import yaml
-
-pytest.importorskip('rosbags', reason='rosbags is not installed')
-
-from made_bags import IMAGE, ODOMETRY, drive, image, write_bag
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+import yaml
 
 from td3_agent.bags import storage
 from td3_agent.bags.bag import Bag
 from td3_agent.bags.inputs import known_types
 from td3_agent.bags.storage import BagError, zstd
-
-
-def listing(path):
-    return [(m.topic.name, m.received_ns, bytes(m.data)) for m in Bag(path).messages()]
 
 
 def rewrite(path, change):

@@ -4,12 +4,9 @@
 import re
 import sqlite3
 
+from made_bags import IMAGE, drive, listing, make, write_bag
 import numpy as np
 import pytest
-
-pytest.importorskip('rosbags', reason='rosbags is not installed')
-
-from made_bags import IMAGE, drive, make, write_bag
 
 from td3_agent.bags.bag import Bag
 from td3_agent.bags.storage import BagError
@@ -20,10 +17,6 @@ STORAGES = {
     'sqlite3': {'storage': 'sqlite3'},
 }
 CHUNK = 6
-
-
-def listing(path):
-    return [(m.topic.name, m.received_ns, bytes(m.data)) for m in Bag(path).messages()]
 
 
 def long_drive():

@@ -10,19 +10,15 @@ import sys
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from made_bags import IMAGE, ODOMETRY, SHIPPED, drive, image, listing, write_bag
 import pytest
-import yaml
-
-pytest.importorskip('rosbags', reason='rosbags is not installed')
-
-from made_bags import IMAGE, ODOMETRY, drive, image, write_bag
 from rosbags.rosbag2 import Reader
+import yaml
 
 from td3_agent.bags.bag import Bag, is_latched
 from td3_agent.bags.record import BagWriter, WriterParams
 from td3_agent.bags.storage import MAX_BYTES, BagError, RawTopic, decompressed
 
-SHIPPED = Path(__file__).parents[2] / 'bags' / 'oval'
 STORAGES = [{'storage': 'mcap'}, {'storage': 'sqlite3'}, {'storage': 'mcap', 'compressed': True}]
 
 
@@ -33,10 +29,6 @@ def one_sentence_or(path, fewer_messages_than):
         found, lines = 0, str(error).splitlines()
         assert len(lines) == 1, lines
     assert found < fewer_messages_than
-
-
-def listing(path):
-    return [(m.topic.name, m.received_ns, bytes(m.data)) for m in Bag(path).messages()]
 
 
 @pytest.fixture(scope='session')

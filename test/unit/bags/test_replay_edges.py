@@ -2,21 +2,17 @@
 """Where a replay begins, where it must end, and what it says of a bag that it cannot use."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-pytest.importorskip('rosbags', reason='rosbags is not installed')
 pytest.importorskip('torch')
 
-from made_bags import IMAGE, ODOMETRY, drive, image, make, odometry, write_bag
+from made_bags import IMAGE, ODOMETRY, SHIPPED, drive, image, make, odometry, write_bag
 
 from td3_agent.__main__ import main
 from td3_agent.bags.bag import Bag
 from td3_agent.bags.inputs import begin_ns, find_inputs
 from td3_agent.bags.storage import BagError
-
-SHIPPED = Path(__file__).parents[2] / 'bags' / 'oval'
 
 
 @pytest.fixture

@@ -50,11 +50,10 @@ def with_environment(**changes):
 
 
 class TestPlanted:
-    @pytest.mark.parametrize('fault', PLANTED, ids=lambda p: p.what)
-    def test_is_found_with_a_fix(self, fault):
-        finding = fault.finding()
-        assert finding.fix or finding.level is Level.NOTE
-        assert len(finding.line().splitlines()) == 1
+    def test_each_is_found_with_a_fix(self):
+        found = [fault.finding() for fault in PLANTED]
+        assert [f.line() for f in found if not (f.fix or f.level is Level.NOTE)] == []
+        assert all(len(f.line().splitlines()) == 1 for f in found)
 
     @pytest.mark.parametrize('healthy', [HEALTHY, HEALTHY_GRAPH])
     def test_health_is_silent(self, healthy):
