@@ -135,6 +135,16 @@ def test_wrong_checksum(tmp_path):
     assert f'chunk at byte {at}: its checksum does not match' in told
 
 
+def test_a_chunk_that_is_cut_off_and_damaged(tmp_path):
+    """The chunks before it are read."""
+    file = write_bag(tmp_path / 'bag', long_drive(), compressed=True) / 'bag_0.mcap'
+    messages, content = listing(file), bytearray(file.read_bytes())
+    at, end = list(chunks(content))[1]
+    content[at + 53 : at + 57] = bytes(4)  # where the frame of zstd begins
+    file.write_bytes(content[: (at + end) // 2])
+    assert f'chunk at byte {at}: cannot be decompressed' in is_told(file, messages, least=20)
+
+
 def test_nothing_left_is_an_error(whole, tmp_path):
     path, _ = damaged(whole, tmp_path, lambda content: content[:50])
     with pytest.raises(BagError, match=re.escape(str(path))) as refused:
