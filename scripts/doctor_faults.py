@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from td3_agent.doctor.facts import (
     CARLA_MSGS_HASHES,
+    ERROR,
     NOT_IN_TIME,
     NOT_TRIED,
     NOTE,
@@ -123,39 +124,23 @@ HEALTHY_GRAPH = Graph(
 )
 
 
-@dataclass(frozen=True)
-class Planted:
-    """A fault, and the finding that it must bring.
-
-    Attributes:
-        what: the fault in words.
-        patient: machine or graph that has it.
-        check: name of the check that must find it.
-        level: how bad it must be called.
-    """
-
-    what: str
-    patient: Machine | Graph
-    check: str
-    level: Level = Level.ERROR
-
-    def finding(self) -> Finding:
-        """Return what the doctor finds.
-
-        Raises:
-            ValueError: it does not find the fault.
-        """
-        for finding in findings_of(self.patient):
-            if (finding.check, finding.level) == (self.check, self.level):
-                return finding
-        raise ValueError(f'{self.what}: not found by {self.check}')
-
-
 def findings_of(patient: Machine | Graph) -> list[Finding]:
     """Return what the doctor finds, faults and all that is well."""
     if isinstance(patient, Graph):
         return judged(GRAPH_CHECKS, patient)
     return judged(MACHINE_CHECKS, patient)
+
+
+def finding_of(what: str, patient: Machine | Graph, check: str, level: Level) -> Finding:
+    """Return what the doctor finds of a planted fault.
+
+    Raises:
+        ValueError: it does not find the fault.
+    """
+    found = [f for f in findings_of(patient) if (f.check, f.level) == (check, level)]
+    if not found:
+        raise ValueError(f'{what}: not found by {check}')
+    return found[0]
 
 
 def _env(**changes: str) -> Machine:
@@ -224,410 +209,279 @@ TWIST, STEP = 'geometry_msgs/msg/TwistStamped', 'carla_msgs/msg/CarlaControl'
 TWO_SCIPY = (Copy('scipy', '1.8.0', SITE), Copy('scipy', '1.11.4', APT))
 CRASH = 'the import was ended by signal 11'
 NO_FILE = 'cannot open shared object file: No such file or directory'
+OTHER_LENS = (
+    'the policy was trained with a camera of 160x120 90 deg, got 800x600 110 deg: '
+    'another field of view moves everything; set the camera to 160x120 90 deg'
+)
 ABI = 'ImportError: numpy.core.multiarray failed to import'
-PLANTED = (
-    Planted('Python 3.8', replace(HEALTHY, python=(3, 8)), 'python'),
-    Planted('Python 3.11 with apt ROS 2 jazzy', replace(HEALTHY, python=(3, 11)), 'python'),
-    Planted(
-        'humble and jazzy sourced in one shell',
-        replace(HEALTHY, ros_prefixes=('/opt/ros/humble', JAZZY)),
-        'distro',
-    ),
-    Planted('no ROS 2 sourced', _env(ROS_DISTRO=''), 'distro', WARNING),
-    Planted(
-        'a distribution past its end',
-        replace(_env(ROS_DISTRO='iron'), ros_prefixes=('/opt/ros/iron',)),
-        'distro',
-        WARNING,
-    ),
-    Planted(
-        'CARLA wheel of another Python',
-        _carla('0.9.15', Import(error="No module named 'carla.libcarla'", alone=False)),
-        'carla',
-    ),
-    Planted(
-        'CARLA built for this Python by its user',
-        _carla('0.9.15', Import('', f'{SITE}/carla')),
-        'carla',
-        WARNING,
-    ),
-    Planted(
-        'no CARLA wheel',
-        replace(
+# By the check that must find them, and how bad it must call them.
+PLANTED: dict[tuple[str, Level], dict[str, Machine | Graph]] = {
+    ('python', ERROR): {
+        'Python 3.8': replace(HEALTHY, python=(3, 8)),
+        'Python 3.11 with apt ROS 2 jazzy': replace(HEALTHY, python=(3, 11)),
+    },
+    ('distro', ERROR): {
+        'humble and jazzy sourced in one shell': replace(
+            HEALTHY, ros_prefixes=('/opt/ros/humble', JAZZY)
+        ),
+    },
+    ('distro', WARNING): {
+        'no ROS 2 sourced': _env(ROS_DISTRO=''),
+        'a distribution past its end': replace(
+            _env(ROS_DISTRO='iron'), ros_prefixes=('/opt/ros/iron',)
+        ),
+    },
+    ('carla', ERROR): {
+        'CARLA wheel of another Python': _carla(
+            '0.9.15', Import(error="No module named 'carla.libcarla'", alone=False)
+        ),
+    },
+    ('carla', WARNING): {
+        'CARLA built for this Python by its user': _carla('0.9.15', Import('', f'{SITE}/carla')),
+    },
+    ('carla', NOTE): {
+        'no CARLA wheel': replace(
             _imports(carla=Import(error="No module named 'carla'", missing=True)),
             copies=tuple(copy for copy in HEALTHY.copies if copy.name != 'carla'),
         ),
-        'carla',
-        NOTE,
-    ),
-    Planted(
-        'carla_msgs not built',
-        _imports(carla_msgs__msg=Import(error='No module named carla_msgs', missing=True)),
-        'imports',
-    ),
-    Planted(
-        'cv2 compiled against another NumPy',
-        _imports(cv2=Import(error=ABI, alone=False)),
-        'imports',
-    ),
-    Planted(
-        'torch ends the process (signal 11)',
-        _imports(torch=Import(error=CRASH, alone=False)),
-        'imports',
-    ),
-    Planted(
-        'HOME unset, CARLA crashes',
-        _without(_imports(carla=Import(error=CRASH, alone=False)), 'HOME'),
-        'imports',
-    ),
-    Planted('rclpy hangs at its import', _imports(rclpy=Import(error=NOT_IN_TIME)), 'imports'),
-    Planted(
-        'PyTorch takes longer than the doctor waits',
-        _imports(torch=Import(error=NOT_IN_TIME)),
-        'imports',
-        WARNING,
-    ),
-    Planted(
-        'what comes after an import that hangs',
-        _imports(carla=Import(error=NOT_TRIED), torch=Import(error=NOT_TRIED)),
-        'imports',
-        NOTE,
-    ),
-    Planted(
-        'cv2 without libGL',
-        _imports(cv2=Import(error=f'ImportError: libGL.so.1: {NO_FILE}', alone=False)),
-        'imports',
-    ),
-    Planted(
-        'rclpy without the libraries of its ROS 2',
-        _imports(rclpy=Import(error=f'ImportError: librcl_action.so: {NO_FILE}', alone=False)),
-        'imports',
-    ),
-    Planted(
-        'rclpy of another Python',
-        _imports(rclpy=Import(error="No module named 'rclpy._rclpy_pybind11'", alone=False)),
-        'imports',
-    ),
-    Planted(
-        'a module that PyTorch needs is missing',
-        _imports(torch=Import(error="No module named 'typing_extensions'", alone=False)),
-        'imports',
-    ),
-    Planted(
-        'a broken protobuf',
-        _imports(google__protobuf=Import(error='TypeError: no descriptors', alone=False)),
-        'imports',
-    ),
-    Planted(
-        'carla comes in alone, but not after cv2',
-        _imports(carla=Import(error='ImportError: libstdc++.so.6', alone=True)),
-        'imports',
-    ),
-    Planted('pip NumPy 2 over apt ROS 2', _with_pip_numpy(), 'numpy'),
-    Planted(
-        'pip copy hides the apt copy',
-        _copies(*TWO_SCIPY),
-        'copies',
-        WARNING,
-    ),
-    Planted(
-        'one ROS 2 hides the rclpy of another',
-        _copies(Copy('rclpy', '9.1.2', '/opt/ros/kilted/lib/python3.12/site-packages')),
-        'copies',
-        WARNING,
-    ),
-    Planted(
-        'opencv-python beside opencv-python-headless',
-        _copies(Copy('opencv-python', '4.8', SITE), Copy('opencv-python-headless', '4.9', SITE)),
-        'opencv',
-    ),
-    Planted(
-        'pip OpenCV hidden by the one of cv_bridge',
-        _copies(Copy('opencv-python-headless', '4.9', SITE)),
-        'opencv',
-        WARNING,
-    ),
-    Planted('protobuf 3 and 4 on the path', _copies(Copy('protobuf', '3.20.3', SITE)), 'protobuf'),
-    Planted(
-        'CUDA PyTorch, driver too old',
-        replace(HEALTHY, torch=Torch('12.8'), nvidia_driver=True),
-        'torch',
-        WARNING,
-    ),
-    Planted('CUDA PyTorch, no GPU', replace(HEALTHY, torch=Torch('12.8')), 'torch', NOTE),
-    Planted('CPU PyTorch, but a GPU', replace(HEALTHY, nvidia_driver=True), 'torch', NOTE),
-    Planted(
-        'RMW_IMPLEMENTATION not installed', _env(RMW_IMPLEMENTATION='rmw_cyclonedds_cpp'), 'rmw'
-    ),
-    Planted(
-        'RMW_IMPLEMENTATION, but no ROS 2 sourced',
-        replace(
+    },
+    ('imports', ERROR): {
+        'carla_msgs not built': _imports(
+            carla_msgs__msg=Import(error='No module named carla_msgs', missing=True)
+        ),
+        'cv2 compiled against another NumPy': _imports(cv2=Import(error=ABI, alone=False)),
+        'torch ends the process (signal 11)': _imports(torch=Import(error=CRASH, alone=False)),
+        'HOME unset, CARLA crashes': _without(
+            _imports(carla=Import(error=CRASH, alone=False)), 'HOME'
+        ),
+        'rclpy hangs at its import': _imports(rclpy=Import(error=NOT_IN_TIME)),
+        'cv2 without libGL': _imports(
+            cv2=Import(error=f'ImportError: libGL.so.1: {NO_FILE}', alone=False)
+        ),
+        'rclpy without the libraries of its ROS 2': _imports(
+            rclpy=Import(error=f'ImportError: librcl_action.so: {NO_FILE}', alone=False)
+        ),
+        'rclpy of another Python': _imports(
+            rclpy=Import(error="No module named 'rclpy._rclpy_pybind11'", alone=False)
+        ),
+        'a module that PyTorch needs is missing': _imports(
+            torch=Import(error="No module named 'typing_extensions'", alone=False)
+        ),
+        'a broken protobuf': _imports(
+            google__protobuf=Import(error='TypeError: no descriptors', alone=False)
+        ),
+        'carla comes in alone, but not after cv2': _imports(
+            carla=Import(error='ImportError: libstdc++.so.6', alone=True)
+        ),
+    },
+    ('imports', WARNING): {
+        'PyTorch takes longer than the doctor waits': _imports(torch=Import(error=NOT_IN_TIME)),
+    },
+    ('imports', NOTE): {
+        'what comes after an import that hangs': _imports(
+            carla=Import(error=NOT_TRIED), torch=Import(error=NOT_TRIED)
+        ),
+    },
+    ('numpy', ERROR): {
+        'pip NumPy 2 over apt ROS 2': _with_pip_numpy(),
+    },
+    ('copies', WARNING): {
+        'pip copy hides the apt copy': _copies(*TWO_SCIPY),
+        'one ROS 2 hides the rclpy of another': _copies(
+            Copy('rclpy', '9.1.2', '/opt/ros/kilted/lib/python3.12/site-packages')
+        ),
+    },
+    ('opencv', ERROR): {
+        'opencv-python beside opencv-python-headless': _copies(
+            Copy('opencv-python', '4.8', SITE), Copy('opencv-python-headless', '4.9', SITE)
+        ),
+    },
+    ('opencv', WARNING): {
+        'pip OpenCV hidden by the one of cv_bridge': _copies(
+            Copy('opencv-python-headless', '4.9', SITE)
+        ),
+    },
+    ('protobuf', ERROR): {
+        'protobuf 3 and 4 on the path': _copies(Copy('protobuf', '3.20.3', SITE)),
+    },
+    ('torch', WARNING): {
+        'CUDA PyTorch, driver too old': replace(HEALTHY, torch=Torch('12.8'), nvidia_driver=True),
+    },
+    ('torch', NOTE): {
+        'CUDA PyTorch, no GPU': replace(HEALTHY, torch=Torch('12.8')),
+        'CPU PyTorch, but a GPU': replace(HEALTHY, nvidia_driver=True),
+    },
+    ('rmw', ERROR): {
+        'RMW_IMPLEMENTATION not installed': _env(RMW_IMPLEMENTATION='rmw_cyclonedds_cpp'),
+        'RMW_IMPLEMENTATION, but no ROS 2 sourced': replace(
             _env(RMW_IMPLEMENTATION='rmw_cyclonedds_cpp', ROS_DISTRO=''),
             ros_prefixes=(),
             rmw_installed=(),
         ),
-        'rmw',
-    ),
-    Planted(
-        '800x600 images, no Fast DDS profile',
-        replace(HEALTHY, camera_px=(800, 600), profile=Profile()),
-        'shm',
-    ),
-    Planted(
-        'shared memory of 64 MB (Docker default)',
-        replace(HEALTHY, shm_total_bytes=64 << 20, shm_free_bytes=64 << 20),
-        'shm',
-    ),
-    Planted(
-        'a segment of 512 MB, shared memory of 512 MB',
-        replace(
+    },
+    ('shm', ERROR): {
+        '800x600 images, no Fast DDS profile': replace(
+            HEALTHY, camera_px=(800, 600), profile=Profile()
+        ),
+        'shared memory of 64 MB (Docker default)': replace(
+            HEALTHY, shm_total_bytes=64 << 20, shm_free_bytes=64 << 20
+        ),
+        'a segment of 512 MB, shared memory of 512 MB': replace(
             HEALTHY, profile=replace(LOOPBACK, segment_bytes=512 << 20), shm_total_bytes=512 << 20
         ),
-        'shm',
-    ),
-    Planted(
-        'FASTDDS_BUILTIN_TRANSPORTS without shared memory',
-        _open(FASTDDS_BUILTIN_TRANSPORTS='UDPv4'),
-        'shm',
-        WARNING,
-    ),
-    Planted(
-        'profile without shared memory',
-        _open(Profile('/home/driver/udp.xml', builtin=False)),
-        'shm',
-        WARNING,
-    ),
-    Planted('shared memory full', replace(HEALTHY, shm_free_bytes=1 << 20), 'shm', WARNING),
-    Planted('discovery off', _env(ROS_AUTOMATIC_DISCOVERY_RANGE='OFF'), 'discovery'),
-    Planted('misspelt discovery range', _env(ROS_AUTOMATIC_DISCOVERY_RANGE='LAN'), 'discovery'),
-    Planted('old and new variable at once', _env(ROS_LOCALHOST_ONLY='1'), 'discovery', WARNING),
-    Planted(
-        'profile that does not exist',
-        replace(HEALTHY, profile=Profile('gone.xml', error='No such file')),
-        'discovery',
-    ),
-    Planted(
-        'profile that is no default',
-        _open(Profile('/home/driver/named.xml', is_default=False)),
-        'discovery',
-        WARNING,
-    ),
-    Planted(
-        'profile in the variable of Fast DDS 3, jazzy',
-        _open(FASTDDS_DEFAULT_PROFILES_FILE=LOOPBACK.path),
-        'discovery',
-    ),
-    Planted(
-        'profile in the variable of Fast DDS 2, kilted',
-        _env(ROS_DISTRO='kilted', FASTRTPS_DEFAULT_PROFILES_FILE=LOOPBACK.path),
-        'discovery',
-        WARNING,
-    ),
-    Planted(
-        'discovery server that does not run',
-        _env(ROS_DISCOVERY_SERVER='127.0.0.1:11811'),
-        'discovery',
-    ),
-    Planted(
-        'discovery server on another machine',
-        _open(ROS_DISCOVERY_SERVER='192.168.1.5:11811'),
-        'discovery',
-        WARNING,
-    ),
-    Planted('static peers', _open(ROS_STATIC_PEERS='192.168.1.5;bridge.local'), 'discovery', NOTE),
-    Planted(
-        'static peers, but a loopback profile',
-        _env(ROS_STATIC_PEERS='192.168.1.5'),
-        'discovery',
-        WARNING,
-    ),
-    Planted(
-        'static peers, but the old variable',
-        _without(
+    },
+    ('shm', WARNING): {
+        'FASTDDS_BUILTIN_TRANSPORTS without shared memory': _open(
+            FASTDDS_BUILTIN_TRANSPORTS='UDPv4'
+        ),
+        'profile without shared memory': _open(Profile('/home/driver/udp.xml', builtin=False)),
+        'shared memory full': replace(HEALTHY, shm_free_bytes=1 << 20),
+    },
+    ('discovery', ERROR): {
+        'discovery off': _env(ROS_AUTOMATIC_DISCOVERY_RANGE='OFF'),
+        'misspelt discovery range': _env(ROS_AUTOMATIC_DISCOVERY_RANGE='LAN'),
+        'profile that does not exist': replace(
+            HEALTHY, profile=Profile('gone.xml', error='No such file')
+        ),
+        'profile in the variable of Fast DDS 3, jazzy': _open(
+            FASTDDS_DEFAULT_PROFILES_FILE=LOOPBACK.path
+        ),
+        'discovery server that does not run': _env(ROS_DISCOVERY_SERVER='127.0.0.1:11811'),
+        'no transports': _open(FASTDDS_BUILTIN_TRANSPORTS='NONE'),
+    },
+    ('discovery', WARNING): {
+        'old and new variable at once': _env(ROS_LOCALHOST_ONLY='1'),
+        'profile that is no default': _open(Profile('/home/driver/named.xml', is_default=False)),
+        'profile in the variable of Fast DDS 2, kilted': _env(
+            ROS_DISTRO='kilted', FASTRTPS_DEFAULT_PROFILES_FILE=LOOPBACK.path
+        ),
+        'discovery server on another machine': _open(ROS_DISCOVERY_SERVER='192.168.1.5:11811'),
+        'static peers, but a loopback profile': _env(ROS_STATIC_PEERS='192.168.1.5'),
+        'static peers, but the old variable': _without(
             _env(ROS_STATIC_PEERS='192.168.1.5', ROS_LOCALHOST_ONLY='1'),
             'ROS_AUTOMATIC_DISCOVERY_RANGE',
         ),
-        'discovery',
-        WARNING,
-    ),
-    Planted('misspelt transports', _env(FASTDDS_BUILTIN_TRANSPORTS='UDP'), 'discovery', WARNING),
-    Planted(
-        'transports that a profile overrides',
-        _env(FASTDDS_BUILTIN_TRANSPORTS='UDPv4'),
-        'discovery',
-        NOTE,
-    ),
-    Planted('no transports', _open(FASTDDS_BUILTIN_TRANSPORTS='NONE'), 'discovery'),
-    Planted(
-        'transports that all must share',
-        _open(FASTDDS_BUILTIN_TRANSPORTS='LARGE_DATA?max_msg_size=1MB'),
-        'discovery',
-        NOTE,
-    ),
-    Planted(
-        'loopback profile, but the bridge elsewhere',
-        _env(ROS_AUTOMATIC_DISCOVERY_RANGE='SUBNET'),
-        'discovery',
-        WARNING,
-    ),
-    Planted('ROS_DOMAIN_ID=233', _env(ROS_DOMAIN_ID='233'), 'domain'),
-    Planted('ROS_DOMAIN_ID=150', _env(ROS_DOMAIN_ID='150'), 'domain', WARNING),
-    Planted('ROS_DOMAIN_ID=010', _env(ROS_DOMAIN_ID='010'), 'domain', WARNING),
-    Planted(
-        'root in our domain',
-        replace(HEALTHY, participants=(Participant(7, 0),)),
-        'domain',
-        WARNING,
-    ),
-    Planted(
-        'another user in our domain',
-        replace(HEALTHY, participants=(Participant(7, 1001),)),
-        'domain',
-    ),
-    Planted(
-        'forgotten nodes in our domain',
-        replace(HEALTHY, participants=(Participant(7, 1000, 'td3_agent_node'),)),
-        'domain',
-        NOTE,
-    ),
-    Planted(
-        'carla_msgs with another CarlaStatus',
-        replace(
+        'misspelt transports': _env(FASTDDS_BUILTIN_TRANSPORTS='UDP'),
+        'loopback profile, but the bridge elsewhere': _env(ROS_AUTOMATIC_DISCOVERY_RANGE='SUBNET'),
+    },
+    ('discovery', NOTE): {
+        'static peers': _open(ROS_STATIC_PEERS='192.168.1.5;bridge.local'),
+        'transports that a profile overrides': _env(FASTDDS_BUILTIN_TRANSPORTS='UDPv4'),
+        'transports that all must share': _open(
+            FASTDDS_BUILTIN_TRANSPORTS='LARGE_DATA?max_msg_size=1MB'
+        ),
+    },
+    ('domain', ERROR): {
+        'ROS_DOMAIN_ID=233': _env(ROS_DOMAIN_ID='233'),
+        'another user in our domain': replace(HEALTHY, participants=(Participant(7, 1001),)),
+    },
+    ('domain', WARNING): {
+        'ROS_DOMAIN_ID=150': _env(ROS_DOMAIN_ID='150'),
+        'ROS_DOMAIN_ID=010': _env(ROS_DOMAIN_ID='010'),
+        'root in our domain': replace(HEALTHY, participants=(Participant(7, 0),)),
+    },
+    ('domain', NOTE): {
+        'forgotten nodes in our domain': replace(
+            HEALTHY, participants=(Participant(7, 1000, 'td3_agent_node'),)
+        ),
+    },
+    ('messages', ERROR): {
+        'carla_msgs with another CarlaStatus': replace(
             HEALTHY,
             message_hashes=HEALTHY.message_hashes | {'carla_msgs/msg/CarlaStatus': OTHER_HASH},
         ),
-        'messages',
-    ),
-    Planted(
-        'two carla_msgs sourced',
-        replace(HEALTHY, message_prefixes=('/ws/install/carla_msgs', '/carla_ws/install')),
-        'messages',
-        WARNING,
-    ),
-    Planted('disk nearly full', replace(HEALTHY, disk_free_bytes=500_000_000), 'disk', WARNING),
-    Planted('disk full', replace(HEALTHY, disk_free_bytes=1_000_000), 'disk'),
-    Planted(
-        'results go where nobody may write',
-        replace(HEALTHY, disk_free_bytes=0, disk_error='/results is not writable'),
-        'disk',
-    ),
-    Planted('nobody there', Graph(domain_id=7), 'nodes'),
-    Planted(
-        'wrong domain',
-        Graph(
-            domain_id=7,
-            participants=(Participant(10, 1000, 'td3_agent_node'), Participant(10, 0)),
+    },
+    ('messages', WARNING): {
+        'two carla_msgs sourced': replace(
+            HEALTHY, message_prefixes=('/ws/install/carla_msgs', '/carla_ws/install')
         ),
-        'nodes',
-    ),
-    Planted(
-        'somebody there, but out of reach',
-        Graph(domain_id=7, participants=(Participant(7, 1000, 'td3_agent_node'),)),
-        'nodes',
-    ),
-    Planted(
-        'two agents of one name', replace(HEALTHY_GRAPH, nodes=(AGENT, BRIDGE, AGENT)), 'nodes'
-    ),
-    Planted(
-        'a bag plays its clock beside the bridge',
-        _topics(clock=_two(CLOCK, BRIDGE, '/player')),
-        'clock',
-    ),
-    Planted('nobody publishes /clock', _topics(clock=Topic()), 'clock', WARNING),
-    Planted(
-        'carla_manual_control beside the gate',
-        _topics(vehicle_control_cmd=_two(CONTROL, GATE, '/carla_manual_control')),
-        'writers',
-    ),
-    Planted(
-        'bridge without odometry',
-        _topics(odometry=Topic((), (Endpoint(AGENT, ODOMETRY),))),
-        'ends',
-    ),
-    Planted(
-        "role name not in the bridge's list",
-        _topics(vehicle_control_cmd=Topic((Endpoint(GATE, CONTROL),))),
-        'ends',
-    ),
-    Planted('another role name asked for', replace(HEALTHY_GRAPH, role_name='hero'), 'ends'),
-    Planted('another camera id asked for', replace(HEALTHY_GRAPH, camera_id='front'), 'ends'),
-    Planted('no agent', _unpublished('twist_stamped', TWIST, GATE), 'ends', WARNING),
-    Planted('no gate', _unpublished('vehicle_control_cmd', CONTROL, BRIDGE), 'ends', WARNING),
-    Planted('no synchronizer', _unpublished('step', STEP, BRIDGE), 'ends', WARNING),
-    Planted(
-        'best-effort camera, reliable reader',
-        _topics(
+    },
+    ('disk', WARNING): {
+        'disk nearly full': replace(HEALTHY, disk_free_bytes=500_000_000),
+    },
+    ('disk', ERROR): {
+        'disk full': replace(HEALTHY, disk_free_bytes=1_000_000),
+        'results go where nobody may write': replace(
+            HEALTHY, disk_free_bytes=0, disk_error='/results is not writable'
+        ),
+    },
+    ('nodes', ERROR): {
+        'nobody there': Graph(domain_id=7),
+        'wrong domain': Graph(
+            domain_id=7, participants=(Participant(10, 1000, 'td3_agent_node'), Participant(10, 0))
+        ),
+        'somebody there, but out of reach': Graph(
+            domain_id=7, participants=(Participant(7, 1000, 'td3_agent_node'),)
+        ),
+        'two agents of one name': replace(HEALTHY_GRAPH, nodes=(AGENT, BRIDGE, AGENT)),
+    },
+    ('clock', ERROR): {
+        'a bag plays its clock beside the bridge': _topics(clock=_two(CLOCK, BRIDGE, '/player')),
+    },
+    ('clock', WARNING): {
+        'nobody publishes /clock': _topics(clock=Topic()),
+    },
+    ('writers', ERROR): {
+        'carla_manual_control beside the gate': _topics(
+            vehicle_control_cmd=_two(CONTROL, GATE, '/carla_manual_control')
+        ),
+    },
+    ('ends', ERROR): {
+        'bridge without odometry': _topics(odometry=Topic((), (Endpoint(AGENT, ODOMETRY),))),
+        "role name not in the bridge's list": _topics(
+            vehicle_control_cmd=Topic((Endpoint(GATE, CONTROL),))
+        ),
+        'another role name asked for': replace(HEALTHY_GRAPH, role_name='hero'),
+        'another camera id asked for': replace(HEALTHY_GRAPH, camera_id='front'),
+    },
+    ('ends', WARNING): {
+        'no agent': _unpublished('twist_stamped', TWIST, GATE),
+        'no gate': _unpublished('vehicle_control_cmd', CONTROL, BRIDGE),
+        'no synchronizer': _unpublished('step', STEP, BRIDGE),
+    },
+    ('qos', ERROR): {
+        'best-effort camera, reliable reader': _topics(
             camera__image=_ends(Endpoint(BRIDGE, IMAGE, reliable=False), Endpoint(AGENT, IMAGE))
         ),
-        'qos',
-    ),
-    Planted(
-        'best-effort odometry, reliable reader',
-        _topics(
+        'best-effort odometry, reliable reader': _topics(
             odometry=_ends(Endpoint(BRIDGE, ODOMETRY, reliable=False), Endpoint(AGENT, ODOMETRY))
         ),
-        'qos',
-    ),
-    Planted(
-        'ros2 topic pub of the manual override (volatile)',
-        _topics(
+        'ros2 topic pub of the manual override (volatile)': _topics(
             vehicle_control_manual_override=_ends(
                 Endpoint('/_ros2cli_1234', BOOL), Endpoint(BRIDGE, BOOL, latched=True)
             )
         ),
-        'qos',
-    ),
-    Planted(
-        'volatile route, transient local reader',
-        _topics(waypoints=_ends(Endpoint('/planner', PATH), Endpoint(AGENT, PATH, latched=True))),
-        'qos',
-    ),
-    Planted(
-        'one topic, two types',
-        _topics(
+        'volatile route, transient local reader': _topics(
+            waypoints=_ends(Endpoint('/planner', PATH), Endpoint(AGENT, PATH, latched=True))
+        ),
+    },
+    ('types', ERROR): {
+        'one topic, two types': _topics(
             speedometer=_ends(
                 Endpoint(BRIDGE, 'carla_msgs/msg/CarlaSpeedometer'),
                 Endpoint(AGENT, 'std_msgs/msg/Float32'),
             )
         ),
-        'types',
-    ),
-    Planted(
-        'bridge and agent built from different carla_msgs',
-        _topics(
+        'bridge and agent built from different carla_msgs': _topics(
             vehicle_control_cmd=_ends(
                 Endpoint(GATE, CONTROL, CARLA_MSGS_HASHES[CONTROL]),
                 Endpoint(BRIDGE, CONTROL, OTHER_HASH),
             )
         ),
-        'types',
-    ),
-    Planted(
-        'a camera with a sensor_tick of 0.1 s',
-        _traffic(images_ns=FRAMES_NS[::2]),
-        'frames',
-        WARNING,
-    ),
-    Planted('a camera that never stamps', _traffic(images_ns=(0,) * 30), 'frames'),
-    Planted('images 1 ns late', _traffic(images_ns=[ns + 1 for ns in FRAMES_NS]), 'frames'),
-    Planted('a camera of another name', _traffic(images_ns=()), 'frames'),
-    Planted('a simulator that waits', _traffic(images_ns=(), motions_ns=()), 'frames', WARNING),
-    Planted(
-        'a lens other than the trained one',
-        _traffic(
-            said=(
-                Said(
-                    AGENT[1:],
-                    1,
-                    'the policy was trained with a camera of 160x120 90 deg, got 800x600 110 deg: '
-                    'another field of view moves everything; set the camera to 160x120 90 deg',
-                ),
-            )
-        ),
-        'reports',
-        WARNING,
-    ),
-)
+    },
+    ('frames', WARNING): {
+        'a camera with a sensor_tick of 0.1 s': _traffic(images_ns=FRAMES_NS[::2]),
+        'a simulator that waits': _traffic(images_ns=(), motions_ns=()),
+    },
+    ('frames', ERROR): {
+        'a camera that never stamps': _traffic(images_ns=(0,) * 30),
+        'images 1 ns late': _traffic(images_ns=[ns + 1 for ns in FRAMES_NS]),
+        'a camera of another name': _traffic(images_ns=()),
+    },
+    ('reports', WARNING): {
+        'a lens other than the trained one': _traffic(said=(Said(AGENT[1:], 1, OTHER_LENS),)),
+    },
+}
 
 
 def table() -> str:
@@ -637,14 +491,18 @@ def table() -> str:
         ValueError: a fault is not found.
     """
     lines = ['| planted | finding |', '|---|---|']
-    for planted in PLANTED:
-        finding = planted.finding()
+    rows = [
+        (what, finding_of(what, patient, *key))
+        for key, patients in PLANTED.items()
+        for what, patient in patients.items()
+    ]
+    for what, finding in rows:
         fix = f' **Fix:** {finding.fix}' if finding.fix else ''
         text = f'{finding.level.name.lower()} *{finding.check}*: {finding.text}.{fix}'
-        lines.append(f'| {planted.what} | {text.replace("|", chr(92) + "|")} |')
+        lines.append(f'| {what} | {text.replace("|", chr(92) + "|")} |')
     healthy = [*findings_of(HEALTHY), *findings_of(HEALTHY_GRAPH)]
     raised = sum(finding.level > Level.OK for finding in healthy)
     lines.append(
-        f'\n{len(PLANTED)} faults planted, all found; {raised} findings where none is planted.'
+        f'\n{len(rows)} faults planted, all found; {raised} findings where none is planted.'
     )
     return '\n'.join(lines)

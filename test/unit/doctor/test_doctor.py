@@ -8,7 +8,7 @@ from pathlib import Path
 import subprocess
 import sys
 
-from doctor_faults import APT, HEALTHY, HEALTHY_GRAPH, PLANTED, SITE, findings_of
+from doctor_faults import APT, HEALTHY, HEALTHY_GRAPH, PLANTED, SITE, finding_of, findings_of
 import pytest
 
 from td3_agent.__main__ import main
@@ -37,7 +37,7 @@ PATIENCE_S = 60.0  # of a busy machine
 
 def planted(what):
     """The patient of a planted fault."""
-    return next(p.patient for p in PLANTED if p.what == what)
+    return next(patients[what] for patients in PLANTED.values() if what in patients)
 
 
 def raised(machine, check):
@@ -51,7 +51,11 @@ def with_environment(**changes):
 
 class TestPlanted:
     def test_each_is_found_with_a_fix(self):
-        found = [fault.finding() for fault in PLANTED]
+        found = [
+            finding_of(what, patient, *key)
+            for key, patients in PLANTED.items()
+            for what, patient in patients.items()
+        ]
         assert [f.line() for f in found if not (f.fix or f.level is Level.NOTE)] == []
         assert all(len(f.line().splitlines()) == 1 for f in found)
 
@@ -63,15 +67,14 @@ class TestPlanted:
         ('name', 'check'), [*MACHINE_CHECKS.items(), *GRAPH_CHECKS.items()], ids=str
     )
     def test_every_check_has_a_fault_of_its_own(self, name, check):
-        kind = Graph if name in GRAPH_CHECKS else Machine
-        patients = [p.patient for p in PLANTED if isinstance(p.patient, kind)]
+        rows = [rows for (by, _), rows in PLANTED.items() if by == name]
+        patients = [patient for row in rows for patient in row.values()]
         found = [f for patient in patients for f in judged({name: check}, patient)]
         assert any(f.level > Level.OK for f in found)
 
     def test_a_fault_that_is_not_found_is_named(self):
-        fault = replace(PLANTED[0], patient=HEALTHY)
         with pytest.raises(ValueError, match=r'Python 3\.8: not found by python'):
-            fault.finding()
+            finding_of('Python 3.8', HEALTHY, 'python', Level.ERROR)
 
 
 class TestPureChecks:
