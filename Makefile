@@ -12,7 +12,7 @@ FAULTS_ARGS ?= --all
 BENCH_ARGS ?=
 TOOLS := .venv/tools
 SPHINX := .venv/sphinx
-PURE_CODE := $(wildcard td3_agent/driving td3_agent/policy td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/scale td3_agent/doctor td3_agent/faults/row.py td3_agent/faults/rules.py)
+PURE_CODE := $(wildcard td3_agent/driving td3_agent/policy td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/doctor td3_agent/faults/row.py td3_agent/faults/rules.py)
 
 # Each run gets a domain of its own, so that runs side by side do not hear each other. Compiled files
 # are kept whatever the environment says: the tests start programs by the dozen.

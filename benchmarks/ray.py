@@ -25,16 +25,15 @@ from tqdm import tqdm
 
 from benchmarks.harness import check_least
 from td3_agent.nodes.share import shared_path
-from td3_agent.scale.arguments import LOCAL
-from td3_agent.scale.worker import Assignment, RolloutWorker, parameters_of
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.params import Td3Params
 from td3_agent.td3.replay import ReplayBuffer
 from td3_agent.training.env_ids import with_module
-from td3_agent.training.params import RayParams, TrainParams
+from td3_agent.training.params import LOCAL, RayParams, TrainParams
 from td3_agent.training.spaces import TaskSpaces
 from td3_agent.training.train import params_of, settings_of
 from td3_agent.training.trainer import Trainer
+from td3_agent.training.worker import RolloutWorker, WorkerConfig, parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +65,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f'--workers must be >= 1, got {min(args.workers)}')
     if find_spec('ray') is None:
         raise ValueError('Ray is not installed: pip install -r requirements/ray.in')
-    from td3_agent.scale.session import ray_session  # noqa: PLC0415  not everywhere there
+    from td3_agent.training.ray_session import ray_session  # noqa: PLC0415  not everywhere there
 
     settings = settings_of(argparse.Namespace(config=shared_path(CONFIG)))
     ray = RayParams()
@@ -135,7 +134,7 @@ def parts(
     learner = Learner(td3, spaces.shape, low, high, seed=0)
     policy = parameters_of(learner.actor)
     worker = RolloutWorker(
-        Assignment(
+        WorkerConfig(
             env_id=env_id,
             spaces=spaces,
             actor=learner.actor.config,
@@ -151,7 +150,7 @@ def parts(
     sent = [pickle.dumps(collect(), protocol=5)]  # the first loads roads
     steps_per_s = rate(fragments, lambda: sent.append(pickle.dumps(collect(), protocol=5)))
     arrived = iter(sent)
-    stored_per_s = rate(len(sent), lambda: buffer.extend(pickle.loads(next(arrived)).fragment))  # noqa: S301  our own
+    stored_per_s = rate(len(sent), lambda: buffer.extend(pickle.loads(next(arrived)).steps))  # noqa: S301  our own
     sample = partial(buffer.sample, td3.batch_size)
     learner.update(learner.batch(sample()))
     return {

@@ -46,7 +46,7 @@ VERBS = {
     'doctor': ('td3_agent.doctor.command', 'find what keeps a machine or a graph from driving'),
     'drive': ('td3_agent.evaluation.drive', 'send one command to a vehicle, then stop it'),
     'train': ('td3_agent.training.train', 'train TD3 on a Gymnasium task'),
-    'sweep': ('td3_agent.scale.sweep', 'train with many settings and seeds, through Ray Tune'),
+    'sweep': ('td3_agent.evaluation.sweep', 'train with many settings and seeds, by Ray Tune'),
     'compare': (
         'td3_agent.evaluation.curves',
         'learning curves of several runs, with confidence bands over seeds',

@@ -39,9 +39,9 @@ from td3_agent.evaluation.scenarios import (
     refuse_missing_traffic,
 )
 from td3_agent.nodes.drivers import SHIPPED_NAMES, DriverParams
-from td3_agent.scale.arguments import add_ray_argument
 from td3_agent.sim.maps import BUILT_IN
 from td3_agent.sim.seeds import FAMILIES
+from td3_agent.training.params import add_ray_argument
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -348,7 +348,7 @@ def driven_direct(
     """Return the results of the direct path's episodes, as they come; only here is Ray needed."""
     if evaluation.ray is None or not jobs:
         return drive_jobs(jobs, evaluation.processes)
-    from td3_agent.scale.episodes import drive_by_ray  # noqa: PLC0415
+    from td3_agent.evaluation.ray_episodes import drive_by_ray  # noqa: PLC0415
 
     return drive_by_ray(jobs, evaluation.ray, evaluation.processes)
 

@@ -57,7 +57,7 @@ class Explorer:
             params: how it explores.
             streams: episodes that go on side by side.
             seed: of the noise.
-            random_steps: first steps of the run, whose actions owe nothing to the policy.
+            random_steps: first steps of the run, taken with random actions.
         """
         self._actor, self._params = actor, params
         self._random_steps = random_steps

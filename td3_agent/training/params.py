@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from td3_agent.driving.parameters import Params, param
 
 if TYPE_CHECKING:
+    import argparse
     from pathlib import Path
 
 DEVICES = ('auto', 'cpu', 'cuda')
+LOCAL = 'local'  # a Ray that is started and ended with the program
 GROUPS = ('td3', 'train', 'ray')  # of the settings that a run keeps
 
 
@@ -52,6 +54,23 @@ class RayParams(Params):
     )
     broadcast_every: int = param(
         50, 'least updates between two policies that are sent to the workers', low=1
+    )
+
+
+def add_ray_argument(parser: argparse.ArgumentParser, about: str) -> None:
+    """Declare ``--ray``; the value is None without it, :data:`LOCAL` without an address.
+
+    Args:
+        parser: of the subcommand.
+        about: what Ray does for it.
+    """
+    parser.add_argument(
+        '--ray',
+        nargs='?',
+        const=LOCAL,
+        metavar='ADDRESS',
+        help=f'{about}; ADDRESS is that of a cluster that this machine belongs to ("auto" finds '
+        'it), without one a Ray of its own is started and ended',
     )
 
 

@@ -22,12 +22,11 @@ import yaml
 
 from td3_agent import envs
 from td3_agent.driving.parameters import Params, expected
-from td3_agent.scale.arguments import add_ray_argument
 from td3_agent.td3.params import Td3Params
 from td3_agent.td3.snapshot import snapshots
 from td3_agent.training.env_ids import IN_TURNS, did_you_mean
 from td3_agent.training.envs import EnvFailureError
-from td3_agent.training.params import RayParams, TrainParams
+from td3_agent.training.params import RayParams, TrainParams, add_ray_argument
 from td3_agent.training.trainer import Trainer, changes, grouped, saved_settings
 
 if TYPE_CHECKING:
@@ -243,7 +242,7 @@ def session(address: str | None, ray: RayParams | None) -> AbstractContextManage
     """Return the session of Ray that a run needs; only here is Ray needed."""
     if address is None or ray is None:
         return nullcontext()
-    from td3_agent.scale.session import ray_session  # noqa: PLC0415
+    from td3_agent.training.ray_session import ray_session  # noqa: PLC0415
 
     return ray_session(address, ray.workers)
 

@@ -176,7 +176,7 @@ class Trainer:
 
     @property
     def _random_steps(self) -> int:
-        """First steps of the run, whose actions owe nothing to a policy that knows nothing."""
+        """Steps taken with random actions before learning starts."""
         return 0 if self.train.start_policy else self.td3.start_steps
 
     def _local_rollouts(self) -> Rollouts:
@@ -198,7 +198,7 @@ class Trainer:
 
     def _ray_rollouts(self, ray: RayParams) -> Rollouts:
         """Return what has Ray's workers act; nothing else here needs Ray."""
-        from td3_agent.scale.rollouts import RayRollouts  # noqa: PLC0415
+        from td3_agent.training.ray_rollouts import RayRollouts  # noqa: PLC0415
 
         return RayRollouts(
             self.env_ids,

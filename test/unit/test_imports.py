@@ -22,10 +22,7 @@ ALLOWED = {
 }
 # Pairs that still import each other; a pair leaves this set for good.
 MUTUAL = {
-    ('bench', 'evaluation'),
-    ('evaluation', 'scale'),
     ('evaluation', 'training'),
-    ('scale', 'training'),
 }
 NOT_FOR_DRIVING = {'torch', 'carla', 'cv2', 'gymnasium'}
 ROS = {

@@ -12,17 +12,21 @@ from dataclasses import dataclass, fields
 from importlib.util import find_spec
 import io
 from itertools import product
+import os
 from pathlib import Path
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
 
 from td3_agent.driving.parameters import refuse_unknown
 from td3_agent.evaluation.curves import shown
 from td3_agent.evaluation.intervals import mean_with_t_interval
 from td3_agent.evaluation.processes import interruptions_noted
-from td3_agent.scale.arguments import LOCAL, add_ray_argument
 from td3_agent.td3.params import Td3Params
-from td3_agent.training.params import TrainParams
+from td3_agent.training.envs import EnvFailureError
+from td3_agent.training.params import LOCAL, TrainParams, add_ray_argument
 from td3_agent.training.train import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -30,6 +34,7 @@ from td3_agent.training.train import (
     add_task_arguments,
     params_of,
     settings_of,
+    trained,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +43,13 @@ if TYPE_CHECKING:
 
 NEEDED = ('pandas', 'pyarrow', 'pydantic', 'ray')
 CLASSES = (TrainParams, Td3Params)
+TRIES_MORE = 2  # for a run whose process or machine is lost
+TUNE_ENVIRONMENT = {
+    'TUNE_DISABLE_AUTO_CALLBACK_LOGGERS': '1',  # the runs have logs of their own
+    'TUNE_DISABLE_SIGINT_HANDLER': '1',  # a Ctrl-C ends us, not the trial that is under way alone
+    'RAY_AIR_NEW_OUTPUT': '0',  # the other one is never silent
+    'RAY_CHDIR_TO_TRIAL_DIR': '0',
+}
 FIGURES = ('step', 'best_return', 'last_return', 'steps_per_s', 'wall_s')
 
 
@@ -108,8 +120,6 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f'{", ".join(missing)}: not installed, pip install -r requirements/ray.in'
         )
-    from td3_agent.scale.tuning import run_trials  # noqa: PLC0415  only here is Ray needed
-
     try:
         with interruptions_noted(raising=True) as interruption:
             results = run_trials(trials, args.ray or LOCAL, args.jobs)
@@ -126,6 +136,68 @@ def run(args: argparse.Namespace) -> int:
     if failed:
         sys.stderr.write(f'--resume --out {args.out} tries these again\n')
     return EXIT_FAILED if failed else 0
+
+
+def run_trials(trials: Sequence[Trial], address: str, processes: int) -> list[Result]:
+    """Run all trials and return what came of each, in order.
+
+    One whose process dies goes on from its last snapshot. Folders must lie on every machine.
+
+    Args:
+        trials: with different folders.
+        address: see :func:`~td3_agent.training.ray_session.ray_session`.
+        processes: at once, where Ray is started here.
+    """
+    from ray import tune  # noqa: PLC0415  needed here alone
+    from ray.tune.logger import JsonLoggerCallback  # noqa: PLC0415  as above
+
+    from td3_agent.training.ray_session import ray_session  # noqa: PLC0415  as above
+
+    os.environ |= TUNE_ENVIRONMENT
+    places = [trial.out.resolve() for trial in trials]
+
+    def train(config: dict[str, Any]) -> None:
+        number = config['trial']
+        tune.report({'result': run_trial(trials[number], places[number])})
+
+    class Progress(tune.Callback):  # type: ignore[misc]  # Ray's types are not known here
+        def on_trial_complete(self, **_: object) -> None:
+            progress.update()
+
+    with (
+        ray_session(address, processes),
+        tempfile.TemporaryDirectory() as folder,
+        tqdm(total=len(trials), unit='run', disable=None) as progress,
+    ):
+        tuner = tune.Tuner(
+            tune.with_resources(train, {'cpu': 1}),
+            param_space={'trial': tune.grid_search(list(range(len(trials))))},
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(
+                storage_path=folder,
+                verbose=0,
+                # Tune looks for its own log at the end.
+                callbacks=[Progress(), JsonLoggerCallback()],
+                failure_config=tune.FailureConfig(max_failures=TRIES_MORE),
+            ),
+        )
+        found = {result.config['trial']: result for result in tuner.fit()}
+    return [
+        Result(trial=trial, **found[number].metrics['result'])
+        if found[number].error is None
+        else Result(trial=trial, error=str(found[number].error).strip().splitlines()[-1])
+        for number, trial in enumerate(trials)
+    ]
+
+
+def run_trial(trial: Trial, out: Path) -> dict[str, Any]:
+    """Train, or go on; return the summary, or the error if it is not the program's."""
+    resume = (out / 'config.json').exists()
+    try:
+        summary = trained(trial.env_ids, trial.td3, trial.train, out, resume=resume)
+    except (ValueError, OSError, EnvFailureError) as error:
+        return {'error': f'{type(error).__name__}: {error}'}
+    return {'summary': summary}
 
 
 def trials_of(args: argparse.Namespace) -> list[Trial]:

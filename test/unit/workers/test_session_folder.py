@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip('ray', reason='needs Ray: pip install -r requirements/ray.in')
 
-from td3_agent.scale.session import LONGEST_TEMPORARY_FOLDER, session_folder
+from td3_agent.training.ray_session import LONGEST_TEMPORARY_FOLDER, session_folder
 
 SOCKET = '/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store.99'
 

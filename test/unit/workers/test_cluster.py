@@ -15,8 +15,8 @@ from ray._private import ray_constants  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 from ray_runs import trainer_of, unclosed_files_ignored  # noqa: E402
 
-from td3_agent.scale import rollouts as module  # noqa: E402
-from td3_agent.scale.session import (  # noqa: E402
+from td3_agent.training import ray_rollouts as module  # noqa: E402
+from td3_agent.training.ray_session import (  # noqa: E402
     ENVIRONMENT,
     OBJECT_STORE_BYTES,
     ray_session,
@@ -64,7 +64,7 @@ def test_cluster_may_make_the_learner_wait_and_lose_a_machine(
     trainer = trainer_of(tmp_path / 'run', 100, 'Wide', 'Wide', fragment_steps=10)
     rollouts = trainer._rollouts
     rollouts.start()
-    while len(rollouts._asked) < 2 or not all(rollouts._there):
+    while len(rollouts._asked) < 2 or not all(p.is_there for p in rollouts._places):
         rollouts.act(0)
     # Both fragments are done, on other machines, and the learner comes back after ages.
     wait_for(list(rollouts._asked))
@@ -77,9 +77,8 @@ def test_cluster_may_make_the_learner_wait_and_lose_a_machine(
     while rollouts.lost == 0:
         rollouts.act(0)
     # Nowhere is room for the new worker; the other one goes on.
-    there = rollouts._there.index(True)
-    assert rollouts._there.count(True) == 1
-    wait_for([answer for answer, (stream, _) in rollouts._asked.items() if stream == there])
+    (there,) = (n for n, place in enumerate(rollouts._places) if place.is_there)
+    wait_for([answer for answer, stream in rollouts._asked.items() if stream == there])
     rollouts._clock_s += 2.0 * module.PATIENCE_S
     assert rollouts.act(0) == 10
     assert rollouts.lost == 1

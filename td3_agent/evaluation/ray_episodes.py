@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from td3_agent.evaluation.direct_episodes import EvaluationError, drive_job
-from td3_agent.scale.session import ray_session
+from td3_agent.training.ray_session import ray_session
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -30,7 +30,7 @@ def drive_by_ray(
 
     Args:
         jobs: the episodes; policies and maps that they name must lie on every machine.
-        address: see :func:`~td3_agent.scale.session.ray_session`.
+        address: see :func:`~td3_agent.training.ray_session.ray_session`.
         processes: at once, where Ray is started here.
 
     Raises:
@@ -53,7 +53,7 @@ def drive_by_ray(
 
 
 def drive_away(job: DirectJob) -> tuple[dict[str, Judged], dict[str, bytes]]:
-    """Drive an episode on a machine that may not be the one of who asked; ledgers come along."""
+    """Drive an episode on a machine that may be another one; return its ledgers too."""
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         ledgers = {row: Path(folder) / path.name for row, path in job.ledgers.items()}

@@ -11,15 +11,15 @@ pytest.importorskip('gymnasium')
 
 from ray_runs import trainer_of
 
-from td3_agent.scale import rollouts as module
-from td3_agent.scale.rollouts import GIVE_UP_S, LOOK_S, PATIENCE_S
+from td3_agent.training import ray_rollouts as module
 from td3_agent.training.envs import EnvFailureError
+from td3_agent.training.ray_rollouts import GIVE_UP_S, LOOK_S, PATIENCE_S
 
 STEPS = 5  # of a fragment
 
 
 class MadeUpRay:
-    """Workers are numbered as they are hired; some start, and some of those deliver at once.
+    """Workers are numbered as they are started; some start, and some of those deliver at once.
 
     Attributes:
         starting: numbers of workers that start.
@@ -33,17 +33,17 @@ class MadeUpRay:
         self._numbers, self._here = itertools.count(), {}
 
     def remote(self, **_):
-        return lambda _: SimpleNamespace(remote=self.hired)
+        return lambda _: SimpleNamespace(remote=self.started_worker)
 
-    def hired(self, _):
+    def started_worker(self, _):
         number = next(self._numbers)
-        haul = SimpleNamespace(version=0)
+        fragment = SimpleNamespace(version=0)
         return SimpleNamespace(
             __ray_ready__=SimpleNamespace(
                 remote=lambda: self.answer('ready', at_once=number in self.starting)
             ),
             collect=SimpleNamespace(
-                remote=lambda *_: self.answer(haul, at_once=number in self.delivering)
+                remote=lambda *_: self.answer(fragment, at_once=number in self.delivering)
             ),
         )
 

@@ -9,8 +9,8 @@ pytest.importorskip('gymnasium')
 pytest.importorskip('matplotlib')
 
 from td3_agent.__main__ import main, parser
-from td3_agent.scale import sweep
-from td3_agent.scale.sweep import Result, setting_table, trial_csv, trials_of
+from td3_agent.evaluation import sweep
+from td3_agent.evaluation.sweep import Result, setting_table, trial_csv, trials_of
 
 
 def trials(*words):

@@ -8,12 +8,12 @@ import pytest
 
 gymnasium = pytest.importorskip('gymnasium')
 
-from td3_agent.scale.worker import Assignment, RolloutWorker, parameters_of  # noqa: E402
 from td3_agent.td3.learner import Learner  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.replay import ReplayBuffer  # noqa: E402
 from td3_agent.training.exploration import greedy  # noqa: E402
 from td3_agent.training.spaces import TaskSpaces  # noqa: E402
+from td3_agent.training.worker import RolloutWorker, WorkerConfig, parameters_of  # noqa: E402
 
 SPOT = 'td3_agent.training.tasks:td3_agent/Spot-v0'
 TD3 = Td3Params(
@@ -34,7 +34,7 @@ def learner_of():
 def worker_of(env_id, spaces, learner, number=0, steps=7):
     config = learner.actor.config
     return RolloutWorker(
-        Assignment(
+        WorkerConfig(
             env_id=env_id,
             spaces=spaces,
             actor=config,
@@ -51,14 +51,14 @@ def test_steps_arrive_one_by_one_and_whole(learner_of):
     spaces, learner = learner_of('scale_envs:scale/Counting-v0')
     worker = worker_of('scale_envs:scale/Counting-v0', spaces, learner)
     buffer = ReplayBuffer(spaces.shape, 1, capacity=1000, seed=0)
-    hauls = [worker.collect(parameters_of(learner.actor), 3, 7 * i) for i in range(6)]
-    for haul in hauls:
-        assert haul.fragment.transitions == 7
-        buffer.extend(haul.fragment)
+    fragments = [worker.collect(parameters_of(learner.actor), 3, 7 * i) for i in range(6)]
+    for fragment in fragments:
+        assert fragment.steps.transitions == 7
+        buffer.extend(fragment.steps)
     assert buffer.transitions == 42
     assert [count for _, _, count in buffer.states().tolist()] == [*range(12)] * 3 + [*range(6)]
-    assert [haul.finished for haul in hauls] == [[], [12.0], [], [12.0], [], [12.0]]
-    assert (hauls[-1].episodes, hauls[-1].version, hauls[-1].failures) == (3, 3, 0)
+    assert [fragment.finished for fragment in fragments] == [[], [12.0], [], [12.0], [], [12.0]]
+    assert (fragments[-1].episodes, fragments[-1].version, fragments[-1].failures) == (3, 3, 0)
 
 
 def test_policy_is_the_one_that_was_sent(learner_of):
@@ -67,11 +67,11 @@ def test_policy_is_the_one_that_was_sent(learner_of):
     _, other = learner_of(SPOT, seed=2)
     worker = worker_of(SPOT, spaces, learner, steps=20)
     buffer = ReplayBuffer(spaces.shape, 1, capacity=1000, seed=0)
-    buffer.extend(worker.collect(parameters_of(other.actor), 0, 0).fragment)
-    buffer.extend(worker.collect(parameters_of(learner.actor), 0, 20).fragment)
+    buffer.extend(worker.collect(parameters_of(other.actor), 0, 0).steps)
+    buffer.extend(worker.collect(parameters_of(learner.actor), 0, 20).steps)
     for _ in range(2):  # and once more, for the last one goes on within an episode
         before = buffer.newest()
-        fragment = worker.collect(parameters_of(other.actor), 0, 40).fragment
+        fragment = worker.collect(parameters_of(other.actor), 0, 40).steps
         np.testing.assert_allclose(fragment.actions[0], greedy(other.actor, before), atol=1e-6)
         buffer.extend(fragment)
 
@@ -84,7 +84,7 @@ def test_number_decides_on_episodes_and_noise(learner_of):
         fragment = worker_of(env_id, spaces, learner, number, steps=18).collect(
             parameters_of(learner.actor), 0, 0
         )
-        return fragment.fragment
+        return fragment.steps
 
     first, again, other = steps(0), steps(0), steps(1)
     for mine, theirs in zip(first, again, strict=True):
@@ -98,12 +98,12 @@ def test_simulator_that_breaks_is_told_and_costs_its_episode(learner_of):
     env_id = 'scale_envs:scale/Breaking-v0'
     spaces, learner = learner_of(env_id)
     worker = worker_of(env_id, spaces, learner, steps=18)
-    haul = worker.collect(parameters_of(learner.actor), 0, 0)
-    assert haul.failures == 1
-    assert 'server is gone' in haul.warnings[0]
-    assert haul.fragment.transitions == 17
+    fragment = worker.collect(parameters_of(learner.actor), 0, 0)
+    assert fragment.failures == 1
+    assert 'server is gone' in fragment.warnings[0]
+    assert fragment.steps.transitions == 17
     buffer = ReplayBuffer(spaces.shape, 1, capacity=100, seed=0)
-    buffer.extend(haul.fragment)
+    buffer.extend(fragment.steps)
     shown = buffer.states()[:, 1:]
     assert len(np.unique(shown[:, 0])) == 3
     assert all(a[0] != b[0] or a[1] + 1 == b[1] for a, b in pairwise(shown))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import ray
 from ray._private import ray_constants
 
-from td3_agent.scale.arguments import LOCAL
+from td3_agent.training.params import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,14 +29,17 @@ from td3_agent.driving.ledger import read_ledger  # noqa: E402
 from td3_agent.evaluation.direct_drivers import DirectDriverParams  # noqa: E402
 from td3_agent.evaluation.direct_episodes import DirectJob, drive_job  # noqa: E402
 from td3_agent.evaluation.episodes import EpisodePlan  # noqa: E402
-from td3_agent.scale.arguments import LOCAL  # noqa: E402
-from td3_agent.scale.episodes import drive_by_ray  # noqa: E402
-from td3_agent.scale.session import _join, _start, ray_session  # noqa: E402
+from td3_agent.evaluation.ray_episodes import drive_by_ray  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.replay import ReplayError  # noqa: E402
 from td3_agent.td3.snapshot import snapshots  # noqa: E402
 from td3_agent.training.envs import EnvFailureError  # noqa: E402
-from td3_agent.training.params import RayParams, TrainParams  # noqa: E402
+from td3_agent.training.params import (  # noqa: E402
+    LOCAL,
+    RayParams,
+    TrainParams,
+)
+from td3_agent.training.ray_session import _join, _start, ray_session  # noqa: E402
 from td3_agent.training.trainer import Trainer  # noqa: E402
 
 pytestmark = pytest.mark.slow

@@ -1,58 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rollouts by Ray's workers: each takes steps on its own, the learner waits for the first to end.
+"""Rollouts by Ray's workers: each takes steps on its own, the learner stores what has come.
 
-A worker is asked for a fragment, and for the next one as soon as that is here, so workers and
-learner are at work at the same time; updates stay as many per step as without Ray, and a worker's
-policy is at most a fragment old. A worker that dies takes along what it has not sent, and with it
-the end of its episode; the learner puts another in its place, whose seeds no other one has had.
-One that the cluster has no room for is waited for, while the others go on.
+A worker is asked for a rollout fragment, and for the next one as soon as that is here, so workers
+and learner are at work at the same time; updates stay as many per step as without Ray, and a
+worker's policy is at most a fragment old. A worker that dies takes along what it has not sent, and
+with it the end of its episode; another one takes its place, with seeds of its own. One that the
+cluster has no room for is waited for, while the others go on.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 import logging
 import statistics
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from td3_agent.scale.worker import Assignment, RolloutWorker, parameters_of
 from td3_agent.training.envs import LARGEST_FAILURES, EnvFailureError
 from td3_agent.training.rollouts import REMEMBERED_RETURNS
+from td3_agent.training.worker import RolloutWorker, WorkerConfig, parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from td3_agent.scale.worker import Haul
     from td3_agent.td3.learner import Learner
     from td3_agent.td3.replay import ReplayBuffer
     from td3_agent.training.params import RayParams
     from td3_agent.training.rollouts import State
     from td3_agent.training.spaces import TaskSpaces
+    from td3_agent.training.worker import RolloutFragment
 
 LOG = logging.getLogger(__name__)
-PATIENCE_S = 300.0  # for a fragment, and for a worker to be there before its absence is told
-GIVE_UP_S = (LARGEST_FAILURES + 1) * PATIENCE_S  # without a fragment from anybody
+PATIENCE_S = 300.0  # for a fragment, and for a worker to start before a warning
+GIVE_UP_S = (LARGEST_FAILURES + 1) * PATIENCE_S  # without a fragment from any worker
 LOOK_S = 5.0  # longest wait: between two of them a Ctrl-C is looked for
-AWAY_S = 60.0  # that count of a longer time between two looks, for nobody's silence is seen then
+AWAY_S = 60.0  # that count of a longer time between two looks: silence cannot be seen then
 
 
-class Came(NamedTuple):
-    """What has come since the learner looked last.
+@dataclass
+class _Place:
+    """A stream of the buffer and the worker that fills it.
 
     Attributes:
-        hauls: fragments, by stream.
-        ready: streams whose worker can be asked for the next one.
-        lost: how those ended whose worker is no more, by stream.
+        worker: Ray's handle; None before the first one.
+        is_there: whether the worker has been started by now.
+        since_s: when its answer was asked for, by the clock of the rollouts.
+        is_missed: whether a warning has told that the worker is long in coming.
+        losses: workers of this place that died in a row.
+        episodes, failures: counts that the worker has told last.
     """
 
-    hauls: dict[int, Haul]
-    ready: list[int]
-    lost: dict[int, str]
+    worker: Any = None
+    is_there: bool = False
+    since_s: float = 0.0
+    is_missed: bool = False
+    losses: int = 0
+    episodes: int = 0
+    failures: int = 0
 
 
 class RayRollouts:
@@ -82,7 +91,7 @@ class RayRollouts:
             learner: whose policy acts.
             buffer: takes the steps, a stream for each worker.
             seed: of the run.
-            random_steps: first ones of the run, whose actions owe nothing to the policy.
+            random_steps: first steps of the run, taken with random actions.
             params: how many workers, and how much at a time.
 
         Raises:
@@ -104,14 +113,10 @@ class RayRollouts:
         self._buffer, self._seed, self._params = buffer, seed, params
         self._random_steps = random_steps
         self._make = ray.remote(num_cpus=1)(RolloutWorker)
-        self._workers: list[Any] = [None] * params.workers
-        self._asked: dict[Any, tuple[int, float]] = {}  # answer to come: stream, since when [s]
-        self._there = [False] * params.workers  # whether a worker has been started by now
-        self._missed: set[int] = set()  # streams whose worker is long in coming
-        self._counts = [(0, 0)] * params.workers  # episodes and failures that each tells of
-        self._past = (0, 0)  # those of workers that are no more
-        self._losses = [0] * params.workers  # workers in a place that died in a row
-        self._hired = 0
+        self._places = [_Place() for _ in range(params.workers)]
+        self._asked: dict[Any, int] = {}  # answer to come: its stream
+        self._past = (0, 0)  # episodes and failures of workers that are no more
+        self._started = 0
         self._policy: Any = None  # where Ray keeps it
         self._version = 0
         self._lags = [0]
@@ -124,12 +129,12 @@ class RayRollouts:
     @property
     def episodes(self) -> int:
         """How many there have been, besides those that are going on."""
-        return self._past[0] + sum(episodes for episodes, _ in self._counts)
+        return self._past[0] + sum(place.episodes for place in self._places)
 
     @property
     def failures(self) -> int:
         """Episodes that broke, with their worker or without it."""
-        return self._past[1] + sum(failures for _, failures in self._counts) + self.lost
+        return self._past[1] + sum(place.failures for place in self._places) + self.lost
 
     def figures(self) -> dict[str, float]:
         """Return what else belongs into a row of progress."""
@@ -138,7 +143,7 @@ class RayRollouts:
     def start(self) -> None:
         """Start every worker; its first fragment is asked for once it is there."""
         for stream in range(self._params.workers):
-            self._hire(stream)
+            self._start_worker(stream)
 
     def act(self, step: int) -> int:
         """Store what has come, wait a little if nothing has; return how many steps it was.
@@ -146,35 +151,42 @@ class RayRollouts:
         Raises:
             EnvFailureError: the run cannot go on; nothing was stored, so what is counted agrees.
         """
-        came = self._received()
-        for stream, reason in (came.lost | self._silent()).items():
+        fragments, ready, dead = self._received()
+        for stream, reason in (dead | self._silent()).items():
             self._replace(stream, reason)
         self._note_missing()
-        self._note_delivery(came.hauls)
-        self._lags = [self._learner.updates - haul.version for haul in came.hauls.values()] or [0]
-        taken = sum(self._store(stream, haul) for stream, haul in came.hauls.items())
-        for stream in came.ready:
+        self._note_delivery(fragments)
+        updates = self._learner.updates
+        self._lags = [updates - fragment.version for fragment in fragments.values()] or [0]
+        taken = sum(self._store(stream, fragment) for stream, fragment in fragments.items())
+        for stream in ready:
             self._ask(stream, step + taken)
         return taken
 
-    def _received(self) -> Came:
-        """Return what has come since the last look."""
-        came = Came({}, [], {})
+    def _received(self) -> tuple[dict[int, RolloutFragment], list[int], dict[int, str]]:
+        """Return what has come since the last look.
+
+        Returns:
+            Fragments by stream, streams whose worker can be asked for the next one, and why the
+            workers of other streams died.
+        """
+        fragments, ready, dead = {}, [], {}
         for answer in self._answers():
-            stream, _ = self._asked.pop(answer)
+            stream = self._asked.pop(answer)
             try:
                 result = ray.get(answer)
             except RayTaskError as error:
                 # A mistake in the program or in the task, not a death.
                 raise error.cause from error
             except RayError as error:
-                came.lost[stream] = str(error)
+                dead[stream] = str(error)
                 continue
-            if self._there[stream]:
-                came.hauls[stream] = result
-            self._there[stream] = True
-            came.ready.append(stream)
-        return came
+            place = self._places[stream]
+            if place.is_there:
+                fragments[stream] = result
+            place.is_there, place.is_missed = True, False
+            ready.append(stream)
+        return fragments, ready, dead
 
     def _answers(self) -> list[Any]:
         """Return all answers that are there; wait for one if there are none, but not for long."""
@@ -193,21 +205,22 @@ class RayRollouts:
         """Return answers that are long in coming, by stream; of workers that are there, or not."""
         return {
             stream: answer
-            for answer, (stream, since_s) in self._asked.items()
-            if self._there[stream] is there and self._clock_s - since_s > PATIENCE_S
+            for answer, stream in self._asked.items()
+            if (place := self._places[stream]).is_there is there
+            and self._clock_s - place.since_s > PATIENCE_S
         }
 
     def _silent(self) -> dict[int, str]:
-        """Return whose fragment is overdue, and in what words; it is no longer waited for."""
+        """Return streams whose fragment is overdue, with the reason to replace the worker."""
         overdue = self._overdue(there=True)
         for answer in overdue.values():
             del self._asked[answer]
         return dict.fromkeys(overdue, f'no answer within {PATIENCE_S:.0f} s')
 
     def _note_missing(self) -> None:
-        """Warn, once, of workers that should be there by now; they are waited for all the same."""
-        missing = set(self._overdue(there=False))
-        if missing - self._missed:
+        """Warn, once, of workers that should be there by now; the others go on meanwhile."""
+        missing = [self._places[stream] for stream in self._overdue(there=False)]
+        if not all(place.is_missed for place in missing):
             LOG.warning(
                 '%d of %d workers are not there after %.0f s: has the cluster the CPUs for them? '
                 'The others go on',
@@ -215,75 +228,74 @@ class RayRollouts:
                 self._params.workers,
                 PATIENCE_S,
             )
-        self._missed = missing
+        for place in missing:
+            place.is_missed = True
 
-    def _note_delivery(self, hauls: dict[int, Haul]) -> None:
+    def _note_delivery(self, fragments: dict[int, RolloutFragment]) -> None:
         """Remember when the last fragment came.
 
         Raises:
             EnvFailureError: that was too long ago.
         """
-        if hauls:
+        if fragments:
             self._delivered_s = self._clock_s
         elif self._clock_s - self._delivered_s > GIVE_UP_S:
             raise EnvFailureError(
                 f'no worker has sent anything for {GIVE_UP_S:.0f} s; '
-                f'{sum(self._there)} of {self._params.workers} are there'
+                f'{sum(place.is_there for place in self._places)} of {self._params.workers} are '
+                'there'
             )
 
-    def _store(self, stream: int, haul: Haul) -> int:
+    def _store(self, stream: int, fragment: RolloutFragment) -> int:
         """Store what a worker has sent, and return how many steps it was."""
-        self._buffer.extend(haul.fragment, stream)
-        self._counts[stream] = haul.episodes, haul.failures
-        self._losses[stream] = 0
-        self.finished = [*self.finished, *haul.finished][-REMEMBERED_RETURNS:]
-        for text in haul.warnings:
+        self._buffer.extend(fragment.steps, stream)
+        place = self._places[stream]
+        place.episodes, place.failures, place.losses = fragment.episodes, fragment.failures, 0
+        self.finished = [*self.finished, *fragment.finished][-REMEMBERED_RETURNS:]
+        for text in fragment.warnings:
             LOG.warning('worker %d: %s', stream, text)
-        return haul.fragment.transitions
+        return fragment.steps.transitions
 
     def _replace(self, stream: int, reason: str) -> None:
-        """Put a worker in the place of one that is lost; its episode is cut where it was sent.
+        """Start another worker in the place of a dead one; its episode is cut where it was sent.
 
         Raises:
-            EnvFailureError: those before it were lost too.
+            EnvFailureError: those before it died too.
         """
-        ray.kill(self._workers[stream])
+        place = self._places[stream]
+        ray.kill(place.worker)
         self._buffer.cut(stream)
         self.lost += 1
-        self._losses[stream] += 1
-        if self._losses[stream] == LARGEST_FAILURES:
+        place.losses += 1
+        if place.losses == LARGEST_FAILURES:
             raise EnvFailureError(
                 f'worker {stream} was lost {LARGEST_FAILURES} times in a row: {reason}'
             )
         LOG.warning('worker %d is lost, its episode is cut: %s', stream, reason.splitlines()[0])
-        self._retire(stream)
-        self._hire(stream)
+        episodes, failures = self._past
+        self._past = episodes + place.episodes + 1, failures + place.failures
+        place.episodes = place.failures = 0
+        self._start_worker(stream)
 
-    def _retire(self, stream: int) -> None:
-        """Keep what the worker of a stream has told, for it will tell no more."""
-        episodes, failures = self._counts[stream]
-        self._past = self._past[0] + episodes + 1, self._past[1] + failures
-        self._counts[stream] = (0, 0)
-
-    def _hire(self, stream: int) -> None:
+    def _start_worker(self, stream: int) -> None:
         """Start a worker.
 
         Not restarted by Ray: that one would begin with the seeds of the first.
         """
-        task = Assignment(
+        config = WorkerConfig(
             env_id=self._env_ids[stream % len(self._env_ids)],
             spaces=self._spaces,
             actor=self._learner.actor.config,
             td3=self._learner.params,
             seed=self._seed,
-            number=self._hired,
+            number=self._started,
             steps=self._params.fragment_steps,
             random_steps=self._random_steps,
         )
-        self._hired += 1
-        worker = self._workers[stream] = self._make.remote(task)
-        self._there[stream] = False
-        self._asked[worker.__ray_ready__.remote()] = stream, self._clock_s
+        self._started += 1
+        place = self._places[stream]
+        place.worker, place.is_there = self._make.remote(config), False
+        self._wait_for(place.worker.__ray_ready__.remote(), stream)
 
     def _ask(self, stream: int, step: int) -> None:
         """Ask for the next fragment, to be made with the newest policy that was sent out."""
@@ -291,14 +303,18 @@ class RayRollouts:
         if self._policy is None or updates >= since + self._params.broadcast_every:
             self._policy = ray.put(parameters_of(self._learner.actor))
             self._version = updates
-        answer = self._workers[stream].collect.remote(self._policy, self._version, step)
-        self._asked[answer] = stream, self._clock_s
+        worker = self._places[stream].worker
+        self._wait_for(worker.collect.remote(self._policy, self._version, step), stream)
+
+    def _wait_for(self, answer: Any, stream: int) -> None:  # noqa: ANN401  Ray's own
+        self._asked[answer] = stream
+        self._places[stream].since_s = self._clock_s
 
     def state(self) -> State:
-        """Return everything there is to save; what workers are at is lost."""
+        """Return everything there is to save; the steps under way are lost."""
         facts = {
             'past': [self.episodes + self._params.workers, self.failures - self.lost],
-            'hired': self._hired,
+            'started': self._started,
             'lost': self.lost,
             'finished': self.finished,
         }
@@ -307,8 +323,8 @@ class RayRollouts:
     def restore(self, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> bool:  # noqa: ARG002
         """Go on with new episodes: workers cannot be brought back to where they were."""
         episodes, failures = facts['past']
-        self._past, self._hired, self.lost = (episodes, failures), facts['hired'], facts['lost']
-        self.finished = facts['finished']
+        self._past, self._started = (episodes, failures), facts['started']
+        self.lost, self.finished = facts['lost'], facts['finished']
         for stream in range(self._params.workers):
             self._buffer.cut(stream)
         self.start()
@@ -316,7 +332,7 @@ class RayRollouts:
 
     def close(self) -> None:
         """End the workers."""
-        for worker in self._workers:
-            if worker is not None:
-                ray.kill(worker)
-        self._workers, self._asked = [], {}
+        for place in self._places:
+            if place.worker is not None:
+                ray.kill(place.worker)
+        self._places, self._asked = [], {}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rollout worker does: the steps of one environment, with a policy that is sent to it.
+"""A rollout worker: takes the steps of one environment, with a policy that is sent to it.
 
-A plain class that knows nothing of Ray, and the loop that trains without it: what differs is that
-the store is a small buffer, whose fragments go to the learner's.
+A plain class without Ray, around the rollouts that train without it: its buffer is a small one,
+whose fragments go to the learner's.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Assignment:
-    """What a worker is to do.
+class WorkerConfig:
+    """The task of a worker.
 
     Attributes:
         env_id: Gymnasium id of its environment.
@@ -44,7 +44,7 @@ class Assignment:
         seed: of the run.
         number: of the worker; no other one of the run ever has it.
         steps: that it takes each time it is asked.
-        random_steps: first steps of the run, whose actions owe nothing to the policy.
+        random_steps: first steps of the run, taken with random actions.
     """
 
     env_id: str
@@ -57,19 +57,19 @@ class Assignment:
     random_steps: int
 
 
-class Haul(NamedTuple):
+class RolloutFragment(NamedTuple):
     """What a worker sends.
 
     Attributes:
-        fragment: the steps.
+        steps: the steps, as the buffer takes them.
         version: updates that had been made to the policy that took them.
         episodes: how many there have been, besides the one that is going on.
         finished: returns of the last episodes that came to an end in the meantime.
         failures: episodes that broke, ever.
-        warnings: what there was to say.
+        warnings: what was logged meanwhile.
     """
 
-    fragment: Fragment
+    steps: Fragment
     version: int
     episodes: int
     finished: list[float]
@@ -80,35 +80,35 @@ class Haul(NamedTuple):
 class RolloutWorker:
     """Takes steps; its number decides on episodes and noise."""
 
-    def __init__(self, task: Assignment) -> None:
+    def __init__(self, config: WorkerConfig) -> None:
         """Make everything but the environment, which comes with the first step."""
         torch.set_num_threads(1)
         keep_freed_memory()
-        self._steps = task.steps
+        self._steps = config.steps
         # Whatever its weights are: a policy comes before the first step.
-        self._actor = build_actor(task.actor, torch.Generator())
+        self._actor = build_actor(config.actor, torch.Generator())
         self._buffer = ReplayBuffer(
-            task.spaces.shape,
-            len(task.actor.action_low),
+            config.spaces.shape,
+            len(config.actor.action_low),
             # A step may end an episode, and the next one begin.
-            capacity=2 * task.steps + task.spaces.shape.frame_stack + 2,
+            capacity=2 * config.steps + config.spaces.shape.frame_stack + 2,
             seed=0,
         )
-        make = partial(gymnasium.make, with_module(task.env_id))
-        episodes = Episodes(LocalEnv(make), task.seed, task.number)
+        make = partial(gymnasium.make, with_module(config.env_id))
+        episodes = Episodes(LocalEnv(make), config.seed, config.number)
         explorer = Explorer(
             self._actor,
-            task.td3,
+            config.td3,
             streams=1,
-            seed=np.random.SeedSequence((task.seed, 3, task.number)),
-            random_steps=task.random_steps,
+            seed=np.random.SeedSequence((config.seed, 3, config.number)),
+            random_steps=config.random_steps,
         )
-        self._rollouts = LocalRollouts([episodes], explorer, task.spaces, self._buffer)
+        self._rollouts = LocalRollouts([episodes], explorer, config.spaces, self._buffer)
         self._begun = False
-        self._said = _Texts(logging.WARNING)
-        logging.getLogger('td3_agent').addHandler(self._said)
+        self._warnings = _Texts(logging.WARNING)
+        logging.getLogger('td3_agent').addHandler(self._warnings)
 
-    def collect(self, policy: NDArray[np.float32], version: int, step: int) -> Haul:
+    def collect(self, policy: NDArray[np.float32], version: int, step: int) -> RolloutFragment:
         """Take steps with a policy.
 
         Args:
@@ -123,14 +123,14 @@ class RolloutWorker:
         for taken in range(self._steps):
             self._rollouts.act(step + taken)
         finished, self._rollouts.finished = self._rollouts.finished, []
-        said, self._said.texts = self._said.texts, []
-        return Haul(
+        warnings, self._warnings.texts = self._warnings.texts, []
+        return RolloutFragment(
             self._buffer.take(),
             version,
             self._rollouts.episodes,
             finished,
             self._rollouts.failures,
-            said,
+            warnings,
         )
 
 
