@@ -8,7 +8,7 @@ from pathlib import Path
 import subprocess
 import sys
 
-from doctor_faults import APT, HEALTHY, HEALTHY_GRAPH, PLANTED, SITE, finding_of, findings_of
+from planted_faults import APT, HEALTHY, HEALTHY_GRAPH, PLANTED, SITE, finding_of, findings_of
 import pytest
 
 from td3_agent.__main__ import main

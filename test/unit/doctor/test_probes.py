@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from doctor_faults import HEALTHY, findings_of
+from planted_faults import HEALTHY, findings_of
 import pytest
 
 from td3_agent.doctor.command import live_findings, look_of
