@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 import statistics
 import tempfile
@@ -25,12 +26,11 @@ from benchmarks.harness import (
     node_group,
     processor_s,
 )
-from td3_agent.driving.agent import Agent
-from td3_agent.driving.command import TwistConvention
-from td3_agent.driving.gate import Outcome, TwistConverter
+from td3_agent.driving.gate import Outcome
 from td3_agent.driving.ledger import LogCounts
+from td3_agent.driving.loop import ledger_records
 from td3_agent.driving.stages import percentiles_ms
-from td3_agent.evaluation.direct import DirectDrive, Pilot
+from td3_agent.evaluation.direct_episodes import direct_drive
 from td3_agent.evaluation.four_nodes import FourNodes
 from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.evaluation.ros_episodes import LedgerTail
@@ -143,24 +143,17 @@ def cpu_s(group: ProcessGroup) -> dict[str, float]:
     return used
 
 
-def drive_directly(frames: int, width: int, height: int, vehicles: int = 1) -> float:
+def drive_directly(frames: int, width: int, height: int) -> float:
     """Return the frames/s of the same drive in this process."""
     camera = CameraConfig(width=width, height=height)
-    config = WorldConfig(map='winding', spawn_index=0, camera=camera, vehicles=vehicles)
-    drive = DirectDrive(World(config), *(pilot(role) for role in roles(vehicles)))
-    for _ in drive.drive(WARM_UP_FRAMES):
+    world = World(WorldConfig(map='winding', spawn_index=0, camera=camera))
+    steps = direct_drive(world, make_driver(DriverParams()))
+    for _ in islice(steps, WARM_UP_FRAMES):
         pass
     start_s = time.perf_counter()
-    for _ in drive.drive(frames):
+    for _ in ledger_records(islice(steps, frames)):
         pass
     return frames / (time.perf_counter() - start_s)
-
-
-def pilot(role_name: str) -> Pilot:
-    """Return what drives a vehicle in the benchmark, as agent and gate do by default."""
-    equipment = make_driver(DriverParams())
-    agent = Agent(equipment.driver, equipment.spec)
-    return Pilot(agent, TwistConverter(TwistConvention.VELOCITY), role_name)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

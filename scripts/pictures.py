@@ -8,6 +8,7 @@ Without names those that docs/results hold; ``scenarios``, ``maps`` and ``random
 from __future__ import annotations
 
 import argparse
+from itertools import islice
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,12 @@ from matplotlib.figure import Figure
 import numpy as np
 from tables import RESULTS, TASKS, csv_rows, runs_of
 
-from td3_agent.driving.command import TwistConvention
-from td3_agent.driving.gate import TwistConverter
-from td3_agent.evaluation.direct import DirectDrive, Pilot
-from td3_agent.evaluation.direct_drivers import FOLLOWING, DirectDriverParams, equip
-from td3_agent.evaluation.direct_episodes import equipped_agent
+from td3_agent.evaluation.direct_episodes import (
+    FOLLOWING,
+    DirectDriverParams,
+    direct_drive,
+    equip,
+)
 from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.pictures import DPI, EDGE, INK, QUIET, ROAD, VERGE, save
 from td3_agent.evaluation.scenarios import SCENARIOS
@@ -307,9 +309,8 @@ def driven_world(name: str) -> World:
 def driven(plan: EpisodePlan) -> Iterator[tuple[int, World]]:
     """Yield frame numbers and the world of the first episode, driven by IDM between them."""
     world = plan.episode(0).world()
-    agent = equipped_agent(equip(DirectDriverParams(driver=FOLLOWING), world), world)
-    drive = DirectDrive(world, Pilot(agent, TwistConverter(TwistConvention.VELOCITY)))
-    for frame, _ in enumerate(drive.drive(FRAMES), start=1):
+    steps = direct_drive(world, equip(DirectDriverParams(driver=FOLLOWING), world))
+    for frame, _ in enumerate(islice(steps, FRAMES), start=1):
         yield frame, world
 
 

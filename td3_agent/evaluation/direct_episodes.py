@@ -18,34 +18,60 @@ import cv2
 
 from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention
+from td3_agent.driving.following import FollowingDriver
 from td3_agent.driving.gate import TwistConverter
 from td3_agent.driving.ledger import LedgerWriter
+from td3_agent.driving.loop import drive, ledger_records
 from td3_agent.driving.loop_check import camera_findings, rate_findings
-from td3_agent.evaluation.direct import DirectDrive, Pilot
-from td3_agent.evaluation.direct_drivers import equip
-from td3_agent.evaluation.episodes import (
-    Referee,
-    frames_to_drive,
-    route_on_the_wire,
-    up_to_the_ending,
-)
+from td3_agent.driving.observation import ObservationSpec
+from td3_agent.driving.parameters import param
+from td3_agent.driving.pure_pursuit import PurePursuitDriver, PurePursuitParams
+from td3_agent.evaluation.episodes import begun, route_on_the_wire, up_to_the_ending
 from td3_agent.evaluation.judging import Judged, judge
+from td3_agent.nodes.drivers import DriverParams, Equipment, make_driver
+from td3_agent.sim.embedded import EmbeddedWorld
+from td3_agent.sim.lookout import lead_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from td3_agent.driving.endpoints import Finding
-    from td3_agent.evaluation.direct_drivers import DirectDriverParams
+    from td3_agent.driving.loop import Step
     from td3_agent.evaluation.episodes import Episode, EpisodePlan
-    from td3_agent.nodes.drivers import Equipment
     from td3_agent.sim.world import World
 
 DIRECT = 'direct'
+FOLLOWING = 'pure_pursuit_idm'
+DIRECT_DRIVERS = ('td3', 'pure_pursuit', FOLLOWING)
 
 
 class EvaluationError(RuntimeError):
     """An episode could not be driven to its end; the text says which and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectDriverParams(DriverParams):
+    """Which driver, on the direct path."""
+
+    driver: str = param(
+        'td3',
+        'a TD3 policy, pure pursuit, or pure pursuit with IDM following',
+        choices=DIRECT_DRIVERS,
+    )
+
+
+def equip(params: DirectDriverParams, world: World) -> Equipment:
+    """Return the driver that the parameters name, for the first car of a world.
+
+    Raises:
+        ValueError: the checkpoint was refused; the text says which file, field and value.
+    """
+    if params.driver != FOLLOWING:
+        return make_driver(params)
+    pursuit = PurePursuitDriver(PurePursuitParams(cruise_speed_mps=params.cruise_speed_mps))
+    driver = FollowingDriver(pursuit, lambda: lead_of(world, world.ego))
+    return Equipment(driver, ObservationSpec(), 'pure pursuit with IDM', needs_route=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +96,13 @@ def drive_job(job: DirectJob) -> dict[str, Judged]:
     judged = {}
     for row, driver in job.drivers.items():
         world = job.episode.world()
-        start = (world.ego.state.x_m, world.ego.state.y_m)
-        referee = Referee(world.ego.route, start, job.plan.task(world.ego.route))
+        ego = world.ego
+        task = begun(job.plan.task(ego.route), ego.route, (ego.state.x_m, ego.state.y_m))
         equipment = equip(driver, world)
-        records = drive_episode(world, equipment, job.plan, referee)
+        records = up_to_the_ending(ledger_records(direct_drive(world, equipment)), task)
         if row in job.ledgers:
             write_ledger(job.ledgers[row], records)
-        one = judge(job.episode, world, records, referee, transport=DIRECT)
+        one = judge(job.episode, world, records, task, transport=DIRECT)
         judged[row] = replace(one, findings=tuple(contract_findings(equipment, world)))
     return judged
 
@@ -88,21 +114,12 @@ def contract_findings(equipment: Equipment, world: World) -> list[Finding]:
     return found + rate_findings(trained.rate_hz, 1.0 / config.fixed_delta_seconds)
 
 
-def drive_episode(
-    world: World, equipment: Equipment, plan: EpisodePlan, referee: Referee
-) -> list[dict[str, Any]]:
-    """Drive one episode and return its ledger records up to the ending."""
-    agent = equipped_agent(equipment, world)
-    drive = DirectDrive(world, Pilot(agent, TwistConverter(TwistConvention.VELOCITY)))
-    return up_to_the_ending(drive.drive(frames_to_drive(plan.task(world.ego.route))), referee)
-
-
-def equipped_agent(equipment: Equipment, world: World) -> Agent:
-    """Return the agent, told the world's route if its driver needs one: as the node tells it."""
+def direct_drive(world: World, equipment: Equipment) -> Iterator[Step]:
+    """Drive on without an end, with the driver that was loaded for this world."""
     agent = Agent(equipment.driver, equipment.spec)
     if equipment.needs_route:
-        agent.set_route(route_on_the_wire(world))
-    return agent
+        agent.set_route(route_on_the_wire(world.ego))
+    return drive(EmbeddedWorld(world), agent, TwistConverter(TwistConvention.VELOCITY))
 
 
 def write_ledger(path: Path, records: Sequence[dict[str, Any]]) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Episodes of an evaluation: which roads, how long they may take, and when they end.
 
-An episode ends by the rules of :mod:`td3_agent.sim.task`, applied to nothing but the records of
-its ledger. Whatever drove it, over ROS or not, the same records end at the same frame.
+An episode ends by the rules of :mod:`td3_agent.driving.task`, applied to the records of its ledger
+alone. Whatever drove it, over ROS or not, the same records end at the same frame.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import numpy as np
 from td3_agent.driving.ledger import LAG_FRAMES
 from td3_agent.driving.parameters import Params, param
 from td3_agent.driving.route import route_from_points
+from td3_agent.driving.task import STEP_S, Ending, Task, TaskConfig
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, world_config
 from td3_agent.sim.leading import LEADERS, NO_LEADER
 from td3_agent.sim.maps import BUILT_IN
 from td3_agent.sim.seeds import map_seed
-from td3_agent.sim.task import Ending, Situation, TaskConfig, ending, follow
 from td3_agent.sim.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from td3_agent.driving.route import Route
+    from td3_agent.sim.car import Car
 
-STEP_S = 0.05
 WORLD_SEEDS = 2**31
 WORLD_STREAM = 1  # tells the seeds of worlds from those of maps, which are drawn alike
 
@@ -125,10 +125,10 @@ class Episode:
         return {name: getattr(self.bridge, name) for name in (*road, *others, *camera)}
 
 
-def route_on_the_wire(world: World) -> Route:
-    """Return the world's route as a reader of its path message gets it."""
-    points = world.ego.route_points[:, :2]
-    return route_from_points(np.vstack((points, points[:1])) if world.ego.route.closed else points)
+def route_on_the_wire(car: Car) -> Route:
+    """Return the car's route as a reader of its path message gets it."""
+    points = car.route_points[:, :2]
+    return route_from_points(np.vstack((points, points[:1])) if car.route.closed else points)
 
 
 def frames_to_drive(task: TaskConfig) -> int:
@@ -136,67 +136,25 @@ def frames_to_drive(task: TaskConfig) -> int:
     return math.ceil(task.time_limit_s / STEP_S) + LAG_FRAMES
 
 
-class Referee:
-    """Follows an episode through its ledger records and says when and how it ends."""
-
-    def __init__(self, route: Route, start: tuple[float, float], task: TaskConfig) -> None:
-        """Begin at ``start`` (x [m], y [m]), where the car stands before the first record."""
-        self._route = route
-        self._task = task
-        first = route.project(*start)
-        self._start_s_m = first.s_m
-        self.situation = Situation(
-            s_m=first.s_m, lateral_m=first.lateral_m, to_goal_m=route.length_m - first.s_m
-        )
-        self.ending = Ending.NONE
-
-    @property
-    def route_completion(self) -> float:
-        """Share of the route that has been covered, in [0, 1]; the goal reached is all of it."""
-        if self.ending is Ending.GOAL:
-            return 1.0
-        whole_m = self._whole_m
-        return min(self.situation.progress_m / whole_m, 1.0) if whole_m > 0.0 else 0.0
-
-    def judge(self, record: dict[str, Any]) -> Ending:
-        """Take the record of the next frame; nothing changes once the episode has ended."""
-        if self.ending is not Ending.NONE:
-            return self.ending
-        before, route = self.situation, self._route
-        s_m, lateral_m = before.s_m, before.lateral_m
-        if 'x_m' in record:  # a frame without odometry takes its time all the same
-            s_m, lateral_m = route.project(record['x_m'], record['y_m'], before.s_m)[:2]
-        advance_m = route.advance(before.s_m, s_m)
-        self.situation = follow(
-            before,
-            self._task,
-            step_s=STEP_S,
-            advance_m=advance_m,
-            s_m=s_m,
-            lateral_m=lateral_m,
-            steer=(record.get('sent') or {}).get('steer', 0.0),
-            collided='collision' in record,
-            to_goal_m=self._to_goal_m(s_m, before.travelled_m + advance_m),
-        )
-        self.ending = ending(self.situation, self._task)
-        return self.ending
-
-    @property
-    def _whole_m(self) -> float:
-        """Way from the start to the end of the route [m]."""
-        closed = self._route.closed
-        return self._route.length_m - (0.0 if closed else self._start_s_m)
-
-    def _to_goal_m(self, s_m: float, travelled_m: float) -> float:
-        """Return the way left [m]; a closed route ends after one lap."""
-        return self._route.length_m - (travelled_m if self._route.closed else s_m)
+def begun(task: TaskConfig, route: Route, start: tuple[float, float]) -> Task:
+    """Return the task of an episode at ``start`` (x [m], y [m]), before the first record."""
+    following = Task(task, one_lap=True)
+    following.begin(route, start)
+    return following
 
 
-def up_to_the_ending(records: Iterable[dict[str, Any]], referee: Referee) -> list[dict[str, Any]]:
+def take(task: Task, record: dict[str, Any]) -> Ending:
+    """Let a task take the ledger record of the next frame; return whether that ends it."""
+    place = (record['x_m'], record['y_m']) if 'x_m' in record else None
+    task.step(place, collided='collision' in record)
+    return task.ending
+
+
+def up_to_the_ending(records: Iterable[dict[str, Any]], task: Task) -> list[dict[str, Any]]:
     """Return the records up to the frame that ends the episode; later ones are dropped."""
     kept = []
     for record in records:
         kept.append(record)
-        if referee.judge(record) is not Ending.NONE:
+        if take(task, record) is not Ending.NONE:
             break
     return kept

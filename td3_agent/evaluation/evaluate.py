@@ -15,13 +15,16 @@ from tqdm import tqdm
 
 from td3_agent.driving.ledger import LedgerWriter, read_ledger
 from td3_agent.evaluation.agreement import agreement
-from td3_agent.evaluation.direct_drivers import (
+from td3_agent.evaluation.direct_episodes import (
+    DIRECT,
     DIRECT_DRIVERS,
     FOLLOWING,
     DirectDriverParams,
+    DirectJob,
+    EvaluationError,
+    drive_jobs,
     equip,
 )
-from td3_agent.evaluation.direct_episodes import DIRECT, DirectJob, EvaluationError, drive_jobs
 from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.gallery import plot_gallery
 from td3_agent.evaluation.intervals import totals

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from td3_agent.driving.endpoints import Finding
-    from td3_agent.evaluation.episodes import Episode, Referee
+    from td3_agent.driving.task import Task
+    from td3_agent.evaluation.episodes import Episode
     from td3_agent.sim.world import World
 
 EVENTS = ('collision', 'lane_invasion')
@@ -62,7 +63,7 @@ def judge(
     episode: Episode,
     world: World,
     records: Sequence[dict[str, Any]],
-    referee: Referee,
+    task: Task,
     *,
     transport: str,
 ) -> Judged:
@@ -72,7 +73,7 @@ def judge(
         episode: the episode.
         world: lends its map and route; where its car is by now does not matter.
         records: ledger records up to the ending.
-        referee: has seen them all.
+        task: has taken them all.
         transport: how the frames travelled, ``'direct'`` or ``'ros'``.
     """
     track = track_of(records, world.ego.route, world.map)
@@ -82,7 +83,7 @@ def judge(
         'attempts': 1,
         **episode.settings,
         'route_m': world.ego.route.length_m,
-        **episode_figures(records, track, referee.ending, referee.route_completion),
+        **episode_figures(records, track, task.ending, task.route_completion),
     }
     view = EpisodeView(
         driven=track.places,

@@ -18,8 +18,8 @@ import numpy as np
 
 from td3_agent.driving.frames import wrap_angle
 from td3_agent.driving.ledger import LogCounts
+from td3_agent.driving.task import Ending
 from td3_agent.evaluation.summary import LONGEST_FRAME_M, starts_anew
-from td3_agent.sim.task import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

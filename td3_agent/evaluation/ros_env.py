@@ -29,6 +29,7 @@ import numpy as np
 from td3_agent.driving.command import ACTION_SIZE, FULL_BRAKE, twist_from_action
 from td3_agent.driving.observation import ObservationBuilder, ObservationSpec
 from td3_agent.driving.parameters import ParameterError
+from td3_agent.driving.task import Ending, Situation, TaskConfig, ending, follow, reward
 from td3_agent.driving.velocity_control import VelocityController
 from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.nodes.lockstep_client import (
@@ -38,7 +39,6 @@ from td3_agent.nodes.lockstep_client import (
     LockstepClient,
 )
 from td3_agent.sim.env import observation_space
-from td3_agent.sim.task import Ending, Situation, TaskConfig, ending, follow, reward
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

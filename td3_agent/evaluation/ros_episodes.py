@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from td3_agent.driving.ledger import UNWRITTEN_FRAMES, parse_line, read_findings
+from td3_agent.driving.task import Ending
 from td3_agent.evaluation.direct_episodes import EvaluationError, write_ledger
-from td3_agent.evaluation.episodes import Referee, frames_to_drive, up_to_the_ending
+from td3_agent.evaluation.episodes import begun, frames_to_drive, take, up_to_the_ending
 from td3_agent.evaluation.four_nodes import FourNodes
 from td3_agent.evaluation.judging import Judged, judge
 from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.nodes.runtime import EXIT_BROKEN
-from td3_agent.sim.task import Ending
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from td3_agent.driving.task import Task
     from td3_agent.evaluation.episodes import Episode, EpisodePlan
     from td3_agent.evaluation.processes import NodeProcess
     from td3_agent.nodes.drivers import DriverParams
@@ -87,31 +88,31 @@ def drive_once(
     """
     folder.mkdir(parents=True, exist_ok=True)
     world = episode.world()
-    task = plan.task(world.ego.route)
+    rules, route = plan.task(world.ego.route), world.ego.route
     start = (world.ego.state.x_m, world.ego.state.y_m)
     raw_path = folder / 'synchronizer.jsonl'
     raw_path.unlink(missing_ok=True)
-    nodes = four_nodes(episode, driver, raw_path, frames_to_drive(task))
-    tail, watching = LedgerTail(raw_path), Referee(world.ego.route, start, task)
+    nodes = four_nodes(episode, driver, raw_path, frames_to_drive(rules))
+    tail, watched = LedgerTail(raw_path), begun(rules, route, start)
     with ProcessGroup(folder, ros_environment(free_domain_id())) as group:
-        _follow(group, nodes.start(group), tail, watching, frames_to_drive(task))
+        _follow(group, nodes.start(group), tail, watched, frames_to_drive(rules))
         statuses = group.end()
     tail.read()
-    referee = Referee(world.ego.route, start, task)
-    records = up_to_the_ending(tail.records, referee)
+    task = begun(rules, route, start)
+    records = up_to_the_ending(tail.records, task)
     # That the drive was no good one is in its ledger: it may be driven again.
     told = {'synchronizer_node': (0, EXIT_BROKEN)}
     bad = {name: status for name, status in statuses.items() if status not in told.get(name, (0,))}
     if bad:
         raise EvaluationError(f'episode {episode.number}: exit statuses {bad}, see {folder}')
-    if referee.ending is Ending.NONE:
+    if task.ending is Ending.NONE:
         raise EvaluationError(
             f'episode {episode.number}: no ending within {len(records)} frames, see {folder}'
         )
     write_ledger(ledger_path, records)
     said = read_findings(raw_path)
     raw_path.unlink()
-    return replace(judge(episode, world, records, referee, transport=ROS), findings=tuple(said))
+    return replace(judge(episode, world, records, task, transport=ROS), findings=tuple(said))
 
 
 def four_nodes(
@@ -142,13 +143,13 @@ def _follow(
     group: ProcessGroup,
     synchronizer: NodeProcess,
     tail: LedgerTail,
-    referee: Referee,
+    task: Task,
     max_frames: int,
 ) -> None:
     """Wait until the episode has ended, or the synchronizer has."""
     deadline_s = time.monotonic() + START_PATIENCE_S + max_frames * SLOW_FRAME_S
     while synchronizer.process.poll() is None:
-        if any(referee.judge(record) is not Ending.NONE for record in tail.read()):
+        if any(take(task, record) is not Ending.NONE for record in tail.read()):
             return
         if (dead := group.ended_early()) and dead is not synchronizer:  # it may end with 1
             raise EvaluationError(

@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import islice, pairwise
 import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from td3_agent.driving.agent import Agent
-from td3_agent.driving.command import TwistConvention
 from td3_agent.driving.gate import Outcome as Answered
-from td3_agent.driving.gate import TwistConverter
+from td3_agent.driving.loop import ledger_records
 from td3_agent.evaluation.agreement import first_difference
-from td3_agent.evaluation.direct import DirectDrive, Pilot
+from td3_agent.evaluation.direct_episodes import direct_drive
 from td3_agent.faults.injector import CLOCK, IMAGE, ODOMETRY, STATUS, STEP, VEHICLE_STATUS
 from td3_agent.faults.row import Outcome, row
 from td3_agent.faults.scene import (
@@ -28,8 +26,7 @@ from td3_agent.faults.scene import (
     SYNCHRONIZER,
     Scene,
 )
-from td3_agent.nodes.bridge_publisher import path_message
-from td3_agent.nodes.conversions import route_from_path, stamp_ns
+from td3_agent.nodes.conversions import stamp_ns
 from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
 
@@ -338,12 +335,8 @@ def direct_ledger(drive: Drive, frames: int) -> list[dict[str, Any]]:
     settings = {key: drive.parameters(BRIDGE)[key] for key in ('spawn_index', 'map')}
     world = make_world(SimBridgeParams(**settings))
     words = {k: v for k, v in drive.parameters(AGENT).items() if k in {'driver', 'policy'}}
-    equipment = make_driver(DriverParams(**words))
-    agent = Agent(equipment.driver, equipment.spec)
-    if equipment.needs_route:
-        agent.set_route(route_from_path(path_message(world.ego)))
-    direct = DirectDrive(world, Pilot(agent, TwistConverter(TwistConvention.VELOCITY)))
-    return list(direct.drive(frames))
+    steps = direct_drive(world, make_driver(DriverParams(**words)))
+    return list(ledger_records(islice(steps, frames)))
 
 
 @row('F11', 'the clock jumps back, forward, and stands still', quick=False)

@@ -27,9 +27,9 @@ from td3_agent.driving.observation import (
     ObservationSpec,
 )
 from td3_agent.driving.parameters import ParameterError
+from td3_agent.driving.task import Ending, Situation, TaskConfig, ending, follow, reward
 from td3_agent.driving.velocity_control import VelocityController
 from td3_agent.sim.camera import CameraConfig
-from td3_agent.sim.task import Ending, Situation, TaskConfig, ending, follow, reward
 from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
     =======  =========================  ===============================================
 
     Action, (2,) float32 in [-1, 1]: target speed (0 .. 8.33 m/s) and yaw rate (+-1 rad/s, left
-    positive). Reward and endings: :mod:`td3_agent.sim.task`.
+    positive). Reward and endings: :mod:`td3_agent.driving.task`.
 
     Args:
         world: map, seeds, camera; ``seed`` is used only until the first ``reset(seed=...)``.

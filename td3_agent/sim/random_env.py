@@ -28,11 +28,11 @@ from td3_agent.driving.command import ACTION_SIZE, VehicleControl
 from td3_agent.driving.following import FollowingDriver
 from td3_agent.driving.observation import STATE_SIZE, ObservationSpec
 from td3_agent.driving.pure_pursuit import PurePursuitDriver
+from td3_agent.driving.task import TaskConfig, ending
 from td3_agent.sim.env import SEED_BOUND, DrivingEnv
 from td3_agent.sim.photometry import Photometry
 from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
 from td3_agent.sim.seeds import map_seed
-from td3_agent.sim.task import TaskConfig, ending
 from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.sim.world import World, WorldConfig
 
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from td3_agent.driving.following import Lead
+    from td3_agent.driving.task import Situation
     from td3_agent.sim.env import Observed
-    from td3_agent.sim.task import Situation
 
 SPAWN_TRIES, SHORT_ROUTE_M = 12, 210.0
 WITH_ENDS = ('winding', 'country', 'highway')

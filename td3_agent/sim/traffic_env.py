@@ -21,18 +21,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from td3_agent.driving.command import CONTROL_MAX_SPEED_MPS
+from td3_agent.driving.task import Ending
 from td3_agent.sim.env import PRIVILEGED_SIZE
 from td3_agent.sim.leading import HABITS, NO_LEADER
 from td3_agent.sim.lookout import lead_of
 from td3_agent.sim.random_env import TASK, VALIDATION, RandomDrivingEnv, register_tasks
 from td3_agent.sim.randomisation import Randomisation
-from td3_agent.sim.task import Ending
 from td3_agent.sim.traffic import TrafficConfig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from td3_agent.sim.task import Situation
+    from td3_agent.driving.task import Situation
 
 USUAL_VEHICLES, MOST_VEHICLES = 20, 50
 CROWDED_SHARE = 0.15  # of the episodes; many vehicles cost time

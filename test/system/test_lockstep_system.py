@@ -2,6 +2,7 @@
 """The whole loop in processes of its own: nothing lost, nothing doubled, whatever happens."""
 
 from collections import Counter
+from itertools import chain, islice
 import json
 import os
 from pathlib import Path
@@ -32,9 +33,10 @@ from td3_agent.driving.ledger import (
     read_ledger,
 )
 from td3_agent.driving.ledger_audit import audit_ledger
+from td3_agent.driving.loop import ledger_records, respond
 from td3_agent.driving.stages import END_TO_END, STAGES, end_to_end_ns
 from td3_agent.evaluation.agreement import agreement, first_difference
-from td3_agent.evaluation.direct import DirectDrive, Pilot
+from td3_agent.evaluation.direct_episodes import direct_drive
 from td3_agent.evaluation.processes import ProcessGroup, ros_environment
 from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import path_message
@@ -42,6 +44,7 @@ from td3_agent.nodes.conversions import facts_from_report, route_from_path, stam
 from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.nodes.runtime import REPORTS
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
+from td3_agent.sim.embedded import frame_of
 
 pytestmark = pytest.mark.system
 
@@ -164,12 +167,8 @@ def check_clean(ledger, frames):
 def direct_ledger(frames, road, driver):
     """Ledger of the same drive without ROS."""
     world = make_world(SimBridgeParams(spawn_index=0, map=road))
-    equipment = make_driver(DriverParams(**driver))
-    agent = Agent(equipment.driver, equipment.spec)
-    if equipment.needs_route:
-        agent.set_route(route_from_path(path_message(world.ego)))
-    pilot = Pilot(agent, TwistConverter(TwistConvention.VELOCITY))
-    return list(DirectDrive(world, pilot).drive(frames))
+    steps = direct_drive(world, make_driver(DriverParams(**driver)))
+    return list(ledger_records(islice(steps, frames)))
 
 
 class TestLockstep:
@@ -223,17 +222,23 @@ class TestSeveralVehicles:
     PILOTS = ({'driver': 'td3', 'policy': 'lane'}, {'driver': 'pure_pursuit'})
 
     def direct(self, frames):
-        """Ledger of the same drive without ROS."""
+        """Ledger of the same drive without ROS, vehicle by vehicle."""
         params = SimBridgeParams(role_names=self.ROLES, spawn_index=0, map='winding')
         world = make_world(params)
-        pilots = []
-        for role, car, driver in zip(self.ROLES, world.cars, self.PILOTS, strict=True):
+        halves = []
+        for car, driver in zip(world.cars, self.PILOTS, strict=True):
             equipment = make_driver(DriverParams(**driver))
             agent = Agent(equipment.driver, equipment.spec)
             if equipment.needs_route:
                 agent.set_route(route_from_path(path_message(car)))
-            pilots.append(Pilot(agent, TwistConverter(TwistConvention.VELOCITY), role))
-        return list(DirectDrive(world, *pilots).drive(frames))
+            halves.append((car, agent, TwistConverter(TwistConvention.VELOCITY)))
+        rows, controls = [], [car.control for car in world.cars]
+        for _ in range(frames):
+            world.tick(*controls)
+            rows.append([respond(*two, frame_of(world, car)) for car, *two in halves])
+            controls = [step.control for step in rows[-1]]
+        records = map(ledger_records, zip(*rows, strict=True), self.ROLES)
+        return list(chain.from_iterable(records))
 
     def test_two_vehicles_every_frame_as_on_the_direct_path(self, run):
         """One bridge, one synchronizer: every frame waits for both and has the command of both."""

@@ -23,11 +23,11 @@ from nav_msgs.msg import Path as PathMessage
 import numpy as np
 
 from td3_agent.driving.parameters import ParameterError
+from td3_agent.driving.task import TaskConfig
 from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.evaluation.ros_env import BRIDGE_SETTINGS, BRIDGES, RosDrivingEnv
 from td3_agent.nodes.lockstep_client import BridgeLostError, BridgeTakenError, LockstepClient
 from td3_agent.sim.env import DrivingEnv
-from td3_agent.sim.task import TaskConfig
 from td3_agent.training.envs import ProcessEnv
 
 pytestmark = pytest.mark.system

@@ -2,6 +2,7 @@
 """The policies that ship: trained, whole, with the record of their training, and they drive."""
 
 import csv
+from itertools import islice
 import json
 from pathlib import Path
 
@@ -9,10 +10,8 @@ import pytest
 
 torch = pytest.importorskip('torch')
 
-from td3_agent.driving.agent import Agent  # noqa: E402
-from td3_agent.driving.command import TwistConvention  # noqa: E402
-from td3_agent.driving.gate import TwistConverter  # noqa: E402
-from td3_agent.evaluation.direct import DirectDrive, Pilot  # noqa: E402
+from td3_agent.driving.loop import ledger_records  # noqa: E402
+from td3_agent.evaluation.direct_episodes import direct_drive  # noqa: E402
 from td3_agent.nodes.drivers import SHIPPED, DriverParams, make_driver  # noqa: E402
 from td3_agent.policy.checkpoint import load_checkpoint  # noqa: E402
 from td3_agent.sim.leading import HABITS  # noqa: E402
@@ -34,12 +33,8 @@ def threads():
 
 def driven(world, name, frames):
     """Records of a drive by a policy."""
-    equipment = make_driver(DriverParams(driver='td3', policy=name))
-    agent = Agent(equipment.driver, equipment.spec)
-    if equipment.needs_route:
-        agent.set_route(world.ego.route)
-    drive = DirectDrive(world, Pilot(agent, TwistConverter(TwistConvention.VELOCITY)))
-    return list(drive.drive(frames))
+    steps = direct_drive(world, make_driver(DriverParams(driver='td3', policy=name)))
+    return list(ledger_records(islice(steps, frames)))
 
 
 @pytest.mark.parametrize('name', SHIPPED)

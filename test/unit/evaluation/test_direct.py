@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The direct path: pure pursuit finishes every built-in map; equal drives, equal ledgers."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,12 @@ from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention, VehicleControl
 from td3_agent.driving.gate import TwistConverter
 from td3_agent.driving.ledger import check_ledger
+from td3_agent.driving.loop import drive, ledger_records
 from td3_agent.driving.pure_pursuit import PurePursuitDriver
-from td3_agent.evaluation.direct import DirectDrive, Pilot, geometry_on_the_wire
 from td3_agent.evaluation.summary import summarize
 from td3_agent.policy.policy import untrained_policy
 from td3_agent.sim.camera import CameraConfig
+from td3_agent.sim.embedded import EmbeddedWorld, geometry_on_the_wire
 from td3_agent.sim.world import World, WorldConfig
 
 SMALL = CameraConfig(width=32, height=24)  # pure pursuit does not look
@@ -24,14 +27,16 @@ def make_world(**config):
     return World(WorldConfig(**({'spawn_index': 0, 'camera': SMALL} | config)))
 
 
-def make_drive(world, driver, convention=TwistConvention.VELOCITY):
-    return DirectDrive(world, Pilot(Agent(driver), TwistConverter(convention)))
+def driven(world, driver, frames, convention=TwistConvention.VELOCITY):
+    """Ledger records of a drive."""
+    steps = drive(EmbeddedWorld(world), Agent(driver), TwistConverter(convention))
+    return ledger_records(islice(steps, frames))
 
 
 def drive_to_the_end(world, frames):
     """Drive until the route is finished and the car stands; return driver and records."""
     driver, records = PurePursuitDriver(route=world.ego.route), []
-    for record in make_drive(world, driver).drive(frames):
+    for record in driven(world, driver, frames):
         records.append(record)
         if driver.arrived and abs(record['speed_mps']) < STANDSTILL_MPS:
             break
@@ -46,7 +51,7 @@ def check_clean(summary):
 
 def test_pure_pursuit_drives_a_lap_of_the_oval():
     world = make_world(map='oval')
-    records = list(make_drive(world, PurePursuitDriver(route=world.ego.route)).drive(1250))
+    records = list(driven(world, PurePursuitDriver(route=world.ego.route), 1250))
     summary = summarize(records, world.ego.route)
     check_clean(summary)
     assert summary['route_completion'] == 1.0
@@ -98,7 +103,7 @@ def test_two_runs_give_equal_ledgers(oval, convention):
     ledgers = []
     for _ in range(2):
         oval.reset(0)
-        ledgers.append(list(make_drive(oval, pursuit(oval), convention).drive(100)))
+        ledgers.append(list(driven(oval, pursuit(oval), 100, convention)))
     assert ledgers[0] == ledgers[1]
     assert len({record['observation_sha256'] for record in ledgers[0]}) > 90
 
@@ -107,7 +112,7 @@ def test_another_seed_gives_another_ledger(oval):
     hashes = []
     for seed in (0, 1):
         oval.reset(seed)
-        records = make_drive(oval, pursuit(oval)).drive(5)
+        records = driven(oval, pursuit(oval), 5)
         hashes.append([record['observation_sha256'] for record in records])
     assert hashes[0] != hashes[1]
 
@@ -116,7 +121,7 @@ def test_untrained_policy_drives_fifty_frames_the_same_way_twice(oval, policy):
     ledgers = []
     for _ in range(2):
         oval.reset(0)
-        ledgers.append(list(make_drive(oval, policy).drive(50)))
+        ledgers.append(list(driven(oval, policy, 50)))
     assert ledgers[0] == ledgers[1]
     assert [record['outcome'] for record in ledgers[0]] == ['ok'] * 50
     assert all(abs(value) <= 1.0 for record in ledgers[0] for value in record['action'])
@@ -126,13 +131,13 @@ def test_untrained_policy_drives_fifty_frames_the_same_way_twice(oval, policy):
 def test_frames_are_numbered_from_the_one_after_the_present_one(oval):
     oval.reset(0)
     before = oval.frame
-    records = list(make_drive(oval, pursuit(oval)).drive(10))
+    records = list(driven(oval, pursuit(oval), 10))
     assert [record['frame'] for record in records] == list(range(before + 1, before + 11))
 
 
 def test_every_command_is_carried_out_in_the_following_frame(oval):
     oval.reset(0)
-    records = list(make_drive(oval, pursuit(oval)).drive(30))
+    records = list(driven(oval, pursuit(oval), 30))
     assert [r['applied'] == r['sent'] for r in records] == [True] * 29 + [False]
     assert records[-1]['applied'] is None
     assert len({r['sent']['throttle'] for r in records}) > 5
@@ -140,7 +145,7 @@ def test_every_command_is_carried_out_in_the_following_frame(oval):
 
 def test_commands_are_rounded_as_the_wire_rounds_them(oval):
     oval.reset(0)
-    for record in make_drive(oval, pursuit(oval)).drive(30):
+    for record in driven(oval, pursuit(oval), 30):
         sent = VehicleControl(**record['sent'])
         assert sent == sent.as_float32()
 
@@ -159,7 +164,7 @@ def test_driver_sees_the_motion_as_odometry_carries_it(oval):
 
     oval.reset(0)
     driver = Bend()
-    assert len(list(make_drive(oval, driver).drive(40))) == 40
+    assert len(list(driven(oval, driver, 40))) == 40
     assert not all(driver.exact)  # the quaternion rounds: else this would prove nothing
 
 

@@ -9,17 +9,16 @@ import pytest
 from td3_agent.driving.ledger import SKIPPED
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.driving.route import Route
+from td3_agent.driving.task import STEP_S, Ending, TaskConfig
 from td3_agent.evaluation.episodes import (
-    STEP_S,
     EpisodePlan,
-    Referee,
+    begun,
     frames_to_drive,
     route_on_the_wire,
     up_to_the_ending,
 )
 from td3_agent.sim.maps import built_in_opendrive
 from td3_agent.sim.seeds import FAMILIES
-from td3_agent.sim.task import Ending, TaskConfig
 
 LINE = Route(np.column_stack((np.arange(101.0), np.zeros(101))))
 RADIUS_M = 20.0
@@ -43,9 +42,9 @@ def around(count):
 
 def judged(records, route=LINE, task=TASK):
     """Return ending, frames until then, and route completion."""
-    referee = Referee(route, tuple(route.points_xy[0]), task)
-    kept = up_to_the_ending(records, referee)
-    return referee.ending, len(kept), referee.route_completion
+    following = begun(task, route, tuple(route.points_xy[0]))
+    kept = up_to_the_ending(records, following)
+    return following.ending, len(kept), following.route_completion
 
 
 def test_goal_is_reached_within_the_goal_distance():
@@ -97,16 +96,6 @@ def test_frames_without_odometry_take_time_and_may_hold_a_collision():
     lost = [{'outcome': SKIPPED}] * 300
     assert judged(records + lost)[:2] == (Ending.STALLED, 10 + stall_frames)
     assert judged([*records, {'collision': 200}])[:2] == (Ending.COLLISION, 11)
-
-
-def test_what_comes_after_the_ending_changes_nothing():
-    records = along_x(500)
-    referee = Referee(LINE, (0.0, 0.0), TASK)
-    kept = up_to_the_ending(records, referee)
-    situation = referee.situation
-    assert referee.judge({'x_m': 0.0, 'y_m': 50.0, 'collision': 1}) is Ending.GOAL
-    assert referee.situation == situation
-    assert kept == records[: len(kept)]
 
 
 def test_unfinished_episode_has_no_ending():
@@ -170,7 +159,7 @@ def test_world_is_that_of_the_settings_given_to_the_bridge():
 @pytest.mark.parametrize('name', ['oval', 'winding'])
 def test_route_on_the_wire_is_the_route_of_the_world(name):
     world = EpisodePlan(map=name, route_length_m=1000.0).episode(0).world()
-    route = route_on_the_wire(world)
+    route = route_on_the_wire(world.ego)
     assert route.closed == world.ego.route.closed == (name == 'oval')
     np.testing.assert_array_equal(route.points_xy, world.ego.route.points_xy)
 

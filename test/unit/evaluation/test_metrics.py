@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from td3_agent.driving.route import Route
+from td3_agent.driving.task import Ending
 from td3_agent.evaluation.metrics import (
     VEHICLE_COLLISION_PENALTY,
     Track,
@@ -23,7 +24,6 @@ from td3_agent.evaluation.metrics import (
     track_of,
 )
 from td3_agent.sim.road import LaneFix
-from td3_agent.sim.task import Ending
 
 STEP_S = 0.05
 LINE = Route(np.column_stack((np.arange(201.0), np.zeros(201))))

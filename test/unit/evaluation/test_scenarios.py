@@ -7,8 +7,12 @@ import pytest
 
 from td3_agent.__main__ import main, parser
 from td3_agent.driving.parameters import ParameterError
-from td3_agent.evaluation.direct_drivers import FOLLOWING, DirectDriverParams
-from td3_agent.evaluation.direct_episodes import DirectJob, drive_job
+from td3_agent.evaluation.direct_episodes import (
+    FOLLOWING,
+    DirectDriverParams,
+    DirectJob,
+    drive_job,
+)
 from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.evaluate import evaluation_of, refuse_undrivable
 from td3_agent.evaluation.scenarios import SCENARIOS

@@ -9,8 +9,8 @@ from gymnasium.utils.env_checker import check_env
 import numpy as np
 import pytest
 
+from td3_agent.driving.task import TaskConfig
 from td3_agent.sim.env import ENV_ID, DrivingEnv, default_world
-from td3_agent.sim.task import TaskConfig
 
 FULL_LEFT = np.array([0.0, 1.0], dtype=np.float32)
 STAND = np.array([-1.0, 0.0], dtype=np.float32)

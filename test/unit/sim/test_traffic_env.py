@@ -9,8 +9,8 @@ from gymnasium.utils.env_checker import check_env
 import numpy as np
 import pytest
 
+from td3_agent.driving.task import Situation, quality
 from td3_agent.sim.seeds import FAMILIES
-from td3_agent.sim.task import Situation, quality
 from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.sim.traffic_env import (
     MOST_VEHICLES,

@@ -26,8 +26,11 @@ from ray_runs import TD3, trainer_of, unclosed_files_ignored  # noqa: E402
 
 from td3_agent.__main__ import main  # noqa: E402
 from td3_agent.driving.ledger import read_ledger  # noqa: E402
-from td3_agent.evaluation.direct_drivers import DirectDriverParams  # noqa: E402
-from td3_agent.evaluation.direct_episodes import DirectJob, drive_job  # noqa: E402
+from td3_agent.evaluation.direct_episodes import (  # noqa: E402
+    DirectDriverParams,
+    DirectJob,
+    drive_job,
+)
 from td3_agent.evaluation.episodes import EpisodePlan  # noqa: E402
 from td3_agent.evaluation.ray_episodes import drive_by_ray  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import pytest
 
 from td3_agent.driving.parameters import ParameterError
-from td3_agent.sim.task import Ending, Situation, TaskConfig, ending, follow, reward
+from td3_agent.driving.task import Ending, Situation, TaskConfig, ending, follow, reward
 
 CONFIG = TaskConfig()
 STEP_S = 0.05

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the car is to do: reward and episode rules, pure functions of two successive situations.
+"""What the car is to do: progress on its route, reward, and the end of an episode.
+
+Reward and rules are pure functions of two successive situations. :class:`Task` follows an episode
+from one to the next, the same for training, evaluation and replay.
 
 Reward of one step::
 
@@ -21,10 +24,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 import math
+from typing import TYPE_CHECKING
 
 from td3_agent.driving.command import CONTROL_MAX_SPEED_MPS
 from td3_agent.driving.parameters import ParameterError, Params, param
 
+if TYPE_CHECKING:
+    from td3_agent.driving.route import Route
+
+STEP_S = 0.05  # of a drive at 20 Hz
 LARGEST_STEER_CHANGE = 2.0
 ROUNDING = 1e-9
 
@@ -248,3 +256,92 @@ def jerk_mps3(previous: Situation, current: Situation) -> float:
     if step_s <= 0.0:
         return 0.0
     return math.dist(current.acceleration_mps2, previous.acceleration_mps2) / step_s
+
+
+class Task:
+    """Follows one episode along its route.
+
+    Attributes:
+        config: weights and limits.
+        situation: at the newest frame.
+        ending: whether and why the episode has ended.
+    """
+
+    def __init__(
+        self, config: TaskConfig | None = None, *, step_s: float = STEP_S, one_lap: bool = False
+    ) -> None:
+        """Prepare; :meth:`begin` starts an episode.
+
+        Args:
+            config: weights and limits.
+            step_s: length of a step [s].
+            one_lap: whether a closed route ends after one lap; otherwise it has no end.
+        """
+        self.config = config or TaskConfig()
+        self._step_s = step_s
+        self._one_lap = one_lap
+        self.situation = Situation()
+        self.ending = Ending.NONE
+
+    def begin(self, route: Route, place: tuple[float, float]) -> None:
+        """Start an episode on a route, at a place (x [m], y [m])."""
+        self._route = route
+        seen = route.project(*place)
+        self._start_s_m = seen.s_m
+        to_goal_m = self._to_goal_m(seen.s_m, 0.0)
+        self.situation = Situation(s_m=seen.s_m, lateral_m=seen.lateral_m, to_goal_m=to_goal_m)
+        self.ending = Ending.NONE
+
+    def step(
+        self,
+        place: tuple[float, float] | None,
+        *,
+        collided: bool,
+        steer: float = 0.0,
+        acceleration_mps2: tuple[float, float] = (0.0, 0.0),
+        headway_s: float = math.inf,
+    ) -> float:
+        """Take the next frame and return the reward of the step that led there.
+
+        Args:
+            place: x, y [m]; None in a frame without odometry, which takes its time all the same.
+            collided: whether the car touched something in this step.
+            steer: command of this step.
+            acceleration_mps2: (forward, left) over this step [m/s^2].
+            headway_s: time to the vehicle ahead [s].
+        """
+        before, route = self.situation, self._route
+        s_m, lateral_m = before.s_m, before.lateral_m
+        if place is not None:
+            s_m, lateral_m = route.project(*place, before.s_m)[:2]
+        advance_m = route.advance(before.s_m, s_m)
+        self.situation = follow(
+            before,
+            self.config,
+            step_s=self._step_s,
+            advance_m=advance_m,
+            s_m=s_m,
+            lateral_m=lateral_m,
+            steer=steer,
+            acceleration_mps2=acceleration_mps2,
+            headway_s=headway_s,
+            collided=collided,
+            to_goal_m=self._to_goal_m(s_m, before.travelled_m + advance_m),
+        )
+        self.ending = ending(self.situation, self.config)
+        return reward(before, self.situation, self.config)
+
+    @property
+    def route_completion(self) -> float:
+        """Fraction of the route that has been covered, in [0, 1]; at the goal it is all of it."""
+        if self.ending is Ending.GOAL:
+            return 1.0
+        closed = self._route.closed
+        whole_m = self._route.length_m - (0.0 if closed else self._start_s_m)
+        return min(self.situation.progress_m / whole_m, 1.0) if whole_m > 0.0 else 0.0
+
+    def _to_goal_m(self, s_m: float, travelled_m: float) -> float:
+        """Return the way left [m]."""
+        if not self._route.closed:
+            return self._route.length_m - s_m
+        return self._route.length_m - travelled_m if self._one_lap else math.inf

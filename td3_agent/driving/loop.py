@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One loop, whatever the world: a frame is preprocessed, acted on, converted, and stepped from.
+
+:class:`World` is what is driven in: the embedded simulator, a CARLA ROS bridge, a recorded bag.
+:class:`~td3_agent.driving.agent.Agent` and :class:`~td3_agent.driving.gate.TwistConverter` are
+the two halves of a driver, the same objects that the agent node and the gate node run.
+:func:`drive` yields steps; :func:`ledger_records` makes of them the ledger that the nodes would
+write.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+import math
+from typing import TYPE_CHECKING, Any, Protocol
+
+from td3_agent.driving.command import VehicleControl
+from td3_agent.driving.gate import Outcome
+from td3_agent.driving.ledger import FrameLog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from td3_agent.driving.agent import Agent, Decision
+    from td3_agent.driving.gate import TwistConverter
+    from td3_agent.driving.loop_check import Contract
+    from td3_agent.driving.observation import ImageView
+    from td3_agent.driving.route import Route
+    from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One vehicle at one instant of its world; all parts have the same stamp.
+
+    Attributes:
+        number: frame number of the world.
+        image: what the camera sees.
+        state: motion, with the stamp.
+        geometry: what a converter must know of the vehicle.
+        acceleration_mps2: (x, y) over the last step, in the map's axes [m/s^2].
+        applied: the command that was executed in the step that led here.
+        collision: id of what the vehicle touched in that step; None if nothing.
+        crossed_markings: CARLA ``LaneMarkingType`` of the lines it began to cross.
+        is_fresh: whether time has jumped: what was seen before does not lead up to this frame.
+    """
+
+    number: int
+    image: ImageView
+    state: VehicleState
+    geometry: VehicleGeometry
+    acceleration_mps2: tuple[float, float]
+    applied: VehicleControl
+    collision: int | None = None
+    crossed_markings: tuple[int, ...] = ()
+    is_fresh: bool = False
+
+    @property
+    def stamp_ns(self) -> int:
+        """Simulated time [ns]."""
+        return self.state.stamp_ns
+
+    @property
+    def acceleration_in_car_mps2(self) -> tuple[float, float]:
+        """(forward, left) over the last step, in the car's axes [m/s^2]."""
+        x, y = self.acceleration_mps2
+        cos, sin = math.cos(self.state.yaw_rad), math.sin(self.state.yaw_rad)
+        return cos * x + sin * y, cos * y - sin * x
+
+
+class WorldEndError(Exception):
+    """The world has no further frame: a recording is over."""
+
+
+class World(Protocol):
+    """Something to drive one vehicle in, a step at a time.
+
+    Attributes:
+        step_s: simulated time of a step [s].
+        contract: what a policy that learns here is trained with; None if that is not known.
+        route: the line to follow; None while there is none.
+    """
+
+    step_s: float
+
+    @property
+    def contract(self) -> Contract | None:
+        """See the class."""
+
+    @property
+    def route(self) -> Route | None:
+        """See the class."""
+
+    def reset(self, seed: int | None = None) -> Frame:
+        """Begin an episode and return its first frame.
+
+        Args:
+            seed: decides on everything that is drawn; None draws on from where the last episode
+                has left the generator. A recording begins at its begin.
+        """
+
+    def step(self, control: VehicleControl) -> Frame:
+        """Answer the newest frame with a command, and return the next one.
+
+        Raises:
+            WorldEndError: there is none.
+            ValueError: the command is not finite.
+        """
+
+    def close(self) -> None:
+        """Give back what the world holds."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One frame and what was made of it.
+
+    Attributes:
+        frame: the frame.
+        decision: of the agent.
+        control: the command that answers it.
+    """
+
+    frame: Frame
+    decision: Decision
+    control: VehicleControl
+
+
+def respond(agent: Agent, converter: TwistConverter, frame: Frame) -> Step:
+    """Return the step that answers a frame: what agent node and gate node do, without messages.
+
+    Raises:
+        ValueError: the driver's action is not finite or has the wrong shape.
+    """
+    if frame.is_fresh:
+        agent.reset()
+        converter.reset()
+    decision = agent.decide(agent.see(frame.image), frame.state)
+    control = converter.convert(decision.twist, frame.state, frame.geometry)
+    return Step(frame, decision, control)
+
+
+def drive(world: World, agent: Agent, converter: TwistConverter) -> Iterator[Step]:
+    """Drive on from the world's present frame until it ends, or nobody asks for more.
+
+    The first frame answered is the one after the present one, as when a synchronizer sends its
+    first step.
+    """
+    control = VehicleControl()
+    with suppress(WorldEndError):
+        while True:
+            step = respond(agent, converter, world.step(control))
+            control = step.control
+            yield step
+
+
+def ledger_records(
+    steps: Iterable[Step], role_name: str = 'ego_vehicle'
+) -> Iterator[dict[str, Any]]:
+    """Yield the ledger records of steps; each comes when the next frame has confirmed it."""
+    log = FrameLog(role_name)
+    for step in steps:
+        frame = step.frame
+        facts = asdict(frame.state)
+        stamp_ns = facts.pop('stamp_ns')
+        if frame.collision is not None:
+            facts['collision'] = frame.collision
+        if frame.crossed_markings:
+            facts['lane_invasion'] = list(frame.crossed_markings)
+        log.note_status(stamp_ns, frame.applied)
+        log.note_command(stamp_ns, step.control, heard_ns=0)
+        log.note(stamp_ns, outcome=Outcome.OK.value, **step.decision.facts(), **facts)
+        yield from log.close_frame(frame.number, stamp_ns)
+    yield from log.flush()

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded simulator as a world to drive in, see :mod:`td3_agent.driving.loop`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from td3_agent.driving.loop import Frame
+from td3_agent.driving.loop_check import Contract
+from td3_agent.driving.observation import ImageView
+from td3_agent.driving.parameters import ParameterError
+from td3_agent.driving.vehicle import geometry_from_wheels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from td3_agent.driving.command import VehicleControl
+    from td3_agent.driving.route import Route
+    from td3_agent.driving.vehicle import VehicleGeometry
+    from td3_agent.sim.car import Car
+    from td3_agent.sim.world import World
+
+DEFAULT_WHEELBASE_M = 2.87
+SEED_BOUND = 2**31
+
+
+class EmbeddedWorld:
+    """The one car of a simulator.
+
+    Args:
+        simulator: at its present frame.
+        as_on_the_wire: round every value where the bridge's messages would, so that the ledger
+            of a drive equals, hash by hash, that of the same drive over ROS; a learner takes
+            them as they are.
+
+    Attributes:
+        simulator: the simulator.
+    """
+
+    def __init__(self, simulator: World, *, as_on_the_wire: bool = True) -> None:
+        """Take the simulator as it is.
+
+        Raises:
+            ParameterError: it has another number of cars than one.
+        """
+        if len(simulator.cars) != 1:
+            raise ParameterError(
+                f'vehicles must be 1 in a world of one driver, got {len(simulator.cars)}'
+            )
+        self.simulator = simulator
+        self.as_on_the_wire = as_on_the_wire
+        self._rng = np.random.default_rng()
+
+    @property
+    def step_s(self) -> float:
+        """Simulated time of a step [s]."""
+        return self.simulator.config.fixed_delta_seconds
+
+    @property
+    def contract(self) -> Contract:
+        """What a policy that learns here is trained with."""
+        config = self.simulator.config
+        return Contract(rate_hz=1.0 / config.fixed_delta_seconds, camera=config.camera.view)
+
+    @property
+    def route(self) -> Route:
+        """The car's route."""
+        return self.simulator.ego.route
+
+    def reset(self, seed: int | None = None) -> Frame:
+        """Draw spawn point, route, parked vehicles, light and traffic, and begin there."""
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        self.simulator.reset(int(self._rng.integers(SEED_BOUND)))
+        return self.frame()
+
+    def step(self, control: VehicleControl) -> Frame:
+        """Tick once; see :class:`~td3_agent.driving.loop.World`."""
+        self.simulator.tick(control)
+        return self.frame()
+
+    def frame(self) -> Frame:
+        """Return the present frame."""
+        return frame_of(self.simulator, self.simulator.ego, as_on_the_wire=self.as_on_the_wire)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def frame_of(simulator: World, car: Car, *, as_on_the_wire: bool = True) -> Frame:
+    """Return the present frame of one of the simulator's cars."""
+    if as_on_the_wire:
+        state, geometry = car.as_carla_has_it()[0].as_odometry(), geometry_on_the_wire(car)
+    else:
+        state, geometry = car.state, car.vehicle_info.geometry
+    collided = [event.other_actor_id for event in car.collisions]
+    crossed = [event.crossed_lane_markings for event in car.lane_invasions]
+    return Frame(
+        number=simulator.frame,
+        image=image_of(simulator.render(car)),
+        state=state,
+        geometry=geometry,
+        acceleration_mps2=car.acceleration[:2],
+        applied=car.control,
+        collision=collided[-1] if collided else None,
+        crossed_markings=crossed[-1] if crossed else (),
+    )
+
+
+def image_of(pixels: NDArray[np.uint8]) -> ImageView:
+    """Return (height, width, 4) BGRA pixels as an image; they are not copied."""
+    height, width, channels = pixels.shape
+    return ImageView(
+        data=pixels.data, height=height, width=width, encoding='bgra8', step=width * channels
+    )
+
+
+def geometry_on_the_wire(car: Car) -> VehicleGeometry:
+    """Return the vehicle's geometry as a reader of vehicle_info gets it."""
+    wheels = car.vehicle_info.wheels
+    return geometry_from_wheels(
+        [np.asarray(wheel.position[:2], np.float32).tolist() for wheel in wheels],
+        float(np.float32(wheels[0].max_steer_angle)),
+        DEFAULT_WHEELBASE_M,
+    )
