@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.harness import check_least, in_turns
-from td3_agent.evaluation.ros_env import RosDrivingEnv
-from td3_agent.sim.env import DrivingEnv, default_world
+from td3_agent.evaluation.ros_env import ros_env
+from td3_agent.sim.env import embedded_env
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Return all figures."""
     check_least(args, turns=1, steps=1)
-    envs = {'direct': DrivingEnv(default_world()), 'ros': RosDrivingEnv()}
+    envs = {'direct': embedded_env(), 'ros': ros_env()}
     turns = [partial(turn_of, env, args.steps) for env in envs.values()]
     try:
         for turn in turns:  # the first warms up, and starts a bridge

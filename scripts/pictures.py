@@ -32,10 +32,10 @@ from td3_agent.evaluation.pictures import DPI, EDGE, INK, QUIET, ROAD, VERGE, sa
 from td3_agent.evaluation.scenarios import SCENARIOS
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.maps import BUILT_IN
-from td3_agent.sim.random_env import RandomDrivingEnv
+from td3_agent.sim.random_env import random_env
 from td3_agent.sim.randomisation import Randomisation
 from td3_agent.sim.traffic import TrafficConfig
-from td3_agent.sim.traffic_env import TrafficDrivingEnv
+from td3_agent.sim.traffic_env import DrawnTraffic
 from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
@@ -351,10 +351,10 @@ def randomisation() -> NDArray[np.uint8]:
     """Return what the camera sees at 24 starts of training episodes, rgb."""
     common = {'roads': 4, 'random': Randomisation(road_end_share=0.0)}
     envs = [
-        RandomDrivingEnv('winding', **common),
-        TrafficDrivingEnv(maps=('town',), path=True, **common),
-        RandomDrivingEnv('highway', **common),
-        TrafficDrivingEnv(maps=('arterial',), path=True, **common),
+        random_env(('winding',), **common),
+        random_env(('town',), traffic=DrawnTraffic(), **common),
+        random_env(('highway',), **common),
+        random_env(('arterial',), traffic=DrawnTraffic(), **common),
     ]
     seen = []
     for number in range(24):

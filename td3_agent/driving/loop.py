@@ -43,6 +43,7 @@ class Frame:
         applied: the command that was executed in the step that led here.
         collision: id of what the vehicle touched in that step; None if nothing.
         crossed_markings: CARLA ``LaneMarkingType`` of the lines it began to cross.
+        on_road: whether it stands on a driving lane; None where the world does not tell.
         is_fresh: whether time has jumped: what was seen before does not lead up to this frame.
     """
 
@@ -54,6 +55,7 @@ class Frame:
     applied: VehicleControl
     collision: int | None = None
     crossed_markings: tuple[int, ...] = ()
+    on_road: bool | None = None
     is_fresh: bool = False
 
     @property
@@ -82,7 +84,9 @@ class World(Protocol):
         route: the line to follow; None while there is none.
     """
 
-    step_s: float
+    @property
+    def step_s(self) -> float:
+        """See the class."""
 
     @property
     def contract(self) -> Contract | None:

@@ -8,7 +8,6 @@ for commands, and have nobody else who steps it or commands the vehicle.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import count
 import math
 import os
@@ -22,6 +21,7 @@ from carla_msgs.msg import (
     CarlaEgoVehicleControl,
     CarlaEgoVehicleInfo,
     CarlaEgoVehicleStatus,
+    CarlaLaneInvasionEvent,
     CarlaStatus,
 )
 from geometry_msgs.msg import Pose
@@ -31,11 +31,13 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
 from td3_agent.driving.command import FULL_BRAKE
+from td3_agent.driving.loop import Frame
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import (
     control_from_message,
     control_message,
+    crossed_markings,
     geometry_from_info,
     image_view,
     route_from_path,
@@ -51,9 +53,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from td3_agent.driving.command import VehicleControl
-    from td3_agent.driving.observation import ImageView
     from td3_agent.driving.route import Route
-    from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
+    from td3_agent.driving.vehicle import VehicleGeometry
 
 LOOK_S = 0.1
 DELIVERED_S = 0.002  # a message on its way within one machine
@@ -73,27 +74,6 @@ class BridgeLostError(RuntimeError):
 
 class BridgeTakenError(BridgeLostError):
     """Another client of this process steps the bridge now."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame, all of equal stamps.
-
-    Attributes:
-        stamp_ns: simulated time [ns].
-        image: pixels, not copied.
-        state: motion, from the odometry.
-        acceleration_mps2: (x, y) in the map's axes [m/s^2].
-        applied: the command that was executed in the step that led here.
-        collided: whether the car has touched something since the frame before.
-    """
-
-    stamp_ns: int
-    image: ImageView
-    state: VehicleState
-    acceleration_mps2: tuple[float, float]
-    applied: VehicleControl
-    collided: bool
 
 
 class LockstepClient:
@@ -140,7 +120,9 @@ class LockstepClient:
         self._parts: dict[int, dict[str, Any]] = {}
         self._latched: dict[str, Any] = {}
         self._running: bool | None = None
-        self._collided = False
+        self._number = 0
+        self._events: dict[str, Any] = {}  # of the frame that is under way
+        self._newest: Frame | None = None
         self._stamp_ns = -1
         self._open = False  # a frame that is not answered
         self._ahead = False  # the last command came while nobody waited for it
@@ -165,6 +147,7 @@ class LockstepClient:
         listen(CarlaEgoVehicleStatus, topics.vehicle_status(role), self._part('status'), RELIABLE)
         self._status_sub = listen(CarlaStatus, topics.STATUS, self._on_status, RELIABLE)
         listen(CarlaCollisionEvent, topics.collision(role), self._on_collision, RELIABLE)
+        listen(CarlaLaneInvasionEvent, topics.lane_invasion(role), self._on_crossing, RELIABLE)
         listen(CarlaEgoVehicleInfo, topics.vehicle_info(role), self._on_info, LATCHED)
         listen(Path, topics.waypoints(role), self._on_path, LATCHED)
 
@@ -186,10 +169,13 @@ class LockstepClient:
             self._latched['route'] = msg
 
     def _on_status(self, msg: CarlaStatus) -> None:
-        self._running = msg.synchronous_mode_running
+        self._running, self._number = msg.synchronous_mode_running, msg.frame
 
-    def _on_collision(self, _: CarlaCollisionEvent) -> None:
-        self._collided = True
+    def _on_collision(self, msg: CarlaCollisionEvent) -> None:
+        self._events['collision'] = msg.other_actor_id
+
+    def _on_crossing(self, msg: CarlaLaneInvasionEvent) -> None:
+        self._events['crossed_markings'] = tuple(crossed_markings(msg))
 
     def connect(self, *, paused: bool = False) -> None:
         """Wait until bridge and vehicle are there, take the bridge, and pause it.
@@ -252,7 +238,7 @@ class LockstepClient:
         """Let go of all frames so far; listen first, to what is still under way."""
         self._listen(LOOK_S, lambda: False)
         self._skip_frame()
-        self._collided = False
+        self._events.clear()
         self._ahead = True  # for all that is known of those who were here before
 
     def _skip_frame(self) -> None:
@@ -265,9 +251,16 @@ class LockstepClient:
         Raises:
             BridgeLostError: there is none in time.
         """
-        frame = self.advance()
+        parts = self._advanced()
         self._wait(lambda: {'info', 'route'} <= self._latched.keys(), 'vehicle_info and waypoints')
-        return frame
+        return self._frame(parts)
+
+    @property
+    def newest(self) -> Frame:
+        """The newest frame."""
+        if self._newest is None:
+            raise BridgeLostError('there is no frame: start() comes first')
+        return self._newest
 
     @property
     def route(self) -> Route:
@@ -295,12 +288,16 @@ class LockstepClient:
         Raises:
             BridgeLostError: it does not come.
         """
+        return self._frame(self._advanced())
+
+    def _advanced(self) -> dict[str, Any]:
+        """Ask for frames until one is complete; return its messages."""
         self._check_that_it_is_ours()
         for _ in range(MOST_GAPS):
             parts = self._stepped()
             if parts is not None:
                 self._open = True
-                return self._frame(parts)
+                return parts
             self.gaps += 1
             self._pass_over()
         raise BridgeLostError(f'image, odometry or status was missing of {MOST_GAPS} frames')
@@ -332,15 +329,17 @@ class LockstepClient:
 
     def _frame(self, parts: dict[str, Any]) -> Frame:
         acceleration = parts['status'].acceleration.linear
-        collided, self._collided = self._collided, False
-        return Frame(
-            stamp_ns=self._stamp_ns,
+        self._newest = Frame(
+            number=self._number,
             image=image_view(parts['image']),
             state=state_from_odometry(parts['odometry']),
+            geometry=self.geometry,
             acceleration_mps2=(acceleration.x, acceleration.y),
             applied=control_from_message(parts['status'].control),
-            collided=collided,
+            **self._events,
         )
+        self._events.clear()
+        return self._newest
 
     def answer(self, control: VehicleControl) -> None:
         """Answer the frame, once, and wait until the bridge has taken the command.

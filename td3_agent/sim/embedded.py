@@ -26,6 +26,37 @@ DEFAULT_WHEELBASE_M = 2.87
 SEED_BOUND = 2**31
 
 
+class Episodes:
+    """How episodes begin, and what comes between the driver and the simulator: here nothing.
+
+    Attributes:
+        shows_motion: whether a learner is shown yaw rate and last action.
+    """
+
+    shows_motion = True
+
+    def begin(self, simulator: World, rng: np.random.Generator, *, goes_on: bool) -> World:
+        """Begin an episode and return the simulator that it takes place in.
+
+        Args:
+            simulator: of the last episode.
+            rng: everything is drawn from it.
+            goes_on: whether the last episode may lead on to this one.
+        """
+        del goes_on
+        simulator.reset(int(rng.integers(SEED_BOUND)))
+        return simulator
+
+    def executed(self, control: VehicleControl) -> VehicleControl:
+        """Return what the car executes when it is sent ``control``."""
+        return control
+
+    def pictured(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Return what the camera makes of (H, W, 4) BGRA pixels."""
+        del rng
+        return pixels
+
+
 class EmbeddedWorld:
     """The one car of a simulator.
 
@@ -34,12 +65,20 @@ class EmbeddedWorld:
         as_on_the_wire: round every value where the bridge's messages would, so that the ledger
             of a drive equals, hash by hash, that of the same drive over ROS; a learner takes
             them as they are.
+        episodes: how they begin.
 
     Attributes:
-        simulator: the simulator.
+        simulator: of the present episode.
+        episodes: how they begin.
     """
 
-    def __init__(self, simulator: World, *, as_on_the_wire: bool = True) -> None:
+    def __init__(
+        self,
+        simulator: World,
+        *,
+        as_on_the_wire: bool = True,
+        episodes: Episodes | None = None,
+    ) -> None:
         """Take the simulator as it is.
 
         Raises:
@@ -50,7 +89,8 @@ class EmbeddedWorld:
                 f'vehicles must be 1 in a world of one driver, got {len(simulator.cars)}'
             )
         self.simulator = simulator
-        self.as_on_the_wire = as_on_the_wire
+        self.episodes = episodes or Episodes()
+        self._as_on_the_wire = as_on_the_wire
         self._rng = np.random.default_rng()
 
     @property
@@ -70,27 +110,41 @@ class EmbeddedWorld:
         return self.simulator.ego.route
 
     def reset(self, seed: int | None = None) -> Frame:
-        """Draw spawn point, route, parked vehicles, light and traffic, and begin there."""
+        """Draw everything that is not the same in every episode, and begin there."""
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-        self.simulator.reset(int(self._rng.integers(SEED_BOUND)))
-        return self.frame()
+        self.simulator = self.episodes.begin(self.simulator, self._rng, goes_on=seed is None)
+        return self._frame()
 
     def step(self, control: VehicleControl) -> Frame:
         """Tick once; see :class:`~td3_agent.driving.loop.World`."""
-        self.simulator.tick(control)
-        return self.frame()
+        self.simulator.tick(self.episodes.executed(control))
+        return self._frame()
 
-    def frame(self) -> Frame:
-        """Return the present frame."""
-        return frame_of(self.simulator, self.simulator.ego, as_on_the_wire=self.as_on_the_wire)
+    def _frame(self) -> Frame:
+        simulator = self.simulator
+        pixels = self.episodes.pictured(simulator.render(), self._rng)
+        return frame_of(simulator, simulator.ego, pixels, as_on_the_wire=self._as_on_the_wire)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-def frame_of(simulator: World, car: Car, *, as_on_the_wire: bool = True) -> Frame:
-    """Return the present frame of one of the simulator's cars."""
+def frame_of(
+    simulator: World,
+    car: Car,
+    pixels: NDArray[np.uint8] | None = None,
+    *,
+    as_on_the_wire: bool = True,
+) -> Frame:
+    """Return the present frame of one of the simulator's cars.
+
+    Args:
+        simulator: the simulator.
+        car: one of its cars.
+        pixels: (H, W, 4) BGRA of its camera; None renders them.
+        as_on_the_wire: see :class:`EmbeddedWorld`.
+    """
     if as_on_the_wire:
         state, geometry = car.as_carla_has_it()[0].as_odometry(), geometry_on_the_wire(car)
     else:
@@ -99,13 +153,14 @@ def frame_of(simulator: World, car: Car, *, as_on_the_wire: bool = True) -> Fram
     crossed = [event.crossed_lane_markings for event in car.lane_invasions]
     return Frame(
         number=simulator.frame,
-        image=image_of(simulator.render(car)),
+        image=image_of(simulator.render(car) if pixels is None else pixels),
         state=state,
         geometry=geometry,
         acceleration_mps2=car.acceleration[:2],
         applied=car.control,
         collision=collided[-1] if collided else None,
         crossed_markings=crossed[-1] if crossed else (),
+        on_road=car.on_road,
     )
 
 

@@ -20,28 +20,24 @@ from dataclasses import replace
 import math
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
-from gymnasium import spaces
 import numpy as np
 
-from td3_agent.driving.command import ACTION_SIZE, VehicleControl
-from td3_agent.driving.following import FollowingDriver
-from td3_agent.driving.observation import STATE_SIZE, ObservationSpec
-from td3_agent.driving.pure_pursuit import PurePursuitDriver
-from td3_agent.driving.task import TaskConfig, ending
-from td3_agent.sim.env import SEED_BOUND, DrivingEnv
+from td3_agent.driving.command import VehicleControl
+from td3_agent.driving.observation import ObservationSpec
+from td3_agent.driving.task import Ending, Task, TaskConfig
+from td3_agent.sim.embedded import SEED_BOUND, EmbeddedWorld, Episodes
+from td3_agent.sim.env import DrivingEnv, register_envs
 from td3_agent.sim.photometry import Photometry
+from td3_agent.sim.privileged import Privileged
 from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
 from td3_agent.sim.seeds import map_seed
 from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Sequence
 
-    from td3_agent.driving.following import Lead
-    from td3_agent.driving.task import Situation
-    from td3_agent.sim.env import Observed
+    from numpy.typing import NDArray
 
 SPAWN_TRIES, SHORT_ROUTE_M = 12, 210.0
 WITH_ENDS = ('winding', 'country', 'highway')
@@ -57,158 +53,114 @@ TASK = TaskConfig(
 )
 
 
-class RandomDrivingEnv(DrivingEnv):
-    """The driving task with another road and another car every time.
-
-    Observation, action and reward: :class:`~td3_agent.sim.env.DrivingEnv`, with its
-    ``privileged`` part. One more part is ``expert``, (2,) float32: the action that pure pursuit
-    takes here, with IDM behind a lead vehicle (:mod:`td3_agent.driving.following`). The learner
-    may imitate it; a policy never sees it.
+class RandomEpisodes(Episodes):
+    """Another road and another car every time.
 
     Args:
-        maps: names of built-in maps; roads take turns.
-        family: of their seeds, a key of :data:`~td3_agent.sim.seeds.FAMILIES`.
-        roads: how many roads there are; each is loaded and painted once.
-        path: whether the observation holds the route ahead.
+        roads: what they are made of; each is loaded and painted once, when it is drawn first.
         random: how far from the ideal.
-        random_style: whether lanes, markings and roadsides differ from road to road, and colours
-            from episode to episode.
-        time_limit_s: longest episode [s].
-        task: reward and the other episode rules.
+        task: follows the episodes; the time limit of each is drawn too.
+        traffic: draws the traffic of an episode; None: there is none.
     """
 
-    def __init__(  # noqa: PLR0913  what a task is made of
+    def __init__(
         self,
-        maps: tuple[str, ...] = ('winding',),
-        family: str = 'training',
-        *,
-        roads: int = 24,
-        path: bool = False,
-        random: Randomisation | None = None,
-        random_style: bool = True,
-        time_limit_s: float = 30.0,
-        task: TaskConfig = TASK,
+        roads: Sequence[WorldConfig],
+        random: Randomisation,
+        task: Task,
+        traffic: Callable[[np.random.Generator], TrafficConfig] | None = None,
     ) -> None:
-        """Load the first road; the others when they are drawn."""
-        self._configs = [
-            WorldConfig(
-                map=maps[n % len(maps)],
-                map_seed=map_seed(family, 0, n),
-                random_style=random_style,
-            )
-            for n in range(roads)
-        ]
-        self._worlds: dict[int, World] = {}
-        self._random = random or Randomisation()
+        """Load the first road."""
+        self._configs = roads
+        self._random = random
+        self._task = task
+        self._longest_s = task.config.time_limit_s
+        self._traffic = traffic
+        self._simulators = {0: World(roads[0], random)}
         self._photometry = Photometry()
         self._is_late = self._is_placed = False
-        self._shows_motion = True
-        self._longest_s = time_limit_s
         self._waiting = VehicleControl()
-        self._lead: Lead | None = None
-        self._expert = FollowingDriver(PurePursuitDriver(), lambda: self._lead)
-        super().__init__(
-            self._configs[0],
-            replace(task, time_limit_s=time_limit_s),
-            ObservationSpec(crop_top=CROP_TOP, path=path),
-            privileged=True,
-            limits=self._random,
-        )
-        self._worlds[0] = self.world
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observed, dict[str, Any]]:
-        """Begin an episode; one with a seed has nothing of the last one."""
-        if seed is not None:
-            self._is_placed = False
-        return super().reset(seed=seed, options=options)
+    @property
+    def first_road(self) -> World:
+        """Simulator of the first road."""
+        return self._simulators[0]
 
-    def _place(self) -> None:
+    def begin(self, simulator: World, rng: np.random.Generator, *, goes_on: bool) -> World:
         """Draw road, place, length of the episode and everything that disturbs."""
-        rng, limits = self.np_random, self._random
-        goes_on = self._is_placed and not ending(self.situation, self.task).terminated
+        limits = self._random
+        goes_on = goes_on and self._is_placed and not self._task.ending.terminated
         if goes_on and rng.random() < limits.same_road_share:
-            self._stay(rng)
+            self._stay(simulator, rng)
         else:
-            self._draw_road(rng)
+            simulator = self._drawn_road(rng)
         self._is_placed = True
-        self._disturb_camera(rng)
+        self._disturb_camera(simulator, rng)
         self._photometry = Photometry.drawn(limits, rng)
-        self._shows_motion = bool(rng.random() >= limits.picture_share)
+        self.shows_motion = bool(rng.random() >= limits.picture_share)
         self._is_late = bool(rng.random() < limits.late_share)
         self._waiting = VehicleControl()
         if limits.episode_shortest_s > 0.0:
             spread = math.log(self._longest_s / limits.episode_shortest_s)
             time_limit_s = self._longest_s * math.exp(-spread * rng.random())
-            self.task = replace(self.task, time_limit_s=time_limit_s)
+            self._task.config = replace(self._task.config, time_limit_s=time_limit_s)
+        return simulator
 
-    def _draw_road(self, rng: np.random.Generator) -> None:
+    def executed(self, control: VehicleControl) -> VehicleControl:
+        """Return the command, or the last one where they arrive late."""
+        self._waiting, last = control, self._waiting
+        return last if self._is_late else control
+
+    def pictured(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Return the camera image as this episode takes it."""
+        return self._photometry.applied(pixels, rng)
+
+    def _drawn_road(self, rng: np.random.Generator) -> World:
         """Begin a drive on a road, with a route, traffic and a start of its own."""
         limits = self._random
         number = int(rng.integers(len(self._configs)))
-        if number not in self._worlds:
-            self._worlds[number] = World(self._configs[number], self._random)
-        world = self.world = self._worlds[number]
+        if number not in self._simulators:
+            self._simulators[number] = World(self._configs[number], limits)
+        simulator = self._simulators[number]
         # Few drives would get there by chance, and grass ahead must have been seen.
-        seeks_end = rng.random() < limits.road_end_share and world.config.map in WITH_ENDS
+        seeks_end = rng.random() < limits.road_end_share and simulator.config.map in WITH_ENDS
         for _ in range(SPAWN_TRIES if seeks_end else 1):
-            world.reset(int(rng.integers(SEED_BOUND)), self._traffic(rng))
-            if world.ego.route.length_m < SHORT_ROUTE_M:
+            seed = int(rng.integers(SEED_BOUND))
+            simulator.reset(seed, self._traffic(rng) if self._traffic else TrafficConfig())
+            if simulator.ego.route.length_m < SHORT_ROUTE_M:
                 break
-        self._set_beside(0.0)
+        self._set_beside(simulator, 0.0, rng)
         moving = rng.random() < limits.moving_share
-        speed_mps = rng.uniform(0.0, self.task.reference_speed_mps)
+        speed_mps = rng.uniform(0.0, self._task.config.reference_speed_mps)
         if moving:
-            world.ego.set_velocity(speed_mps)
+            simulator.ego.set_velocity(speed_mps)
+        return simulator
 
-    def _stay(self, rng: np.random.Generator) -> None:
+    def _stay(self, simulator: World, rng: np.random.Generator) -> None:
         """Go on with the drive, beside the lane, at another speed, in another look."""
-        self._set_beside(self.situation.s_m)
+        self._set_beside(simulator, self._task.situation.s_m, rng)
         # Drawn twice: higher speeds are more frequent, as they are in a drive.
-        speed_mps = self.task.reference_speed_mps * float(max(rng.random(2)))
-        self.world.ego.set_velocity(speed_mps)
-        self.world.draw_look(rng)
+        speed_mps = self._task.config.reference_speed_mps * float(max(rng.random(2)))
+        simulator.ego.set_velocity(speed_mps)
+        simulator.draw_look(rng)
 
-    def _set_beside(self, s_m: float) -> None:
+    def _set_beside(self, simulator: World, s_m: float, rng: np.random.Generator) -> None:
         """Put the car beside a place of its route, askew, within the limits."""
-        rng, limits, ego = self.np_random, self._random, self.world.ego
-        x_m, y_m, yaw_rad = ego.route.sample(s_m)
+        limits = self._random
+        x_m, y_m, yaw_rad = simulator.ego.route.sample(s_m)
         left_m = rng.uniform(-limits.lateral_m, limits.lateral_m)
         askew_rad = rng.uniform(-limits.heading_rad, limits.heading_rad)
-        ego.set_pose(
+        simulator.ego.set_pose(
             x_m - left_m * np.sin(yaw_rad), y_m + left_m * np.cos(yaw_rad), yaw_rad + askew_rad
         )
 
-    def _first_situation(self) -> Situation:
-        self._expert.reset()
-        self._expert.set_route(self.world.ego.route)
-        return super()._first_situation()
-
-    def _observation_space(self) -> spaces.Dict:
-        expert = spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
-        return spaces.Dict({**super()._observation_space().spaces, 'expert': expert})
-
-    def _observed(self) -> Observed:
-        """Add the action of the expert; hide yaw rate and last action in some episodes."""
-        observed = super()._observed()
-        if not self._shows_motion:
-            state = observed['state'].copy()
-            state[1:STATE_SIZE] = 0.0
-            observed['state'] = state
-        return observed | {'expert': self._expert.act(self.observation)}
-
-    def _traffic(self, rng: np.random.Generator) -> TrafficConfig:  # noqa: ARG002  others draw
-        """Return the traffic of the next episode: none."""
-        return TrafficConfig()
-
-    def _disturb_camera(self, rng: np.random.Generator) -> None:
-        limits, ideal = self._random, self.world.config.camera
+    def _disturb_camera(self, simulator: World, rng: np.random.Generator) -> None:
+        limits, ideal = self._random, simulator.config.camera
 
         def near(value: float, limit: float) -> float:
             return value + float(rng.uniform(-limit, limit))
 
-        self.world.mount_camera(
+        simulator.mount_camera(
             replace(
                 ideal,
                 x=near(ideal.x, limits.camera_forward_m),
@@ -221,14 +173,53 @@ class RandomDrivingEnv(DrivingEnv):
             )
         )
 
-    def _actuated(self, control: VehicleControl) -> VehicleControl:
-        """Return the command, or the last one where they arrive late."""
-        self._waiting, last = control, self._waiting
-        return last if self._is_late else control
 
-    def _seen(self) -> NDArray[np.uint8]:
-        """Return the camera image as this episode takes it."""
-        return self._photometry.applied(super()._seen(), self.np_random)
+def random_env(  # noqa: PLR0913  what a task is made of
+    maps: tuple[str, ...] = ('winding',),
+    family: str = 'training',
+    *,
+    roads: int = 24,
+    path: bool = False,
+    random: Randomisation | None = None,
+    random_style: bool = True,
+    time_limit_s: float = 30.0,
+    task: TaskConfig = TASK,
+    traffic: Callable[[np.random.Generator], TrafficConfig] | None = None,
+) -> DrivingEnv:
+    """Return the driving task with another road and another car every time.
+
+    Its observations have the parts of :class:`~td3_agent.sim.privileged.Privileged`. Among
+    traffic, ``is_success`` in the info of the last step is whether the episode went on to its
+    goal or its time limit: a driver that collides now and then can have the higher return.
+
+    Args:
+        maps: names of built-in maps; roads take turns.
+        family: of their seeds, a key of :data:`~td3_agent.sim.seeds.FAMILIES`.
+        roads: how many roads there are.
+        path: whether the observation holds the route ahead.
+        random: how far from the ideal.
+        random_style: whether lanes, markings and roadsides differ from road to road, and colours
+            from episode to episode.
+        time_limit_s: longest episode [s].
+        task: reward and the other episode rules.
+        traffic: draws the traffic of an episode; None: there is none.
+    """
+    configs = [
+        WorldConfig(
+            map=maps[n % len(maps)], map_seed=map_seed(family, 0, n), random_style=random_style
+        )
+        for n in range(roads)
+    ]
+    following = Task(replace(task, time_limit_s=time_limit_s))
+    episodes = RandomEpisodes(configs, random or Randomisation(), following, traffic)
+    world = EmbeddedWorld(episodes.first_road, as_on_the_wire=False, episodes=episodes)
+    return DrivingEnv(
+        world,
+        following,
+        ObservationSpec(crop_top=CROP_TOP, path=path),
+        privileged=Privileged(world, expert=True, traffic=traffic is not None),
+        success=(Ending.GOAL, Ending.TIME_LIMIT) if traffic is not None else (),
+    )
 
 
 VALIDATION: dict[str, Any] = {
@@ -238,30 +229,20 @@ VALIDATION: dict[str, Any] = {
     'random_style': False,
     'time_limit_s': 60.0,
 }
-
-
-def register_tasks(tasks: dict[str, dict[str, Any]], env: type[RandomDrivingEnv]) -> None:
-    """Make tasks, arguments by id, known to ``gymnasium.make``; doing it twice is harmless."""
-    for env_id, arguments in tasks.items():
-        gymnasium.registry.pop(env_id, None)  # of td3_agent.envs
-        entry_point = f'{env.__module__}:{env.__name__}'
-        gymnasium.register(id=env_id, entry_point=entry_point, kwargs=arguments)
+ENVS: dict[str, dict[str, Any]] = {
+    'td3_agent/LaneTraining-v0': {
+        'maps': ('winding', 'country', 'highway'),
+        'roads': 36,
+        'time_limit_s': 4.0,
+        'random': Randomisation(same_road_share=0.96, episode_shortest_s=0.2, picture_share=0.5),
+    },
+    'td3_agent/LaneValidation-v0': VALIDATION,
+}
 
 
 def register() -> None:
-    """Make the tasks of this module known to ``gymnasium.make``."""
-    tasks: dict[str, dict[str, Any]] = {
-        'td3_agent/LaneTraining-v0': {
-            'maps': ('winding', 'country', 'highway'),
-            'roads': 36,
-            'time_limit_s': 4.0,
-            'random': Randomisation(
-                same_road_share=0.96, episode_shortest_s=0.2, picture_share=0.5
-            ),
-        },
-        'td3_agent/LaneValidation-v0': VALIDATION,
-    }
-    register_tasks(tasks, RandomDrivingEnv)
+    """Make the environments of this module known to ``gymnasium.make``."""
+    register_envs(ENVS, random_env)
 
 
 register()

@@ -10,7 +10,7 @@ from td3_agent.driving.command import VehicleControl
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.sim.boxes import Box, overlap
 from td3_agent.sim.camera import CameraConfig
-from td3_agent.sim.env import DrivingEnv
+from td3_agent.sim.env import embedded_env
 from td3_agent.sim.maps import BUILT_IN
 from td3_agent.sim.parking import FREE_AROUND_CAR_M
 from td3_agent.sim.world import EGO_ACTOR_ID, World, WorldConfig
@@ -106,8 +106,10 @@ class TestStart:
             World(WorldConfig(vehicles=16, parked_vehicles=40))
 
     def test_environment_has_one_driver(self):
-        with pytest.raises(ParameterError, match=r'vehicles must be 1 in an environment.* got 2'):
-            DrivingEnv(WorldConfig(vehicles=2))
+        with pytest.raises(
+            ParameterError, match='vehicles must be 1 in a world of one driver, got 2'
+        ):
+            embedded_env(WorldConfig(vehicles=2))
 
 
 class TestTick:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from td3_agent.driving.task import TaskConfig
-from td3_agent.sim.env import ENV_ID, DrivingEnv, default_world
+from td3_agent.sim.env import ENV_ID, default_world, embedded_env
 
 FULL_LEFT = np.array([0.0, 1.0], dtype=np.float32)
 STAND = np.array([-1.0, 0.0], dtype=np.float32)
@@ -18,12 +18,13 @@ STAND = np.array([-1.0, 0.0], dtype=np.float32)
 
 def follow_route(env):
     """Pure pursuit: the circle through a point some metres ahead on the route."""
-    world, state = env.world, env.world.ego.state
-    s_m = env.situation.s_m
-    x, y, _ = world.ego.route.sample(s_m + max(4.0, 0.9 * state.speed_mps))
+    ego = env.world.simulator.ego
+    state = ego.state
+    s_m = env.task.situation.s_m
+    x, y, _ = ego.route.sample(s_m + max(4.0, 0.9 * state.speed_mps))
     dx, dy = x - state.x_m, y - state.y_m
     curvature = 2.0 * math.sin(math.atan2(dy, dx) - state.yaw_rad) / math.hypot(dx, dy)
-    bends = np.abs(world.ego.route.curvature_array(s_m + np.arange(2.0, 14.0, 3.0), 4.0))
+    bends = np.abs(ego.route.curvature_array(s_m + np.arange(2.0, 14.0, 3.0), 4.0))
     speed = min(8.0, math.sqrt(2.5 / max(float(bends.max()), 1e-3)))
     return np.clip(
         [speed / 8.33 * 2.0 - 1.0, curvature * max(state.speed_mps, 1.0)], -1.0, 1.0
@@ -32,7 +33,7 @@ def follow_route(env):
 
 @pytest.fixture(scope='module')
 def env():
-    return DrivingEnv()
+    return embedded_env()
 
 
 def test_gymnasium_s_checker_has_no_complaint():
@@ -61,7 +62,7 @@ def test_same_seed_same_episode(env):
 
 def test_resets_without_seed_differ(env):
     env.reset(seed=0)
-    places = [env.world.ego.state for _ in range(3) if env.reset()]
+    places = [env.world.simulator.ego.state for _ in range(3) if env.reset()]
     assert len(set(places)) == 3
 
 
@@ -85,11 +86,11 @@ def test_observations_share_no_memory(env):
 
 def test_positive_yaw_action_turns_left(env):
     env.reset(seed=1)
-    yaw = env.world.ego.state.yaw_rad
+    yaw = env.world.simulator.ego.state.yaw_rad
     for _ in range(15):
         env.step(FULL_LEFT)
-    assert math.remainder(env.world.ego.state.yaw_rad - yaw, math.tau) > 0.1
-    assert env.situation.lateral_m > 0.0
+    assert math.remainder(env.world.simulator.ego.state.yaw_rad - yaw, math.tau) > 0.1
+    assert env.task.situation.lateral_m > 0.0
 
 
 def test_standing_still_earns_nothing_and_is_truncated(env):
@@ -121,7 +122,7 @@ def test_leaving_the_route_terminates(env):
 )
 def test_road_can_be_driven_without_fault(name, ending):
     world = replace(default_world(), map=name, route_length_m=450.0)
-    env = DrivingEnv(world, TaskConfig(time_limit_s=80.0))
+    env = embedded_env(world, TaskConfig(time_limit_s=80.0))
     _, info = env.reset(seed=4)
     total, steps = 0.0, 0
     while info['ending'] == 'none':
@@ -144,7 +145,7 @@ def test_render_gives_the_camera_s_picture_in_rgb():
 
 def test_bad_arguments_are_refused(env):
     with pytest.raises(ValueError, match="render_mode must be 'rgb_array' or None, got 'human'"):
-        DrivingEnv(render_mode='human')
+        embedded_env(render_mode='human')
     env.reset(seed=0)
     with pytest.raises(ValueError, match='action must be finite'):
         env.step(np.array([np.nan, 0.0], dtype=np.float32))

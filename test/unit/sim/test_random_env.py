@@ -8,9 +8,9 @@ from gymnasium.utils.env_checker import check_env
 import numpy as np
 import pytest
 
-from td3_agent.sim.env import PRIVILEGED_SIZE
 from td3_agent.sim.photometry import Photometry
-from td3_agent.sim.random_env import RandomDrivingEnv
+from td3_agent.sim.privileged import PRIVILEGED_SIZE, Privileged
+from td3_agent.sim.random_env import random_env
 from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
 from td3_agent.sim.seeds import FAMILIES
 
@@ -25,12 +25,12 @@ def make(name, **arguments):
 
 @pytest.fixture(scope='module')
 def env():
-    return RandomDrivingEnv(roads=2)
+    return random_env(roads=2)
 
 
 @pytest.fixture(scope='module')
 def ideal():
-    return RandomDrivingEnv(roads=1, random=NOTHING_RANDOM, random_style=False)
+    return random_env(roads=1, random=NOTHING_RANDOM, random_style=False)
 
 
 def same(one, other):
@@ -46,8 +46,8 @@ def test_gymnasium_s_checker_has_no_complaint(env):
 def test_registered_tasks_are_of_their_family(name):
     task = make(name, roads=1)
     family = 'training' if 'Training' in name else 'validation'
-    assert task.world.config.map_seed in FAMILIES[family]
-    assert task.world.config.map == 'winding'
+    assert task.world.simulator.config.map_seed in FAMILIES[family]
+    assert task.world.simulator.config.map == 'winding'
     assert not task.spec_of_observation.path
 
 
@@ -67,11 +67,11 @@ def test_starts_differ_within_their_limits(env):
     limits, starts, cameras, roads = Randomisation(), [], set(), set()
     for seed in range(12):
         env.reset(seed=seed)
-        state, route = env.world.ego.state, env.world.ego.route
+        state, route = env.world.simulator.ego.state, env.world.simulator.ego.route
         askew = math.remainder(state.yaw_rad - route.sample(0.0)[2], 2.0 * math.pi)
-        starts.append((env.situation.lateral_m, askew, state.speed_mps))
-        cameras.add(env.world.camera.config)
-        roads.add(env.world.config.map_seed)
+        starts.append((env.task.situation.lateral_m, askew, state.speed_mps))
+        cameras.add(env.world.simulator.camera.config)
+        roads.add(env.world.simulator.config.map_seed)
     lateral, askew, speed = np.abs(np.array(starts)).T
     assert lateral.max() <= limits.lateral_m + 0.05
     assert askew.max() <= limits.heading_rad + 0.02
@@ -84,28 +84,28 @@ def test_starts_differ_within_their_limits(env):
 
 def test_nothing_random_starts_on_the_road_at_rest(ideal):
     observation, _ = ideal.reset(seed=3)
-    assert abs(ideal.situation.lateral_m) < 0.05
-    assert ideal.world.ego.state.speed_mps == 0.0
-    assert ideal.world.camera.config == ideal.world.config.camera
-    assert observation['privileged'][0] == pytest.approx(ideal.situation.lateral_m / 2.0)
+    assert abs(ideal.task.situation.lateral_m) < 0.05
+    assert ideal.world.simulator.ego.state.speed_mps == 0.0
+    assert ideal.world.simulator.camera.config == ideal.world.simulator.config.camera
+    assert observation['privileged'][0] == pytest.approx(ideal.task.situation.lateral_m / 2.0)
     assert observation['privileged'][2] == pytest.approx(1.0, abs=1e-3)  # cos of heading error
 
 
 @pytest.mark.slow
 def test_end_of_the_road_is_sought():
     def short_ones(share):
-        env = RandomDrivingEnv(roads=1, random=Randomisation(road_end_share=share))
+        env = random_env(roads=1, random=Randomisation(road_end_share=share))
         for seed in range(8):
             env.reset(seed=seed)
-            yield env.world.ego.route.length_m < 210.0
+            yield env.world.simulator.ego.route.length_m < 210.0
 
     assert sum(short_ones(1.0)) > sum(short_ones(0.0)) + 2
 
 
 def test_noise_is_as_large_as_drawn():
-    quiet = RandomDrivingEnv(roads=1, random=NOTHING_RANDOM, random_style=False)
+    quiet = random_env(roads=1, random=NOTHING_RANDOM, random_style=False)
     quiet.reset(seed=2)
-    clean = quiet.world.render()
+    clean = quiet.world.simulator.render()
     noisy = Photometry(noise_levels=5.0).applied(clean, np.random.default_rng(0))
     noise = noisy.astype(int) - clean
     grey = noise[clean[..., :3].max(axis=2) < 200][..., 0]
@@ -117,24 +117,31 @@ def test_noise_is_as_large_as_drawn():
 @pytest.mark.parametrize(('late_share', 'frames'), [(0.0, 0), (1.0, 1)])
 def test_late_commands_arrive_a_frame_later(late_share, frames):
     limits = Randomisation(moving_share=0.0, late_share=late_share)
-    env = RandomDrivingEnv(roads=1, random=limits)
+    env = random_env(roads=1, random=limits)
     env.reset(seed=0)
     throttle = []
     for _ in range(3):
         env.step(np.array([1.0, 0.0], dtype=np.float32))
-        throttle.append(env.world.ego.control.throttle)
+        throttle.append(env.world.simulator.ego.control.throttle)
     assert [value == 0.0 for value in throttle].count(True) == frames
+
+
+def known_where_it_stands(env):
+    """Privileged part after the car was put elsewhere."""
+    ego = env.world.simulator.ego
+    env.task.begin(ego.route, (ego.state.x_m, ego.state.y_m))
+    privileged = Privileged(env.world)
+    return privileged.parts(env.observation, env.task.situation)['privileged']
 
 
 def test_privileged_part_tells_left_from_right(ideal):
     ideal.reset(seed=1)
-    x_m, y_m, yaw_rad = ideal.world.ego.route.sample(20.0)
+    x_m, y_m, yaw_rad = ideal.world.simulator.ego.route.sample(20.0)
     for left_m, turned_rad in ((1.0, 0.2), (-1.0, -0.2)):
         x = x_m - left_m * math.sin(yaw_rad)
         y = y_m + left_m * math.cos(yaw_rad)
-        ideal.world.ego.set_pose(x, y, yaw_rad + turned_rad)
-        ideal.situation = ideal._first_situation()
-        known = ideal._known()
+        ideal.world.simulator.ego.set_pose(x, y, yaw_rad + turned_rad)
+        known = known_where_it_stands(ideal)
         assert known.shape == (PRIVILEGED_SIZE,)
         assert known[0] == pytest.approx(left_m / 2.0, abs=0.02)
         assert known[1] == pytest.approx(math.sin(turned_rad), abs=0.02)

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from td3_agent.driving.task import Situation, quality
+from td3_agent.sim.privileged import PRIVILEGED_SIZE, Privileged
+from td3_agent.sim.random_env import random_env
 from td3_agent.sim.seeds import FAMILIES
 from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.sim.traffic_env import (
     MOST_VEHICLES,
     TRAFFIC_TASK,
     USUAL_VEHICLES,
-    TrafficDrivingEnv,
+    DrawnTraffic,
 )
 from td3_agent.training.env_ids import MODULES, with_module
 
@@ -25,9 +27,15 @@ pytestmark = pytest.mark.slow
 AHEAD = np.array([0.5, 0.0], dtype=np.float32)
 
 
+def town_env(roads=1, traffic=None):
+    return random_env(
+        ('town',), roads=roads, path=True, task=TRAFFIC_TASK, traffic=traffic or DrawnTraffic()
+    )
+
+
 @pytest.fixture(scope='module')
 def env():
-    return TrafficDrivingEnv(maps=('town',), path=True, roads=2)
+    return town_env(roads=2)
 
 
 def test_gymnasium_s_checker_has_no_complaint(env):
@@ -39,11 +47,11 @@ def test_registered_tasks_are_of_their_family(family):
     name = f'td3_agent/Route{family.title()}-v0'
     assert name in MODULES
     task = gymnasium.make(with_module(name), roads=1).unwrapped
-    assert task.world.config.map_seed in FAMILIES[family]
-    assert task.task.collision_penalty > task.task.off_route_penalty
+    assert task.world.simulator.config.map_seed in FAMILIES[family]
+    assert task.task.config.collision_penalty > task.task.config.off_route_penalty
     task.reset(seed=0)
     if family == 'validation':
-        assert len(task.world.traffic.fleet) == USUAL_VEHICLES
+        assert len(task.world.simulator.traffic.fleet) == USUAL_VEHICLES
 
 
 def test_seed_decides_on_everything(env):
@@ -62,7 +70,7 @@ def test_every_episode_draws_its_traffic(env):
     counts, led = set(), 0
     for seed in range(16):
         env.reset(seed=seed)
-        traffic = env.world.traffic
+        traffic = env.world.simulator.traffic
         counts.add(0 if traffic is None else len(traffic.fleet))
         led += traffic is not None and traffic._leading is not None
     assert len(counts) > 6
@@ -72,15 +80,18 @@ def test_every_episode_draws_its_traffic(env):
 
 def test_privileged_part_tells_who_is_ahead_and_how_near(env):
     env.reset(seed=1)
-    env.world.reset(1, TrafficConfig(leader='standing'))
-    world = env.world
+    world = env.world.simulator
+    world.reset(1, TrafficConfig(leader='standing'))
+    privileged = Privileged(env.world, traffic=True)
     place = world.ego.route.project(world.traffic.x_m[0], world.traffic.y_m[0]).s_m
     known = []
     for back_m in (30.0, 12.0):
         world.ego.set_pose(*world.ego.route.sample(place - back_m))
         world.ego.set_velocity(5.0)
-        env.situation = env._first_situation()
-        known.append(env._known()[18:])
+        env.task.begin(world.ego.route, (world.ego.state.x_m, world.ego.state.y_m))
+        privileged.begin(env.task.situation)
+        parts = privileged.parts(env.observation, env.task.situation)
+        known.append(parts['privileged'][PRIVILEGED_SIZE:])
     far, near = known
     assert far[0] == near[0] == 1.0
     assert near[1] > far[1] > 0.2
@@ -89,8 +100,7 @@ def test_privileged_part_tells_who_is_ahead_and_how_near(env):
 
 
 def test_expert_drives_and_stops_behind_who_stands():
-    env = TrafficDrivingEnv(maps=('town',), path=True, roads=1, least=0, most=0, leader_share=0.0)
-    env._traffic = lambda _: TrafficConfig(leader='standing')
+    env = town_env(traffic=lambda _: TrafficConfig(leader='standing'))
     observed, speeds = env.reset(seed=3)[0], []
     for _ in range(400):
         assert observed['expert'] in env.observation_space['expert']
@@ -104,7 +114,7 @@ def test_expert_drives_and_stops_behind_who_stands():
 
 
 def test_who_runs_into_somebody_has_no_success():
-    env = TrafficDrivingEnv(maps=('town',), path=True, roads=1, least=0, most=0, leader_share=1.0)
+    env = town_env(traffic=DrawnTraffic(most=0, leader_share=1.0))
     endings = {}
     for heedless in (True, False):
         observed, over = env.reset(seed=1)[0], False
