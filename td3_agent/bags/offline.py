@@ -13,10 +13,14 @@ from tqdm import tqdm
 from td3_agent.bags.inputs import StampOrder, begin_ns, latched_first, read_input
 from td3_agent.bags.storage import BagError
 from td3_agent.driving.agent import Agent, TwistEncoder, action_sha256
-from td3_agent.driving.answering import FrameAnswerer
-from td3_agent.driving.command import TwistConvention
+from td3_agent.driving.answering import ImageCheck
+from td3_agent.driving.command import TwistConvention, VehicleControl
+from td3_agent.driving.gate import TwistConverter
 from td3_agent.driving.ledger import NO_COMMAND
-from td3_agent.driving.loop_check import replay_findings
+from td3_agent.driving.loop import Frame, WorldEndError, drive
+from td3_agent.driving.loop_check import Contract, InputWatch, replay_findings
+from td3_agent.driving.pairing import FramePairer
+from td3_agent.driving.task import STEP_S
 from td3_agent.nodes.conversions import (
     announced_route,
     facts_from_report,
@@ -25,17 +29,21 @@ from td3_agent.nodes.conversions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from td3_agent.bags.bag import Bag, Contents
     from td3_agent.bags.inputs import Input, Inputs
-    from td3_agent.driving.answering import FrameCommand
+    from td3_agent.bags.storage import RawMessage
     from td3_agent.driving.endpoints import Finding
-    from td3_agent.driving.loop_check import CameraView, Contract
+    from td3_agent.driving.loop import Step
+    from td3_agent.driving.loop_check import CameraView
+    from td3_agent.driving.observation import ImageView
+    from td3_agent.driving.pairing import Pair, PairingCounts
+    from td3_agent.driving.route import Route
+    from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
     from td3_agent.nodes.drivers import Equipment
 
 DEFAULT_WHEELBASE_M = 2.87
-MAX_FRAME_AGE_NS = 500_000_000  # of no consequence: every frame is answered as it comes
 PARTS_KEPT = 64
 OK = 'ok'
 LARGEST = 1e6  # of any number of a command
@@ -124,40 +132,91 @@ def replay_offline(  # noqa: PLR0913  what is replayed, by what, and how
     Raises:
         BagError: the bag is damaged, or lacks what the driver needs.
     """
-    if equipment.needs_route and not contents.counts[inputs.path]:
-        raise BagError(f'{equipment.title} needs {inputs.path}, which is not in the bag')
-    player = _Player(inputs, equipment, convention)
-    begin = begin_ns(contents, start_offset_s)
+    encoder = TwistEncoder(TwistConvention(convention))
+    for name, is_needed in (
+        (inputs.path, equipment.needs_route),
+        (inputs.info, encoder.needs_geometry),
+    ):
+        if is_needed and not contents.counts[name]:
+            raise BagError(f'{equipment.title} needs {name}, which is not in the bag')
+    replay = Replay(equipment.title)
+    world = BagWorld(
+        lambda: bag.messages(inputs.names),
+        inputs,
+        replay,
+        begin_ns=begin_ns(contents, start_offset_s),
+        images=ImageCheck(equipment.contract),
+        needs_route=equipment.needs_route,
+        needs_geometry=encoder.needs_geometry,
+    )
     start_s = time.monotonic()
     total = contents.counts[inputs.image]
+    agent, converter = Agent(equipment.driver, equipment.spec), TwistConverter(encoder.convention)
     with tqdm(total=total, unit='frame', desc=equipment.title, disable=None) as progress:
-        for message in player.in_order(bag, begin):
-            player.take(message)
-            if message.topic == inputs.image:
-                progress.update()
-    player.replay.pairing = asdict(player.answerer.counts)
-    player.replay.wall_s = time.monotonic() - start_s
-    player.replay.torn = contents.torn
-    watch = player.answerer.watch
-    player.replay.judge(inputs, watch.contract, watch.camera)
-    return player.replay
+        for step in drive(world, agent, converter):
+            if step.frame.is_fresh:
+                encoder.reset()
+            note_step(replay, step, encoder, world)
+            progress.update()
+    replay.pairing = asdict(world.counts)
+    replay.wall_s = time.monotonic() - start_s
+    replay.torn = contents.torn
+    replay.judge(inputs, equipment.contract, world.watch.camera)
+    return replay
 
 
-class _Player:
-    """The agent of one vehicle, with its inputs read from a bag."""
+def note_step(replay: Replay, step: Step, encoder: TwistEncoder, world: BagWorld) -> None:
+    """Enter one frame into a replay."""
+    frame, decision = step.frame, step.decision
+    twist = encoder.encode(decision.twist, frame.state, frame.geometry)
+    motion = asdict(frame.state)
+    stamp_ns = motion.pop('stamp_ns')
+    record = replay.add(stamp_ns, world.inputs.role_name, motion | decision.facts())
+    record['published_twist'] = [twist.linear_x, twist.angular_z]
+    world.recorded.frame(record)
 
-    def __init__(self, inputs: Inputs, equipment: Equipment, convention: str) -> None:
-        self._inputs = inputs
-        self.replay = Replay(equipment.title)
-        self.answerer = FrameAnswerer(
-            Agent(equipment.driver, equipment.spec),
-            TwistEncoder(TwistConvention(convention)),
-            lockstep=True,
-            max_frame_age_ns=MAX_FRAME_AGE_NS,
-            contract=equipment.contract,
-        )
-        self._recorded = RecordedFacts()
-        self._motions: dict[int, dict[str, Any]] = {}
+
+class BagWorld:
+    """A recorded vehicle: its frames come whatever is commanded, see :mod:`~.driving.loop`.
+
+    A frame is complete with image and odometry; one that comes before what the driver needs, or
+    while its route is withdrawn, is passed over.
+
+    Args:
+        messages: returns those of the inputs, from the first one on.
+        inputs: their topics.
+        replay: takes stamps and refused messages.
+        begin_ns: messages received before are left out, but for route and vehicle_info [ns].
+        images: says which images go on with the drive.
+        needs_route: whether a frame without a route is passed over.
+        needs_geometry: whether a frame without vehicle_info is.
+
+    Attributes:
+        inputs: topics.
+        route: that the vehicle follows; None while there is none.
+        recorded: what was recorded of the frames besides.
+        watch: knows what the camera shows.
+    """
+
+    step_s = STEP_S
+    contract = None
+
+    def __init__(  # noqa: PLR0913  what is replayed, and for whom
+        self,
+        messages: Callable[[], Iterable[RawMessage]],
+        inputs: Inputs,
+        replay: Replay,
+        *,
+        begin_ns: int = 0,
+        images: ImageCheck | None = None,
+        needs_route: bool = False,
+        needs_geometry: bool = False,
+    ) -> None:
+        """Stand before the first frame."""
+        self.inputs = inputs
+        self._messages, self._replay, self._begin_ns = messages, replay, begin_ns
+        self._check = images or ImageCheck(Contract())
+        self._needs_route, self._needs_geometry = needs_route, needs_geometry
         self._handlers = {
             inputs.image: self._on_image,
             inputs.odometry: self._on_odometry,
@@ -167,71 +226,118 @@ class _Player:
             inputs.twist: self._on_twist,
             inputs.lens: self._on_lens,
         }
+        self._rewind()
 
-    def in_order(self, bag: Bag, begin_ns: int) -> Iterator[Input]:
+    def _rewind(self) -> None:
+        self._stream = self._in_order()
+        self._pairer: FramePairer[ImageView, VehicleState] = FramePairer()
+        self._geometry: VehicleGeometry | None = None
+        self._number = 0
+        self._is_fresh = True
+        self._check.keep(None)
+        self.route: Route | None = None
+        self.recorded = RecordedFacts()
+        self.watch = InputWatch()
+
+    @property
+    def counts(self) -> PairingCounts:
+        """What became of the halves of frames."""
+        return self._pairer.counts
+
+    def reset(self, seed: int | None = None) -> Frame:
+        """Return the first frame of the bag; nothing is drawn.
+
+        Raises:
+            WorldEndError: the bag has no frame.
+        """
+        del seed
+        self._rewind()
+        return self.step(VehicleControl())
+
+    def step(self, control: VehicleControl) -> Frame:
+        """Return the next frame.
+
+        Raises:
+            WorldEndError: there is none.
+            BagError: the bag is damaged.
+        """
+        del control
+        for message in self._stream:
+            try:
+                pair = self._handlers[message.topic](message)
+            except (ValueError, RecursionError) as error:
+                self._replay.refuse(message.topic, error)
+                continue
+            if pair is not None and (frame := self._frame(pair)) is not None:
+                return frame
+        raise WorldEndError
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _in_order(self) -> Iterator[Input]:
         """Yield the inputs by their stamps; what cannot be used is counted."""
-        order, latched = StampOrder(), {self._inputs.info, self._inputs.path}
-        for raw in latched_first(bag.messages(self._inputs.names), self._inputs):
-            if raw.received_ns < begin_ns and raw.topic.name not in latched:
+        order, latched = StampOrder(), {self.inputs.info, self.inputs.path}
+        for raw in latched_first(self._messages(), self.inputs):
+            if raw.received_ns < self._begin_ns and raw.topic.name not in latched:
                 continue
             try:
-                message = read_input(raw, self._inputs)
+                message = read_input(raw, self.inputs)
             except BagError:
                 raise
             except ValueError as error:
-                self.replay.refuse(raw.topic.name, error)
+                self._replay.refuse(raw.topic.name, error)
                 continue
-            self.replay.note_stamp(message, self._inputs)
+            self._replay.note_stamp(message, self.inputs)
             yield from order.add(message)
         yield from order.rest()
 
-    def take(self, message: Input) -> None:
-        """Give one message to the agent."""
-        try:
-            command = self._handlers[message.topic](message)
-        except (ValueError, RecursionError) as error:
-            self.replay.refuse(message.topic, error)
-            return
-        if command is not None:
-            self._note(command)
+    def _frame(self, pair: Pair[ImageView, VehicleState]) -> Frame | None:
+        """Return a complete frame; None where it is passed over."""
+        self._is_fresh = self._is_fresh or pair.fresh_start
+        self._check.keep((pair.image.height, pair.image.width))
+        if (self._needs_route and self.route is None) or (
+            self._needs_geometry and self._geometry is None
+        ):
+            return None
+        self._number, is_fresh, self._is_fresh = self._number + 1, self._is_fresh, False
+        return Frame(
+            number=self._number,
+            image=pair.image,
+            state=pair.motion,
+            geometry=self._geometry,
+            is_fresh=is_fresh,
+        )
 
-    def _on_image(self, message: Input) -> FrameCommand | None:
-        return self.answerer.on_image(message.stamp_ns, message.content, message.received_ns)
+    def _on_image(self, message: Input) -> Pair[ImageView, VehicleState] | None:
+        image, stamp = message.content, message.stamp_ns
+        self.watch.on_image(stamp, image.width, image.height)
+        self._check.check(image, begins=self._pairer.runs_back(stamp))
+        return self._pairer.add_image(stamp, image)
 
-    def _on_odometry(self, message: Input) -> FrameCommand | None:
+    def _on_odometry(self, message: Input) -> Pair[ImageView, VehicleState] | None:
         state = state_from_odometry(message.content)
-        motion = asdict(state)
-        self._motions[motion.pop('stamp_ns')] = motion
-        if len(self._motions) > PARTS_KEPT:
-            del self._motions[next(iter(self._motions))]
-        return self.answerer.on_motion(state, message.received_ns)
+        return self._pairer.add_motion(state.stamp_ns, state)
 
-    def _on_info(self, message: Input) -> FrameCommand | None:
-        return self.answerer.on_geometry(geometry_from_info(message.content, DEFAULT_WHEELBASE_M))
+    def _on_info(self, message: Input) -> None:
+        self._geometry = geometry_from_info(message.content, DEFAULT_WHEELBASE_M)
 
     def _on_lens(self, message: Input) -> None:
         info = message.content
-        self.answerer.watch.on_camera_info(info.width, info.height, float(info.k[0]))
+        self.watch.on_camera_info(info.width, info.height, float(info.k[0]))
 
     def _on_path(self, message: Input) -> None:
-        self.answerer.set_route(announced_route(message.content))
+        self.route = announced_route(message.content)
+        self._is_fresh = self._is_fresh or self.route is None
 
     def _on_report(self, message: Input) -> None:
         facts = facts_from_report(message.content)
-        self._recorded.add(message.stamp_ns, recorded_facts(facts))
+        self.recorded.add(message.stamp_ns, recorded_facts(facts))
 
     def _on_twist(self, message: Input) -> None:
         twist = message.content.twist
         about = {'twist': [twist.linear.x, twist.angular.z]}
-        self._recorded.add(message.stamp_ns, about, first=True)
-
-    def _note(self, command: FrameCommand) -> None:
-        """Enter one frame."""
-        facts = command.facts() if command.facts is not None else {}
-        facts = self._motions.pop(command.stamp_ns, {}) | facts
-        record = self.replay.add(command.stamp_ns, self._inputs.role_name, facts)
-        record['published_twist'] = [command.twist.linear_x, command.twist.angular_z]
-        self._recorded.frame(record)
+        self.recorded.add(message.stamp_ns, about, first=True)
 
 
 class RecordedFacts:

@@ -153,13 +153,13 @@ class TwistEncoder:
 
     def __init__(self, convention: TwistConvention) -> None:
         """Encode for ``convention``; upstream's needs a speed loop on this side."""
-        self._convention = convention
+        self.convention = convention
         self._controller = VelocityController()
 
     @property
     def needs_geometry(self) -> bool:
         """Whether commands cannot be encoded before vehicle_info has arrived."""
-        return self._convention is TwistConvention.CARLA_TWIST_TO_CONTROL
+        return self.convention is TwistConvention.CARLA_TWIST_TO_CONTROL
 
     def reset(self) -> None:
         """Forget the speed loop's state."""
@@ -173,7 +173,7 @@ class TwistEncoder:
         Raises:
             ValueError: the convention needs the vehicle's geometry and it is not known yet.
         """
-        if self._convention is TwistConvention.VELOCITY:
+        if self.convention is TwistConvention.VELOCITY:
             return twist
         if geometry is None:
             raise ValueError('carla_twist_to_control needs vehicle_info, which has not arrived')

@@ -60,6 +60,43 @@ class FrameCommand:
     facts: Callable[[], dict[str, Any]] | None = None
 
 
+class ImageCheck:
+    """Refuses images that do not go on with a drive."""
+
+    def __init__(self, contract: Contract) -> None:
+        """Expect what the driver's contract names."""
+        self._encodings = contract.encodings or tuple(ENCODINGS)
+        self._size: tuple[int, int] | None = None
+
+    def check(self, image: ImageView, *, begins: bool) -> None:
+        """Look at an image, of which only a complete frame decides on the size of the drive.
+
+        Args:
+            image: to be looked at.
+            begins: whether a drive begins with it.
+
+        Raises:
+            ImageError: it has another size than the images of this drive so far, or an encoding
+                that the driver's contract does not have.
+        """
+        if image.encoding not in self._encodings:
+            raise ImageError(
+                f'encoding must be one of {", ".join(self._encodings)}, as the policy was '
+                f'trained, got {image.encoding}'
+            )
+        size = (image.height, image.width)
+        known = None if begins else self._size
+        if known not in {None, size}:
+            raise ImageError(
+                f'height, width must be {known} [px] as since the drive began, got {size}; '
+                'another camera needs the agent deactivated and activated'
+            )
+
+    def keep(self, size: tuple[int, int] | None) -> None:
+        """Expect (height, width) [px] of a complete frame from now on; None: any."""
+        self._size = size
+
+
 class FrameAnswerer:
     """Pairs, decides and encodes for one vehicle."""
 
@@ -83,7 +120,7 @@ class FrameAnswerer:
             contract: what the driver was trained with.
         """
         self.watch = InputWatch(contract or Contract())
-        self._encodings = self.watch.contract.encodings or tuple(ENCODINGS)
+        self._check = ImageCheck(self.watch.contract)
         self._agent = agent
         self._encoder = encoder
         self._lockstep = lockstep
@@ -92,7 +129,6 @@ class FrameAnswerer:
         self._geometry: VehicleGeometry | None = None
         self._newest: Pair[Received, Received] | None = None
         self._answered: FrameCommand | None = None
-        self._image_size: tuple[int, int] | None = None  # of the drive, (height, width) [px]
         self._refused_in_a_row = 0
         self._motions_ns: dict[int, int] = {}  # when odometry came [ns, steady], by stamp [ns]
         self._image_delay_ns = 0  # of the newest image, after the odometry of its frame
@@ -122,7 +158,8 @@ class FrameAnswerer:
 
     def reset(self) -> None:
         """Forget the past: a new drive begins."""
-        self._answered = self._image_size = None
+        self._answered = None
+        self._check.keep(None)
         self._refused_in_a_row = 0
         self.trouble = ''
         self._agent.reset()
@@ -132,23 +169,11 @@ class FrameAnswerer:
         """Take the image of a frame; it is prepared now, while the odometry is on its way.
 
         Raises:
-            ImageError: it has another size than the images of this drive so far, or an encoding
-                that the driver's contract does not have.
+            ImageError: it does not go on with the drive.
         """
         self.watch.on_image(stamp_ns, image.width, image.height)
-        if image.encoding not in self._encodings:
-            raise ImageError(
-                f'encoding must be one of {", ".join(self._encodings)}, as the policy was '
-                f'trained, got {image.encoding}'
-            )
         self._image_delay_ns = now_ns - self._motions_ns.get(stamp_ns, now_ns)
-        size = (image.height, image.width)
-        known = None if self._pairer.runs_back(stamp_ns) else self._image_size
-        if known not in {None, size}:
-            raise ImageError(
-                f'height, width must be {known} [px] as since the drive began, got {size}; '
-                'another camera needs the agent deactivated and activated'
-            )
+        self._check.check(image, begins=self._pairer.runs_back(stamp_ns))
         sight = self._agent.see(image) if self._pairer.wants_image(stamp_ns) else None
         return self._on_pair(self._pairer.add_image(stamp_ns, Received(sight, now_ns)))
 
@@ -227,7 +252,7 @@ class FrameAnswerer:
         if pair.fresh_start:
             self.reset()
         self._refused_in_a_row = 0
-        self._image_size = pair.image.content.image_size
+        self._check.keep(pair.image.content.image_size)
         return self._answer_once() if self._lockstep else None
 
     def _answer_once(self) -> FrameCommand | None:

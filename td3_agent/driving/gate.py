@@ -114,13 +114,15 @@ class TwistConverter:
         self._controller.reset()
 
     def convert(
-        self, twist: TwistCommand, state: VehicleState, geometry: VehicleGeometry
+        self, twist: TwistCommand, state: VehicleState, geometry: VehicleGeometry | None
     ) -> VehicleControl:
-        """Return the command, rounded to the wire's float32.
+        """Return the command, rounded to the wire's float32; full brake without a geometry.
 
         Raises:
             ValueError: the Twist is not finite.
         """
+        if geometry is None:
+            return self.stopped()
         if self._convention is TwistConvention.CARLA_TWIST_TO_CONTROL:
             control = control_from_upstream_twist(twist, geometry.max_steer_angle_rad)
         else:

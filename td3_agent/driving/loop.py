@@ -38,9 +38,10 @@ class Frame:
         number: frame number of the world.
         image: what the camera sees.
         state: motion, with the stamp.
-        geometry: what a converter must know of the vehicle.
+        geometry: what a converter must know of the vehicle; None while it is not known.
         acceleration_mps2: (x, y) over the last step, in the map's axes [m/s^2].
-        applied: the command that was executed in the step that led here.
+        applied: the command that was executed in the step that led here; None where a recording
+            does not tell.
         collision: id of what the vehicle touched in that step; None if nothing.
         crossed_markings: CARLA ``LaneMarkingType`` of the lines it began to cross.
         on_road: whether it stands on a driving lane; None where the world does not tell.
@@ -50,9 +51,9 @@ class Frame:
     number: int
     image: ImageView
     state: VehicleState
-    geometry: VehicleGeometry
-    acceleration_mps2: tuple[float, float]
-    applied: VehicleControl
+    geometry: VehicleGeometry | None
+    acceleration_mps2: tuple[float, float] = (0.0, 0.0)
+    applied: VehicleControl | None = None
     collision: int | None = None
     crossed_markings: tuple[int, ...] = ()
     on_road: bool | None = None
@@ -75,13 +76,17 @@ class WorldEndError(Exception):
     """The world has no further frame: a recording is over."""
 
 
+class DriverError(ValueError):
+    """The driver has failed; the text says at which frame and why."""
+
+
 class World(Protocol):
     """Something to drive one vehicle in, a step at a time.
 
     Attributes:
         step_s: simulated time of a step [s].
         contract: what a policy that learns here is trained with; None if that is not known.
-        route: the line to follow; None while there is none.
+        route: the line to follow; None while there is none. Another line is another object.
     """
 
     @property
@@ -135,26 +140,36 @@ def respond(agent: Agent, converter: TwistConverter, frame: Frame) -> Step:
     """Return the step that answers a frame: what agent node and gate node do, without messages.
 
     Raises:
-        ValueError: the driver's action is not finite or has the wrong shape.
+        DriverError: the driver has failed, or its action is not two finite numbers.
     """
     if frame.is_fresh:
         agent.reset()
         converter.reset()
-    decision = agent.decide(agent.see(frame.image), frame.state)
+    try:
+        decision = agent.decide(agent.see(frame.image), frame.state)
+    except Exception as error:  # whatever a driver raises
+        raise DriverError(f'frame {frame.number}: driver failed: {error}') from error
     control = converter.convert(decision.twist, frame.state, frame.geometry)
     return Step(frame, decision, control)
 
 
 def drive(world: World, agent: Agent, converter: TwistConverter) -> Iterator[Step]:
-    """Drive on from the world's present frame until it ends, or nobody asks for more.
+    """Drive on from the world's present frame, along its route, until it ends.
 
     The first frame answered is the one after the present one, as when a synchronizer sends its
     first step.
+
+    Raises:
+        DriverError: the driver has failed.
     """
-    control = VehicleControl()
+    control, route = VehicleControl(), None
     with suppress(WorldEndError):
         while True:
-            step = respond(agent, converter, world.step(control))
+            frame = world.step(control)
+            if world.route is not None and world.route is not route:
+                route = world.route
+                agent.set_route(route)
+            step = respond(agent, converter, frame)
             control = step.control
             yield step
 
@@ -172,7 +187,8 @@ def ledger_records(
             facts['collision'] = frame.collision
         if frame.crossed_markings:
             facts['lane_invasion'] = list(frame.crossed_markings)
-        log.note_status(stamp_ns, frame.applied)
+        if frame.applied is not None:
+            log.note_status(stamp_ns, frame.applied)
         log.note_command(stamp_ns, step.control, heard_ns=0)
         log.note(stamp_ns, outcome=Outcome.OK.value, **step.decision.facts(), **facts)
         yield from log.close_frame(frame.number, stamp_ns)

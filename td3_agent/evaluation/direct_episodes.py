@@ -26,7 +26,7 @@ from td3_agent.driving.loop_check import camera_findings, rate_findings
 from td3_agent.driving.observation import ObservationSpec
 from td3_agent.driving.parameters import param
 from td3_agent.driving.pure_pursuit import PurePursuitDriver, PurePursuitParams
-from td3_agent.evaluation.episodes import begun, route_on_the_wire, up_to_the_ending
+from td3_agent.evaluation.episodes import begun, up_to_the_ending
 from td3_agent.evaluation.judging import Judged, judge
 from td3_agent.nodes.drivers import DriverParams, Equipment, make_driver
 from td3_agent.sim.embedded import EmbeddedWorld
@@ -117,8 +117,6 @@ def contract_findings(equipment: Equipment, world: World) -> list[Finding]:
 def direct_drive(world: World, equipment: Equipment) -> Iterator[Step]:
     """Drive on without an end, with the driver that was loaded for this world."""
     agent = Agent(equipment.driver, equipment.spec)
-    if equipment.needs_route:
-        agent.set_route(route_on_the_wire(world.ego))
     return drive(EmbeddedWorld(world), agent, TwistConverter(TwistConvention.VELOCITY))
 
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from td3_agent.driving.ledger import LAG_FRAMES
 from td3_agent.driving.parameters import Params, param
-from td3_agent.driving.route import route_from_points
 from td3_agent.driving.task import STEP_S, Ending, Task, TaskConfig
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, world_config
 from td3_agent.sim.leading import LEADERS, NO_LEADER
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from td3_agent.driving.route import Route
-    from td3_agent.sim.car import Car
 
 WORLD_SEEDS = 2**31
 WORLD_STREAM = 1  # tells the seeds of worlds from those of maps, which are drawn alike
@@ -123,12 +121,6 @@ class Episode:
         others = ('parked_vehicles', 'traffic_vehicles', 'traffic_leader')
         camera = ('camera_width', 'camera_height')
         return {name: getattr(self.bridge, name) for name in (*road, *others, *camera)}
-
-
-def route_on_the_wire(car: Car) -> Route:
-    """Return the car's route as a reader of its path message gets it."""
-    points = car.route_points[:, :2]
-    return route_from_points(np.vstack((points, points[:1])) if car.route.closed else points)
 
 
 def frames_to_drive(task: TaskConfig) -> int:

@@ -11,6 +11,7 @@ from td3_agent.driving.loop import Frame
 from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.observation import ImageView
 from td3_agent.driving.parameters import ParameterError
+from td3_agent.driving.route import route_from_points
 from td3_agent.driving.vehicle import geometry_from_wheels
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class EmbeddedWorld:
         self.episodes = episodes or Episodes()
         self._as_on_the_wire = as_on_the_wire
         self._rng = np.random.default_rng()
+        self._read: tuple[Route, Route] | None = None  # the car's, and as it is read
 
     @property
     def step_s(self) -> float:
@@ -107,7 +109,12 @@ class EmbeddedWorld:
     @property
     def route(self) -> Route:
         """The car's route."""
-        return self.simulator.ego.route
+        ego = self.simulator.ego
+        if not self._as_on_the_wire:
+            return ego.route
+        if self._read is None or self._read[0] is not ego.route:
+            self._read = ego.route, route_on_the_wire(ego)
+        return self._read[1]
 
     def reset(self, seed: int | None = None) -> Frame:
         """Draw everything that is not the same in every episode, and begin there."""
@@ -170,6 +177,12 @@ def image_of(pixels: NDArray[np.uint8]) -> ImageView:
     return ImageView(
         data=pixels.data, height=height, width=width, encoding='bgra8', step=width * channels
     )
+
+
+def route_on_the_wire(car: Car) -> Route:
+    """Return the car's route as a reader of its path message gets it."""
+    points = car.route_points[:, :2]
+    return route_from_points(np.vstack((points, points[:1])) if car.route.closed else points)
 
 
 def geometry_on_the_wire(car: Car) -> VehicleGeometry:

@@ -150,7 +150,7 @@ class DrivingEnv(gymnasium.Env[Observed, 'NDArray[np.float32]']):
         earned = self.task.step(
             (frame.state.x_m, frame.state.y_m),
             collided=frame.collision is not None,
-            steer=frame.applied.steer,
+            steer=(frame.applied or control).steer,
             acceleration_mps2=frame.acceleration_in_car_mps2,
             headway_s=headway_s,
         )

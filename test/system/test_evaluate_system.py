@@ -23,11 +23,12 @@ from td3_agent.evaluation.direct_episodes import (
     drive_jobs,
     write_ledger,
 )
-from td3_agent.evaluation.episodes import EpisodePlan, route_on_the_wire
+from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.judging import Judged
 from td3_agent.evaluation.ros_episodes import LedgerTail
 from td3_agent.nodes.bridge_publisher import path_message
 from td3_agent.nodes.conversions import route_from_path
+from td3_agent.sim.embedded import route_on_the_wire
 
 pytestmark = pytest.mark.system
 

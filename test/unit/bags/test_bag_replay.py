@@ -39,10 +39,15 @@ from td3_agent.bags.inputs import (
     known_types,
     read_input,
 )
-from td3_agent.bags.offline import RecordedFacts, _Player, recorded_facts, replay_offline
+from td3_agent.bags.offline import BagWorld, RecordedFacts, Replay, recorded_facts, replay_offline
 from td3_agent.bags.replay import first_difference, simulated_s
 from td3_agent.bags.storage import BagError, RawMessage, RawTopic
+from td3_agent.driving.agent import Agent
+from td3_agent.driving.command import TwistConvention
+from td3_agent.driving.gate import TwistConverter
 from td3_agent.driving.ledger import read_ledger
+from td3_agent.driving.loop import DriverError
+from td3_agent.driving.loop import drive as drive_on
 from td3_agent.driving.observation import ImageView, ObservationSpec
 from td3_agent.nodes.drivers import Equipment
 
@@ -376,15 +381,28 @@ def test_any_bytes_are_a_message_or_refused(topic, kind, data, valid_head):
 @given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=8))
 def test_damaged_messages_are_refused_or_replayed(changes):
     """Any bytes of an image or an odometry changed: the agent goes on."""
-    player = _Player(INPUTS, Equipment(Zero(), ObservationSpec(), 'zero'), 'velocity')
+    messages = []
     for topic, _, message in drive(2):
         name = message.__msgtype__
         raw = bytearray(known_types().serialize_cdr(message, name))
         for at, value in changes:
             raw[at % len(raw)] = value
-        with suppress(ValueError):
-            player.take(read_input(RawMessage(RawTopic(topic, name), 0, bytes(raw)), INPUTS))
-    assert len(player.replay.records) <= 2
+        messages.append(RawMessage(RawTopic(topic, name), 0, bytes(raw)))
+    world = BagWorld(lambda: iter(messages), INPUTS, Replay('zero'))
+    converter = TwistConverter(TwistConvention.VELOCITY)
+    assert len(list(drive_on(world, Agent(Zero()), converter))) <= 2
+
+
+def test_a_driver_that_fails_ends_the_replay_and_is_named():
+    class Failing(Zero):
+        def act(self, _):
+            raise KeyError('out of order')
+
+    bag = Bag(SHIPPED)
+    contents = bag.contents()
+    equipment = Equipment(Failing(), ObservationSpec(), 'failing')
+    with pytest.raises(DriverError, match=r"frame 1: driver failed: 'out of order'"):
+        replay_offline(bag, contents, find_inputs(contents), equipment)
 
 
 class TestUnsoundBags:

@@ -157,6 +157,9 @@ def test_driver_sees_the_motion_as_odometry_carries_it(oval):
         def __init__(self):
             self.exact = []
 
+        def set_route(self, route):
+            assert route.closed
+
         def act(self, observation):
             assert observation.vehicle == oval.ego.as_carla_has_it()[0].as_odometry()
             self.exact.append(observation.vehicle == oval.ego.state)

@@ -14,9 +14,9 @@ from td3_agent.evaluation.episodes import (
     EpisodePlan,
     begun,
     frames_to_drive,
-    route_on_the_wire,
     up_to_the_ending,
 )
+from td3_agent.sim.embedded import route_on_the_wire
 from td3_agent.sim.maps import built_in_opendrive
 from td3_agent.sim.seeds import FAMILIES
 
