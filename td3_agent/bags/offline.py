@@ -16,9 +16,10 @@ from td3_agent.driving.agent import Agent, TwistEncoder, action_sha256
 from td3_agent.driving.answering import ImageCheck
 from td3_agent.driving.command import TwistConvention, VehicleControl
 from td3_agent.driving.gate import TwistConverter
+from td3_agent.driving.input_watch import InputWatch
 from td3_agent.driving.ledger import NO_COMMAND
 from td3_agent.driving.loop import Frame, WorldEndError, drive
-from td3_agent.driving.loop_check import Contract, InputWatch, replay_findings
+from td3_agent.driving.loop_check import Contract, replay_findings
 from td3_agent.driving.pairing import FramePairer
 from td3_agent.driving.task import STEP_S
 from td3_agent.nodes.conversions import (
