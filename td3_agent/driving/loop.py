@@ -35,7 +35,7 @@ class Frame:
     """One vehicle at one instant of its world; all parts have the same stamp.
 
     Attributes:
-        number: frame number of the world.
+        number: rises by one with each step of the world.
         image: what the camera sees.
         state: motion, with the stamp.
         geometry: what a converter must know of the vehicle; None while it is not known.

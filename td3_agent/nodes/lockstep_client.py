@@ -120,7 +120,7 @@ class LockstepClient:
         self._parts: dict[int, dict[str, Any]] = {}
         self._latched: dict[str, Any] = {}
         self._running: bool | None = None
-        self._number = 0
+        self._number = 0  # of steps; CarlaStatus has the world's own, but no stamp
         self._events: dict[str, Any] = {}  # of the frame that is under way
         self._newest: Frame | None = None
         self._stamp_ns = -1
@@ -169,7 +169,7 @@ class LockstepClient:
             self._latched['route'] = msg
 
     def _on_status(self, msg: CarlaStatus) -> None:
-        self._running, self._number = msg.synchronous_mode_running, msg.frame
+        self._running = msg.synchronous_mode_running
 
     def _on_collision(self, msg: CarlaCollisionEvent) -> None:
         self._events['collision'] = msg.other_actor_id
@@ -305,6 +305,7 @@ class LockstepClient:
     def _stepped(self) -> dict[str, Any] | None:
         """Ask for the next frame; return its messages, None where one of them is missing."""
         self._running = None
+        self._number += 1
         self._say(CarlaControl.STEP_ONCE)
         self._wait(lambda: self._complete() is not None or self._is_over(), 'the next frame')
         self._listen(GAP_S, lambda: self._complete() is not None)
