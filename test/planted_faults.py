@@ -183,7 +183,7 @@ def _topics(**changes: Topic) -> Graph:
     return replace(HEALTHY_GRAPH, topics=HEALTHY_GRAPH.topics | renamed)
 
 
-def _traffic(**changes: Any) -> Graph:  # noqa: ANN401  of any field
+def _traffic(**changes: Any) -> Graph:
     return replace(HEALTHY_GRAPH, **changes)
 
 
