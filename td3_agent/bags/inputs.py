@@ -269,7 +269,7 @@ def deserialized(message: RawMessage) -> Any:  # noqa: ANN401  a message of any 
         raise BagError(f'{message.topic.name}: message type {name!r} is not known')
     try:
         return store.deserialize_cdr(message.data, name)
-    except Exception as error:  # of any kind, on bytes of anybody
+    except Exception as error:  # of any kind: the bytes are not trusted
         raise ValueError(f'not a {name}: {error}') from error
 
 

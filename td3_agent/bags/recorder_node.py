@@ -135,7 +135,7 @@ class RecorderNode(Node):
             )
 
     def _listen(self, topic: str, kinds: Sequence[str]) -> None:
-        """Subscribe to a topic, anew if its publishers offer something else by now.
+        """Subscribe to a topic, again if its publishers offer something else by now.
 
         A topic that has listeners alone is listened to as well: what its publisher says first,
         when it appears, must not be missed.

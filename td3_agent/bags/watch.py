@@ -112,7 +112,7 @@ def start_server(port: int, data_port: int, memory_mb: int) -> subprocess.Popen[
     """
     import rerun_cli  # noqa: PLC0415  an extra
 
-    prctl = ctypes.CDLL(None).prctl  # looked up here: a forked process had better not
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork
     for name, number in (('--port', port), ('--data-port', data_port)):
         if _answers(number):
             raise ValueError(f'{name} {number} is in use: name another one')
@@ -121,7 +121,7 @@ def start_server(port: int, data_port: int, memory_mb: int) -> subprocess.Popen[
     command += ['--bind', LOOPBACK]
     command += ['--port', str(data_port), '--web-viewer-port', str(port)]
     command += ['--server-memory-limit', f'{memory_mb}MB']
-    server = subprocess.Popen(  # noqa: S603  no shell, and nothing of anybody else
+    server = subprocess.Popen(  # noqa: S603  no shell, our own words
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -140,7 +140,7 @@ def start_server(port: int, data_port: int, memory_mb: int) -> subprocess.Popen[
 
 
 def _answers(port: int) -> bool:
-    """Whether somebody listens on a port of this machine."""
+    """Whether a program listens on a port of this machine."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         return probe.connect_ex((LOOPBACK, port)) == 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shows a drive while it happens: hears what the loop says, and logs it to Rerun.
 
-It asks for nothing to be repeated (best effort), so that a slow viewer cannot hold up anybody.
+It subscribes best effort: a slow viewer holds up no publisher.
 """
 
 from __future__ import annotations

@@ -270,5 +270,5 @@ class Graph:
     said: tuple[Said, ...] = ()  # the newest of each node and part
 
     def topic(self, name: str) -> Topic:
-        """Return the two ends of a topic; none where nobody knows it."""
+        """Return the two ends of a topic; empty where the graph has no such topic."""
         return self.topics.get(name, Topic())

@@ -291,7 +291,7 @@ def package_folders() -> tuple[str, str]:
     root = Path(__file__).resolve().parents[2]
     if (root / 'env.sh').exists():
         return str(root), str(root / 'config')
-    with suppress(OSError):  # no ROS 2 sourced: then nobody knows
+    with suppress(OSError):  # no ROS 2 is sourced
         return '', str(shared_path('config'))
     return '', 'config'
 
@@ -404,7 +404,7 @@ def _programs(inodes: set[str], doctor: int) -> dict[str, str | None]:
     wanted = {f'socket:[{inode}]': inode for inode in inodes}
     names: dict[str, str | None] = {}
     for folder in Path('/proc').glob('[0-9]*') if wanted else ():
-        with suppress(OSError):  # ended, or somebody else's
+        with suppress(OSError):  # ended, or another user's
             with os.scandir(folder / 'fd') as entries:
                 held = {os.readlink(entry.path) for entry in entries}  # noqa: PTH115  fast
             words = (folder / 'cmdline').read_text(errors='replace').split('\0')

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CLOCK = '/clock'
 AGENT = 'td3_agent'  # name of its node
 MANUAL_OVERRIDE = 'vehicle_control_manual_override'
-# Services, logs and parameters: everybody has them.
+# Logs, parameters and diagnostics: every node has them.
 COMMON = ('/rosout', '/parameter_events', '/diagnostics')
 # What a bridge publishes of a vehicle: its role name, and the id of a camera.
 OF_VEHICLE = re.compile(r'/carla/([^/]+)/(?:odometry|vehicle_status|vehicle_info|([^/]+)/image)')
@@ -28,17 +28,17 @@ LEVELS = {1: WARNING, 2: ERROR, 3: ERROR}  # of diagnostic_msgs
 
 
 def check_nodes(graph: Graph) -> Faults:
-    """Somebody is there, and no name twice."""
+    """There are nodes, and no name twice."""
     if not graph.nodes:
-        yield _nobody(graph)
+        yield _no_nodes(graph)
     for name in sorted(name for name, count in Counter(graph.nodes).items() if count > 1):
         fix = 'end one of them, or give them namespaces'
         yield ERROR, f'several nodes are called {name}', fix
     return ', '.join(sorted(graph.nodes))
 
 
-def _nobody(graph: Graph) -> Fault:
-    """Say where somebody is instead, as far as this machine shows it."""
+def _no_nodes(graph: Graph) -> Fault:
+    """Say where nodes are instead, as far as this machine shows it."""
     by_domain: dict[int, list[Participant]] = {}
     for one in graph.participants:
         by_domain.setdefault(one.domain_id, []).append(one)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 LEAST_DISK_BYTES, ENOUGH_DISK_BYTES = 100 * MEGABYTE, 1000 * MEGABYTE
 NEEDED = ('rclpy', 'geometry_msgs.msg', 'carla_msgs.msg', 'numpy', 'yaml', 'torch')
-SLOW = ('torch',)  # on a busy machine it takes longer than anybody waits
+SLOW = ('torch',)  # on a busy machine it takes long
 JUDGED_ELSEWHERE = ('carla', 'google.protobuf')
 ROS_PACKAGES = ('rclpy', 'carla-msgs')
 # What an extension says when it meets another NumPy, C++ library or Python than its own.

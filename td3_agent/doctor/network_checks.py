@@ -254,7 +254,7 @@ def _transport_faults(machine: Machine) -> Iterable[Fault]:
 
 
 def check_domain(machine: Machine) -> Faults:
-    """The ROS domain is a number that works, and nobody else's."""
+    """The ROS domain is a number that works, and no other user has nodes in it."""
     given = given_domain_id(machine.environment)
     domain_id = read_domain_id(given)
     if domain_id is None:
