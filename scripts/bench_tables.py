@@ -294,35 +294,14 @@ def ray_text(report: Report) -> str:
 
 
 def containers_text(report: Report) -> str:
-    """Return both tables of the containers."""
-    return f'{images_text(report)}\n\n{layers_text(report)}'
-
-
-def images_text(report: Report) -> str:
-    """Return the images beside those of the reference design."""
+    """Return the images, and what each of their layers takes."""
     rows = []
-    for name, image in report['images'].items():
-        layers = image['layers']
-        sizes_mb = [layer['size_mb'] for layer in layers]
-        measured_mb = sum(layer['size_mb'] for layer in layers if layer['measured'])
-        rebuilt = 'nothing'
-        if count := image['rebuilt']:
-            rebuilt = f'{sum(sizes_mb[-count:]):.0f} MB' + ', the whole workspace' * (count > 1)
-        sizes = (f'{sum(sizes_mb) / 1e3:.2f}', f'{measured_mb / 1e3:.2f}')
-        rows.append(f'| {name} | {" | ".join(sizes)} | {image["noted"]} | {rebuilt} |')
-    head = '| image | GB | of which measured | design note [GB] | a change of the code rebuilds |'
-    return '\n'.join((head, '|---|---:|---:|---:|---|', *rows))
-
-
-def layers_text(report: Report) -> str:
-    """Return every layer of every image."""
-    rows = [
-        f'| {name} | {layer["name"]} | {layer["packages"] or ""} | {layer["size_mb"]:.0f} '
-        f'| {"measured" if layer["measured"] else "estimate"} |'
-        for name, image in report['images'].items()
-        for layer in image['layers']
-    ]
-    return '\n'.join(('| image | layer | packages | MB | |', '|---|---|---:|---:|---|', *rows))
+    for image, layers in report['images'].items():
+        sizes = {name: f'{layer["size_mb"]:.0f}' for name, layer in layers.items()}
+        whole_mb = sum(layer['size_mb'] for layer in layers.values())
+        packages = sum(layer['packages'] for layer in layers.values())
+        rows.append((image, listed(sizes), packages, f'{whole_mb:.0f}'))
+    return table(('image', 'layers [MB]', 'Python packages', 'MB'), rows, left=2)
 
 
 # ---- what is projected from the parts of a distributed training --------------------------------
