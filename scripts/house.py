@@ -19,9 +19,7 @@ NAME = 'td3_agent'
 LONGEST_FILE, SHORTEST_MODULE = 450, 60
 # A second drive loop, task tracker or seat of a driver: classes that one loop makes unnecessary.
 SECOND_LOOPS = ('DirectDrive', '_Seat', '_Player', 'Referee')
-PRIVATE_USE = re.compile(
-    r'^(?=.*SLF001|\s*(?:from|import) (?!td3_agent)[\w.]*\._\w).*$', re.MULTILINE
-)
+PRIVATE_USE = re.compile(r'(?m).*SLF001.*|^ *(?:from|import) (?!td3_agent)[\w.]*\._\w.*')
 NOT_A_REASON = re.compile(r'noqa:[ A-Z0-9,]*|#')
 PRIVATE_IN_TESTS = re.compile(r'\b(?!self\b|cls\b)\w+\._[a-z]')
 
@@ -97,7 +95,7 @@ class House:
         nodes = [size for name, size in sizes.items() if name.endswith('_node')]
         private = PRIVATE_USE.findall(code)
         bare = [line for line in private if not reason(line)]
-        second = ', '.join(name for name in SECOND_LOOPS if f'class {name}' in code)
+        second = ', '.join(n for n in SECOND_LOOPS if re.search(rf'class {n}\b', code))
         mutual = ', '.join(map(' and '.join, self.mutual_rooms()))
         fakes = re.findall(r'^class \w*Bridge\b', tests, re.MULTILINE)
         owners = [p for p in self.files(NAME) if 'rclpy.init(' in p.read_text('utf-8')]

@@ -13,7 +13,7 @@ import tempfile
 from typing import TYPE_CHECKING, NoReturn
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants  # it has no public switch for the loopback interface
 
 from td3_agent.training.params import LOCAL
 
