@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.ledger import SKIPPED, UNWRITTEN_FRAMES, FrameLog, LedgerWriter
-from td3_agent.driving.lockstep import EndedFrame
 from td3_agent.driving.loop_check import OutcomeWindow, drive_findings
 from td3_agent.driving.stages import StageWindow
+from td3_agent.driving.stepping import EndedFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from td3_agent.driving.endpoints import Finding
-    from td3_agent.driving.lockstep import Break
+    from td3_agent.driving.stepping import Break
 
 
 class DriveLedger:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from td3_agent.driving.command import (
     FULL_BRAKE,
@@ -30,6 +30,8 @@ from td3_agent.driving.pairing import JUMP_BACK_NS
 from td3_agent.driving.velocity_control import VelocityController
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from td3_agent.driving.command import VehicleControl
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
     from td3_agent.driving.velocity_control import VelocityControlParams
@@ -135,9 +137,28 @@ class TwistConverter:
         return FULL_BRAKE
 
 
+class FrameState(Enum):
+    """Where the newest frame stands."""
+
+    ANSWERED = 'it has its answer, or there was none yet'
+    OPEN = 'it waits for its answer'
+    DOUBTED = 'it waits, and the bridge may have counted a stop sent before it'
+
+
+class FrameEvent(Enum):
+    """What moves a frame on; see ``Gate.TRANSITIONS``."""
+
+    BEGUN = 'a new frame'
+    BEGUN_IN_DOUBT = 'a new frame, soon after a stop between frames'
+    NEWS = 'something came that its answer needs'
+    STEP_ENDED = 'the bridge is known to have ended the step of a frame'
+    HALF_TIME = 'half of the deadline is over: its step would have ended without us'
+    DEADLINE = 'the deadline is over'
+
+
 @dataclass
 class Gate:
-    """Answers each frame of the lockstep once.
+    """Answers each frame of the lockstep once; the table ``TRANSITIONS`` says when.
 
     Attributes:
         converter: from Twist to vehicle command.
@@ -156,27 +177,35 @@ class Gate:
     is_idle: bool = False
     counts: GateCounts = field(default_factory=GateCounts)
     late_ns: int = 0
+    _frame: FrameState = FrameState.ANSWERED
     _stamp_ns: int = -1  # newest frame seen
-    _open: bool = False  # whether it still wants its answer
     _due_ns: int = 0  # steady time of its deadline
     _state: VehicleState | None = None
-    _ended_ns: int = -1  # frame whose step has ended, as far as anybody said
+    _ended_ns: int = -1  # frame whose step has ended, as far as the synchronizer said
     _doubts: int = 0  # frames from now on for which the bridge may have counted a stop
-    _is_deferred: bool = False  # whether the open frame is not answered yet, to see that
     _commands: dict[int, _Heard] = field(default_factory=dict)
     _begun_ns: dict[int, int] = field(default_factory=dict)  # steady time of frames, by stamp
 
     @property
     def due_ns(self) -> int | None:
         """Steady time [ns] at which :meth:`on_time` must be called; None when nothing waits."""
-        if not self._open:
+        if self._frame is FrameState.ANSWERED:
             return None
-        return self._due_ns - self.deadline_ns // 2 if self._is_deferred else self._due_ns
+        is_doubted = self._frame is FrameState.DOUBTED
+        return self._due_ns - self.deadline_ns // 2 if is_doubted else self._due_ns
 
     @property
     def open_stamp_ns(self) -> int | None:
         """Stamp [ns] of the frame that waits for its answer; None when nothing waits."""
-        return self._stamp_ns if self._open else None
+        return None if self._frame is FrameState.ANSWERED else self._stamp_ns
+
+    def _on(self, event: FrameEvent) -> Answer | None:
+        """Move the frame on; return its answer, if that is due."""
+        found = self.TRANSITIONS.get((self._frame, event))
+        if found is None:
+            return None
+        self._frame, act = found
+        return act(self)
 
     def on_frame(self, stamp_ns: int, now_ns: int) -> Answer | None:
         """Take note that frame ``stamp_ns`` exists (from /clock or odometry)."""
@@ -184,25 +213,24 @@ class Gate:
             if self._stamp_ns - stamp_ns <= JUMP_BACK_NS:
                 return None
             self._restart()
-        if self._open:  # the bridge went on without us: answering now would count for the next
-            self.counts.unanswered += 1
-        self._stamp_ns, self._open, self._state = stamp_ns, True, None
+        # If the bridge went on without us: an answer now would count for the next frame.
+        self.counts.unanswered += self._frame is not FrameState.ANSWERED
+        self._stamp_ns, self._state = stamp_ns, None
         self._due_ns = now_ns + self.deadline_ns
         self._begun_ns[stamp_ns] = now_ns
         if len(self._begun_ns) > FRAMES_REMEMBERED:
             del self._begun_ns[next(iter(self._begun_ns))]
         self._commands = {s: heard for s, heard in self._commands.items() if s >= stamp_ns}
-        self._is_deferred = self._doubts > 0
-        return self._answer_in_advance() or self._answer_if_complete()
+        return self._on(FrameEvent.BEGUN_IN_DOUBT if self._doubts > 0 else FrameEvent.BEGUN)
 
     def on_state(self, state: VehicleState, now_ns: int) -> Answer | None:
         """Take the odometry of a frame; it opens the frame when /clock did not."""
         answer = self.on_frame(state.stamp_ns, now_ns)
         if answer is not None:
             return answer
-        if state.stamp_ns == self._stamp_ns and self._open:
+        if state.stamp_ns == self.open_stamp_ns:
             self._state = state
-        return self._answer_if_complete()
+        return self._on(FrameEvent.NEWS)
 
     def hold(self) -> VehicleControl:
         """Return the stop to be sent because no frame follows the one that was answered.
@@ -219,25 +247,15 @@ class Gate:
         If that is the open frame, the bridge has counted a stop for it.
         """
         self._ended_ns = stamp_ns
-        return self._answer_in_advance()
+        return self._on(FrameEvent.STEP_ENDED)
 
-    def _answer_in_advance(self) -> Answer | None:
-        """End an open frame whose step has ended although nobody has answered it."""
-        if not self._is_deferred or self._ended_ns != self._stamp_ns:
-            return None
-        self._doubts -= 1
-        self.counts.in_advance += 1
-        return self._stop(Outcome.IN_ADVANCE)
-
-    def on_refused_state(self, now_ns: int) -> Answer | None:
-        """Take note of odometry that could not be used: its frame ends at the deadline."""
-        del now_ns
-        return None
+    def on_refused_state(self, _: int) -> Answer | None:
+        """Ignore odometry that could not be used: its frame ends at the deadline."""
 
     def on_geometry(self, geometry: VehicleGeometry) -> Answer | None:
         """Take the vehicle's geometry; a frame may have been waiting for it."""
         self.geometry = geometry
-        return self._answer_if_complete()
+        return self._on(FrameEvent.NEWS)
 
     def on_command(
         self, stamp_ns: int, twist: TwistCommand, now_ns: int | None = None
@@ -246,7 +264,7 @@ class Gate:
         if stamp_ns in self._commands:
             self.counts.repeated += 1
             return None
-        if stamp_ns < self._stamp_ns or (stamp_ns == self._stamp_ns and not self._open):
+        if stamp_ns <= self._stamp_ns and stamp_ns != self.open_stamp_ns:
             self.counts.late += 1
             if now_ns is not None:
                 self.late_ns = now_ns - self._begun_ns.get(stamp_ns, now_ns)
@@ -256,67 +274,97 @@ class Gate:
         if len(self._commands) >= EARLY_FRAMES_KEPT:
             del self._commands[min(self._commands)]
         self._commands[stamp_ns] = _Heard(twist, now_ns)
-        return self._answer_if_complete()
+        return self._on(FrameEvent.NEWS)
 
     def on_time(self, now_ns: int) -> Answer | None:
         """Answer with full brake when the deadline of the open frame has passed.
 
-        A frame after a stop is answered only from half of it on: by then its step would have
-        ended without us.
+        A frame in doubt is answered only from half of it on.
         """
         due_ns = self.due_ns
         if due_ns is None or now_ns < due_ns:
             return None
-        if self._is_deferred:
-            self._is_deferred, self._doubts = False, 0
-            answer = self._answer_if_complete()
-            if answer is not None or now_ns < self._due_ns:
-                return answer
-        return self._stop(self._what_is_missing())
+        answer = self._on(FrameEvent.HALF_TIME)
+        if answer is not None or now_ns < self._due_ns:
+            return answer
+        return self._on(FrameEvent.DEADLINE)
 
-    def _what_is_missing(self) -> Outcome:
-        """Return why the open frame cannot be answered with a command to drive."""
-        if self.is_idle:
-            return Outcome.IDLE
-        if self._stamp_ns not in self._commands:
-            return Outcome.NO_COMMAND
-        return Outcome.NO_ODOMETRY if self._state is None else Outcome.NO_VEHICLE_INFO
+    def _answer_in_advance(self) -> Answer | None:
+        """End a frame whose step has ended although no answer was sent."""
+        if self._ended_ns != self._stamp_ns:
+            return None
+        self._doubts -= 1
+        self.counts.in_advance += 1
+        return self._answer(Outcome.IN_ADVANCE)
+
+    def _answer_without_doubt(self) -> Answer | None:
+        self._doubts = 0
+        return self._answer_if_complete()
 
     def _answer_if_complete(self) -> Answer | None:
-        """Answer the open frame when command, odometry and geometry are all there."""
-        heard = self._commands.get(self._stamp_ns)
-        if self._is_deferred or not self._open or self._state is None:
-            return None
-        if self.is_idle or (heard is None and self.agent_gone):
-            return self._stop(self._what_is_missing())
+        """Answer the open frame when nothing is missing that may still come."""
         # Even a bad command waits for the odometry: a stop sent before the frame is complete
         # would be the early answer that shifts the bridge's count.
-        if heard is not None and not heard.twist.is_finite:
-            return self._stop(Outcome.INVALID_COMMAND)
-        if heard is None or self.geometry is None:
+        if self._state is None:
             return None
-        control = self.converter.convert(heard.twist, self._state, self.geometry)
-        return self._answer(control, Outcome.OK)
+        outcome = self._outcome()
+        waits = outcome is Outcome.NO_COMMAND and not self.agent_gone
+        return None if waits or outcome is Outcome.NO_VEHICLE_INFO else self._answer(outcome)
 
-    def _stop(self, outcome: Outcome) -> Answer:
-        """Answer the open frame with full brake."""
-        self.counts.stopped += 1
-        return self._answer(self.converter.stopped(), outcome)
+    def _answer_anyhow(self) -> Answer:
+        return self._answer(self._outcome())
 
-    def _answer(self, control: VehicleControl, outcome: Outcome) -> Answer:
-        """Close the frame with its one answer."""
+    def _outcome(self) -> Outcome:
+        """Return what comes of the open frame as it is."""
+        heard = self._commands.get(self._stamp_ns)
+        if self.is_idle:
+            return Outcome.IDLE
+        if heard is None:
+            return Outcome.NO_COMMAND
+        if self._state is None:
+            return Outcome.NO_ODOMETRY
+        if not heard.twist.is_finite:
+            return Outcome.INVALID_COMMAND
+        return Outcome.NO_VEHICLE_INFO if self.geometry is None else Outcome.OK
+
+    def _answer(self, outcome: Outcome) -> Answer:
+        """Close the frame with its one answer: the agent's command, or full brake."""
         self.counts.answered += 1
-        self._open = self._is_deferred = False
+        self._frame = FrameState.ANSWERED
         heard = self._commands.pop(self._stamp_ns, None)
+        if outcome is Outcome.OK and heard and self._state and self.geometry:
+            control = self.converter.convert(heard.twist, self._state, self.geometry)
+        else:
+            self.counts.stopped += 1
+            control = self.converter.stopped()
         received_ns = None if heard is None else heard.received_ns
         return Answer(self._stamp_ns, control, outcome, received_ns)
 
     def _restart(self) -> None:
-        """Begin anew: simulated time ran back."""
+        """Forget the past: simulated time ran back."""
         self.counts.resets += 1
         self._commands.clear()
-        self._open, self._ended_ns, self._doubts = False, -1, 0
+        self._frame, self._ended_ns, self._doubts = FrameState.ANSWERED, -1, 0
         self.converter.reset()
+
+    # From a frame's state and an event to the next state and what is done; an answer ends the
+    # frame. What is not here changes nothing.
+    TRANSITIONS: ClassVar[
+        dict[tuple[FrameState, FrameEvent], tuple[FrameState, Callable[[Gate], Answer | None]]]
+    ] = {
+        **dict.fromkeys(
+            ((state, FrameEvent.BEGUN) for state in FrameState),
+            (FrameState.OPEN, _answer_if_complete),
+        ),
+        **dict.fromkeys(
+            ((state, FrameEvent.BEGUN_IN_DOUBT) for state in FrameState),
+            (FrameState.DOUBTED, _answer_in_advance),
+        ),
+        (FrameState.DOUBTED, FrameEvent.STEP_ENDED): (FrameState.DOUBTED, _answer_in_advance),
+        (FrameState.DOUBTED, FrameEvent.HALF_TIME): (FrameState.OPEN, _answer_without_doubt),
+        (FrameState.OPEN, FrameEvent.NEWS): (FrameState.OPEN, _answer_if_complete),
+        (FrameState.OPEN, FrameEvent.DEADLINE): (FrameState.OPEN, _answer_anyhow),
+    }
 
 
 @dataclass

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from td3_agent.driving.command import FULL_BRAKE
 from td3_agent.driving.endpoints import Finding
 from td3_agent.driving.gate import Outcome
-from td3_agent.driving.lockstep import MOST_SKIPPED, Break, Cause, EndedFrame
 from td3_agent.driving.stages import stage_spans_ns
+from td3_agent.driving.stepping import MOST_SKIPPED, Break, Cause, EndedFrame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from td3_agent.driving.attendance import BRIDGE, Attendance
 from td3_agent.driving.duplicates import Breaks
 from td3_agent.driving.gate import Outcome
-from td3_agent.driving.lockstep import Lockstep, LockstepParams, Phase, Request
+from td3_agent.driving.lockstep import Lockstep, Phase
 from td3_agent.driving.status import Status, loop_status
+from td3_agent.driving.stepping import LockstepParams, Request
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence

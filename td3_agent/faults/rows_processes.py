@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from td3_agent.driving.ledger import IDLE
-from td3_agent.driving.lockstep import Cause
+from td3_agent.driving.stepping import Cause
 from td3_agent.faults.row import Outcome, row
 from td3_agent.faults.scene import (
     AGENT,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 from rcl_interfaces.msg import ParameterDescriptor
 
 from td3_agent.driving.ledger import UNWRITTEN_FRAMES
-from td3_agent.driving.lockstep import LockstepParams
 from td3_agent.driving.parameters import ParameterError, Params, expected, param, refuse_unknown
+from td3_agent.driving.stepping import LockstepParams
 from td3_agent.driving.velocity_control import VelocityControlParams
 from td3_agent.nodes import topics
 from td3_agent.nodes.drivers import DriverParams

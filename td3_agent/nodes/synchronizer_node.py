@@ -27,9 +27,10 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from td3_agent.driving.drive_ledger import DriveLedger
-from td3_agent.driving.lockstep import Phase, Request
+from td3_agent.driving.lockstep import Phase
 from td3_agent.driving.reports import AGENT_FACTS, GATE_FACTS
 from td3_agent.driving.status import Status, loop_status
+from td3_agent.driving.stepping import Request
 from td3_agent.driving.synchronizer import Synchronizer
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import (

@@ -51,7 +51,7 @@ def no_single_answer():
     on_state = Gate.on_state
 
     def on_every_state(self, state, now_ns):
-        if state.stamp_ns == self._stamp_ns and not self._open:
+        if state.stamp_ns == self._stamp_ns and self.open_stamp_ns is None:
             return Answer(state.stamp_ns, FULL_BRAKE, Outcome.OK)
         return on_state(self, state, now_ns)
 

@@ -25,7 +25,7 @@ from td3_agent.driving.ledger import (
     control_record,
     read_ledger,
 )
-from td3_agent.driving.lockstep import Break, Cause, EndedFrame
+from td3_agent.driving.stepping import Break, Cause, EndedFrame
 
 unhurried = settings(deadline=None)  # the machine may be busy with something else
 STEP_NS = 50_000_000

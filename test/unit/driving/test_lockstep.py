@@ -15,19 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from td3_agent.driving.lockstep import (
+from td3_agent.driving.lockstep import Event, Lockstep, Phase
+from td3_agent.driving.parameters import ParameterError
+from td3_agent.driving.stepping import (
     Break,
     Cause,
     EndedFrame,
-    Lockstep,
     LockstepParams,
     Pacer,
-    Phase,
     Request,
     StepBarrier,
     Verdict,
 )
-from td3_agent.driving.parameters import ParameterError
 
 unhurried = settings(deadline=None)  # the machine may be busy with something else
 MS = 1_000_000  # [ns]
@@ -1041,3 +1040,26 @@ class TestIdleTicks:
         assert lockstep.poll(sent_ns, **missing) is None
         lockstep.on_status(9, running=True, now_ns=sent_ns)
         assert lockstep.poll(sent_ns, **missing) is Request.PAUSE
+
+
+ARROWS = {key: phase for key, (phase, _) in Lockstep.TRANSITIONS.items()}
+
+
+class TestTable:
+    """What the table of phases and events promises, whatever its actions do."""
+
+    @pytest.mark.parametrize('event', [Event.WENT_ON, Event.RESTARTED])
+    def test_a_bridge_that_is_not_ours_any_more_is_paused_whatever_the_phase(self, event):
+        for phase in set(Phase) - {Phase.DONE}:
+            assert ARROWS.get((phase, event), phase) is Phase.PAUSING
+
+    def test_only_a_ready_lockstep_begins_a_step_and_the_end_is_final(self):
+        assert {at for (at, _), to in ARROWS.items() if to is Phase.STEPPING} == {Phase.READY}
+        assert {to for (at, _), to in ARROWS.items() if at is Phase.DONE} == {Phase.DONE}
+
+    def test_every_phase_but_the_end_leads_back_to_ready_and_to_the_end(self):
+        for phase in set(Phase) - {Phase.DONE}:
+            found = {phase}
+            while more := {to for (at, _), to in ARROWS.items() if at in found} - found:
+                found |= more
+            assert {Phase.READY, Phase.DONE} <= found
