@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Silence: when nobody asks for the next frame, the car must not keep its last command.
+"""What is watched around a gate: silence after an answer, a dead agent, and how the gate stands.
 
 Pure logic: no clocks; every call is given the steady time, because simulated time stands still
 exactly when this is needed.
@@ -8,7 +8,18 @@ exactly when this is needed.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import asdict, replace
 from statistics import median
+from typing import TYPE_CHECKING
+
+from td3_agent.driving.command import FULL_BRAKE
+from td3_agent.driving.gate import Gate, Outcome
+from td3_agent.driving.loop_check import REMEDIES, OutcomeWindow
+from td3_agent.driving.status import Status, loop_status
+
+if TYPE_CHECKING:
+    from td3_agent.driving.endpoints import Finding
+    from td3_agent.driving.gate import Answer, FreeRunningGate
 
 PERIODS_KEPT = 5
 # A simulator that is slow by nature is not silent: so many of its own frames are.
@@ -66,3 +77,101 @@ class SilenceHold:
         self.holding = True
         self._due_ns = now_ns + self._repeat_ns
         return True
+
+
+class GateWatch:
+    """Watches one gate.
+
+    Attributes:
+        hold: when a car that nothing follows for is to be stopped.
+        frame_ns: stamp of the newest frame [ns]; -1 before any.
+    """
+
+    def __init__(
+        self, gate: Gate | FreeRunningGate, silence_ns: int, longest_deadline_s: float
+    ) -> None:
+        """Watch ``gate``.
+
+        Args:
+            gate: what is watched.
+            silence_ns: as :class:`SilenceHold` takes it [ns].
+            longest_deadline_s: to which the deadline may be raised [s].
+        """
+        self.hold = SilenceHold(silence_ns)
+        self.frame_ns = -1
+        self._gate, self._longest_deadline_s = gate, longest_deadline_s
+        self._window = OutcomeWindow()
+        self._last_outcome: Outcome | None = None
+        self._lost = (0, 0)  # frames that went by unanswered, commands that came too late
+        self._agent_seen_ns: int | None = None
+
+    def note(self, answer: Answer | None, now_ns: int) -> None:
+        """Take what has come of an event at the gate."""
+        self._note_lost()
+        if isinstance(self._gate, Gate):
+            self._note_frame(self._gate, answer, now_ns)
+        if answer is not None:
+            self._last_outcome = answer.outcome
+            if answer.outcome is not Outcome.IDLE:  # no frame of the drive
+                self._window.add(answer.outcome.value)
+
+    def _note_frame(self, gate: Gate, answer: Answer | None, now_ns: int) -> None:
+        """Let the deadline of a frame take over from the watch over silence, and back."""
+        stamp_ns = gate.open_stamp_ns if answer is None else max(answer.stamp_ns, 0)
+        if stamp_ns is not None and stamp_ns != self.frame_ns:
+            self.frame_ns = stamp_ns
+            self.hold.frame_begun(now_ns)
+        if answer is not None:
+            self.hold.answered(now_ns, stopped=answer.control == FULL_BRAKE)
+
+    def _note_lost(self) -> None:
+        """Note what the gate has counted since the last look."""
+        counts, (unanswered, late) = self._gate.counts, self._lost
+        self._lost = (counts.unanswered, counts.late)
+        for _ in range(counts.unanswered - unanswered):
+            self._window.add('unanswered')
+        if counts.late > late:
+            self._window.add_late()
+
+    def look_for_agent(self, now_ns: int, *, is_there: bool) -> None:
+        """See whether the agent, once met, is gone for as long as a frame waits for it."""
+        if is_there:
+            self._agent_seen_ns = now_ns
+        if isinstance(self._gate, Gate) and self._agent_seen_ns is not None:
+            self._gate.agent_gone = now_ns - self._agent_seen_ns > self._gate.deadline_ns
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with the newest frames."""
+        return self._window.findings()
+
+    def describe(self, rejected: int) -> Status:
+        """Say how the gate stands, ``rejected`` messages so far."""
+        values: dict[str, object] = asdict(self._gate.counts)
+        values |= {'held': self.hold.count, 'refused': rejected}
+        if self._gate.geometry is None:
+            return Status('vehicle_info has not arrived', is_warning=True, values=values)
+        if self._last_outcome is None:
+            return Status('no frame yet', values=values)
+        if self.hold.holding:
+            text = f'no frame for {self.hold.limit_ns / 1e9:.2g} s or longer, {self.hold.count} '
+            text += 'so far: the car is braked; are synchronizer and bridge running?'
+            return Status(text, is_error=True, values=values)
+        if self._last_outcome is not Outcome.OK:
+            text = f'last frame {self._last_outcome.value}, {self._gate.counts.stopped} so far: '
+            text += f'the car is braked; {self._remedy(self._last_outcome)}'
+            is_idle = self._last_outcome is Outcome.IDLE
+            return Status(text, is_error=not is_idle, is_warning=is_idle, values=values)
+        if found := self.findings():
+            return replace(loop_status(found), values=values, console='')
+        return Status('every frame answered', values=values)
+
+    def _remedy(self, outcome: Outcome) -> str:
+        """Return what to do about a frame that was answered with a stop."""
+        gate = self._gate
+        if outcome is not Outcome.NO_COMMAND or not isinstance(gate, Gate) or not gate.late_ns:
+            return REMEDIES[outcome.value]
+        return (
+            f'the commands come {gate.late_ns / 1e9:.2f} s after their frames, later than '
+            f'deadline_s {gate.deadline_ns / 1e9:g} s: raise deadline_s, at most to '
+            f'{self._longest_deadline_s:g} s, or see what delays the camera or the agent'
+        )

@@ -339,7 +339,7 @@ def resets(scene: Scene) -> Outcome:
             stops += sum(is_stop(msg) for msg in vehicle.drive(2))
             vehicle.reports.clear()
         _flat(outcome, before, resources() | _entities(agent, gate))
-        found = agent._answerer.counts.resets  # noqa: SLF001  the row looks inside
+        found = agent.answerer.counts.resets
         outcome.equal('resets of the agent', found, count)
         outcome.equal('resets of the gate', gate.gate.counts.resets, count)
         outcome.equal('frames that were braked', stops, 0)

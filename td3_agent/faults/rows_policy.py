@@ -263,7 +263,7 @@ def misbehaviour(scene: Scene) -> Outcome:
         inside.make_apart(TwistToControlNode, deadline_s=DEADLINE_S, silence_s=60.0)
         agent = inside.make_apart(Td3AgentNode, driver='pure_pursuit')
         vehicle.wait_until_driving()
-        driver = agent._equipment.driver  # noqa: SLF001  the row looks inside
+        driver = agent.equipment.driver
         act, slowest_s = driver.act, 0.0
         for what, (bad, words) in MISBEHAVIOURS.items():
             driver.act = bad

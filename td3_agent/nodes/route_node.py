@@ -137,7 +137,7 @@ class RouteNode(Node):
             frame_id=frame_id if frame_id in MAP_FRAMES else MAP_FRAMES[0],
         )
         self._navigator.update(state)
-        self._publish()
+        self._publish_if_changed()  # diagnostics look for themselves, five times a second
 
     def _on_goal(self, msg: PoseStamped) -> None:
         self._navigator.set_goal(*goal_from_pose(msg))
@@ -146,20 +146,25 @@ class RouteNode(Node):
     # Outputs
 
     def _publish(self) -> None:
-        """Publish the route in force if it has changed, and update the status.
+        """Publish the route in force if it has changed, and the status."""
+        self._publish_if_changed()
+        self.wiring.changed()
+
+    def _publish_if_changed(self) -> None:
+        """Publish the route in force if it has changed.
 
         An empty path withdraws a route through another town, or from another place: the old one
         is latched, and vehicles would keep following it.
         """
         route = self._navigator.route
-        if route is not self._published:
-            self._published = route
-            if route is None:
-                self._path.publish(Path(header=self._header))
-                self.get_logger().info(f'route {self._routes} withdrawn')
-            else:
-                self._publish_route(route)
-        self.wiring.changed()
+        if route is self._published:
+            return
+        self._published = route
+        if route is None:
+            self._path.publish(Path(header=self._header))
+            self.get_logger().info(f'route {self._routes} withdrawn')
+        else:
+            self._publish_route(route)
 
     def _publish_route(self, route: PlannedRoute) -> None:
         self._routes += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from carla_msgs.msg import (
     CarlaCollisionEvent,
@@ -29,7 +29,7 @@ from std_srvs.srv import Trigger
 from td3_agent.driving.drive_ledger import DriveLedger
 from td3_agent.driving.lockstep import Phase
 from td3_agent.driving.reports import AGENT_FACTS, GATE_FACTS
-from td3_agent.driving.status import Status, loop_status
+from td3_agent.driving.status import loop_status
 from td3_agent.driving.stepping import Request
 from td3_agent.driving.synchronizer import Synchronizer
 from td3_agent.nodes import topics
@@ -54,9 +54,6 @@ from td3_agent.nodes.runtime import (
     steady_timer,
 )
 from td3_agent.nodes.wiring import Wiring
-
-if TYPE_CHECKING:
-    from td3_agent.driving.endpoints import Finding
 
 COMMANDS = {Request.PAUSE: CarlaControl.PAUSE, Request.STEP_ONCE: CarlaControl.STEP_ONCE}
 LAST_REPORTS_NS = 300_000_000
@@ -83,9 +80,11 @@ class SynchronizerNode(Node):
         self._check = DriveCheck(self, self.members.exclusive, lambda: self.core.breaks)
         self.wiring = Wiring(
             self,
-            self._describe,
+            lambda: self.core.describe(
+                steady_ns(), self._check.duplicates(), self.wiring.rejections.count
+            ),
             figures=ledger.figures,
-            parts={LOOP: lambda: loop_status(self._loop_findings())},
+            parts={LOOP: lambda: loop_status(self._check.duplicates() + ledger.findings())},
         )
         self._control_pub = self.wiring.publisher(CarlaControl, topics.CONTROL)
         self._step_ended_pubs = {
@@ -106,26 +105,18 @@ class SynchronizerNode(Node):
 
     def _subscribe_role(self, role: str, odometry_topic: str) -> None:
         """Listen to everything that is said of one vehicle."""
-        events = (
-            (CarlaCollisionEvent, topics.collision(role), self._on_collision),
-            (CarlaLaneInvasionEvent, topics.lane_invasion(role), self._on_invasion),
-        )
-        sole = (
-            (CarlaEgoVehicleControl, topics.control(role), self._on_command),
-            (CarlaEgoVehicleStatus, topics.vehicle_status(role), self._on_vehicle),
-            (Odometry, odometry_topic, self._on_odometry),
-        )
-        reports = (
-            (DiagnosticArray, topics.agent_report(role), self._on_agent_report),
-            (DiagnosticArray, topics.gate_report(role), self._on_gate_report),
-        )
-        subscribe = self.wiring.subscribe
-        for kind, topic, handler in sole:
-            subscribe(kind, topic, partial(handler, role), one_writer=True)
-        for kind, topic, handler in events:
-            subscribe(kind, topic, partial(handler, role))
-        for kind, topic, handler in reports:
-            subscribe(kind, topic, partial(handler, role), REPORTS, one_writer=True)
+        for kind, topic, handler, one_writer in (
+            (CarlaEgoVehicleControl, topics.control(role), self._on_command, True),
+            (CarlaEgoVehicleStatus, topics.vehicle_status(role), self._on_vehicle, True),
+            (Odometry, odometry_topic, self._on_odometry, True),
+            (CarlaCollisionEvent, topics.collision(role), self._on_collision, False),
+            (CarlaLaneInvasionEvent, topics.lane_invasion(role), self._on_invasion, False),
+            (DiagnosticArray, topics.agent_report(role), self._on_agent_report, True),
+            (DiagnosticArray, topics.gate_report(role), self._on_gate_report, True),
+        ):
+            qos = REPORTS if kind is DiagnosticArray else RELIABLE
+            handle = partial(handler, role)
+            self.wiring.subscribe(kind, topic, handle, qos, one_writer=one_writer)
 
     @property
     def exit_status(self) -> int:
@@ -138,8 +129,7 @@ class SynchronizerNode(Node):
             log = self.get_logger().error if finding.is_error else self.get_logger().warning
             log(finding.text)
         figures = asdict(self.core.lockstep.counts) | self.core.ledger.disk_figures()
-        counts = ', '.join(f'{name} {n}' for name, n in figures.items())
-        self.get_logger().info(f'ended: {counts}')
+        self.get_logger().info('ended: ' + ', '.join(f'{k} {n}' for k, n in figures.items()))
 
     # Callbacks
 
@@ -231,19 +221,9 @@ class SynchronizerNode(Node):
             self._last_reports = WakeUp(self, lambda: self.finished.set_result(None))
             self._last_reports.at(steady_ns() + LAST_REPORTS_NS)
 
-    # Diagnostics
-
     def _on_ledger_fault(self, text: str) -> None:
         self.get_logger().error(text)
         self.wiring.changed()
-
-    def _loop_findings(self) -> list[Finding]:
-        return self._check.duplicates() + self.core.ledger.findings()
-
-    def _describe(self) -> Status:
-        return self.core.describe(
-            steady_ns(), self._check.duplicates(), self.wiring.rejections.count
-        )
 
 
 def main(args: list[str] | None = None) -> None:

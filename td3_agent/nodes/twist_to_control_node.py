@@ -6,7 +6,7 @@ Wires :mod:`td3_agent.driving.gate` to the agent's Twist and to the CARLA ROS br
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
+from dataclasses import fields
 from typing import Any
 
 from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
@@ -21,10 +21,9 @@ from std_msgs.msg import Bool, Header
 from td3_agent.driving.attendance import BRIDGE, ODOMETRY
 from td3_agent.driving.command import FULL_BRAKE, TwistConvention
 from td3_agent.driving.gate import Answer, FreeRunningGate, Gate, Outcome, TwistConverter
-from td3_agent.driving.loop_check import REMEDIES, OutcomeWindow
-from td3_agent.driving.status import Status, loop_status
+from td3_agent.driving.status import loop_status
 from td3_agent.driving.velocity_control import VelocityControlParams
-from td3_agent.driving.watchdog import SilenceHold
+from td3_agent.driving.watchdog import GateWatch
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import (
     command_from_twist,
@@ -65,24 +64,21 @@ class TwistToControlNode(Node):
         self.gate = make_gate(params)
         role = params.role_name
         self._odometry_topic = params.odometry_topic or topics.odometry(role)
-        self._last_outcome: Outcome | None = None
-        self._window = OutcomeWindow()
+        self.watch = GateWatch(
+            self.gate, round(params.silence_s * 1e9), DEADLINE_SHARE * params.bridge_wait_s
+        )
         self.wiring = Wiring(
             self,
-            self._describe,
-            parts={LOOP: lambda: loop_status(self._window.findings())},
+            lambda: self.watch.describe(self.wiring.rejections.count),
+            parts={LOOP: lambda: loop_status(self.watch.findings())},
             on_rejected=self._on_rejected,
         )
         self._control_pub = self.wiring.publisher(
             CarlaEgoVehicleControl, topics.control(role), advice='start the bridge'
         )
         self._subscribe(role)
-        self._lost = (0, 0)  # frames that went by unanswered, commands that came too late
         self._deadline = WakeUp(self, self._on_deadline)
-        self._hold = SilenceHold(round(params.silence_s * 1e9))
         self._silence = WakeUp(self, self._on_silence)
-        self._frame_ns = -1
-        self._agent_seen_ns: int | None = None
         if self._lockstep and params.input == 'twist_stamped':
             self._agent_life = LivelinessWatch(self, topics.alive(topics.agent_report(role)))
             steady_timer(self, GRAPH_PERIOD_S, self._look_around)
@@ -128,13 +124,10 @@ class TwistToControlNode(Node):
             self._control_pub.wait_for_all_acked(Duration(seconds=LAST_WORD_S))
 
     def _look_around(self) -> None:
-        """See whether the agent, once met, is gone for as long as a frame waits for it."""
-        now_ns = steady_ns()
-        topic = topics.twist_stamped(self._params.role_name)
-        if self.count_publishers(topic) and not self._agent_life.is_lost:
-            self._agent_seen_ns = now_ns
-        seen_ns = self._agent_seen_ns
-        self.gate.agent_gone = seen_ns is not None and now_ns - seen_ns > self.gate.deadline_ns
+        """See whether the agent is there."""
+        is_published = self.count_publishers(topics.twist_stamped(self._params.role_name)) > 0
+        is_there = is_published and not self._agent_life.is_lost
+        self.watch.look_for_agent(steady_ns(), is_there=is_there)
 
     def _missing(self) -> list[str]:
         """Return what is missing for every frame from now on to be answered."""
@@ -173,9 +166,7 @@ class TwistToControlNode(Node):
 
     def _send(self, answer: Answer | None) -> None:
         """Publish an answer, if there is one, and set the next deadline."""
-        self._note_lost()
-        if self._lockstep:
-            self._watch_frames(answer)
+        self.watch.note(answer, steady_ns())
         if answer is not None:
             if not answer.is_sent_already:
                 stamp = time_from_ns(max(answer.stamp_ns, 0))
@@ -184,20 +175,9 @@ class TwistToControlNode(Node):
             if answer.twist_received_ns is not None:
                 facts['twist_received_ns'] = answer.twist_received_ns
             self._readiness.report(answer.stamp_ns, facts)
-            self._last_outcome = answer.outcome
-            if answer.outcome is not Outcome.IDLE:  # no frame of the drive
-                self._window.add(answer.outcome.value)
             self.wiring.changed()
         self._deadline.at(self.gate.due_ns)
-
-    def _note_lost(self) -> None:
-        """Note what the gate has counted since the last look."""
-        counts, (unanswered, late) = self.gate.counts, self._lost
-        self._lost = (counts.unanswered, counts.late)
-        for _ in range(counts.unanswered - unanswered):
-            self._window.add('unanswered')
-        if counts.late > late:
-            self._window.add_late()
+        self._silence.at(self.watch.hold.due_ns)
 
     def _on_silence(self) -> None:
         """Stop a car that was told to drive and then was asked for nothing more.
@@ -205,55 +185,12 @@ class TwistToControlNode(Node):
         It is reported as such: for the ledger it is no second answer to the frame, but that of
         the next one.
         """
-        if self._hold.on_time(steady_ns()):
-            stamp = time_from_ns(self._frame_ns)
-            self._control_pub.publish(control_message(self.gate.hold(), stamp))
-            self._readiness.report(self._frame_ns, {'outcome': Outcome.SILENCE.value})
+        if self.watch.hold.on_time(steady_ns()):
+            frame_ns = self.watch.frame_ns
+            self._control_pub.publish(control_message(self.gate.hold(), time_from_ns(frame_ns)))
+            self._readiness.report(frame_ns, {'outcome': Outcome.SILENCE.value})
             self.wiring.changed()
-        self._silence.at(self._hold.due_ns)
-
-    def _watch_frames(self, answer: Answer | None) -> None:
-        """Let the deadline of a frame take over from the watch over silence, and back."""
-        stamp = self.gate.open_stamp_ns if answer is None else max(answer.stamp_ns, 0)
-        if stamp is not None and stamp != self._frame_ns:
-            self._frame_ns = stamp
-            self._hold.frame_begun(steady_ns())
-        if answer is not None:
-            self._hold.answered(steady_ns(), stopped=answer.control == FULL_BRAKE)
-        self._silence.at(self._hold.due_ns)
-
-    def _remedy(self, outcome: Outcome) -> str:
-        """Return what to do about a frame that was answered with a stop."""
-        late_ns = self.gate.late_ns if self._lockstep else 0
-        if outcome is not Outcome.NO_COMMAND or not late_ns:
-            return REMEDIES[outcome.value]
-        longest_s = DEADLINE_SHARE * self._params.bridge_wait_s
-        return (
-            f'the commands come {late_ns / 1e9:.2f} s after their frames, later than deadline_s '
-            f'{self._params.deadline_s:g} s: raise deadline_s, at most to {longest_s:g} s, or see '
-            'what delays the camera or the agent'
-        )
-
-    def _describe(self) -> Status:
-        """Say how the gate stands."""
-        values: dict[str, object] = asdict(self.gate.counts)
-        values |= {'held': self._hold.count, 'refused': self.wiring.rejections.count}
-        if self.gate.geometry is None:
-            return Status('vehicle_info has not arrived', is_warning=True, values=values)
-        if self._last_outcome is None:
-            return Status('no frame yet', values=values)
-        if self._hold.holding:
-            text = f'no frame for {self._hold.limit_ns / 1e9:.2g} s or longer, {self._hold.count} '
-            text += 'so far: the car is braked; are synchronizer and bridge running?'
-            return Status(text, is_error=True, values=values)
-        if self._last_outcome is not Outcome.OK:
-            text = f'last frame {self._last_outcome.value}, {self.gate.counts.stopped} so far: '
-            text += f'the car is braked; {self._remedy(self._last_outcome)}'
-            is_idle = self._last_outcome is Outcome.IDLE
-            return Status(text, is_error=not is_idle, is_warning=is_idle, values=values)
-        if found := self._window.findings():
-            return replace(loop_status(found), values=values, console='')
-        return Status('every frame answered', values=values)
+        self._silence.at(self.watch.hold.due_ns)
 
 
 def make_gate(params: TwistToControlParams) -> Gate | FreeRunningGate:

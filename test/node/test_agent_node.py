@@ -150,7 +150,7 @@ class TestFrames:
         for n in range(1, 6):
             first(n)
             bench.ros.spin_until(
-                lambda: bench.node._answerer._pairer._open, 'one half is not enough'
+                lambda: bench.node.answerer._pairer._open, 'one half is not enough'
             )
             assert len(bench.stamped) == n - 1
             second(n)
@@ -175,14 +175,14 @@ class TestFrames:
         bench.frame(4)
         bench.wait(1)
         assert bench.frames() == [4]
-        assert bench.node._answerer.counts.unpaired == 4
+        assert bench.node.answerer.counts.unpaired == 4
 
     def test_everything_twice_is_one_answer(self, bench):
         for n in range(1, 6):
             for _ in range(2):
                 bench.frame(n)
             bench.ros.spin_until(lambda n=n: len(bench.stamped) >= n, 'an answer')
-        counts = bench.node._answerer.counts
+        counts = bench.node.answerer.counts
         bench.ros.spin_until(lambda: counts.stale + counts.repeated == 10, 'all seconds')
         assert bench.frames() == [1, 2, 3, 4, 5]
 
@@ -190,7 +190,7 @@ class TestFrames:
         bench.frame(5)
         bench.wait(1)
         bench.frame(4)
-        bench.ros.spin_until(lambda: bench.node._answerer.counts.stale == 2, 'stale')
+        bench.ros.spin_until(lambda: bench.node.answerer.counts.stale == 2, 'stale')
         bench.frame(6)
         bench.wait(2)
         assert bench.frames() == [5, 6]
@@ -229,7 +229,7 @@ class TestFrames:
         hashes = [facts['observation_sha256'] for facts in bench.facts(5)]
         assert hashes[3:] == hashes[:2]
         assert len(set(hashes)) == 3
-        assert bench.node._answerer.counts.resets == 1
+        assert bench.node.answerer.counts.resets == 1
 
     def test_a_gap_forgets_the_stack(self, bench):
         for n, grey in ((1, 10), (2, 60), (30, 10)):
@@ -326,8 +326,8 @@ class TestRefusals:
         assert not is_stop(bench.wait(1))
 
     def test_driver_that_fails_stops_the_car(self, bench, diagnosed):
-        act = bench.node._equipment.driver.act
-        bench.node._equipment.driver.act = fails
+        act = bench.node.equipment.driver.act
+        bench.node.equipment.driver.act = fails
         bench.frame(1, speed=5.0)
         assert is_stop(bench.wait(1))
         assert 'out of order' in bench.facts(1)[0]['agent_error']
@@ -337,7 +337,7 @@ class TestRefusals:
             ),
             'diagnosed',
         )
-        bench.node._equipment.driver.act = act
+        bench.node.equipment.driver.act = act
         bench.frame(2, speed=5.0)
         assert not is_stop(bench.wait(2))
         bench.ros.spin_until(
@@ -345,7 +345,7 @@ class TestRefusals:
         )
 
     def test_driver_that_answers_nonsense_stops_the_car(self, bench):
-        bench.node._equipment.driver.act = lambda _: np.array([math.nan, 0.0], np.float32)
+        bench.node.equipment.driver.act = lambda _: np.array([math.nan, 0.0], np.float32)
         bench.frame(1, speed=5.0)
         assert is_stop(bench.wait(1))
         assert 'finite' in bench.facts(1)[0]['agent_error']
@@ -368,7 +368,7 @@ class TestLifecycle:
         assert state_of(node) == 'inactive'
         ros.spin_until_matched()
         bench.frame(1)
-        ros.spin_until(lambda: node._has_route, 'the path')
+        ros.spin_until(lambda: node.link.has_route, 'the path')
         assert not bench.is_announced()
         assert node.trigger_activate() is SUCCESS
         assert state_of(node) == 'active'
@@ -605,9 +605,9 @@ class TestReadiness:
 
     def test_upstreams_convention_waits_for_vehicle_info(self, ros):
         bench = Bench(ros, twist_convention='carla_twist_to_control').wait_until_announced()
-        ros.spin_until(lambda: bench.node._has_route, 'the path')
+        ros.spin_until(lambda: bench.node.link.has_route, 'the path')
         bench.frame(1)
-        ros.spin_until(lambda: bench.node._answerer.newest_stamp_ns == stamp_of(1), 'complete')
+        ros.spin_until(lambda: bench.node.answerer.newest_stamp_ns == stamp_of(1), 'complete')
         assert not bench.stamped
         bench.info_pub.publish(vehicle_info())
         answer = bench.wait(1)
@@ -672,8 +672,8 @@ class TestFreeRunning:
     def test_nothing_without_a_frame(self, ros):
         bench = Bench(ros, mode='free_running', rate_hz=200.0)
         ticks = []
-        on_timer = bench.node._answerer.on_timer
-        bench.node._answerer.on_timer = lambda now_ns: ticks.append(1) or on_timer(now_ns)
+        on_timer = bench.node.answerer.on_timer
+        bench.node.answerer.on_timer = lambda now_ns: ticks.append(1) or on_timer(now_ns)
         ros.spin_until(lambda: len(ticks) >= 5, 'five turns')
         assert not bench.stamped
 

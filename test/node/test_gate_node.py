@@ -509,7 +509,7 @@ class TestSilence:
         bench = Bench(ros, silence_s=SHORT_S, deadline_s=SHORT_S)
         bench.clock(1)
         ros.spin_until(lambda: bench.gate.counts.stopped == 1, 'the brake at the deadline')
-        assert bench.node._hold.due_ns is None
+        assert bench.node.watch.hold.due_ns is None
 
     def test_free_running_has_its_own_watch(self, ros):
         bench = Bench(ros, mode='free_running', silence_s=SHORT_S)
@@ -517,7 +517,7 @@ class TestSilence:
         ros.spin_until(lambda: bench.gate._state is not None, 'odometry')
         bench.twist(1, 6.0)
         bench.wait(1)
-        assert bench.node._hold.due_ns is None
+        assert bench.node.watch.hold.due_ns is None
 
 
 class TestEnds:
