@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 from bench_tables import TABLES, Report, projection_text, table
 
 from td3_agent.driving.parameters import Params, describe
+from td3_agent.driving.synchronizer import SynchronizerParams
 from td3_agent.evaluation import summary as demo_summary
 from td3_agent.evaluation.result_tables import PERCENT, figure_markdown, rows_of, with_interval
 from td3_agent.evaluation.scenarios import SCENARIOS
-from td3_agent.nodes.parameters import SynchronizerParams, Td3AgentParams, TwistToControlParams
+from td3_agent.nodes.parameters import Td3AgentParams, TwistToControlParams
 from td3_agent.nodes.route_node import RouteNodeParams
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams
 from td3_agent.sim.randomisation import Randomisation

@@ -12,21 +12,59 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.attendance import BRIDGE, Attendance
+from td3_agent.driving.drive_ledger import DriveLedger
 from td3_agent.driving.duplicates import Breaks
 from td3_agent.driving.gate import Outcome
+from td3_agent.driving.ledger import UNWRITTEN_FRAMES
 from td3_agent.driving.lockstep import Lockstep, Phase
+from td3_agent.driving.parameters import ParameterError, param
 from td3_agent.driving.status import Status, loop_status
 from td3_agent.driving.stepping import LockstepParams, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from td3_agent.driving.command import VehicleControl
-    from td3_agent.driving.drive_ledger import DriveLedger
     from td3_agent.driving.endpoints import Finding
     from td3_agent.driving.vehicle import VehicleState
 
 STEP_TOLERANCE_S = 1e-6  # the bridge sends its step as float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynchronizerParams(LockstepParams):
+    """Parameters of synchronizer_node."""
+
+    fixed_delta_seconds: float = param(
+        0.05, "the bridge's step, checked against CarlaStatus", unit='s', low=0.001, high=0.1
+    )
+    wait_for_agent: bool = param(
+        True,
+        'start when every role has an active agent as well as a gate, pause while no role has one',
+    )
+    odometry_topic: str = param(
+        '', 'odometry topic of the only vehicle; empty: /carla/<role_name>/odometry'
+    )
+    ledger_path: str = param('', 'where the ledger is written; empty: nowhere', path=True)
+    ledger_flush_frames: int = param(
+        UNWRITTEN_FRAMES + 1,
+        'a kill of this process loses at most so many of the newest frames',
+        low=UNWRITTEN_FRAMES + 1,
+        high=100000,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse bad values, and one odometry topic for several vehicles.
+
+        Raises:
+            ParameterError: naming each field and value.
+        """
+        super().__post_init__()
+        if self.odometry_topic and len(self.role_names) > 1:
+            raise ParameterError(
+                f'odometry_topic must be empty for {len(self.role_names)} role_names, '
+                f'got {self.odometry_topic!r}'
+            )
 
 
 @dataclass(frozen=True)
@@ -54,26 +92,23 @@ class Synchronizer:
         is_driving: whether a step of the drive, no idle tick, has been ordered.
     """
 
-    def __init__(
-        self, params: LockstepParams, step_s: float, ledger: DriveLedger, *, wait_for_agent: bool
-    ) -> None:
-        """Begin with a bridge that runs, and with nobody there.
+    def __init__(self, params: SynchronizerParams, on_ledger_fault: Callable[[str], None]) -> None:
+        """Begin with a bridge that runs, and with nothing else there.
 
-        Args:
-            params: of the lockstep.
-            step_s: the bridge's simulated step [s].
-            ledger: of the same vehicles.
-            wait_for_agent: whether a vehicle needs an agent as well as a gate.
+        Raises:
+            OSError: the ledger cannot be written.
         """
-        self.lockstep = Lockstep(params, round(step_s * 1e9))
+        self._step_s = params.fixed_delta_seconds
+        self.lockstep = Lockstep(params, round(self._step_s * 1e9))
         self.attendance = Attendance(
             params.role_names,
-            wait_for_agent=wait_for_agent,
+            wait_for_agent=params.wait_for_agent,
             idle_ticks=params.idle_period_s > 0.0,
         )
-        self.ledger = ledger
+        self.ledger = DriveLedger(
+            params.role_names, params.ledger_path, params.ledger_flush_frames, on_ledger_fault
+        )
         self.is_driving = False
-        self._step_s = step_s
         self._wrong_step_s: float | None = None  # of the bridge
         self._restarts_seen = 0
         self._is_idle: bool | None = None  # as the gates know it
@@ -227,6 +262,10 @@ class Synchronizer:
         if found := [*duplicates, *self.ledger.findings()]:
             return replace(loop_status(found), values=values)
         return Status(self.lockstep.phase.value, values=values)
+
+    def loop_status(self, duplicates: Sequence[Finding]) -> Status:
+        """Say whether the loop drives as it should."""
+        return loop_status([*duplicates, *self.ledger.findings()])
 
     def _troubles(self, now_ns: int) -> Iterator[tuple[str, bool]]:
         """Yield what is wrong, the worst first, and whether it is an error."""

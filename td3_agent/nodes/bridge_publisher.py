@@ -9,32 +9,28 @@ that there is of its vehicle.
 
 from __future__ import annotations
 
-import array
 import math
 from typing import TYPE_CHECKING
 
 from builtin_interfaces.msg import Time
 from carla_msgs.msg import (
-    CarlaActorInfo,
     CarlaActorList,
     CarlaCollisionEvent,
     CarlaEgoVehicleInfo,
-    CarlaEgoVehicleInfoWheel,
     CarlaEgoVehicleStatus,
     CarlaLaneInvasionEvent,
     CarlaStatus,
     CarlaWorldInfo,
 )
-from geometry_msgs.msg import Point, Quaternion, Vector3
 from nav_msgs.msg import Odometry, Path
 import numpy as np
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Float32, Header
 
-from td3_agent.driving.frames import quaternion_from_rpy, stamp_from_seconds
-from td3_agent.nodes import topics
-from td3_agent.nodes.conversions import control_message, path_from_points
+from td3_agent.driving.frames import stamp_from_seconds
+from td3_agent.nodes import conversions, topics
+from td3_agent.nodes.conversions import MAP_FRAMES
 from td3_agent.nodes.runtime import LATCHED, RELIABLE
 from td3_agent.sim.route_planner import headings
 
@@ -46,9 +42,6 @@ if TYPE_CHECKING:
     from td3_agent.nodes.sim_bridge_params import SimBridgeParams
     from td3_agent.sim.car import Car
     from td3_agent.sim.world import World
-
-MAP_FRAME = 'map'
-OTHER_VEHICLE = 'vehicle.generic.car'  # no blueprint of CARLA's: a box of its own size
 
 
 class BridgePublisher:
@@ -63,11 +56,9 @@ class BridgePublisher:
         self._status = node.create_publisher(CarlaStatus, topics.STATUS, RELIABLE)
         self._clock = node.create_publisher(Clock, '/clock', RELIABLE)
         self._world_info = node.create_publisher(CarlaWorldInfo, topics.WORLD_INFO, LATCHED)
-        self._actors = (
-            node.create_publisher(CarlaActorList, topics.ACTOR_LIST, RELIABLE)
-            if params.actor_list
-            else None
-        )
+        self._actors = None
+        if params.actor_list:
+            self._actors = node.create_publisher(CarlaActorList, topics.ACTOR_LIST, RELIABLE)
         self._role_names = params.role_names
         self._node, self._params = node, params
         self._vehicles: list[VehiclePublisher] = []
@@ -117,18 +108,13 @@ class BridgePublisher:
         self.publish_status()
         self._clock.publish(Clock(clock=stamp))
         if not self._info_is_out:
-            self._publish_world_info()
+            info = CarlaWorldInfo(map_name=self._world.map_name, opendrive=self._world.opendrive)
+            self._world_info.publish(info)
+            self._info_is_out = True
         if self._actors is not None:
-            self._actors.publish(actor_list_message(self._world, self._role_names))
+            self._actors.publish(conversions.actor_list_message(self._world, self._role_names))
         for vehicle in self._vehicles:
             vehicle.publish_frame(stamp)
-
-    def _publish_world_info(self) -> None:
-        world = self._world
-        self._world_info.publish(
-            CarlaWorldInfo(map_name=world.map_name, opendrive=world.opendrive)
-        )
-        self._info_is_out = True
 
 
 class VehiclePublisher:
@@ -141,7 +127,7 @@ class VehiclePublisher:
         self._world, self._car, self._role = world, car, role
         self._camera_period_frames = params.camera_period_frames
         self._camera_frame_id = f'{role}/{params.camera_id}'
-        self._camera_info_msg = camera_info_message(params)
+        self._camera_info_msg = conversions.camera_info_message(params)
         self._info_is_out = False
         self._node = node
         self._publishers: list[Publisher] = []
@@ -152,10 +138,9 @@ class VehiclePublisher:
 
         self._status = publish(CarlaEgoVehicleStatus, topics.vehicle_status(role), RELIABLE)
         self._info = publish(CarlaEgoVehicleInfo, topics.vehicle_info(role), LATCHED)
-        self._camera_info = publish(
-            CameraInfo, topics.camera_info(role, params.camera_id), RELIABLE
-        )
-        self._image = publish(Image, topics.image(role, params.camera_id), RELIABLE)
+        camera_id = params.camera_id
+        self._camera_info = publish(CameraInfo, topics.camera_info(role, camera_id), RELIABLE)
+        self._image = publish(Image, topics.image(role, camera_id), RELIABLE)
         self._speedometer = publish(Float32, topics.of(role, 'speedometer'), RELIABLE)
         self._collision = publish(CarlaCollisionEvent, topics.collision(role), RELIABLE)
         self._invasion = publish(CarlaLaneInvasionEvent, topics.lane_invasion(role), RELIABLE)
@@ -174,22 +159,22 @@ class VehiclePublisher:
         self._publish_camera(stamp)
         self._speedometer.publish(Float32(data=self._car.state.speed_mps))
         self._publish_events(stamp)
-        self._odometry.publish(self._odometry_message(stamp))
+        self._odometry.publish(conversions.odometry_message(self._car, stamp, self._role))
 
     def _publish_status(self, stamp: Time) -> None:
         """Publish the status, whose command echo is the only proof of what was executed."""
         car = self._car
         state, _, velocity = car.as_carla_has_it()
         msg = CarlaEgoVehicleStatus(
-            header=Header(stamp=stamp, frame_id=MAP_FRAME),
+            header=Header(stamp=stamp, frame_id=MAP_FRAMES[0]),
             velocity=math.hypot(*velocity),
-            orientation=quaternion(state.yaw_rad),
-            control=control_message(car.control, Time()),
+            orientation=conversions.quaternion(state.yaw_rad),
+            control=conversions.control_message(car.control, Time()),
         )
-        msg.acceleration.linear = vector(car.acceleration)
+        msg.acceleration.linear = conversions.vector(car.acceleration)
         self._status.publish(msg)
         if not self._info_is_out:
-            self._info.publish(vehicle_info_message(car, self._role))
+            self._info.publish(conversions.vehicle_info_message(car, self._role))
             self._info_is_out = True
 
     def _publish_camera(self, stamp: Time) -> None:
@@ -198,20 +183,7 @@ class VehiclePublisher:
         header = Header(stamp=stamp, frame_id=self._camera_frame_id)
         self._camera_info_msg.header = header
         self._camera_info.publish(self._camera_info_msg)
-        pixels = self._world.render(self._car)
-        data = array.array('B')  # anything else is checked element by element
-        data.frombytes(pixels.data)
-        self._image.publish(
-            Image(
-                header=header,
-                height=pixels.shape[0],
-                width=pixels.shape[1],
-                encoding='bgra8',
-                is_bigendian=0,
-                step=pixels.shape[1] * pixels.shape[2],
-                data=data,
-            )
-        )
+        self._image.publish(conversions.image_message(self._world.render(self._car), header))
 
     def _publish_events(self, stamp: Time) -> None:
         for collision in self._car.collisions:
@@ -219,7 +191,7 @@ class VehiclePublisher:
                 CarlaCollisionEvent(
                     header=Header(stamp=stamp, frame_id=f'{self._role}/collision'),
                     other_actor_id=collision.other_actor_id,
-                    normal_impulse=vector(collision.normal_impulse),
+                    normal_impulse=conversions.vector(collision.normal_impulse),
                 )
             )
         for invasion in self._car.lane_invasions:
@@ -230,105 +202,11 @@ class VehiclePublisher:
                 )
             )
 
-    def _odometry_message(self, stamp: Time) -> Odometry:
-        """Return the odometry; velocities in the vehicle frame, covariances all zero."""
-        state, lateral_mps, _ = self._car.as_carla_has_it()
-        msg = Odometry(header=Header(stamp=stamp, frame_id=MAP_FRAME), child_frame_id=self._role)
-        msg.pose.pose.position = Point(x=state.x_m, y=state.y_m, z=state.z_m)
-        msg.pose.pose.orientation = quaternion(state.yaw_rad)
-        msg.twist.twist.linear.x = state.speed_mps
-        msg.twist.twist.linear.y = lateral_mps
-        msg.twist.twist.angular.z = state.yaw_rate_radps
-        return msg
-
-
-def actor_list_message(world: World, role_names: tuple[str, ...]) -> CarlaActorList:
-    """Return all vehicles: driven, parked, and those that drive by themselves.
-
-    CARLA lists sensors and the street's furniture too; there are none here.
-    """
-    driven = [
-        CarlaActorInfo(id=car.actor_id, type=car.vehicle_info.type, rolename=role)
-        for car, role in zip(world.cars, role_names, strict=True)
-    ]
-    parked = [
-        CarlaActorInfo(id=box.actor_id, type=OTHER_VEHICLE, rolename='parked')
-        for box in world.parked
-    ]
-    traffic = [
-        CarlaActorInfo(id=actor_id, type=OTHER_VEHICLE, rolename='autopilot')
-        for actor_id in (world.traffic.actor_ids if world.traffic is not None else ())
-    ]
-    return CarlaActorList(actors=driven + parked + traffic)
-
-
-def vector(xyz: tuple[float, float, float]) -> Vector3:
-    """Return three numbers as a Vector3."""
-    return Vector3(x=xyz[0], y=xyz[1], z=xyz[2])
-
-
-def quaternion(yaw_rad: float) -> Quaternion:
-    """Return a heading on flat ground [rad] as a quaternion."""
-    x, y, z, w = quaternion_from_rpy(0.0, 0.0, yaw_rad)
-    return Quaternion(x=x, y=y, z=z, w=w)
-
 
 def path_message(car: Car) -> Path:
     """Return the route as a path in the map frame, points about 1 m apart; a lap is closed."""
     points = car.route_points
     if car.route.closed:
         points = np.vstack((points, points[:1]))
-    header = Header(frame_id=MAP_FRAME)
-    return path_from_points(points.tolist(), headings(points).tolist(), header)
-
-
-def camera_info_message(params: SimBridgeParams) -> CameraInfo:
-    """Return the intrinsics of the bridge's camera model: no distortion, square pixels."""
-    width, height = params.camera_width, params.camera_height
-    focal_px = width / (2.0 * math.tan(math.radians(params.camera_fov_deg) / 2.0))
-    cx, cy = width / 2.0, height / 2.0
-    return CameraInfo(
-        height=height,
-        width=width,
-        distortion_model='plumb_bob',
-        d=[0.0] * 5,
-        k=[focal_px, 0.0, cx, 0.0, focal_px, cy, 0.0, 0.0, 1.0],
-        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        p=[focal_px, 0.0, cx, 0.0, 0.0, focal_px, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
-    )
-
-
-def vehicle_info_message(car: Car, role_name: str) -> CarlaEgoVehicleInfo:
-    """Return what the vehicle is made of; wheel angles in radians."""
-    info = car.vehicle_info
-    msg = CarlaEgoVehicleInfo(
-        id=car.actor_id,
-        type=info.type,
-        rolename=role_name,
-        max_rpm=info.max_rpm,
-        moi=info.moi,
-        damping_rate_full_throttle=info.damping_rate_full_throttle,
-        damping_rate_zero_throttle_clutch_engaged=info.damping_rate_zero_throttle_clutch_engaged,
-        damping_rate_zero_throttle_clutch_disengaged=(
-            info.damping_rate_zero_throttle_clutch_disengaged
-        ),
-        use_gear_autobox=info.use_gear_autobox,
-        gear_switch_time=info.gear_switch_time,
-        clutch_strength=info.clutch_strength,
-        mass=info.mass,
-        drag_coefficient=info.drag_coefficient,
-        center_of_mass=vector(info.center_of_mass),
-    )
-    for wheel in info.wheels:
-        msg.wheels.append(
-            CarlaEgoVehicleInfoWheel(
-                tire_friction=wheel.tire_friction,
-                damping_rate=wheel.damping_rate,
-                max_steer_angle=wheel.max_steer_angle,
-                radius=wheel.radius,
-                max_brake_torque=wheel.max_brake_torque,
-                max_handbrake_torque=wheel.max_handbrake_torque,
-                position=vector(np.float32(wheel.position).tolist()),
-            )
-        )
-    return msg
+    header = Header(frame_id=MAP_FRAMES[0])
+    return conversions.path_from_points(points.tolist(), headings(points).tolist(), header)

@@ -8,8 +8,12 @@ world stand with its type in :mod:`td3_agent.driving`.
 
 from __future__ import annotations
 
+import array
 from contextlib import suppress
+import math
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from td3_agent.driving.command import TwistCommand, VehicleControl
 from td3_agent.driving.frames import (
@@ -31,26 +35,36 @@ from td3_agent.driving.vehicle import (
 
 with suppress(ImportError):  # without ROS 2 messages can be read (of a bag), not made
     from builtin_interfaces.msg import Time
-    from carla_msgs.msg import CarlaEgoVehicleControl
+    from carla_msgs.msg import (
+        CarlaActorInfo,
+        CarlaActorList,
+        CarlaEgoVehicleControl,
+        CarlaEgoVehicleInfo,
+        CarlaEgoVehicleInfoWheel,
+    )
     from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-    from geometry_msgs.msg import Point, PoseStamped, Quaternion, Twist, TwistStamped
-    from nav_msgs.msg import Path
+    from geometry_msgs.msg import Point, PoseStamped, Quaternion, Twist, TwistStamped, Vector3
+    from nav_msgs.msg import Odometry, Path
+    from sensor_msgs.msg import CameraInfo, Image
+    from std_msgs.msg import Header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from carla_msgs.msg import CarlaEgoVehicleInfo, CarlaLaneInvasionEvent
+    from carla_msgs.msg import CarlaLaneInvasionEvent
     from geometry_msgs.msg import Pose
-    from nav_msgs.msg import Odometry
-    from sensor_msgs.msg import Image
-    from std_msgs.msg import Header
+    from numpy.typing import NDArray
 
     from td3_agent.driving.reports import Check
     from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry
+    from td3_agent.nodes.sim_bridge_params import SimBridgeParams
+    from td3_agent.sim.car import Car
+    from td3_agent.sim.world import World
 
 MAX_PLACE_M = MAX_COORDINATE_M / 10.0  # it goes on driving from there
 MAP_FRAMES = ('map', 'carla_map')  # by the newer of the bridge's forks
+OTHER_VEHICLE = 'vehicle.generic.car'  # no blueprint of CARLA's: a box of its own size
 MAX_FRAME_ID_CHARACTERS = 255
 MAX_PATH_POSES = 100_000  # a pose every metre for 100 km
 MAX_WHEELS = 64
@@ -154,8 +168,7 @@ def path_from_points(
     for (x_m, y_m, z_m), heading_rad in zip(points, headings_rad, strict=True):
         pose = PoseStamped(header=header)
         pose.pose.position = Point(x=x_m, y=y_m, z=z_m)
-        x, y, z, w = quaternion_from_rpy(0.0, 0.0, heading_rad)
-        pose.pose.orientation = Quaternion(x=x, y=y, z=z, w=w)
+        pose.pose.orientation = quaternion(heading_rad)
         path.poses.append(pose)
     return path
 
@@ -318,3 +331,118 @@ def facts_from_report(msg: DiagnosticArray, known: dict[str, Check] = ALL_FACTS)
     return checked_facts(
         ((pair.key, pair.value) for status in msg.status for pair in status.values), known
     )
+
+
+# ---- What the embedded bridge says --------------------------------------------------------------
+
+
+def image_message(pixels: NDArray[np.uint8], header: Header) -> Image:
+    """Return pixels (H, W, 4), blue, green, red and alpha, as the bridge's image."""
+    data = array.array('B')  # anything else is checked element by element
+    data.frombytes(pixels.data)
+    height, width, channels = pixels.shape
+    return Image(
+        header=header,
+        height=height,
+        width=width,
+        encoding='bgra8',
+        is_bigendian=0,
+        step=width * channels,
+        data=data,
+    )
+
+
+def odometry_message(car: Car, stamp: Time, role_name: str) -> Odometry:
+    """Return the motion of a car; velocities in the vehicle frame, covariances all zero."""
+    state, lateral_mps, _ = car.as_carla_has_it()
+    header = Header(stamp=stamp, frame_id=MAP_FRAMES[0])
+    msg = Odometry(header=header, child_frame_id=role_name)
+    msg.pose.pose.position = Point(x=state.x_m, y=state.y_m, z=state.z_m)
+    msg.pose.pose.orientation = quaternion(state.yaw_rad)
+    msg.twist.twist.linear.x = state.speed_mps
+    msg.twist.twist.linear.y = lateral_mps
+    msg.twist.twist.angular.z = state.yaw_rate_radps
+    return msg
+
+
+def actor_list_message(world: World, role_names: tuple[str, ...]) -> CarlaActorList:
+    """Return all vehicles: driven, parked, and those that drive by themselves.
+
+    CARLA lists sensors and the street's furniture too; there are none here.
+    """
+    driven = [
+        CarlaActorInfo(id=car.actor_id, type=car.vehicle_info.type, rolename=role)
+        for car, role in zip(world.cars, role_names, strict=True)
+    ]
+    parked = [
+        CarlaActorInfo(id=box.actor_id, type=OTHER_VEHICLE, rolename='parked')
+        for box in world.parked
+    ]
+    traffic = [
+        CarlaActorInfo(id=actor_id, type=OTHER_VEHICLE, rolename='autopilot')
+        for actor_id in (world.traffic.actor_ids if world.traffic is not None else ())
+    ]
+    return CarlaActorList(actors=driven + parked + traffic)
+
+
+def vector(xyz: tuple[float, float, float]) -> Vector3:
+    """Return three numbers as a Vector3."""
+    return Vector3(x=xyz[0], y=xyz[1], z=xyz[2])
+
+
+def quaternion(yaw_rad: float) -> Quaternion:
+    """Return a heading on flat ground [rad] as a quaternion."""
+    x, y, z, w = quaternion_from_rpy(0.0, 0.0, yaw_rad)
+    return Quaternion(x=x, y=y, z=z, w=w)
+
+
+def camera_info_message(params: SimBridgeParams) -> CameraInfo:
+    """Return the intrinsics of the bridge's camera model: no distortion, square pixels."""
+    width, height = params.camera_width, params.camera_height
+    focal_px = width / (2.0 * math.tan(math.radians(params.camera_fov_deg) / 2.0))
+    cx, cy = width / 2.0, height / 2.0
+    return CameraInfo(
+        height=height,
+        width=width,
+        distortion_model='plumb_bob',
+        d=[0.0] * 5,
+        k=[focal_px, 0.0, cx, 0.0, focal_px, cy, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[focal_px, 0.0, cx, 0.0, 0.0, focal_px, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
+
+
+def vehicle_info_message(car: Car, role_name: str) -> CarlaEgoVehicleInfo:
+    """Return what the vehicle is made of; wheel angles in radians."""
+    info = car.vehicle_info
+    msg = CarlaEgoVehicleInfo(
+        id=car.actor_id,
+        type=info.type,
+        rolename=role_name,
+        max_rpm=info.max_rpm,
+        moi=info.moi,
+        damping_rate_full_throttle=info.damping_rate_full_throttle,
+        damping_rate_zero_throttle_clutch_engaged=info.damping_rate_zero_throttle_clutch_engaged,
+        damping_rate_zero_throttle_clutch_disengaged=(
+            info.damping_rate_zero_throttle_clutch_disengaged
+        ),
+        use_gear_autobox=info.use_gear_autobox,
+        gear_switch_time=info.gear_switch_time,
+        clutch_strength=info.clutch_strength,
+        mass=info.mass,
+        drag_coefficient=info.drag_coefficient,
+        center_of_mass=vector(info.center_of_mass),
+    )
+    for wheel in info.wheels:
+        msg.wheels.append(
+            CarlaEgoVehicleInfoWheel(
+                tire_friction=wheel.tire_friction,
+                damping_rate=wheel.damping_rate,
+                max_steer_angle=wheel.max_steer_angle,
+                radius=wheel.radius,
+                max_brake_torque=wheel.max_brake_torque,
+                max_handbrake_torque=wheel.max_handbrake_torque,
+                position=vector(np.float32(wheel.position).tolist()),
+            )
+        )
+    return msg

@@ -53,19 +53,20 @@ class Members:
     def __init__(
         self,
         node: Node,
-        role_names: Sequence[str],
-        odometry_topic: Callable[[str], str],
+        odometry: Mapping[str, str],
         names: Sequence[str],
     ) -> None:
-        """Watch for ``node`` over members of these ``names``.
+        """Watch for ``node``.
 
-        A vehicle is there when it has odometry, its last object.
+        Args:
+            node: sees the graph.
+            odometry: topics, by role name; a vehicle is there when it has this, its last object.
+            names: of the members.
         """
-        self._node = node
-        self._roles, self._odometry = role_names, odometry_topic
+        self._node, self._odometry = node, odometry
         offers = {BRIDGE: topics.STATUS}
-        for role in role_names:
-            offers[VEHICLE_OF + role] = odometry_topic(role)
+        for role in odometry:
+            offers[VEHICLE_OF + role] = odometry[role]
             offers[GATE_OF + role] = topics.gate_report(role)
             offers[AGENT_OF + role] = topics.agent_report(role)
         self._offers = {name: offers[name] for name in names}
@@ -79,24 +80,24 @@ class Members:
             role: LivelinessWatch(
                 node, topics.agent_waits(role), WAITING, partial(self._on_waits, role)
             )
-            for role in role_names
+            for role in odometry
         }
         self._idle_pubs = [
-            node.create_publisher(Bool, topics.idle(role), LATCHED) for role in role_names
+            node.create_publisher(Bool, topics.idle(role), LATCHED) for role in odometry
         ]
 
     @property
     def exclusive(self) -> dict[str, Exclusive]:
         """Topics that may have one publisher only, by what that is."""
         reads = {BRIDGE: topics.CONTROL}
-        for role in self._roles:
-            reads |= {GATE_OF + role: topics.idle(role), AGENT_OF + role: self._odometry(role)}
+        for role, topic in self._odometry.items():
+            reads |= {GATE_OF + role: topics.idle(role), AGENT_OF + role: topic}
         found = {
             name: Exclusive(topic, reads[name])
             for name, topic in self._offers.items()
             if name in reads
         }
-        waits = topics.agent_waits(self._roles[0])
+        waits = topics.agent_waits(next(iter(self._odometry)))
         return found | {'synchronizer': Exclusive(topics.CONTROL, waits)}
 
     def look(self) -> tuple[set[str], dict[str, list[str]]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of the nodes that drive, and the one helper between a dataclass of them and ROS."""
+"""The one helper between a parameter dataclass and ROS, and the parameters of agent and gate."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rcl_interfaces.msg import ParameterDescriptor
 
-from td3_agent.driving.ledger import UNWRITTEN_FRAMES
 from td3_agent.driving.parameters import ParameterError, Params, expected, param, refuse_unknown
-from td3_agent.driving.stepping import LockstepParams
 from td3_agent.driving.velocity_control import VelocityControlParams
-from td3_agent.nodes import topics
 from td3_agent.nodes.drivers import DriverParams
 
 if TYPE_CHECKING:
@@ -163,43 +160,3 @@ class TwistToControlParams(VelocityControlParams):
                 f'deadline_s must be <= {DEADLINE_SHARE} * bridge_wait_s = {longest_s:g} [s], '
                 f'got {self.deadline_s}'
             )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SynchronizerParams(LockstepParams):
-    """Parameters of synchronizer_node."""
-
-    fixed_delta_seconds: float = param(
-        0.05, "the bridge's step, checked against CarlaStatus", unit='s', low=0.001, high=0.1
-    )
-    wait_for_agent: bool = param(
-        True,
-        'start when every role has an active agent as well as a gate, pause while no role has one',
-    )
-    odometry_topic: str = param(
-        '', 'odometry topic of the only vehicle; empty: /carla/<role_name>/odometry'
-    )
-    ledger_path: str = param('', 'where the ledger is written; empty: nowhere', path=True)
-    ledger_flush_frames: int = param(
-        UNWRITTEN_FRAMES + 1,
-        'a kill of this process loses at most so many of the newest frames',
-        low=UNWRITTEN_FRAMES + 1,
-        high=100000,
-    )
-
-    def __post_init__(self) -> None:
-        """Refuse bad values, and one odometry topic for several vehicles.
-
-        Raises:
-            ParameterError: naming each field and value.
-        """
-        super().__post_init__()
-        if self.odometry_topic and len(self.role_names) > 1:
-            raise ParameterError(
-                f'odometry_topic must be empty for {len(self.role_names)} role_names, '
-                f'got {self.odometry_topic!r}'
-            )
-
-    def odometry(self, role: str) -> str:
-        """Return the odometry topic of a vehicle."""
-        return self.odometry_topic or topics.odometry(role)

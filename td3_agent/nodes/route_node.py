@@ -19,13 +19,8 @@ from std_msgs.msg import Header
 
 from td3_agent.driving.parameters import param
 from td3_agent.driving.status import Status
-from td3_agent.nodes import topics
-from td3_agent.nodes.conversions import (
-    MAP_FRAMES,
-    goal_from_pose,
-    path_from_points,
-    state_from_odometry,
-)
+from td3_agent.nodes import conversions, topics
+from td3_agent.nodes.conversions import MAP_FRAMES
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.runtime import LATCHED, run_program, steady_timer
 from td3_agent.nodes.wiring import Wiring
@@ -98,8 +93,6 @@ class RouteNode(Node):
         if self._reader is not None:
             self._reader.cancel()
 
-    # Callbacks
-
     def _on_world_info(self, msg: CarlaWorldInfo) -> None:
         """Have another town read; the same one, from a bridge that has come back, is known."""
         if ROOT_ELEMENT not in msg.opendrive:  # the reader reports every other fault
@@ -130,20 +123,15 @@ class RouteNode(Node):
         self._publish()
 
     def _on_odometry(self, msg: Odometry) -> None:
-        state = state_from_odometry(msg)
-        frame_id = msg.header.frame_id
-        self._header = Header(
-            stamp=msg.header.stamp,
-            frame_id=frame_id if frame_id in MAP_FRAMES else MAP_FRAMES[0],
-        )
+        state = conversions.state_from_odometry(msg)
+        frame_id = msg.header.frame_id if msg.header.frame_id in MAP_FRAMES else MAP_FRAMES[0]
+        self._header = Header(stamp=msg.header.stamp, frame_id=frame_id)
         self._navigator.update(state)
         self._publish_if_changed()  # diagnostics look for themselves, five times a second
 
     def _on_goal(self, msg: PoseStamped) -> None:
-        self._navigator.set_goal(*goal_from_pose(msg))
+        self._navigator.set_goal(*conversions.goal_from_pose(msg))
         self._publish()
-
-    # Outputs
 
     def _publish(self) -> None:
         """Publish the route in force if it has changed, and the status."""
@@ -163,13 +151,12 @@ class RouteNode(Node):
         if route is None:
             self._path.publish(Path(header=self._header))
             self.get_logger().info(f'route {self._routes} withdrawn')
-        else:
-            self._publish_route(route)
-
-    def _publish_route(self, route: PlannedRoute) -> None:
+            return
         self._routes += 1
         self._path.publish(
-            path_from_points(route.points.tolist(), route.heading_rad.tolist(), self._header)
+            conversions.path_from_points(
+                route.points.tolist(), route.heading_rad.tolist(), self._header
+            )
         )
         x_m, y_m, _ = route.points[-1].tolist()
         self.get_logger().info(
@@ -182,8 +169,8 @@ class RouteNode(Node):
         navigator = self._navigator
         if missing := self._missing():
             return Status(missing, is_warning=True, console=missing)
+        fault = self._map_fault or navigator.fault
         if self._map_fault or navigator.route is None:
-            fault = self._map_fault or navigator.fault
             return Status(fault, is_error=True, console=fault)
         goal_x_m, goal_y_m, _ = navigator.route.points[-1].tolist()
         values = {
@@ -193,10 +180,9 @@ class RouteNode(Node):
         }
         what = 'arrived at' if navigator.arrived else 'route to'
         text = f'{what} ({goal_x_m:.1f}, {goal_y_m:.1f})'
-        if navigator.fault:  # there is no next one
-            text = f'{text}; {navigator.fault}'
-            return Status(text, is_warning=True, values=values, console=text)
-        return Status(text, values=values)
+        if fault:  # there is no next one
+            text = f'{text}; {fault}'
+        return Status(text, is_warning=bool(fault), values=values, console=text if fault else '')
 
     def _missing(self) -> str:
         """Return what is missing for a route; empty if nothing is."""

@@ -27,11 +27,7 @@ from td3_agent.driving.command import FULL_BRAKE, VehicleControl
 from td3_agent.driving.status import Status
 from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import BridgePublisher
-from td3_agent.nodes.conversions import (
-    checked_control,
-    place_from_pose,
-    velocity_from_twist,
-)
+from td3_agent.nodes.conversions import checked_control, place_from_pose, velocity_from_twist
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.runtime import LATCHED, RELIABLE, run_program
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
@@ -70,17 +66,13 @@ class SimBridgeNode(Node):
             role: _Vehicle(car, car.control)
             for role, car in zip(params.role_names, self._world.cars, strict=True)
         }
-        self._starts = [
-            (car.state.x_m, car.state.y_m, car.state.yaw_rad, car.state.z_m)
-            for car in self._world.cars
-        ]
+        states = [car.state for car in self._world.cars]
+        self._starts = [(at.x_m, at.y_m, at.yaw_rad, at.z_m) for at in states]
         self._commands = CommandWait()
         self._publisher = BridgePublisher(self, params, self._world)
-        self._run_state = RunState(
-            self._publisher.publish_running, start_paused=params.start_paused
-        )
-        self.finished = Future()
-        self.exit_status = 0
+        tell = self._publisher.publish_running
+        self._run_state = RunState(tell, start_paused=params.start_paused)
+        self.finished, self.exit_status = Future(), 0
         self._timeouts = self._unexpected = 0
         self.wiring = Wiring(self, self._describe)
         self.wiring.expect(interest(self, Clock, '/clock', RELIABLE, writes=True, one_writer=True))
@@ -88,14 +80,12 @@ class SimBridgeNode(Node):
             self._subscribe_role(role)
         # Last: the executor serves ready subscriptions in this order, and a command that came
         # before a step must be taken before it.
-        self.wiring.subscribe(
-            CarlaControl, topics.CONTROL, self._on_carla_control, one_writer=True
-        )
+        subscribe = self.wiring.subscribe
+        subscribe(CarlaControl, topics.CONTROL, self._on_carla_control, one_writer=True)
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         if not params.spawned:
-            self.create_service(Trigger, '~/spawn', partial(self._on_task, self._spawn))
-            destroy = self._publisher.destroy
-            self.create_service(Trigger, '~/destroy', partial(self._on_task, destroy))
+            for name, task in (('spawn', self._spawn), ('destroy', self._publisher.destroy)):
+                self.create_service(Trigger, f'~/{name}', partial(self._on_task, task))
         self._publisher.publish_status()
         self._loop = threading.Thread(target=self._run_loop, name='bridge loop', daemon=True)
         self._loop.start()
@@ -112,33 +102,23 @@ class SimBridgeNode(Node):
         override = topics.of(role, 'vehicle_control_manual_override')
         for kind, topic, handler, qos in (
             (CarlaEgoVehicleControl, topics.control(role), self._on_control, RELIABLE),
-            (CarlaEgoVehicleControl, manual, self._on_manual_control, RELIABLE),
+            (CarlaEgoVehicleControl, manual, partial(self._on_control, by_hand=True), RELIABLE),
             (Bool, override, self._on_manual_override, LATCHED),
             (Pose, topics.of(role, 'control/set_transform'), self._on_transform, RELIABLE),
             (Twist, topics.of(role, 'control/set_target_velocity'), self._on_velocity, RELIABLE),
         ):
-            self.wiring.subscribe(
-                kind,
-                topic,
-                partial(handler, role),
-                qos,
-                one_writer=topic == topics.control(role),
-            )
-
-    # Callbacks, on the executor's thread
+            is_sole = topic == topics.control(role)
+            self.wiring.subscribe(kind, topic, partial(handler, role), qos, one_writer=is_sole)
 
     def _on_carla_control(self, msg: CarlaControl) -> None:
         if not self._run_state.put(msg.command):
-            raise ValueError(
-                f'command must be 0 (PLAY), 1 (PAUSE) or 2 (STEP_ONCE), got {msg.command}'
-            )
+            allowed = '0 (PLAY), 1 (PAUSE) or 2 (STEP_ONCE)'
+            raise ValueError(f'command must be {allowed}, got {msg.command}')
 
-    def _on_control(self, role: str, msg: CarlaEgoVehicleControl) -> None:
-        if not self._vehicles[role].manual_override:
-            self._apply(role, msg)
-
-    def _on_manual_control(self, role: str, msg: CarlaEgoVehicleControl) -> None:
-        if self._vehicles[role].manual_override:
+    def _on_control(
+        self, role: str, msg: CarlaEgoVehicleControl, *, by_hand: bool = False
+    ) -> None:
+        if self._vehicles[role].manual_override is by_hand:
             self._apply(role, msg)
 
     def _on_manual_override(self, role: str, msg: Bool) -> None:
@@ -154,10 +134,8 @@ class SimBridgeNode(Node):
         # A stop when nothing waits is the gate's: at the end of a drive, or when no frame comes.
         if not self._commands.received(role) and control != FULL_BRAKE:
             self._unexpected += 1
-            self.get_logger().warning(
-                f'Unexpected vehicle control command received from {role}',
-                throttle_duration_sec=1.0,
-            )
+            text = f'Unexpected vehicle control command received from {role}'
+            self.get_logger().warning(text, throttle_duration_sec=1.0)
 
     def _on_transform(self, role: str, msg: Pose) -> None:
         place = place_from_pose(msg)
@@ -166,10 +144,9 @@ class SimBridgeNode(Node):
 
     def _on_velocity(self, role: str, msg: Twist) -> None:
         velocity = velocity_from_twist(msg)
-        vehicle = self._vehicles[role]
-        if not vehicle.manual_override:
+        if not self._vehicles[role].manual_override:
             with self._lock:
-                vehicle.car.set_velocity(*velocity)
+                self._vehicles[role].car.set_velocity(*velocity)
 
     def _on_task(
         self, task: Callable[[], None], _: Trigger.Request, response: Trigger.Response
@@ -179,50 +156,41 @@ class SimBridgeNode(Node):
         response.success = True
         return response
 
-    # The loop, on a thread of its own
-
     def _run_loop(self) -> None:
-        """Step the world until the node ends; a loop that breaks ends the process.
+        """Step the world until the node ends, paced only while it plays freely.
 
-        Upstream's node stays alive when its loop dies, and every topic just goes silent.
+        A loop that breaks ends the process: upstream's node stays alive, and every topic just
+        goes silent.
         """
         try:
-            self._step_while_asked()
+            while self._run_state.wait_for_turn():
+                started_s = time.monotonic()
+                self._iterate()
+                factor = self._params.play_real_time_factor
+                if self._run_state.is_playing and factor > 0.0:
+                    period_s = self._params.fixed_delta_seconds / factor
+                    time.sleep(max(0.0, started_s + period_s - time.monotonic()))
         except Exception as error:  # noqa: BLE001  whatever it was, nobody may wait for us
             self.get_logger().fatal(f'the simulation loop broke: {error!r}')
             self.exit_status = 1
             self.finished.set_result(None)
 
-    def _step_while_asked(self) -> None:
-        """Take a turn after the other, paced only while the world plays freely."""
-        while self._run_state.wait_for_turn():
-            started_s = time.monotonic()
-            self._iterate()
-            factor = self._params.play_real_time_factor
-            if self._run_state.is_playing and factor > 0.0:
-                period_s = self._params.fixed_delta_seconds / factor
-                time.sleep(max(0.0, started_s + period_s - time.monotonic()))
-
     def _iterate(self) -> None:
         """One frame: tick, publish everything of the frame, wait for the commands."""
         waits = self._params.synchronous_mode_wait_for_vehicle_control_command
-        expected = self._publisher.spawned_roles
         if waits:
-            self._commands.expect(expected)
+            self._commands.expect(self._publisher.spawned_roles)
         while not self._tasks.empty():
             self._tasks.get()()
         with self._lock:
             self._world.tick(*(vehicle.control for vehicle in self._vehicles.values()))
         self._publisher.publish_frame()
         wait_s = self._params.command_wait_s
-        missing = self._commands.wait(wait_s) if waits else []
-        if missing:
+        if missing := self._commands.wait(wait_s) if waits else []:
             self._timeouts += 1
-            self.get_logger().warning(
-                f'Timeout ({wait_s}s) while waiting for vehicle control '
-                f'commands. Missing command from {missing}',
-                throttle_duration_sec=1.0,
-            )
+            text = f'Timeout ({wait_s}s) while waiting for vehicle control commands. '
+            text += f'Missing command from {missing}'
+            self.get_logger().warning(text, throttle_duration_sec=1.0)
 
     def _spawn(self) -> None:
         """Put new vehicles where the first ones stood."""

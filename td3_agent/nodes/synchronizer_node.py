@@ -26,24 +26,15 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from td3_agent.driving.drive_ledger import DriveLedger
 from td3_agent.driving.lockstep import Phase
 from td3_agent.driving.reports import AGENT_FACTS, GATE_FACTS
-from td3_agent.driving.status import loop_status
 from td3_agent.driving.stepping import Request
-from td3_agent.driving.synchronizer import Synchronizer
-from td3_agent.nodes import topics
-from td3_agent.nodes.conversions import (
-    checked_control,
-    crossed_markings,
-    facts_from_report,
-    stamp_ns,
-    state_from_odometry,
-    time_from_ns,
-)
+from td3_agent.driving.synchronizer import Synchronizer, SynchronizerParams
+from td3_agent.nodes import conversions, topics
+from td3_agent.nodes.conversions import stamp_ns
 from td3_agent.nodes.diagnostics import LOOP
 from td3_agent.nodes.members import DriveCheck, Members
-from td3_agent.nodes.parameters import SynchronizerParams, declare
+from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.runtime import (
     EXIT_BROKEN,
     RELIABLE,
@@ -70,21 +61,17 @@ class SynchronizerNode(Node):
         )
         params = declare(self, SynchronizerParams)
         roles = params.role_names
-        ledger = DriveLedger(
-            roles, params.ledger_path, params.ledger_flush_frames, self._on_ledger_fault
-        )
-        self.core = Synchronizer(
-            params, params.fixed_delta_seconds, ledger, wait_for_agent=params.wait_for_agent
-        )
-        self.members = Members(self, roles, params.odometry, self.core.attendance.names)
+        odometry = {role: params.odometry_topic or topics.odometry(role) for role in roles}
+        self.core = Synchronizer(params, self._on_ledger_fault)
+        self.members = Members(self, odometry, self.core.attendance.names)
         self._check = DriveCheck(self, self.members.exclusive, lambda: self.core.breaks)
         self.wiring = Wiring(
             self,
             lambda: self.core.describe(
                 steady_ns(), self._check.duplicates(), self.wiring.rejections.count
             ),
-            figures=ledger.figures,
-            parts={LOOP: lambda: loop_status(self._check.duplicates() + ledger.findings())},
+            figures=self.core.ledger.figures,
+            parts={LOOP: lambda: self.core.loop_status(self._check.duplicates())},
         )
         self._control_pub = self.wiring.publisher(CarlaControl, topics.CONTROL)
         self._step_ended_pubs = {
@@ -96,7 +83,7 @@ class SynchronizerNode(Node):
         )
         self.wiring.subscribe(Clock, '/clock', self._on_clock, one_writer=True)
         for role in roles:
-            self._subscribe_role(role, params.odometry(role))
+            self._subscribe_role(role, odometry[role])
         self.create_service(Trigger, '~/stop', self._on_stop)
         self.finished = Future()
         self._wake = WakeUp(self, self._advance)
@@ -131,8 +118,6 @@ class SynchronizerNode(Node):
         figures = asdict(self.core.lockstep.counts) | self.core.ledger.disk_figures()
         self.get_logger().info('ended: ' + ', '.join(f'{k} {n}' for k, n in figures.items()))
 
-    # Callbacks
-
     def _on_status(self, msg: CarlaStatus) -> None:
         now_ns = steady_ns()
         if self.core.lockstep.phase is Phase.PAUSING:  # before it is told what had made it run
@@ -150,32 +135,32 @@ class SynchronizerNode(Node):
         self._advance()
 
     def _on_command(self, role: str, msg: CarlaEgoVehicleControl) -> None:
-        stamp, control = stamp_ns(msg.header.stamp), checked_control(msg)
+        stamp, control = stamp_ns(msg.header.stamp), conversions.checked_control(msg)
         self.core.ledger.logs[role].note_command(stamp, control, steady_ns())
 
     def _on_vehicle(self, role: str, msg: CarlaEgoVehicleStatus) -> None:
-        control = checked_control(msg.control)
+        control = conversions.checked_control(msg.control)
         self.core.ledger.logs[role].note_status(stamp_ns(msg.header.stamp), control)
 
     def _on_odometry(self, role: str, msg: Odometry) -> None:
-        self.core.on_motion(role, state_from_odometry(msg))
+        self.core.on_motion(role, conversions.state_from_odometry(msg))
         self._advance()
 
     def _on_collision(self, role: str, msg: CarlaCollisionEvent) -> None:
         self._note(role, msg, {'collision': msg.other_actor_id})
 
     def _on_invasion(self, role: str, msg: CarlaLaneInvasionEvent) -> None:
-        self._note(role, msg, {'lane_invasion': crossed_markings(msg)})
+        self._note(role, msg, {'lane_invasion': conversions.crossed_markings(msg)})
 
     def _on_agent_report(self, role: str, msg: DiagnosticArray) -> None:
-        self._note(role, msg, facts_from_report(msg, AGENT_FACTS))
+        self._note(role, msg, conversions.facts_from_report(msg, AGENT_FACTS))
 
     def _note(self, role: str, msg: Any, facts: dict[str, Any]) -> None:  # noqa: ANN401
         self.core.ledger.logs[role].note(stamp_ns(msg.header.stamp), **facts)
 
     def _on_gate_report(self, role: str, msg: DiagnosticArray) -> None:
-        stamp, facts = stamp_ns(msg.header.stamp), facts_from_report(msg, GATE_FACTS)
-        self.core.on_gate_report(role, stamp, facts)
+        facts = conversions.facts_from_report(msg, GATE_FACTS)
+        self.core.on_gate_report(role, stamp_ns(msg.header.stamp), facts)
         self._advance()
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -192,8 +177,6 @@ class SynchronizerNode(Node):
         self.core.attendance.look(present, waits, under_way=under_way)
         self._advance()
 
-    # Orders
-
     def _advance(self) -> None:
         """Send what is to be sent now, and see to it that this is asked again in time."""
         # A subscription alone may be that of a recorder.
@@ -207,7 +190,7 @@ class SynchronizerNode(Node):
             self._check.is_driving = self.core.is_driving
             self._control_pub.publish(CarlaControl(command=COMMANDS[orders.request]))
         for role in orders.ended:
-            stamp = time_from_ns(self.core.lockstep.stamp_ns)
+            stamp = conversions.time_from_ns(self.core.lockstep.stamp_ns)
             self._step_ended_pubs[role].publish(Header(stamp=stamp))
         self.core.write_ended(now_ns)  # after the next step is out
         if self.core.lockstep.phase is Phase.DONE:

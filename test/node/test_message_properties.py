@@ -16,6 +16,7 @@ from sensor_msgs.msg import Image
 
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.driving.reports import AGENT_FACTS
+from td3_agent.driving.synchronizer import SynchronizerParams
 from td3_agent.driving.vehicle import (
     MAX_COORDINATE_M,
     MAX_SPEED_MPS,
@@ -32,7 +33,7 @@ from td3_agent.nodes.conversions import (
     state_from_odometry,
     velocity_from_twist,
 )
-from td3_agent.nodes.parameters import SynchronizerParams, Td3AgentParams, TwistToControlParams
+from td3_agent.nodes.parameters import Td3AgentParams, TwistToControlParams
 from td3_agent.nodes.route_node import RouteNodeParams
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams
 
