@@ -288,15 +288,33 @@ def ros(monkeypatch):
         nodes.close()
 
 
+class Diagnosed:
+    """What nodes have said of themselves on /diagnostics."""
+
+    def __init__(self, ros):
+        from diagnostic_msgs.msg import DiagnosticArray
+
+        self._ros = ros
+        self._heard = ros.listen(DiagnosticArray, '/diagnostics')
+
+    def __call__(self, name):
+        """Return the newest status of a node or of its part, or None."""
+        said = (s for msg in reversed(self._heard) for s in msg.status if s.name == name)
+        return next(said, None)
+
+    def wait(self, name, words='', level=None):
+        """Spin until the newest status has these words, and this level; return it."""
+
+        def is_said():
+            status = self(name)
+            fits = status is not None and level in {None, status.level}
+            return fits and words in status.message
+
+        self._ros.spin_until(is_said, f'{name}: {words}')
+        return self(name)
+
+
 @pytest.fixture
 def diagnosed(ros):
-    """Return a function that gives the newest diagnostic status of a node, or None."""
-    from diagnostic_msgs.msg import DiagnosticArray
-
-    heard = ros.listen(DiagnosticArray, '/diagnostics')
-
-    def newest(name):
-        said = [status for msg in heard for status in msg.status if status.name == name]
-        return said[-1] if said else None
-
-    return newest
+    """Return what nodes say of themselves: the newest status of a node, and a wait for one."""
+    return Diagnosed(ros)

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frame reports: what agent and gate may say of a frame, and how it has to look.
+"""What nodes say: of themselves as a status, of a frame as facts.
 
-A report comes over the network and goes into the ledger, so nothing in it is believed: names
-that are not known, other values than a name asks for and texts without end are rejected.
+A frame report comes over the network and goes into the ledger, so nothing in it is believed:
+names that are not known, other values than a name asks for and texts without end are rejected.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 import math
 import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+
+    from td3_agent.driving.endpoints import Finding
+
+CAUSE = 'cause'  # value of a status: the key of its worst finding
 
 MOST_FACTS = 64
 LONGEST_TEXT = 1024
@@ -110,3 +115,33 @@ def shown(value: object) -> str:
     if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
         return f'{text}... ({len(value)} characters)'
     return text
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a node says of itself.
+
+    Attributes:
+        message: one sentence; what is wrong and what to do, or that all is well.
+        is_error: whether the node cannot do its work.
+        is_warning: whether something is off though the node works.
+        values: figures behind the sentence.
+        console: what is waited for; written to the log when it changes.
+    """
+
+    message: str
+    is_error: bool = False
+    is_warning: bool = False
+    values: dict[str, object] = field(default_factory=dict)
+    console: str = ''
+
+
+def loop_status(found: Sequence[Finding]) -> Status:
+    """Return findings as one status, the worst first."""
+    if not found:
+        return Status('the loop drives as it should')
+    ordered = sorted(found, key=lambda finding: not finding.is_error)
+    is_error = ordered[0].is_error
+    text = '; '.join(finding.text for finding in ordered)
+    values: dict[str, object] = {CAUSE: ordered[0].key}
+    return Status(text, is_error=is_error, is_warning=not is_error, values=values, console=text)

@@ -18,7 +18,7 @@ from td3_agent.driving.gate import Outcome
 from td3_agent.driving.ledger import UNWRITTEN_FRAMES
 from td3_agent.driving.lockstep import Lockstep, Phase
 from td3_agent.driving.parameters import ParameterError, param
-from td3_agent.driving.status import Status, loop_status
+from td3_agent.driving.reports import Status, loop_status
 from td3_agent.driving.stepping import LockstepParams, Request
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from td3_agent.driving.command import FULL_BRAKE
 from td3_agent.driving.gate import Gate, Outcome
 from td3_agent.driving.loop_check import REMEDIES, OutcomeWindow
-from td3_agent.driving.status import Status, loop_status
+from td3_agent.driving.reports import Status, loop_status
 
 if TYPE_CHECKING:
     from td3_agent.driving.endpoints import Finding

@@ -216,7 +216,7 @@ class Fuzzer:
 
     def refusals(self) -> int:
         """Return how many messages the nodes have refused."""
-        return sum(node._refusals.count for node in self._targets.nodes)  # noqa: SLF001
+        return sum(node.wiring.rejections.count for node in self._targets.nodes)
 
     def still_drives(self) -> bool:
         """Whether agent and gate, the same ones, answer the frames of a new drive."""

@@ -85,13 +85,13 @@ class Bench:
 
     def _heard_by(self, node: Any) -> None:  # noqa: ANN401  a node
         """Note the reasons of what a node refuses."""
-        tell = node._refusals.on_refused  # noqa: SLF001  the row looks inside
+        tell = node.wiring.rejections._on_rejected  # noqa: SLF001  the row looks inside
 
         def note(topic: str, reason: object) -> None:
             self.reasons.append(f'{topic}: {reason}')
             tell(topic, reason)
 
-        node._refusals.on_refused = note  # noqa: SLF001  as above
+        node.wiring.rejections._on_rejected = note  # noqa: SLF001  as above
 
     def refused(self, outcome: Outcome, what: str, name: str, **changes: dict[str, Any]) -> None:
         """Give one bad frame: it is refused by field name and the car is stopped for it."""
@@ -118,7 +118,10 @@ class Bench:
         outcome.equal('stops in five good frames afterwards', len(stops), 0)
         unsound = [msg for msg in self.vehicle.commands if not is_sound(msg)]
         outcome.none('P0 commands out of range', unsound)
-        outcome.figures |= {'frames': self.vehicle.frame, 'refused': self.agent._refusals.count}  # noqa: SLF001
+        outcome.figures |= {
+            'frames': self.vehicle.frame,
+            'refused': self.agent.wiring.rejections.count,
+        }
 
 
 @row('F10', 'odometry that is no number, or of no time')
@@ -144,7 +147,7 @@ def _three_in_a_row(outcome: Outcome) -> None:
         vehicle = Vehicle(inside)
         inside.make(TwistToControlNode, **free, deadline_s=500.0, bridge_wait_s=600.0)
         agent = inside.make(Td3AgentNode, **free, driver='pure_pursuit', max_frame_age_s=60.0)
-        refusals = agent._refusals  # noqa: SLF001  the row looks inside
+        refusals = agent.wiring.rejections
         inside.wait_for(vehicle.path_pub.get_subscription_count, 'the agent')
         inside.wait_for(lambda: _drives(vehicle), 'driving')
         stopped_after = None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rclpy.node import Node
 
-    from td3_agent.driving.status import Status
+    from td3_agent.driving.reports import Status
 
 LOOP = 'loop'  # part of a node's diagnostics: what driving/loop_check.py finds
 PERIOD_S = 1.0

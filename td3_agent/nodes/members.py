@@ -18,7 +18,7 @@ from td3_agent.driving.attendance import AGENT_OF, BRIDGE, GATE_OF, VEHICLE_OF
 from td3_agent.driving.duplicates import Breaks, Duplicates
 from td3_agent.driving.endpoints import Finding
 from td3_agent.driving.loop_check import WITHOUT_COMMAND
-from td3_agent.driving.status import CAUSE
+from td3_agent.driving.reports import CAUSE
 from td3_agent.nodes import topics
 from td3_agent.nodes.diagnostics import LOOP
 from td3_agent.nodes.liveliness import WAITING, LivelinessWatch

@@ -18,7 +18,7 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 
 from td3_agent.driving.parameters import param
-from td3_agent.driving.status import Status
+from td3_agent.driving.reports import Status
 from td3_agent.nodes import conversions, topics
 from td3_agent.nodes.conversions import MAP_FRAMES
 from td3_agent.nodes.parameters import declare

@@ -24,7 +24,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from td3_agent.driving.command import FULL_BRAKE, VehicleControl
-from td3_agent.driving.status import Status
+from td3_agent.driving.reports import Status
 from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import BridgePublisher
 from td3_agent.nodes.conversions import checked_control, place_from_pose, velocity_from_twist

@@ -16,8 +16,8 @@ from rclpy.task import Future
 from td3_agent.driving.agent import Agent, TwistEncoder
 from td3_agent.driving.answering import FrameAnswerer, FrameCommand
 from td3_agent.driving.command import STOP, TwistConvention
+from td3_agent.driving.reports import Status, loop_status
 from td3_agent.driving.stages import StageWindow, agent_spans_ns
-from td3_agent.driving.status import Status, loop_status
 from td3_agent.nodes import topics
 from td3_agent.nodes.agent_topics import AgentTopics
 from td3_agent.nodes.diagnostics import ACTIVE, LOOP

@@ -15,7 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from td3_agent.driving.endpoints import Endpoint, Finding, Heard, Interest, findings
-from td3_agent.driving.status import Status
+from td3_agent.driving.reports import Status
 from td3_agent.nodes.diagnostics import ACTIVE, INSTANCE, Diagnostics, instance_of
 from td3_agent.nodes.runtime import RELIABLE, steady_ns, steady_timer
 

@@ -331,18 +331,11 @@ class TestRefusals:
         bench.frame(1, speed=5.0)
         assert is_stop(bench.wait(1))
         assert 'out of order' in bench.facts(1)[0]['agent_error']
-        bench.ros.spin_until(
-            lambda: (
-                (said := diagnosed('td3_agent')) and said.message == 'driver failed: out of order'
-            ),
-            'diagnosed',
-        )
+        diagnosed.wait('td3_agent', 'driver failed: out of order')
         bench.node.equipment.driver.act = act
         bench.frame(2, speed=5.0)
         assert not is_stop(bench.wait(2))
-        bench.ros.spin_until(
-            lambda: diagnosed('td3_agent').message == 'driving: pure pursuit', 'well again'
-        )
+        diagnosed.wait('td3_agent', 'driving: pure pursuit')
 
     def test_driver_that_answers_nonsense_stops_the_car(self, bench):
         bench.node.equipment.driver.act = lambda _: np.array([math.nan, 0.0], np.float32)
@@ -451,8 +444,7 @@ class TestLifecycle:
         (tmp_path / 'manifest.json').write_text('{}', 'utf-8')
         node = ros.make(Td3AgentNode, driver='td3', policy=str(tmp_path))
         assert state_of(node) == 'unconfigured'
-        ros.spin_until(lambda: diagnosed('td3_agent'), 'diagnosed')
-        said = diagnosed('td3_agent')
+        said = diagnosed.wait('td3_agent')
         assert said.level == DiagnosticStatus.ERROR
         assert said.message.startswith('policy refused: ')
         assert str(tmp_path) in said.message
@@ -462,14 +454,12 @@ class TestLifecycle:
     def test_missing_policy_is_refused(self, ros, diagnosed, tmp_path):
         node = ros.make(Td3AgentNode, driver='td3', policy=str(tmp_path / 'none'))
         assert state_of(node) == 'unconfigured'
-        ros.spin_until(lambda: diagnosed('td3_agent'), 'diagnosed')
-        assert str(tmp_path / 'none') in diagnosed('td3_agent').message
+        diagnosed.wait('td3_agent', str(tmp_path / 'none'))
 
     def test_untrained_policy_says_so(self, ros, diagnosed, capfd):
         bench = Bench(ros, driver='td3', policy='untrained').wait_until_announced()
         assert 'driver: TD3, UNTRAINED policy' in capfd.readouterr().err
-        ros.spin_until(lambda: diagnosed('td3_agent'), 'diagnosed')
-        assert diagnosed('td3_agent').message == 'ready, no frame yet: TD3, UNTRAINED policy'
+        diagnosed.wait('td3_agent', 'ready, no frame yet: TD3, UNTRAINED policy')
         for n in range(1, 4):
             bench.frame(n, grey=40 * n)
             bench.wait(n)
@@ -524,14 +514,9 @@ class TestReadiness:
         ros.spin_until(lambda: not bench.is_announced(), 'no sign of life')
         bench.frame(2)  # an idle tick, or one that was under way
         assert is_stop(bench.wait(2))
-        ros.spin_until(
-            lambda: (
-                (said := diagnosed('td3_agent'))
-                and said.message.startswith('the route was withdrawn and the car is stopped')
-            ),
-            'told',
+        diagnosed.wait(
+            'td3_agent', 'the route was withdrawn and the car is stopped', DiagnosticStatus.ERROR
         )
-        assert diagnosed('td3_agent').level == DiagnosticStatus.ERROR
         bench.path_pub.publish(path())
         bench.wait_until_announced()
         bench.frame(3)
@@ -646,19 +631,14 @@ class TestFreeRunning:
         assert all(msg == driving[0] for msg in driving)
         assert set(bench.frames()) == {1}
         assert len(bench.facts(1)) == 1  # the policy was asked once
-        ros.spin_until(
-            lambda: diagnosed('td3_agent').message.startswith('the newest frame is too old'),
-            'diagnosed',
-        )
+        diagnosed.wait('td3_agent', 'the newest frame is too old')
         count = len(bench.stamped)
         ros.spin_until(lambda: len(bench.stamped) >= count + 3, 'it goes on stopping')
         assert all(is_stop(msg) for msg in bench.stamped[count:])
         bench.frame(2, y=-1.0, speed=5.0)
         ros.spin_until(lambda: not is_stop(bench.stamped[-1]), 'driving again')
         assert bench.frames()[-1] == 2
-        ros.spin_until(
-            lambda: diagnosed('td3_agent').message == 'driving: pure pursuit', 'well again'
-        )
+        diagnosed.wait('td3_agent', 'driving: pure pursuit')
 
     def test_newest_frame_counts(self, ros):
         bench = Bench(ros, mode='free_running', max_frame_age_s=10.0)
@@ -698,10 +678,7 @@ class TestLoop:
             bench.frame(2 * n)
             bench.wait(n)
             bench.odometry(2 * n + 1)
-        ros.spin_until(
-            lambda: diagnosed('td3_agent').message.startswith('every second frame has no image'),
-            'told',
-        )
+        diagnosed.wait('td3_agent', 'every second frame has no image')
         said, part = diagnosed('td3_agent'), diagnosed('td3_agent: loop')
         assert said.level == part.level == DiagnosticStatus.WARN
         assert said.message == part.message
@@ -714,11 +691,6 @@ class TestLoop:
 
     def test_an_agent_without_its_route_does_not_say_that_it_drives(self, ros, diagnosed):
         Bench(ros, route=False)
-        ros.spin_until(
-            lambda: (
-                (said := diagnosed('td3_agent'))
-                and said.message == f'no route yet on {topics.waypoints(ROLE)}'
-            ),
-            'told',
+        diagnosed.wait(
+            'td3_agent', f'no route yet on {topics.waypoints(ROLE)}', DiagnosticStatus.WARN
         )
-        assert diagnosed('td3_agent').level == DiagnosticStatus.WARN

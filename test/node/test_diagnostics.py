@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a node says of itself: at once when it changes, and no more work than that."""
 
-from td3_agent.driving.status import Status
+from td3_agent.driving.reports import Status
 from td3_agent.nodes.diagnostics import Diagnostics
 
 

@@ -8,7 +8,7 @@ from rclpy.node import Node
 
 from td3_agent.driving.duplicates import Breaks
 from td3_agent.driving.loop_check import LATE_COMMAND, WITHOUT_COMMAND
-from td3_agent.driving.status import CAUSE
+from td3_agent.driving.reports import CAUSE
 from td3_agent.nodes import topics
 from td3_agent.nodes.members import DriveCheck, Exclusive
 

@@ -263,8 +263,7 @@ class TestLockstep:
         bench.twist(1, 5.0)
         assert is_full_brake(bench.wait(1))
         assert bench.outcomes(1) == ['stopped_no_vehicle_info']
-        ros.spin_until(lambda: diagnosed('twist_to_control'), 'diagnostics')
-        assert diagnosed('twist_to_control').message == 'vehicle_info has not arrived'
+        diagnosed.wait('twist_to_control', 'vehicle_info has not arrived')
         bench.odometry(2)
         bench.twist(2, 5.0)
         bench.tell_info()
@@ -426,7 +425,7 @@ class TestFreeRunning:
         ros.spin_until(lambda: len(bench.commands) >= 4, 'three brakes')
         assert bench.commands[0].throttle > 0.0
         assert all(is_full_brake(msg) for msg in bench.commands[1:])
-        ros.spin_until(lambda: diagnosed('twist_to_control').level == DiagnosticStatus.ERROR)
+        diagnosed.wait('twist_to_control', level=DiagnosticStatus.ERROR)
         bench.twist(2, 6.0)
         ros.spin_until(lambda: 'stopped_no_odometry' in bench.outcomes(1), 'its speed is unknown')
         bench.odometry(3, 2.0)
@@ -480,14 +479,8 @@ class TestSilence:
         assert is_full_brake(stop)
         assert bench.frames()[:2] == [1, 1]
         assert bench.outcomes(2)[:2] == ['ok', 'stopped_silence']
-        ros.spin_until(
-            lambda: (
-                (said := diagnosed('twist_to_control'))
-                and said.level == DiagnosticStatus.ERROR
-                and said.message.startswith('no frame for 0.05 s or longer, 1 so far')
-            ),
-            'the diagnosis',
-        )
+        text = 'no frame for 0.05 s or longer, 1 so far'
+        diagnosed.wait('twist_to_control', text, DiagnosticStatus.ERROR)
 
     def test_stop_between_frames_is_the_answer_of_the_next_one(self, ros):
         """The bridge counts it as that: one more, and no frame is waited for any longer."""
@@ -577,20 +570,12 @@ class TestEnds:
     def test_diagnostics_name_the_fault_and_its_end(self, ros, diagnosed):
         bench = Bench(ros, deadline_s=SHORT_S)
         bench.odometry(1)
-        ros.spin_until(
-            lambda: (
-                (said := diagnosed('twist_to_control'))
-                and said.message.startswith('last frame stopped_no_command, 1 so far')
-            ),
-            'the fault',
+        diagnosed.wait(
+            'twist_to_control', 'last frame stopped_no_command, 1 so far', DiagnosticStatus.ERROR
         )
-        assert diagnosed('twist_to_control').level == DiagnosticStatus.ERROR
         bench.odometry(2)
         bench.twist(2, 1.0)
-        ros.spin_until(
-            lambda: diagnosed('twist_to_control').message == 'every frame answered', 'the end'
-        )
-        assert diagnosed('twist_to_control').level == DiagnosticStatus.OK
+        diagnosed.wait('twist_to_control', 'every frame answered', DiagnosticStatus.OK)
 
     def test_frames_that_are_often_stopped_are_told_beside_those_that_are_not(
         self, ros, diagnosed
@@ -604,7 +589,7 @@ class TestEnds:
             bench.wait(n)
         bench.drive(25)
         bench.wait(25)
-        ros.spin_until(lambda: 'every second' in diagnosed('twist_to_control').message, 'told')
+        diagnosed.wait('twist_to_control', 'every second')
         said, part = diagnosed('twist_to_control'), diagnosed('twist_to_control: loop')
         assert said.level == part.level == DiagnosticStatus.WARN
         assert said.message == part.message

@@ -470,15 +470,8 @@ class TestFullDisk:
         steps = bridge.steps
         ros.spin_until(lambda: bridge.steps >= steps + 10, 'steps')
         text = 'the ledger has ended, the drive goes on: '
-        ros.spin_until(
-            lambda: (
-                (said := diagnosed('synchronizer'))
-                and said.message.startswith(text)
-                and said.message.endswith('No space left on device')
-                and said.level == DiagnosticStatus.ERROR
-            ),
-            'the diagnosis',
-        )
+        said = diagnosed.wait('synchronizer', text, DiagnosticStatus.ERROR)
+        assert said.message.endswith('No space left on device')
         node.close()
         assert capfd.readouterr().err.count('the ledger has ended') == 1
 
@@ -504,10 +497,8 @@ class TestWaiting:
         ros.spin_until(lambda: bridge.orders == [PAUSE], 'the pause')
         spin_looks(ros, node)
         assert bridge.steps == 0
-        ros.spin_until(lambda: diagnosed('synchronizer'), 'diagnosed')
         text = 'no step while these are silent or not there: '
-        assert diagnosed('synchronizer').message.startswith(text)
-        assert diagnosed('synchronizer').level == DiagnosticStatus.WARN
+        diagnosed.wait('synchronizer', text, DiagnosticStatus.WARN)
         bridge.vehicles[ROLE].announce_gate(ros)
         spin_looks(ros, node)
         assert bridge.steps == 0
@@ -591,11 +582,7 @@ class TestViolations:
         node = start()
         ros.spin_until(lambda: bridge.steps >= 5, 'steps')
         bridge.vehicles[ROLE].answer(bridge.stamp)
-        ros.spin_until(
-            lambda: (said := diagnosed('synchronizer')) and said.message == 'lockstep violations',
-            'diagnosed',
-        )
-        assert diagnosed('synchronizer').level == DiagnosticStatus.ERROR
+        diagnosed.wait('synchronizer', 'lockstep violations', DiagnosticStatus.ERROR)
         assert node.core.ledger.logs[ROLE].counts.doubled == 1
         (fault,) = check_ledger(records(node))
         assert fault.endswith('2 commands')
@@ -697,22 +684,6 @@ class TestTakenBack:
 
 
 class TestReports:
-    def test_another_step_length_is_named(self, ros, bridge, start, diagnosed):
-        bridge.step_s = 0.1
-        start(max_frames=3)
-        ros.spin_until(
-            lambda: (said := diagnosed('synchronizer')) and said.level == DiagnosticStatus.ERROR,
-            'diagnosed',
-        )
-        expected = 'fixed_delta_seconds is 0.1 s at the bridge, 0.05 s here'
-        assert diagnosed('synchronizer').message == expected
-
-    @pytest.mark.usefixtures('bridge')
-    def test_float32_of_the_step_is_no_mismatch(self, ros, start):
-        node = start(max_frames=3)
-        ros.spin_until(node.finished.done, 'the end')
-        assert node.core._wrong_step_s is None
-
     def test_events_reach_the_ledger(self, ros, bridge, start, records):
         bridge.answering = False
         node = start(max_frames=2)

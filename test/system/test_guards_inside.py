@@ -15,7 +15,7 @@ from td3_agent.driving.answering import FrameAnswerer
 from td3_agent.driving.observation import ImageView
 from td3_agent.driving.pairing import FramePairer
 from td3_agent.driving.parameters import Params
-from td3_agent.driving.status import Status
+from td3_agent.driving.reports import Status
 from td3_agent.driving.vehicle import VehicleState
 from td3_agent.faults import inside as inside_module
 from td3_agent.faults.row import Outcome
