@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = 'td3_agent'
-SHARED_FOLDERS = ('launch', 'config', 'security', 'weights')
+SHARED_FOLDERS = ('launch', 'config', 'security')
 
 
 def shared_files() -> list[tuple[str, list[str]]]:
@@ -30,7 +30,7 @@ setup(
     maintainer_email='td3-agent-maintainers@users.noreply.github.com',
     license='Apache-2.0',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
-    package_data={NAME: ['py.typed', 'bags/*.html']},
+    package_data={NAME: ['py.typed', 'bags/*.html', 'weights/*.safetensors']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['package.xml']),

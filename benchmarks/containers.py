@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 AGENT = 'td3_agent'
 LIMIT_MB = 1175.0  # 1.3 GB with python:slim below
 MEGABYTE = 1e6
-CODE = ('config', 'interfaces', 'launch', 'resource', 'scripts', 'td3_agent', 'weights')
+CODE = ('config', 'interfaces', 'launch', 'resource', 'scripts', 'td3_agent')
 # Removed again in the layer that installs them.
 REMOVED = ('torch/test/', 'torch/include/')
 # Requirements files of the layers; the merged image is set up by "make setup".

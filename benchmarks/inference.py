@@ -17,9 +17,9 @@ import torch
 
 from benchmarks.harness import check_least, p50_p99_ms
 from td3_agent.driving.memory import keep_freed_memory
-from td3_agent.nodes.drivers import SHIPPED_NAMES, policy_folder
 from td3_agent.policy.checkpoint import load_checkpoint
 from td3_agent.policy.onnx_policy import export_policy, load_onnx_policy, sample_observations
+from td3_agent.policy.policy_file import SHIPPED_NAMES, policy_file
 
 if TYPE_CHECKING:
     import argparse
@@ -29,7 +29,7 @@ WARM_UP = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument('--policy', default='lane', help=f'{SHIPPED_NAMES}, or a checkpoint')
+    parser.add_argument('--policy', default='lane', help=f'{SHIPPED_NAMES}, or a .safetensors file')
     parser.add_argument('--frames', type=int, default=2000, help='observations for each')
 
 
@@ -39,10 +39,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent) / 'policy'
-        shutil.copytree(policy_folder(args.policy), folder)
-        record = export_policy(folder)
-        drivers = {'torch': load_checkpoint(folder)[0], 'onnx': load_onnx_policy(folder)[0]}
+        path = Path(shutil.copy(policy_file(args.policy), parent))
+        record = export_policy(path)
+        drivers = {'torch': load_checkpoint(path)[0], 'onnx': load_onnx_policy(path)[0]}
     times_ms: dict[str, list[float]] = {runtime: [] for runtime in drivers}
     for state, image in sample_observations(drivers['torch'].config, WARM_UP + args.frames):
         for runtime, policy in drivers.items():

@@ -20,8 +20,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 import torch
 
-from td3_agent.nodes.drivers import policy_folder
 from td3_agent.policy.checkpoint import load_checkpoint
+from td3_agent.policy.policy_file import policy_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +38,7 @@ class PlainNode(Node):
         super().__init__('plain_node', **kwargs)
         self.declare_parameter('policy', 'lane')
         name = self.get_parameter('policy').value
-        policy, manifest = load_checkpoint(policy_folder(name), kind='driving')
+        policy, manifest = load_checkpoint(policy_file(name), kind='driving')
         self.actor = policy.actor
         self.spec = manifest.observation_spec
         self.frames: deque[NDArray[Any]] = deque(maxlen=self.spec.frame_stack)

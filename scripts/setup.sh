@@ -141,7 +141,7 @@ package_key() {
     environment_key
     messages_key
     sha256sum setup.py setup.cfg package.xml
-    find config launch resource security weights -type f -not -path '*/__pycache__/*' \
+    find config launch resource security -type f -not -path '*/__pycache__/*' \
       2> /dev/null | LC_ALL=C sort || true
   } | digest
 }

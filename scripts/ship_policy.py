@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ships the policy of a finished driving training, and keeps its record.
 
-``scripts/ship_policy.py build/train/lane lane`` copies ``best/`` to ``weights/lane``, the logs
-to ``docs/results/driving/lane``, and draws the learning curve from them.
+``scripts/ship_policy.py build/train/lane lane`` copies ``best.safetensors`` to
+``td3_agent/weights/lane.safetensors``, the logs to ``docs/results/driving/lane``, and draws the
+learning curve from them. A folder ``best/`` of earlier versions is converted.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import json
 from pathlib import Path
 import shutil
 
+from convert_policy import convert
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from td3_agent.policy.checkpoint import load_checkpoint
+from td3_agent.policy.policy_file import SHIPPED, policy_file
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ('config.json', 'eval.csv', 'progress.csv', 'summary.json')
@@ -59,14 +62,17 @@ def main() -> None:
     """Check, copy, draw."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument('run', type=Path, help='folder that train --out named')
-    arguments.add_argument('name', help='what the policy is to be called')
+    arguments.add_argument('name', choices=SHIPPED, help='which of the policies that ship it is')
     args = arguments.parse_args()
-    _, manifest = load_checkpoint(args.run / 'best', kind='driving')  # refuses a broken one
     summary = json.loads((args.run / 'summary.json').read_text(encoding='utf-8'))
-    weights, logs = ROOT / 'weights' / args.name, ROOT / 'docs/results/driving' / args.name
-    for folder in (weights, logs):
-        shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(args.run / 'best', weights)
+    weights, logs = policy_file(args.name), ROOT / 'docs/results/driving' / args.name
+    if (args.run / 'best').is_dir():
+        convert(args.run / 'best', weights)
+    else:
+        load_checkpoint(args.run / 'best.safetensors', kind='driving')  # refuses a broken one
+        shutil.copyfile(args.run / 'best.safetensors', weights)
+    _, manifest = load_checkpoint(weights, kind='driving')
+    shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True)
     for name in LOGS:
         shutil.copyfile(args.run / name, logs / name)

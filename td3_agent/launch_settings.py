@@ -326,7 +326,7 @@ def refuse_unusable(params: Params) -> None:
         OSError: it cannot be read or written.
     """
     if hasattr(params, 'policy') and params.driver == 'td3':
-        from td3_agent.nodes.drivers import refuse_missing_policy  # noqa: PLC0415
+        from td3_agent.policy.policy_file import refuse_missing_policy  # noqa: PLC0415
 
         refuse_missing_policy(params.policy)
     if hasattr(params, 'map'):

@@ -48,8 +48,9 @@ from td3_agent.launch_settings import (
     truth,
     type_of,
 )
-from td3_agent.nodes.drivers import SHIPPED_NAMES, DriverParams, needs_route
+from td3_agent.nodes.drivers import DriverParams, needs_route
 from td3_agent.nodes.parameters import Td3AgentParams
+from td3_agent.policy.policy_file import SHIPPED_NAMES
 from td3_agent.starting import PARENT_VARIABLE
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ ROLE_NAME = Argument('ego_vehicle', 'role name of the vehicle')
 # Of the files that start an agent.
 DRIVER = {
     'driver': Argument('td3', 'who drives', choices_of('driver')),
-    'policy': Argument('lane', f'of the td3 driver: {SHIPPED_NAMES}, untrained, or a folder'),
+    'policy': Argument('lane', f'of the td3 driver: {SHIPPED_NAMES}, untrained, or a file'),
     'inference': Argument(
         'torch', 'of the td3 driver; onnx is for an exported policy', choices_of('inference')
     ),

@@ -6,8 +6,13 @@ from __future__ import annotations
 from fnmatch import fnmatch
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-POLICY_FILES = ('manifest.json',)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+POLICY_SUFFIX = '.safetensors'
+SNAPSHOT = 'state.safetensors'  # of a training that can be resumed
 BAG_FILES = ('metadata.yaml', '*.mcap', '*.db3', '*.mcap.zst*', '*.db3.zst*')
 LFS_HEAD = b'version https://git-lfs'
 IS_LFS = 'a Git LFS pointer in the place of the file: git lfs pull'
@@ -26,9 +31,9 @@ def holds(folder: Path, patterns: tuple[str, ...]) -> bool:
 
 
 def if_policy(path: Path) -> str:
-    """Return that a folder, or the folder of a file, is a policy; empty if it is not."""
-    folder = path if path.is_dir() else path.parent
-    return f'; {folder} is a policy: --policy {folder}' if holds(folder, POLICY_FILES) else ''
+    """Return that a file, or the first one in a folder, is a policy; empty if it is not."""
+    found = _policies(path) if path.is_dir() else [path] if path.suffix == POLICY_SUFFIX else []
+    return f'; {found[0]} is a policy: --policy {found[0]}' if found else ''
 
 
 def if_bag(path: Path) -> str:
@@ -39,20 +44,41 @@ def if_bag(path: Path) -> str:
 
 def did_you_mean(path: Path, patterns: tuple[str, ...]) -> str:
     """Return which folders below a folder have a file of such a name; empty if none does."""
-    found = _below(path, patterns)
+    return _meant(_below(path, lambda folder: [folder] if holds(folder, patterns) else []))
+
+
+def which_policy(path: Path) -> str:
+    """Return which policies lie in a folder or below it; empty if none does."""
+    return _meant((_policies(path) + _below(path, _policies))[:MOST_NAMED])
+
+
+def _meant(found: list[Path]) -> str:
     if not found:
         return ''
     more = f' also there: {", ".join(map(str, found[1:]))}' if found[1:] else ''
     return f'; did you mean {found[0]}?{more}'
 
 
-def _below(path: Path, patterns: tuple[str, ...]) -> list[Path]:
-    """Return some folders below a folder, the nearest first."""
+def _policies(folder: Path) -> list[Path]:
+    """Return the policies in a folder, sorted; hidden files are half written ones."""
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208  names alone
+    except OSError:
+        return []
+    return [
+        folder / name
+        for name in names
+        if name.endswith(POLICY_SUFFIX) and name != SNAPSHOT and not name.startswith('.')
+    ]
+
+
+def _below(path: Path, find: Callable[[Path], list[Path]]) -> list[Path]:
+    """Return some of what is found in the folders below a folder, the nearest first."""
     level, found, looked_at = [path], list[Path](), 0
     for _ in range(MOST_DEPTH):
         level = [child for folder in level for child in _folders(folder)][:MOST_LOOKED_AT]
         looked_at += len(level)
-        found += [folder for folder in level if holds(folder, patterns)]
+        found += [each for folder in level for each in find(folder)]
         if len(found) >= MOST_NAMED or looked_at >= MOST_LOOKED_AT:
             break
     return found[:MOST_NAMED]

@@ -26,7 +26,8 @@ from td3_agent.driving.command import TwistConvention
 from td3_agent.driving.ledger import LedgerWriter, read_ledger
 from td3_agent.evaluation.result_tables import aligned
 from td3_agent.evaluation.summary import table
-from td3_agent.nodes.drivers import SHIPPED_NAMES, DriverParams, make_driver
+from td3_agent.nodes.drivers import DriverParams, make_driver
+from td3_agent.policy.policy_file import SHIPPED_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--policy',
         action='append',
         default=None,
-        help=f'{SHIPPED_NAMES}, untrained, a checkpoint folder, or pure_pursuit; '
+        help=f'{SHIPPED_NAMES}, untrained, a .safetensors file, or pure_pursuit; '
         'given twice: compare; none: lane',
     )
     parser.add_argument(

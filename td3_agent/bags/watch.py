@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from td3_agent.nodes.drivers import SHIPPED_NAMES
+from td3_agent.policy.policy_file import SHIPPED_NAMES
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--image-topic', default='', help='empty: of that camera')
     parser.add_argument('--odometry-topic', default='', help='empty: /carla/<role_name>/odometry')
     parser.add_argument(
-        '--policy', default='lane', help=f'whose input is shown: {SHIPPED_NAMES}, or a folder'
+        '--policy', default='lane', help=f'whose input is shown: {SHIPPED_NAMES}, or a file'
     )
     parser.add_argument('--port', type=int, default=9090, help='of the page')
     parser.add_argument('--data-port', type=int, default=9876, help='of what the page shows')

@@ -28,7 +28,7 @@ from td3_agent.evaluation.processes import (
 )
 from td3_agent.evaluation.summary import finding_lines, judged, summarize, table
 from td3_agent.nodes import topics
-from td3_agent.nodes.drivers import SHIPPED_NAMES
+from td3_agent.policy.policy_file import SHIPPED_NAMES
 from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--driver', choices=('td3', 'pure_pursuit'), default='td3', help='who drives'
     )
     parser.add_argument(
-        '--policy', default='lane', help=f'{SHIPPED_NAMES}, untrained, or a checkpoint folder'
+        '--policy', default='lane', help=f'{SHIPPED_NAMES}, untrained, or a .safetensors file'
     )
     parser.add_argument(
         '--map',

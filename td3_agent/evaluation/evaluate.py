@@ -41,7 +41,8 @@ from td3_agent.evaluation.scenarios import (
     refuse_decided,
     refuse_missing_traffic,
 )
-from td3_agent.nodes.drivers import SHIPPED_NAMES, DriverParams
+from td3_agent.nodes.drivers import DriverParams
+from td3_agent.policy.policy_file import SHIPPED_NAMES
 from td3_agent.sim.maps import BUILT_IN
 from td3_agent.sim.seeds import FAMILIES
 from td3_agent.training.params import add_ray_argument
@@ -134,7 +135,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--policy',
         default='',
-        help=f'{SHIPPED_NAMES} (default: lane), untrained, or a checkpoint folder',
+        help=f'{SHIPPED_NAMES} (default: lane), untrained, or a .safetensors file',
     )
     parser.add_argument(
         '--transport',

@@ -7,9 +7,8 @@ from pathlib import Path
 import shutil
 from typing import TYPE_CHECKING
 
-from td3_agent.nodes.drivers import SHIPPED_NAMES, policy_folder
-from td3_agent.policy.checkpoint import MANIFEST_NAME, WEIGHTS_NAME
-from td3_agent.policy.onnx_policy import ONNX_NAME, export_policy
+from td3_agent.policy.onnx_policy import export_policy, onnx_file
+from td3_agent.policy.policy_file import SHIPPED_NAMES, policy_file, read_manifest
 
 if TYPE_CHECKING:
     import argparse
@@ -18,13 +17,13 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        'policy', help=f'a policy that ships ({SHIPPED_NAMES}), or a checkpoint folder'
+        'policy', help=f'a policy that ships ({SHIPPED_NAMES}), or a .safetensors file'
     )
     parser.add_argument(
         '--out',
         type=Path,
-        help='folder for a copy of the checkpoint with the export; without it, the export is '
-        'written into the checkpoint folder',
+        help='folder for a copy of the policy with the export beside it; without it, the '
+        'export is written beside the policy',
     )
 
 
@@ -34,12 +33,12 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: the checkpoint was refused, a library is missing, or the answers differ.
     """
-    folder = policy_folder(args.policy)
+    policy = policy_file(args.policy)
     if args.out is not None:
-        folder = _copied(folder, args.out)
-    record = export_policy(folder)
-    print(f'{"exported to":<22}{folder / ONNX_NAME}')
-    print(f'{"size":<22}{(folder / ONNX_NAME).stat().st_size} bytes')
+        policy = _copied(policy, args.out)
+    record = export_policy(policy)
+    print(f'{"exported to":<22}{onnx_file(policy)}')
+    print(f'{"size":<22}{onnx_file(policy).stat().st_size} bytes')
     print(f'{"observations compared":<22}{record.observations}')
     print(
         f"{'largest difference':<22}{record.largest_difference:.1e} of half an action's range, "
@@ -48,15 +47,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _copied(folder: Path, out: Path) -> Path:
-    """Copy a checkpoint into a folder that is new or empty.
+def _copied(policy: Path, out: Path) -> Path:
+    """Copy a policy into a folder that is new or empty; returns its file there.
 
     Raises:
-        ValueError: something is there.
+        ValueError: something is there, or there is no such policy.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f'--out must name a folder that is new or empty, got {str(out)!r}')
+    read_manifest(policy)
     out.mkdir(parents=True, exist_ok=True)
-    for name in (MANIFEST_NAME, WEIGHTS_NAME):
-        shutil.copyfile(folder / name, out / name)
-    return out
+    return Path(shutil.copyfile(policy, out / policy.name))

@@ -4,23 +4,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from td3_agent.driving.loop_check import Contract
-from td3_agent.driving.observation import STATE_SIZE, ObservationSpec
-from td3_agent.driving.parameters import Params, did_you_mean, expanded, param
+from td3_agent.driving.observation import ObservationSpec
+from td3_agent.driving.parameters import Params, param
 from td3_agent.driving.pure_pursuit import PurePursuitDriver, PurePursuitParams
-from td3_agent.nodes.share import shared_path
+from td3_agent.policy.policy_file import SHIPPED_NAMES, UNTRAINED, policy_file, read_manifest
 
 if TYPE_CHECKING:
     from td3_agent.driving.driver import Driver
-    from td3_agent.policy.checkpoint import Manifest
-
-UNTRAINED = 'untrained'
-SHIPPED = ('lane', 'route')
-SHIPPED_NAMES = ', '.join(SHIPPED)  # for help texts
+    from td3_agent.policy.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +26,7 @@ class DriverParams(Params):
     )
     policy: str = param(
         'lane',
-        f"a policy that ships ({SHIPPED_NAMES}), 'untrained', or a checkpoint folder",
+        f"a policy that ships ({SHIPPED_NAMES}), 'untrained', or a .safetensors file",
         path=True,
     )
     policy_seed: int = param(0, 'seed of the untrained policy', low=0)
@@ -93,7 +87,7 @@ def _td3_driver(params: DriverParams) -> Equipment:
     if params.policy == UNTRAINED:
         policy = untrained_policy(params.policy_seed)
         return Equipment(policy, ObservationSpec(), 'TD3, UNTRAINED policy')
-    policy, manifest = load_checkpoint(policy_folder(params.policy), kind='driving')
+    policy, manifest = load_checkpoint(policy_file(params.policy), kind='driving')
     return _equipment(policy, manifest, f'TD3, {params.policy}')
 
 
@@ -107,7 +101,7 @@ def _onnx_driver(params: DriverParams) -> Equipment:
 
     if params.policy == UNTRAINED:
         raise ValueError(f"inference must be 'torch' for policy {UNTRAINED!r}, got 'onnx'")
-    policy, manifest = load_onnx_policy(policy_folder(params.policy), kind='driving')
+    policy, manifest = load_onnx_policy(policy_file(params.policy), kind='driving')
     return _equipment(policy, manifest, f'TD3, {params.policy}, ONNX Runtime')
 
 
@@ -117,11 +111,6 @@ def _equipment(policy: Driver, manifest: Manifest, title: str) -> Equipment:
     return Equipment(policy, spec, title, needs_route=spec.path, contract=contract)
 
 
-def policy_folder(name: str) -> Path:
-    """Return the checkpoint folder of a policy that ships, or the folder that is named."""
-    return shared_path(f'weights/{name}') if name in SHIPPED else Path(expanded(name))
-
-
 def needs_route(params: DriverParams) -> bool:
     """Whether the driver that the parameters name follows a route; torch is not imported."""
     if params.driver == 'pure_pursuit':
@@ -129,20 +118,6 @@ def needs_route(params: DriverParams) -> bool:
     if params.policy == UNTRAINED:
         return False
     try:
-        text = (policy_folder(params.policy) / 'manifest.json').read_text(encoding='utf-8')
-        return len(json.loads(text)['inputs']['state']) > STATE_SIZE
-    except (OSError, ValueError, LookupError, TypeError):
+        return read_manifest(policy_file(params.policy)).observation_spec.path
+    except ValueError:
         return False  # the agent refuses such a policy, and says why
-
-
-def refuse_missing_policy(name: str) -> None:
-    """Refuse a policy that is neither shipped nor a folder; what is in it is not looked at.
-
-    Raises:
-        ValueError: naming it and the nearest that ships.
-    """
-    if name != UNTRAINED and not policy_folder(name).is_dir():
-        raise ValueError(
-            f'policy must be one of {SHIPPED_NAMES}, {UNTRAINED}, or a checkpoint folder, '
-            f'got {name!r}{did_you_mean(name, (*SHIPPED, UNTRAINED))}'
-        )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policy under ONNX Runtime: the same answers in a fraction of PyTorch's time.
 
-An export is two more files in a checkpoint directory: ``policy.onnx``, and ``policy.onnx.json``,
-which says from which weights it was made and how far its answers were from PyTorch's. It is
-written only where they agree, and refused where weights or export have changed since.
+An export is two more files beside a policy: for ``lane.safetensors`` these are ``lane.onnx``, and
+``lane.onnx.json``, which says from which weights it was made and how far its answers were from
+PyTorch's. It is written only where they agree, and refused where weights or export have changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import math
 import os
 from pathlib import Path
-import secrets
 import tempfile
 from typing import TYPE_CHECKING, Any
 import warnings
@@ -23,27 +22,28 @@ import warnings
 import numpy as np
 import torch
 
-from td3_agent.policy.checkpoint import (
+from td3_agent.policy.checkpoint import load_checkpoint, replace_file
+from td3_agent.policy.policy import Policy
+from td3_agent.policy.policy_file import (
+    MAX_HEADER_BYTES,
     MAX_WEIGHTS_BYTES,
     CheckpointError,
-    Manifest,
-    load_checkpoint,
-    read_beside,
-    read_record,
+    decoded,
+    opened,
+    read_exactly,
 )
-from td3_agent.policy.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from td3_agent.policy.networks import Actor, ActorConfig
+    from td3_agent.policy.actor_config import ActorConfig
+    from td3_agent.policy.manifest import Manifest
+    from td3_agent.policy.networks import Actor
 
     Inputs = tuple[NDArray[np.float32], NDArray[np.uint8] | None]
 
-ONNX_NAME = 'policy.onnx'
-RECORD_NAME = 'policy.onnx.json'
 SCHEMA = 1
 OPSET = 17  # the first with LayerNormalization; ONNX Runtime 1.12 and later
 # Largest difference of an action from PyTorch's, as a share of half its range. Both compute in
@@ -120,7 +120,7 @@ def load_onnx_policy(
     """Read and check a checkpoint and its export.
 
     Args:
-        path: the checkpoint directory.
+        path: the file of the policy.
         kind: the only kind wanted, or None for any.
 
     Raises:
@@ -130,34 +130,52 @@ def load_onnx_policy(
     """
     _library('onnxruntime')
     policy, manifest = load_checkpoint(path, kind=kind)
-    if not (Path(path) / RECORD_NAME).exists():
-        raise CheckpointError(path, [f'{RECORD_NAME}: missing; {_export_again(path)}'])
-    record = read_record(path, RECORD_NAME, OnnxRecord)
-    model = read_beside(path, ONNX_NAME, MAX_WEIGHTS_BYTES)
-    if faults := _record_faults(record, manifest, model):
-        raise CheckpointError(path, [*faults, _export_again(path)])
+    if not record_file(path).exists():
+        raise CheckpointError(path, [f'{record_file(path)}: missing; {_export_again(path)}'])
+    model = _read(onnx_file(path), MAX_WEIGHTS_BYTES)
     try:
+        _refuse_other(_read(record_file(path), MAX_HEADER_BYTES), manifest, model)
         onnx_policy = OnnxPolicy(policy.actor, model, trained=policy.trained)
         _refuse_different(policy, onnx_policy, SPOT_CHECKS)
     except ValueError as error:
-        raise CheckpointError(path, [f'{ONNX_NAME}: {error}', _export_again(path)]) from error
+        raise CheckpointError(path, [f'export: {error}', _export_again(path)]) from error
     return onnx_policy, manifest
 
 
-def _record_faults(record: OnnxRecord, manifest: Manifest, model: bytes) -> list[str]:
-    """Name where the export does not belong to these weights."""
+def onnx_file(policy: str | os.PathLike[str]) -> Path:
+    """Return where the export of a policy is."""
+    return Path(policy).with_suffix('.onnx')
+
+
+def record_file(policy: str | os.PathLike[str]) -> Path:
+    """Return where the record of the export of a policy is."""
+    return Path(policy).with_suffix('.onnx.json')
+
+
+def _read(path: Path, limit_bytes: int) -> bytes:
+    with opened(path) as (handle, size):
+        if size > limit_bytes:
+            raise CheckpointError(path, [f'{size} bytes, expected <= {limit_bytes} bytes'])
+        return read_exactly(handle, size)
+
+
+def _refuse_other(text: bytes, manifest: Manifest, model: bytes) -> None:
+    """Refuse an export that does not belong to these weights, by its record.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    record: OnnxRecord = decoded(text, OnnxRecord)
     if record.schema != SCHEMA:
-        return [f'{RECORD_NAME}: schema is {record.schema}, expected {SCHEMA}']
-    faults = []
-    if record.weights_sha256 != manifest.weights.sha256:
-        faults.append(
-            f'{RECORD_NAME}: stale, exported from weights {record.weights_sha256[:12]}, '
-            f'expected {manifest.weights.sha256[:12]}'
+        raise ValueError(f'schema is {record.schema}, expected {SCHEMA}')
+    if record.weights_sha256 != manifest.weights_sha256:
+        raise ValueError(
+            f'stale, exported from weights {record.weights_sha256[:12]}, '
+            f'expected {manifest.weights_sha256[:12]}'
         )
     digest = hashlib.sha256(model).hexdigest()
     if digest != record.onnx_sha256:
-        faults.append(f'{ONNX_NAME}: SHA-256 is {digest}, expected {record.onnx_sha256}')
-    return faults
+        raise ValueError(f'SHA-256 is {digest}, expected {record.onnx_sha256}')
 
 
 def _export_again(path: str | os.PathLike[str]) -> str:
@@ -206,7 +224,7 @@ def _library(name: str) -> Any:  # noqa: ANN401  a module
 
 
 def export_policy(path: str | os.PathLike[str]) -> OnnxRecord:
-    """Export the policy of a checkpoint directory, compare, and write both files there.
+    """Export a policy, compare, and write both files beside it.
 
     Returns:
         What was recorded.
@@ -226,7 +244,7 @@ def export_policy(path: str | os.PathLike[str]) -> OnnxRecord:
         raise CheckpointError(path, [f'not exported: {error}']) from error
     record = OnnxRecord(
         schema=SCHEMA,
-        weights_sha256=manifest.weights.sha256,
+        weights_sha256=manifest.weights_sha256,
         onnx_sha256=hashlib.sha256(model).hexdigest(),
         opset=OPSET,
         observations=observations,
@@ -236,8 +254,8 @@ def export_policy(path: str | os.PathLike[str]) -> OnnxRecord:
         onnxruntime=_library('onnxruntime').__version__,
     )
     # In this order: with half of an export in place the digests do not match.
-    _replace(Path(path) / ONNX_NAME, model)
-    _replace(Path(path) / RECORD_NAME, json.dumps(asdict(record), indent=2).encode() + b'\n')
+    replace_file(onnx_file(path), model)
+    replace_file(record_file(path), json.dumps(asdict(record), indent=2).encode() + b'\n')
     return record
 
 
@@ -255,7 +273,7 @@ def onnx_model(actor: Actor) -> bytes:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # The exporter that needs no further package is called legacy, and traces with warnings.
         warnings.simplefilter('ignore')
-        path = Path(folder) / ONNX_NAME
+        path = Path(folder) / 'policy.onnx'
         torch.onnx.export(
             actor,
             tuple(example),
@@ -306,16 +324,3 @@ def sample_observations(config: ActorConfig, count: int) -> Iterator[Inputs]:
     yield pair(np.zeros(size), 255 - np.flip(ramp))
     for _ in range(count):
         yield pair(rng.normal(0.0, 1.0, size), rng.integers(0, 256, shape))
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    beside = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
-    try:
-        with beside.open('xb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

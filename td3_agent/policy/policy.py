@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from td3_agent.policy.actor_config import DRIVING_ACTOR, ActorConfig
 from td3_agent.policy.inference import forward_of
-from td3_agent.policy.networks import DRIVING_ACTOR, Actor, ActorConfig, build_actor
+from td3_agent.policy.networks import Actor, build_actor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from td3_agent.policy.networks import ActorConfig, build_actor
+from td3_agent.policy.actor_config import ActorConfig
+from td3_agent.policy.networks import build_actor
 from td3_agent.td3.critic import TwinCritic, initialise_twins
 from td3_agent.td3.flat import Adam, FlatParameters, flushed_denormals
 from td3_agent.td3.layers import Layers

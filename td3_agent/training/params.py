@@ -26,7 +26,7 @@ class TrainParams(Params):
     seed: int = param(0, 'seed of everything random', low=0)
     start_policy: str = param(
         '',
-        'policy to begin with, its name or folder; empty: fresh weights, random actions first',
+        'policy to begin with, its name or file; empty: fresh weights, random actions first',
         path=True,
     )
     eval_env: str = param('', 'Gymnasium id to evaluate on; empty: those that are trained on')

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
-from td3_agent.policy.checkpoint import (
+from td3_agent.nearby import POLICY_SUFFIX
+from td3_agent.policy.checkpoint import save_checkpoint
+from td3_agent.policy.manifest import (
     DRIVING,
     GYMNASIUM,
     ActionField,
@@ -16,7 +17,6 @@ from td3_agent.policy.checkpoint import (
     StateField,
     driving_inputs,
     driving_outputs,
-    save_checkpoint,
 )
 
 if TYPE_CHECKING:
@@ -42,19 +42,19 @@ class PolicySaver:
             env: an environment of the task; one that drives says how its images are made.
             keep: last checkpoints that are kept.
         """
-        self._folder, self._best = out / 'policies', out / 'best'
+        self._folder, self._best = out / 'policies', out / f'best{POLICY_SUFFIX}'
         self._keep = keep
         self._kind, self._inputs, self._outputs = contract(spaces, env)
 
     def save(self, actor: Actor, step: int, notes: dict[str, Any], *, best: bool) -> None:
-        """Write ``policies/step_<step>``, and ``best`` where it is.
+        """Write ``policies/step_<step>.safetensors``, and ``best.safetensors`` where it is.
 
         Raises:
             CheckpointError: it cannot be written.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        targets = [self._folder / f'step_{step:010d}', *([self._best] if best else [])]
-        for target in targets:
+        newest = self._folder / f'step_{step:010d}{POLICY_SUFFIX}'
+        for target in (newest, self._best) if best else (newest,):
             save_checkpoint(
                 target,
                 actor,
@@ -65,7 +65,7 @@ class PolicySaver:
                 training={**notes, 'step': step},
             )
         for old in sorted(self._folder.glob('step_*'))[: -self._keep]:
-            shutil.rmtree(old)
+            old.unlink()
 
 
 def contract(

@@ -2,8 +2,8 @@
 """Train TD3 on a Gymnasium task: logs, snapshots to resume from, and the policy to deploy.
 
 In the folder: ``config.json``, ``progress.csv``, ``eval.csv``, ``tensorboard/`` (if installed),
-``snapshots/`` for --resume, ``policies/`` (the last ones), ``best/`` (the deployable policy with
-the best evaluation), and ``summary.json`` at the end.
+``snapshots/`` for --resume, ``policies/`` (the last ones), ``best.safetensors`` (the deployable
+policy with the best evaluation), and ``summary.json`` at the end.
 """
 
 from __future__ import annotations

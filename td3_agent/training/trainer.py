@@ -19,8 +19,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.evaluation.processes import interruptions_noted
-from td3_agent.nodes.drivers import policy_folder
 from td3_agent.policy.checkpoint import load_checkpoint
+from td3_agent.policy.policy_file import policy_file
 from td3_agent.td3.health import examine
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.replay import ReplayBuffer
@@ -151,7 +151,7 @@ class Trainer:
             td3, self.spaces.shape, low, high, seed=train.seed, device=device_of(train.device)
         )
         if train.start_policy:
-            policy, _ = load_checkpoint(policy_folder(train.start_policy))
+            policy, _ = load_checkpoint(policy_file(train.start_policy))
             self.learner.adopt(policy.actor)
         self.buffer = ReplayBuffer(
             self.spaces.shape,

@@ -27,7 +27,8 @@ from td3_agent.training.rollouts import LocalRollouts
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from td3_agent.policy.networks import Actor, ActorConfig
+    from td3_agent.policy.actor_config import ActorConfig
+    from td3_agent.policy.networks import Actor
     from td3_agent.td3.params import Td3Params
     from td3_agent.training.spaces import TaskSpaces
 

@@ -441,8 +441,8 @@ class TestLifecycle:
         assert bench.plain[-1] == Twist()
 
     def test_refused_policy_leaves_it_out_of_service(self, ros, diagnosed, tmp_path):
-        (tmp_path / 'manifest.json').write_text('{}', 'utf-8')
-        node = ros.make(Td3AgentNode, driver='td3', policy=str(tmp_path))
+        (tmp_path / 'empty.safetensors').write_text('{}', 'utf-8')
+        node = ros.make(Td3AgentNode, policy=str(tmp_path / 'empty.safetensors'))
         assert state_of(node) == 'unconfigured'
         said = diagnosed.wait('td3_agent')
         assert said.level == DiagnosticStatus.ERROR

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent node with ``inference: onnx``: it drives on an export, and refuses a stale one."""
 
-from pathlib import Path
 import shutil
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -12,8 +11,7 @@ torch = pytest.importorskip('torch')
 from td3_agent.driving.parameters import ParameterError  # noqa: E402
 from td3_agent.nodes.drivers import DriverParams, make_driver  # noqa: E402
 from td3_agent.nodes.td3_agent_node import Td3AgentNode  # noqa: E402
-
-LANE = Path(__file__).parents[2] / 'weights' / 'lane'
+from td3_agent.policy.policy_file import policy_file  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +28,10 @@ def exported(tmp_path):
         pytest.importorskip(name, reason=f'{name} is optional, and not installed')
     from td3_agent.policy.onnx_policy import export_policy
 
-    folder = tmp_path / 'lane'
-    shutil.copytree(LANE, folder)
-    export_policy(folder)
-    return folder
+    policy = tmp_path / 'lane.safetensors'
+    shutil.copyfile(policy_file('lane'), policy)
+    export_policy(policy)
+    return policy
 
 
 def test_export_drives(ros, exported):
@@ -46,7 +44,7 @@ def test_export_drives(ros, exported):
 
 
 def test_stale_export_leaves_the_node_inactive_with_the_reason(ros, exported, diagnosed):
-    shutil.copytree(LANE.parent / 'route', exported, dirs_exist_ok=True)
+    shutil.copyfile(policy_file('route'), exported)
     node = ros.make(Td3AgentNode, policy=str(exported), inference='onnx')
     assert node._state_machine.current_state[1] == 'unconfigured'
     ros.spin_until(lambda: diagnosed('td3_agent') is not None, 'diagnostics')

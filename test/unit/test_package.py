@@ -18,8 +18,8 @@ import pytest
 
 import td3_agent
 from td3_agent.__main__ import main
-from td3_agent.nodes.drivers import SHIPPED
 from td3_agent.nodes.share import shared_path
+from td3_agent.policy.policy_file import SHIPPED, policy_file
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ET.parse(ROOT / 'package.xml').getroot()
@@ -195,11 +195,15 @@ def test_every_shared_file_is_installed(setup_arguments):
     assert {path.name for path in (ROOT / 'config').iterdir()} == CONFIGS
     installed = {name for _, names in setup_arguments['data_files'] for name in names}
     shared = [*(ROOT / 'config').iterdir(), *(ROOT / 'launch').glob('*.launch.py')]
-    weights = [*(ROOT / 'weights').glob('*/*')]
-    assert {path.parent.name for path in weights} == set(SHIPPED)
-    shared += weights
     assert {str(path.relative_to(ROOT)) for path in shared} <= installed
     assert {'package.xml', 'resource/td3_agent'} <= installed
+
+
+def test_shipped_policies_are_package_data(setup_arguments):
+    folder = ROOT / 'td3_agent'
+    patterns = setup_arguments['package_data']['td3_agent']
+    found = {path for pattern in patterns for path in folder.glob(pattern)}
+    assert {policy_file(name) for name in SHIPPED} <= found
 
 
 def test_odometry_is_the_last_object():

@@ -12,8 +12,9 @@ torch = pytest.importorskip('torch')
 
 from td3_agent.driving.loop import ledger_records  # noqa: E402
 from td3_agent.evaluation.direct_episodes import direct_drive  # noqa: E402
-from td3_agent.nodes.drivers import SHIPPED, DriverParams, make_driver  # noqa: E402
+from td3_agent.nodes.drivers import DriverParams, make_driver  # noqa: E402
 from td3_agent.policy.checkpoint import load_checkpoint  # noqa: E402
+from td3_agent.policy.policy_file import SHIPPED, policy_file  # noqa: E402
 from td3_agent.sim.leading import HABITS  # noqa: E402
 from td3_agent.sim.seeds import map_seed  # noqa: E402
 from td3_agent.sim.traffic import TrafficConfig  # noqa: E402
@@ -39,7 +40,7 @@ def driven(world, name, frames):
 
 @pytest.mark.parametrize('name', SHIPPED)
 def test_weights_are_those_of_the_recorded_training(name):
-    policy, manifest = load_checkpoint(ROOT / 'weights' / name, kind='driving')
+    policy, manifest = load_checkpoint(policy_file(name), kind='driving')
     assert policy.trained
     assert manifest.observation_spec.path == (name != 'lane')
     logs = ROOT / 'docs' / 'results' / 'driving' / name

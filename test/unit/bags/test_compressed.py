@@ -187,9 +187,10 @@ class TestOtherFiles:
             Bag(tmp_path)
 
     def test_a_policy(self, tmp_path):
-        (tmp_path / 'manifest.json').touch()
-        for path in (tmp_path, tmp_path / 'manifest.json'):
-            with pytest.raises(BagError, match=f'is a policy: --policy {tmp_path}$'):
+        policy = tmp_path / 'best.safetensors'
+        policy.touch()
+        for path in (tmp_path, policy):
+            with pytest.raises(BagError, match=f'is a policy: --policy {policy}$'):
                 Bag(path)
 
     @pytest.mark.parametrize('name', ['bag_0.mcap', 'bag_0.db3'])

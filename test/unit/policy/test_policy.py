@@ -7,7 +7,8 @@ import torch
 
 from td3_agent.driving.observation import Observation
 from td3_agent.driving.vehicle import VehicleState
-from td3_agent.policy.networks import DRIVING_ACTOR, ActorConfig, build_actor
+from td3_agent.policy.actor_config import DRIVING_ACTOR, ActorConfig
+from td3_agent.policy.networks import build_actor
 from td3_agent.policy.policy import Policy, PolicyError, untrained_policy
 
 PENDULUM = ActorConfig(

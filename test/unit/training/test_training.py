@@ -209,7 +209,9 @@ def test_run_may_begin_with_the_policy_of_another(tmp_path):
     other.run()
     td3 = TINY | {'actor_start_updates': 10**6}
     begun = trainer_of(
-        tmp_path / 'begun', td3=td3, start_policy=str(tmp_path / 'other/policies/step_0000000060')
+        tmp_path / 'begun',
+        td3=td3,
+        start_policy=str(tmp_path / 'other/policies/step_0000000060.safetensors'),
     )
     begun.run()
     for mine, theirs in zip(
@@ -222,7 +224,7 @@ def test_run_may_begin_with_the_policy_of_another(tmp_path):
 
 def test_policy_to_begin_with_acts_from_the_first_step(tmp_path):
     trainer_of(tmp_path / 'other').run()
-    folder = str(tmp_path / 'other/best')
+    folder = str(tmp_path / 'other/best.safetensors')
     plain = trainer_of(tmp_path / 'plain')
     begun = trainer_of(tmp_path / 'begun', start_policy=folder)
     for trainer in (plain, begun):
@@ -235,7 +237,9 @@ def test_policy_of_another_architecture_is_refused(tmp_path):
     trainer_of(tmp_path / 'other').run()
     wide = TINY | {'hidden_units': 9}
     with pytest.raises(ValueError, match=r'the policy to begin with must have .*9,.* got .*8,'):
-        trainer_of(tmp_path / 'wide', td3=wide, start_policy=str(tmp_path / 'other/best'))
+        trainer_of(
+            tmp_path / 'wide', td3=wide, start_policy=str(tmp_path / 'other/best.safetensors')
+        )
 
 
 # ---- Resuming ----------------------------------------------------------------------------------
@@ -270,8 +274,10 @@ def test_resumed_run_is_the_uninterrupted_one(env, killed, tmp_path):
     assert fingerprint(second) == fingerprint(whole)
     for name in ('progress.csv', 'eval.csv'):
         assert rows(tmp_path / 'cut' / name) == rows(tmp_path / 'whole' / name)
-    policies = [load_checkpoint(tmp_path / run / 'best')[1].weights for run in ('cut', 'whole')]
-    assert policies[0] == policies[1]
+    policies = [
+        load_checkpoint(tmp_path / run / 'best.safetensors')[1] for run in ('cut', 'whole')
+    ]
+    assert policies[0].weights_sha256 == policies[1].weights_sha256
 
 
 def interrupted_at(trainer, step, number, times=1):

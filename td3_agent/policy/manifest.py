@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of a policy besides its weights. No torch.
+
+The manifest says what the policy must be given, what its answer means, and how its network is
+built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from td3_agent.driving.command import (
+    CONTROL_MAX_SPEED_MPS,
+    CONTROL_MAX_YAW_RATE_RADPS,
+    TwistConvention,
+)
+from td3_agent.driving.loop_check import CameraView, Contract
+from td3_agent.driving.observation import (
+    ENCODINGS,
+    PATH_POINTS,
+    PATH_SCALE_M,
+    STATE_SIZE,
+    ObservationSpec,
+)
+from td3_agent.policy.actor_config import ActorConfig  # noqa: TC001  msgspec reads the types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SCHEMA = 2
+DRIVING = 'driving'
+GYMNASIUM = 'gymnasium'
+KINDS = (DRIVING, GYMNASIUM)
+COLOUR = 'grey, ITU-R BT.601'
+NORMALISATION = 'x / 255 - 0.5'
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageContract:
+    """How the image stack is made; fields as in :class:`ObservationSpec`, and these.
+
+    Attributes:
+        encodings: camera encodings that may be fed.
+        colour: what becomes of colours.
+        normalisation: what the network does to a pixel x in 0 ... 255.
+        camera: what the camera showed in training; None where nobody wrote it down.
+    """
+
+    encodings: tuple[str, ...]
+    image_height_px: int
+    image_width_px: int
+    frame_stack: int
+    crop_top: float
+    colour: str = COLOUR
+    normalisation: str = NORMALISATION
+    camera: CameraView | None = None
+
+    def observation_spec(self) -> ObservationSpec:
+        """Return the settings of the observation builder that this contract asks for."""
+        return ObservationSpec(
+            image_height_px=self.image_height_px,
+            image_width_px=self.image_width_px,
+            frame_stack=self.frame_stack,
+            crop_top=self.crop_top,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateField:
+    """One number of the state vector: the network is given the quantity / ``scale``."""
+
+    name: str
+    unit: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputContract:
+    """What the policy must be given, and how often [Hz]; None where it does not apply."""
+
+    image: ImageContract | None
+    state: tuple[StateField, ...]
+    rate_hz: float | None
+
+    def contract(self) -> Contract:
+        """Return what is compared with the running loop."""
+        if self.image is None:
+            return Contract(rate_hz=self.rate_hz)
+        return Contract(
+            rate_hz=self.rate_hz, camera=self.image.camera, encodings=self.image.encodings
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionField:
+    """One action: the actor's own range maps linearly onto [``low``, ``high``] [``unit``]."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputContract:
+    """What the policy's answer means."""
+
+    actions: tuple[ActionField, ...]
+    twist_convention: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreatedBy:
+    """Versions of the software that wrote the checkpoint."""
+
+    td3_agent: str
+    torch: str
+    numpy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """All that is known of a checkpoint besides its weights.
+
+    Attributes:
+        schema: version of this format.
+        kind: one of :data:`KINDS`.
+        trained: whether the weights come from training.
+        weights_sha256: of the bytes that follow the header of the file.
+        training: free notes of the trainer (task, seed, steps, settings), plain JSON.
+    """
+
+    schema: int
+    kind: str
+    trained: bool
+    created_by: CreatedBy
+    inputs: InputContract
+    outputs: OutputContract
+    actor: ActorConfig
+    weights_sha256: str
+    training: dict[str, Any]
+
+    @property
+    def observation_spec(self) -> ObservationSpec:
+        """Settings of the observation builder that this policy needs.
+
+        Raises:
+            ValueError: the policy takes no image; one of kind 'driving' always does.
+        """
+        if self.inputs.image is None:
+            raise ValueError(f'a policy of kind {self.kind!r} takes no image')
+        # A driving policy sees its route exactly where its state has more than the vehicle's own.
+        return replace(self.inputs.image.observation_spec(), path=_has_path(self.inputs.state))
+
+
+def _has_path(state: tuple[StateField, ...]) -> bool:
+    return len(state) > STATE_SIZE
+
+
+def driving_inputs(
+    spec: ObservationSpec | None = None, rate_hz: float = 20.0, camera: CameraView | None = None
+) -> InputContract:
+    """Return the input contract of a policy that drives from camera and odometry."""
+    spec = spec or ObservationSpec()
+    settings = asdict(spec)
+    has_path = settings.pop('path')
+    image = ImageContract(encodings=tuple(ENCODINGS), camera=camera, **settings)
+    state: tuple[StateField, ...] = (
+        StateField(name='speed', unit='m/s', scale=CONTROL_MAX_SPEED_MPS),
+        StateField(name='yaw_rate', unit='rad/s'),
+        StateField(name='previous_action_0', unit='1'),
+        StateField(name='previous_action_1', unit='1'),
+    )
+    if has_path:
+        state += tuple(
+            StateField(name=f'route_{axis}_{i}', unit='m', scale=PATH_SCALE_M)
+            for i in range(PATH_POINTS)
+            for axis in ('x', 'y')
+        )
+    return InputContract(image=image, state=state, rate_hz=rate_hz)
+
+
+def driving_outputs() -> OutputContract:
+    """Return the output contract of every driving policy."""
+    limit = CONTROL_MAX_YAW_RATE_RADPS
+    actions = (
+        ActionField(name='linear_x', unit='m/s', low=0.0, high=CONTROL_MAX_SPEED_MPS),
+        ActionField(name='angular_z', unit='rad/s', low=-limit, high=limit),
+    )
+    return OutputContract(actions=actions, twist_convention=TwistConvention.VELOCITY.value)
+
+
+def short(value: object) -> str:
+    """Return a value as an error names it."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + '...'
+
+
+# ---- Checks -------------------------------------------------------------------------------------
+
+
+def contract_faults(manifest: Manifest) -> list[str]:
+    """Name where the parts of a manifest contradict each other or this software."""
+    faults = _expect('kind', manifest.kind, KINDS, lambda value, known: value in known)
+    faults += _shape_faults(manifest)
+    faults += _range_faults(manifest)
+    if manifest.kind == DRIVING:
+        faults += _driving_faults(manifest)
+    return faults
+
+
+def _expect(
+    where: str,
+    value: object,
+    expected: Any,  # noqa: ANN401
+    holds: Callable[[Any, Any], bool] = lambda value, expected: bool(value == expected),
+) -> list[str]:
+    if holds(value, expected):
+        return []
+    return [f'{where} is {short(value)}, expected {expected}']
+
+
+def _shape_faults(manifest: Manifest) -> list[str]:
+    image, actor = manifest.inputs.image, manifest.actor
+    stack = (
+        None if image is None else (image.frame_stack, image.image_height_px, image.image_width_px)
+    )
+    return [
+        *_expect('actor.image_shape', actor.image_shape, stack),
+        *_expect('actor.state_size', actor.state_size, len(manifest.inputs.state)),
+        *_expect(
+            'length of actor.action_low', len(actor.action_low), len(manifest.outputs.actions)
+        ),
+    ]
+
+
+def _range_faults(manifest: Manifest) -> list[str]:
+    rate_hz = manifest.inputs.rate_hz
+    faults = []
+    if rate_hz is not None and not 0.0 < rate_hz <= 1000.0:
+        faults.append(f'inputs.rate_hz is {rate_hz}, expected > 0 and <= 1000 [Hz]')
+    faults += [
+        f'inputs.state[{i}].scale is {field.scale}, expected > 0'
+        for i, field in enumerate(manifest.inputs.state)
+        if not field.scale > 0.0
+    ]
+    faults += [
+        f'outputs.actions[{i}].low is {field.low}, expected < high = {field.high}'
+        for i, field in enumerate(manifest.outputs.actions)
+        if not field.low < field.high
+    ]
+    if manifest.inputs.image is not None:
+        try:
+            manifest.inputs.image.observation_spec()
+        except ValueError as error:
+            faults.append(f'inputs.image: {error}')
+    return faults
+
+
+def _driving_faults(manifest: Manifest) -> list[str]:
+    """Name where a driving policy means something else than this software does."""
+    actor, outputs = manifest.actor, driving_outputs()
+    expected = driving_inputs(ObservationSpec(path=_has_path(manifest.inputs.state)))
+    faults = _expect('inputs.state', manifest.inputs.state, expected.state)
+    faults += _expect('outputs.actions', manifest.outputs.actions, outputs.actions)
+    faults += _expect(
+        'outputs.twist_convention', manifest.outputs.twist_convention, outputs.twist_convention
+    )
+    ones = tuple(1.0 for _ in outputs.actions)
+    faults += _expect('actor.action_high', actor.action_high, ones)
+    faults += _expect('actor.action_low', actor.action_low, tuple(-one for one in ones))
+    image = manifest.inputs.image
+    if image is None:
+        return [*faults, 'inputs.image is None, expected an image for driving']
+    faults += _expect('inputs.image.colour', image.colour, COLOUR)
+    faults += _expect('inputs.image.normalisation', image.normalisation, NORMALISATION)
+    if not image.encodings or not set(image.encodings) <= set(ENCODINGS):
+        known = ', '.join(ENCODINGS)
+        faults.append(f'inputs.image.encodings is {short(image.encodings)}, expected of {known}')
+    if manifest.inputs.rate_hz is None:
+        faults.append('inputs.rate_hz is None, expected a rate [Hz] for driving')
+    return faults
