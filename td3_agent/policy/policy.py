@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from td3_agent.policy.actor_config import DRIVING_ACTOR, ActorConfig
-from td3_agent.policy.inference import forward_of
 from td3_agent.policy.networks import Actor, build_actor
 
 if TYPE_CHECKING:
@@ -47,7 +46,6 @@ class Policy:
             if not bool(torch.isfinite(tensor).all()):
                 raise PolicyError(f'weight {name} is not finite')
         self._actor = actor.to(device).eval().requires_grad_(requires_grad=False)
-        self._forward = forward_of(self._actor)
         self._device = torch.device(device)
         self._low = np.array(actor.config.action_low, dtype=np.float32)
         self._high = np.array(actor.config.action_high, dtype=np.float32)
@@ -113,7 +111,7 @@ class Policy:
         """Return what the network says, (actions,), of inputs that fit it."""
         pixels = None if image is None else self._batch_of_one(image)
         with torch.inference_mode():
-            answer = self._forward(self._batch_of_one(state), pixels).squeeze(0)
+            answer = self._actor(self._batch_of_one(state), pixels).squeeze(0)
         values: NDArray[np.float32] = answer.cpu().numpy()
         return values
 

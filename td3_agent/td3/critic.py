@@ -34,19 +34,21 @@ class TwinCritic(nn.Module):
             for inputs, outputs in pairwise(sizes)
         )
 
-    def forward(self, inputs: Tensor, action: Tensor) -> Tensor:
-        """Return both values.
+    def forward(self, inputs: Tensor, action: Tensor, twins: int = TWINS) -> Tensor:
+        """Return both values, or the first alone.
 
         Args:
             inputs: (B, input_size).
             action: (B, actions) in [-1, 1].
+            twins: how many of the two.
 
         Returns:
-            (2, B, 1).
+            (twins, B, 1).
         """
         both = torch.cat((inputs, action), dim=1)
-        values = both.expand(TWINS, *both.shape)
-        for i, weight in enumerate(self.weights):
+        values = both.expand(twins, *both.shape)
+        for i, both_weights in enumerate(self.weights):
+            weight = both_weights[:twins]
             seen = values if i == 0 else torch.relu(values)
             values = torch.baddbmm(weight[:, -1:], seen, weight[:, :-1])
         return values

@@ -8,21 +8,23 @@ deviations from the paper are listed, with their reasons, in ``docs/td3.md``.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from td3_agent.policy.actor_config import ActorConfig
 from td3_agent.policy.networks import build_actor
 from td3_agent.td3.critic import TwinCritic, initialise_twins
-from td3_agent.td3.flat import Adam, FlatParameters, flushed_denormals
-from td3_agent.td3.layers import Layers
 from td3_agent.td3.params import ENCODERS, OBSERVATION, PRIVILEGED, Td3Params
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from td3_agent.policy.networks import Actor
@@ -126,9 +128,27 @@ class Networks(nn.Module):
             return Views(actor, actor)
         return Views(actor, torch.cat((features, vectors), dim=1))
 
+    def action(self, view: Tensor) -> Tensor:
+        """Return the normalised actions, (B, actions), for what the actor sees."""
+        return torch.tanh(self.actor.pre_tanh_from(view))
+
     def critic_views(self, state: Tensor, image: Tensor | None) -> Views:
         """Return :meth:`views` for the critics: the actor's is whole only if they see images."""
         return self.views(state, image if self.critic_sees_images else None)
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Take numbers below 1.2e-38 for zero, in this thread and until it ends.
+
+    The processor computes with them in microcode, and some never go away by themselves: 0.9 of
+    the smallest one is rounded to itself.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)  # what a program begins with
 
 
 class Learner:
@@ -177,18 +197,10 @@ class Learner:
         self.critic_loss = torch.zeros((), device=device)
         self.actor_loss = torch.zeros((), device=device)
         self._generator = torch.Generator(device).manual_seed(seed)
-        self._noise = torch.empty(0, device=device)
-        self._critic = FlatParameters(self.networks.critic_parameters())
-        self._actor = FlatParameters(self.networks.actor_parameters())
-        self._target_critic = FlatParameters(self.target.critic_parameters())
-        self._target_actor = FlatParameters(self.target.actor_parameters())
-        self._actor_layers = Layers.of_actor(self.actor, self._actor)
-        self._critic_layers = Layers.of_critic(self.networks.critic, self._critic)
-        self._q1_layers = Layers.of_critic(self.networks.critic, self._critic, twins=1)
-        self._target_actor_layers = Layers.of_actor(self.target.actor, self._target_actor)
-        self._target_critic_layers = Layers.of_critic(self.target.critic, self._target_critic)
-        self._critic_adam = Adam(self._critic, params.critic_lr)
-        self._actor_adam = Adam(self._actor, params.actor_lr)
+        self._critic_adam = _adam(self.networks.critic_parameters(), params.critic_lr)
+        self._actor_adam = _adam(self.networks.actor_parameters(), params.actor_lr)
+        self._approach = get_ema_multi_avg_fn(1.0 - params.tau)
+        self._head_gradient = torch.zeros((), device=device)
         if params.imitation_weight > 0.0 and shape.expert_size == 0:
             raise ValueError("imitation_weight needs an observation with an 'expert' part")
 
@@ -209,43 +221,40 @@ class Learner:
 
         The greek letters are the paper's: theta the critics, phi the actor, primes the targets.
         """
-        networks, target, params, size = self.networks, self.target, self.params, len(batch.reward)
+        networks, target, params = self.networks, self.target, self.params
         with torch.no_grad():
             # a~ <- pi_phi'(s') + eps,  eps ~ clip(N(0, sigma~), -c, c)
             seen = target.views(batch.next_state, batch.next_image)
-            action = self._target_actor_layers.forward(seen.actor)[0].tanh_()
-            action.add_(self._smoothing(action)).clamp_(-1.0, 1.0)
+            action = target.action(seen.actor)
+            action = (action + self._smoothing(action)).clamp(-1.0, 1.0)
             # y <- r + gamma min_i Q_theta'_i(s', a~), without the second term after the end
-            value = self._target_critic_layers.forward(seen.critic, action).amin(dim=0)
-            wanted = value.mul_(batch.bootstrap).mul_(params.discount).add_(batch.reward)
+            value = target.critic(seen.critic, action).amin(dim=0)
+            wanted = batch.reward + params.discount * batch.bootstrap * value
 
         # theta_i <- argmin N^-1 sum (y - Q_theta_i(s, a))^2, one step of Adam for both
         seen = networks.critic_views(batch.state, batch.image)
-        with torch.no_grad():
-            error = self._critic_layers.forward(seen.critic, batch.action).sub_(wanted)
-            self.critic_loss = error.square().sum().div_(size)
-            self._critic_layers.backward(error.mul_(2.0 / size))
-        self._train_encoder(seen.critic, self._critic_layers, self._critic)
-        self._critic_adam.step()
+        error = networks.critic(seen.critic, batch.action) - wanted
+        self.critic_loss = self._descend(self._critic_adam, error.square().mean(dim=1).sum())
 
         self.updates += 1
         if self.updates % params.policy_delay == 0 and self.updates > params.actor_start_updates:
             # phi: up the gradient N^-1 sum grad_a Q_theta_1(s, a) grad_phi pi_phi(s)
-            seen = self._actor_views(batch, seen)
-            with torch.no_grad():
-                action, value = self._act_and_judge(seen)
-                self.actor_loss = value.mean().neg_()
-                self._q1_layers.backward(torch.full_like(value[None], -1.0 / size), learn=False)
-                slope = self._q1_layers.inputs_gradient(slice(-action.shape[1], None))
-                if params.imitation_weight > 0.0:
-                    slope = self._imitated(slope, batch, action, value)
-                self._actor_layers.backward(slope.mul_(1.0 - action.square())[None])
-            self._train_encoder(seen.actor, self._actor_layers, self._actor)
-            self._actor_adam.step()
+            action, value = self._act_and_judge(self._actor_views(batch, seen))
+            loss = -value.mean()
+            if params.imitation_weight > 0.0:
+                loss = self._imitated(loss, batch, action, value)
+            self.actor_loss = self._descend(self._actor_adam, loss)
+            self._head_gradient = self.actor.head.weight.grad.norm()
         if self.updates % params.policy_delay == 0:
             # theta' <- tau theta + (1 - tau) theta',  phi' <- tau phi + (1 - tau) phi'
-            self._target_critic.approach(self._critic, params.tau)
-            self._target_actor.approach(self._actor, params.tau)
+            self._approach(list(target.parameters()), list(networks.parameters()), 0)
+
+    def _descend(self, adam: torch.optim.Adam, loss: Tensor) -> Tensor:
+        """Take a step down the gradient of a loss, for what that optimiser trains alone."""
+        adam.zero_grad()
+        loss.backward(inputs=adam.param_groups[0]['params'])
+        adam.step()
+        return loss.detach()
 
     def adopt(self, actor: Actor) -> None:
         """Begin with the weights of another actor, its target included; critics stay fresh.
@@ -273,49 +282,42 @@ class Learner:
         from, one step of Adam old, so that an update encodes each image once (as Yarats et al.
         2021, arXiv:2107.09645, do).
         """
-        networks = self.networks
-        return seen if networks.critic_sees_images else networks.views(batch.state, batch.image)
+        if self.networks.critic_sees_images:
+            return Views(seen.actor.detach(), seen.critic.detach())
+        return self.networks.views(batch.state, batch.image)
 
     def _act_and_judge(self, seen: Views) -> tuple[Tensor, Tensor]:
         """Return the policy's actions, (B, actions), and their Q1, (B, 1)."""
-        action = self._actor_layers.forward(seen.actor)[0].tanh_()
-        return action, self._q1_layers.forward(seen.critic, action)[0]
+        action = self.networks.action(seen.actor)
+        return action, self.networks.critic(seen.critic, action, twins=1)[0]
 
-    def _imitated(self, slope: Tensor, batch: Batch, action: Tensor, value: Tensor) -> Tensor:
-        """Return the slope of the actor's loss with the expert's action in it, (B, actions).
+    def _imitated(self, loss: Tensor, batch: Batch, action: Tensor, value: Tensor) -> Tensor:
+        """Return the actor's loss with the expert's action in it.
 
         Not in the paper: TD3+BC (Fujimoto & Gu 2021, arXiv:2106.06860), whose value term is
         divided by the mean of |Q|, but what is imitated is not the action that was taken: it is
         what an expert does in that state (Ross et al. 2011, arXiv:1011.0686).
         """
-        weight, scale = self.params.imitation_weight, value.abs().mean().clamp_(min=LEAST_VALUE)
+        scale = value.detach().abs().mean().clamp(min=LEAST_VALUE)
         apart = action - batch.state[:, -action.shape[1] :]
-        self.actor_loss = self.actor_loss / scale + weight * apart.square().mean()
-        return slope / scale + apart.mul_(2.0 * weight / apart.numel())
-
-    def _train_encoder(self, view: Tensor, layers: Layers, flat: FlatParameters) -> None:
-        """Set the encoder's gradient, if these layers' loss trains it; ``view`` is their input."""
-        encoder = self.networks.encoder_parameters()
-        if encoder and flat.holds(encoder[0]):
-            flat.differentiate(view, encoder, layers.inputs_gradient(slice(view.shape[1])))
+        return loss / scale + self.params.imitation_weight * apart.square().mean()
 
     def _smoothing(self, action: Tensor) -> Tensor:
         """Return clipped noise, shaped like ``action``."""
-        if self._noise.shape != action.shape:
-            self._noise = torch.empty_like(action)
-        params = self.params
-        noise = self._noise.normal_(0.0, params.target_noise, generator=self._generator)
+        params, noise = self.params, torch.empty_like(action)
+        noise.normal_(0.0, params.target_noise, generator=self._generator)
         return noise.clamp_(-params.target_noise_clip, params.target_noise_clip)
 
     # ---- Saving ---------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything there is to save: tensors (views) and plain JSON."""
-        tensors = {name: flat.values for name, flat in self._vectors().items()}
+        tensors = self._weights()
         for name, adam in self._optimisers().items():
-            tensors |= {f'{name}.{key}': value for key, value in adam.state.items()}
+            for i, moments in adam.state_dict()['state'].items():
+                tensors |= {f'{name}.{i}.{key}': value for key, value in moments.items()}
         tensors['noise_generator'] = self._generator.get_state()
-        tensors['actor_gradient'] = self._actor.gradient  # a log right after resuming shows it
+        tensors['head_gradient'] = self._head_gradient  # a log right after resuming shows it
         tensors['critic_loss'], tensors['actor_loss'] = self.critic_loss, self.actor_loss
         return tensors, {'updates': self.updates}
 
@@ -325,36 +327,41 @@ class Learner:
         Raises:
             ValueError: it was a learner with other networks.
         """
-        for name, flat in self._vectors().items():
-            if tensors[name].shape != flat.values.shape:
-                raise ValueError(
-                    f'saved {name} has {tensors[name].numel()} parameters, '
-                    f'expected {flat.values.numel()}'
-                )
-            flat.values.copy_(tensors[name])
+        for name, mine in self._weights().items():
+            if tensors[name].shape != mine.shape:
+                saved, expected = tuple(tensors[name].shape), tuple(mine.shape)
+                raise ValueError(f'saved {name} is {saved}, expected {expected}')
+            mine.copy_(tensors[name])
         for name, adam in self._optimisers().items():
-            for key, value in adam.state.items():
-                value.copy_(tensors[f'{name}.{key}'])
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                if key.startswith(f'{name}.'):
+                    _, i, moment = key.split('.')
+                    state.setdefault(int(i), {})[moment] = value.clone()
+            adam.load_state_dict(adam.state_dict() | {'state': state})
         self._generator.set_state(tensors['noise_generator'])
-        self._actor.gradient.copy_(tensors['actor_gradient'])
+        self._head_gradient = tensors['head_gradient'].to(self.device)
         self.critic_loss = tensors['critic_loss'].to(self.device)
         self.actor_loss = tensors['actor_loss'].to(self.device)
         self.updates = facts['updates']
 
-    def _vectors(self) -> dict[str, FlatParameters]:
+    def _weights(self) -> dict[str, Tensor]:
         return {
-            'critic': self._critic,
-            'actor': self._actor,
-            'target_critic': self._target_critic,
-            'target_actor': self._target_actor,
+            f'{name}.{key}': value
+            for name, module in (('networks', self.networks), ('target', self.target))
+            for key, value in module.state_dict().items()
         }
 
-    def _optimisers(self) -> dict[str, Adam]:
+    def _optimisers(self) -> dict[str, torch.optim.Adam]:
         return {'critic_adam': self._critic_adam, 'actor_adam': self._actor_adam}
 
     def head_gradient(self) -> float:
-        """Return the norm of the last gradient of the actor's last layer."""
-        return float(self._actor.matrix(self.actor.head).gradient.norm())
+        """Return the norm of the last gradient of the weights of the actor's last layer."""
+        return float(self._head_gradient)
+
+
+def _adam(parameters: list[nn.Parameter], rate: float) -> torch.optim.Adam:
+    return torch.optim.Adam(parameters, lr=rate, fused=True)
 
 
 def actor_config(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-SCHEMA = 1
+SCHEMA = 2
 FACTS_NAME = 'state.json'
 TENSORS_NAME = 'state.safetensors'
 HASH_BLOCK_BYTES = 1 << 20
