@@ -35,6 +35,7 @@ BENCHMARKS = {
     'scaling': 'what a vehicle more and a larger image cost',
     'sim_steps': 'steps/s of the embedded simulator, with traffic and without',
     'startup': 'process start to active agent, memory of the nodes',
+    'update': "one update of the learner, beside another checkout's",
 }
 
 

@@ -29,7 +29,9 @@ WARM_UP = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument('--policy', default='lane', help=f'{SHIPPED_NAMES}, or a .safetensors file')
+    parser.add_argument(
+        '--policy', default='lane', help=f'{SHIPPED_NAMES}, or a .safetensors file'
+    )
     parser.add_argument('--frames', type=int, default=2000, help='observations for each')
 
 

@@ -30,7 +30,8 @@ from benchmarks.harness import Limit, Program, check_least, in_turns, serve
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.params import Td3Params
-from td3_agent.td3.replay import ObservationShape, Observed, ReplayBuffer
+from td3_agent.td3.replay import ReplayBuffer
+from td3_agent.td3.transitions import ObservationShape, Observed
 from td3_agent.training.params import TrainParams
 from td3_agent.training.trainer import Trainer
 

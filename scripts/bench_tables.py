@@ -74,6 +74,19 @@ def inference_text(report: Report) -> str:
     )
 
 
+def update_text(report: Report) -> str:
+    """Return processor times of an update here and in another checkout."""
+    rows = (
+        (case, f'{row["here_ms"]:.1f}', f'{row["beside_ms"]:.1f}', f'**{row["ratio"]:.2f}**')
+        for case, row in report['cases'].items()
+    )
+    return (
+        f'{table(("case", "here [ms]", "beside [ms]", "ratio"), rows)}\n\n'
+        f'{report["updates"]} updates of each, in turns, processor time, one thread; '
+        f'torch {report["torch"]}. {machine_text(report)}'
+    )
+
+
 def command_text(report: Report) -> str:
     """Return ratio and times of one command."""
     native, rows = report['native'], []
@@ -392,4 +405,5 @@ TABLES = {
     'scaling': scaling_text,
     'sim_steps': sim_steps_text,
     'startup': startup_text,
+    'update': update_text,
 }

@@ -21,7 +21,8 @@ from td3_agent.faults.row import Outcome, row
 from td3_agent.faults.scene import LONGEST_NAMING_S
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
 from td3_agent.nodes.twist_to_control_node import TwistToControlNode
-from td3_agent.td3.replay import ObservationShape, Observed, ReplayBuffer, ReplayError
+from td3_agent.td3.replay import ReplayBuffer
+from td3_agent.td3.transitions import ObservationShape, Observed, ReplayError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

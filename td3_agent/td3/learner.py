@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from td3_agent.policy.networks import Actor
-    from td3_agent.td3.replay import ObservationShape, Sample
+    from td3_agent.td3.transitions import ObservationShape, Sample
 
 
 LEAST_VALUE = 1e-3  # fresh critics say next to nothing

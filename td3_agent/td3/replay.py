@@ -17,141 +17,14 @@ given goes to another buffer as fragments, runs of slots.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from td3_agent.td3.transitions import Fragment, ObservationShape, Observed, ReplayError, Sample
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    Flags = NDArray[np.bool_]  # by a name: Sphinx takes the underscore for a link
-
-
-class ReplayError(ValueError):
-    """What was to be stored, sampled or restored does not fit the buffer."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObservationShape:
-    """Sizes of an observation.
-
-    Attributes:
-        state_size: numbers in the state vector, >= 0.
-        image_shape: (channels, height, width) of the uint8 image, None without images.
-        frame_stack: how many successive frames the image's channels hold, oldest first;
-            1 stores the image as it is.
-        privileged_size: numbers only the critics are given, >= 0.
-        expert_size: how many of those, the last ones, are the action of an expert.
-
-    Raises:
-        ReplayError: the channels are no multiple of the frames, or there is nothing to see.
-    """
-
-    state_size: int
-    image_shape: tuple[int, int, int] | None = None
-    frame_stack: int = 1
-    privileged_size: int = 0
-    expert_size: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be an observation."""
-        if self.state_size < 0 or self.privileged_size < 0:
-            raise ReplayError(
-                f'state_size and privileged_size must be >= 0, got {self.state_size} '
-                f'and {self.privileged_size}'
-            )
-        if not 0 <= self.expert_size <= self.privileged_size:
-            raise ReplayError(
-                f'expert_size must be in [0, privileged_size = {self.privileged_size}], '
-                f'got {self.expert_size}'
-            )
-        if self.image_shape is None:
-            if self.state_size == 0:
-                raise ReplayError('state_size must be > 0 without images')
-            return
-        if not 1 <= self.frame_stack <= 255 or self.image_shape[0] % self.frame_stack:
-            raise ReplayError(
-                f'frame_stack must divide the {self.image_shape[0]} channels of the image, '
-                f'got {self.frame_stack}'
-            )
-
-    @property
-    def frame_shape(self) -> tuple[int, int, int] | None:
-        """Return (channels, height, width) of one frame."""
-        if self.image_shape is None:
-            return None
-        channels, height, width = self.image_shape
-        return channels // self.frame_stack, height, width
-
-
-class Observed(NamedTuple):
-    """One observation.
-
-    Attributes:
-        state: (state_size,) float32.
-        image: (C, H, W) uint8, oldest frame first; None without images.
-        privileged: (privileged_size,) float32; None without.
-    """
-
-    state: NDArray[np.float32]
-    image: NDArray[np.uint8] | None = None
-    privileged: NDArray[np.float32] | None = None
-
-
-class Sample(NamedTuple):
-    """Transitions; the arrays belong to the buffer and are overwritten by the next sample.
-
-    Attributes:
-        state: (B, state_size + privileged_size) float32, privileged numbers last.
-        image: (B, C, H, W) uint8, None without images.
-        action: (B, actions) float32 in [-1, 1].
-        reward: (B, 1) float32, the discounted sum of up to ``n_step`` rewards.
-        bootstrap: (B, 1) float32, what multiplies discount * value of the next observation:
-            0 where the episode terminated, else discount ** (steps summed - 1).
-        next_state: as ``state``, after those steps.
-        next_image: as ``image``, after those steps.
-    """
-
-    state: NDArray[np.float32]
-    image: NDArray[np.uint8] | None
-    action: NDArray[np.float32]
-    reward: NDArray[np.float32]
-    bootstrap: NDArray[np.float32]
-    next_state: NDArray[np.float32]
-    next_image: NDArray[np.uint8] | None
-
-
-class Fragment(NamedTuple):
-    """Successive observations of one stream and the steps between them, as they lie in its slots.
-
-    Attributes:
-        frames: (N, pixels) uint8, newest frame of each observation.
-        vectors: (N, state_size + privileged_size) float32.
-        actions: (N, actions) float32, zeros where no step was taken.
-        rewards: (N,) float32, likewise.
-        bootstraps: (N,) float32, 0 where the episode terminated with the step.
-        positions: (N,) uint8, steps since the episode began, at most ``frame_stack - 1``.
-        has_action: (N,) bool, whether a step was taken.
-        continues: whether the first observation is the last one of the fragment before, given
-            again with the step that was taken from it since.
-        open: whether an episode is going on at the end.
-    """
-
-    frames: NDArray[np.uint8]
-    vectors: NDArray[np.float32]
-    actions: NDArray[np.float32]
-    rewards: NDArray[np.float32]
-    bootstraps: NDArray[np.float32]
-    positions: NDArray[np.uint8]
-    has_action: Flags
-    continues: bool
-    open: bool
-
-    @property
-    def transitions(self) -> int:
-        """How many steps it holds."""
-        return int(self.has_action.sum())
 
 
 class ReplayBuffer:
@@ -199,21 +72,11 @@ class ReplayBuffer:
         self._taken = np.zeros(streams, np.int64)  # of these, how many went into fragments
         self._open = np.zeros(streams, np.bool_)  # whether an episode is going on
         self._images: list[NDArray[np.uint8] | None] = [None] * streams  # newest, to compare
-        self._batch = _BatchMemory(shape, action_size)
-
-    def __len__(self) -> int:
-        """Return the number of stored observations."""
-        return int(np.minimum(self._written, self._room).sum())
 
     @property
     def transitions(self) -> int:
         """How many steps are stored, whether they can still be sampled or not."""
         return int(self._has_action.sum())
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that the full buffer takes [bytes]."""
-        return sum(array.nbytes for array in self._arrays().values())
 
     @property
     def largest_reward(self) -> float:
@@ -232,7 +95,7 @@ class ReplayBuffer:
         """
         if self._written[stream] == 0:
             raise ReplayError(f'stream {stream} has no observation yet')
-        vector = self._vectors[self._slot(stream, int(self._written[stream]) - 1)].copy()
+        vector = self._vectors[self._newest(stream)].copy()
         states = self.shape.state_size
         privileged = vector[states:] if self.shape.privileged_size else None
         return Observed(vector[:states], self._newest_image(stream), privileged)
@@ -245,7 +108,7 @@ class ReplayBuffer:
         Raises:
             ReplayError: the observation does not fit, or its image is no stack of one frame.
         """
-        self._check(observed)
+        self.shape.check(observed)
         image, shape = observed.image, self.shape
         if image is not None and shape.frame_stack > 1:
             frames = image.reshape(shape.frame_stack, -1)
@@ -284,9 +147,9 @@ class ReplayBuffer:
             raise ReplayError(f'action must be {expected}, got {np.shape(action)}')
         if not (np.isfinite(action).all() and np.isfinite(reward)):
             raise ReplayError(f'action and reward must be finite, got {action} and {reward}')
-        self._check(observed)
+        self.shape.check(observed)
         self._check_stack(observed, stream)
-        slot = self._slot(stream, int(self._written[stream]) - 1)
+        slot = self._newest(stream)
         self._actions[slot] = action
         self._rewards[slot] = reward
         self._bootstraps[slot] = 0.0 if terminated else 1.0
@@ -309,13 +172,9 @@ class ReplayBuffer:
         """
         first, end = int(self._taken[stream]), int(self._written[stream])
         self._taken[stream] = end
-        continues = first > 0 and bool(self._has_action[self._slot(stream, first - 1)])
+        continues = first > 0 and bool(self._has_action[self._slots(stream, first - 1)])
         first -= continues
-        if end - first > self._room:
-            raise ReplayError(
-                f'a fragment must have <= {self._room} observations, got {end - first}'
-            )
-        slots = self._slots(stream, first, end)
+        slots = self._slots(stream, self._room_for(first, end))
         arrays = {name: array[slots] for name, array in self._arrays().items()}
         return Fragment(**arrays, continues=continues, open=bool(self._open[stream]))
 
@@ -327,13 +186,10 @@ class ReplayBuffer:
         """
         first = int(self._written[stream]) - fragment.continues
         end = first + len(fragment.rewards)
-        if end - first > self._room:
-            raise ReplayError(
-                f'a fragment must have <= {self._room} observations, got {end - first}'
-            )
+        numbers = self._room_for(first, end)
         if fragment.continues and not self._goes_on_with(fragment, stream):
             raise ReplayError(f'the fragment does not continue the episode of stream {stream}')
-        slots = self._slots(stream, first, end)
+        slots = self._slots(stream, numbers)
         for name, array in self._arrays().items():
             given = getattr(fragment, name)
             if given.shape[1:] != array.shape[1:] or given.dtype != array.dtype:
@@ -348,20 +204,32 @@ class ReplayBuffer:
 
     def _goes_on_with(self, fragment: Fragment, stream: int) -> bool:
         """Whether an episode is going on whose newest observation a fragment begins with."""
-        newest = self._vectors[self._slot(stream, int(self._written[stream]) - 1)]
+        newest = self._vectors[self._newest(stream)]
         return bool(self._open[stream]) and np.array_equal(newest, fragment.vectors[0])
 
-    def _slots(self, stream: int, first: int, end: int) -> NDArray[np.int64]:
-        """Return where the stream's observations of a range of numbers are."""
-        return stream * self._room + np.arange(first, end) % self._room
+    def _room_for(self, first: int, end: int) -> NDArray[np.int64]:
+        """Return the numbers of a fragment's observations.
 
-    def _slot(self, stream: int, number: int) -> int:
-        """Return where the stream's observation ``number`` is, counted since the beginning."""
-        return stream * self._room + number % self._room
+        Raises:
+            ReplayError: a stream has no room for them.
+        """
+        if end - first > self._room:
+            raise ReplayError(
+                f'a fragment must have <= {self._room} observations, got {end - first}'
+            )
+        return np.arange(first, end)
+
+    def _slots(self, stream: int, numbers: Any) -> Any:  # noqa: ANN401  one or an array
+        """Return where a stream's observations are, by their numbers since the beginning."""
+        return stream * self._room + numbers % self._room
+
+    def _newest(self, stream: int) -> int:
+        """Return where a stream's last observation is."""
+        return int(self._slots(stream, int(self._written[stream]) - 1))
 
     def _write(self, observed: Observed, stream: int, position: int) -> None:
         """Put an observation after the newest one."""
-        slot = self._slot(stream, int(self._written[stream]))
+        slot = self._slots(stream, int(self._written[stream]))
         states = self.shape.state_size
         self._vectors[slot, :states] = observed.state
         if observed.privileged is not None:
@@ -373,16 +241,6 @@ class ReplayBuffer:
         self._positions[slot] = position
         self._has_action[slot] = False
         self._written[stream] += 1
-
-    def _check(self, observed: Observed) -> None:
-        shape = self.shape
-        _check_vector('state', observed.state, shape.state_size)
-        _check_vector('privileged', observed.privileged, shape.privileged_size)
-        image = observed.image
-        given = None if image is None else image.shape
-        if given != shape.image_shape or (image is not None and image.dtype != np.uint8):
-            kind = '' if image is None else f' {image.dtype}'
-            raise ReplayError(f'image must be {shape.image_shape} uint8, got {given}{kind}')
 
     def _check_stack(self, observed: Observed, stream: int) -> None:
         """Refuse images that are not the last ones moved on by one frame."""
@@ -414,29 +272,26 @@ class ReplayBuffer:
             ReplayError: nothing can be sampled yet.
         """
         slots = self._draw(size)
-        memory = self._batch.of(size)
-        memory.reward[:, 0] = self._rewards[slots]
-        memory.bootstrap[:, 0] = self._bootstraps[slots]
-        following = self._after(slots, 1)
-        if n_step > 1:
-            following = self._sum_rewards(memory, following, n_step, discount)
-        np.take(self._vectors, slots, axis=0, out=memory.state, mode='clip')
-        np.take(self._vectors, following, axis=0, out=memory.next_state, mode='clip')
-        np.take(self._actions, slots, axis=0, out=memory.action, mode='clip')
-        image, next_image = memory.image, memory.next_image
-        if image is not None and next_image is not None:
-            self._stack(slots, image)
-            self._stack(following, next_image)
-            if random_shift_px:
-                image = random_shift(image, random_shift_px, self.rng)
-                next_image = random_shift(next_image, random_shift_px, self.rng)
+        reward, bootstrap = self._rewards[slots], self._bootstraps[slots]
+        following = self._after(slots)
+        for i in range(1, n_step):
+            # A slot without a step is the end of its episode, or the newest observation.
+            going_on = self._has_action[following]
+            reward += np.where(going_on, discount**i * self._rewards[following], 0.0)
+            grown = discount * bootstrap * self._bootstraps[following]
+            bootstrap = np.where(going_on, grown, bootstrap)
+            following = np.where(going_on, self._after(following), following)
+        image, next_image = self._stack(slots), self._stack(following)
+        if random_shift_px and image is not None and next_image is not None:
+            image = random_shift(image, random_shift_px, self.rng)
+            next_image = random_shift(next_image, random_shift_px, self.rng)
         return Sample(
-            memory.state,
+            self._vectors[slots],
             image,
-            memory.action,
-            memory.reward,
-            memory.bootstrap,
-            memory.next_state,
+            self._actions[slots],
+            reward[:, np.newaxis],
+            bootstrap[:, np.newaxis].astype(np.float32),
+            self._vectors[following],
             next_image,
         )
 
@@ -472,39 +327,20 @@ class ReplayBuffer:
         if not self._valid(np.arange(ends[-1]), starts, ends)[1].any():
             raise ReplayError('nothing to sample: no whole transition is stored')
 
-    def _after(self, slots: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
-        """Return the slots that many steps later, within each stream's ring."""
-        if self._streams == 1:
-            return (slots + steps) % self._room
-        stream = slots // self._room
-        return stream * self._room + (slots - stream * self._room + steps) % self._room
+    def _after(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the slots one step later, within each stream's ring."""
+        return slots - slots % self._room + (slots + 1) % self._room
 
-    def _sum_rewards(
-        self, memory: _Batch, following: NDArray[np.int64], n_step: int, discount: float
-    ) -> NDArray[np.int64]:
-        """Add later rewards up to the end of the episode; return where each sum ends."""
-        going_on = np.ones(following.shape, np.bool_)
-        weight = 1.0
-        for _ in range(n_step - 1):
-            # A slot without a step is the end of its episode, or the newest observation.
-            going_on &= self._has_action[following]
-            weight *= discount
-            memory.reward[:, 0] += np.where(going_on, weight * self._rewards[following], 0.0)
-            grown = discount * memory.bootstrap[:, 0] * self._bootstraps[following]
-            memory.bootstrap[:, 0] = np.where(going_on, grown, memory.bootstrap[:, 0])
-            following = np.where(going_on, self._after(following, 1), following)
-        return following
-
-    def _stack(self, slots: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+    def _stack(self, slots: NDArray[np.int64]) -> NDArray[np.uint8] | None:
         """Rebuild the image stacks of slots; before an episode's first frame it is repeated."""
-        frames = self.shape.frame_stack
-        back = np.arange(frames - 1, -1, -1)
+        if self.shape.image_shape is None:
+            return None
+        back = np.arange(self.shape.frame_stack - 1, -1, -1)
         back = np.minimum(back, self._positions[slots][:, np.newaxis])  # (B, stack)
-        stream_start = slots // self._room * self._room
-        where = (slots - stream_start)[:, np.newaxis] - back
-        where = np.where(where < 0, where + self._room, where) + stream_start[:, np.newaxis]
-        rows = out.reshape(-1, self._frames.shape[1])
-        np.take(self._frames, where.reshape(-1), axis=0, out=rows, mode='clip')
+        within = (slots % self._room)[:, np.newaxis]
+        where = slots[:, np.newaxis] - within + (within - back) % self._room
+        frames = np.take(self._frames, where.reshape(-1), axis=0)
+        return frames.reshape(len(slots), *self.shape.image_shape)
 
     # ---- Saving ---------------------------------------------------------------------------------
 
@@ -562,57 +398,14 @@ class ReplayBuffer:
 
     def _newest_image(self, stream: int) -> NDArray[np.uint8] | None:
         """Rebuild the last image that a stream was given."""
-        if self.shape.image_shape is None or self._written[stream] == 0:
+        if self._written[stream] == 0:
             return None
-        image: NDArray[np.uint8] = np.empty((1, *self.shape.image_shape), np.uint8)
-        self._stack(np.array([self._slot(stream, int(self._written[stream]) - 1)]), image)
-        return np.asarray(image[0])
+        image = self._stack(np.array([self._newest(stream)]))
+        return None if image is None else image[0]
 
     def _used(self) -> int:
         """Return how many slots of each stream hold something in at least one stream."""
         return int(np.minimum(self._written, self._room).max())
-
-
-class _Batch(NamedTuple):
-    """Memory that samples are written to; fields as in :class:`Sample`."""
-
-    state: NDArray[np.float32]
-    image: NDArray[np.uint8] | None
-    action: NDArray[np.float32]
-    reward: NDArray[np.float32]
-    bootstrap: NDArray[np.float32]
-    next_state: NDArray[np.float32]
-    next_image: NDArray[np.uint8] | None
-
-
-class _BatchMemory:
-    """Keeps the memory of the last batch size: a training run has one."""
-
-    def __init__(self, shape: ObservationShape, action_size: int) -> None:
-        self._shape, self._action_size = shape, action_size
-        self._batch: _Batch | None = None
-
-    def of(self, size: int) -> _Batch:
-        if self._batch is None or len(self._batch.reward) != size:
-            self._batch = self._reserve(size)
-        return self._batch
-
-    def _reserve(self, size: int) -> _Batch:
-        shape = self._shape
-        vector = (size, shape.state_size + shape.privileged_size)
-
-        def image() -> NDArray[np.uint8] | None:
-            return None if shape.image_shape is None else np.empty((size, *shape.image_shape), 'B')
-
-        return _Batch(
-            state=np.empty(vector, np.float32),
-            image=image(),
-            action=np.empty((size, self._action_size), np.float32),
-            reward=np.empty((size, 1), np.float32),
-            bootstrap=np.empty((size, 1), np.float32),
-            next_state=np.empty(vector, np.float32),
-            next_image=image(),
-        )
 
 
 def random_shift(
@@ -632,16 +425,3 @@ def random_shift(
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
     shifted: NDArray[np.uint8] = windows[np.arange(count), :, rows, columns]
     return shifted
-
-
-def _check_vector(name: str, value: NDArray[np.float32] | None, size: int) -> None:
-    """Refuse vectors of another size, and numbers that are none.
-
-    Raises:
-        ReplayError: naming what was given and what was expected.
-    """
-    given = 0 if value is None else np.shape(value)
-    if given not in {size, (size,)}:
-        raise ReplayError(f'{name} must have {size} numbers, got {given}')
-    if value is not None and not np.isfinite(value).all():
-        raise ReplayError(f'{name} must be finite, got {value}')

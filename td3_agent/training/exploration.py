@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from td3_agent.policy.networks import Actor
     from td3_agent.td3.params import Td3Params
-    from td3_agent.td3.replay import Observed
+    from td3_agent.td3.transitions import Observed
 
 
 def greedy(actor: Actor, observed: Observed) -> NDArray[np.float32]:

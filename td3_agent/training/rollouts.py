@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from td3_agent.td3.replay import Observed, ReplayBuffer
+    from td3_agent.td3.replay import ReplayBuffer
+    from td3_agent.td3.transitions import Observed
     from td3_agent.training.envs import Episodes, Outcome
     from td3_agent.training.exploration import Explorer
     from td3_agent.training.spaces import TaskSpaces

@@ -10,7 +10,7 @@ from gymnasium import spaces
 import numpy as np
 
 from td3_agent.td3.learner import denormalised, normalised
-from td3_agent.td3.replay import ObservationShape, Observed
+from td3_agent.td3.transitions import ObservationShape, Observed
 
 if TYPE_CHECKING:
     import gymnasium

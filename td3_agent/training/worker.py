@@ -18,7 +18,7 @@ import torch
 
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.policy.networks import build_actor
-from td3_agent.td3.replay import Fragment, ReplayBuffer
+from td3_agent.td3.replay import ReplayBuffer
 from td3_agent.training.env_ids import with_module
 from td3_agent.training.envs import Episodes, LocalEnv
 from td3_agent.training.exploration import Explorer
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from td3_agent.policy.actor_config import ActorConfig
     from td3_agent.policy.networks import Actor
     from td3_agent.td3.params import Td3Params
+    from td3_agent.td3.transitions import Fragment
     from td3_agent.training.spaces import TaskSpaces
 
 

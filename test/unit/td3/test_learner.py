@@ -13,7 +13,7 @@ from td3_agent.td3.critic import TwinCritic, initialise_twins
 from td3_agent.td3.health import Health, examine
 from td3_agent.td3.learner import Learner, denormalised, flushed_denormals, normalised
 from td3_agent.td3.params import Td3Params
-from td3_agent.td3.replay import ObservationShape, Sample
+from td3_agent.td3.transitions import ObservationShape, Sample
 
 VECTORS = ObservationShape(state_size=3, privileged_size=2)
 IMAGES = ObservationShape(state_size=3, image_shape=(2, 12, 12), frame_stack=2, privileged_size=2)
@@ -305,7 +305,7 @@ def test_denormals_are_zero_within_and_back_after():
 def test_moments_of_idle_weights_do_not_stay_denormal():
     """A unit that no input wakes has no gradient, and Adam's moments fade for ever."""
     shape = ObservationShape(state_size=1)
-    learner = Learner(Td3Params(hidden_units=4), shape, (-1.0,), (1.0,), seed=0)
+    learner = Learner(Td3Params(hidden_units=16), shape, (-1.0,), (1.0,), seed=0)
     one = torch.ones(2, 1).numpy()
     learner.update(learner.batch(Sample(one, None, one, one, one, one, None)))
     moments = learner.state()[0]['critic_adam.0.exp_avg']

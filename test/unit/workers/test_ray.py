@@ -34,8 +34,8 @@ from td3_agent.evaluation.direct_episodes import (  # noqa: E402
 from td3_agent.evaluation.episodes import EpisodePlan  # noqa: E402
 from td3_agent.evaluation.ray_episodes import drive_by_ray  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
-from td3_agent.td3.replay import ReplayError  # noqa: E402
 from td3_agent.td3.snapshot import snapshots  # noqa: E402
+from td3_agent.td3.transitions import ReplayError  # noqa: E402
 from td3_agent.training.envs import EnvFailureError  # noqa: E402
 from td3_agent.training.params import (  # noqa: E402
     LOCAL,

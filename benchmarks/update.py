@@ -1,28 +1,29 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Processor time of the learner's updates, beside another checkout's, in one process.
+"""Processor time of one update of the learner, beside another checkout's, in one process.
 
-``benchmarks/learner_update.py --beside ../other`` takes turns, one update of each, on equal
-batches and one thread. Prints a table with medians, and those of the ratios to the last checkout.
+``--beside ../other`` takes turns, one update of each, on equal batches and one thread; a ratio is
+the median over pairs of updates.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 from pathlib import Path
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import yaml
 
+from benchmarks.harness import ROOT, check_least
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.td3.params import Td3Params
 
-ROOT = Path(__file__).resolve().parents[1]
+if TYPE_CHECKING:
+    import argparse
+
 WARM_UP = 4
 LANE = yaml.safe_load((ROOT / 'config' / 'train_lane.yaml').read_text('utf-8'))
 # Settings of TD3, sizes of an observation, and how many numbers are an action.
@@ -78,32 +79,29 @@ def batch_of(learner: Any, case: str, rng: np.random.Generator) -> Any:  # noqa:
     )
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--beside', type=Path, help='root of another checkout')
-    parser.add_argument('--updates', type=int, default=40, help='of each learner and case')
-    args = parser.parse_args()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument('--beside', type=Path, default=ROOT, help='root of another checkout')
+    parser.add_argument('--updates', type=int, default=60, help='of each learner and case')
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the processor times [ms] of both, and the median of their ratios."""
+    check_least(args, updates=2)
     torch.set_num_threads(1)
     keep_freed_memory()
-    roots = [ROOT, *([args.beside.resolve()] if args.beside else [])]
-    print(f'{"case":<10}' + ''.join(f'{root.name + " [ms]":>20}' for root in roots) + '   ratio')
+    cases = {}
     for case in CASES:
-        learners = [learner_of(root, case) for root in roots]
-        spent_s: list[list[float]] = [[] for _ in roots]
-        for turn in range(WARM_UP + args.updates):
+        learners = [learner_of(root.resolve(), case) for root in (ROOT, args.beside)]
+        spent_ms = np.zeros((2, args.updates // 2 * 2))
+        for turn in range(-WARM_UP, spent_ms.shape[1]):
             for i, learner in enumerate(learners):
-                batch = batch_of(learner, case, np.random.default_rng(turn))
+                batch = batch_of(learner, case, np.random.default_rng(turn + WARM_UP))
                 start_s = time.process_time()
                 learner.update(batch)
-                if turn >= WARM_UP:
-                    spent_s[i].append(time.process_time() - start_s)
-        # An update of the actor follows each update of the critics alone: pairs, then the median.
-        pairs_ms = [1e3 * np.reshape(times, (-1, 2)).mean(axis=1) for times in spent_s]
-        medians = [float(np.median(pairs)) for pairs in pairs_ms]
-        ratio = float(np.median(pairs_ms[0] / pairs_ms[-1]))
-        print(f'{case:<10}' + ''.join(f'{each:>20.2f}' for each in medians) + f'{ratio:>8.2f}')
-
-
-if __name__ == '__main__':
-    main()
+                spent_ms[i, max(turn, 0)] = 1e3 * (time.process_time() - start_s)
+        # Every second update may be one of the actor too.
+        mine, other = spent_ms.reshape(2, -1, 2).mean(axis=2)
+        medians = {'here_ms': float(np.median(mine)), 'beside_ms': float(np.median(other))}
+        cases[case] = medians | {'ratio': float(np.median(mine / other))}
+    return {'cases': cases, 'updates': args.updates, 'torch': torch.__version__}
