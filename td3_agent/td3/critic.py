@@ -16,7 +16,8 @@ class TwinCritic(nn.Module):
     """Q1 and Q2 of Fujimoto et al. 2018: separate weights, the same inputs.
 
     Attributes:
-        weights: of each layer, (2, inputs + 1, outputs); the last row is the bias.
+        weights: of each layer, (2, inputs, outputs).
+        biases: of each layer, (2, 1, outputs).
     """
 
     def __init__(self, input_size: int, action_size: int, hidden: tuple[int, ...]) -> None:
@@ -29,10 +30,9 @@ class TwinCritic(nn.Module):
         """
         super().__init__()
         sizes = (input_size + action_size, *hidden, 1)
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.empty(TWINS, inputs + 1, outputs))
-            for inputs, outputs in pairwise(sizes)
-        )
+        layers = list(pairwise(sizes))
+        self.weights = nn.ParameterList(nn.Parameter(torch.empty(TWINS, *pair)) for pair in layers)
+        self.biases = nn.ParameterList(nn.Parameter(torch.empty(TWINS, 1, b)) for _, b in layers)
 
     def forward(self, inputs: Tensor, action: Tensor, twins: int = TWINS) -> Tensor:
         """Return both values, or the first alone.
@@ -45,18 +45,17 @@ class TwinCritic(nn.Module):
         Returns:
             (twins, B, 1).
         """
-        both = torch.cat((inputs, action), dim=1)
-        values = both.expand(twins, *both.shape)
-        for i, both_weights in enumerate(self.weights):
-            weight = both_weights[:twins]
+        values = torch.cat((inputs, action), dim=1).expand(twins, -1, -1)
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             seen = values if i == 0 else torch.relu(values)
-            values = torch.baddbmm(weight[:, -1:], seen, weight[:, :-1])
+            values = torch.baddbmm(bias[:twins], seen, weight[:twins])
         return values
 
 
 def initialise_twins(critic: TwinCritic, generator: torch.Generator) -> None:
     """Fill all layers uniformly within +-1/sqrt(fan in), PyTorch's default."""
     with torch.no_grad():
-        for weight in critic.weights:
-            bound = 1.0 / math.sqrt(weight.shape[1] - 1)
-            weight.uniform_(-bound, bound, generator=generator)
+        for weight, bias in zip(critic.weights, critic.biases, strict=True):
+            bound = 1.0 / math.sqrt(weight.shape[1])
+            for parameter in (weight, bias):
+                parameter.uniform_(-bound, bound, generator=generator)

@@ -80,9 +80,9 @@ def test_twins_are_two_networks():
     both = critic(inputs, action)
     for twin in (0, 1):
         values = torch.cat((inputs, action), dim=1)
-        for i, weight in enumerate(critic.weights):
+        for i, (weight, bias) in enumerate(zip(critic.weights, critic.biases, strict=True)):
             values = torch.relu(values) if i else values
-            values = values @ weight[twin, :-1] + weight[twin, -1]
+            values = values @ weight[twin] + bias[twin]
         torch.testing.assert_close(both[twin], values)
     torch.testing.assert_close(critic(inputs, action, twins=1)[0], both[0])
     assert (both[0] - both[1]).abs().min() > 0.0
@@ -311,7 +311,7 @@ def test_moments_of_idle_weights_do_not_stay_denormal():
     moments = learner.state()[0]['critic_adam.0.exp_avg']
     moments.fill_(1e-40)
     learner.update(learner.batch(Sample(0 * one, None, 0 * one, one, one, one, None)))
-    assert (moments[:, :2] == 0.0).all()  # nothing came in; the last row is the bias
+    assert (moments == 0.0).all()  # nothing came in
 
 
 # ---- Health ------------------------------------------------------------------------------------
