@@ -15,21 +15,20 @@ import sys
 
 import torch
 
-from td3_agent.nodes.share import shared_path
-from td3_agent.policy.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from td3_agent.policy.checkpoint import load_checkpoint, save_checkpoint
+from td3_agent.policy.policy_file import CheckpointError, policy_file
 from td3_agent.td3.snapshot import load_newest, save_snapshot
 
-POLICY = 'weights/lane'
 TENSOR = torch.arange(16_384, dtype=torch.float32)  # 64 KiB
 
 
 def main() -> None:
     """Do it, and print what came of it."""
     folder = Path(sys.argv[1])
-    source = shared_path(POLICY)
+    source = policy_file('lane')
     policy, manifest = load_checkpoint(source)
-    checkpoint, snapshots = folder / 'checkpoint', folder / 'snapshots'
-    shutil.copytree(source, checkpoint)
+    checkpoint, snapshots = folder / 'checkpoint.safetensors', folder / 'snapshots'
+    shutil.copyfile(source, checkpoint)
     save_snapshot(snapshots, 1, {'a': TENSOR}, {'step': 1}, keep=2)
     with suppress(OSError), (folder / 'full').open('wb', buffering=0) as file:
         while True:
@@ -52,7 +51,7 @@ def main() -> None:
         found['snapshot_refused'] = str(error)
     _, kept = load_checkpoint(checkpoint)
     tensors, facts = load_newest(snapshots)
-    found['checkpoint_kept'] = kept.weights == manifest.weights
+    found['checkpoint_kept'] = kept.weights_sha256 == manifest.weights_sha256
     found['snapshot_kept'] = facts['step'] == 1 and torch.equal(tensors['a'], TENSOR)
     found['leftovers'] = sorted(path.name for path in folder.rglob('.*'))
     print(json.dumps(found))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-import hashlib
 import io
 import json
 import os
@@ -22,10 +21,9 @@ from td3_agent.faults.row import Outcome, row
 from td3_agent.faults.scene import LONGEST_NAMING_S, LONGEST_STOP_S
 from td3_agent.nodes import topics
 from td3_agent.nodes.diagnostics import INSTANCE, instance_of
-from td3_agent.nodes.drivers import policy_folder
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
 from td3_agent.nodes.twist_to_control_node import TwistToControlNode
-from td3_agent.policy.checkpoint import MANIFEST_NAME, WEIGHTS_NAME
+from td3_agent.policy.policy_file import MANIFEST_KEY, policy_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,73 +49,61 @@ class Canary:
         return os.system, (f'touch {self.path}',)
 
 
-def _truncated(name: str, share: float) -> Callable[[Path], None]:
-    def damage(folder: Path) -> None:
-        data = (folder / name).read_bytes()
-        (folder / name).write_bytes(data[: int(share * len(data))])
+def _truncated(share: float) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        data = path.read_bytes()
+        path.write_bytes(data[: int(share * len(data))])
 
     return damage
 
 
-def _flipped(name: str) -> Callable[[Path], None]:
-    def damage(folder: Path) -> None:
-        data = bytearray((folder / name).read_bytes())
-        data[len(data) // 2] ^= 1
-        (folder / name).write_bytes(data)
+def _flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _header(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    """Change the header of the file, tensors as they were."""
+
+    def damage(path: Path) -> None:
+        data = path.read_bytes()
+        end = 8 + int.from_bytes(data[:8], 'little')
+        header = json.loads(data[8:end])
+        change(header)
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, 'little') + text + data[end:])
 
     return damage
 
 
 def _edited(*keys: Any, value: Any) -> Callable[[Path], None]:  # noqa: ANN401  JSON
-    def damage(folder: Path) -> None:
-        content = json.loads((folder / MANIFEST_NAME).read_text(encoding='utf-8'))
+    """Change the manifest."""
+
+    def change(header: dict[str, Any]) -> None:
+        content = json.loads(header['__metadata__'][MANIFEST_KEY])
         part = content
         for key in keys[:-1]:
             part = part[key]
         part[keys[-1]] = value
-        (folder / MANIFEST_NAME).write_text(json.dumps(content), encoding='utf-8')
+        header['__metadata__'][MANIFEST_KEY] = json.dumps(content)
 
-    return damage
-
-
-def _vouched(make: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    """Put other weights there, and a manifest that vouches for them."""
-
-    def damage(folder: Path) -> None:
-        data = make((folder / WEIGHTS_NAME).read_bytes())
-        (folder / WEIGHTS_NAME).write_bytes(data)
-        _edited('weights', 'sha256', value=hashlib.sha256(data).hexdigest())(folder)
-        _edited('weights', 'bytes', value=len(data))(folder)
-
-    return damage
-
-
-def _header_of(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
-    """Return safetensors with another header, padded to the length of the old one or longer."""
-    length = int.from_bytes(data[:8], 'little')
-    header = json.loads(data[8 : 8 + length])
-    change(header)
-    text = json.dumps(header).encode().ljust(length)
-    return len(text).to_bytes(8, 'little') + text + data[8 + length :]
+    return _header(change)
 
 
 def _first(header: dict[str, Any]) -> dict[str, Any]:
-    name = next(name for name in header if name != '__metadata__')
-    entry: dict[str, Any] = header[name]
+    entry: dict[str, Any] = header[next(name for name in header if name != '__metadata__')]
     return entry
 
 
-def _huge_shape(header: dict[str, Any]) -> None:
-    _first(header)['shape'] = [HUGE_BYTES, 4]
+def _replaced(make: Callable[[int], bytes]) -> Callable[[Path], None]:
+    """Put something else there, given the size of the file."""
+    return lambda path: path.write_bytes(make(path.stat().st_size)) and None
 
 
-def _huge_offsets(header: dict[str, Any]) -> None:
-    _first(header)['data_offsets'] = [0, HUGE_BYTES]
-
-
-def _pickled(data: bytes) -> bytes:
+def _pickled(size: int) -> bytes:
     """Return a hostile pickle of the size that is expected."""
-    return pickle.dumps(Canary(CANARY.path)).ljust(len(data), b'.')
+    return pickle.dumps(Canary(CANARY.path)).ljust(size, b'.')
 
 
 @dataclass
@@ -130,51 +116,50 @@ class _Place:
 CANARY = _Place()
 
 
-def _zip_bomb(data: bytes) -> bytes:
+def _zip_bomb(size: int) -> bytes:
     """Return a small archive of something large, padded to the size that is expected."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr('data.pkl', bytes(50_000_000))
-    return file.getvalue().ljust(len(data), b'\0')
-
-
-def _linked(folder: Path) -> None:
-    elsewhere = folder.with_suffix('.elsewhere')
-    (folder / WEIGHTS_NAME).rename(elsewhere)
-    (folder / WEIGHTS_NAME).symlink_to(elsewhere)
-
-
-def _pickle_beside(folder: Path) -> None:
-    (folder / 'actor.pt').write_bytes(pickle.dumps(Canary(CANARY.path)))
+    return file.getvalue().ljust(size, b'\0')
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
-    'missing weights': (lambda folder: (folder / WEIGHTS_NAME).unlink(), 'No such file'),
-    'missing manifest': (lambda folder: (folder / MANIFEST_NAME).unlink(), 'No such file'),
-    'missing folder': (shutil.rmtree, 'No such file'),
+    'missing file': (lambda path: path.unlink(), 'No such file'),
     **{
-        f'{name} cut to {share:.0%}': (_truncated(name, share), name)
-        for name in (WEIGHTS_NAME, MANIFEST_NAME)
-        for share in (0.0, 0.1, 0.5, 0.99)
+        f'cut to {share:.1%}': (_truncated(share), words)
+        for share, words in (
+            (0.0, 'empty (0 bytes)'),
+            (0.001, 'header length'),
+            (0.5, 'bytes of weights'),
+            (0.99, 'bytes of weights'),
+        )
     },
-    'one bit': (_flipped(WEIGHTS_NAME), 'SHA-256'),
+    'one bit': (_flipped, 'SHA-256'),
     'shape in the manifest': (_edited('actor', 'state_size', value=5), 'actor.state_size'),
     'another kind': (_edited('kind', value='gymnasium'), 'kind'),
-    'schema of tomorrow': (_edited('schema', value=2), 'schema is 2, expected 1'),
+    'schema of tomorrow': (_edited('schema', value=3), 'schema is 3, expected 2'),
     'unknown field': (_edited('extra', value=1), "'extra' is unknown"),
     'endless image': (_edited('actor', 'image_shape', value=[4, 1 << 30, 1 << 30]), 'image'),
-    'path out of the folder': (_edited('weights', 'file', value='../../actor'), 'weights.file'),
-    'pickle as weights': (_vouched(_pickled), 'header length'),
-    'pickle beside the weights': (_pickle_beside, 'can hold a pickle'),
-    'zip bomb': (_vouched(_zip_bomb), 'header length'),
+    'pickle': (_replaced(_pickled), 'header length'),
+    'zip bomb': (_replaced(_zip_bomb), 'header length'),
     'header of 2^62 bytes': (
-        _vouched(lambda data: (1 << 62).to_bytes(8, 'little') + data[8:]),
+        _replaced(lambda size: (1 << 62).to_bytes(8, 'little').ljust(size, b'\0')),
         'header length',
     ),
-    'tensor of 2^42 numbers': (_vouched(lambda d: _header_of(d, _huge_shape)), 'shape of'),
-    'offsets to 2^40': (_vouched(lambda d: _header_of(d, _huge_offsets)), 'data_offsets'),
-    'link': (_linked, 'is a symbolic link'),
-    'writable by everyone': (lambda folder: folder.chmod(0o777), 'writable by everyone'),
+    'tensor of 2^42 numbers': (
+        _header(lambda header: _first(header).update(shape=[HUGE_BYTES, 4])),
+        'tensor ',
+    ),
+    'offsets to 2^40': (
+        _header(lambda header: _first(header).update(data_offsets=[0, HUGE_BYTES])),
+        '',
+    ),
+    'writable by everyone': (lambda path: path.chmod(0o777), 'writable by everyone'),
+    'folder writable by everyone': (
+        lambda path: path.parent.chmod(0o777),
+        'its folder is writable by everyone',
+    ),
 }
 
 
@@ -183,17 +168,17 @@ def checkpoints(scene: Scene) -> Outcome:
     """Refused with a reason, before memory is taken; nothing runs, nothing is published."""
     outcome = Outcome()
     CANARY.path = scene.folder / 'canary'
-    good = policy_folder('lane')
+    good = policy_file('lane')
     with Inside() as inside:
         vehicle = Vehicle(inside)
         _try(inside, vehicle, good)  # torch is loaded, and what it needs once is there
         before_mb = resources()['rss_mb']
         for number, (what, (damage, words)) in enumerate(DAMAGES.items()):
-            folder = scene.folder / f'policy_{number}'
-            shutil.copytree(good, folder)
-            folder.chmod(0o755)
-            damage(folder)
-            state, said, publishers = _try(inside, vehicle, folder)
+            path = scene.folder / f'policy_{number}' / good.name
+            path.parent.mkdir(mode=0o755)
+            shutil.copyfile(good, path)
+            damage(path)
+            state, said, publishers = _try(inside, vehicle, path)
             refused = said.level == DiagnosticStatus.ERROR and words in said.message
             outcome.check(f'{what} is refused with a reason', refused, said.message[:300], words)
             outcome.equal(f'{what} leaves the node', state, 'unconfigured')

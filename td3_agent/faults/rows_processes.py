@@ -28,7 +28,7 @@ from td3_agent.faults.scene import (
 )
 from td3_agent.faults.watcher import is_stop
 from td3_agent.nodes.conversions import stamp_ns
-from td3_agent.nodes.share import shared_path
+from td3_agent.policy.policy_file import policy_file
 
 if TYPE_CHECKING:
     from td3_agent.driving.ledger_audit import Audit
@@ -47,7 +47,7 @@ TOO_LATE_S = 4.0  # for what must come within a second
 def killed_agent(scene: Scene) -> Outcome:
     """The gate stops the car, stepping pauses, and a new agent joins at the next frame."""
     outcome = Outcome()
-    weights = shared_path('weights/lane/actor.safetensors')
+    weights = policy_file('lane')
     before = hashlib.sha256(weights.read_bytes()).hexdigest()
     drive = scene.drive(parameters={AGENT: {'driver': 'td3', 'policy': 'lane'}})
     scene.wait_good()

@@ -18,7 +18,8 @@ import numpy as np
 from td3_agent.faults.row import Outcome, row
 from td3_agent.faults.scene import SceneError
 from td3_agent.faults.training_envs import SERVER_STEPS
-from td3_agent.policy.checkpoint import CheckpointError, load_checkpoint
+from td3_agent.policy.checkpoint import load_checkpoint
+from td3_agent.policy.policy_file import CheckpointError
 from td3_agent.td3.params import Td3Params
 from td3_agent.td3.snapshot import SnapshotError, load_snapshot, snapshots
 from td3_agent.training.params import TrainParams
@@ -122,7 +123,9 @@ def _logged(table: Path) -> int:
 def _unreadable(out: Path) -> list[str]:
     """Return what stands there as a snapshot or a policy and cannot be loaded."""
     policies = [
-        path for path in (*(out / 'policies').glob('[!.]*'), out / 'best') if path.exists()
+        path
+        for path in (*(out / 'policies').glob('[!.]*'), out / 'best.safetensors')
+        if path.exists()
     ]
     looks = [
         *((load_snapshot, path) for path in snapshots(out / 'snapshots')),

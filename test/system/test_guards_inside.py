@@ -24,7 +24,7 @@ from td3_agent.nodes import conversions, td3_agent_node
 from td3_agent.nodes.liveliness import OtherDrivers
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
 from td3_agent.nodes.wiring import Connections
-from td3_agent.policy import checkpoint
+from td3_agent.policy import checkpoint, policy_file
 
 pytestmark = [pytest.mark.system, pytest.mark.nightly]
 ROWS = {row.name: row for row in table()}
@@ -97,15 +97,11 @@ class Without:
 
     @staticmethod
     def header(patch):
-        patch.setattr(checkpoint, '_header_faults', lambda *_: [])
-
-    @staticmethod
-    def links(patch):
-        patch.setattr(checkpoint.os, 'O_NOFOLLOW', 0)
+        patch.setattr(policy_file, '_tensor_faults', lambda *_: [])
 
     @staticmethod
     def world_writable(patch):
-        patch.setattr(checkpoint.stat, 'S_IWOTH', 0)
+        patch.setattr(policy_file.stat, 'S_IWOTH', 0)
 
     @staticmethod
     def slow_driver(patch):
@@ -164,7 +160,6 @@ class Without:
         ('F13', Without.resolution, "'height': 42"),
         ('F14', Without.hashes, ''),
         ('F14', Without.header, ''),
-        ('F14', Without.links, 'link'),
         ('F14', Without.world_writable, 'writable by everyone'),
         ('F15', Without.slow_driver, 'diagnosed'),
         ('F18', Without.connections, 'is named'),
