@@ -8,11 +8,11 @@ DEMO_OUT ?= build/demo
 DEMO_ARGS ?= --map winding --duration 60 --real-time-factor 1.0
 TEST_ARGS ?=
 TEST_PROCESSES ?= 3
-FAULTS_ARGS ?= --all
+FAULTS_ARGS ?=
 BENCH_ARGS ?=
 TOOLS := .venv/tools
 SPHINX := .venv/sphinx
-PURE_CODE := $(wildcard td3_agent/driving td3_agent/policy td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/doctor td3_agent/faults/row.py td3_agent/faults/rules.py)
+PURE_CODE := $(wildcard td3_agent/driving td3_agent/policy td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/doctor)
 
 # Each run gets a domain of its own, so that runs side by side do not hear each other. Compiled files
 # are kept whatever the environment says: the tests start programs by the dozen.
@@ -37,8 +37,8 @@ test-fast: setup ## run those that start no ROS node, no Ray and no process that
 test-all: setup ## run all tests, benchmarks and faults without their guards too
 	@$(ENV) && $(PYTEST) -m '' $(or $(TEST_ARGS),test)
 
-faults: setup ## run the whole table of loads and faults; FAULTS_ARGS='F7 --repeat 5' chooses
-	@$(ENV) && timeout --kill-after=30 1200 td3_agent faults $(FAULTS_ARGS)
+faults: setup ## run all cases of loads and faults; FAULTS_ARGS='agent_killed --repeat 5' chooses
+	@$(ENV) && python test/faults $(FAULTS_ARGS)
 
 bench: setup ## measure speed: NAME=rate|latency|..., BENCH_ARGS='--turns 3' (NAME=--help lists)
 	@$(ENV) && python -m benchmarks $(or $(NAME),--help) $(BENCH_ARGS)

@@ -55,7 +55,15 @@ setup(
         ],
         'watch': ['rerun-sdk'],
         'dev': ['mypy', 'ruff', 'types-PyYAML', 'types-tqdm'],
-        'test': ['hypothesis', 'pytest', 'pytest-xdist', 'tensorboard'],
+        'test': [
+            'hypothesis',
+            'psutil',
+            'pytest',
+            'pytest-repeat',
+            'pytest-rerunfailures',
+            'pytest-xdist',
+            'tensorboard',
+        ],
     },
     zip_safe=False,
     entry_points={

@@ -226,25 +226,24 @@ def planted_text() -> str:
 def faults_text() -> str:
     """Return the table of loads and faults, and what they were measured on."""
     reports = [read(path) for path in sorted(RESULTS.glob('faults*.json'))]
-    lines = ['| row | load or fault | | s | figures |', '|---|---|---|---:|---|']
+    lines = ['| case | load or fault | | s | figures |', '|---|---|---|---:|---|']
     for report in reports:
-        for row in report['rows']:
-            figures = list(row['figures'].items())[:FAULT_FIGURES_SHOWN]
+        for case in report['cases']:
+            figures = list(case['figures'].items())[:FAULT_FIGURES_SHOWN]
             told = ', '.join(f'{name} {number(value)}' for name, value in figures)
-            verdict = 'pass' if row['passed'] else '**fail**'
-            duration = f'{row["duration_s"]:.0f}'
-            lines.append(f'| {row["name"]} | {row["title"]} | {verdict} | {duration} | {told} |')
+            verdict = 'pass' if case['passed'] else '**fail**'
+            about = f'{case["id"]} `{case["name"]}` | {case["title"]}'
+            lines.append(f'| {about} | {verdict} | {case["duration_s"]:.0f} | {told} |')
     return '\n\n'.join(['\n'.join(lines), *map(faults_caption, reports)])
 
 
 def faults_caption(report: Report) -> str:
-    """Return how many rows of a report passed, and what they were measured on."""
-    rows, machine = report['rows'], report['machine']
-    checks = sum(len(row['checks']) for row in rows)
+    """Return how many cases of a report passed, and what they were measured on."""
+    cases, machine = report['cases'], report['machine']
     return (
-        f'{rows[0]["name"]} to {rows[-1]["name"]}: '
-        f'{sum(row["passed"] for row in rows)} of {len(rows)} rows passed, '
-        f'{checks} checks. {machine["cpu"]}, {machine["cores"]} cores, Python '
+        f'{cases[0]["id"]} to {cases[-1]["id"]}: '
+        f'{sum(case["passed"] for case in cases)} of {len(cases)} cases passed. '
+        f'{machine["cpu"]}, {machine["cores"]} cores, Python '
         f'{machine["python"]}, {machine["rmw"]}; load {machine["load_before"]:.1f} before and '
         f'{machine["load_after"]:.1f} after.'
     )

@@ -52,7 +52,6 @@ VERBS = {
         'learning curves of several runs, with confidence bands over seeds',
     ),
     'export': ('td3_agent.evaluation.export', 'export a policy to ONNX, checked against PyTorch'),
-    'faults': ('td3_agent.faults.verb', 'run loads and faults against the system, by name'),
 }
 
 

@@ -14,7 +14,6 @@ import signal
 import site
 import sys
 import tempfile
-import time
 
 import hypothesis
 import pytest
@@ -66,12 +65,11 @@ sys.path.append(str(Path(__file__).parent))
 
 import forked  # noqa: E402
 
-ROS_FOLDERS = ('node', 'system')
+ROS_FOLDERS = ('faults', 'node', 'system')
+APART = ('faults', 'system')
 WITH_SHARED_DRIVES = ('test_bags_system.py', 'test_ros_env.py')  # in fixtures of their modules
 WITHOUT_ROS = ('test_launch_files.py',)  # bring stand-ins of their own
 MISSING = [name for name in ('rclpy', 'carla_msgs') if find_spec(name) is None]
-DEADLINE_S = 20.0  # far beyond what a busy machine needs; reached only by a failure
-SPIN_S = 0.1
 LONGEST_S = 300.0  # of any test, on however busy a machine
 
 
@@ -110,13 +108,13 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give each process of pytest-xdist a whole file at a time, of test/system a test."""
+    """Give each process of pytest-xdist a whole file at a time, of processes a test."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             path = Path(nodeid.partition('::')[0])
-            is_apart = path.parent.name == 'system' and path.name not in WITH_SHARED_DRIVES
+            is_apart = path.parent.name in APART and path.name not in WITH_SHARED_DRIVES
             return nodeid if is_apart else str(path)
 
     config.option.loadscopereorder = False
@@ -128,6 +126,13 @@ def pytest_sessionfinish(session):
     if RUN_FOLDER and session.testsfailed:
         atexit.unregister(shutil.rmtree)
         print(f'\nfiles of this run: {RUN_FOLDER}')
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Tell why a test ran twice (pytest-rerunfailures only names it)."""
+    for report in terminalreporter.stats.get('rerun', []):
+        told = getattr(report.longrepr, 'reprcrash', None) or report.longrepr
+        terminalreporter.write_line(f'ran twice: {report.nodeid}: {told}', yellow=True)
 
 
 def module_without_ros(parent, file, **where):
@@ -149,124 +154,6 @@ else:  # that of Ubuntu 22.04, which colcon test takes there
         return module_without_ros(parent, Path(path), fspath=path)
 
 
-class Ros:
-    """The nodes of one test, spun by the test itself."""
-
-    def __init__(self, domain_id):
-        import rclpy
-        from rclpy.executors import SingleThreadedExecutor
-        from rclpy.signals import SignalHandlerOptions
-
-        self.domain_id = domain_id
-        self.context = rclpy.Context()
-        rclpy.init(
-            args=[],
-            context=self.context,
-            domain_id=domain_id,
-            signal_handler_options=SignalHandlerOptions.NO,
-        )
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.nodes = []
-        self._peer = None
-
-    def make(self, cls, *args, **parameters):
-        """Return a node with these parameters, spun from now on."""
-        from rclpy.parameter import Parameter
-
-        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
-        node = cls(*args, context=self.context, parameter_overrides=overrides)
-        self.nodes.append(node)
-        self.executor.add_node(node)
-        return node
-
-    def drop(self, node):
-        """End one node as its program would."""
-        if hasattr(node, 'close'):
-            node.close()
-        self.nodes.remove(node)
-        self.executor.remove_node(node)
-        node.destroy_node()
-
-    @property
-    def peer(self):
-        """A plain node: whoever the nodes under test talk to."""
-        from rclpy.node import Node
-
-        if self._peer is None:
-            self._peer = self.make(Node, 'peer')
-        return self._peer
-
-    def listen(self, kind, topic, qos=None, react=None):
-        """Return a list that messages of a topic are appended to, in order of arrival."""
-        from td3_agent.nodes.runtime import RELIABLE
-
-        heard = []
-
-        def on_message(msg):
-            heard.append(msg)
-            if react is not None:
-                react(msg)
-
-        self.peer.create_subscription(kind, topic, on_message, qos or RELIABLE)
-        return heard
-
-    def talk(self, kind, topic, qos=None):
-        """Return a publisher of the peer."""
-        from td3_agent.nodes.runtime import RELIABLE
-
-        return self.peer.create_publisher(kind, topic, qos or RELIABLE)
-
-    def spin_until(self, condition, what='', deadline_s=DEADLINE_S):
-        """Spin until ``condition()`` holds; fail with ``what`` at the deadline."""
-        end_s = time.monotonic() + deadline_s
-        while not condition():
-            left_s = end_s - time.monotonic()
-            if left_s <= 0.0:
-                pytest.fail(f'not within {deadline_s} s: {what or condition}', pytrace=True)
-            self.executor.spin_once(timeout_sec=min(SPIN_S, left_s))
-
-    def spin_until_matched(self):
-        """Spin until all publishers and subscriptions of this test have found each other.
-
-        Ends that do not fit each other (quality of service) would wait here for ever.
-        """
-        self.spin_until(lambda: not self.unmatched(), 'matched')
-
-    @staticmethod
-    def publisher_count(subscription):
-        """How many publishers a subscription has met; rclpy of Humble cannot tell."""
-        count = getattr(subscription, 'get_publisher_count', None)
-        return 1 if count is None else count()
-
-    def unmatched(self):
-        """Return the topics whose two ends, both among these nodes, have not met yet."""
-        publishers = [p for node in self.nodes for p in node.publishers]
-        readers = [s for node in self.nodes for s in node.subscriptions]
-        spoken = [p.topic_name for p in publishers]
-        heard = [s.topic_name for s in readers]
-        return [
-            *(
-                p.topic_name
-                for p in publishers
-                if p.get_subscription_count() < heard.count(p.topic_name)
-            ),
-            *(
-                s.topic_name
-                for s in readers
-                if self.publisher_count(s) < spoken.count(s.topic_name)
-            ),
-        ]
-
-    def close(self):
-        """End every node, whatever happened to the test."""
-        import rclpy
-
-        for node in reversed(self.nodes[:]):
-            self.drop(node)
-        self.executor.shutdown(timeout_sec=1.0)
-        rclpy.shutdown(context=self.context)
-
-
 # Nodes of one process hear of each other within milliseconds.
 TIMINGS = {
     'liveliness.LOOK_PERIOD_S': 0.01,
@@ -279,6 +166,8 @@ TIMINGS = {
 @pytest.fixture
 def ros(monkeypatch):
     """Nodes with a context and a domain of their own, ended after the test."""
+    from harness.ros import Ros
+
     for name, value in TIMINGS.items():
         monkeypatch.setattr(f'td3_agent.nodes.{name}', value)
     nodes = Ros(processes.free_domain_id())

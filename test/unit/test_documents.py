@@ -83,7 +83,8 @@ def test_standard_tasks_are_learned_by_every_seed():
 
 def test_every_fault_has_passed():
     reports = [tables.read(path) for path in tables.RESULTS.glob('faults*.json')]
-    assert [row['name'] for report in reports for row in report['rows'] if not row['passed']] == []
+    cases = [case for report in reports for case in report['cases']]
+    assert [case['name'] for case in cases if not case['passed']] == []
 
 
 def test_every_scenario_has_a_reference_row():

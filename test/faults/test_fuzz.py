@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The case in which bytes come that no publisher sends, and what such bytes once broke.
+
+``test/corpus/messages.json`` holds for each the reader (node and topic), the message in CDR as
+hexadecimal digits, and what it did. A case that the fuzzer finds is added there.
+"""
+
+import json
+import os
+from pathlib import Path
+import struct
+import subprocess
+import sys
+import time
+
+from faults.by_hand import Nodes
+from faults.fuzz import Fuzzer
+import pytest
+from rclpy.serialization import deserialize_message
+
+from td3_agent.evaluation.processes import free_domain_id
+
+TEST = Path(__file__).parents[1]
+CASES = json.loads((TEST / 'corpus' / 'messages.json').read_text('utf-8'))
+MODULE = 'faults.fuzz'
+QUICK_CASES, ALL_CASES = 3_000, 1_000_000
+QUICK_WIRED, ALL_WIRED = 300, 5_000  # published on the topics, not only handed to the readers
+LONGEST_S = 1200.0
+
+
+@pytest.mark.case('F22', 'random bytes to every reader of every node')
+def test_random_bytes(rig):
+    """Nothing but rejections comes of them, and the same nodes drive on afterwards."""
+    cases = rig.count or (QUICK_CASES if rig.quick else ALL_CASES)
+    wired = QUICK_WIRED if rig.quick else ALL_WIRED
+    place = rig.folder / 'case'
+    place.write_bytes(bytes(8))
+    paths = os.pathsep.join([rig.environment['PYTHONPATH'], str(TEST)])
+    begun_s = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, '-m', MODULE, *map(str, (rig.seed, cases, wired, place))],
+        env=rig.environment | {'PYTHONPATH': paths},
+        stdout=subprocess.PIPE,
+        timeout=LONGEST_S,
+        check=False,
+    )
+    (number,) = struct.unpack('<Q', place.read_bytes())
+    assert done.returncode == 0, f'P0 the nodes live: case {number} of seed {rig.seed} was at work'
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found['broken by'] == [], 'P0 exceptions'
+    assert number == cases - 1
+    assert found['published'] >= wired / 2
+    assert found['unsound commands'] == found['loops broken'] == 0
+    rig.figures |= {'cases': cases, 's': time.monotonic() - begun_s}
+    rig.figures |= {name: found[name] for name in ('published', 'handled', 'rejected', 'commands')}
+
+
+@pytest.fixture(scope='module')
+def fuzzer():
+    with Nodes(free_domain_id()) as ros:
+        yield Fuzzer(ros, 0)
+
+
+@pytest.mark.parametrize('case', CASES, ids=lambda case: case['did'].replace(' ', '_')[:60])
+def test_what_broke_a_node_is_survived(fuzzer, case):
+    subscription = fuzzer.readers[case['reader']]
+    msg = deserialize_message(bytes.fromhex(case['cdr']), subscription.msg_type)
+    fuzzer.give(case['did'], subscription, msg)
+    fuzzer.settle()
+    assert fuzzer.broken == []
+    assert fuzzer.counts['loops broken'] == fuzzer.counts['unsound commands'] == 0
+
+
+def test_a_few_random_cases_reach_the_nodes(fuzzer):
+    fuzzer.run(500)
+    assert fuzzer.broken == []
+    assert fuzzer.counts['handled'] > 100
+    assert fuzzer.counts['not deserialised'] > 50

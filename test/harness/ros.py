@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS nodes within the process of a test."""
+
+import time
+
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+
+from td3_agent.nodes.runtime import RELIABLE
+
+DEADLINE_S = 20.0  # far beyond what a busy machine needs; reached only by a failure
+SPIN_S = 0.1
+
+
+class Ros:
+    """The nodes of one test, spun by the test itself."""
+
+    def __init__(self, domain_id):
+        self.domain_id = domain_id
+        self.context = rclpy.Context()
+        rclpy.init(
+            args=[],
+            context=self.context,
+            domain_id=domain_id,
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.nodes = []
+        self._peer = None
+
+    def make(self, cls, *args, node_name=None, **parameters):
+        """Return a node with these parameters, spun from now on."""
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        words = ['--ros-args', '-r', f'__node:={node_name}'] if node_name else None
+        node = cls(*args, context=self.context, parameter_overrides=overrides, cli_args=words)
+        self.nodes.append(node)
+        self.executor.add_node(node)
+        return node
+
+    def drop(self, node):
+        """End one node as its program would."""
+        if hasattr(node, 'close'):
+            node.close()
+        self.nodes.remove(node)
+        self.executor.remove_node(node)
+        node.destroy_node()
+
+    @property
+    def peer(self):
+        """A plain node: whoever the nodes under test talk to."""
+        if self._peer is None:
+            self._peer = self.make(Node, 'peer')
+        return self._peer
+
+    def listen(self, kind, topic, qos=None, react=None):
+        """Return a list that messages of a topic are appended to, in order of arrival."""
+        heard = []
+
+        def on_message(msg):
+            heard.append(msg)
+            if react is not None:
+                react(msg)
+
+        self.peer.create_subscription(kind, topic, on_message, qos or RELIABLE)
+        return heard
+
+    def talk(self, kind, topic, qos=None):
+        """Return a publisher of the peer."""
+        return self.peer.create_publisher(kind, topic, qos or RELIABLE)
+
+    def spin_until(self, condition, what='', deadline_s=DEADLINE_S):
+        """Spin until ``condition()`` holds; fail with ``what`` at the deadline."""
+        end_s = time.monotonic() + deadline_s
+        while not condition():
+            left_s = end_s - time.monotonic()
+            if left_s <= 0.0:
+                pytest.fail(f'not within {deadline_s} s: {what or condition}', pytrace=True)
+            self.executor.spin_once(timeout_sec=min(SPIN_S, left_s))
+
+    def spin_until_matched(self):
+        """Spin until all publishers and subscriptions of this test have found each other.
+
+        Ends that do not fit each other (quality of service) would wait here for ever.
+        """
+        self.spin_until(lambda: not self.unmatched(), 'matched')
+
+    @staticmethod
+    def publisher_count(subscription):
+        """How many publishers a subscription has met; rclpy of Humble cannot tell."""
+        count = getattr(subscription, 'get_publisher_count', None)
+        return 1 if count is None else count()
+
+    def unmatched(self):
+        """Return the topics whose two ends, both among these nodes, have not met yet."""
+        publishers = [p for node in self.nodes for p in node.publishers]
+        readers = [s for node in self.nodes for s in node.subscriptions]
+        spoken = [p.topic_name for p in publishers]
+        heard = [s.topic_name for s in readers]
+        return [
+            *(
+                p.topic_name
+                for p in publishers
+                if p.get_subscription_count() < heard.count(p.topic_name)
+            ),
+            *(
+                s.topic_name
+                for s in readers
+                if self.publisher_count(s) < spoken.count(s.topic_name)
+            ),
+        ]
+
+    def close(self):
+        """End every node, whatever happened to the test."""
+        for node in reversed(self.nodes[:]):
+            self.drop(node)
+        self.executor.shutdown(timeout_sec=1.0)
+        rclpy.shutdown(context=self.context)
