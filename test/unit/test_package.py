@@ -44,7 +44,6 @@ CONFIGS = {
 ROSDEP_KEYS = {'numpy': 'python3-numpy', 'torch': 'python3-torch', 'yaml': 'python3-yaml'}
 OPTIONAL = {  # no rosdep key, or only for the embedded simulator and its programs
     'backports',
-    'benchmarks',
     'compression',
     'lz4',
     'rerun',
