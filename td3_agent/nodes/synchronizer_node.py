@@ -113,8 +113,10 @@ class SynchronizerNode(Node):
     def close(self) -> None:
         """Leave the bridge paused and the ledger whole."""
         for finding in self.core.close(self._check.duplicates() + self._check.said()):
-            log = self.get_logger().error if finding.is_error else self.get_logger().warning
-            log(finding.text)
+            if finding.is_error:  # rclpy refuses two severities from one line
+                self.get_logger().error(finding.text)
+            else:
+                self.get_logger().warning(finding.text)
         figures = asdict(self.core.lockstep.counts) | self.core.ledger.disk_figures()
         self.get_logger().info('ended: ' + ', '.join(f'{k} {n}' for k, n in figures.items()))
 

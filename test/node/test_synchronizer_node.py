@@ -22,6 +22,7 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
+from td3_agent.driving.endpoints import Finding
 from td3_agent.driving.ledger import UNWRITTEN_FRAMES, check_ledger, read_ledger
 from td3_agent.driving.ledger_audit import audit_ledger
 from td3_agent.driving.parameters import ParameterError
@@ -681,6 +682,20 @@ class TestTakenBack:
 
         ros.spin_until(is_told, 'named on the console')
         assert not any(re.search(r'two bridges in ROS domain \d+ for', line) for line in lines)
+
+    @pytest.mark.usefixtures('bridge')
+    def test_verdict_of_errors_and_warnings_is_on_the_console(
+        self, ros, start, capfd, monkeypatch
+    ):
+        node = start()
+        close = node.core.close
+        found = [Finding('stands', is_error=False), Finding('stopped', is_error=True)]
+        monkeypatch.setattr(node.core, 'close', lambda said: [*close(said), *found])
+        ros.drop(node)
+        assert re.findall(r'\[(\w+)\].*: (stands|stopped)', capfd.readouterr().err) == [
+            ('WARN', 'stands'),
+            ('ERROR', 'stopped'),
+        ]
 
 
 class TestReports:
