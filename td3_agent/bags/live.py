@@ -39,6 +39,7 @@ from td3_agent.bags.offline import RecordedFacts, Replay, recorded_facts
 from td3_agent.bags.recorder_node import message_class
 from td3_agent.bags.storage import BagError
 from td3_agent.driving.loop_check import Contract
+from td3_agent.driving.pairing import FramePairer
 from td3_agent.evaluation.processes import ProcessGroup, interruptions_noted, ros_environment
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
@@ -90,18 +91,16 @@ class LiveParams:
 class _Frames:
     """Frames that went out, and which of them were answered."""
 
-    halves: dict[int, set[str]] = field(default_factory=dict)
+    pairer: FramePairer[int, int] = field(default_factory=FramePairer)
     complete: set[int] = field(default_factory=set)
     open: list[int] = field(default_factory=list)
 
-    def sent(self, stamp: int, topic: str) -> None:
+    def sent(self, stamp: int, *, is_image: bool) -> None:
         """Note one half of a frame."""
-        halves = self.halves.setdefault(stamp, set())
-        halves.add(topic)
-        if len(halves) == 2:
+        add = self.pairer.add_image if is_image else self.pairer.add_motion
+        if add(stamp, stamp) is not None:
             self.complete.add(stamp)
             self.open.append(stamp)
-            del self.halves[stamp]
 
     def answered(self, stamp: int) -> None:
         """Note an answer: older frames are not waited for any more."""
@@ -276,7 +275,7 @@ class PlayerNode(Node):
                 self._recorded.add(read.stamp_ns, recorded_facts(facts_from_report(read.content)))
             return
         with self._change:  # before it goes out: the answer must not be faster
-            self._frames.sent(read.stamp_ns, read.topic)
+            self._frames.sent(read.stamp_ns, is_image=read.topic == self._inputs.image)
         if self.rounds == 0:
             self.replay.note_stamp(read, self._inputs)
         if CLOCK not in self._contents.topics:

@@ -22,6 +22,7 @@ from td3_agent.driving.loop import Frame, WorldEndError, drive
 from td3_agent.driving.loop_check import Contract, replay_findings
 from td3_agent.driving.pairing import FramePairer
 from td3_agent.driving.task import STEP_S
+from td3_agent.driving.vehicle import DEFAULT_WHEELBASE_M
 from td3_agent.nodes.conversions import (
     announced_route,
     facts_from_report,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
     from td3_agent.nodes.drivers import Equipment
 
-DEFAULT_WHEELBASE_M = 2.87
 PARTS_KEPT = 64
 OK = 'ok'
 LARGEST = 1e6  # of any number of a command

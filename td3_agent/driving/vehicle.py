@@ -91,6 +91,7 @@ class VehicleGeometry:
                 raise ValueError(f'{field.name} must be in [{low}, {high}] [{unit}], got {value}')
 
 
+DEFAULT_WHEELBASE_M = 2.87  # where vehicle_info does not tell
 # Axle distances outside this range are no road vehicle's: the wheels do not tell.
 SHORTEST_WHEELBASE_M = 1.0
 LONGEST_WHEELBASE_M = 10.0

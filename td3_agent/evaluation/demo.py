@@ -16,9 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from td3_agent.driving.ledger import read_findings, read_ledger
+from td3_agent.evaluation.episode_result import events
 from td3_agent.evaluation.four_nodes import FourNodes
 from td3_agent.evaluation.frame_sampler import FrameSampler
-from td3_agent.evaluation.judging import events
 from td3_agent.evaluation.pictures import camera_strip, plot_trajectory
 from td3_agent.evaluation.processes import (
     ProcessGroup,

@@ -26,8 +26,8 @@ from td3_agent.driving.loop_check import camera_findings, rate_findings
 from td3_agent.driving.observation import ObservationSpec
 from td3_agent.driving.parameters import param
 from td3_agent.driving.pure_pursuit import PurePursuitDriver, PurePursuitParams
+from td3_agent.evaluation.episode_result import EpisodeResult, result_of
 from td3_agent.evaluation.episodes import begun, up_to_the_ending
-from td3_agent.evaluation.judging import Judged, judge
 from td3_agent.nodes.drivers import DriverParams, Equipment, make_driver
 from td3_agent.sim.embedded import EmbeddedWorld
 from td3_agent.sim.lookout import lead_of
@@ -91,7 +91,7 @@ class DirectJob:
     ledgers: dict[str, Path]
 
 
-def drive_job(job: DirectJob) -> dict[str, Judged]:
+def drive_job(job: DirectJob) -> dict[str, EpisodeResult]:
     """Drive one episode with each of its drivers; return what came of it, by row."""
     judged = {}
     for row, driver in job.drivers.items():
@@ -102,7 +102,7 @@ def drive_job(job: DirectJob) -> dict[str, Judged]:
         records = up_to_the_ending(ledger_records(direct_drive(world, equipment)), task)
         if row in job.ledgers:
             write_ledger(job.ledgers[row], records)
-        one = judge(job.episode, world, records, task, transport=DIRECT)
+        one = result_of(job.episode, world, records, task, transport=DIRECT)
         judged[row] = replace(one, findings=tuple(contract_findings(equipment, world)))
     return judged
 
@@ -129,7 +129,7 @@ def write_ledger(path: Path, records: Sequence[dict[str, Any]]) -> None:
 
 def drive_jobs(
     jobs: Sequence[DirectJob], processes: int
-) -> Generator[dict[str, Judged], None, None]:
+) -> Generator[dict[str, EpisodeResult], None, None]:
     """Drive all jobs and yield their results in order.
 
     Raises:

@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from td3_agent.driving.endpoints import Finding
+    from td3_agent.evaluation.episode_result import EpisodeResult
     from td3_agent.evaluation.episodes import Episode
-    from td3_agent.evaluation.judging import Judged
     from td3_agent.evaluation.processes import Interruption
 
 ROS = 'ros'
@@ -69,7 +69,7 @@ TITLES = {'pure_pursuit': 'pure pursuit', FOLLOWING: 'pure pursuit idm'}
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
-Rows = dict[str, list['Judged']]
+Rows = dict[str, list['EpisodeResult']]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,7 +348,7 @@ def drive_all(evaluation: Evaluation, interruption: Interruption) -> Rows:
 
 def driven_direct(
     evaluation: Evaluation, jobs: list[DirectJob]
-) -> Generator[dict[str, Judged], None, None]:
+) -> Generator[dict[str, EpisodeResult], None, None]:
     """Return the results of the direct path's episodes, as they come; only here is Ray needed."""
     if evaluation.ray is None or not jobs:
         return drive_jobs(jobs, evaluation.processes)
@@ -377,7 +377,7 @@ def direct_jobs(evaluation: Evaluation) -> list[DirectJob]:
     ]
 
 
-def over_ros_episodes(evaluation: Evaluation) -> Iterator[Judged]:
+def over_ros_episodes(evaluation: Evaluation) -> Iterator[EpisodeResult]:
     """Drive the episodes over ROS, one after the other; nothing else here needs ROS."""
     from td3_agent.evaluation.ros_episodes import drive_over_ros  # noqa: PLC0415
 
@@ -421,7 +421,7 @@ def summarize(evaluation: Evaluation, rows: Rows) -> dict[str, Any]:
     return summary
 
 
-def found_by(judged: list[Judged]) -> list[dict[str, Any]]:
+def found_by(judged: list[EpisodeResult]) -> list[dict[str, Any]]:
     """Return what was wrong with the drives, each thing with the episodes that had it."""
     found: dict[Finding, list[int]] = {}
     for one in judged:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 import numpy as np
 
-from td3_agent.evaluation.judging import EVENTS
+from td3_agent.evaluation.episode_result import EVENTS
 from td3_agent.evaluation.pictures import (
     DPI,
     EDGE,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from td3_agent.evaluation.judging import EpisodeView, Judged
+    from td3_agent.evaluation.episode_result import EpisodeResult, EpisodeView
 
 MOST_COLUMNS = 8
 CELL_IN = 1.9
@@ -49,7 +49,7 @@ EVENT_LABELS = {
 }
 
 
-def plot_gallery(path: Path, judged: Sequence[Judged], title: str) -> None:
+def plot_gallery(path: Path, judged: Sequence[EpisodeResult], title: str) -> None:
     """Draw every episode as a PNG, in rows; captions of failed ones are red.
 
     Args:
@@ -92,7 +92,7 @@ def plot_gallery(path: Path, judged: Sequence[Judged], title: str) -> None:
     save(figure, path)
 
 
-def _draw_episode(axes: Axes, one: Judged, aspect: float) -> None:
+def _draw_episode(axes: Axes, one: EpisodeResult, aspect: float) -> None:
     """Draw one episode: road, route, driven line, goal and events."""
     view, figures = one.view, one.figures
     axes.set_facecolor(VERGE)
@@ -159,7 +159,7 @@ def _draw_driven(axes: Axes, view: EpisodeView) -> None:
     axes.plot(*view.driven[-1], marker='o', ms=8.0, mfc='none', mec=INK, mew=1.0, zorder=7)
 
 
-def _legend(judged: Sequence[Judged]) -> list[Line2D]:
+def _legend(judged: Sequence[EpisodeResult]) -> list[Line2D]:
     """Return a legend entry for everything that occurs."""
     seen = {label for one in judged for _, _, label in one.view.events}
     entries = [

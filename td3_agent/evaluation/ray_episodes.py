@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from td3_agent.evaluation.direct_episodes import DirectJob
-    from td3_agent.evaluation.judging import Judged
+    from td3_agent.evaluation.episode_result import EpisodeResult
 
 
 def drive_by_ray(
     jobs: Sequence[DirectJob], address: str, processes: int
-) -> Generator[dict[str, Judged], None, None]:
+) -> Generator[dict[str, EpisodeResult], None, None]:
     """Drive all jobs and yield their results in order; one whose process dies is driven again.
 
     Args:
@@ -52,7 +52,7 @@ def drive_by_ray(
             yield judged
 
 
-def drive_away(job: DirectJob) -> tuple[dict[str, Judged], dict[str, bytes]]:
+def drive_away(job: DirectJob) -> tuple[dict[str, EpisodeResult], dict[str, bytes]]:
     """Drive an episode on a machine that may be another one; return its ledgers too."""
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:

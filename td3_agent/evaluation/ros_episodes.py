@@ -13,9 +13,9 @@ from tqdm import tqdm
 from td3_agent.driving.ledger import UNWRITTEN_FRAMES, parse_line, read_findings
 from td3_agent.driving.task import Ending
 from td3_agent.evaluation.direct_episodes import EvaluationError, write_ledger
+from td3_agent.evaluation.episode_result import EpisodeResult, result_of
 from td3_agent.evaluation.episodes import begun, frames_to_drive, take, up_to_the_ending
 from td3_agent.evaluation.four_nodes import FourNodes
-from td3_agent.evaluation.judging import Judged, judge
 from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.nodes.runtime import EXIT_BROKEN
 
@@ -39,7 +39,7 @@ GATE_DEADLINE_S, BRIDGE_WAIT_S, SYNCHRONIZER_WAIT_S = 20.0, 25.0, 30.0
 
 def drive_over_ros(
     plan: EpisodePlan, episode: Episode, driver: DriverParams, folder: Path, ledger_path: Path
-) -> Judged:
+) -> EpisodeResult:
     """Drive one episode with four processes; what they say is written to ``folder``.
 
     A drive whose lockstep was broken, as when a process got no processor for long, measures
@@ -62,14 +62,14 @@ def drive_over_ros(
     return judged
 
 
-def lockstep_held(judged: Judged) -> bool:
+def lockstep_held(judged: EpisodeResult) -> bool:
     """Whether every frame was answered, every answer executed, and nothing disturbed the drive."""
     figures, found = judged.figures, judged.findings
     broken = figures['violations'] or figures['frames_not_ok']
     return not broken and not any(finding.is_error for finding in found)
 
 
-def fault(judged: Judged) -> str:
+def fault(judged: EpisodeResult) -> str:
     """Return how often the lockstep was broken and why, for people."""
     figures = judged.figures
     text = f'{figures["frames_not_ok"]} frames not ok, {figures["violations"]} violations'
@@ -78,7 +78,7 @@ def fault(judged: Judged) -> str:
 
 def drive_once(
     plan: EpisodePlan, episode: Episode, driver: DriverParams, folder: Path, ledger_path: Path
-) -> Judged:
+) -> EpisodeResult:
     """Drive one episode with four processes of its own, up to its ending.
 
     Frames that were driven between the ending and the end of the processes are dropped.
@@ -112,7 +112,7 @@ def drive_once(
     write_ledger(ledger_path, records)
     said = read_findings(raw_path)
     raw_path.unlink()
-    return replace(judge(episode, world, records, task, transport=ROS), findings=tuple(said))
+    return replace(result_of(episode, world, records, task, transport=ROS), findings=tuple(said))
 
 
 def four_nodes(

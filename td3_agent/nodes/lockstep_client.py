@@ -33,6 +33,7 @@ from sensor_msgs.msg import Image
 from td3_agent.driving.command import FULL_BRAKE
 from td3_agent.driving.loop import Frame
 from td3_agent.driving.parameters import ParameterError
+from td3_agent.driving.vehicle import DEFAULT_WHEELBASE_M
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import (
     control_from_message,
@@ -270,7 +271,7 @@ class LockstepClient:
     @property
     def geometry(self) -> VehicleGeometry:
         """Wheelbase and largest wheel angle of the vehicle."""
-        return geometry_from_info(self._latched['info'], default_wheelbase_m=2.87)
+        return geometry_from_info(self._latched['info'], DEFAULT_WHEELBASE_M)
 
     def height_m(self, x_m: float, y_m: float) -> float | None:
         """Height of the route closest to a place [m]; None of one that tells no heights."""

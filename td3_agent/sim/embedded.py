@@ -12,7 +12,7 @@ from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.observation import ImageView
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.driving.route import route_from_points
-from td3_agent.driving.vehicle import geometry_from_wheels
+from td3_agent.driving.vehicle import DEFAULT_WHEELBASE_M, geometry_from_wheels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from td3_agent.sim.car import Car
     from td3_agent.sim.world import World
 
-DEFAULT_WHEELBASE_M = 2.87
 SEED_BOUND = 2**31
 
 

@@ -23,8 +23,8 @@ from td3_agent.evaluation.direct_episodes import (
     drive_jobs,
     write_ledger,
 )
+from td3_agent.evaluation.episode_result import EpisodeResult
 from td3_agent.evaluation.episodes import EpisodePlan
-from td3_agent.evaluation.judging import Judged
 from td3_agent.evaluation.ros_episodes import LedgerTail
 from td3_agent.nodes.bridge_publisher import path_message
 from td3_agent.nodes.conversions import route_from_path
@@ -190,7 +190,7 @@ class TestAttempts:
 
         def once(_plan, _episode, _driver, _folder, ledger_path):
             write_ledger(ledger_path, [])
-            return Judged(figures={'violations': 0, 'frames_not_ok': next(left)}, view=None)
+            return EpisodeResult(figures={'violations': 0, 'frames_not_ok': next(left)}, view=None)
 
         monkeypatch.setattr(ros_episodes, 'drive_once', once)
         plan, path = EpisodePlan(), tmp_path / 'ledger.jsonl'

@@ -12,8 +12,8 @@ from td3_agent.driving.endpoints import Finding
 from td3_agent.driving.loop_check import CameraView, Contract
 from td3_agent.driving.observation import ObservationSpec
 from td3_agent.evaluation.direct_episodes import contract_findings
+from td3_agent.evaluation.episode_result import EpisodeResult, EpisodeView
 from td3_agent.evaluation.evaluate import finding_lines, found_by, holds
-from td3_agent.evaluation.judging import EpisodeView, Judged
 from td3_agent.nodes.drivers import Equipment
 from td3_agent.sim.camera import CameraConfig
 
@@ -26,7 +26,9 @@ NOTHING = EpisodeView(
 
 
 def judged(number, *findings, **figures):
-    return Judged(figures={'episode': number, **GOOD, **figures}, view=NOTHING, findings=findings)
+    return EpisodeResult(
+        figures={'episode': number, **GOOD, **figures}, view=NOTHING, findings=findings
+    )
 
 
 def test_a_disturbed_episode_is_driven_again_and_its_reason_is_told():

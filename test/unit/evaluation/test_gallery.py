@@ -5,8 +5,8 @@ from matplotlib.image import imread
 import numpy as np
 import pytest
 
+from td3_agent.evaluation.episode_result import EpisodeResult, EpisodeView
 from td3_agent.evaluation.gallery import cell_aspect, plot_gallery
-from td3_agent.evaluation.judging import EpisodeView, Judged
 
 X = np.linspace(0.0, 300.0, 200)
 GREEN, RED = (0.12, 0.48, 0.24), (0.70, 0.13, 0.16)
@@ -30,7 +30,7 @@ def judged(number=0, *, success=True, events=(), frames=200, height=20.0):
         'route_completion': 0.5,
         'mean_speed_mps': 4.0 if frames else None,
     }
-    return Judged(figures=figures, view=view)
+    return EpisodeResult(figures=figures, view=view)
 
 
 def draw(path, episodes):

@@ -45,7 +45,7 @@ class EpisodeView:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class EpisodeResult:
     """One episode driven by one driver.
 
     Attributes:
@@ -59,14 +59,14 @@ class Judged:
     findings: tuple[Finding, ...] = ()
 
 
-def judge(
+def result_of(
     episode: Episode,
     world: World,
     records: Sequence[dict[str, Any]],
     task: Task,
     *,
     transport: str,
-) -> Judged:
+) -> EpisodeResult:
     """Return figures and view of an episode from its records up to the ending.
 
     Args:
@@ -92,7 +92,7 @@ def judge(
         road=road_around(world),
         events=events([record for record in records if 'x_m' in record]),
     )
-    return Judged(figures=figures, view=view)
+    return EpisodeResult(figures=figures, view=view)
 
 
 def road_around(world: World) -> list[NDArray[np.float64]]:
