@@ -73,7 +73,7 @@ ALL = 'all'
 
 
 @dataclass(frozen=True)
-class Frame:
+class RecordedFrame:
     """One recorded frame.
 
     Attributes:
@@ -87,7 +87,7 @@ class Frame:
     camera: CameraConfig
 
 
-def read_frames(folder: Path) -> list[Frame]:
+def read_frames(folder: Path) -> list[RecordedFrame]:
     """Return the frames that the list in a folder names.
 
     Raises:
@@ -109,7 +109,7 @@ def read_frames(folder: Path) -> list[Frame]:
     return frames
 
 
-def _frame(folder: Path, row: dict[str, str], where: str) -> Frame:
+def _frame(folder: Path, row: dict[str, str], where: str) -> RecordedFrame:
     """Return the frame of one line.
 
     Raises:
@@ -127,12 +127,12 @@ def _frame(folder: Path, row: dict[str, str], where: str) -> Frame:
     if not path.is_file():
         raise ValueError(f'{where}: file {path} does not exist')
     try:
-        return Frame(path, row['group'] or '', CameraConfig(**values))
+        return RecordedFrame(path, row['group'] or '', CameraConfig(**values))
     except ValueError as error:
         raise ValueError(f'{where}: {error}') from error
 
 
-def read_picture(frame: Frame) -> NDArray[np.uint8]:
+def read_picture(frame: RecordedFrame) -> NDArray[np.uint8]:
     """Return the pixels of a frame, (h, w, 3) uint8 BGR.
 
     Raises:
@@ -184,7 +184,7 @@ class Views:
         self._policy = policy
         self._made: dict[CameraConfig, list[FrameView]] = {}
 
-    def of(self, frame: Frame, picture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    def of(self, frame: RecordedFrame, picture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """Return the views of a frame, in the order of :data:`VIEWS`.
 
         Raises:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SEED_BOUND = 2**31
 
 
-class Episodes:
+class EpisodeSetup:
     """How episodes begin, and what comes between the driver and the simulator: here nothing.
 
     Attributes:
@@ -65,11 +65,11 @@ class EmbeddedWorld:
         as_on_the_wire: round every value where the bridge's messages would, so that the ledger
             of a drive equals, hash by hash, that of the same drive over ROS; a learner takes
             them as they are.
-        episodes: how they begin.
+        setup: of the episodes.
 
     Attributes:
         simulator: of the present episode.
-        episodes: how they begin.
+        setup: of the episodes.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class EmbeddedWorld:
         simulator: World,
         *,
         as_on_the_wire: bool = True,
-        episodes: Episodes | None = None,
+        setup: EpisodeSetup | None = None,
     ) -> None:
         """Take the simulator as it is.
 
@@ -89,7 +89,7 @@ class EmbeddedWorld:
                 f'vehicles must be 1 in a world of one driver, got {len(simulator.cars)}'
             )
         self.simulator = simulator
-        self.episodes = episodes or Episodes()
+        self.setup = setup or EpisodeSetup()
         self._as_on_the_wire = as_on_the_wire
         self._rng = np.random.default_rng()
         self._read: tuple[Route, Route] | None = None  # the car's, and as it is read
@@ -119,17 +119,17 @@ class EmbeddedWorld:
         """Draw everything that is not the same in every episode, and begin there."""
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-        self.simulator = self.episodes.begin(self.simulator, self._rng, goes_on=seed is None)
+        self.simulator = self.setup.begin(self.simulator, self._rng, goes_on=seed is None)
         return self._frame()
 
     def step(self, control: VehicleControl) -> Frame:
         """Tick once; see :class:`~td3_agent.driving.loop.World`."""
-        self.simulator.tick(self.episodes.executed(control))
+        self.simulator.tick(self.setup.executed(control))
         return self._frame()
 
     def _frame(self) -> Frame:
         simulator = self.simulator
-        pixels = self.episodes.pictured(simulator.render(), self._rng)
+        pixels = self.setup.pictured(simulator.render(), self._rng)
         return frame_of(simulator, simulator.ego, pixels, as_on_the_wire=self._as_on_the_wire)
 
     def close(self) -> None:

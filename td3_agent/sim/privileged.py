@@ -110,7 +110,7 @@ class Privileged:
             known = np.concatenate((known, self._known_lead(), self._known_neighbours()))
             known = np.clip(known.astype(np.float32), -LARGEST, LARGEST)
         parts = {'privileged': known}
-        if not self._world.episodes.shows_motion:
+        if not self._world.setup.shows_motion:
             parts['state'] = seen.state.copy()
             parts['state'][1:STATE_SIZE] = 0.0
         if self._expert is not None:

@@ -25,7 +25,7 @@ import numpy as np
 from td3_agent.driving.command import VehicleControl
 from td3_agent.driving.observation import ObservationSpec
 from td3_agent.driving.task import Ending, Task, TaskConfig
-from td3_agent.sim.embedded import SEED_BOUND, EmbeddedWorld, Episodes
+from td3_agent.sim.embedded import SEED_BOUND, EmbeddedWorld, EpisodeSetup
 from td3_agent.sim.env import DrivingEnv, register_envs
 from td3_agent.sim.photometry import Photometry
 from td3_agent.sim.privileged import Privileged
@@ -53,7 +53,7 @@ TASK = TaskConfig(
 )
 
 
-class RandomEpisodes(Episodes):
+class RandomSetup(EpisodeSetup):
     """Another road and another car every time.
 
     Args:
@@ -211,8 +211,8 @@ def random_env(  # noqa: PLR0913  what a task is made of
         for n in range(roads)
     ]
     following = Task(replace(task, time_limit_s=time_limit_s))
-    episodes = RandomEpisodes(configs, random or Randomisation(), following, traffic)
-    world = EmbeddedWorld(episodes.first_road, as_on_the_wire=False, episodes=episodes)
+    setup = RandomSetup(configs, random or Randomisation(), following, traffic)
+    world = EmbeddedWorld(setup.first_road, as_on_the_wire=False, setup=setup)
     return DrivingEnv(
         world,
         following,
