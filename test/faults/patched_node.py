@@ -74,20 +74,19 @@ def no_stamps():
 
 def no_ledger_guard():
     """What the disk refuses ends the synchronizer."""
-    from td3_agent.nodes.synchronizer_node import SynchronizerNode
+    from td3_agent.driving.drive_ledger import DriveLedger
 
-    SynchronizerNode._record = lambda self, record: self._ledger.write(record)
+    def fail(_, error):
+        raise error
+
+    DriveLedger._end = fail
 
 
 def no_waiting():
-    """The synchronizer steps whoever is there."""
-    from td3_agent.nodes.synchronizer_node import SynchronizerNode
+    """The synchronizer steps whether its members are there or not."""
+    from td3_agent.driving.attendance import Attendance
 
-    def look_at_nobody(self):
-        self._absent = []
-        self._advance()
-
-    SynchronizerNode._look_around = look_at_nobody
+    Attendance.absent = property(lambda _: [], lambda *_: None)
 
 
 def no_end_of_memory():

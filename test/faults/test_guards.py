@@ -197,7 +197,7 @@ GUARDS = [  # a case, what is replaced by what, and the words with which the cas
     (test_graph.test_lifecycle, f'{AGENT_NODE}.STOP', STOP_AT_5_MPS, 'the last command'),
     (
         test_graph.test_lifecycle,
-        'nodes.td3_agent_node.Td3AgentNode._destroy_entities',
+        'nodes.td3_agent_node.Td3AgentNode._close_link',
         nothing,
         '',
     ),
@@ -210,7 +210,7 @@ GUARDS = [  # a case, what is replaced by what, and the words with which the cas
 def test_case_fails_without_a_guard(  # noqa: PLR0913  a row of the table each
     tmp_path, monkeypatch, case, place, value, words
 ):
-    monkeypatch.setattr(f'td3_agent.{place}', value, raising=False)
+    monkeypatch.setattr(f'td3_agent.{place}', value, raising=not place.endswith('.trouble'))
     monkeypatch.setattr(conversions, 'MAX_FRAME_ID_CHARACTERS', math.inf)
     monkeypatch.setattr(by_hand, 'PATIENCE_S', 6.0)
     monkeypatch.setattr(test_graph, 'NAMED_S', 2.0)
