@@ -134,4 +134,4 @@ if __name__ == '__main__':
     globals()[guard]()
     module = import_module(f'td3_agent.nodes.{node}')
     sys.argv = [node, *sys.argv[3:]]
-    module.main(sys.argv)
+    module.main()

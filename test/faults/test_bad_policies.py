@@ -91,10 +91,10 @@ DAMAGES = {  # what is done to the file, and a word of the reason that is told
 
 
 @pytest.mark.case('F14', 'checkpoints that are damaged, or hostile')
-def test_checkpoint_damaged(rig, monkeypatch):
+def test_checkpoint_damaged(rig):
     """Rejected with a reason, before memory is taken; nothing runs, nothing is published."""
     canary = rig.folder / 'canary'
-    monkeypatch.setenv(CANARY, str(canary))
+    os.environ[CANARY] = str(canary)
     good = policy_file('lane')
     ros = rig.nodes()
     bridge = BridgeByHand(ros)

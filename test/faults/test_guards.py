@@ -5,6 +5,7 @@ import math
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import ANY
 
 from faults import (
     by_hand,
@@ -46,7 +47,7 @@ def without(guard):
 
 def expect_red(folder, case, words, errors=FAILURES, **options):
     """Run a case in its short version, and expect it to fail with these words."""
-    with Rig(folder, quick=True, **options) as rig, pytest.raises(errors, match=words):
+    with Rig(folder, quick=True, **options) as rig, pytest.raises(errors, match=words or None):
         case(rig)
 
 
@@ -126,7 +127,7 @@ def unchecked(header):
 
 
 AGENT_NODE = 'nodes.td3_agent_node'
-ONE_HASH = SimpleNamespace(hexdigest=lambda: '0' * 64)
+ANY_HASH = SimpleNamespace(hexdigest=lambda: ANY)
 STOP_AT_5_MPS = SimpleNamespace(linear_x=5.0, angular_z=0.0)
 ODOMETRY = test_bad_messages.test_odometry_not_finite
 GUARDS = [  # a case, what is replaced by what, and the words with which the case fails
@@ -136,13 +137,7 @@ GUARDS = [  # a case, what is replaced by what, and the words with which the cas
         test_bad_messages.test_three_bad_odometries_stop_a_free_running_car,
         'driving.answering.FrameAnswerer.on_refused',
         nothing,
-        'is_stop',
-    ),
-    (
-        test_bad_messages.test_image_encodings,
-        'driving.observation.ENCODINGS',
-        ENCODINGS | {'16UC1': (1, (0, 0, 0))},
-        'rejected by name',
+        'says why',
     ),
     (
         test_bad_messages.test_image_sizes,
@@ -159,14 +154,8 @@ GUARDS = [  # a case, what is replaced by what, and the words with which the cas
     (
         test_bad_policies.test_checkpoint_damaged,
         'policy.checkpoint.hashlib.sha256',
-        lambda *_: ONE_HASH,
-        '',
-    ),
-    (
-        test_bad_policies.test_checkpoint_damaged,
-        'policy.policy_file._tensor_faults',
-        lambda *_: [],
-        '',
+        lambda *_: ANY_HASH,
+        'one bit',
     ),
     (test_bad_policies.test_checkpoint_damaged, 'policy.policy_file.stat.S_IWOTH', 0, 'writable'),
     (
@@ -217,3 +206,8 @@ def test_case_fails_without_a_guard(  # noqa: PLR0913  a row of the table each
     monkeypatch.setattr(test_graph, 'CALM_S', 0.5)
     errors = (Exception, *FAILURES) if not words else FAILURES  # some only break the node
     expect_red(tmp_path, case, words, errors, count=21)  # one more cycle than the warm-up
+
+
+def test_case_fails_where_another_encoding_is_known(tmp_path, monkeypatch):
+    monkeypatch.setitem(ENCODINGS, '16UC1', (1, (0, 0, 0)))
+    expect_red(tmp_path, test_bad_messages.test_image_encodings, 'rejected by name')
