@@ -43,9 +43,9 @@ def draws() -> list[Image]:
     """Return what the camera sees in episodes on open roads and in towns, in turns."""
     common = {'roads': 4, 'random': Randomisation(road_end_share=0.0)}
     envs = [
-        RandomDrivingEnv('winding', **common),
+        RandomDrivingEnv(maps=('winding',), **common),
         TrafficDrivingEnv(maps=('town',), path=True, **common),
-        RandomDrivingEnv('highway', **common),
+        RandomDrivingEnv(maps=('highway', 'country'), **common),
         TrafficDrivingEnv(maps=('arterial',), path=True, **common),
     ]
     seen = []

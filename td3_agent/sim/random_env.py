@@ -164,7 +164,9 @@ class RandomDrivingEnv(DrivingEnv):
 
     def _stay(self, rng: np.random.Generator) -> None:
         """Go on with the drive, beside the lane, at another speed, in another look."""
-        self._set_beside(self.situation.s_m)
+        last_m = self.situation.s_m
+        to_end_m = max(self.world.ego.route.length_m - last_m, 0.0)
+        self._set_beside(last_m + rng.uniform(0.0, min(self._random.jump_m, 0.25 * to_end_m)))
         # Drawn twice: higher speeds are more frequent, as they are in a drive.
         speed_mps = self.task.reference_speed_mps * float(max(rng.random(2)))
         self.world.ego.set_velocity(speed_mps)
@@ -254,9 +256,9 @@ def register() -> None:
         'td3_agent/LaneTraining-v0': {
             'maps': ('winding', 'country', 'highway'),
             'roads': 36,
-            'time_limit_s': 4.0,
+            'time_limit_s': 1.0,
             'random': Randomisation(
-                same_road_share=0.96, episode_shortest_s=0.2, picture_share=0.5
+                same_road_share=0.92, jump_m=40.0, episode_shortest_s=0.1, picture_share=0.5
             ),
         },
         'td3_agent/LaneValidation-v0': VALIDATION,

@@ -35,6 +35,13 @@ class Randomisation(Params):
         low=0.0,
         high=1.0,
     )
+    jump_m: float = param(
+        0.0,
+        'farthest that these begin ahead of where the last one ended',
+        unit='m',
+        low=0.0,
+        high=100.0,
+    )
     episode_shortest_s: float = param(
         0.0,
         'shortest episode; the time limit is the longest; 0: all last that long',

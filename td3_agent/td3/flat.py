@@ -107,18 +107,17 @@ class Adam:
 
     BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
-    def __init__(self, flat: FlatParameters, rate: float) -> None:
-        """Train these parameters with a learning rate."""
+    def __init__(self, flat: FlatParameters) -> None:
+        """Train these parameters."""
         self._flat = flat
-        self._rate = rate
         self.state = {
             'exp_avg': torch.zeros_like(flat.values),
             'exp_avg_sq': torch.zeros_like(flat.values),
             'step': torch.zeros((), device=flat.values.device),
         }
 
-    def step(self) -> None:
-        """Go down the gradient."""
+    def step(self, rate: float) -> None:
+        """Go down the gradient with a learning rate."""
         state = self.state
         state['step'] += 1.0
         torch._fused_adam_(
@@ -128,7 +127,7 @@ class Adam:
             [state['exp_avg_sq']],
             [],
             [state['step']],
-            lr=self._rate,
+            lr=rate,
             beta1=self.BETA1,
             beta2=self.BETA2,
             weight_decay=0.0,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 LEAST_VALUE = 1e-3  # fresh critics say next to nothing
+LAST_RATE = 0.1  # of the actor's learning rate, where it falls
 
 
 class Batch(NamedTuple):
@@ -186,8 +187,8 @@ class Learner:
         self._q1_layers = Layers.of_critic(self.networks.critic, self._critic, twins=1)
         self._target_actor_layers = Layers.of_actor(self.target.actor, self._target_actor)
         self._target_critic_layers = Layers.of_critic(self.target.critic, self._target_critic)
-        self._critic_adam = Adam(self._critic, params.critic_lr)
-        self._actor_adam = Adam(self._actor, params.actor_lr)
+        self._critic_adam = Adam(self._critic)
+        self._actor_adam = Adam(self._actor)
         if params.imitation_weight > 0.0 and shape.expert_size == 0:
             raise ValueError("imitation_weight needs an observation with an 'expert' part")
 
@@ -225,7 +226,7 @@ class Learner:
             self.critic_loss = error.square().sum().div_(size)
             self._critic_layers.backward(error.mul_(2.0 / size))
         self._train_encoder(seen.critic, self._critic_layers, self._critic)
-        self._critic_adam.step()
+        self._critic_adam.step(params.critic_lr)
 
         self.updates += 1
         if self.updates % params.policy_delay == 0 and self.updates > params.actor_start_updates:
@@ -240,11 +241,19 @@ class Learner:
                     slope = self._imitated(slope, batch, action, value)
                 self._actor_layers.backward(slope.mul_(1.0 - action.square())[None])
             self._train_encoder(seen.actor, self._actor_layers, self._actor)
-            self._actor_adam.step()
+            self._actor_adam.step(self._actor_rate())
         if self.updates % params.policy_delay == 0:
             # theta' <- tau theta + (1 - tau) theta',  phi' <- tau phi + (1 - tau) phi'
             self._target_critic.approach(self._critic, params.tau)
             self._target_actor.approach(self._actor, params.tau)
+
+    def _actor_rate(self) -> float:
+        """Return the learning rate of the actor at this update."""
+        params = self.params
+        if params.actor_lr_decay_updates == 0:
+            return params.actor_lr
+        done = min(self.updates / params.actor_lr_decay_updates, 1.0)
+        return params.actor_lr * (1.0 - (1.0 - LAST_RATE) * done)
 
     def adopt(self, actor: Actor) -> None:
         """Begin with the weights of another actor, its target included; critics stay fresh.

@@ -399,7 +399,7 @@ class ReplayBuffer:
     # ---- Sampling -------------------------------------------------------------------------------
 
     def sample(
-        self, size: int, *, n_step: int = 1, discount: float = 1.0, random_shift_px: int = 0
+        self, size: int, *, n_step: int = 1, discount: float = 1.0, still_share: float = 0.0
     ) -> Sample:
         """Draw transitions uniformly, with replacement.
 
@@ -407,8 +407,9 @@ class ReplayBuffer:
             size: how many (B).
             n_step: rewards summed, fewer at the end of an episode.
             discount: of the second and later of those rewards.
-            random_shift_px: largest shift of images, each way, edges repeated (Kostrikov et al.
-                2020, arXiv:2004.13649); one shift per image stack.
+            still_share: share of image stacks that hold their newest frame alone, repeated as at
+                the start of an episode: it must tell what the others would (copycat problem, Wen
+                et al. 2020, arXiv:2010.14876).
 
         Raises:
             ReplayError: nothing can be sampled yet.
@@ -427,9 +428,10 @@ class ReplayBuffer:
         if image is not None and next_image is not None:
             self._stack(slots, image)
             self._stack(following, next_image)
-            if random_shift_px:
-                image = random_shift(image, random_shift_px, self.rng)
-                next_image = random_shift(next_image, random_shift_px, self.rng)
+            if still_share:
+                still = self.rng.random(size) < still_share
+                image[still] = image[still, -1:]
+                next_image[still] = next_image[still, -1:]
         return Sample(
             memory.state,
             image,
@@ -613,25 +615,6 @@ class _BatchMemory:
             next_state=np.empty(vector, np.float32),
             next_image=image(),
         )
-
-
-def random_shift(
-    images: NDArray[np.uint8], largest_px: int, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Return images shifted by up to ``largest_px`` rows and columns each way, edges repeated.
-
-    Args:
-        images: (B, C, H, W); all channels of one image move together.
-        largest_px: > 0 [px].
-        rng: draws the shifts.
-    """
-    count, _, height, width = images.shape
-    margin = ((0, 0), (0, 0), (largest_px, largest_px), (largest_px, largest_px))
-    padded = np.pad(images, margin, mode='edge')
-    rows, columns = rng.integers(0, 2 * largest_px + 1, (2, count))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
-    shifted: NDArray[np.uint8] = windows[np.arange(count), :, rows, columns]
-    return shifted
 
 
 def _check_vector(name: str, value: NDArray[np.float32] | None, size: int) -> None:

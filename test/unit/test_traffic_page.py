@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page on traffic says what the result files say, and names files that exist."""
+"""Pages on driving and traffic say what the result files say, and name files that exist."""
 
 from pathlib import Path
 import re
@@ -13,8 +13,10 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / 'docs' / 'traffic.md').read_text('utf-8')
 
 
-def test_tables_are_those_of_the_results():
-    assert traffic_tables.with_tables(PAGE) == PAGE, 'run scripts/traffic_tables.py'
+@pytest.mark.parametrize('name', ['carla.md', 'driving.md', 'traffic.md'])
+def test_tables_are_those_of_the_results(name):
+    page = (ROOT / 'docs' / name).read_text('utf-8')
+    assert traffic_tables.with_tables(name) == page, 'run scripts/traffic_tables.py'
 
 
 def test_every_scenario_has_a_reference_row():
@@ -28,7 +30,7 @@ def test_files_that_it_names_exist():
     assert [name for name in names if not (ROOT / name).exists()] == []
 
 
-def test_folder_without_a_scenario_is_refused(tmp_path):
+def test_folder_without_an_evaluation_of_a_policy_is_refused(tmp_path):
     (tmp_path / 'summary.json').write_text('{"scenario": ""}')
-    with pytest.raises(ValueError, match='must hold an evaluation of a scenario, found none'):
+    with pytest.raises(ValueError, match='must hold an evaluation of a policy, found none'):
         traffic_tables.keep(tmp_path)

@@ -11,7 +11,6 @@ from td3_agent.td3.replay import (
     Observed,
     ReplayBuffer,
     ReplayError,
-    random_shift,
 )
 
 STACK = 3
@@ -396,16 +395,17 @@ class TestRefusals:
             buffer_of(capacity=4)
 
 
-def test_shift_moves_whole_stacks_and_repeats_edges():
-    image = np.arange(5 * 5, dtype=np.uint8).reshape(1, 1, 5, 5)
-    images = np.concatenate((image, image + 100), axis=1).repeat(64, axis=0)
-    shifted = random_shift(images, 1, np.random.default_rng(0))
-    padded = np.pad(image[0, 0], 1, mode='edge')
-    wanted = {padded[r : r + 5, c : c + 5].tobytes() for r in range(3) for c in range(3)}
-    assert {one[0].tobytes() for one in shifted} == wanted
-    assert all((one[1] == one[0] + 100).all() for one in shifted)
+@pytest.mark.parametrize('share', [0.0, 1.0])
+def test_still_stacks_hold_their_newest_frame_alone(share):
+    sample = filled(12).buffer.sample(64, still_share=share)
+    for stacks in (sample.image, sample.next_image):
+        moving = (stacks[:, :1] != stacks).any(axis=(1, 2, 3))
+        assert moving.any() == (share == 0.0)
+    assert (sample.image[:, -1, 0, 0] == sample.state[:, 0] % 251).all()
 
 
-def test_shift_is_drawn_by_the_buffer():
-    recorder = filled(3)
-    assert recorder.buffer.sample(8, random_shift_px=1).image.shape == (8, STACK, SIDE, SIDE)
+def test_share_of_still_stacks():
+    image = filled(12).buffer.sample(4000, still_share=0.25).image
+    first = filled(12).buffer.sample(4000).image
+    still, usual = ((one[:, :1] == one).all(axis=(1, 2, 3)).mean() for one in (image, first))
+    assert still == pytest.approx(0.25 + 0.75 * usual, abs=0.04)
