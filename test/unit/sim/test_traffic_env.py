@@ -12,7 +12,12 @@ import pytest
 from td3_agent.sim.seeds import FAMILIES
 from td3_agent.sim.task import Situation, quality
 from td3_agent.sim.traffic import TrafficConfig
-from td3_agent.sim.traffic_env import MOST_VEHICLES, TRAFFIC_TASK, USUAL_VEHICLES, TrafficDrivingEnv
+from td3_agent.sim.traffic_env import (
+    MOST_VEHICLES,
+    TRAFFIC_TASK,
+    USUAL_VEHICLES,
+    TrafficDrivingEnv,
+)
 from td3_agent.training.env_ids import MODULES, with_module
 
 pytestmark = pytest.mark.slow
