@@ -51,6 +51,12 @@ class Td3Params(Params):
     still_share: float = param(
         0.0, 'share of sampled image stacks that repeat their newest frame', low=0.0, high=1.0
     )
+    tone_share: float = param(
+        0.0,
+        'share of sampled transitions whose grey levels go through a random curve',
+        low=0.0,
+        high=1.0,
+    )
     critic_input: str = param(
         OBSERVATION,
         'what the critics see: what the actor sees, simulator state in place of images, or both',

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     Flags = NDArray[np.bool_]  # by a name: Sphinx takes the underscore for a link
 
+TONES = 6  # levels that are drawn for a tone curve
+
 
 class ReplayError(ValueError):
     """What was to be stored, sampled or restored does not fit the buffer."""
@@ -399,7 +401,13 @@ class ReplayBuffer:
     # ---- Sampling -------------------------------------------------------------------------------
 
     def sample(
-        self, size: int, *, n_step: int = 1, discount: float = 1.0, still_share: float = 0.0
+        self,
+        size: int,
+        *,
+        n_step: int = 1,
+        discount: float = 1.0,
+        still_share: float = 0.0,
+        tone_share: float = 0.0,
     ) -> Sample:
         """Draw transitions uniformly, with replacement.
 
@@ -410,6 +418,8 @@ class ReplayBuffer:
             still_share: share of image stacks that hold their newest frame alone, repeated as at
                 the start of an episode: it must tell what the others would (copycat problem, Wen
                 et al. 2020, arXiv:2010.14876).
+            tone_share: share of transitions whose grey levels go through a tone curve of their
+                own, so that no level means anything: see :func:`tone_curves`.
 
         Raises:
             ReplayError: nothing can be sampled yet.
@@ -432,6 +442,12 @@ class ReplayBuffer:
                 still = self.rng.random(size) < still_share
                 image[still] = image[still, -1:]
                 next_image[still] = next_image[still, -1:]
+            if tone_share:
+                toned = np.flatnonzero(self.rng.random(size) < tone_share)
+                curves = tone_curves(len(toned), self.rng)
+                for row, curve in zip(toned, curves, strict=True):
+                    image[row] = curve[image[row]]
+                    next_image[row] = curve[next_image[row]]
         return Sample(
             memory.state,
             image,
@@ -615,6 +631,18 @@ class _BatchMemory:
             next_state=np.empty(vector, np.float32),
             next_image=image(),
         )
+
+
+def tone_curves(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return random curves from grey level to grey level, (count, 256).
+
+    Straight between levels that are drawn independently: what was brighter may become darker.
+    A picture keeps its edges and loses what its brightness tells.
+    """
+    places = np.linspace(0.0, 255.0, TONES)
+    levels = rng.uniform(0.0, 255.0, (count, TONES))
+    curves = [np.interp(np.arange(256), places, drawn) for drawn in levels]
+    return np.array(curves).reshape(count, 256).astype(np.uint8)
 
 
 def _check_vector(name: str, value: NDArray[np.float32] | None, size: int) -> None:

@@ -311,6 +311,7 @@ class Trainer:
                 n_step=params.n_step,
                 discount=params.discount,
                 still_share=params.still_share,
+                tone_share=params.tone_share,
             )
         )
         self.learner.update(batch)

@@ -11,6 +11,7 @@ from td3_agent.td3.replay import (
     Observed,
     ReplayBuffer,
     ReplayError,
+    tone_curves,
 )
 
 STACK = 3
@@ -409,3 +410,24 @@ def test_share_of_still_stacks():
     first = filled(12).buffer.sample(4000).image
     still, usual = ((one[:, :1] == one).all(axis=(1, 2, 3)).mean() for one in (image, first))
     assert still == pytest.approx(0.25 + 0.75 * usual, abs=0.04)
+
+
+def test_tone_curves_change_levels_and_keep_edges():
+    curves = tone_curves(200, np.random.default_rng(0)).astype(int)
+    assert curves.shape == (200, 256)
+    assert curves.mean() == pytest.approx(127.5, abs=5.0)
+    falls = (np.diff(curves) < 0).any(axis=1)
+    assert 0.9 < falls.mean() <= 1.0  # no level means anything
+    assert np.abs(np.diff(curves)).max() <= 6  # 255 levels in 51: what was near stays near
+
+
+def test_transition_has_one_tone_curve():
+    sample = filled(12).buffer.sample(64, tone_share=1.0)
+    plain = filled(12).buffer.sample(64)
+    for toned, image in ((sample.image, plain.image), (sample.next_image, plain.next_image)):
+        assert (toned != image).any()
+    both = np.concatenate((sample.image, sample.next_image), axis=1)
+    known = np.concatenate((plain.image, plain.next_image), axis=1)
+    for toned, image in zip(both, known, strict=True):
+        for level in np.unique(image):
+            assert len(np.unique(toned[image == level])) == 1
