@@ -167,8 +167,11 @@ class RandomDrivingEnv(DrivingEnv):
         last_m = self.situation.s_m
         to_end_m = max(self.world.ego.route.length_m - last_m, 0.0)
         self._set_beside(last_m + rng.uniform(0.0, min(self._random.jump_m, 0.25 * to_end_m)))
-        # Drawn twice: higher speeds are more frequent, as they are in a drive.
-        speed_mps = self.task.reference_speed_mps * float(max(rng.random(2)))
+        keeps_share = self._random.same_speed_share
+        if keeps_share and rng.random() < keeps_share:
+            speed_mps = self.world.ego.state.speed_mps
+        else:  # drawn twice: higher speeds are more frequent, as they are in a drive
+            speed_mps = self.task.reference_speed_mps * float(max(rng.random(2)))
         self.world.ego.set_velocity(speed_mps)
         self.world.draw_look(rng)
 

@@ -42,6 +42,9 @@ class Randomisation(Params):
         low=0.0,
         high=100.0,
     )
+    same_speed_share: float = param(
+        0.0, 'share of these that keep the speed of the last one', low=0.0, high=1.0
+    )
     episode_shortest_s: float = param(
         0.0,
         'shortest episode; the time limit is the longest; 0: all last that long',
