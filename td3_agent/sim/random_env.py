@@ -165,8 +165,8 @@ class RandomDrivingEnv(DrivingEnv):
     def _stay(self, rng: np.random.Generator) -> None:
         """Go on with the drive, beside the lane, at another speed, in another look."""
         last_m = self.situation.s_m
-        to_end_m = max(self.world.ego.route.length_m - last_m, 0.0)
-        self._set_beside(last_m + rng.uniform(0.0, min(self._random.jump_m, 0.25 * to_end_m)))
+        farthest_m = min(self._random.jump_m, self._free_way_m())
+        self._set_beside(last_m + rng.uniform(0.0, max(farthest_m, 0.0)))
         keeps_share = self._random.same_speed_share
         if keeps_share and rng.random() < keeps_share:
             speed_mps = self.world.ego.state.speed_mps
@@ -174,6 +174,10 @@ class RandomDrivingEnv(DrivingEnv):
             speed_mps = self.task.reference_speed_mps * float(max(rng.random(2)))
         self.world.ego.set_velocity(speed_mps)
         self.world.draw_look(rng)
+
+    def _free_way_m(self) -> float:
+        """Return how far ahead the next episode may begin [m]: the end of the route is not soon."""
+        return 0.25 * (self.world.ego.route.length_m - self.situation.s_m)
 
     def _set_beside(self, s_m: float) -> None:
         """Put the car beside a place of its route, askew, within the limits."""

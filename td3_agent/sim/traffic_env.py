@@ -39,6 +39,7 @@ CROWDED_SHARE = 0.15  # of the episodes; many vehicles cost time
 LEADER_SHARE = 0.5
 NEIGHBOURS, NEIGHBOUR_SIZE = 3, 5
 LEAD_SIZE = 4
+CLOSEST_M = 2.0  # to the vehicle ahead, where an episode begins
 SLOWEST_MPS = 0.5  # headway is of interest to those who move
 NEAR_M, CLOSING_MPS = 10.0, 5.0
 # An accident costs more than the way that is gained by not braking: some metres earn several
@@ -101,6 +102,11 @@ class TrafficDrivingEnv(RandomDrivingEnv):
         self._lead = lead_of(self.world, self.world.ego, first.s_m)
         return first
 
+    def _free_way_m(self) -> float:
+        """Return how far the next episode may begin ahead [m]: not beyond the vehicle ahead."""
+        gap_m = math.inf if self._lead is None else self._lead.gap_m - CLOSEST_M
+        return min(super()._free_way_m(), gap_m)
+
     def _headway_s(self) -> float:
         """Return the time to the vehicle ahead [s], and remember the vehicle."""
         world = self.world
@@ -152,7 +158,7 @@ def register() -> None:
             'path': True,
             'time_limit_s': 2.0,
             'random': Randomisation(
-                same_road_share=0.97, same_speed_share=0.5, episode_shortest_s=0.1
+                same_road_share=0.95, same_speed_share=0.3, jump_m=40.0, episode_shortest_s=0.1
             ),
         },
         'td3_agent/RouteValidation-v0': VALIDATION
