@@ -176,7 +176,7 @@ class RandomDrivingEnv(DrivingEnv):
         self.world.draw_look(rng)
 
     def _free_way_m(self) -> float:
-        """Return how far ahead the next episode may begin [m]: the end of the route is not soon."""
+        """Return how far ahead the next episode may begin [m]: well before the route ends."""
         return 0.25 * (self.world.ego.route.length_m - self.situation.s_m)
 
     def _set_beside(self, s_m: float) -> None:
