@@ -32,7 +32,7 @@ from td3_agent.sim.env import SEED_BOUND, DrivingEnv
 from td3_agent.sim.photometry import Photometry
 from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
 from td3_agent.sim.seeds import map_seed
-from td3_agent.sim.task import TaskConfig, ending
+from td3_agent.sim.task import TaskConfig
 from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.sim.world import World, WorldConfig
 
@@ -101,7 +101,7 @@ class RandomDrivingEnv(DrivingEnv):
         self._worlds: dict[int, World] = {}
         self._random = random or Randomisation()
         self._photometry = Photometry()
-        self._is_late = self._is_placed = False
+        self._is_late = False
         self._shows_motion = True
         self._longest_s = time_limit_s
         self._waiting = VehicleControl()
@@ -116,23 +116,10 @@ class RandomDrivingEnv(DrivingEnv):
         )
         self._worlds[0] = self.world
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observed, dict[str, Any]]:
-        """Begin an episode; one with a seed has nothing of the last one."""
-        if seed is not None:
-            self._is_placed = False
-        return super().reset(seed=seed, options=options)
-
     def _place(self) -> None:
         """Draw road, place, length of the episode and everything that disturbs."""
         rng, limits = self.np_random, self._random
-        goes_on = self._is_placed and not ending(self.situation, self.task).terminated
-        if goes_on and rng.random() < limits.same_road_share:
-            self._stay(rng)
-        else:
-            self._draw_road(rng)
-        self._is_placed = True
+        self._draw_road(rng)
         self._disturb_camera(rng)
         self._photometry = Photometry.drawn(limits, rng)
         self._shows_motion = bool(rng.random() >= limits.picture_share)
@@ -156,28 +143,15 @@ class RandomDrivingEnv(DrivingEnv):
             world.reset(int(rng.integers(SEED_BOUND)), self._traffic(rng))
             if world.ego.route.length_m < SHORT_ROUTE_M:
                 break
-        self._set_beside(0.0)
+        self._set_beside(self._start_m(rng))
         moving = rng.random() < limits.moving_share
         speed_mps = rng.uniform(0.0, self.task.reference_speed_mps)
         if moving:
             world.ego.set_velocity(speed_mps)
 
-    def _stay(self, rng: np.random.Generator) -> None:
-        """Go on with the drive, beside the lane, at another speed, in another look."""
-        last_m = self.situation.s_m
-        farthest_m = min(self._random.jump_m, self._free_way_m())
-        self._set_beside(last_m + rng.uniform(0.0, max(farthest_m, 0.0)))
-        keeps_share = self._random.same_speed_share
-        if keeps_share and rng.random() < keeps_share:
-            speed_mps = self.world.ego.state.speed_mps
-        else:  # drawn twice: higher speeds are more frequent, as they are in a drive
-            speed_mps = self.task.reference_speed_mps * float(max(rng.random(2)))
-        self.world.ego.set_velocity(speed_mps)
-        self.world.draw_look(rng)
-
-    def _free_way_m(self) -> float:
-        """Return how far ahead the next episode may begin [m]: well before the route ends."""
-        return 0.25 * (self.world.ego.route.length_m - self.situation.s_m)
+    def _start_m(self, rng: np.random.Generator) -> float:  # noqa: ARG002  others draw
+        """Return where on its route the car starts [m]."""
+        return 0.0
 
     def _set_beside(self, s_m: float) -> None:
         """Put the car beside a place of its route, askew, within the limits."""
@@ -264,9 +238,7 @@ def register() -> None:
             'maps': ('winding', 'country', 'highway'),
             'roads': 36,
             'time_limit_s': 1.0,
-            'random': Randomisation(
-                same_road_share=0.92, jump_m=40.0, episode_shortest_s=0.1, picture_share=0.5
-            ),
+            'random': Randomisation(episode_shortest_s=0.1, picture_share=0.5),
         },
         'td3_agent/LaneValidation-v0': VALIDATION,
     }

@@ -29,21 +29,11 @@ class Randomisation(Params):
     road_end_share: float = param(
         0.3, 'share of episodes that are sought to reach the end of the road', low=0.0, high=1.0
     )
-    same_road_share: float = param(
+    approach_share: float = param(
         0.0,
-        'share of episodes that go on with the road and traffic of the last one, in another look',
+        'share of episodes that begin anywhere between the spawn point and the vehicle ahead',
         low=0.0,
         high=1.0,
-    )
-    jump_m: float = param(
-        0.0,
-        'farthest that these begin ahead of where the last one ended',
-        unit='m',
-        low=0.0,
-        high=100.0,
-    )
-    same_speed_share: float = param(
-        0.0, 'share of these that keep the speed of the last one', low=0.0, high=1.0
     )
     episode_shortest_s: float = param(
         0.0,

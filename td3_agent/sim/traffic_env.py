@@ -102,10 +102,12 @@ class TrafficDrivingEnv(RandomDrivingEnv):
         self._lead = lead_of(self.world, self.world.ego, first.s_m)
         return first
 
-    def _free_way_m(self) -> float:
-        """Return how far the next episode may begin ahead [m]: not beyond the vehicle ahead."""
-        gap_m = math.inf if self._lead is None else self._lead.gap_m - CLOSEST_M
-        return min(super()._free_way_m(), gap_m)
+    def _start_m(self, rng: np.random.Generator) -> float:
+        """Return a place behind the vehicle ahead in some episodes: few would get there."""
+        lead = lead_of(self.world, self.world.ego, 0.0)
+        if lead is None or rng.random() >= self._random.approach_share:
+            return 0.0
+        return rng.uniform(0.0, max(lead.gap_m - CLOSEST_M, 0.0))
 
     def _headway_s(self) -> float:
         """Return the time to the vehicle ahead [s], and remember the vehicle."""
@@ -157,9 +159,7 @@ def register() -> None:
             'roads': 36,
             'path': True,
             'time_limit_s': 2.0,
-            'random': Randomisation(
-                same_road_share=0.95, same_speed_share=0.3, jump_m=40.0, episode_shortest_s=0.1
-            ),
+            'random': Randomisation(episode_shortest_s=0.1, approach_share=0.8),
         },
         'td3_agent/RouteValidation-v0': VALIDATION
         | {

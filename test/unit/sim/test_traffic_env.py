@@ -9,6 +9,8 @@ from gymnasium.utils.env_checker import check_env
 import numpy as np
 import pytest
 
+from td3_agent.sim.lookout import lead_of
+from td3_agent.sim.randomisation import Randomisation
 from td3_agent.sim.seeds import FAMILIES
 from td3_agent.sim.task import Situation, quality
 from td3_agent.sim.traffic import TrafficConfig
@@ -44,6 +46,23 @@ def test_registered_tasks_are_of_their_family(family):
     task.reset(seed=0)
     if family == 'validation':
         assert len(task.world.traffic.fleet) == USUAL_VEHICLES
+
+
+def test_episodes_begin_anywhere_behind_the_vehicle_ahead():
+    gaps_m = {}
+    for share in (0.0, 1.0):
+        env = TrafficDrivingEnv(
+            maps=('country',), path=True, roads=1, least=0, most=0, crowd=0,
+            random=Randomisation(approach_share=share, road_end_share=0.0),
+        )  # fmt: skip
+        env._traffic = lambda _: TrafficConfig(leader='standing')
+        gaps_m[share] = []
+        for seed in range(8):
+            env.reset(seed=seed)
+            gaps_m[share].append(lead_of(env.world, env.world.ego, None).gap_m)
+    assert min(gaps_m[0.0]) > 40.0
+    assert min(gaps_m[1.0]) < 15.0 < max(gaps_m[1.0])
+    assert min(gaps_m[1.0]) >= 1.5
 
 
 def test_seed_decides_on_everything(env):
