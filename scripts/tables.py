@@ -27,6 +27,7 @@ from td3_agent.driving.parameters import Params, describe
 from td3_agent.driving.synchronizer import SynchronizerParams
 from td3_agent.evaluation import summary as demo_summary
 from td3_agent.evaluation.result_tables import PERCENT, figure_markdown, rows_of, with_interval
+from td3_agent.evaluation.result_tables import number as fixed
 from td3_agent.evaluation.scenarios import SCENARIOS
 from td3_agent.nodes.parameters import Td3AgentParams, TwistToControlParams
 from td3_agent.nodes.route_node import RouteNodeParams
@@ -62,6 +63,24 @@ TRAFFIC_FIGURES = (
     ('collisions_per_km', 'collisions [1/km]', 1.0, 2),
     ('mean_speed_mps', 'mean speed [m/s]', 1.0, 2),
 )
+CHECKED = (
+    ('success_rate', 'success [%]', PERCENT, 0),
+    ('collisions_per_km', 'collisions [1/km]', 1.0, 2),
+    ('lane_invasions_per_km', 'lane invasions [1/km]', 1.0, 2),
+    ('mean_speed_mps', 'speed [m/s]', 1.0, 1),
+    ('jerk_rms_mps3', 'jerk RMS [m/s³]', 1.0, 1),
+    ('lateral_acceleration_max_mps2', 'lateral acceleration, largest [m/s²]', 1.0, 1),
+)
+COMPARED = {'lane_invasions_per_km', 'jerk_rms_mps3'}
+PICTURES = {
+    'frames': 'number',
+    'sign': 'sign right',
+    'r': 'r',
+    'rmse_radps': 'RMSE [rad/s]',
+    'constant_rmse_radps': 'of a constant 0',
+    'grey_rmse_radps': 'on a grey picture',
+}
+ALONE = 'alone'  # no scenario
 USUAL_CAMERAS = ((160, 120), (None, None))
 FAULT_FIGURES_SHOWN = 6
 
@@ -140,22 +159,68 @@ def caption(summary: Report) -> str:
     return text
 
 
+def evaluations(pattern: str) -> list[Report]:
+    """Return the records of evaluations whose names match, in the order of their names."""
+    return [read(path) for path in sorted((RESULTS / 'evaluations').glob(f'{pattern}.json'))]
+
+
+def record_name(summary: Report) -> str:
+    """Return policy, scenario and map of an evaluation; empty for one without a policy."""
+    policy = Path(summary.get('policy') or '').name
+    if 'groups' in summary:
+        return f'{policy}_pictures'
+    return (
+        policy and f'{policy}_{summary["scenario"] or ALONE}_{Path(summary["plan"]["map"]).stem}'
+    )
+
+
 def scenarios_text() -> str:
     """Return a row per scenario and driver, of the scenarios that have a record."""
     rows = []
-    for name in SCENARIOS:
-        if not (path := RESULTS / 'traffic' / f'{name}.json').exists():
-            continue
-        record = read(path)
-        for driver, figures in rows_of(record).items():
-            cells = (
-                with_interval(figures, key, scale, digits)
-                for key, _, scale, digits in TRAFFIC_FIGURES
-            )
-            rows.append((f'`{name}`', driver, record['plan']['episodes'], *cells))
+    for name, scenario in SCENARIOS.items():
+        for record in evaluations(f'route_{name}_{scenario.map}'):
+            for driver, figures in rows_of(record).items():
+                cells = (
+                    with_interval(figures, key, scale, digits)
+                    for key, _, scale, digits in TRAFFIC_FIGURES
+                )
+                rows.append((f'`{name}`', driver, record['plan']['episodes'], *cells))
     columns = ('scenario', 'driver', 'episodes', *(label for _, label, _, _ in TRAFFIC_FIGURES))
     intro = 'Family test, seed 0; 95 % intervals in brackets.'
     return f'{intro}\n\n{table(columns, rows, left=2)}'
+
+
+def checks_text() -> str:
+    """Return a row per policy and kind of road, with pure pursuit's figures on the same roads."""
+
+    def order(record: Report) -> tuple[str, str, int, str]:
+        plan = record['plan']
+        return record['policy'], plan['map'], plan['traffic_vehicles'], record['scenario']
+
+    rows = []
+    for record in sorted(evaluations('*_*_*'), key=order):
+        plan, references = record['plan'], record['references']
+        yardstick = references.get('pure_pursuit_idm') or references['pure_pursuit']
+        cells = [Path(record['policy']).name, Path(plan['map']).stem, record['scenario'] or '']
+        cells.append(str(plan['episodes']))
+        for key, _, scale, digits in CHECKED:
+            cell = with_interval(record, key, scale, digits)
+            if key in COMPARED:
+                cell += f' ({fixed(yardstick[key], scale, digits)})'
+            cells.append(cell)
+        rows.append(cells)
+    columns = ('policy', 'road', 'scenario', 'episodes', *(label for _, label, _, _ in CHECKED))
+    return table(columns, rows, left=3)
+
+
+def pictures_text() -> str:
+    """Return a row per policy and group of recorded frames."""
+    rows = []
+    for record in evaluations('*_pictures'):
+        for group, figures in record['groups'].items():
+            cells = (fixed(figures.get(key), 1.0, 3 * (key != 'frames')) for key in PICTURES)
+            rows.append((f'`{Path(record["policy"]).name}`', group, *cells))
+    return table(('policy', 'frames', *PICTURES.values()), rows, left=2)
 
 
 def demo_text() -> str:
@@ -277,6 +342,8 @@ def blocks() -> dict[str, Callable[[], str]]:
     found: dict[str, Callable[[], str]] = {
         'randomisation': randomisation_text,
         'traffic scenarios': scenarios_text,
+        'checks': checks_text,
+        'pictures': pictures_text,
         'standard tasks': tasks_text,
         'paper': paper_text,
         'faults': faults_text,
@@ -331,14 +398,13 @@ def keep(folder: Path, name: str = '') -> Path:
         return target
     summary = read(folder / 'summary.json')
     target = RESULTS / 'demo.json'
-    if 'plan' in summary:
-        scenario = summary.get('scenario')
-        name = scenario or name.replace(' ', '_')
-        if not name:
+    if 'plan' in summary or 'groups' in summary:
+        block = name.replace(' ', '_')
+        if not (name := block or record_name(summary)):
             raise ValueError(f'{folder} holds an evaluation: --name must say of which block')
-        target = RESULTS / ('traffic' if scenario else 'evaluation') / f'{name}.json'
+        target = RESULTS / ('evaluation' if block else 'evaluations') / f'{name}.json'
         summary.pop('episodes', None)
-    for picture in ('trajectory.png', 'camera.png') if 'plan' not in summary else ():
+    for picture in ('trajectory.png', 'camera.png') if target.stem == 'demo' else ():
         shutil.copyfile(folder / picture, IMAGES / picture)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')

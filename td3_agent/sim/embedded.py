@@ -35,15 +35,13 @@ class EpisodeSetup:
 
     shows_motion = True
 
-    def begin(self, simulator: World, rng: np.random.Generator, *, goes_on: bool) -> World:
+    def begin(self, simulator: World, rng: np.random.Generator) -> World:
         """Begin an episode and return the simulator that it takes place in.
 
         Args:
             simulator: of the last episode.
             rng: everything is drawn from it.
-            goes_on: whether the last episode may lead on to this one.
         """
-        del goes_on
         simulator.reset(int(rng.integers(SEED_BOUND)))
         return simulator
 
@@ -119,7 +117,7 @@ class EmbeddedWorld:
         """Draw everything that is not the same in every episode, and begin there."""
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-        self.simulator = self.setup.begin(self.simulator, self._rng, goes_on=seed is None)
+        self.simulator = self.setup.begin(self.simulator, self._rng)
         return self._frame()
 
     def step(self, control: VehicleControl) -> Frame:

@@ -27,6 +27,7 @@ from td3_agent.driving.observation import ObservationSpec
 from td3_agent.driving.task import Ending, Task, TaskConfig
 from td3_agent.sim.embedded import SEED_BOUND, EmbeddedWorld, EpisodeSetup
 from td3_agent.sim.env import DrivingEnv, register_envs
+from td3_agent.sim.lookout import lead_of
 from td3_agent.sim.photometry import Photometry
 from td3_agent.sim.privileged import Privileged
 from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SPAWN_TRIES, SHORT_ROUTE_M = 12, 210.0
+CLOSEST_M = 2.0  # to the vehicle ahead, where an episode begins
 WITH_ENDS = ('winding', 'country', 'highway')
 CROP_TOP = 0.35  # the sky says nothing about the road
 # A little below the largest command, so that the best answer is not at its limit, where a tanh
@@ -78,7 +80,7 @@ class RandomSetup(EpisodeSetup):
         self._traffic = traffic
         self._simulators = {0: World(roads[0], random)}
         self._photometry = Photometry()
-        self._is_late = self._is_placed = False
+        self._is_late = False
         self._waiting = VehicleControl()
 
     @property
@@ -86,15 +88,10 @@ class RandomSetup(EpisodeSetup):
         """Simulator of the first road."""
         return self._simulators[0]
 
-    def begin(self, simulator: World, rng: np.random.Generator, *, goes_on: bool) -> World:
+    def begin(self, simulator: World, rng: np.random.Generator) -> World:
         """Draw road, place, length of the episode and everything that disturbs."""
         limits = self._random
-        goes_on = goes_on and self._is_placed and not self._task.ending.terminated
-        if goes_on and rng.random() < limits.same_road_share:
-            self._stay(simulator, rng)
-        else:
-            simulator = self._drawn_road(rng)
-        self._is_placed = True
+        simulator = self._drawn_road(rng)
         self._disturb_camera(simulator, rng)
         self._photometry = Photometry.drawn(limits, rng)
         self.shows_motion = bool(rng.random() >= limits.picture_share)
@@ -129,20 +126,21 @@ class RandomSetup(EpisodeSetup):
             simulator.reset(seed, self._traffic(rng) if self._traffic else TrafficConfig())
             if simulator.ego.route.length_m < SHORT_ROUTE_M:
                 break
-        self._set_beside(simulator, 0.0, rng)
+        self._set_beside(simulator, self._start_m(simulator, rng), rng)
         moving = rng.random() < limits.moving_share
         speed_mps = rng.uniform(0.0, self._task.config.reference_speed_mps)
         if moving:
             simulator.ego.set_velocity(speed_mps)
         return simulator
 
-    def _stay(self, simulator: World, rng: np.random.Generator) -> None:
-        """Go on with the drive, beside the lane, at another speed, in another look."""
-        self._set_beside(simulator, self._task.situation.s_m, rng)
-        # Drawn twice: higher speeds are more frequent, as they are in a drive.
-        speed_mps = self._task.config.reference_speed_mps * float(max(rng.random(2)))
-        simulator.ego.set_velocity(speed_mps)
-        simulator.draw_look(rng)
+    def _start_m(self, simulator: World, rng: np.random.Generator) -> float:
+        """Return where on its route the car starts [m]: short episodes reach no vehicle ahead."""
+        if self._random.approach_share == 0.0:
+            return 0.0
+        lead = lead_of(simulator, simulator.ego, 0.0)
+        if lead is None or rng.random() >= self._random.approach_share:
+            return 0.0
+        return rng.uniform(0.0, max(lead.gap_m - CLOSEST_M, 0.0))
 
     def _set_beside(self, simulator: World, s_m: float, rng: np.random.Generator) -> None:
         """Put the car beside a place of its route, askew, within the limits."""
@@ -233,8 +231,8 @@ ENVS: dict[str, dict[str, Any]] = {
     'td3_agent/LaneTraining-v0': {
         'maps': ('winding', 'country', 'highway'),
         'roads': 36,
-        'time_limit_s': 4.0,
-        'random': Randomisation(same_road_share=0.96, episode_shortest_s=0.2, picture_share=0.5),
+        'time_limit_s': 1.0,
+        'random': Randomisation(episode_shortest_s=0.1, picture_share=0.5),
     },
     'td3_agent/LaneValidation-v0': VALIDATION,
 }

@@ -29,9 +29,9 @@ class Randomisation(Params):
     road_end_share: float = param(
         0.3, 'share of episodes that are sought to reach the end of the road', low=0.0, high=1.0
     )
-    same_road_share: float = param(
+    approach_share: float = param(
         0.0,
-        'share of episodes that go on with the road and traffic of the last one, in another look',
+        'share of episodes that begin anywhere between the spawn point and the vehicle ahead',
         low=0.0,
         high=1.0,
     )

@@ -6,7 +6,7 @@ vehicles, and in some a lead vehicle that is slow, stops or stands.
 
 ==============================  =================================================
 td3_agent/RouteTraining-v0      roads of every kind of the training family, 0 to 50 vehicles
-td3_agent/RouteValidation-v0    towns of the validation family, always 20
+td3_agent/RouteValidation-v0    towns and country roads of the validation family, always 20
 ==============================  =================================================
 
 ``gymnasium.make('td3_agent.sim.traffic_env:td3_agent/RouteTraining-v0')`` imports this module.
@@ -74,15 +74,15 @@ ENVS: dict[str, dict[str, Any]] = {
         'path': True,
         'task': TRAFFIC_TASK,
         'traffic': DrawnTraffic(),
-        'time_limit_s': 15.0,
-        'random': Randomisation(same_road_share=0.9, episode_shortest_s=0.5),
+        'time_limit_s': 2.0,
+        'random': Randomisation(episode_shortest_s=0.1, approach_share=0.8),
     },
     'td3_agent/RouteValidation-v0': {
         **VALIDATION,
-        'maps': ('town',),
+        'maps': ('town', 'country'),
         'path': True,
         'task': TRAFFIC_TASK,
-        'traffic': DrawnTraffic(least=USUAL_VEHICLES, crowd=USUAL_VEHICLES, leader_share=0.0),
+        'traffic': DrawnTraffic(least=USUAL_VEHICLES, crowd=USUAL_VEHICLES),
     },
 }
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 LEAST_VALUE = 1e-3  # fresh critics say next to nothing
+LAST_RATE = 0.1  # of the actor's learning rate, where it falls
 
 
 class Batch(NamedTuple):
@@ -243,6 +244,7 @@ class Learner:
             loss = -value.mean()
             if params.imitation_weight > 0.0:
                 loss = self._imitated(loss, batch, action, value)
+            self._actor_adam.param_groups[0]['lr'] = self._actor_rate()
             self.actor_loss = self._descend(self._actor_adam, loss)
             self._head_gradient = self.actor.head.weight.grad.norm()
         if self.updates % params.policy_delay == 0:
@@ -255,6 +257,14 @@ class Learner:
         loss.backward(inputs=adam.param_groups[0]['params'])
         adam.step()
         return loss.detach()
+
+    def _actor_rate(self) -> float:
+        """Return the learning rate of the actor at this update."""
+        params = self.params
+        if params.actor_lr_decay_updates == 0:
+            return params.actor_lr
+        done = min(self.updates / params.actor_lr_decay_updates, 1.0)
+        return params.actor_lr * (1.0 - (1.0 - LAST_RATE) * done)
 
     def adopt(self, actor: Actor) -> None:
         """Begin with the weights of another actor, its target included; critics stay fresh.

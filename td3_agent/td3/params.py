@@ -39,14 +39,23 @@ class Td3Params(Params):
         0.5, 'limit of that noise (c), in half ranges of the action', low=0.0, high=2.0
     )
     actor_lr: float = param(3e-4, 'learning rate of the actor', low=0.0, high=1.0)
+    actor_lr_decay_updates: int = param(
+        0, 'updates in which that falls to a tenth, evenly; 0 keeps actor_lr', low=0
+    )
     critic_lr: float = param(3e-4, 'learning rate of critics and encoder', low=0.0, high=1.0)
     batch_size: int = param(256, 'transitions per update', low=1, high=65536)
     hidden_units: int = param(256, 'units of each hidden layer', low=1, high=4096)
     hidden_layers: int = param(2, 'hidden layers of actor and critics', low=1, high=8)
     encoder: str = param('lean', 'convolutions for images', choices=tuple(ENCODERS))
     features: int = param(64, 'size of the image features', low=1, high=4096)
-    random_shift_px: int = param(
-        0, 'largest random shift of sampled images (DrQ)', unit='px', low=0, high=64
+    still_share: float = param(
+        0.0, 'share of sampled image stacks that repeat their newest frame', low=0.0, high=1.0
+    )
+    tone_share: float = param(
+        0.0,
+        'share of sampled transitions whose grey levels go through a random curve',
+        low=0.0,
+        high=1.0,
     )
     critic_input: str = param(
         OBSERVATION,

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+TONES = 6  # levels that are drawn for a tone curve
+
+
 class ReplayBuffer:
     """Stores steps of one or more environments and samples transitions uniformly."""
 
@@ -257,7 +260,13 @@ class ReplayBuffer:
     # ---- Sampling -------------------------------------------------------------------------------
 
     def sample(
-        self, size: int, *, n_step: int = 1, discount: float = 1.0, random_shift_px: int = 0
+        self,
+        size: int,
+        *,
+        n_step: int = 1,
+        discount: float = 1.0,
+        still_share: float = 0.0,
+        tone_share: float = 0.0,
     ) -> Sample:
         """Draw transitions uniformly, with replacement.
 
@@ -265,8 +274,11 @@ class ReplayBuffer:
             size: how many (B).
             n_step: rewards summed, fewer at the end of an episode.
             discount: of the second and later of those rewards.
-            random_shift_px: largest shift of images, each way, edges repeated (Kostrikov et al.
-                2020, arXiv:2004.13649); one shift per image stack.
+            still_share: share of image stacks that hold their newest frame alone, repeated as at
+                the start of an episode: it must tell what the others would (copycat problem, Wen
+                et al. 2020, arXiv:2010.14876).
+            tone_share: share of transitions whose grey levels go through a tone curve of their
+                own, so that no level means anything: see :func:`tone_curves`.
 
         Raises:
             ReplayError: nothing can be sampled yet.
@@ -282,9 +294,8 @@ class ReplayBuffer:
             bootstrap = np.where(going_on, grown, bootstrap)
             following = np.where(going_on, self._after(following), following)
         image, next_image = self._stack(slots), self._stack(following)
-        if random_shift_px and image is not None and next_image is not None:
-            image = random_shift(image, random_shift_px, self.rng)
-            next_image = random_shift(next_image, random_shift_px, self.rng)
+        if image is not None and next_image is not None:
+            self._vary(image, next_image, still_share, tone_share)
         return Sample(
             self._vectors[slots],
             image,
@@ -294,6 +305,26 @@ class ReplayBuffer:
             self._vectors[following],
             next_image,
         )
+
+    def _vary(
+        self,
+        image: NDArray[np.uint8],
+        next_image: NDArray[np.uint8],
+        still_share: float,
+        tone_share: float,
+    ) -> None:
+        """Make stacks still and change their tones, where that is drawn; see :meth:`sample`."""
+        size = len(image)
+        if still_share:
+            still = self.rng.random(size) < still_share
+            image[still] = image[still, -1:]
+            next_image[still] = next_image[still, -1:]
+        if tone_share:
+            toned = np.flatnonzero(self.rng.random(size) < tone_share)
+            curves = tone_curves(len(toned), self.rng)
+            for row, curve in zip(toned, curves, strict=True):
+                image[row] = curve[image[row]]
+                next_image[row] = curve[next_image[row]]
 
     def _draw(self, size: int) -> NDArray[np.int64]:
         """Return slots that have a step and all frames of their stack, uniformly drawn."""
@@ -408,20 +439,13 @@ class ReplayBuffer:
         return int(np.minimum(self._written, self._room).max())
 
 
-def random_shift(
-    images: NDArray[np.uint8], largest_px: int, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Return images shifted by up to ``largest_px`` rows and columns each way, edges repeated.
+def tone_curves(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return random curves from grey level to grey level, (count, 256).
 
-    Args:
-        images: (B, C, H, W); all channels of one image move together.
-        largest_px: > 0 [px].
-        rng: draws the shifts.
+    Straight between levels that are drawn independently: what was brighter may become darker.
+    A picture keeps its edges and loses what its brightness tells.
     """
-    count, _, height, width = images.shape
-    margin = ((0, 0), (0, 0), (largest_px, largest_px), (largest_px, largest_px))
-    padded = np.pad(images, margin, mode='edge')
-    rows, columns = rng.integers(0, 2 * largest_px + 1, (2, count))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
-    shifted: NDArray[np.uint8] = windows[np.arange(count), :, rows, columns]
-    return shifted
+    places = np.linspace(0.0, 255.0, TONES)
+    levels = rng.uniform(0.0, 255.0, (count, TONES))
+    curves = [np.interp(np.arange(256), places, drawn) for drawn in levels]
+    return np.array(curves).reshape(count, 256).astype(np.uint8)

@@ -310,7 +310,8 @@ class Trainer:
                 params.batch_size,
                 n_step=params.n_step,
                 discount=params.discount,
-                random_shift_px=params.random_shift_px,
+                still_share=params.still_share,
+                tone_share=params.tone_share,
             )
         )
         self.learner.update(batch)

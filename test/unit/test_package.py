@@ -36,7 +36,6 @@ CONFIGS = {
     'td3_agent.rviz',
     'train_lane.yaml',
     'train_route.yaml',
-    'train_traffic.yaml',
     'td3_agent_node.yaml',
     'twist_to_control_node.yaml',
 }

@@ -91,6 +91,19 @@ def test_nothing_random_starts_on_the_road_at_rest(ideal):
     assert observation['privileged'][2] == pytest.approx(1.0, abs=1e-3)  # cos of heading error
 
 
+def test_length_is_drawn_and_motion_may_be_hidden():
+    limits = Randomisation(episode_shortest_s=0.1, picture_share=1.0, moving_share=1.0)
+    env = random_env(roads=1, random=limits, time_limit_s=10.0)
+    lengths_s = []
+    for seed in range(8):
+        env.reset(seed=seed)
+        observed, *_ = env.step(np.array([0.0, 1.0], dtype=np.float32))
+        assert observed['state'][0] > 0.0
+        assert (observed['state'][1:4] == 0.0).all()
+        lengths_s.append(env.task.config.time_limit_s)
+    assert 0.1 <= min(lengths_s) < 1.0 < max(lengths_s) <= 10.0
+
+
 @pytest.mark.slow
 def test_end_of_the_road_is_sought():
     def short_ones(share):

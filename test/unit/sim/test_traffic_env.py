@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from td3_agent.driving.task import Situation, quality
+from td3_agent.sim.lookout import lead_of
 from td3_agent.sim.privileged import PRIVILEGED_SIZE, Privileged
 from td3_agent.sim.random_env import random_env
+from td3_agent.sim.randomisation import Randomisation
 from td3_agent.sim.seeds import FAMILIES
 from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.sim.traffic_env import (
@@ -51,7 +53,27 @@ def test_registered_tasks_are_of_their_family(family):
     assert task.task.config.collision_penalty > task.task.config.off_route_penalty
     task.reset(seed=0)
     if family == 'validation':
-        assert len(task.world.simulator.traffic.fleet) == USUAL_VEHICLES
+        assert len(task.world.simulator.traffic.fleet) in {USUAL_VEHICLES, USUAL_VEHICLES + 1}
+
+
+def test_episodes_begin_anywhere_behind_the_vehicle_ahead():
+    gaps_m = {}
+    for share in (0.0, 1.0):
+        env = random_env(
+            maps=('country',),
+            path=True,
+            roads=1,
+            traffic=lambda _: TrafficConfig(leader='standing'),
+            random=Randomisation(approach_share=share, road_end_share=0.0),
+        )
+        gaps_m[share] = []
+        for seed in range(8):
+            env.reset(seed=seed)
+            simulator = env.world.simulator
+            gaps_m[share].append(lead_of(simulator, simulator.ego, None).gap_m)
+    assert min(gaps_m[0.0]) > 40.0
+    assert min(gaps_m[1.0]) < 15.0 < max(gaps_m[1.0])
+    assert min(gaps_m[1.0]) >= 1.5
 
 
 def test_seed_decides_on_everything(env):

@@ -88,6 +88,16 @@ def test_twins_are_two_networks():
     assert (both[0] - both[1]).abs().min() > 0.0
 
 
+@pytest.mark.parametrize(('decay_updates', 'share'), [(0, 1.0), (4, 0.775), (1, 0.1)])
+def test_learning_rate_of_the_actor_falls_to_a_tenth(decay_updates, share):
+    """Adam's first step is as long as the learning rate, for every weight with a gradient."""
+    learner = learner_of(policy_delay=1, actor_lr=0.01, actor_lr_decay_updates=decay_updates)
+    before = torch.cat([p.detach().flatten().clone() for p in learner.actor.parameters()])
+    learner.update(learner.batch(sample_of()))
+    after = torch.cat([p.detach().flatten() for p in learner.actor.parameters()])
+    torch.testing.assert_close((after - before).abs().max(), torch.tensor(0.01 * share))
+
+
 @pytest.mark.parametrize(('shape', 'how'), WAYS)
 def test_every_parameter_is_trained_by_one_loss(shape, how):
     networks = learner_of(shape, critic_input=how).networks

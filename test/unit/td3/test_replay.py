@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from td3_agent.td3.replay import ReplayBuffer, random_shift
+from td3_agent.td3.replay import ReplayBuffer, tone_curves
 from td3_agent.td3.transitions import ObservationShape, Observed, ReplayError
 
 STACK = 3
@@ -392,16 +392,38 @@ class TestRefusals:
             buffer_of(capacity=4)
 
 
-def test_shift_moves_whole_stacks_and_repeats_edges():
-    image = np.arange(5 * 5, dtype=np.uint8).reshape(1, 1, 5, 5)
-    images = np.concatenate((image, image + 100), axis=1).repeat(64, axis=0)
-    shifted = random_shift(images, 1, np.random.default_rng(0))
-    padded = np.pad(image[0, 0], 1, mode='edge')
-    wanted = {padded[r : r + 5, c : c + 5].tobytes() for r in range(3) for c in range(3)}
-    assert {one[0].tobytes() for one in shifted} == wanted
-    assert all((one[1] == one[0] + 100).all() for one in shifted)
+@pytest.mark.parametrize('share', [0.0, 1.0])
+def test_still_stacks_hold_their_newest_frame_alone(share):
+    sample = filled(12).buffer.sample(64, still_share=share)
+    for stacks in (sample.image, sample.next_image):
+        moving = (stacks[:, :1] != stacks).any(axis=(1, 2, 3))
+        assert moving.any() == (share == 0.0)
+    assert (sample.image[:, -1, 0, 0] == sample.state[:, 0] % 251).all()
 
 
-def test_shift_is_drawn_by_the_buffer():
-    recorder = filled(3)
-    assert recorder.buffer.sample(8, random_shift_px=1).image.shape == (8, STACK, SIDE, SIDE)
+def test_share_of_still_stacks():
+    image = filled(12).buffer.sample(4000, still_share=0.25).image
+    first = filled(12).buffer.sample(4000).image
+    still, usual = ((one[:, :1] == one).all(axis=(1, 2, 3)).mean() for one in (image, first))
+    assert still == pytest.approx(0.25 + 0.75 * usual, abs=0.04)
+
+
+def test_tone_curves_change_levels_and_keep_edges():
+    curves = tone_curves(200, np.random.default_rng(0)).astype(int)
+    assert curves.shape == (200, 256)
+    assert curves.mean() == pytest.approx(127.5, abs=5.0)
+    falls = (np.diff(curves) < 0).any(axis=1)
+    assert 0.9 < falls.mean() <= 1.0  # no level means anything
+    assert np.abs(np.diff(curves)).max() <= 6  # 255 levels in 51: what was near stays near
+
+
+def test_transition_has_one_tone_curve():
+    sample = filled(12).buffer.sample(64, tone_share=1.0)
+    plain = filled(12).buffer.sample(64)
+    for toned, image in ((sample.image, plain.image), (sample.next_image, plain.next_image)):
+        assert (toned != image).any()
+    both = np.concatenate((sample.image, sample.next_image), axis=1)
+    known = np.concatenate((plain.image, plain.next_image), axis=1)
+    for toned, image in zip(both, known, strict=True):
+        for level in np.unique(image):
+            assert len(np.unique(toned[image == level])) == 1

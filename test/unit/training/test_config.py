@@ -76,7 +76,7 @@ def test_shipped_file_describes_a_run(path):
 
 
 def test_there_are_files():
-    assert {path.stem for path in CONFIGS} >= {'train_lane', 'train_route', 'train_traffic'}
+    assert {path.stem for path in CONFIGS} >= {'train_lane', 'train_route'}
 
 
 def test_every_name_in_a_shipped_file_is_a_setting():

@@ -143,7 +143,7 @@ CHANGED = {
     'hidden_layers': 2,
     'encoder': 'other',
     'features': 5,
-    'random_shift_px': 1,
+    'still_share': 0.5,
     'critic_input': 'both',
     'n_step': 3,
     'buffer_capacity': 30,
