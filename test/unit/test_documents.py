@@ -128,8 +128,10 @@ def test_evaluations_are_kept_and_renew_their_blocks(tmp_path, results):
     assert 'episodes' not in tables.read(path)
     page = tables.with_tables('<!-- evaluation compare lane -->\nold\n<!-- end -->\n')
     assert '1 of 2 episodes are equal in every observation and action hash, 150 frames' in page
-    (tmp_path / 'summary.json').write_text(json.dumps(evaluation(scenario='traffic-20')))
-    assert tables.keep(tmp_path) == results / 'traffic' / 'traffic-20.json'
+    known = evaluation(scenario='traffic-20', policy='build/route')
+    (tmp_path / 'summary.json').write_text(json.dumps(known))
+    name = f'route_traffic-20_{known["plan"]["map"]}.json'
+    assert tables.keep(tmp_path) == results / 'evaluations' / name
 
 
 def test_demo_is_kept_with_its_pictures(tmp_path, results):

@@ -208,7 +208,7 @@ def test_loss_with_an_expert_is_the_formula(shape, how):
 
 
 def test_expert_is_imitated():
-    learner = learner_of(ADVISED[0], policy_delay=1, imitation_weight=20.0, actor_lr=3e-3)
+    learner = learner_of(ADVISED[0], policy_delay=1, imitation_weight=40.0, actor_lr=3e-3)
     sample = sample_of(ADVISED[0])
     sample.state[:, -2:] = 0.5 * np.tanh(sample.state[:, :2])
     batch = learner.batch(sample)
