@@ -425,6 +425,7 @@ def test_training_and_evaluation_share_a_running_bridge(tmp_path):
     # A name that needs no list of names.
     words = ['--env', f'td3_agent.evaluation.ros_env:{BRIDGES["running"]}', '--out', str(tmp_path)]
     words += ['--steps', '80', '--start-policy', 'lane', '--encoder', 'compact']
+    words += ['--features', '128']
     limits = ['--start-steps', '1000', '--eval-every', '40', '--eval-episodes', '1']
     limits += ['--eval-steps', '30', '--batch-size', '8']
     with ProcessGroup(tmp_path, environment) as group:
