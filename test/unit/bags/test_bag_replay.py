@@ -53,7 +53,7 @@ from td3_agent.nodes.drivers import Equipment
 
 ROOT = Path(__file__).parents[3]
 # Of all observation hashes of the shipped bag, one after the other, with actions of zero.
-OBSERVATIONS = '2d7f77842c99b3bae8a20b13b9f714c508f8997ec50c535d3c80a94c87481a27'
+OBSERVATIONS = 'c970442b4da458f95831f98013a8725952bde2d23b64515e0e37b5b0af7908b2'
 
 
 class Zero:
