@@ -6,7 +6,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = 'td3_agent'
+URL = 'https://github.com/td3-agent-maintainers/td3_agent'
 SHARED_FOLDERS = ('launch', 'config', 'security')
+EXTRAS = ('bench', 'dev', 'onnx', 'ray', 'sim', 'watch')
 
 
 def shared_files() -> list[tuple[str, list[str]]]:
@@ -22,13 +24,42 @@ def shared_files() -> list[tuple[str, list[str]]]:
     return [(f'share/{NAME}/{path.parent}', [str(path)]) for path in relative]
 
 
+def requirements(name: str) -> list[str]:
+    """Read ``requirements/<name>.in``, where each dependency is named once."""
+    path = Path(__file__).resolve().parent / 'requirements' / f'{name}.in'
+    lines = path.read_text('utf-8').splitlines()
+    return [line for line in lines if line and not line.startswith('#')]
+
+
 setup(
     name=NAME,
     version='0.1.0',
-    description='Drives a CARLA vehicle through the CARLA ROS bridge with a TD3 policy.',
+    description='Drives a CARLA vehicle over ROS 2 with a TD3 policy, in lockstep.',
+    long_description=Path(__file__).with_name('README.md').read_text('utf-8'),
+    long_description_content_type='text/markdown',
+    author='td3_agent authors',
     maintainer='td3_agent maintainers',
     maintainer_email='td3-agent-maintainers@users.noreply.github.com',
+    url=URL,
+    project_urls={
+        'Documentation': f'{URL}/tree/main/docs',
+        'Source': URL,
+        'Issues': f'{URL}/issues',
+        'Changelog': f'{URL}/blob/main/CHANGELOG.rst',
+    },
     license='Apache-2.0',
+    license_files=['LICENSE'],
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Developers',
+        'Intended Audience :: Science/Research',
+        'License :: OSI Approved :: Apache Software License',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in (10, 11, 12)),
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Typing :: Typed',
+    ],
     packages=find_packages(include=[NAME, f'{NAME}.*']),
     package_data={NAME: ['py.typed', 'bags/*.html', 'weights/*.safetensors']},
     data_files=[
@@ -36,35 +67,9 @@ setup(
         (f'share/{NAME}', ['package.xml']),
         *shared_files(),
     ],
-    python_requires='>=3.10',
-    install_requires=['setuptools'],
-    extras_require={
-        'bench': ['gymnasium[mujoco]', 'stable-baselines3'],
-        'logs': ['tensorboard'],
-        'onnx': ['onnx', 'onnxruntime'],
-        'ray': ['pandas', 'pyarrow', 'pydantic', 'ray==2.55.1'],
-        'sim': [
-            'carla==0.9.16',
-            'commonroad-vehicle-models',
-            'gymnasium',
-            'matplotlib',
-            'opencv-python-headless',
-            'rosbags',
-            'scenariogeneration',
-            'tqdm',
-        ],
-        'watch': ['rerun-sdk'],
-        'dev': ['mypy', 'ruff', 'types-PyYAML', 'types-tqdm'],
-        'test': [
-            'hypothesis',
-            'psutil',
-            'pytest',
-            'pytest-repeat',
-            'pytest-rerunfailures',
-            'pytest-xdist',
-            'tensorboard',
-        ],
-    },
+    python_requires='>=3.10, <3.13',
+    install_requires=requirements('runtime'),
+    extras_require={name: requirements(name) for name in EXTRAS},
     zip_safe=False,
     entry_points={
         'console_scripts': [

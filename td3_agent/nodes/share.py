@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+import sysconfig
 
 
 def shared_path(name: str) -> Path:
@@ -13,7 +14,10 @@ def shared_path(name: str) -> Path:
     Raises:
         FileNotFoundError: there is none, neither beside the sources nor in the package's share.
     """
-    candidates = [Path(__file__).resolve().parents[2] / name]
+    candidates = [
+        Path(__file__).resolve().parents[2] / name,  # a checkout
+        Path(sysconfig.get_path('data')) / 'share' / 'td3_agent' / name,  # pip install
+    ]
     # No ROS 2, none that is sourced, or a checkout that is not installed.
     with suppress(ImportError, OSError, LookupError):
         from ament_index_python.packages import get_package_share_directory  # noqa: PLC0415
