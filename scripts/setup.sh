@@ -322,7 +322,7 @@ main() {
   setup_environment_and_messages "$environment" "$messages"
   build_package
   mark_done package "$package"
-  say "done in $(($(clock) - started)) s; now: source env.sh"
+  say "done in $(($(clock) - started)) s, $(du -sh .venv | cut -f 1) in .venv; now: source env.sh"
 }
 
 main
