@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each page that tells how to do something is done: its bash and Python blocks, in order.
+"""The pages for tasks work: their bash and Python blocks are run in order.
 
-Blocks of another language are shown only: they take hours, or need CARLA or a robot.
+A Python block whose first line is a file name is saved under that name. Blocks of another language
+are not run: they take hours, or need CARLA or a robot.
 """
 
 from pathlib import Path
@@ -27,13 +28,17 @@ def folder(tmp_path):
     return tmp_path
 
 
-def commands(language, text):
-    """What runs a block; the test has sourced env.sh already."""
+def command_of(language, text, folder):
+    """Return what runs a block, None for one that is only saved; env.sh is sourced already."""
     if language == 'bash':
         return ['bash', '-euo', 'pipefail', '-c', text.replace('source env.sh\n', '')]
-    if re.search(r'^def test_', text, re.MULTILINE):
-        return [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'test_block.py']
-    return [sys.executable, 'block.py']
+    named = re.match(r'# (\w+\.py)\n', text)
+    is_test = re.search(r'^def test_', text, re.MULTILINE)
+    name = named[1] if named else 'test_block.py' if is_test else 'block.py'
+    (folder / name).write_text(text, 'utf-8')
+    if is_test:
+        return [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', name]
+    return None if named else [sys.executable, name]
 
 
 @pytest.mark.parametrize('page', PAGES)
@@ -42,10 +47,11 @@ def test_page_can_be_followed(page, folder):
     blocks = BLOCK.findall((ROOT / 'docs' / f'{page}.md').read_text('utf-8'))
     assert blocks
     for language, text in blocks:
-        (folder / 'block.py').write_text(text, 'utf-8')
-        (folder / 'test_block.py').write_text(text, 'utf-8')
+        command = command_of(language, text, folder)
+        if command is None:
+            continue
         done = subprocess.run(
-            commands(language, text),
+            command,
             cwd=folder,
             capture_output=True,
             text=True,
