@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from td3_agent.evaluation.processes import (
+from td3_agent.processes import (
     ProcessGroup,
     free_domain_id,
     interruptions_noted,

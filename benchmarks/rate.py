@@ -27,10 +27,10 @@ from benchmarks.harness import (
     rate_figures,
     serve,
 )
-from td3_agent.evaluation.processes import busy_processes
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import stamp_ns
 from td3_agent.nodes.runtime import REPORTS
+from td3_agent.processes import busy_processes
 
 if TYPE_CHECKING:
     import argparse

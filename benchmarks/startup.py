@@ -26,9 +26,9 @@ from lifecycle_msgs.srv import GetState
 
 from benchmarks.harness import Limit, check_least, in_turns, observed, processor_s
 from td3_agent.evaluation.four_nodes import FourNodes
-from td3_agent.evaluation.processes import node_command
 from td3_agent.nodes import topics
 from td3_agent.nodes.runtime import RELIABLE
+from td3_agent.processes import node_command
 
 if TYPE_CHECKING:
     import argparse

@@ -18,7 +18,7 @@ import tempfile
 import hypothesis
 import pytest
 
-from td3_agent.evaluation import processes
+from td3_agent import processes
 
 # Examples have no time limit of their own: the machine may be busy with something else. Those that
 # failed in an earlier run are not tried again by themselves; the report says how to.

@@ -20,15 +20,15 @@ from td3_agent.evaluation.episode_result import events
 from td3_agent.evaluation.four_nodes import FourNodes
 from td3_agent.evaluation.frame_sampler import FrameSampler
 from td3_agent.evaluation.pictures import camera_strip, plot_trajectory
-from td3_agent.evaluation.processes import (
+from td3_agent.evaluation.summary import finding_lines, judged, summarize, table
+from td3_agent.nodes import topics
+from td3_agent.policy.policy_file import SHIPPED_NAMES
+from td3_agent.processes import (
     ProcessGroup,
     free_domain_id,
     interruptions_noted,
     ros_environment,
 )
-from td3_agent.evaluation.summary import finding_lines, judged, summarize, table
-from td3_agent.nodes import topics
-from td3_agent.policy.policy_file import SHIPPED_NAMES
 from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from td3_agent.driving.endpoints import Finding
-    from td3_agent.evaluation.processes import Interruption
+    from td3_agent.processes import Interruption
 
 STEP_S = 0.05
 STRIP_FRAMES = 12

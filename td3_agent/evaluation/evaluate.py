@@ -28,7 +28,6 @@ from td3_agent.evaluation.direct_episodes import (
 from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.gallery import plot_gallery
 from td3_agent.evaluation.intervals import totals
-from td3_agent.evaluation.processes import busy_processes, interruptions_noted
 from td3_agent.evaluation.result_tables import (
     agreement_table,
     episode_csv,
@@ -43,6 +42,7 @@ from td3_agent.evaluation.scenarios import (
 )
 from td3_agent.nodes.drivers import DriverParams
 from td3_agent.policy.policy_file import SHIPPED_NAMES
+from td3_agent.processes import busy_processes, interruptions_noted
 from td3_agent.sim.maps import BUILT_IN
 from td3_agent.sim.seeds import FAMILIES
 from td3_agent.training.params import add_ray_argument
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.endpoints import Finding
     from td3_agent.evaluation.episode_result import EpisodeResult
     from td3_agent.evaluation.episodes import Episode
-    from td3_agent.evaluation.processes import Interruption
+    from td3_agent.processes import Interruption
 
 ROS = 'ros'
 DRIVER = 'driver'  # row of the driver that is evaluated

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from td3_agent.evaluation.processes import NodeProcess, ProcessGroup
+    from td3_agent.processes import NodeProcess, ProcessGroup
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,16 +16,16 @@ from td3_agent.evaluation.direct_episodes import EvaluationError, write_ledger
 from td3_agent.evaluation.episode_result import EpisodeResult, result_of
 from td3_agent.evaluation.episodes import begun, frames_to_drive, take, up_to_the_ending
 from td3_agent.evaluation.four_nodes import FourNodes
-from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.nodes.runtime import EXIT_BROKEN
+from td3_agent.processes import ProcessGroup, free_domain_id, ros_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from td3_agent.driving.task import Task
     from td3_agent.evaluation.episodes import Episode, EpisodePlan
-    from td3_agent.evaluation.processes import NodeProcess
     from td3_agent.nodes.drivers import DriverParams
+    from td3_agent.processes import NodeProcess
 
 ROS = 'ros'
 POLL_S = 0.05

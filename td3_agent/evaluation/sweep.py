@@ -23,7 +23,7 @@ from tqdm import tqdm
 from td3_agent.driving.parameters import refuse_unknown
 from td3_agent.evaluation.curves import shown
 from td3_agent.evaluation.intervals import mean_with_t_interval
-from td3_agent.evaluation.processes import interruptions_noted
+from td3_agent.processes import interruptions_noted
 from td3_agent.td3.params import Td3Params
 from td3_agent.training.envs import EnvFailureError
 from td3_agent.training.params import LOCAL, TrainParams, add_ray_argument

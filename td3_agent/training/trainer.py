@@ -18,9 +18,9 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from td3_agent.driving.memory import keep_freed_memory
-from td3_agent.evaluation.processes import interruptions_noted
 from td3_agent.policy.checkpoint import load_checkpoint
 from td3_agent.policy.policy_file import policy_file
+from td3_agent.processes import interruptions_noted
 from td3_agent.td3.health import examine
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.replay import ReplayBuffer
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from td3_agent.evaluation.processes import Interruption
+    from td3_agent.processes import Interruption
     from td3_agent.td3.learner import Batch
     from td3_agent.td3.params import Td3Params
     from td3_agent.training.params import RayParams, TrainParams

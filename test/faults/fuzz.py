@@ -26,7 +26,6 @@ import rclpy
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Bool
 
-from td3_agent.evaluation.processes import free_domain_id
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import report_message, time_from_ns
 from td3_agent.nodes.runtime import LATCHED
@@ -34,6 +33,7 @@ from td3_agent.nodes.sim_bridge_node import SimBridgeNode
 from td3_agent.nodes.synchronizer_node import SynchronizerNode
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
 from td3_agent.nodes.twist_to_control_node import TwistToControlNode
+from td3_agent.processes import free_domain_id
 
 MEMORY_BYTES = 6 << 30  # address space: a length field that is believed is an error, not a swap
 HEADER_BYTES = 4  # of CDR: byte order and options

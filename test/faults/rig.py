@@ -19,7 +19,7 @@ from faults.watcher import Watcher
 import pytest
 
 from td3_agent.driving.ledger_audit import audit_ledger
-from td3_agent.evaluation.processes import (
+from td3_agent.processes import (
     ProcessGroup,
     free_domain_id,
     node_command,

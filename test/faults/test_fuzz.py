@@ -18,7 +18,7 @@ from faults.fuzz import Fuzzer
 import pytest
 from rclpy.serialization import deserialize_message
 
-from td3_agent.evaluation.processes import free_domain_id
+from td3_agent.processes import free_domain_id
 
 TEST = Path(__file__).parents[1]
 CASES = json.loads((TEST / 'corpus' / 'messages.json').read_text('utf-8'))

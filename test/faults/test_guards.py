@@ -27,8 +27,8 @@ from rclpy.node import ParameterDescriptor
 
 from td3_agent.driving.observation import ENCODINGS
 from td3_agent.driving.reports import Status
-from td3_agent.evaluation.processes import node_command
 from td3_agent.nodes import conversions
+from td3_agent.processes import node_command
 
 pytestmark = [pytest.mark.system, pytest.mark.nightly]
 PATCHED = Path(__file__).with_name('patched_node.py')

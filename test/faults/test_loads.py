@@ -26,9 +26,9 @@ import psutil
 import pytest
 
 from benchmarks.harness import rate_figures
-from td3_agent.evaluation.processes import busy_processes
 from td3_agent.nodes import topics
 from td3_agent.nodes.runtime import REPORTS
+from td3_agent.processes import busy_processes
 
 SOAK_FRAMES, QUICK_SOAK_FRAMES = 10_000, 600
 SAMPLE_S = 1.0

@@ -18,7 +18,7 @@ from td3_agent.bags.inputs import find_inputs
 from td3_agent.bags.record import BagWriter, Topic, WriterParams
 from td3_agent.bags.recorder_node import InstalledTypes
 from td3_agent.driving.ledger import read_ledger
-from td3_agent.evaluation.processes import ros_environment
+from td3_agent.processes import ros_environment
 
 SHIPPED = Path(__file__).parents[1] / 'bags' / 'oval'
 FRAMES = 60

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from td3_agent.evaluation.processes import free_domain_id, ros_environment
 from td3_agent.nodes.runtime import EXECUTOR_VARIABLE, executors, make_executor
+from td3_agent.processes import free_domain_id, ros_environment
 
 PATIENCE_S = 60.0
 PROGRAM = """

@@ -13,13 +13,7 @@ import time
 import pytest
 import rclpy
 
-from td3_agent.evaluation import processes
-from td3_agent.evaluation.processes import (
-    ProcessGroup,
-    free_domain_id,
-    node_command,
-    ros_environment,
-)
+from td3_agent import processes
 from td3_agent.fastdds import (
     CAMERA_PROFILE,
     LOOPBACK_PROFILE,
@@ -28,6 +22,12 @@ from td3_agent.fastdds import (
     profile_variables,
 )
 from td3_agent.nodes.share import shared_path
+from td3_agent.processes import (
+    ProcessGroup,
+    free_domain_id,
+    node_command,
+    ros_environment,
+)
 
 PROGRAMS = ('twist_to_control_node', 'synchronizer_node', 'sim_bridge_node', 'td3_agent_node')
 WITHOUT_SHARED_MEMORY = PROGRAMS[:2]

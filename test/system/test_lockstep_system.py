@@ -37,13 +37,13 @@ from td3_agent.driving.loop import ledger_records, respond
 from td3_agent.driving.stages import END_TO_END, STAGES, end_to_end_ns
 from td3_agent.evaluation.agreement import agreement, first_difference
 from td3_agent.evaluation.direct_episodes import direct_drive
-from td3_agent.evaluation.processes import ProcessGroup, ros_environment
 from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import path_message
 from td3_agent.nodes.conversions import facts_from_report, route_from_path, stamp_ns
 from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.nodes.runtime import REPORTS
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
+from td3_agent.processes import ProcessGroup, ros_environment
 from td3_agent.sim.embedded import frame_of
 
 pytestmark = pytest.mark.system

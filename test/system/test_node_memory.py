@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from td3_agent.evaluation.processes import free_domain_id, ros_environment
+from td3_agent.processes import free_domain_id, ros_environment
 
 pytestmark = [
     pytest.mark.system,

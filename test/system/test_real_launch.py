@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from td3_agent.evaluation.processes import free_domain_id, ros_environment
+from td3_agent.processes import free_domain_id, ros_environment
 from td3_agent.starting import PARENT_VARIABLE
 
 pytest.importorskip('ros2launch', reason='ros2 launch is not installed (no wheels of it)')

@@ -24,9 +24,9 @@ import numpy as np
 
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.driving.task import TaskConfig
-from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.evaluation.ros_env import BRIDGE_SETTINGS, BRIDGES, ros_env
 from td3_agent.nodes.lockstep_client import BridgeLostError, BridgeTakenError, LockstepClient
+from td3_agent.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.sim.env import embedded_env
 from td3_agent.training.envs import ProcessEnv
 

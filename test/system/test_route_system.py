@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from td3_agent.driving.ledger import check_ledger, read_ledger
-from td3_agent.evaluation.processes import ProcessGroup, ros_environment
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import route_from_path
 from td3_agent.nodes.runtime import LATCHED
+from td3_agent.processes import ProcessGroup, ros_environment
 from td3_agent.sim.maps import load_map
 from td3_agent.sim.road_graph import road_graph
 from td3_agent.sim.route_planner import RoutePlanner

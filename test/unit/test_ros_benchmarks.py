@@ -23,7 +23,7 @@ from benchmarks import __main__ as command_line
 from benchmarks import command, image_in, latency, lockstep, rate, scaling, startup
 from benchmarks.frame_sender import Answer
 from benchmarks.harness import PERIOD_NS, processor_s, rate_figures
-from td3_agent.evaluation.processes import busy_processes
+from td3_agent.processes import busy_processes
 
 DOCKER = str(Path(__file__).parents[1] / 'standins' / 'docker')
 

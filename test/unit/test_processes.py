@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from td3_agent.evaluation import processes
-from td3_agent.evaluation.processes import INTERRUPTIONS, interruptions_noted
+from td3_agent import processes
+from td3_agent.processes import INTERRUPTIONS, interruptions_noted
 
 
 class Interrupted:
@@ -98,7 +98,7 @@ class TestDomains:
                 '-c',
                 (
                     'import sys\n'
-                    'from td3_agent.evaluation import processes\n'
+                    'from td3_agent import processes\n'
                     'processes.LOCK_ADDRESS = chr(0) + sys.argv[1]\n'
                     'processes.DOMAIN_IDS = range(90, 93)\n'
                     'processes.PORT_BASE = int(sys.argv[2])\n'
