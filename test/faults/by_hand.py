@@ -1,19 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes within this process, and a bridge that a case moves by hand."""
+"""A bridge that a case moves by hand, for nodes within this process."""
 
 from contextlib import suppress
-import threading
-import time
 
-from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo, CarlaEgoVehicleInfoWheel
+from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from faults.watcher import is_sound, is_stop
-from geometry_msgs.msg import PoseStamped, TwistStamped
-from harness.ros import Ros
+from geometry_msgs.msg import TwistStamped
+from harness.messages import CAMERA, ROLE, changed, image, odometry, path, stamp_of, vehicle_info
 from nav_msgs.msg import Odometry, Path
-import psutil
-import pytest
-from rclpy.executors import SingleThreadedExecutor
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
@@ -21,73 +16,24 @@ from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
 from td3_agent.nodes.runtime import LATCHED, RELIABLE, REPORTS
 
-ROLE, CAMERA = 'ego_vehicle', 'camera'
-PATIENCE_S = 30.0
-STEP_NS = 50_000_000
-START_NS = 10_000_000_000
-SIDE_PX = 84
-
-
-class Nodes(Ros):
-    """Nodes of a case, spun by the case itself."""
-
-    def __init__(self, domain_id):
-        super().__init__(domain_id)
-        self._threads = []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for executor, thread in self._threads:
-            executor.shutdown(timeout_sec=1.0)
-            thread.join(PATIENCE_S)
-        self.close()
-
-    def make_apart(self, cls, **parameters):
-        """Return a node that a thread of its own spins: the others may sleep."""
-        node = self.make(cls, **parameters)
-        self.executor.remove_node(node)
-        executor = SingleThreadedExecutor(context=self.context)
-        executor.add_node(node)
-        thread = threading.Thread(target=executor.spin, daemon=True)
-        thread.start()
-        self._threads.append((executor, thread))
-        return node
-
-    def within(self, condition, patience_s):
-        """Spin until ``condition()`` holds; return how long that took [s], None if too long."""
-        begun_s = time.monotonic()
-        while not condition():
-            if time.monotonic() - begun_s > patience_s:
-                return None
-            self.executor.spin_once(timeout_sec=0.05)
-        return time.monotonic() - begun_s
-
-    def wait_for(self, condition, what, patience_s=None):
-        """Spin until ``condition()`` holds; fail where it does not."""
-        patience_s = patience_s or PATIENCE_S
-        if self.within(condition, patience_s) is None:
-            pytest.fail(f'{what}: expected within {patience_s:g} s, and did not come')
-
 
 class BridgeByHand:
     """Publishes frames when told to, and keeps what agent and gate say of them."""
 
     def __init__(self, ros, role=ROLE):
         self.ros = ros
-        publish, listen = ros.peer.create_publisher, ros.peer.create_subscription
-        self.clock_pub = publish(Clock, '/clock', RELIABLE)
-        self.image_pub = publish(Image, topics.image(role, CAMERA), RELIABLE)
-        self.odometry_pub = publish(Odometry, topics.odometry(role), RELIABLE)
-        self.info_pub = publish(CarlaEgoVehicleInfo, topics.vehicle_info(role), LATCHED)
-        self.path_pub = publish(Path, topics.waypoints(role), LATCHED)
+        self.clock_pub = ros.talk(Clock, '/clock')
+        self.image_pub = ros.talk(Image, topics.image(role, CAMERA))
+        self.odometry_pub = ros.talk(Odometry, topics.odometry(role))
+        self.info_pub = ros.talk(CarlaEgoVehicleInfo, topics.vehicle_info(role), LATCHED)
+        self.path_pub = ros.talk(Path, topics.waypoints(role), LATCHED)
         self.publish_latched()
-        self.commands, self.twists, self.reports, self.said = [], [], [], {}
-        listen(CarlaEgoVehicleControl, topics.control(role), self.commands.append, RELIABLE)
-        listen(TwistStamped, topics.twist_stamped(role), self.twists.append, RELIABLE)
-        listen(DiagnosticArray, '/diagnostics', self._on_diagnostics, RELIABLE)
-        listen(DiagnosticArray, topics.agent_report(role), self._on_report, REPORTS)
+        self.reports, self.said = [], {}
+        self.commands = ros.listen(CarlaEgoVehicleControl, topics.control(role))
+        self.twists = ros.listen(TwistStamped, topics.twist_stamped(role))
+        subscribe = ros.peer.create_subscription  # keeps no list: cases look at memory
+        subscribe(DiagnosticArray, '/diagnostics', self._on_diagnostics, RELIABLE)
+        subscribe(DiagnosticArray, topics.agent_report(role), self._on_report, REPORTS)
         self.frame = 0
 
     def _on_diagnostics(self, msg):
@@ -107,10 +53,10 @@ class BridgeByHand:
         ``image`` and ``odometry`` map paths such as ``header.stamp.sec`` to other values.
         """
         self.frame += 1
-        now_ns = START_NS + self.frame * STEP_NS
+        now_ns = stamp_of(self.frame)
         self.clock_pub.publish(Clock(clock=time_from_ns(now_ns)))
-        self.image_pub.publish(changed(image(now_ns), changes.get('image', {})))
-        self.odometry_pub.publish(changed(odometry(now_ns), changes.get('odometry', {})))
+        self.image_pub.publish(changed(image(now_ns), **changes.get('image', {})))
+        self.odometry_pub.publish(changed(odometry(now_ns), **changes.get('odometry', {})))
         return now_ns
 
     def answered(self, at_ns, patience_s=None):
@@ -120,7 +66,7 @@ class BridgeByHand:
         def commands():
             return [msg for msg in self.commands if msg.header.stamp == stamp]
 
-        self.ros.wait_for(commands, f'command for stamp {at_ns}', patience_s)
+        self.ros.spin_until(commands, f'command for stamp {at_ns}', patience_s)
         return commands()[0]
 
     def drives(self, patience_s=0.2):
@@ -132,7 +78,7 @@ class BridgeByHand:
 
     def wait_until_driving(self):
         """Give frames until one is answered with a command to drive, and reports arrive."""
-        self.ros.wait_for(lambda: self.drives(0.5) and self.reports, 'agent and gate drive')
+        self.ros.spin_until(lambda: self.drives(0.5) and self.reports, 'agent and gate drive')
 
     def drive(self, frames=3):
         """Give good frames one after the other; return their commands."""
@@ -159,59 +105,3 @@ class BridgeByHand:
     def expect_sound(self):
         """Expect no command that is not finite or out of range."""
         assert [msg for msg in self.commands if not is_sound(msg)] == [], 'P0 commands'
-
-
-def image(at_ns):
-    """Return a grey image, 84 x 84 bgra8."""
-    msg = Image(height=SIDE_PX, width=SIDE_PX, encoding='bgra8', step=4 * SIDE_PX)
-    msg.header.frame_id = f'{ROLE}/{CAMERA}'
-    msg.header.stamp = time_from_ns(at_ns)
-    msg.data = bytes([100]) * (4 * SIDE_PX * SIDE_PX)
-    return msg
-
-
-def odometry(at_ns):
-    """Return the odometry of a car at 5 m/s along x."""
-    msg = Odometry(child_frame_id=ROLE)
-    msg.header.frame_id = 'map'
-    msg.header.stamp = time_from_ns(at_ns)
-    msg.pose.pose.orientation.w = 1.0
-    msg.twist.twist.linear.x = 5.0
-    return msg
-
-
-def vehicle_info():
-    """Return four wheels that turn by up to 1.2 rad."""
-    return CarlaEgoVehicleInfo(wheels=[CarlaEgoVehicleInfoWheel(max_steer_angle=1.2)] * 4)
-
-
-def path(points=200):
-    """Return a straight path along x, a point every metre."""
-    msg = Path()
-    msg.header.frame_id = 'map'
-    for i in range(points):
-        pose = PoseStamped()
-        pose.pose.position.x = float(i)
-        msg.poses.append(pose)
-    return msg
-
-
-def changed(msg, fields):
-    """Return the message with fields set, by path such as ``header.stamp.sec``."""
-    for field, value in fields.items():
-        *parents, name = field.split('.')
-        part = msg
-        for parent in parents:
-            part = getattr(part, parent)
-        setattr(part, name, value)
-    return msg
-
-
-def resources(pid=None):
-    """Return resident memory [MB], open files and threads of a process, by default of this."""
-    process = psutil.Process(pid)
-    return {
-        'rss_mb': process.memory_info().rss / 1e6,
-        'fds': process.num_fds(),
-        'threads': process.num_threads(),
-    }

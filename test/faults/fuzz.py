@@ -20,8 +20,10 @@ import struct
 import sys
 import traceback
 
-from faults.by_hand import ROLE, BridgeByHand, Nodes, image, odometry, path, vehicle_info
+from faults.by_hand import BridgeByHand
 from faults.watcher import is_sound
+from harness.messages import ROLE, image, odometry, path, vehicle_info
+from harness.ros import Ros
 import rclpy
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Bool
@@ -202,7 +204,7 @@ def main(seed, cases, wired, place):
     for name in ('rcl', 'rmw_fastrtps_cpp'):
         rclpy.logging.set_logger_level(name, rclpy.logging.LoggingSeverity.FATAL)
     with (
-        Nodes(free_domain_id()) as ros,
+        Ros(free_domain_id()) as ros,
         open(place, 'r+b') as file,  # noqa: PTH123  for mmap
         mmap.mmap(file.fileno(), 8) as memory,
     ):

@@ -13,9 +13,9 @@ import re
 import signal
 import time
 
-from faults.by_hand import Nodes
 from faults.injector import ROLE, Injector, remappings
 from faults.watcher import Watcher
+from harness.ros import Ros
 import pytest
 
 from td3_agent.driving.ledger_audit import audit_ledger
@@ -98,7 +98,7 @@ class Rig:
 
     def nodes(self):
         """Return nodes within this process, in a domain of their own."""
-        return self._stack.enter_context(Nodes(free_domain_id()))
+        return self._stack.enter_context(Ros(free_domain_id()))
 
     def start(self, name, command, statuses=()):
         """Start a program with a log of its own; a second one of a name gets a number.

@@ -8,9 +8,11 @@ import shutil
 import time
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from faults.by_hand import ROLE, BridgeByHand, resources
+from faults.by_hand import BridgeByHand
 from faults.rig import LONGEST_NAMING_S, LONGEST_STOP_S
 from faults.watcher import is_stop
+from harness.messages import ROLE
+from harness.programs import resources
 import numpy as np
 import pytest
 
@@ -126,8 +128,8 @@ def start_agent(ros, bridge, policy):
     def state():
         return node._state_machine.current_state[1]  # rclpy has no name for it
 
-    ros.wait_for(lambda: state() in {'unconfigured', 'active'}, 'a decision')
-    ros.wait_for(lambda: bridge.value('td3_agent', INSTANCE) == own, 'diagnostics')
+    ros.spin_until(lambda: state() in {'unconfigured', 'active'}, 'a decision')
+    ros.spin_until(lambda: bridge.value('td3_agent', INSTANCE) == own, 'diagnostics')
     publishers = sum(publisher.topic_name in commands for publisher in node.publishers)
     found = state(), bridge.said['td3_agent'], publishers
     ros.drop(node)
@@ -178,7 +180,7 @@ def test_policy_misbehaves(rig):
         )
         assert named_s is not None, f'{what} is diagnosed'
         driver.act = act
-        ros.wait_for(lambda: not is_stop(bridge.answered(bridge.give())), 'driving again')
+        ros.spin_until(lambda: not is_stop(bridge.answered(bridge.give())), 'driving again')
     rig.in_time('slowest stop', slowest_s, LONGEST_STOP_S)
     bridge.expect_sound()
     rig.figures |= {'slowest_stop_s': round(slowest_s, 3), 'kinds': len(MISBEHAVIOURS)}

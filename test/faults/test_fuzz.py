@@ -13,8 +13,8 @@ import subprocess
 import sys
 import time
 
-from faults.by_hand import Nodes
 from faults.fuzz import Fuzzer
+from harness.ros import Ros
 import pytest
 from rclpy.serialization import deserialize_message
 
@@ -57,7 +57,7 @@ def test_random_bytes(rig):
 
 @pytest.fixture(scope='module')
 def fuzzer():
-    with Nodes(free_domain_id()) as ros:
+    with Ros(free_domain_id()) as ros:
         yield Fuzzer(ros, 0)
 
 

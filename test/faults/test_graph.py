@@ -5,10 +5,13 @@ from contextlib import closing
 import math
 
 from carla_msgs.msg import CarlaEgoVehicleControl
-from faults.by_hand import CAMERA, ROLE, BridgeByHand, Nodes, resources
+from faults.by_hand import BridgeByHand
 from faults.watcher import is_stop
 from geometry_msgs.msg import Twist
 import gymnasium
+from harness.messages import CAMERA, ROLE
+from harness.programs import resources
+from harness.ros import Ros
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
@@ -94,13 +97,13 @@ def test_intruders(rig):
     bridge, *_ = driving(ros)
     expect_nothing_named(bridge)
     for what, (kind, topic, qos, node, words) in INTRUDERS.items():
-        with Nodes(ros.domain_id) as elsewhere:  # one participant has one type for a topic
+        with Ros(ros.domain_id) as elsewhere:  # one participant has one type for a topic
             elsewhere.make(Node, 'intruder').create_publisher(kind, topic, qos)
             expect_named(rig, bridge, what, node, words)
     for name in ('second_agent', 'td3_agent'):
         second = ros.make(Td3AgentNode, node_name=name, driver='pure_pursuit')
         sent = len(bridge.twists)
-        ros.wait_for(lambda s=second: 'publishes' in s._fault, f'{name} decides')
+        ros.spin_until(lambda s=second: 'publishes' in s._fault, f'{name} decides')
         bridge.answered(bridge.give())
         assert second._state_machine.current_state[1] == 'inactive', name
         assert len(bridge.twists) - sent == 1, 'commands for a frame'
@@ -192,7 +195,7 @@ def expect_stop_when_deactivated(bridge, agent):
     sent = len(bridge.twists)
     at_ns = bridge.give()
     agent.trigger_deactivate()
-    bridge.ros.wait_for(lambda: len(bridge.twists) > sent, 'the last command')
+    bridge.ros.spin_until(lambda: len(bridge.twists) > sent, 'the last command')
     assert bridge.twists[-1].twist == Twist(), 'the last command'
     assert is_stop(bridge.answered(at_ns))
     bridge.give()

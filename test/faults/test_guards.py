@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from unittest.mock import ANY
 
 from faults import (
-    by_hand,
     test_bad_messages,
     test_bad_policies,
     test_fuzz,
@@ -201,7 +200,7 @@ def test_case_fails_without_a_guard(  # noqa: PLR0913  a row of the table each
 ):
     monkeypatch.setattr(f'td3_agent.{place}', value, raising=not place.endswith('.trouble'))
     monkeypatch.setattr(conversions, 'MAX_FRAME_ID_CHARACTERS', math.inf)
-    monkeypatch.setattr(by_hand, 'PATIENCE_S', 6.0)
+    monkeypatch.setattr('harness.ros.DEADLINE_S', 6.0)
     monkeypatch.setattr(test_graph, 'NAMED_S', 2.0)
     monkeypatch.setattr(test_graph, 'CALM_S', 0.5)
     errors = (Exception, *FAILURES) if not words else FAILURES  # some only break the node

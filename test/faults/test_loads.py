@@ -10,7 +10,6 @@ from statistics import median
 import sys
 import time
 
-from faults.by_hand import resources
 from faults.injector import IMAGE, ROLE
 from faults.rig import (
     AGENT,
@@ -22,6 +21,7 @@ from faults.rig import (
     load_per_core,
 )
 from geometry_msgs.msg import TwistStamped
+from harness.programs import resources
 import psutil
 import pytest
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ROS nodes within the process of a test."""
 
+import threading
 import time
 
 import pytest
@@ -30,7 +31,13 @@ class Ros:
         )
         self.executor = SingleThreadedExecutor(context=self.context)
         self.nodes = []
-        self._peer = None
+        self._peer, self._apart = None, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def make(self, cls, *args, node_name=None, **parameters):
         """Return a node with these parameters, spun from now on."""
@@ -39,6 +46,17 @@ class Ros:
         node = cls(*args, context=self.context, parameter_overrides=overrides, cli_args=words)
         self.nodes.append(node)
         self.executor.add_node(node)
+        return node
+
+    def make_apart(self, cls, **parameters):
+        """Return a node that a thread of its own spins: the others may sleep."""
+        node = self.make(cls, **parameters)
+        self.executor.remove_node(node)
+        executor = SingleThreadedExecutor(context=self.context)
+        executor.add_node(node)
+        thread = threading.Thread(target=executor.spin, daemon=True)
+        thread.start()
+        self._apart.append((executor, thread))
         return node
 
     def drop(self, node):
@@ -72,14 +90,21 @@ class Ros:
         """Return a publisher of the peer."""
         return self.peer.create_publisher(kind, topic, qos or RELIABLE)
 
-    def spin_until(self, condition, what='', deadline_s=DEADLINE_S):
-        """Spin until ``condition()`` holds; fail with ``what`` at the deadline."""
-        end_s = time.monotonic() + deadline_s
+    def within(self, condition, deadline_s):
+        """Spin until ``condition()`` holds; return how long that took [s], None if too long."""
+        begun_s = time.monotonic()
         while not condition():
-            left_s = end_s - time.monotonic()
+            left_s = begun_s + deadline_s - time.monotonic()
             if left_s <= 0.0:
-                pytest.fail(f'not within {deadline_s} s: {what or condition}', pytrace=True)
+                return None
             self.executor.spin_once(timeout_sec=min(SPIN_S, left_s))
+        return time.monotonic() - begun_s
+
+    def spin_until(self, condition, what='', deadline_s=None):
+        """Spin until ``condition()`` holds; fail with ``what`` at the deadline."""
+        deadline_s = deadline_s or DEADLINE_S
+        if self.within(condition, deadline_s) is None:
+            pytest.fail(f'not within {deadline_s:g} s: {what or condition}', pytrace=True)
 
     def spin_until_matched(self):
         """Spin until all publishers and subscriptions of this test have found each other.
@@ -115,6 +140,9 @@ class Ros:
 
     def close(self):
         """End every node, whatever happened to the test."""
+        for executor, thread in self._apart:
+            executor.shutdown(timeout_sec=1.0)
+            thread.join(DEADLINE_S)
         for node in reversed(self.nodes[:]):
             self.drop(node)
         self.executor.shutdown(timeout_sec=1.0)
