@@ -51,6 +51,7 @@ setup(
             'opencv-python-headless',
             'rosbags',
             'scenariogeneration',
+            'scipy',
             'tqdm',
         ],
         'watch': ['rerun-sdk'],

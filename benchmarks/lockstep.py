@@ -31,8 +31,7 @@ from td3_agent.driving.ledger import LogCounts
 from td3_agent.driving.loop import ledger_records
 from td3_agent.driving.stages import percentiles_ms
 from td3_agent.evaluation.direct_episodes import direct_drive
-from td3_agent.evaluation.four_nodes import FourNodes
-from td3_agent.evaluation.ros_episodes import LedgerTail
+from td3_agent.evaluation.ros_episodes import FourNodes, LedgerTail
 from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.nodes.runtime import EXECUTOR_VARIABLE, executors
 from td3_agent.processes import ProcessGroup, free_domain_id, ros_environment

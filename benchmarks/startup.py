@@ -25,7 +25,7 @@ from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 
 from benchmarks.harness import Limit, check_least, in_turns, observed, processor_s
-from td3_agent.evaluation.four_nodes import FourNodes
+from td3_agent.evaluation.ros_episodes import FourNodes
 from td3_agent.nodes import topics
 from td3_agent.nodes.runtime import RELIABLE
 from td3_agent.processes import node_command

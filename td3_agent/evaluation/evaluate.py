@@ -14,20 +14,19 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from td3_agent.driving.ledger import LedgerWriter, read_ledger
-from td3_agent.evaluation.agreement import agreement
 from td3_agent.evaluation.direct_episodes import (
     DIRECT,
     DIRECT_DRIVERS,
     FOLLOWING,
     DirectDriverParams,
     DirectJob,
-    EvaluationError,
     drive_jobs,
     equip,
 )
-from td3_agent.evaluation.episodes import EpisodePlan
-from td3_agent.evaluation.gallery import plot_gallery
+from td3_agent.evaluation.episodes import EpisodePlan, EvaluationError
 from td3_agent.evaluation.intervals import totals
+from td3_agent.evaluation.ledger_command import agreement
+from td3_agent.evaluation.pictures import plot_gallery
 from td3_agent.evaluation.result_tables import (
     agreement_table,
     episode_csv,
@@ -48,8 +47,6 @@ from td3_agent.sim.seeds import FAMILIES
 from td3_agent.training.params import add_ray_argument
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-
     from td3_agent.driving.endpoints import Finding
     from td3_agent.evaluation.episode_result import EpisodeResult
     from td3_agent.evaluation.episodes import Episode
@@ -118,14 +115,10 @@ class Evaluation:
             return TITLES[self.driver.driver]
         return f'TD3 {Path(self.driver.policy).name}'
 
-    def folder(self, episode: Episode) -> Path:
-        """Where the results of one episode lie."""
-        return self.out / f'episode_{episode.number:03d}'
-
     def ledger_path(self, episode: Episode, transport: str) -> Path:
         """Where the ledger of one episode lies."""
         name = 'ledger' if transport == self.transport else f'ledger_{transport}'
-        return self.folder(episode) / f'{name}.jsonl'
+        return self.out / f'episode_{episode.number:03d}' / f'{name}.jsonl'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -333,28 +326,25 @@ def drive_all(evaluation: Evaluation, interruption: Interruption) -> Rows:
     jobs = direct_jobs(evaluation)
     count = len(jobs) + (evaluation.plan.episodes if over_ros else 0)
     with tqdm(total=count, unit='episode', desc='evaluating', disable=None) as progress:
-        with closing(driven_direct(evaluation, jobs)) as driven:
+        with closing(drive_jobs(jobs, evaluation.processes, evaluation.ray)) as driven:
             for results in driven:
                 for row, one in results.items():
                     rows.setdefault(row, []).append(one)
                 progress.update()
                 interruption.check()
-        for one in over_ros_episodes(evaluation) if over_ros else ():
-            rows.setdefault(row_name(ROS), []).append(one)
+        for episode in evaluation.episodes if over_ros else ():
+            rows.setdefault(row_name(ROS), []).append(drive_over_ros(evaluation, episode))
             progress.update()
             interruption.check()
     return rows
 
 
-def driven_direct(
-    evaluation: Evaluation, jobs: list[DirectJob]
-) -> Generator[dict[str, EpisodeResult], None, None]:
-    """Return the results of the direct path's episodes, as they come; only here is Ray needed."""
-    if evaluation.ray is None or not jobs:
-        return drive_jobs(jobs, evaluation.processes)
-    from td3_agent.evaluation.ray_episodes import drive_by_ray  # noqa: PLC0415
+def drive_over_ros(evaluation: Evaluation, episode: Episode) -> EpisodeResult:
+    """Drive an episode over ROS, which nothing else here needs."""
+    from td3_agent.evaluation import ros_episodes  # noqa: PLC0415
 
-    return drive_by_ray(jobs, evaluation.ray, evaluation.processes)
+    path = evaluation.ledger_path(episode, ROS)
+    return ros_episodes.drive_over_ros(evaluation.plan, episode, evaluation.driver, path)
 
 
 def direct_jobs(evaluation: Evaluation) -> list[DirectJob]:
@@ -375,20 +365,6 @@ def direct_jobs(evaluation: Evaluation) -> list[DirectJob]:
         )
         for episode in evaluation.episodes
     ]
-
-
-def over_ros_episodes(evaluation: Evaluation) -> Iterator[EpisodeResult]:
-    """Drive the episodes over ROS, one after the other; nothing else here needs ROS."""
-    from td3_agent.evaluation.ros_episodes import drive_over_ros  # noqa: PLC0415
-
-    for episode in evaluation.episodes:
-        yield drive_over_ros(
-            evaluation.plan,
-            episode,
-            evaluation.driver,
-            evaluation.folder(episode),
-            evaluation.ledger_path(episode, ROS),
-        )
 
 
 def row_name(transport: str) -> str:
@@ -489,8 +465,7 @@ def report(evaluation: Evaluation, summary: dict[str, Any]) -> str:
     parts = [episode_table(summary['episodes']), figure_table(summary)]
     if 'comparison' in summary:
         parts.append(agreement_table(summary['comparison']))
-    if summary['findings']:
-        parts.append(finding_lines(summary['findings']))
+    parts += [finding_lines(summary['findings'])] if summary['findings'] else []
     return '\n\n'.join(parts) + f'\n\nresults in {evaluation.out}\n'
 
 

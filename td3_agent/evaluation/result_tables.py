@@ -111,23 +111,16 @@ def with_interval(figures: dict[str, Any], name: str, scale: float, digits: int)
 
 def agreement_table(comparison: Sequence[dict[str, Any]]) -> str:
     """Return one line per episode that was driven over both transports."""
-    header = [
-        'episode',
-        'frames direct',
-        'frames ros',
-        'observation hashes different',
-        'action hashes different',
-        'same ending frame',
-    ]
-    names = (
-        'episode',
-        'frames_direct',
-        'frames_ros',
-        'observation_hashes_different',
-        'action_hashes_different',
-    )
+    columns = {
+        'episode': 'episode',
+        'frames_direct': 'frames direct',
+        'frames_ros': 'frames ros',
+        'observation_hashes_different': 'observation hashes different',
+        'action_hashes_different': 'action hashes different',
+    }
+    header = [*columns.values(), 'same ending frame']
     rows = [
-        [*(str(row[name]) for name in names), 'yes' if row['same_ending_frame'] else 'NO']
+        [*(str(row[name]) for name in columns), 'yes' if row['same_ending_frame'] else 'NO']
         for row in comparison
     ]
     return aligned([header, *rows])

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from td3_agent.driving.ledger import read_ledger
-from td3_agent.evaluation.agreement import first_difference
+from td3_agent.evaluation.ledger_command import first_difference
 from td3_agent.fastdds import LOOPBACK_PROFILE, profile_variable, udp_variables
 from td3_agent.nodes.share import shared_path
 

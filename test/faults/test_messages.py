@@ -20,8 +20,8 @@ from faults.test_process_faults import expect_resets
 import pytest
 
 from td3_agent.driving.loop import ledger_records
-from td3_agent.evaluation.agreement import first_difference
 from td3_agent.evaluation.direct_episodes import direct_drive
+from td3_agent.evaluation.ledger_command import first_difference
 from td3_agent.nodes.conversions import stamp_ns
 from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world

@@ -18,13 +18,11 @@ from td3_agent.driving.ledger import check_ledger, read_ledger
 from td3_agent.evaluation import evaluate, ros_episodes
 from td3_agent.evaluation.direct_episodes import (
     DirectJob,
-    EvaluationError,
     drive_job,
     drive_jobs,
-    write_ledger,
 )
 from td3_agent.evaluation.episode_result import EpisodeResult
-from td3_agent.evaluation.episodes import EpisodePlan
+from td3_agent.evaluation.episodes import EpisodePlan, EvaluationError, write_ledger
 from td3_agent.evaluation.ros_episodes import LedgerTail
 from td3_agent.nodes.bridge_publisher import path_message
 from td3_agent.nodes.conversions import route_from_path
@@ -61,7 +59,7 @@ def over_ros(monkeypatch):
     """Drive on the direct path instead of ROS, and let the test change the ledger."""
 
     def replace(change):
-        def drive(plan, episode, driver, folder, ledger_path):
+        def drive(plan, episode, driver, ledger_path):
             job = DirectJob(
                 plan=plan,
                 episode=episode,
@@ -72,7 +70,6 @@ def over_ros(monkeypatch):
             records = ledger_of(ledger_path)
             change(records)
             write_ledger(ledger_path, records)
-            assert folder == ledger_path.parent
             return judged
 
         monkeypatch.setattr(ros_episodes, 'drive_over_ros', drive)
@@ -188,13 +185,13 @@ class TestAttempts:
         """Drive one episode whose attempts have these numbers of unanswered frames."""
         left = iter(faults)
 
-        def once(_plan, _episode, _driver, _folder, ledger_path):
+        def once(_plan, _episode, _driver, ledger_path):
             write_ledger(ledger_path, [])
             return EpisodeResult(figures={'violations': 0, 'frames_not_ok': next(left)}, view=None)
 
         monkeypatch.setattr(ros_episodes, 'drive_once', once)
         plan, path = EpisodePlan(), tmp_path / 'ledger.jsonl'
-        judged = ros_episodes.drive_over_ros(plan, plan.episode(0), None, tmp_path, path)
+        judged = ros_episodes.drive_over_ros(plan, plan.episode(0), None, path)
         assert list(left) == []
         return judged.figures, sorted(path.name for path in tmp_path.iterdir())
 

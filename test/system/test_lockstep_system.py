@@ -35,8 +35,8 @@ from td3_agent.driving.ledger import (
 from td3_agent.driving.ledger_audit import audit_ledger
 from td3_agent.driving.loop import ledger_records, respond
 from td3_agent.driving.stages import END_TO_END, STAGES, end_to_end_ns
-from td3_agent.evaluation.agreement import agreement, first_difference
 from td3_agent.evaluation.direct_episodes import direct_drive
+from td3_agent.evaluation.ledger_command import agreement, first_difference
 from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import path_message
 from td3_agent.nodes.conversions import facts_from_report, route_from_path, stamp_ns

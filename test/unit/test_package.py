@@ -56,6 +56,7 @@ OPTIONAL = {  # no rosdep key, or only for the embedded simulator and its progra
     'ray',
     'safetensors',
     'scenariogeneration',
+    'scipy',
     'stable_baselines3',
     'tqdm',
     'typing_extensions',  # for type checkers only

@@ -5,7 +5,7 @@ import copy
 
 import pytest
 
-from td3_agent.evaluation.agreement import action_hash, agreement, first_difference
+from td3_agent.evaluation.ledger_command import action_hash, agreement, first_difference
 
 LEDGER = [
     {'frame': i, 'observation_sha256': f'{i:064x}', 'action': [0.125 * i, -0.5]}

@@ -10,7 +10,7 @@ import pytest
 
 from td3_agent.driving.route import Route
 from td3_agent.driving.task import Ending
-from td3_agent.evaluation.metrics import (
+from td3_agent.evaluation.episode_result import (
     VEHICLE_COLLISION_PENALTY,
     Track,
     episode_figures,
