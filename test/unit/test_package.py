@@ -52,6 +52,7 @@ OPTIONAL = {  # no rosdep key, or only for the embedded simulator and its progra
     'cv2',
     'gymnasium',
     'matplotlib',
+    'msgspec',
     'onnxruntime',
     'ray',
     'safetensors',
