@@ -36,7 +36,7 @@ from td3_agent.evaluation.episodes import (
 )
 from td3_agent.nodes.drivers import DriverParams, Equipment, make_driver
 from td3_agent.sim.embedded import EmbeddedWorld
-from td3_agent.sim.lookout import lead_of
+from td3_agent.sim.lead import lead_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

@@ -18,9 +18,9 @@ from td3_agent.driving.ledger import LAG_FRAMES, LedgerWriter
 from td3_agent.driving.parameters import Params, param
 from td3_agent.driving.task import STEP_S, Ending, Task, TaskConfig
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, world_config
-from td3_agent.sim.leading import LEADERS, NO_LEADER
+from td3_agent.sim.lead import LEADERS, NO_LEADER
 from td3_agent.sim.maps import BUILT_IN
-from td3_agent.sim.seeds import map_seed
+from td3_agent.sim.randomisation import map_seed
 from td3_agent.sim.world import World
 
 if TYPE_CHECKING:

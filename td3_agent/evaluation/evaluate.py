@@ -43,7 +43,7 @@ from td3_agent.nodes.drivers import DriverParams
 from td3_agent.policy.policy_file import SHIPPED_NAMES
 from td3_agent.processes import busy_processes, interruptions_noted
 from td3_agent.sim.maps import BUILT_IN
-from td3_agent.sim.seeds import FAMILIES
+from td3_agent.sim.randomisation import FAMILIES
 from td3_agent.training.params import add_ray_argument
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.result_tables import aligned
-from td3_agent.sim.leading import NO_LEADER
+from td3_agent.sim.lead import NO_LEADER
 from td3_agent.sim.maps import BUILT_IN
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from scenariogeneration import xodr
 
-from td3_agent.sim.map_trial import survive_loading
+from td3_agent.sim.map_reader import survive_loading
 from td3_agent.sim.opendrive import MapError, PreparedMap, checked, read_opendrive, warning
 from td3_agent.sim.road import RoadMap
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What covers the ground: verge, road, pavement, kerb and paint, in any window of a cell grid.
 
-How each of them looks is decided when a picture is made (:mod:`td3_agent.sim.shading`).
+How each of them looks is decided when a picture is made (:mod:`td3_agent.sim.ground`).
 
 Texture axes: column along map x, row against map y, so row 0 is the northern edge. A texture
 cell is a square whose *centre* carries the value, as in ``cv2``. A window of a grid gets the
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from td3_agent.sim.road_signs import sign_outlines
+from td3_agent.sim.roadside import sign_outlines
 from td3_agent.sim.scenery import shadow_outlines
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from td3_agent.driving.command import ACTION_SIZE, CONTROL_MAX_SPEED_MPS
 from td3_agent.driving.following import FollowingDriver
 from td3_agent.driving.observation import STATE_SIZE
 from td3_agent.driving.pure_pursuit import PurePursuitDriver
-from td3_agent.sim.lookout import lead_of
+from td3_agent.sim.lead import lead_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

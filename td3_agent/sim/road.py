@@ -22,7 +22,7 @@ from td3_agent.driving.frames import (
     ros_from_carla_rotation,
     wrap_angle,
 )
-from td3_agent.sim.lane_runs import runs_of
+from td3_agent.sim.lane_network import runs_of
 from td3_agent.sim.opendrive import MAX_EXTENT_M, LaneSpan, MapError, lane_spans, with_projection
 
 if TYPE_CHECKING:

@@ -17,13 +17,13 @@ import numpy as np
 
 from td3_agent.driving.frames import nanoseconds_from_stamp, stamp_from_seconds
 from td3_agent.driving.parameters import ParameterError, Params, param
-from td3_agent.sim.bodies import PAINTS_BGR
+from td3_agent.sim.boxes import PAINTS_BGR
 from td3_agent.sim.camera import Camera, CameraConfig
 from td3_agent.sim.car import CONTACT_REACH_M, Car
 from td3_agent.sim.ground import Ground, TiledGround, paint_ground
 from td3_agent.sim.look import Look
 from td3_agent.sim.maps import BUILT_IN, load_map
-from td3_agent.sim.parking import FREE_AROUND_CAR_M, park
+from td3_agent.sim.placement import FREE_AROUND_CAR_M, park
 from td3_agent.sim.randomisation import Randomisation
 from td3_agent.sim.roadside import Roadside, default_roadside
 from td3_agent.sim.scenery import scenery_of

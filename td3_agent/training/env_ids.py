@@ -12,8 +12,8 @@ MODULES = {
     'td3_agent/RosDrivingRunning-v0': 'td3_agent.evaluation.ros_env',
     'td3_agent/LaneTraining-v0': 'td3_agent.sim.random_env',
     'td3_agent/LaneValidation-v0': 'td3_agent.sim.random_env',
-    'td3_agent/RouteTraining-v0': 'td3_agent.sim.traffic_env',
-    'td3_agent/RouteValidation-v0': 'td3_agent.sim.traffic_env',
+    'td3_agent/RouteTraining-v0': 'td3_agent.sim.random_env',
+    'td3_agent/RouteValidation-v0': 'td3_agent.sim.random_env',
     'td3_agent/Identity-v0': 'td3_agent.training.tasks',
     'td3_agent/Spot-v0': 'td3_agent.training.tasks',
 }
@@ -24,7 +24,8 @@ IN_TURNS = ('td3_agent/RosDrivingRunning-v0',)
 
 def with_module(env_id: str) -> str:
     """Return an id that ``gymnasium.make`` understands; others' ids are left as they are."""
-    return f'{MODULES[env_id]}:{env_id}' if env_id in MODULES else env_id
+    name = env_id.rpartition(':')[2]
+    return f'{MODULES[name]}:{name}' if name in MODULES else env_id
 
 
 def did_you_mean(env_id: str) -> str:

@@ -18,7 +18,7 @@ from td3_agent.evaluation.episodes import (
 )
 from td3_agent.sim.embedded import route_on_the_wire
 from td3_agent.sim.maps import built_in_opendrive
-from td3_agent.sim.seeds import FAMILIES
+from td3_agent.sim.randomisation import FAMILIES
 
 LINE = Route(np.column_stack((np.arange(101.0), np.zeros(101))))
 RADIUS_M = 20.0

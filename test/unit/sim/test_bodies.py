@@ -6,8 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from td3_agent.sim.bodies import BODIES, LONGEST_M, WIDEST_M, drawn_vehicle
-from td3_agent.sim.boxes import Box
+from td3_agent.sim.boxes import BODIES, LONGEST_M, WIDEST_M, Box, drawn_vehicle
 from td3_agent.sim.camera import Camera, CameraConfig
 from td3_agent.sim.car import CONTACT_REACH_M
 from td3_agent.sim.ground import Ground

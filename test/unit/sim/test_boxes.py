@@ -10,7 +10,7 @@ import pytest
 
 from td3_agent.sim.boxes import Box, overlap
 from td3_agent.sim.maps import load_map
-from td3_agent.sim.parking import park
+from td3_agent.sim.placement import park
 
 
 def box(x=0.0, y=0.0, yaw=0.0, length=4.0, width=2.0, **more):

@@ -12,7 +12,7 @@ from td3_agent.sim.boxes import Box, overlap
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.env import embedded_env
 from td3_agent.sim.maps import BUILT_IN
-from td3_agent.sim.parking import FREE_AROUND_CAR_M
+from td3_agent.sim.placement import FREE_AROUND_CAR_M
 from td3_agent.sim.world import EGO_ACTOR_ID, World, WorldConfig
 
 SMALL = CameraConfig(width=84, height=84)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from td3_agent.sim.graph_reader import GraphReader, read_graph
+from td3_agent.sim.map_reader import GraphReader, read_graph
 from td3_agent.sim.maps import built_in_opendrive, load_map
 from td3_agent.sim.opendrive import MapError
 from td3_agent.sim.road_graph import road_graph

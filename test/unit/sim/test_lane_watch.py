@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from td3_agent.sim.lane_watch import LaneWatch
+from td3_agent.sim.car import LaneWatch
 from td3_agent.sim.road import Marking
 
 BROKEN, SOLID = 1, 2

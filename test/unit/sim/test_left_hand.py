@@ -9,7 +9,7 @@ from xodr_texts import cut_road, lane, mirrored, opendrive, road, section
 
 from td3_agent.sim.lane_network import lane_network
 from td3_agent.sim.maps import built_in_opendrive
-from td3_agent.sim.parking import park
+from td3_agent.sim.placement import park
 from td3_agent.sim.road import RoadMap
 
 MIRROR = np.array([1.0, -1.0])

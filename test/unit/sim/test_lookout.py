@@ -6,7 +6,7 @@ import math
 import pytest
 
 from td3_agent.sim.boxes import Box
-from td3_agent.sim.lookout import SEEN_M, lead_of
+from td3_agent.sim.lead import SEEN_M, lead_of
 from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.sim.world import World, WorldConfig
 

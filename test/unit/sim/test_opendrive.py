@@ -3,7 +3,7 @@
 
 import pytest
 
-from td3_agent.sim.map_trial import survive_loading
+from td3_agent.sim.map_reader import survive_loading
 from td3_agent.sim.maps import built_in_opendrive, load_map
 from td3_agent.sim.opendrive import MapError, checked, lane_spans, read_opendrive
 from td3_agent.sim.road import RoadMap

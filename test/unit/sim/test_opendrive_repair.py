@@ -9,8 +9,7 @@ import pytest
 from xodr_texts import WIDTH, cut_road, lane, line, link, opendrive, road, section, two_way
 
 from td3_agent.sim.maps import built_in_opendrive, load_map
-from td3_agent.sim.opendrive import MapError, checked, prepared
-from td3_agent.sim.opendrive_text import decoded, parsed
+from td3_agent.sim.opendrive import MapError, checked, decoded, parsed, prepared
 from td3_agent.sim.road import RoadMap
 
 EXACT_M = 2e-3

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from td3_agent.sim.photometry import Photometry
+from td3_agent.sim.look import Photometry
 
 
 def flat(level, shape=(40, 60)):

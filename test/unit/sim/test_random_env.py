@@ -8,11 +8,10 @@ from gymnasium.utils.env_checker import check_env
 import numpy as np
 import pytest
 
-from td3_agent.sim.photometry import Photometry
+from td3_agent.sim.look import Photometry
 from td3_agent.sim.privileged import PRIVILEGED_SIZE, Privileged
 from td3_agent.sim.random_env import random_env
-from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
-from td3_agent.sim.seeds import FAMILIES
+from td3_agent.sim.randomisation import FAMILIES, NOTHING_RANDOM, Randomisation
 
 MODULE = 'td3_agent.sim.random_env'
 TASKS = ('LaneTraining', 'LaneValidation')

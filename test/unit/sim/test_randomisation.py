@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from td3_agent.driving.parameters import ParameterError, describe
-from td3_agent.sim.look import BRIGHTEST, MATERIALS, NO_SHADOWS, Look
-from td3_agent.sim.photometry import Photometry
+from td3_agent.sim.look import BRIGHTEST, MATERIALS, NO_SHADOWS, Look, Photometry
 from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
 from td3_agent.sim.roadside import Roadside
 

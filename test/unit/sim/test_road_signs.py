@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from td3_agent.sim.maps import load_map
-from td3_agent.sim.road_signs import sign_outlines
-from td3_agent.sim.roadside import Roadside
+from td3_agent.sim.roadside import Roadside, sign_outlines
 
 NONE = Roadside()
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from td3_agent.sim.seeds import FAMILIES, map_seed
+from td3_agent.sim.randomisation import FAMILIES, map_seed
 
 naturals = st.integers(0, 2**32)
 

@@ -4,9 +4,9 @@
 import numpy as np
 import pytest
 
+from td3_agent.sim.ground import Shading
 from td3_agent.sim.look import Look
 from td3_agent.sim.paint import FULL, KERB, PAVEMENT, ROAD, VERGE, WHITE, YELLOW
-from td3_agent.sim.shading import Shading
 from td3_agent.sim.textures import MEAN, TILE
 
 LOOK = Look(

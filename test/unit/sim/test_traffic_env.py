@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 
 from td3_agent.driving.task import Situation, quality
-from td3_agent.sim.lookout import lead_of
+from td3_agent.sim.lead import lead_of
 from td3_agent.sim.privileged import PRIVILEGED_SIZE, Privileged
-from td3_agent.sim.random_env import random_env
-from td3_agent.sim.randomisation import Randomisation
-from td3_agent.sim.seeds import FAMILIES
-from td3_agent.sim.traffic import TrafficConfig
-from td3_agent.sim.traffic_env import (
+from td3_agent.sim.random_env import (
     MOST_VEHICLES,
     TRAFFIC_TASK,
     USUAL_VEHICLES,
     DrawnTraffic,
+    random_env,
 )
+from td3_agent.sim.randomisation import FAMILIES, Randomisation
+from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.training.env_ids import MODULES, with_module
 
 pytestmark = pytest.mark.slow

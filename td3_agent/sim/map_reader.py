@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the road graph of an OpenDRIVE text in a child process, in the background.
+"""Loads maps from outside in a child process, because ``carla.Map`` can crash, and takes seconds.
 
-``carla.Map`` takes seconds for a large town and holds the interpreter meanwhile; a damaged text
-can end its process. Neither is felt where the graph is used.
+Some damaged OpenDRIVE files pass every reasonable check and still end ``carla.Map`` in a
+segmentation fault or an endless loop. In a child process that is an exit code; here it would be
+the end of a training run. It holds the interpreter meanwhile, which is not felt either.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 import json
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -17,27 +19,84 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from td3_agent.sim.map_trial import TRIAL_LIMIT_S, refuse_failed
 from td3_agent.sim.opendrive import MapError, checked
 
 if TYPE_CHECKING:
     from td3_agent.sim.road_graph import RoadGraph
 
-# Whatever libraries print must not get in between: what is sent back has the output for itself.
+TRIAL_LIMIT_S = 300.0
+# The child finds its modules where this process does. Whatever libraries print must not get in
+# between: what is sent back has the output for itself.
 CHILD = """
 import json, os, pickle, sys
 answer = os.fdopen(os.dup(1), 'wb')
 os.dup2(2, 1)
 sys.path[:] = json.loads(sys.argv[1])
-from td3_agent.sim.graph_reader import read_graph
+from td3_agent.sim import map_reader
 from td3_agent.sim.opendrive import MapError
 try:
-    found = read_graph(sys.argv[2], sys.stdin.buffer.read().decode())
+    read = getattr(map_reader, sys.argv[2])
+    found = read(sys.argv[3], sys.stdin.buffer.read().decode())
 except MapError as error:
     found = str(error)
 answer.write(pickle.dumps(found))
 answer.close()
 """
+
+
+def survive_loading(name: str, opendrive: str, limit_s: float = TRIAL_LIMIT_S) -> None:
+    """Load a map in a child process and see whether it comes back.
+
+    Args:
+        name: for the error.
+        opendrive: OpenDRIVE text.
+        limit_s: wall time the child is given [s].
+
+    Raises:
+        MapError: the child crashed or did not finish in time.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603  our own interpreter and a constant program
+            _command('load_map_alone', name),
+            input=opendrive.encode(),
+            capture_output=True,
+            timeout=limit_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise MapError(f'map {name!r}: carla.Map did not finish within {limit_s:g} s') from None
+    refuse_failed(name, done.returncode, done.stderr)
+
+
+def refuse_failed(name: str, status: int, said: bytes) -> None:
+    """Refuse a map whose child process has failed.
+
+    Args:
+        name: of the map.
+        status: exit status of the child, negative: the signal that ended it.
+        said: what it wrote to its standard error.
+
+    Raises:
+        MapError: the child crashed or could not work.
+    """
+    if status < 0:
+        cause = signal.Signals(-status).name
+        raise MapError(f'map {name!r} is damaged: carla.Map crashed on it ({cause})')
+    if status > 0:
+        reason = said.decode(errors='replace').strip().splitlines()[-1:]
+        raise MapError(f'map {name!r} could not be tried out: {" ".join(reason)}')
+
+
+def _command(function: str, name: str) -> list[str]:
+    """Return the command that calls a function of this module with the text of its input."""
+    return [sys.executable, '-c', CHILD, json.dumps(sys.path), function, name]
+
+
+def load_map_alone(name: str, opendrive: str) -> None:
+    """Load a map and forget it: what a child does for :func:`survive_loading`."""
+    from td3_agent.sim.road import RoadMap  # noqa: PLC0415  carla is for the child alone
+
+    RoadMap(name, opendrive)
 
 
 def read_graph(name: str, opendrive: str) -> RoadGraph:
@@ -74,7 +133,7 @@ class GraphReader:
         self._name, self._limit_s = name, limit_s
         self._found: RoadGraph | str = f'map {name!r}: the process that reads it has broken'
         self._child = subprocess.Popen(  # noqa: S603  our own interpreter and a constant program
-            [sys.executable, '-c', CHILD, json.dumps(sys.path), name],
+            _command('read_graph', name),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
