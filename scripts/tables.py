@@ -23,15 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench_tables import TABLES, Report, projection_text, table
 
-from td3_agent.driving.parameters import Params, describe
-from td3_agent.driving.synchronizer import SynchronizerParams
+from td3_agent.driving.parameters import describe
 from td3_agent.evaluation import summary as demo_summary
 from td3_agent.evaluation.result_tables import PERCENT, figure_markdown, rows_of, with_interval
 from td3_agent.evaluation.result_tables import number as fixed
 from td3_agent.evaluation.scenarios import SCENARIOS
-from td3_agent.nodes.parameters import Td3AgentParams, TwistToControlParams
-from td3_agent.nodes.route_node import RouteNodeParams
-from td3_agent.nodes.sim_bridge_params import SimBridgeParams
+from td3_agent.launch_settings import PROGRAMS
 from td3_agent.sim.randomisation import Randomisation
 
 if TYPE_CHECKING:
@@ -40,13 +37,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'docs' / 'results'
 IMAGES = ROOT / 'docs' / 'images'
-NODES: dict[str, type[Params]] = {
-    'td3_agent_node': Td3AgentParams,
-    'twist_to_control_node': TwistToControlParams,
-    'synchronizer_node': SynchronizerParams,
-    'route_node': RouteNodeParams,
-    'sim_bridge_node': SimBridgeParams,
-}
+NODES = {name: program.load() for name, program in PROGRAMS.items()}
 # Task: what is asked of each seed.
 TASKS = {
     'Pendulum-v1': 'last policy at least -180',

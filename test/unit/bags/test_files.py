@@ -10,7 +10,7 @@ import sys
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from made_bags import IMAGE, ODOMETRY, SHIPPED, drive, image, listing, write_bag
+from made_bags import IMAGE, ODOMETRY, SHIPPED, drive, listing, write_bag
 import pytest
 from rosbags.rosbag2 import Reader
 import yaml
@@ -329,12 +329,3 @@ def test_latched_topics_are_known_by_their_profiles():
     assert not is_latched(RawTopic('/a', 't', ''))
     assert not is_latched(RawTopic('/a', 't', '{'))
     assert not is_latched(RawTopic('/a', 't', '- [' * 30000))
-
-
-def test_parts_are_in_order(tmp_path):
-    folder = tmp_path / 'parts'
-    folder.mkdir()
-    for number in (10, 9):
-        one = write_bag(tmp_path / f'b{number}', [(IMAGE, number, image(number))])
-        (folder / f'parts_{number}.mcap').write_bytes((one / f'b{number}_0.mcap').read_bytes())
-    assert [received for _, received, _ in listing(folder)] == [9, 10]
