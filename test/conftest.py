@@ -177,6 +177,36 @@ def ros(monkeypatch):
         nodes.close()
 
 
+@pytest.fixture
+def rig(request, tmp_path):
+    """Processes in a ROS domain of their own, and what is expected of them.
+
+    ``make faults`` runs its cases in full length; here other tests run beside.
+    """
+    from harness.rig import Rig
+
+    campaign = getattr(request.config, 'campaign', None)
+    options = {'folder': tmp_path, 'quick': True, 'patience': 4.0}
+    with Rig(**(campaign.options(request) if campaign else options)) as made:
+        yield made
+
+
+@pytest.fixture
+def program():
+    """Return a function that starts ``python -m`` with words; nothing is left of it afterwards."""
+    from harness.programs import Program
+
+    programs = []
+
+    def start(*words, **options):
+        programs.append(Program(*words, **options))
+        return programs[-1]
+
+    yield start
+    for each in programs:
+        each.kill()
+
+
 class Diagnosed:
     """What nodes have said of themselves on /diagnostics."""
 

@@ -5,9 +5,9 @@ from contextlib import suppress
 
 from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from faults.watcher import is_sound, is_stop
 from geometry_msgs.msg import TwistStamped
 from harness.messages import CAMERA, ROLE, changed, image, odometry, path, stamp_of, vehicle_info
+from harness.watcher import is_sound, is_stop
 from nav_msgs.msg import Odometry, Path
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image

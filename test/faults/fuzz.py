@@ -21,9 +21,9 @@ import sys
 import traceback
 
 from faults.by_hand import BridgeByHand
-from faults.watcher import is_sound
 from harness.messages import ROLE, image, odometry, path, vehicle_info
 from harness.ros import Ros
+from harness.watcher import is_sound
 import rclpy
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Bool
@@ -198,8 +198,9 @@ class Fuzzer:
         bridge.wait_until_driving()
 
 
-def main(seed, cases, wired, place):
+def main():
     """Run the cases, publish, drive, and print what came of it."""
+    seed, cases, wired, place = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     for name in ('rcl', 'rmw_fastrtps_cpp'):
         rclpy.logging.set_logger_level(name, rclpy.logging.LoggingSeverity.FATAL)
@@ -219,4 +220,4 @@ def main(seed, cases, wired, place):
 
 
 if __name__ == '__main__':
-    main(*sys.argv[1:])
+    main()

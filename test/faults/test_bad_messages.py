@@ -4,10 +4,10 @@
 import math
 
 from faults.by_hand import BridgeByHand
-from faults.rig import LONGEST_NAMING_S
-from faults.watcher import is_stop
 from harness.messages import SIDE_PX
 from harness.programs import resources
+from harness.rig import LONGEST_NAMING_S
+from harness.watcher import is_stop
 import pytest
 
 from td3_agent.nodes.td3_agent_node import Td3AgentNode

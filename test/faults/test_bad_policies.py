@@ -9,10 +9,10 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from faults.by_hand import BridgeByHand
-from faults.rig import LONGEST_NAMING_S, LONGEST_STOP_S
-from faults.watcher import is_stop
 from harness.messages import ROLE
 from harness.programs import resources
+from harness.rig import LONGEST_NAMING_S, LONGEST_STOP_S
+from harness.watcher import is_stop
 import numpy as np
 import pytest
 

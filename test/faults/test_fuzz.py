@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 import struct
 import subprocess
-import sys
 import time
 
 from faults.fuzz import Fuzzer
@@ -22,7 +21,6 @@ from td3_agent.processes import free_domain_id
 
 TEST = Path(__file__).parents[1]
 CASES = json.loads((TEST / 'corpus' / 'messages.json').read_text('utf-8'))
-MODULE = 'faults.fuzz'
 QUICK_CASES, ALL_CASES = 3_000, 1_000_000
 QUICK_WIRED, ALL_WIRED = 300, 5_000  # published on the topics, not only handed to the readers
 LONGEST_S = 1200.0
@@ -38,7 +36,7 @@ def test_random_bytes(rig):
     paths = os.pathsep.join([rig.environment['PYTHONPATH'], str(TEST)])
     begun_s = time.monotonic()
     done = subprocess.run(
-        [sys.executable, '-m', MODULE, *map(str, (rig.seed, cases, wired, place))],
+        [*rig.python, 'faults.fuzz', *map(str, (rig.seed, cases, wired, place))],
         env=rig.environment | {'PYTHONPATH': paths},
         stdout=subprocess.PIPE,
         timeout=LONGEST_S,

@@ -6,12 +6,12 @@ import math
 
 from carla_msgs.msg import CarlaEgoVehicleControl
 from faults.by_hand import BridgeByHand
-from faults.watcher import is_stop
 from geometry_msgs.msg import Twist
 import gymnasium
 from harness.messages import CAMERA, ROLE
 from harness.programs import resources
 from harness.ros import Ros
+from harness.watcher import is_stop
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node

@@ -10,8 +10,11 @@ from statistics import median
 import sys
 import time
 
-from faults.injector import IMAGE, ROLE
-from faults.rig import (
+from faults.injector import IMAGE
+from geometry_msgs.msg import TwistStamped
+from harness.messages import ROLE
+from harness.programs import resources
+from harness.rig import (
     AGENT,
     ANSWERED,
     BRIDGE,
@@ -20,8 +23,6 @@ from faults.rig import (
     SYNCHRONIZER,
     load_per_core,
 )
-from geometry_msgs.msg import TwistStamped
-from harness.programs import resources
 import psutil
 import pytest
 

@@ -5,7 +5,7 @@ import hashlib
 import signal
 import time
 
-from faults.rig import (
+from harness.rig import (
     AGENT,
     BRIDGE,
     CONTIGUOUS,
@@ -19,7 +19,7 @@ from faults.rig import (
     audited,
     load_per_core,
 )
-from faults.watcher import is_stop
+from harness.watcher import is_stop
 import pytest
 
 from td3_agent.driving.ledger import IDLE

@@ -9,7 +9,6 @@ from pathlib import Path
 import random
 import signal
 import subprocess
-import sys
 import time
 
 from faults import training_envs
@@ -31,7 +30,6 @@ TINY = {
     'hidden_units': 16,
     'hidden_layers': 1,
 }
-PROGRAM = 'td3_agent'
 STEPS = 400
 PATIENCE_S = 120.0
 END_STEPS = 80  # from there on it may have ended before the signal reaches it
@@ -67,7 +65,7 @@ def train(rig, out, steps, *, resume=False):
     settings |= {'device': 'cpu', 'eval_every': 50, 'eval_episodes': 1, 'seed': rig.seed}
     words = [f'--{name.replace("_", "-")}={value}' for name, value in settings.items()]
     task = f'{MODULE}:{training_envs.MARKED}'
-    command = [sys.executable, '-m', PROGRAM, 'train', '--env', task, '--out', str(out)]
+    command = [*rig.python, 'td3_agent.__main__', 'train', '--env', task, '--out', str(out)]
     paths = os.pathsep.join([str(Path(__file__).parents[1]), rig.environment['PYTHONPATH']])
     with (rig.folder / f'{out.name}.log').open('ab') as log:
         return subprocess.Popen(

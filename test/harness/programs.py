@@ -3,6 +3,8 @@
 
 from contextlib import suppress
 import os
+from pathlib import Path
+import re
 import subprocess
 import sys
 import time
@@ -35,6 +37,13 @@ def processes_with(variable, value):
     return found
 
 
+def is_there(pid):
+    """Whether a process runs; one that its parent has not collected does not."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def resources(pid=None):
     """Return resident memory [MB], open files and threads of a process, by default of this."""
     process = psutil.Process(pid)
@@ -43,6 +52,16 @@ def resources(pid=None):
         'fds': process.num_fds(),
         'threads': process.num_threads(),
     }
+
+
+def shared_memory(pid):
+    """Return path and size [bytes] of the Fast DDS segments that a process has mapped."""
+    with suppress(OSError):  # it has ended
+        maps = Path(f'/proc/{pid}/maps').read_text('utf-8')
+        mapped_as = r'^(\w+)-(\w+) .* (/dev/shm/fast(?:rtps|dds)_[0-9a-f]{16})\b'
+        found = re.findall(mapped_as, maps, re.MULTILINE)
+        return {Path(name): int(end, 16) - int(begin, 16) for begin, end, name in found}
+    return {}
 
 
 class Program:

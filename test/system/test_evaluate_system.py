@@ -4,13 +4,9 @@
 import csv
 import json
 import os
-from pathlib import Path
 import signal
-import subprocess
-import sys
-import time
-import uuid
 
+from harness.programs import wait_until
 import pytest
 
 from td3_agent.__main__ import parser
@@ -30,7 +26,6 @@ from td3_agent.sim.embedded import route_on_the_wire
 
 pytestmark = pytest.mark.system
 
-PATIENCE_S = 120.0
 SHORT = ('--route-length', '40', '--map', 'oval', '--no-references')
 FIGURES = (
     'success_rate',
@@ -98,31 +93,21 @@ def test_both_transports_agree(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'change',
+    ('change', 'equal'),
     [
-        lambda records: records[10].update(observation_sha256='0' * 64),
-        lambda records: records[10]['action'].__setitem__(0, 0.25),
-        list.pop,
+        (lambda _: None, True),
+        (lambda records: records[10].update(observation_sha256='0' * 64), False),
+        (list.pop, False),
     ],
 )
-def test_any_difference_fails(tmp_path, over_ros, change, capsys):
+def test_any_difference_fails(tmp_path, over_ros, change, equal, capsys):
     over_ros(change)
     status, summary = run_here(
         tmp_path, *SHORT, '--driver', 'pure_pursuit', '--episodes', '1', '--compare'
     )
-    assert status == 1
-    assert not summary['comparison'][0]['equal']
+    assert status == int(not equal)
+    assert summary['comparison'][0]['equal'] == equal
     assert 'hashes different' in capsys.readouterr().out
-
-
-def test_equal_ledgers_pass(tmp_path, over_ros):
-    over_ros(lambda _: None)
-    status, summary = run_here(
-        tmp_path, *SHORT, '--driver', 'pure_pursuit', '--episodes', '1', '--compare'
-    )
-    assert status == 0
-    assert summary['comparison'][0]['equal']
-    assert summary['transport'] == 'direct'
 
 
 def test_results_hold_together_and_do_not_depend_on_the_number_of_processes(tmp_path, capsys):
@@ -264,59 +249,6 @@ def test_bad_arguments_are_refused_in_one_sentence(tmp_path, arguments, texts):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture
-def program(tmp_path):
-    """Return a function that starts the verb as a program; whatever is left of it is ended."""
-    mark, processes = f'{uuid.uuid4()}', []
-
-    def alive():
-        return [pid for pid in ids_of_processes() if mark.encode() in environment_of(pid)]
-
-    def start(*arguments):
-        command = [sys.executable, '-m', 'td3_agent', 'evaluate', '--out', str(tmp_path)]
-        processes.append(
-            subprocess.Popen(
-                [*command, *arguments],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=dict(os.environ, TD3_AGENT_TEST=mark),
-            )
-        )
-        return processes[-1], alive
-
-    yield start
-    for pid in alive():
-        os.kill(pid, signal.SIGKILL)
-    for process in processes:
-        process.communicate()
-
-
-def ids_of_processes():
-    return [int(entry.name) for entry in Path('/proc').iterdir() if entry.name.isdigit()]
-
-
-def environment_of(pid):
-    """Environment of a process; that of one that has ended is empty."""
-    try:
-        return Path(f'/proc/{pid}/environ').read_bytes()
-    except OSError:
-        return b''
-
-
-def wait_until(condition, process, what):
-    """Wait until ``condition()`` holds while the program runs."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, what
-        try:
-            process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-        pytest.fail(f'ended before {what}: {process.stderr.read()}')
-
-
-@pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='needs /proc')
 @pytest.mark.parametrize(
     ('arguments', 'sign', 'number'),
     [
@@ -325,13 +257,11 @@ def wait_until(condition, process, what):
     ],
 )
 def test_interrupted_leaves_no_process_and_no_summary(program, tmp_path, arguments, sign, number):
-    process, alive = program(*SHORT, '--driver', 'pure_pursuit', '--episodes', '200', *arguments)
-    wait_until((tmp_path / sign).exists, process, sign)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130
+    words = (*SHORT, '--driver', 'pure_pursuit', '--episodes', '200', *arguments)
+    verb = program('td3_agent', 'evaluate', '--out', tmp_path, *words)
+    verb.wait_until((tmp_path / sign).exists, sign)
+    status, _, errors = verb.end(number)
+    assert status == 130
     assert errors.strip().endswith('no summary written')
-    deadline_s = time.monotonic() + PATIENCE_S
-    while alive():  # those whose parent has just gone
-        assert time.monotonic() < deadline_s, alive()
+    wait_until(lambda: not verb.alive(), 'the end of those whose parent has just gone')
     assert not (tmp_path / 'summary.json').exists()

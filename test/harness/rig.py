@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a fault case works with: a ROS domain, node processes, a watcher, an injector, and P0.
+"""What tests of a whole drive work with: a ROS domain, node processes, a watcher, and P0.
 
 P0 holds in every case: no uncaught exception, no silence of more than 2 s, no command that is not
 finite or out of range, and a ledger without gaps. That diagnostics name the fault in time and that
@@ -7,18 +7,24 @@ things recover, a case checks itself.
 """
 
 from contextlib import ExitStack
+from itertools import islice
 import os
 from pathlib import Path
 import re
 import signal
+import sys
 import time
 
-from faults.injector import ROLE, Injector, remappings
-from faults.watcher import Watcher
+from harness.messages import ROLE
 from harness.ros import Ros
+from harness.watcher import Watcher
 import pytest
 
 from td3_agent.driving.ledger_audit import audit_ledger
+from td3_agent.driving.loop import ledger_records
+from td3_agent.evaluation.direct_episodes import direct_drive
+from td3_agent.nodes.drivers import DriverParams, make_driver
+from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
 from td3_agent.processes import (
     ProcessGroup,
     free_domain_id,
@@ -35,6 +41,7 @@ NODE_NAMES = {  # as diagnostics call them
     AGENT: 'td3_agent',
     SYNCHRONIZER: 'synchronizer',
 }
+PYTHON = [sys.executable, '-m']
 PATIENCE_S = 60.0
 REPORT_S = 4.0  # for what must come within a second
 LONGEST_SILENCE_S = 2.0
@@ -61,24 +68,25 @@ class Rig:
         count: number of frames, messages or cycles; None: the case's own.
         quick: whether the short version of the case is wanted.
         patience: factor on limits in seconds; above 1 where other work runs beside.
-        command_of: returns the command line of a node program with parameters.
+        python: words before the name of a module that is a program.
         environment: of processes that start from now on.
         prefix: words before every command line from now on.
+        words: after the command line of a node program, by program.
         figures: what the case has measured, by name; units are part of the names.
     """
 
     def __init__(  # noqa: PLR0913  what a run is asked for
-        self, folder, *, seed=0, count=None, quick=False, patience=1.0, command_of=node_command
+        self, folder, *, seed=0, count=None, quick=False, patience=1.0, python=PYTHON
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.seed, self.count, self.quick = folder, seed, count, quick
-        self.patience, self.command_of = patience, command_of
+        self.patience, self.python = patience, python
         self.domain_id = free_domain_id()
         self.environment = ros_environment(self.domain_id)
-        self.prefix, self.figures = [], {}
+        self.prefix, self.words, self.figures = [], {}, {}
         self._stack = ExitStack()
         self.group = self._stack.enter_context(ProcessGroup(folder, self.environment))
-        self._expected, self._watcher, self.injector = {}, None, None
+        self._expected, self._watcher = {}, None
 
     def __enter__(self):
         return self
@@ -111,19 +119,21 @@ class Rig:
             self._expected[node.process.pid] = set(statuses)
         return node
 
-    def drive(self, relayed=(), *, start=NODES, parameters=None):
+    def start_node(self, name, parameters, namespace=''):
+        """Start a node program with these parameters alone."""
+        command = [*self.python, *node_command(name, parameters, namespace)[len(PYTHON) :]]
+        command += self.words.get(name, ())
+        return self.start(f'{name}.{namespace}' if namespace else name, command)
+
+    def drive(self, *, start=NODES, parameters=None):
         """Return the nodes of a drive.
 
         Args:
-            relayed: topics that go through the injector.
             start: programs to start here, in this order.
             parameters: on top of the usual ones, by program.
         """
         _ = self.watcher  # before the nodes: it misses nothing of theirs
-        if relayed:
-            self.injector = Injector(relayed, self.seed, self.watcher.context)
-            self.watcher.executor.add_node(self.injector)
-        drive = Drive(self, relayed, parameters or {})
+        drive = Drive(self, parameters or {})
         for name in start:
             drive.start(name)
         return drive
@@ -262,8 +272,8 @@ class Drive:
 
     role = ROLE
 
-    def __init__(self, rig, relayed, extra):
-        self._rig, self._relayed, self._extra = rig, relayed, extra
+    def __init__(self, rig, extra):
+        self._rig, self._extra = rig, extra
         self.nodes = {}  # the newest process of each program
         self.ledger_paths = []  # of each synchronizer
 
@@ -284,14 +294,25 @@ class Drive:
             path = self._rig.folder / f'ledger_{len(self.ledger_paths)}.jsonl'
             path = parameters.setdefault('ledger_path', str(path))
             self.ledger_paths.append(Path(path))
-        words = remappings(self._relayed) if name == BRIDGE else ()
-        command = [*self._rig.command_of(name, parameters), *words]
-        self.nodes[name] = self._rig.start(name, command)
+        self.nodes[name] = self._rig.start_node(name, parameters)
         return self.nodes[name]
 
     def kill(self, name):
         """Kill one; return when [ns, steady]."""
         return self._rig.kill(self.nodes[name])
+
+    def wait_until_over(self):
+        """Wait until the synchronizer has ended by itself."""
+        process = self.nodes[SYNCHRONIZER].process
+        self._rig.wait_for(lambda: process.poll() is not None, 'the end of the drive')
+
+    def direct_ledger(self, frames):
+        """Return the ledger of the same drive in one process, without ROS."""
+        bridge, agent = self.parameters(BRIDGE), self.parameters(AGENT)
+        world = make_world(SimBridgeParams(map=bridge['map'], spawn_index=bridge['spawn_index']))
+        words = {key: value for key, value in agent.items() if key in {'driver', 'policy'}}
+        steps = direct_drive(world, make_driver(DriverParams(**words)))
+        return list(ledger_records(islice(steps, frames)))
 
     def finish(self, *findings, since_ns=None, **options):
         """End everything, expect P0, and return the audit of the newest ledger."""
