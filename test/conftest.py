@@ -207,33 +207,9 @@ def program():
         each.kill()
 
 
-class Diagnosed:
-    """What nodes have said of themselves on /diagnostics."""
-
-    def __init__(self, ros):
-        from diagnostic_msgs.msg import DiagnosticArray
-
-        self._ros = ros
-        self._heard = ros.listen(DiagnosticArray, '/diagnostics')
-
-    def __call__(self, name):
-        """Return the newest status of a node or of its part, or None."""
-        said = (s for msg in reversed(self._heard) for s in msg.status if s.name == name)
-        return next(said, None)
-
-    def wait(self, name, words='', level=None):
-        """Spin until the newest status has these words, and this level; return it."""
-
-        def is_said():
-            status = self(name)
-            fits = status is not None and level in {None, status.level}
-            return fits and words in status.message
-
-        self._ros.spin_until(is_said, f'{name}: {words}')
-        return self(name)
-
-
 @pytest.fixture
 def diagnosed(ros):
     """Return what nodes say of themselves: the newest status of a node, and a wait for one."""
+    from harness.ros import Diagnosed
+
     return Diagnosed(ros)

@@ -4,9 +4,10 @@
 from contextlib import suppress
 
 from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped
 from harness.messages import CAMERA, ROLE, changed, image, odometry, path, stamp_of, vehicle_info
+from harness.ros import Diagnosed
 from harness.watcher import is_sound, is_stop
 from nav_msgs.msg import Odometry, Path
 from rosgraph_msgs.msg import Clock
@@ -14,7 +15,7 @@ from sensor_msgs.msg import Image
 
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
-from td3_agent.nodes.runtime import LATCHED, RELIABLE, REPORTS
+from td3_agent.nodes.runtime import LATCHED, REPORTS
 
 
 class BridgeByHand:
@@ -28,16 +29,12 @@ class BridgeByHand:
         self.info_pub = ros.talk(CarlaEgoVehicleInfo, topics.vehicle_info(role), LATCHED)
         self.path_pub = ros.talk(Path, topics.waypoints(role), LATCHED)
         self.publish_latched()
-        self.reports, self.said = [], {}
+        self.reports, self.told = [], Diagnosed(ros)
         self.commands = ros.listen(CarlaEgoVehicleControl, topics.control(role))
         self.twists = ros.listen(TwistStamped, topics.twist_stamped(role))
-        subscribe = ros.peer.create_subscription  # keeps no list: cases look at memory
-        subscribe(DiagnosticArray, '/diagnostics', self._on_diagnostics, RELIABLE)
-        subscribe(DiagnosticArray, topics.agent_report(role), self._on_report, REPORTS)
+        reports = topics.agent_report(role)
+        ros.peer.create_subscription(DiagnosticArray, reports, self._on_report, REPORTS)
         self.frame = 0
-
-    def _on_diagnostics(self, msg):
-        self.said.update({status.name: status for status in msg.status})
 
     def _on_report(self, msg):
         with suppress(ValueError):  # a case may have published rubbish
@@ -83,24 +80,6 @@ class BridgeByHand:
     def drive(self, frames=3):
         """Give good frames one after the other; return their commands."""
         return [self.answered(self.give()) for _ in range(frames)]
-
-    def names(self, node, *words):
-        """Whether the newest status of a node, or of a part of it, names a fault."""
-        status = self.said.get(node)
-        return (
-            status is not None
-            and status.level != DiagnosticStatus.OK
-            and all(word in status.message for word in words)
-        )
-
-    def message(self, node):
-        """Return what a node, or a part of it, said last."""
-        return self.said[node].message if node in self.said else ''
-
-    def value(self, node, key):
-        """Return a value of a node's newest status, or None."""
-        values = self.said[node].values if node in self.said else ()
-        return next((pair.value for pair in values if pair.key == key), None)
 
     def expect_sound(self):
         """Expect no command that is not finite or out of range."""

@@ -48,6 +48,8 @@ def test_random_bytes(rig):
     assert found['broken by'] == [], 'P0 exceptions'
     assert number == cases - 1
     assert found['published'] >= wired / 2
+    assert found['handled'] > cases / 5
+    assert found['not deserialised'] > cases / 10
     assert found['unsound commands'] == found['loops broken'] == 0
     rig.figures |= {'cases': cases, 's': time.monotonic() - begun_s}
     rig.figures |= {name: found[name] for name in ('published', 'handled', 'rejected', 'commands')}
@@ -67,10 +69,3 @@ def test_what_broke_a_node_is_survived(fuzzer, case):
     fuzzer.settle()
     assert fuzzer.broken == []
     assert fuzzer.counts['loops broken'] == fuzzer.counts['unsound commands'] == 0
-
-
-def test_a_few_random_cases_reach_the_nodes(fuzzer):
-    fuzzer.run(500)
-    assert fuzzer.broken == []
-    assert fuzzer.counts['handled'] > 100
-    assert fuzzer.counts['not deserialised'] > 50

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the tests: what injector and watcher make of messages."""
+"""Tests of the tests: what injector, watcher and rig make of what comes."""
+
+from types import SimpleNamespace
 
 from carla_msgs.msg import CarlaControl, CarlaEgoVehicleControl
 from faults.injector import ODOMETRY, STEP, UPSTREAM, relay
 from faults.rules import Channel, Rule
+from faults.test_loads import expect_flat
 from harness.rig import Rig
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,6 +77,18 @@ def test_relays_both_ways(ros, tmp_path):
         assert [msg.header.stamp.sec for msg in received] == [1, 2]
         assert injector.counts()[ODOMETRY] == {'received': 3, 'sent': 2, 'dropped': 1}
         assert rig.watcher.wait_for(rig.watcher.steps_sent, 5.0) == 1
+
+
+@pytest.mark.parametrize(
+    ('kind', 'last', 'words'),
+    [('rss_bytes', 1.02, 'growth of memory'), ('fds', 2.0, 'files'), ('threads', 2.0, 'threads')],
+)
+def test_growth_over_a_soak_is_told(kind, last, words):
+    series = {name: [100.0] * 30 for name in ('rss_bytes', 'fds', 'threads')}
+    expect_flat(SimpleNamespace(figures={}), 'agent', series)
+    series[kind][-10:] = [100.0 * last] * 10
+    with pytest.raises(AssertionError, match=f'agent: .*{words}'):
+        expect_flat(SimpleNamespace(figures={}), 'agent', series)
 
 
 class TestRig:

@@ -4,6 +4,7 @@
 import threading
 import time
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -15,6 +16,11 @@ from td3_agent.nodes.runtime import RELIABLE
 
 DEADLINE_S = 20.0  # far beyond what a busy machine needs; reached only by a failure
 SPIN_S = 0.1
+
+
+def lifecycle_state(node):
+    """Return the name of a lifecycle node's state, for which rclpy has no public one."""
+    return node._state_machine.current_state[1]
 
 
 class Ros:
@@ -147,3 +153,46 @@ class Ros:
             self.drop(node)
         self.executor.shutdown(timeout_sec=1.0)
         rclpy.shutdown(context=self.context)
+
+
+class Diagnosed:
+    """What nodes have said of themselves on /diagnostics: the newest status of each."""
+
+    def __init__(self, ros):
+        self._ros, self._newest = ros, {}
+        ros.peer.create_subscription(DiagnosticArray, '/diagnostics', self._on_message, RELIABLE)
+
+    def _on_message(self, msg):
+        self._newest.update({status.name: status for status in msg.status})
+
+    def __call__(self, name):
+        """Return the newest status of a node or of its part, or None."""
+        return self._newest.get(name)
+
+    def wait(self, name, words='', level=None):
+        """Spin until the newest status has these words, and this level; return it."""
+
+        def is_said():
+            status = self(name)
+            fits = status is not None and level in {None, status.level}
+            return fits and words in status.message
+
+        self._ros.spin_until(is_said, f'{name}: {words}')
+        return self(name)
+
+    def faulty(self, name, *words):
+        """Whether the newest status is not OK, and its message has all the words."""
+        status = self(name)
+        if status is None or status.level == DiagnosticStatus.OK:
+            return False
+        return all(word in status.message for word in words)
+
+    def message(self, name):
+        """Return what a node, or a part of it, said last; empty if nothing."""
+        status = self(name)
+        return status.message if status else ''
+
+    def value(self, name, key):
+        """Return a value of the newest status, or None."""
+        status = self(name)
+        return next((p.value for p in status.values if p.key == key), None) if status else None

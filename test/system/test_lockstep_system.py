@@ -256,7 +256,7 @@ class TestDemo:
         assert status == 130, errors
         assert program.alive() == []
         assert 'interrupted' in output + errors
-        assert re.findall(r'driving in ROS domain (\d+);', output) * len(NODES) == domains
+        assert re.findall(r'driving in ROS domain (\d+);', output + errors) * len(NODES) == domains
 
     def test_interrupted_while_starting(self, demo):
         program = demo('--duration', '600')
