@@ -124,7 +124,6 @@ class Processes:
             so that they do not come over a parameter file.
         file: the user's own parameter file.
         prefix: of their command lines, as launch takes it.
-        profile: Fast DDS profile of all of them, in the package's share.
         failure: why the launch ends with an error; empty if it does not.
         is_told: whether that was said.
         values: parameters of the nodes made so far, by program.

@@ -48,16 +48,6 @@ PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
 JPEG_MAGIC = b'\xff\xd8'
 # carla_msgs 1.3.0, as far as replay reads it; a machine without ROS 2 has no other copy.
 CARLA_TYPES = {
-    'carla_msgs/msg/CarlaEgoVehicleControl': """
-        std_msgs/Header header
-        float32 throttle
-        float32 steer
-        float32 brake
-        bool hand_brake
-        bool reverse
-        int32 gear
-        bool manual_gear_shift
-    """,
     'carla_msgs/msg/CarlaEgoVehicleInfoWheel': """
         float32 tire_friction
         float32 damping_rate

@@ -30,8 +30,7 @@ from td3_agent.driving.route import Route
 from td3_agent.driving.vehicle import VehicleState
 from td3_agent.evaluation.result_tables import aligned, number
 from td3_agent.nodes.drivers import make_driver
-from td3_agent.sim.camera import CameraConfig
-from td3_agent.sim.camera import pixel_from_vehicle, pixel_rays
+from td3_agent.sim.camera import CameraConfig, pixel_from_vehicle, pixel_rays
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

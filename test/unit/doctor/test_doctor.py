@@ -18,7 +18,6 @@ from td3_agent.doctor.facts import (
     CARLA_MSGS_HASHES,
     Copy,
     Finding,
-    Graph,
     Import,
     Level,
     Machine,
@@ -26,7 +25,7 @@ from td3_agent.doctor.facts import (
     distros_for_carla,
     judged,
 )
-from td3_agent.doctor.graph_checks import GRAPH_CHECKS
+from td3_agent.doctor.graph_checks import GRAPH_CHECKS, Graph
 from td3_agent.doctor.machine_checks import MACHINE_CHECKS
 from td3_agent.fastdds import Profile
 
