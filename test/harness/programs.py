@@ -55,10 +55,13 @@ def resources(pid=None):
 
 
 def shared_memory(pid):
-    """Return path and size [bytes] of the Fast DDS segments that a process has mapped."""
+    """Return the files of Fast DDS in shared memory that a process has mapped, with sizes [bytes].
+
+    Those of segments are its own; those of ports and their locks, of all.
+    """
     with suppress(OSError):  # it has ended
         maps = Path(f'/proc/{pid}/maps').read_text('utf-8')
-        mapped_as = r'^(\w+)-(\w+) .* (/dev/shm/fast(?:rtps|dds)_[0-9a-f]{16})\b'
+        mapped_as = r'^(\w+)-(\w+) .* (/dev/shm/(?:sem\.)?fast(?:rtps|dds)_\w+)'
         found = re.findall(mapped_as, maps, re.MULTILINE)
         return {Path(name): int(end, 16) - int(begin, 16) for begin, end, name in found}
     return {}

@@ -304,7 +304,8 @@ class Drive:
     def wait_until_over(self):
         """Wait until the synchronizer has ended by itself."""
         process = self.nodes[SYNCHRONIZER].process
-        self._rig.wait_for(lambda: process.poll() is not None, 'the end of the drive')
+        patience_s = PATIENCE_S * self._rig.patience
+        self._rig.wait_for(lambda: process.poll() is not None, 'the end of the drive', patience_s)
 
     def direct_ledger(self, frames):
         """Return the ledger of the same drive in one process, without ROS."""

@@ -3,6 +3,7 @@
 
 from functools import partial
 import json
+import multiprocessing
 from pathlib import Path
 import subprocess
 import sys
@@ -16,7 +17,6 @@ pytest.importorskip('gymnasium')
 
 import gymnasium
 from harness.programs import is_there, wait_until
-from nav_msgs.msg import Path as PathMessage
 import numpy as np
 import psutil
 
@@ -124,11 +124,12 @@ def test_the_road_s_height_is_the_one_of_the_new_place(env, monkeypatch):
     assert z_m == pytest.approx(x_m / 10.0, abs=0.35)  # a point of the route per meter
 
 
-def test_clients_of_one_graph_are_no_namesakes_and_a_route_may_tell_no_heights():
-    with LockstepClient() as one, LockstepClient() as other:
-        assert one._node.get_name() != other._node.get_name()
-        one._latched['route'] = PathMessage()
-        assert one.height_m(0.0, 0.0) is None
+def test_clients_of_one_graph_are_no_namesakes(ros):
+    def clients():
+        return {name for name in ros.peer.get_node_names() if name.startswith('lockstep_client')}
+
+    with LockstepClient(domain_id=ros.domain_id), LockstepClient(domain_id=ros.domain_id):
+        ros.spin_until(lambda: len(clients()) == 2, 'two names')
 
 
 @pytest.fixture
@@ -218,15 +219,16 @@ def test_no_bridge_outlives_an_environment_that_nobody_holds(started):
     assert started[0].process.poll() is not None
 
 
-@pytest.mark.parametrize('end', [ProcessEnv.close, lambda port: port._process.kill()])
-def test_no_bridge_outlives_a_worker_process(end):
+@pytest.mark.parametrize('is_killed', [False, True])
+def test_no_bridge_outlives_a_worker_process(is_killed):
+    others = set(multiprocessing.active_children())
     port = ProcessEnv(partial(ros_env, client=PATIENCE))
     try:
         port.ask('reset', 0)
         port.answer()
-        worker = port._process.pid
-        (bridge,) = (child.pid for child in psutil.Process(worker).children())
-        end(port)
+        (worker,) = set(multiprocessing.active_children()) - others
+        (bridge,) = (child.pid for child in psutil.Process(worker.pid).children())
+        worker.kill() if is_killed else port.close()
         wait_until(lambda: not is_there(bridge), f'process {bridge} has ended')
     finally:
         port.close()
