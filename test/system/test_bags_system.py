@@ -113,7 +113,10 @@ class TestPlayer:
         assert twice[:80] == twice[80:160]
 
     def test_an_offset_leaves_the_beginning_out(self, play):
-        player = play(SHIPPED, rate=50.0, start_offset_s=4.0)
+        bag = Bag(SHIPPED)
+        middle_ns = [message.received_ns for message in bag.messages(['/clock'])][40]
+        offset_s = (middle_ns - bag.contents().first_ns) / 1e9
+        player = play(SHIPPED, rate=50.0, start_offset_s=offset_s)
         every = [r['stamp_ns'] for r in read_ledger(SHIPPED / 'ledger.jsonl')]
         answered = [record['stamp_ns'] for record in player.replay.records]
         assert 0 < len(answered) < 80
