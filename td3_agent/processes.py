@@ -23,6 +23,13 @@ from td3_agent.fastdds import (
     profile_variables,
 )
 from td3_agent.nodes.share import shared_path
+from td3_agent.ros_domain import (
+    LAST_SAFE_DOMAIN,
+    PORT_BASE,
+    PORT_DOMAIN_GAIN,
+    PORT_PARTICIPANT_GAIN,
+    PORT_UNICAST,
+)
 from td3_agent.starting import PARENT_VARIABLE
 
 if TYPE_CHECKING:
@@ -31,10 +38,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-# Domain ids above 101 use ports that the operating system hands out to others.
-DOMAIN_IDS = range(1, 102)
-# RTPS 2.2, 9.6.1.1: unicast discovery port of the first participant of a domain.
-PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST, PORT_PARTICIPANT_GAIN = 7400, 250, 10, 2
+DOMAIN_IDS = range(1, LAST_SAFE_DOMAIN + 1)
 PARTICIPANTS = 16  # that are looked for
 LOCK_S = 15.0  # longer than the first process needs to be seen
 DOMAIN_WAIT_S = 2.0 * LOCK_S

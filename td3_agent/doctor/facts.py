@@ -15,8 +15,6 @@ NOT_IN_TIME, NOT_TRIED = 'not imported in time', 'not tried: one before it took 
 APT_FOLDERS = ('/usr/lib/python3/dist-packages', '/opt/ros')
 DEFAULT_RMW = 'rmw_fastrtps_cpp'
 FAST_DDS_RMWS = (DEFAULT_RMW, 'rmw_fastrtps_dynamic_cpp')
-# Beyond: domains whose ports Linux hands out to other programs; no domains at all.
-LAST_SAFE_DOMAIN = 101
 MEGABYTE = 1_000_000
 Version = tuple[int, int]
 
