@@ -137,7 +137,6 @@ class TestCommandLine:
         ('words', 'said'),
         [
             (['learner', '--turns', '0'], '--turns must be >= 1, got 0'),
-            (['learner', '--run-steps', '0'], '--run-steps must be >= 1, got 0'),
             (['ray', '--seconds', 'nan'], '--seconds must be >= 0.001, got nan'),
             (['ray', '--workers', '0'], '--workers must be >= 1, got 0'),
         ],

@@ -209,6 +209,15 @@ class TestLockstep:
         assert found.cpu_ms == {'td3_agent_node': pytest.approx(2.0)}
         assert (found.violations, found.not_ok) == (0, 1)
 
+    def test_cars_of_one_world_are_driven_together_without_ros(self, monkeypatch):
+        pytest.importorskip('carla')
+        monkeypatch.setattr(lockstep, 'WARM_UP_FRAMES', 1)
+        config = lockstep.WorldConfig(map='winding', vehicles=2)
+        first, second = (next(steps) for steps in [lockstep.steps_of(config)] * 2)
+        assert [step.frame.number for step in second] == [first[0].frame.number + 1] * 2
+        assert [step.frame.applied for step in second] == [step.control for step in first]
+        assert lockstep.drive_directly(2, 84, 84, vehicles=2) > 0.0
+
     def test_case_is_the_median_of_its_turns(self):
         laps = [lockstep.Lap(r, {'tick': {'p50': r}}, {}, 1) for r in (100.0, 300.0, 200.0)]
         found = lockstep.case(laps, [1000.0, 1000.0, 400.0])
