@@ -20,13 +20,13 @@ import cv2
 
 from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention
-from td3_agent.driving.following import FollowingDriver
-from td3_agent.driving.gate import TwistConverter
+from td3_agent.driving.idm import FollowingDriver
 from td3_agent.driving.loop import drive, ledger_records
 from td3_agent.driving.loop_check import camera_findings, rate_findings
 from td3_agent.driving.observation import ObservationSpec
 from td3_agent.driving.parameters import param
-from td3_agent.driving.pure_pursuit import PurePursuitDriver, PurePursuitParams
+from td3_agent.driving.pure_pursuit import PurePursuitDriver
+from td3_agent.driving.velocity_control import TwistConverter
 from td3_agent.evaluation.episode_result import EpisodeResult, result_of
 from td3_agent.evaluation.episodes import (
     EvaluationError,
@@ -70,7 +70,7 @@ def equip(params: DirectDriverParams, world: World) -> Equipment:
     """
     if params.driver != FOLLOWING:
         return make_driver(params)
-    pursuit = PurePursuitDriver(PurePursuitParams(cruise_speed_mps=params.cruise_speed_mps))
+    pursuit = PurePursuitDriver(cruise_speed_mps=params.cruise_speed_mps)
     driver = FollowingDriver(pursuit, lambda: lead_of(world, world.ego))
     return Equipment(driver, ObservationSpec(), 'pure pursuit with IDM', needs_route=True)
 

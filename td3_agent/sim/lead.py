@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from td3_agent.driving.following import Lead
+from td3_agent.driving.idm import Lead
 
 if TYPE_CHECKING:
     from td3_agent.sim.boxes import Box

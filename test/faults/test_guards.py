@@ -52,7 +52,7 @@ GUARDS = [  # a case, what is replaced, by what, and the words with which the ca
     ),
     (
         test_machine.test_disk_full_of_ledger,
-        'driving.drive_ledger.DriveLedger._end',
+        'driving.synchronizer.DriveLedger._end',
         'lambda _, error: (_ for _ in ()).throw(error)',
         'ended with 1',
     ),
@@ -111,7 +111,7 @@ GUARDS = [  # a case, what is replaced, by what, and the words with which the ca
         NOTHING,
         '',
     ),
-    (test_graph.test_time_begins_anew, 'driving.pairing.JUMP_BACK_NS', '1 << 62', ''),
+    (test_graph.test_time_begins_anew, 'driving.answering.JUMP_BACK_NS', '1 << 62', ''),
     (
         test_fuzz.test_random_bytes,
         'nodes.wiring.Rejections._handle',

@@ -2,14 +2,15 @@
 """What a bridge publishes of a frame: messages that are in order but for what a test changes."""
 
 from carla_msgs.msg import CarlaEgoVehicleInfo, CarlaEgoVehicleInfoWheel
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, Twist, Vector3
 from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import Image
 
-from td3_agent.nodes.conversions import time_from_ns
+from td3_agent.nodes.conversions import stamp_ns, time_from_ns
 
 ROLE, CAMERA = 'ego_vehicle', 'camera'
 SIDE_PX = 84
+MAX_STEER_RAD, WHEELBASE_M = 1.2, 2.8
 STEP_NS = 50_000_000
 START_NS = 10_000_000_000
 
@@ -17,6 +18,16 @@ START_NS = 10_000_000_000
 def stamp_of(frame):
     """Return the simulated time of a frame [ns]."""
     return START_NS + frame * STEP_NS
+
+
+def time_of(frame):
+    """Return the stamp of a frame."""
+    return time_from_ns(stamp_of(frame))
+
+
+def frames_of(messages):
+    """Return the number of the frame of each message."""
+    return [(stamp_ns(msg.header.stamp) - START_NS) / STEP_NS for msg in messages]
 
 
 def image(at_ns, grey=100):
@@ -40,8 +51,19 @@ def odometry(at_ns, x_m=0.0, y_m=0.0, speed_mps=5.0):
 
 
 def vehicle_info():
-    """Return four wheels that turn by up to 1.2 rad."""
-    return CarlaEgoVehicleInfo(wheels=[CarlaEgoVehicleInfoWheel(max_steer_angle=1.2)] * 4)
+    """Return four wheels, 2.8 m between the axles, that turn by up to 1.2 rad."""
+    msg = CarlaEgoVehicleInfo()
+    for i in range(4):
+        place = Vector3(x=WHEELBASE_M / 2 * (1 if i < 2 else -1), y=0.8 * (-1) ** i)
+        msg.wheels.append(CarlaEgoVehicleInfoWheel(max_steer_angle=MAX_STEER_RAD, position=place))
+    return msg
+
+
+def twist(linear_x=0.0, angular_z=0.0):
+    """Return the two components of a Twist that drive a car."""
+    msg = Twist()
+    msg.linear.x, msg.angular.z = linear_x, angular_z
+    return msg
 
 
 def path(points=200, y_m=0.0):

@@ -72,6 +72,8 @@ class Ros:
         self.nodes.remove(node)
         self.executor.remove_node(node)
         node.destroy_node()
+        if node is self._peer:
+            self._peer = None
 
     @property
     def peer(self):

@@ -6,11 +6,12 @@ import json
 import os
 import signal
 
+from harness.ledgers import check_ledger
 from harness.programs import wait_until
 import pytest
 
 from td3_agent.__main__ import parser
-from td3_agent.driving.ledger import check_ledger, read_ledger
+from td3_agent.driving.ledger import read_ledger
 from td3_agent.evaluation import evaluate, ros_episodes
 from td3_agent.evaluation.direct_episodes import (
     DirectJob,

@@ -11,6 +11,7 @@ import signal
 import time
 
 from carla_msgs.msg import CarlaControl, CarlaEgoVehicleControl
+from harness.ledgers import check_ledger
 from harness.messages import ROLE
 from harness.programs import shared_memory
 from harness.rig import AGENT, BRIDGE, GATE, NODE_NAMES, NODES, SYNCHRONIZER, WHOLE, audited
@@ -20,10 +21,10 @@ from rosgraph_msgs.msg import Clock
 
 from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention
-from td3_agent.driving.gate import TwistConverter
-from td3_agent.driving.ledger import LogCounts, check_ledger, read_findings, read_ledger
+from td3_agent.driving.ledger import LogCounts, read_findings, read_ledger
 from td3_agent.driving.loop import ledger_records, respond
 from td3_agent.driving.stages import END_TO_END, STAGES, end_to_end_ns
+from td3_agent.driving.velocity_control import TwistConverter
 from td3_agent.evaluation.ledger_command import agreement, first_difference
 from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import path_message

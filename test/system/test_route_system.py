@@ -3,13 +3,13 @@
 
 import math
 
+from harness.ledgers import check_ledger
 from harness.messages import ROLE
 from harness.rig import AGENT, BRIDGE, GATE, SYNCHRONIZER, WHOLE
 from nav_msgs.msg import Path
 import numpy as np
 import pytest
 
-from td3_agent.driving.ledger import check_ledger
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import route_from_path
 from td3_agent.nodes.runtime import LATCHED

@@ -44,11 +44,11 @@ from td3_agent.bags.replay import first_difference, simulated_s
 from td3_agent.bags.storage import BagError, RawMessage, RawTopic
 from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention
-from td3_agent.driving.gate import TwistConverter
 from td3_agent.driving.ledger import read_ledger
 from td3_agent.driving.loop import DriverError
 from td3_agent.driving.loop import drive as drive_on
 from td3_agent.driving.observation import ObservationSpec
+from td3_agent.driving.velocity_control import TwistConverter
 from td3_agent.nodes.drivers import Equipment
 
 ROOT = Path(__file__).parents[3]

@@ -20,10 +20,13 @@ from td3_agent.driving.gate import (
     FreeRunningGate,
     Gate,
     Outcome,
-    TwistConverter,
 )
 from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
-from td3_agent.driving.velocity_control import VelocityController, VelocityControlParams
+from td3_agent.driving.velocity_control import (
+    TwistConverter,
+    VelocityController,
+    VelocityControlParams,
+)
 
 unhurried = settings(deadline=None)  # the machine may be busy with something else
 STEP_NS = 50_000_000

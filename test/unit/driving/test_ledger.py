@@ -4,6 +4,7 @@
 import json
 import re
 
+from harness.ledgers import check_ledger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
@@ -21,7 +22,6 @@ from td3_agent.driving.ledger import (
     LedgerError,
     LedgerWriter,
     LogCounts,
-    check_ledger,
     control_record,
     read_ledger,
 )
@@ -448,12 +448,6 @@ def test_closing_twice_leaves_one_end(tmp_path):
     assert json.loads(end)['records'] == path.read_text('utf-8').count('"frame"') == 1
 
 
-def test_ledger_of_the_first_schema_is_read(tmp_path):
-    path = tmp_path / 'ledger.jsonl'
-    path.write_text('{"schema_version":1,"kind":"td3_agent ledger"}\n{"frame":7}\n', 'utf-8')
-    assert list(read_ledger(path)) == [{'frame': 7}]
-
-
 def test_line_cut_short_by_a_kill_ends_the_ledger_without_an_error(tmp_path):
     records = clean_drive(3)[1]
     path = written(tmp_path / 'ledger.jsonl', records)
@@ -467,12 +461,12 @@ def test_line_cut_short_by_a_kill_ends_the_ledger_without_an_error(tmp_path):
 @pytest.mark.parametrize(
     ('text', 'fault'),
     [
-        ('{"schema_version":4,"kind":"td3_agent ledger"}\n', 'schema_version must be 1 or 2 or 3'),
-        ('{"frame":1}\n', 'schema_version must be 1 or 2 or 3'),
+        ('{"schema_version":2,"kind":"td3_agent ledger"}\n', 'schema_version must be 3'),
+        ('{"frame":1}\n', 'schema_version must be 3'),
         ('hello\n', ':1: not JSON'),
         ('[1, 2]\n', ':1: must be a JSON object'),
-        ('{"schema_version":1}\n{"frame":1}\n{"frame":\n{"frame":3}\n', ':3: not JSON'),
-        ('{"schema_version":1}\n7\n', ':2: must be a JSON object'),
+        ('{"schema_version":3}\n{"frame":1}\n{"frame":\n{"frame":3}\n', ':3: not JSON'),
+        ('{"schema_version":3}\n7\n', ':2: must be a JSON object'),
     ],
 )
 def test_what_is_no_ledger_is_refused_with_file_and_line(tmp_path, text, fault):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from td3_agent.driving.duplicates import LEASE_NS, Breaks, Duplicates
+from td3_agent.driving.endpoints import LEASE_NS, Breaks, Duplicates
 from td3_agent.driving.gate import Outcome
 from td3_agent.driving.input_watch import SILENT_MESSAGES, InputWatch, MotionWindow
 from td3_agent.driving.loop_check import (
