@@ -44,6 +44,8 @@ def changed(old, new):
     [
         (changed('length="200.0" junction', 'length="two" junction'),
          "road 1: length must be a number, got 'two'"),
+        (changed('length="200.0" junction', 'length="0" junction'),
+         'road 1: length must be > 0 [m], got 0'),
         (changed('length="200.0" junction', 'junction'),
          'road 1: length must be a number, got nothing'),
         (changed('x="0.0"', 'x="1,5"'),

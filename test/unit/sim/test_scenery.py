@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenery stands beside the roads, never on them, and follows from the seed."""
+"""Scenery stands beside the roads, never on them; signs lie on the lanes, before the junctions."""
 
 from dataclasses import replace
 import math
@@ -10,12 +10,13 @@ import pytest
 from td3_agent.sim.boxes import Box
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.maps import load_map
-from td3_agent.sim.roadside import STREET, VILLAGE, Roadside, default_roadside
+from td3_agent.sim.roadside import STREET, VILLAGE, Roadside, default_roadside, sign_outlines
 from td3_agent.sim.scenery import Scenery, _footprint, _tree, scenery_of, shadow_outlines
 from td3_agent.sim.world import World, WorldConfig
 
 DENSE = replace(STREET, trees=1.0, houses=1.0, walls=1.0, hedges=1.0, poles=1.0)
 FIELDS = ('x_m', 'y_m', 'yaw_rad', 'half_l', 'half_w', 'bottom', 'top')
+NONE = Roadside()
 
 
 def footprints(scenery):
@@ -95,3 +96,25 @@ def test_maps_from_outside_have_scenery_too():
     assert side.trees > 0.0
     assert side.pavement_m == 0.0
     assert math.isfinite(side.near_m)
+
+
+@pytest.mark.parametrize('name', ['town', 'arterial'])
+@pytest.mark.parametrize('kind', ['stop_lines', 'arrows', 'crossings'])
+def test_signs_lie_on_lanes_that_lead_into_a_junction(name, kind):
+    road = load_map(name, 0)
+    outlines = sign_outlines(road, replace(NONE, **{kind: True}))
+    entering = [lane for lane in road.driving_lanes if lane.span.in_junction]
+    starts = np.array([lane.centre[0, :2] for lane in entering])
+    assert len(outlines) >= len({tuple(np.round(start, 1)) for start in starts})
+    for outline in outlines:
+        x, y = outline.mean(axis=0)
+        fix = road.locate(x, y)
+        assert fix.on_road
+        assert not fix.in_junction
+        assert np.hypot(*(starts - (x, y)).T).min() < 17.0
+
+
+def test_there_are_none_where_none_are_wanted_or_no_junction_is():
+    assert sign_outlines(load_map('town', 0), NONE) == []
+    signed = replace(NONE, stop_lines=True, arrows=True, crossings=True)
+    assert sign_outlines(load_map('winding', 0), signed) == []

@@ -257,31 +257,6 @@ class TestCamera:
         world.traffic = traffic
         return (np.abs(seen - without) > 3).any(axis=2)
 
-    def test_what_is_nearer_hides_it(self):
-        world, box = self.following()
-        assert self.changed(world).sum() > 20
-        motion = world.ego.motion
-        cos, sin = np.cos(motion.yaw_rad), np.sin(motion.yaw_rad)
-        wall = type(box)(
-            x_m=motion.x_m + 10.0 * cos,
-            y_m=motion.y_m + 10.0 * sin,
-            yaw_rad=motion.yaw_rad,
-            length_m=1.0,
-            width_m=6.0,
-            height_m=4.0,
-        )
-        world.parked = (wall,)
-        assert self.changed(world).sum() == 0
-
-    def test_it_comes_nearer_as_it_does(self):
-        world, _ = self.following()
-        world.ego.set_velocity(8.0)
-        sizes = []
-        for _ in range(40):
-            world.tick(VehicleControl(throttle=0.3))
-            sizes.append(self.changed(world).sum())
-        assert sizes[-1] > 2 * sizes[0]
-
 
 @pytest.mark.parametrize(
     ('field', 'value', 'text'),

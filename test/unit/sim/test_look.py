@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mixture of colours against its formula."""
+"""The mixture of colours, exposure, blur and noise against their formulas."""
 
 import numpy as np
 import pytest
 
 from td3_agent.sim.ground import Shading
-from td3_agent.sim.look import Look
+from td3_agent.sim.look import Look, Photometry
 from td3_agent.sim.paint import FULL, KERB, PAVEMENT, ROAD, VERGE, WHITE, YELLOW
 from td3_agent.sim.textures import MEAN, TILE
 
@@ -74,3 +74,65 @@ def test_textures_repeat_and_move_with_the_map():
         rows, columns = shading.levels[level].shape[:2]
         assert 0 <= here[0] < columns
         assert 0 <= here[1] < rows
+
+
+def flat(level, shape=(40, 60)):
+    image = np.full((*shape, 4), level, dtype=np.uint8)
+    image[..., 3] = 255
+    return image
+
+
+def taken(image, **settings):
+    return Photometry(**settings).applied(image, np.random.default_rng(0))
+
+
+def test_by_default_a_picture_is_left_as_it_is():
+    image = flat(77)
+    assert np.array_equal(taken(image), image)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'expected'),
+    [
+        ({'gamma': 2.0}, 255.0 * (100 / 255) ** 2),
+        ({'contrast': 0.5}, 127.5 + 0.5 * (100 - 127.5)),
+        ({'offset_levels': 30.0}, 130.0),
+        ({'offset_levels': -200.0}, 0.0),
+    ],
+)
+def test_exposure_follows_its_formula(settings, expected):
+    image = taken(flat(100), **settings)
+    assert np.abs(image[..., :3] - round(expected)).max() <= 1
+    assert (image[..., 3] == 255).all()
+
+
+def test_blur_has_the_deviation_and_the_trail_that_it_is_given():
+    image = flat(0, (61, 61))
+    image[30, 30, :3] = 255
+    wide = np.zeros_like(image)
+    wide[..., 3] = 255
+    wide[:, 30, :3] = 255  # a line: only its columns are spread
+    seen = taken(wide, blur_px=1.5)[30, :, 0].astype(float)
+    place = np.arange(61) - 30.0
+    assert (seen * place).sum() == pytest.approx(0.0, abs=1.0)
+    assert np.sqrt((seen * place**2).sum() / seen.sum()) == pytest.approx(1.5, rel=0.1)
+    trail = taken(wide, trail_px=9.0)[30, :, 0]
+    assert np.count_nonzero(trail) == pytest.approx(9, abs=2)
+    upright = taken(np.swapaxes(wide, 0, 1).copy(), trail_px=9.0)
+    assert np.count_nonzero(upright[:, 30, 0]) <= 3
+
+
+def test_night_is_darkest_away_from_the_beam_and_mist_is_brightest_at_the_horizon():
+    night = taken(flat(120), darkness=0.8)[..., 0]
+    assert night[33, 30] > 2 * night[2, 2]
+    misty = taken(flat(20), mist=0.6)[..., 0]
+    assert misty[16, 30] > misty[39, 30] + 20
+
+
+def test_noise_is_as_large_as_it_says_and_depends_on_the_generator_alone():
+    noisy = taken(flat(120), noise_levels=6.0)
+    assert np.array_equal(noisy, taken(flat(120), noise_levels=6.0))
+    noise = noisy[..., 0].astype(int) - 120
+    assert noise.std() == pytest.approx(6.0, rel=0.1)
+    assert noise.mean() == pytest.approx(0.0, abs=0.6)
+    assert (noisy[..., 3] == 255).all()
