@@ -194,11 +194,11 @@ class VehiclePublisher:
                     normal_impulse=conversions.vector(collision.normal_impulse),
                 )
             )
-        for invasion in self._car.lane_invasions:
+        if self._car.crossed_markings:
             self._invasion.publish(
                 CarlaLaneInvasionEvent(
                     header=Header(stamp=stamp, frame_id=f'{self._role}/lane_invasion'),
-                    crossed_lane_markings=invasion.crossed_lane_markings,
+                    crossed_lane_markings=self._car.crossed_markings,
                 )
             )
 

@@ -379,7 +379,8 @@ def _coloured(bgr: FloatArray, lights: FloatArray) -> NDArray[np.uint8]:
 
 def _scenery_blocks(scenery: Scenery, look: Look, sun_rad: float) -> Blocks:
     """Return scenery as blocks in the colours of a look."""
-    yaw = scenery.yaw_rad
+    # Columns of records lie apart: what is computed from them is made of whole arrays.
+    yaw = scenery.yaw_rad.copy()
     pose = np.stack((scenery.x_m, scenery.y_m, np.cos(yaw), np.sin(yaw)))
     half_l, half_w = scenery.half_l, scenery.half_w
     bottom = scenery.bottom

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 import math
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from td3_agent.sim.road import LaneFix, Marking, RoadMap, RouteTrace, SpawnPoint
+    from td3_agent.sim.lane_network import Pose
+    from td3_agent.sim.road import LaneFix, Marking, RoadMap, RouteTrace
 
 CELL_M = 4.0
 JOIN_M = 0.25  # ends of markings this close belong together
@@ -61,12 +62,13 @@ class LaneWatch:
         """Begin at a pose: lines touched there are no invasion."""
         self._touched = frozenset(self._touching(x_m, y_m, yaw_rad))
 
-    def update(self, x_m: float, y_m: float, yaw_rad: float) -> list[int]:
+    def update(self, x_m: float, y_m: float, yaw_rad: float) -> tuple[int, ...]:
         """Return the marking types (CARLA enum) of the lines newly touched at a pose."""
         touching = self._touching(x_m, y_m, yaw_rad)
-        new = [kind for line, kind in sorted(touching.items()) if line not in self._touched]
+        new = (kind for line, kind in sorted(touching.items()) if line not in self._touched)
+        crossed = tuple(new)
         self._touched = frozenset(touching)
-        return new
+        return crossed
 
     def _touching(self, x_m: float, y_m: float, yaw_rad: float) -> dict[int, int]:
         """Return the lines under the car's outline, with their types."""
@@ -145,36 +147,16 @@ def _line_numbers(markings: Sequence[Marking]) -> list[int]:
     return [root(index) for index in range(len(markings))]
 
 
-@dataclass(frozen=True, kw_only=True)
-class CollisionEvent:
-    """The car touched something in this frame.
+class Collision(NamedTuple):
+    """The car touched something in its last step.
 
     Attributes:
-        frame: frame of the contact.
-        stamp_ns: simulated time of that frame [ns].
         other_actor_id: what it touched.
         normal_impulse: on the car, (x, y, z) in CARLA's map axes [N s].
     """
 
-    frame: int
-    stamp_ns: int
     other_actor_id: int
     normal_impulse: tuple[float, float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaneInvasionEvent:
-    """The car's outline started to cross painted lines in this frame.
-
-    Attributes:
-        frame: frame of the crossing.
-        stamp_ns: simulated time of that frame [ns].
-        crossed_lane_markings: CARLA ``LaneMarkingType`` each: OTHER 0, BROKEN 1, SOLID 2, ...
-    """
-
-    frame: int
-    stamp_ns: int
-    crossed_lane_markings: tuple[int, ...]
 
 
 class Car:
@@ -192,8 +174,9 @@ class Car:
         lane: where the car is on the map.
         acceleration: (x, y, z) over the last tick, in map axes [m/s^2].
         control: command of the last tick, as rounded by the wire.
-        collisions: contacts of the last tick, one event per obstacle touched.
-        lane_invasions: of the last tick, at most one event.
+        collisions: contacts of the last tick, one per obstacle touched.
+        crossed_markings: of the lines that the outline began to touch in the last tick: CARLA
+            ``LaneMarkingType`` each: OTHER 0, BROKEN 1, SOLID 2, ...
         route: the way to drive, from the spawn point.
         route_points: (N, 3) the same as points about 1 m apart [m].
         route_turns: 'left', 'right' or 'straight' at each junction of the route.
@@ -203,8 +186,8 @@ class Car:
         """Build the car; :meth:`start` puts it on the road."""
         self.actor_id = actor_id
         self.vehicle_info: VehicleInfo = vehicle_info()
-        self.collisions: list[CollisionEvent] = []
-        self.lane_invasions: list[LaneInvasionEvent] = []
+        self.collisions: list[Collision] = []
+        self.crossed_markings: tuple[int, ...] = ()
         self._bgr = bgr
         self._map = road_map
         self._vehicle = Vehicle()
@@ -212,13 +195,13 @@ class Car:
             road_map.markings, self.vehicle_info.length_m, self.vehicle_info.width_m
         )
 
-    def start(self, spawn: SpawnPoint, trace: RouteTrace, frame: int, stamp_ns: int) -> None:
-        """Stand at the begin of a route, in frame ``frame`` at simulated time ``stamp_ns``."""
+    def start(self, spawn: Pose, trace: RouteTrace, stamp_ns: int) -> None:
+        """Stand at the begin of a route at simulated time ``stamp_ns``."""
         self.route = Route(trace.points[:, :2], closed=trace.closed)
         self.route_points: NDArray[np.float64] = trace.points
         self.route_turns = trace.turns
         self.control = VehicleControl()
-        self._frame, self._stamp_ns = frame, stamp_ns
+        self._stamp_ns = stamp_ns
         self.set_pose(spawn.x_m, spawn.y_m, spawn.yaw_rad)
 
     @property
@@ -318,16 +301,15 @@ class Car:
         )
         self._forget_events()
 
-    def move(self, control: VehicleControl, step_s: float, frame: int, stamp_ns: int) -> None:
-        """Drive one step [s] into frame ``frame``; contacts come next, then :meth:`settle`.
+    def move(self, control: VehicleControl, step_s: float, stamp_ns: int) -> None:
+        """Drive one step [s]; contacts come next, then :meth:`settle`.
 
         Args:
             control: rounded and checked; values beyond their range are clamped.
             step_s: length of the step [s].
-            frame: frame that the step leads to.
-            stamp_ns: simulated time of that frame [ns].
+            stamp_ns: simulated time that the step leads to [ns].
         """
-        self._frame, self._stamp_ns = frame, stamp_ns
+        self._stamp_ns = stamp_ns
         self._before_mps = self._vehicle.motion.velocity_mps
         self._vehicle.step(control, step_s)
         self.control = control
@@ -364,18 +346,7 @@ class Car:
         motion, before = self._vehicle.motion, self._before_mps
         after = motion.velocity_mps
         self.acceleration = ((after[0] - before[0]) / step_s, (after[1] - before[1]) / step_s, 0.0)
-        crossed = self._lanes.update(motion.x_m, motion.y_m, motion.yaw_rad)
-        self.lane_invasions = (
-            [
-                LaneInvasionEvent(
-                    frame=self._frame,
-                    stamp_ns=self._stamp_ns,
-                    crossed_lane_markings=tuple(crossed),
-                )
-            ]
-            if crossed
-            else []
-        )
+        self.crossed_markings = self._lanes.update(motion.x_m, motion.y_m, motion.yaw_rad)
         self._observe()
 
     def _approach_mps(self, normal: tuple[float, float]) -> float:
@@ -402,20 +373,16 @@ class Car:
         )
         impulse = self.vehicle_info.mass * max(lost_mps, 0.0)
         self.collisions.append(
-            CollisionEvent(
-                frame=self._frame,
-                stamp_ns=self._stamp_ns,
-                other_actor_id=other_actor_id,
-                normal_impulse=carla_from_ros_location(
-                    impulse * normal[0], impulse * normal[1], 0.0
-                ),
+            Collision(
+                other_actor_id,
+                carla_from_ros_location(impulse * normal[0], impulse * normal[1], 0.0),
             )
         )
 
     def _forget_events(self) -> None:
         self.acceleration = (0.0, 0.0, 0.0)
         self.collisions = []
-        self.lane_invasions = []
+        self.crossed_markings = ()
         self._observe()
 
     def _observe(self) -> None:

@@ -106,10 +106,6 @@ class Ground:
     def _matrices(self) -> list[NDArray[np.float64]]:
         return [self.texture_from_map(level) for level in range(len(self.levels))]
 
-    def nbytes(self) -> int:
-        """Memory of all levels [bytes]."""
-        return sum(texture.nbytes for level in self.levels for texture in level)
-
 
 class TiledGround:
     """A ground that is painted where a camera looks.
@@ -151,11 +147,6 @@ class TiledGround:
         left, right = math.floor((x - reach_x) / tile_m), math.floor((x + reach_x) / tile_m)
         top, bottom = math.floor((-y - reach_y) / tile_m), math.floor((-y + reach_y) / tile_m)
         return self._joined(level, top, bottom, left, right)
-
-    def nbytes(self) -> int:
-        """Memory of all tiles and of what was put together from them [bytes]."""
-        views = [covered for covered, _ in self._views.values()]
-        return self._bytes + sum(one.nbytes for covered in views for one in covered)
 
     def _joined(self, level: int, top: int, bottom: int, left: int, right: int) -> View:
         key = level, top, bottom, left, right

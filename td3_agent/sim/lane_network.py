@@ -37,6 +37,15 @@ SEEN_GAP_M = 0.25  # what is told of: a car drives over less without a jerk
 BREAK_M = 5.0  # a wider gap ends the road
 
 
+class Pose(NamedTuple):
+    """Where a car is, or can start, in the map frame [m], and its heading [rad]."""
+
+    x_m: float
+    y_m: float
+    z_m: float
+    yaw_rad: float
+
+
 class Place(NamedTuple):
     """A place on an edge.
 
@@ -149,6 +158,12 @@ class LaneNetwork:
         place = s_m * self.rows_per_m[edge]
         step = np.minimum(place.astype(np.intp), self.count[edge] - 1)
         return self.first_row[edge] + step, place - step
+
+
+def arc_lengths(points: FloatArray) -> FloatArray:
+    """Return (N,) how far along a line each of its (N, 2 or 3) points is [m], seen from above."""
+    steps = np.hypot(*np.diff(points[:, :2], axis=0).T)
+    return np.concatenate(([0.0], np.cumsum(steps)))
 
 
 @lru_cache(maxsize=32)  # training goes round among two dozen roads
@@ -279,7 +294,7 @@ def _bridged(rows: list[FloatArray], followers: Sequence[Sequence[int]]) -> list
 
 def _table(points: FloatArray) -> tuple[float, FloatArray]:
     """Return length [m] and evenly spaced rows (x, y, heading) along a run's (N, 3) points."""
-    along = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(points[:, :2], axis=0).T))))
+    along = arc_lengths(points)
     count = max(1, round(float(along[-1]) / ROW_SPACING_M))
     s = np.linspace(0.0, along[-1], count + 1)
     return float(along[-1]), np.column_stack(

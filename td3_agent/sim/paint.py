@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
+from td3_agent.sim.lane_network import arc_lengths
 from td3_agent.sim.roadside import sign_outlines
 from td3_agent.sim.scenery import shadow_outlines
 
@@ -334,8 +335,7 @@ def _shifted(points: NDArray[np.float64], left_m: float) -> NDArray[np.float64]:
 
 def _dashes(points: NDArray[np.float64], dash_m: float) -> list[NDArray[np.float64]]:
     """Cut an (N, 2) line into dashes, evenly spread so that neighbouring lines match."""
-    steps = np.hypot(*np.diff(points, axis=0).T)
-    along = np.concatenate(([0.0], np.cumsum(steps)))
+    along = arc_lengths(points)
     count = max(1, round(along[-1] / (2.0 * dash_m)))
     period = along[-1] / count
     dash = 0.5 * period

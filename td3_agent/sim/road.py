@@ -22,7 +22,7 @@ from td3_agent.driving.frames import (
     ros_from_carla_rotation,
     wrap_angle,
 )
-from td3_agent.sim.lane_network import runs_of
+from td3_agent.sim.lane_network import Pose, arc_lengths, runs_of
 from td3_agent.sim.opendrive import MAX_EXTENT_M, LaneSpan, MapError, lane_spans, with_projection
 
 if TYPE_CHECKING:
@@ -79,15 +79,6 @@ class Marking:
     points: NDArray[np.float64]
     kind: int
     colour: int
-
-
-class SpawnPoint(NamedTuple):
-    """A place on the centre of a driving lane, in ROS axes [m, rad]."""
-
-    x_m: float
-    y_m: float
-    z_m: float
-    yaw_rad: float
 
 
 class LaneFix(NamedTuple):
@@ -192,9 +183,7 @@ class RoadMap:
             waypoint.is_junction,
         )
 
-    def route(
-        self, spawn: SpawnPoint, rng: np.random.Generator, max_length_m: float
-    ) -> RouteTrace:
+    def route(self, spawn: Pose, rng: np.random.Generator, max_length_m: float) -> RouteTrace:
         """Follow the lane from a spawn point.
 
         Junctions are taken in turn: of the ways on offer, the kind (left, right, straight) used
@@ -291,7 +280,7 @@ class RoadMap:
             return 'straight'
         return 'left' if turn > 0.0 else 'right'
 
-    def _waypoint_at(self, spawn: SpawnPoint) -> carla.Waypoint:
+    def _waypoint_at(self, spawn: Pose) -> carla.Waypoint:
         return self._map.get_waypoint(
             carla.Location(*carla_from_ros_location(spawn.x_m, spawn.y_m, spawn.z_m))
         )
@@ -397,7 +386,7 @@ def _runs(points: NDArray[np.float64], paint: NDArray[np.int64]) -> list[Marking
 
 def _spawn_points(
     lanes: tuple[LaneGeometry, ...], followers: tuple[tuple[int, ...], ...]
-) -> list[SpawnPoint]:
+) -> list[Pose]:
     """Return evenly spaced places on every lane outside junctions, road by road.
 
     Sections of a road that follow each other count as one lane. Where that gives no place at
@@ -421,7 +410,7 @@ def _spawn_points(
     return []
 
 
-def _places(run: list[LaneGeometry], shortest_m: float) -> list[SpawnPoint]:
+def _places(run: list[LaneGeometry], shortest_m: float) -> list[Pose]:
     """Return evenly spaced places on lanes that follow each other.
 
     Args:
@@ -430,13 +419,12 @@ def _places(run: list[LaneGeometry], shortest_m: float) -> list[SpawnPoint]:
     """
     centre = np.concatenate([lane.centre for lane in run])
     heading = np.concatenate([lane.heading_rad for lane in run])
-    steps = np.hypot(*np.diff(centre[:, :2], axis=0).T)
-    along = np.concatenate(([0.0], np.cumsum(steps)))
+    along = arc_lengths(centre)
     wanted = np.arange(SPAWN_MARGIN_M, along[-1] - SPAWN_MARGIN_M, SPAWN_SPACING_M)
     if not len(wanted) and along[-1] >= shortest_m:
         wanted = np.array([0.5 * along[-1]])
     points = []
     for index in np.searchsorted(along, wanted):
         x, y, z = centre[index].tolist()
-        points.append(SpawnPoint(x, y, z, float(heading[index])))
+        points.append(Pose(x, y, z, float(heading[index])))
     return points

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from td3_agent.sim.lane_network import lane_network
+from td3_agent.sim.lane_network import arc_lengths, lane_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -112,7 +112,7 @@ def _edge_table(
     points = np.concatenate([lanes[i].centre for i in edge])
     lane = np.concatenate([np.full(len(lanes[i].centre), i) for i in edge])
     sample = np.concatenate([np.arange(len(lanes[i].centre)) for i in edge])
-    along = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(points[:, :2], axis=0).T))))
+    along = arc_lengths(points)
     s = np.linspace(0.0, along[-1], count)
     nearest = np.clip(np.searchsorted(along, s), 0, len(points) - 1)
     return np.interp(s, along, points[:, 2]), lane[nearest], sample[nearest]

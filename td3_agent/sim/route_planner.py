@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from td3_agent.driving.frames import wrap_angle
+from td3_agent.sim.lane_network import Pose, arc_lengths
 from td3_agent.sim.road_graph import NOWHERE
 
 if TYPE_CHECKING:
@@ -48,15 +49,6 @@ class GoalError(RouteError):
 
 class StartError(RouteError):
     """No route begins at the car: it stands off the road."""
-
-
-class Pose(NamedTuple):
-    """Where a car is in the map frame [m], and its heading [rad]."""
-
-    x_m: float
-    y_m: float
-    z_m: float
-    yaw_rad: float
 
 
 class PlannedRoute(NamedTuple):
@@ -426,7 +418,7 @@ def _forwards(line: FloatArray) -> FloatArray:
 
 def _evenly_spaced(line: FloatArray) -> FloatArray:
     """Return points 1 m apart along a line; the last gap is 0.5 m to 1.5 m."""
-    along = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(line[:, :2], axis=0).T))))
+    along = arc_lengths(line)
     length_m = float(along[-1])
     wanted = np.arange(0.0, max(length_m - 0.5 * POINT_SPACING_M, 1e-9), POINT_SPACING_M)
     wanted = np.append(wanted, length_m)

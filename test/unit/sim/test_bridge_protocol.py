@@ -226,15 +226,6 @@ def test_timeout_names_who_is_missing():
     assert wait.wait(SHORT_S) == ['a']
 
 
-def test_every_expected_vehicle_is_waited_for():
-    wait = CommandWait()
-    wait.expect(['a', 'b'])
-    wait.received('a')
-    assert not wait._all_received.is_set()
-    wait.received('b')
-    assert wait._all_received.is_set()
-
-
 def test_early_reply_makes_the_next_wait_return_at_once(wait):
     assert wait.received('ego')  # before the bridge waits: race R1
     assert wait.wait(SHORT_S) == []

@@ -126,15 +126,6 @@ def test_straight_ahead_is_in_the_middle_and_left_is_left():
     assert camera.project(-10.0, 0.0, 0.0) is None
 
 
-def test_turning_left_moves_the_scene_to_the_right():
-    config = CameraConfig()
-    camera = black_camera(config, [(10.0, 0.0)])
-    camera._background[:] = 0
-    before = bright_spot(camera.render(0.0, 0.0, 0.0), config)[0]
-    after = bright_spot(camera.render(0.0, 0.0, 0.1), config)[0]
-    assert after > before + 5.0
-
-
 @pytest.mark.parametrize('pitch', [0.0, 8.0, -10.0, 20.0])
 def test_horizon_stands_where_the_pitch_puts_it(pitch):
     config = CameraConfig(width=400, height=300, pitch=pitch)

@@ -270,10 +270,6 @@ def test_ends_of_shapes_are_those_of_carla(shape):
     assert len(warnings(opendrive(cut_road([0.0], plan=apart)))) == 1
 
 
-def test_section_two_way_is_sound():
-    assert errors(opendrive(road([two_way(0.0)]))) == []
-
-
 def test_loose_link_of_a_lane_that_is_not_driven_on_is_left_out():
     def walk(name, neighbour):
         return lane(-2, kind='sidewalk', link=link(**{name: neighbour}))

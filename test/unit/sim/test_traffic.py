@@ -296,11 +296,3 @@ def test_length_of_the_step_does_not_matter_much():
             way_m += world.traffic.fleet.speed_mps * step_s
         ways_m.append(way_m.mean())
     assert ways_m[0] == pytest.approx(ways_m[1], rel=0.15)
-
-
-def test_traffic_of_an_empty_list_of_cars_is_possible():
-    world = world_with('town', 5)
-    traffic = Traffic(world.map, 1)
-    traffic.start(TrafficConfig(vehicles=5), 0, world.cars)
-    traffic.step((), STEP_S)
-    assert (traffic.fleet.edge >= 0).all()

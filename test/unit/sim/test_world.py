@@ -62,9 +62,9 @@ def test_set_pose_puts_the_car_at_rest_and_is_no_event(world):
     state = world.ego.state
     assert (state.x_m, state.y_m, state.speed_mps) == (40.0, 0.0, 0.0)
     assert abs(state.yaw_rad) == pytest.approx(math.pi)
-    assert (world.frame, world.ego.lane_invasions, world.ego.collisions) == (frame, [], [])
+    assert (world.frame, world.ego.crossed_markings, world.ego.collisions) == (frame, (), [])
     world.tick(VehicleControl())
-    assert world.ego.lane_invasions == []
+    assert world.ego.crossed_markings == ()
 
 
 def test_set_velocity_is_in_the_car_s_axes(world):
@@ -84,12 +84,10 @@ def test_leaving_the_lane_to_the_left_crosses_the_broken_line_once(world):
     events = []
     for _ in range(20):
         world.tick(VehicleControl())
-        events += [
-            (event.frame, event.crossed_lane_markings) for event in world.ego.lane_invasions
-        ]
+        events += [world.ego.crossed_markings] if world.ego.crossed_markings else []
         if world.ego.state.y_m > -HALF_WIDTH_M - 0.5 and not events:
             assert world.ego.state.y_m < 0.3 - HALF_WIDTH_M
-    assert [kinds for _, kinds in events] == [(BROKEN,)]
+    assert events == [(BROKEN,)]
 
 
 def test_leaving_the_road_crosses_the_solid_line_and_is_off_road(world):
@@ -99,8 +97,8 @@ def test_leaving_the_road_crosses_the_solid_line_and_is_off_road(world):
     assert world.ego.on_road
     for _ in range(20):
         world.tick(VehicleControl())
-        kinds += [event.crossed_lane_markings for event in world.ego.lane_invasions]
-    assert kinds == [(SOLID,)]
+        kinds += world.ego.crossed_markings
+    assert kinds == [SOLID]
     assert not world.ego.on_road
 
 
@@ -121,7 +119,6 @@ class TestCollision:
             assert ticks < 60
         (event,) = wall.ego.collisions
         assert event.other_actor_id == 205
-        assert (event.frame, event.stamp_ns) == (wall.frame, wall.stamp_ns)
         assert event.normal_impulse[0] == pytest.approx(
             -wall.ego.vehicle_info.mass * speed, rel=0.05
         )
@@ -151,17 +148,6 @@ class TestCollision:
         while not world.ego.collisions:
             world.tick(VehicleControl())
         assert world.ego.collisions[0].normal_impulse[1] > 0.0
-
-
-@pytest.mark.parametrize('name', ['oval', 'winding', 'town'])
-def test_car_moves_from_every_spawn_point(name):
-    world = World(WorldConfig(map=name, parked_vehicles=0))
-    for spawn in world.map.spawn_points:
-        world.ego.set_pose(spawn.x_m, spawn.y_m, spawn.yaw_rad)
-        assert world.ego.on_road
-        for _ in range(20):
-            world.tick(VehicleControl(throttle=0.8))
-        assert math.dist((world.ego.state.x_m, world.ego.state.y_m), spawn[:2]) > 1.0
 
 
 @pytest.mark.parametrize(
