@@ -108,7 +108,8 @@ class BridgePublisher:
         self.publish_status()
         self._clock.publish(Clock(clock=stamp))
         if not self._info_is_out:
-            info = CarlaWorldInfo(map_name=self._world.map_name, opendrive=self._world.opendrive)
+            town = self._world.map
+            info = CarlaWorldInfo(map_name=town.name, opendrive=town.opendrive)
             self._world_info.publish(info)
             self._info_is_out = True
         if self._actors is not None:

@@ -208,7 +208,7 @@ class SimBridgeNode(Node):
             'unexpected_commands': self._unexpected,
             'refused': self.wiring.rejections.count,
         }
-        return Status(f'embedded simulator, map {self._world.map_name}', values=values)
+        return Status(f'embedded simulator, map {self._world.map.name}', values=values)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -189,14 +189,6 @@ class Camera:
                     borderValue=beyond,
                 )
 
-    def project(self, forward_m: float, left_m: float, up_m: float) -> tuple[float, float] | None:
-        """Return the image position (u, v) [px] of a point in the vehicle frame [m].
-
-        None when the point is not in front of the camera.
-        """
-        u, v, depth = self._pixel_from_vehicle @ np.array([forward_m, left_m, up_m, 1.0])
-        return (float(u / depth), float(v / depth)) if depth > 0.0 else None
-
     def _make_bands(self, seen: NDArray[np.bool_]) -> list[_Band]:
         """Group rows by the texture level that fits the size of their pixels on the ground."""
         config = self.config

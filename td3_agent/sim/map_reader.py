@@ -3,7 +3,7 @@
 
 Some damaged OpenDRIVE files pass every reasonable check and still end ``carla.Map`` in a
 segmentation fault or an endless loop. In a child process that is an exit code; here it would be
-the end of a training run. It holds the interpreter meanwhile, which is not felt either.
+the end of a training run. It also holds the interpreter for seconds where a town is large.
 """
 
 from __future__ import annotations

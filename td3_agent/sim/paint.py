@@ -53,22 +53,9 @@ DOUBLE_MARKS = {
     6: (MARK_BROKEN, MARK_BROKEN),
 }
 PAVED_KINDS = {
-    'driving',
-    'shoulder',
-    'parking',
-    'biking',
-    'bidirectional',
-    'stop',
-    'border',
-    'restricted',
-    'entry',
-    'exit',
-    'onRamp',
-    'offRamp',
-    'connectingRamp',
-    'bus',
-    'taxi',
-}
+    'driving', 'shoulder', 'parking', 'biking', 'bidirectional', 'stop', 'border', 'restricted',
+    'entry', 'exit', 'onRamp', 'offRamp', 'connectingRamp', 'bus', 'taxi',
+}  # fmt: skip
 JUNCTION_CLOSED_M = 1.5  # slivers between the paths of a junction that are filled
 BORDER_M = 2.0 * JUNCTION_CLOSED_M + 1.0  # beyond kerb and pavement, what has a say in a window
 BUCKET_M = 64.0

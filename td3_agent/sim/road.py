@@ -85,22 +85,16 @@ class LaneFix(NamedTuple):
     """A position seen from the nearest driving lane.
 
     Attributes:
-        road_id: OpenDRIVE road id.
-        lane_id: OpenDRIVE lane id.
         z_m: height of the road there [m].
         heading_rad: driving direction of the lane [rad], in [-pi, pi).
         lateral_m: signed offset from the lane's centre [m], left positive.
-        half_width_m: half the lane's width [m].
         on_road: whether the position lies on that lane.
         in_junction: whether the lane crosses a junction.
     """
 
-    road_id: int
-    lane_id: int
     z_m: float
     heading_rad: float
     lateral_m: float
-    half_width_m: float
     on_road: bool
     in_junction: bool
 
@@ -173,12 +167,9 @@ class RoadMap:
         dx, dy = x_m - x, y_m - y
         half_width = 0.5 * waypoint.lane_width
         return LaneFix(
-            waypoint.road_id,
-            waypoint.lane_id,
             z,
             heading,
             math.cos(heading) * dy - math.sin(heading) * dx,
-            half_width,
             math.hypot(dx, dy) <= half_width + ON_ROAD_TOLERANCE_M,
             waypoint.is_junction,
         )

@@ -245,23 +245,11 @@ def _pole(place: _Place, roadside: Roadside, rng: np.random.Generator) -> list[B
     height, lamp, away = rng.uniform(4.5, 7.5), rng.random() < 0.7, rng.uniform(0.0, 0.8)
     x, y = place.beside(roadside.kerb_m + 1.1 + away)
     shade = rng.uniform(0.6, 1.3)
-    blocks = [Block(x, y, place.yaw_rad, 0.08, 0.08, 0.0, height, 'metal', shade)]
+    yaw, top = place.yaw_rad, height + 0.14
+    blocks = [Block(x, y, yaw, 0.08, 0.08, 0.0, height, 'metal', shade)]
     if lamp:
-        over_x, over_y = place.beside(roadside.kerb_m + 0.6 + away)
-        blocks.append(
-            Block(
-                over_x,
-                over_y,
-                place.yaw_rad,
-                0.12,
-                0.6,
-                height,
-                height + 0.14,
-                'metal',
-                shade,
-                hangs=True,
-            )
-        )
+        x, y = place.beside(roadside.kerb_m + 0.6 + away)
+        blocks.append(Block(x, y, yaw, 0.12, 0.6, height, top, 'metal', shade, hangs=True))
     return blocks
 
 

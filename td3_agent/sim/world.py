@@ -180,16 +180,6 @@ class World:
         return traffic
 
     @property
-    def map_name(self) -> str:
-        """Name of the map."""
-        return self.map.name
-
-    @property
-    def opendrive(self) -> str:
-        """OpenDRIVE text of the map."""
-        return self.map.opendrive
-
-    @property
     def elapsed_s(self) -> float:
         """Simulated time [s]: a product, never a sum that drifts."""
         return self.config.start_time_s + self.frame * self.config.fixed_delta_seconds

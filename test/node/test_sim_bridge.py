@@ -227,7 +227,7 @@ class TestTopics:
         expected = bench.world.ego.vehicle_info.wheels[0].max_steer_angle
         assert info[0].wheels[0].max_steer_angle == pytest.approx(expected, rel=1e-6)
         assert info[0].mass > 500.0
-        assert world[0].map_name == bench.world.map_name
+        assert world[0].map_name == bench.world.map.name
         assert '<OpenDRIVE>' in world[0].opendrive
 
     def test_infos_are_published_once(self, ros, bench):

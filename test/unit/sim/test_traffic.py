@@ -11,7 +11,7 @@ from td3_agent.driving.command import VehicleControl
 from td3_agent.driving.idm import equilibrium_gap_m
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.sim.boxes import overlap
-from td3_agent.sim.camera import CameraConfig
+from td3_agent.sim.camera import CameraConfig, pixel_from_vehicle
 from td3_agent.sim.lane_network import lane_network
 from td3_agent.sim.traffic import Traffic, TrafficConfig
 from td3_agent.sim.world import FIRST_TRAFFIC_ID, World, WorldConfig
@@ -228,34 +228,19 @@ def test_who_leaves_at_the_end_of_a_road_comes_back_where_one_begins():
     assert len(traffic.outlines(0.0, 0.0, 4000.0)) + len(gone) == 40
 
 
-class TestCamera:
-    """What is seen of it."""
-
-    @staticmethod
-    def following():
-        world = world_with('oval', 0, 'slow', parked_vehicles=0, spawn_index=0)
-        box = world.traffic.outlines(*world.ego.motion[:2], 100.0)[0]
-        return world, box
-
-    def test_it_is_as_large_as_its_projection(self):
-        world, box = self.following()
-        changed = self.changed(world)
-        camera, motion = world.camera, world.ego.motion
-        back_m = np.hypot(box.x_m - motion.x_m, box.y_m - motion.y_m) - 0.5 * box.length_m
-        left = camera.project(back_m, 0.5 * box.width_m, 0.6)[0]
-        right = camera.project(back_m, -0.5 * box.width_m, 0.6)[0]
-        columns = np.flatnonzero(changed.any(axis=0))
-        assert columns[0] == pytest.approx(left, abs=1.5)
-        assert columns[-1] + 1 == pytest.approx(right, abs=1.5)
-
-    @staticmethod
-    def changed(world):
-        """Pixels that are other ones without the traffic."""
-        traffic, seen = world.traffic, world.render().astype(int)
-        world.traffic = None
-        without = world.render().astype(int)
-        world.traffic = traffic
-        return (np.abs(seen - without) > 3).any(axis=2)
+def test_it_is_seen_as_large_as_its_projection():
+    world = world_with('oval', 0, 'slow', parked_vehicles=0, spawn_index=0)
+    traffic, motion = world.traffic, world.ego.motion
+    (box,) = traffic.outlines(motion.x_m, motion.y_m, 100.0)
+    seen = world.render().astype(int)
+    world.traffic = None
+    changed = (np.abs(seen - world.render()) > 3).any(axis=2)
+    back_m = math.dist((box.x_m, box.y_m), motion[:2]) - 0.5 * box.length_m
+    half_m = 0.5 * box.width_m
+    edges = np.array([(back_m, half_m, 0.6, 1.0), (back_m, -half_m, 0.6, 1.0)])
+    u_w, _, w = pixel_from_vehicle(world.camera.config) @ edges.T
+    columns = np.flatnonzero(changed.any(axis=0))
+    assert (columns[0], columns[-1] + 1) == pytest.approx(u_w / w, abs=1.5)
 
 
 @pytest.mark.parametrize(
