@@ -84,7 +84,7 @@ class Ground:
     west_m: float
     north_m: float
 
-    def texture_from_map(self, level: int) -> NDArray[np.float64]:
+    def _texture_from_map(self, level: int) -> NDArray[np.float64]:
         """Return the (3, 3) matrix from map (x, y, 1) [m] to (column, row, 1) of a level."""
         rows, columns = self.levels[level].paint.shape[:2]
         # Odd sizes do not halve evenly: scale by what the level really covers.
@@ -99,12 +99,12 @@ class Ground:
         )
 
     def view(self, level: int, _pose: Pose, _bounds_m: Bounds) -> View:
-        """Return the texture of a level, and its matrix as of :meth:`texture_from_map`."""
+        """Return the texture of a level, and the matrix into it."""
         return self.levels[level], self._matrices[level]
 
     @cached_property
     def _matrices(self) -> list[NDArray[np.float64]]:
-        return [self.texture_from_map(level) for level in range(len(self.levels))]
+        return [self._texture_from_map(level) for level in range(len(self.levels))]
 
 
 class TiledGround:

@@ -106,7 +106,9 @@ class Look:
     def drawn(cls, limits: Randomisation, rng: np.random.Generator) -> Look:
         """Return the look of one episode."""
         free = rng.random() < limits.free_colour_share
-        road, *sides = _free_greys(limits, rng) if free else _natural_greys(rng)
+        # Free ones are each from the same range: there is no order between them.
+        greys = [_grey(limits, rng) for _ in range(4)] if free else _natural_greys(rng)
+        road, *sides = greys
         wear = rng.uniform(0.0, 0.4)
         scattered = rng.random() < limits.shadow_share
         return cls(
@@ -135,12 +137,8 @@ def _grey(limits: Randomisation, rng: np.random.Generator) -> Bgr:
     return float(b), float(g), float(r)
 
 
-def _free_greys(limits: Randomisation, rng: np.random.Generator) -> list[Bgr]:
-    """Return road, verge, pavement and kerb, each from the same range: no order between them."""
-    return [_grey(limits, rng) for _ in range(4)]
-
-
 def _natural_greys(rng: np.random.Generator) -> list[Bgr]:
+    """Return road, verge, pavement and kerb."""
     grass = GRASS_BGR if rng.random() < 0.7 else DRY_GRASS_BGR
     return [_near(colour, 0.3, rng) for colour in (ASPHALT_BGR, grass, PAVEMENT_BGR, KERB_BGR)]
 

@@ -66,7 +66,7 @@ class Block(NamedTuple):
 # Blocks of a map, those of one thing one after another: fields of ``Block``, material as its
 # number in ``MATERIALS``, and the number of the thing that each belongs to.
 RECORD = [(name, 'f8') for name in Block._fields[:7]]
-RECORD += [('material', np.intp), ('shade', 'f8'), ('hangs', np.bool_), ('thing', np.intp)]
+RECORD += [('material', 'p'), ('shade', 'f8'), ('hangs', '?'), ('thing', 'p')]
 
 
 def scenery_from(things: Sequence[Sequence[Block]]) -> Scenery:
@@ -92,7 +92,8 @@ def without_boxes(scenery: Scenery, boxes: Sequence[Box]) -> Scenery:
         hit |= (np.abs(along) < scenery.half_l + reach) & (
             np.abs(across) < scenery.half_w + BESIDE_PARKED_M
         )
-    return scenery[~np.isin(scenery.thing, scenery.thing[hit])]
+    kept = scenery[~np.isin(scenery.thing, scenery.thing[hit])]
+    return kept.view(np.recarray)
 
 
 @lru_cache(maxsize=4)
