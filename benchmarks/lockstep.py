@@ -28,10 +28,11 @@ from benchmarks.harness import (
 )
 from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention, VehicleControl
-from td3_agent.driving.gate import Outcome, TwistConverter
+from td3_agent.driving.gate import Outcome
 from td3_agent.driving.ledger import LogCounts
 from td3_agent.driving.loop import ledger_records, respond
 from td3_agent.driving.stages import percentiles_ms
+from td3_agent.driving.velocity_control import TwistConverter
 from td3_agent.evaluation.ros_episodes import FourNodes, LedgerTail
 from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.nodes.runtime import EXECUTOR_VARIABLE, executors
