@@ -22,8 +22,7 @@ import torch
 
 from td3_agent.nearby import POLICY_SUFFIX
 from td3_agent.policy.manifest import SCHEMA, CreatedBy, InputContract, Manifest, OutputContract
-from td3_agent.policy.networks import Actor
-from td3_agent.policy.policy import Policy, PolicyError
+from td3_agent.policy.policy import Actor, Policy, PolicyError
 from td3_agent.policy.policy_file import (
     LENGTH_BYTES,
     MANIFEST_KEY,

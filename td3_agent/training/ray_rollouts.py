@@ -20,8 +20,12 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from td3_agent.training.envs import LARGEST_FAILURES, EnvFailureError
-from td3_agent.training.rollouts import REMEMBERED_RETURNS
-from td3_agent.training.worker import RolloutWorker, WorkerConfig, parameters_of
+from td3_agent.training.rollouts import (
+    REMEMBERED_RETURNS,
+    RolloutWorker,
+    WorkerConfig,
+    parameters_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,9 +35,8 @@ if TYPE_CHECKING:
     from td3_agent.td3.learner import Learner
     from td3_agent.td3.replay import ReplayBuffer
     from td3_agent.training.params import RayParams
-    from td3_agent.training.rollouts import State
+    from td3_agent.training.rollouts import RolloutFragment, State
     from td3_agent.training.spaces import TaskSpaces
-    from td3_agent.training.worker import RolloutFragment
 
 LOG = logging.getLogger(__name__)
 PATIENCE_S = 300.0  # for a fragment, and for a worker to start before a warning

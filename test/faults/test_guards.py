@@ -120,7 +120,7 @@ GUARDS = [  # a case, what is replaced, by what, and the words with which the ca
     ),
     (
         test_training_faults.test_training_killed,
-        'training.exploration.Explorer.restore',
+        'training.acting.Explorer.restore',
         NOTHING,
         'bit by bit',
     ),

@@ -23,19 +23,20 @@ import torch
 
 from td3_agent.driving.loop_check import CameraView, Contract
 from td3_agent.driving.observation import ENCODINGS, ObservationSpec
-from td3_agent.policy.actor_config import DRIVING_ACTOR, ActorConfig
 from td3_agent.policy.checkpoint import load_checkpoint, save_checkpoint
 from td3_agent.policy.manifest import (
     DRIVING,
+    DRIVING_ACTOR,
     GYMNASIUM,
     ActionField,
+    ActorConfig,
     InputContract,
     OutputContract,
     StateField,
     driving_inputs,
     driving_outputs,
 )
-from td3_agent.policy.networks import build_actor
+from td3_agent.policy.policy import build_actor
 from td3_agent.policy.policy_file import CheckpointError, policy_file, read_manifest
 
 ROOT = Path(__file__).parents[3]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from td3_agent.policy.actor_config import DRIVING_ACTOR, ActorConfig, tensor_shapes
-from td3_agent.policy.networks import LAST_LAYER_BOUND, Actor, Encoder, build_actor
+from td3_agent.policy.manifest import DRIVING_ACTOR, ActorConfig, tensor_shapes
+from td3_agent.policy.policy import LAST_LAYER_BOUND, Actor, Encoder, build_actor
 
 VECTOR = ActorConfig(
     image_shape=None, state_size=3, action_low=(-2.0, 0.0, -0.3), action_high=(2.0, 8.33, 0.7)

@@ -13,19 +13,19 @@ import torch
 
 from td3_agent.__main__ import main
 from td3_agent.policy import onnx_policy
-from td3_agent.policy.actor_config import DRIVING_ACTOR, ActorConfig
 from td3_agent.policy.checkpoint import load_checkpoint, save_checkpoint
 from td3_agent.policy.manifest import (
     DRIVING,
+    DRIVING_ACTOR,
     GYMNASIUM,
     ActionField,
+    ActorConfig,
     InputContract,
     OutputContract,
     StateField,
     driving_inputs,
     driving_outputs,
 )
-from td3_agent.policy.networks import build_actor
 from td3_agent.policy.onnx_policy import (
     TOLERANCE,
     export_policy,
@@ -34,7 +34,7 @@ from td3_agent.policy.onnx_policy import (
     record_file,
     sample_observations,
 )
-from td3_agent.policy.policy import PolicyError
+from td3_agent.policy.policy import PolicyError, build_actor
 from td3_agent.policy.policy_file import CheckpointError
 
 NAME = 'policy.safetensors'

@@ -7,9 +7,8 @@ import torch
 
 from td3_agent.driving.observation import Observation
 from td3_agent.driving.vehicle import VehicleState
-from td3_agent.policy.actor_config import DRIVING_ACTOR, ActorConfig
-from td3_agent.policy.networks import build_actor
-from td3_agent.policy.policy import Policy, PolicyError, untrained_policy
+from td3_agent.policy.manifest import DRIVING_ACTOR, ActorConfig
+from td3_agent.policy.policy import Policy, PolicyError, build_actor, untrained_policy
 
 PENDULUM = ActorConfig(
     image_shape=None, state_size=3, action_low=(-2.0,), action_high=(2.0,), hidden=(8,)

@@ -9,7 +9,7 @@ import gymnasium
 import pytest
 
 from td3_agent import envs
-from td3_agent.training.env_ids import MODULES, did_you_mean
+from td3_agent.envs import MODULES, did_you_mean
 
 NAMES = """
 import sys

@@ -11,9 +11,9 @@ gymnasium = pytest.importorskip('gymnasium')
 from td3_agent.td3.learner import Learner  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.replay import ReplayBuffer  # noqa: E402
-from td3_agent.training.exploration import greedy  # noqa: E402
+from td3_agent.training.acting import greedy  # noqa: E402
+from td3_agent.training.rollouts import RolloutWorker, WorkerConfig, parameters_of  # noqa: E402
 from td3_agent.training.spaces import TaskSpaces  # noqa: E402
-from td3_agent.training.worker import RolloutWorker, WorkerConfig, parameters_of  # noqa: E402
 
 SPOT = 'td3_agent.training.tasks:td3_agent/Spot-v0'
 TD3 = Td3Params(

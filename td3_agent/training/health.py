@@ -1,20 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures that tell a learner's illnesses before weeks are lost to them, and their alarms."""
+"""Figures that tell the illnesses of a learner and of its buffer early, and their alarms."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise, starmap
+import math
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
+from td3_agent.driving.command import CONTROL_MAX_SPEED_MPS
+
 if TYPE_CHECKING:
+    import gymnasium
+    from numpy.typing import NDArray
+
     from td3_agent.td3.learner import Batch, Learner
 
 SATURATED = 0.99  # |tanh| beyond this leaves 2 % of the gradient
 LARGEST_SATURATION = 0.2
 LARGEST_Q_GAP = 1e-3
 BEYOND_ANY_RETURN = 2.0
+EDGES_MPS = (-math.inf, 0.5, 2.0, 4.0, 6.0, 8.0, math.inf)
+PARKED = 'speed_below_0.5_mps'
+LARGEST_PARKED_SHARE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,3 +101,54 @@ def examine(learner: Learner, batch: Batch, largest_reward: float) -> Health:
             actor_loss=float(learner.actor_loss),
             largest_return=largest_reward / (1.0 - discount),
         )
+
+
+@dataclass(frozen=True)
+class SpeedState:
+    """Where the speed stands in a state vector.
+
+    Attributes:
+        index: of the number.
+        scale_mps: what 1.0 means [m/s].
+    """
+
+    index: int
+    scale_mps: float
+
+    def shares(self, states: NDArray[np.float32]) -> dict[str, float]:
+        """Return the share of states in each range of speed, by name; half-open ranges.
+
+        Args:
+            states: (N, state_size), N >= 1.
+        """
+        speeds_mps = states[:, self.index] * self.scale_mps
+        counts = np.histogram(speeds_mps, EDGES_MPS)[0] / len(speeds_mps)
+        return dict(zip(starmap(_name, pairwise(EDGES_MPS)), counts.tolist(), strict=True))
+
+
+def _name(low_mps: float, high_mps: float) -> str:
+    if math.isinf(low_mps):
+        return f'speed_below_{high_mps:g}_mps'
+    return f'speed_from_{low_mps:g}_mps'
+
+
+def speed_state_of(env: gymnasium.Env[Any, Any]) -> SpeedState | None:
+    """Return where an environment shows a vehicle's speed, None where there is none.
+
+    It may say so by an attribute ``speed_state`` (index, scale [m/s]).
+    """
+    inner = env.unwrapped
+    told = getattr(inner, 'speed_state', None)
+    if told is not None:
+        return SpeedState(*told)
+    # The vector of td3_agent.driving.observation begins with the speed.
+    drives = hasattr(inner, 'spec_of_observation')
+    return SpeedState(0, CONTROL_MAX_SPEED_MPS) if drives else None
+
+
+def parked_alarm(shares: dict[str, float]) -> dict[str, str]:
+    """Return the alarm that the buffer holds little but a car that stands, by name."""
+    share = shares.get(PARKED, 0.0)
+    if share <= LARGEST_PARKED_SHARE:
+        return {}
+    return {'parked': f'the car stands in {share:.0%} of the buffer'}
