@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 import json
 from pathlib import Path
 import sys
@@ -27,12 +27,7 @@ from td3_agent.evaluation.episodes import EpisodePlan, EvaluationError
 from td3_agent.evaluation.intervals import totals
 from td3_agent.evaluation.ledger_command import agreement
 from td3_agent.evaluation.pictures import plot_gallery
-from td3_agent.evaluation.result_tables import (
-    agreement_table,
-    episode_csv,
-    episode_table,
-    figure_table,
-)
+from td3_agent.evaluation.result_tables import episode_csv, report
 from td3_agent.evaluation.scenarios import (
     DECIDED,
     SCENARIOS,
@@ -158,7 +153,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--family', choices=tuple(FAMILIES), default=plan.family, help='of unseen or seen roads'
     )
     parser.add_argument(
-        '--route-length', type=float, default=plan.route_length_m, help='longest route [m]'
+        '--route-length',
+        type=float,
+        dest='route_length_m',
+        default=plan.route_length_m,
+        help='longest route [m]',
     )
     parser.add_argument(
         '--least-mean-speed',
@@ -217,7 +216,7 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_FAILED
     summary = summarize(evaluation, rows)
     write_results(evaluation, summary, rows)
-    sys.stdout.write(report(evaluation, summary))
+    sys.stdout.write(report(summary, evaluation.out))
     return 0 if holds(summary) else EXIT_FAILED
 
 
@@ -264,19 +263,10 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
     refuse_policy_of_others(args)
     if args.driver == FOLLOWING and (args.transport == ROS or args.compare):
         raise ValueError(f'--driver {FOLLOWING} is for --transport direct: no topic tells it')
-    given = {name: getattr(args, name) for name in DECIDED if hasattr(args, name)}
     if args.scenario:
-        refuse_decided(given)
-    plan = EpisodePlan(
-        **given,
-        family=args.family,
-        episodes=args.episodes,
-        seed=args.seed,
-        route_length_m=args.route_length,
-        parked_vehicles=args.parked_vehicles,
-        camera_width=args.camera_width,
-        camera_height=args.camera_height,
-    )
+        refuse_decided({name: getattr(args, name) for name in DECIDED if hasattr(args, name)})
+    names = [spec.name for spec in fields(EpisodePlan) if hasattr(args, spec.name)]
+    plan = EpisodePlan(**{name: getattr(args, name) for name in names})
     references = SCENARIO_REFERENCES if args.scenario else REFERENCES
     return Evaluation(
         plan=SCENARIOS[args.scenario].plan(plan) if args.scenario else plan,
@@ -458,21 +448,3 @@ def join_ledgers(evaluation: Evaluation) -> None:
         for episode in evaluation.episodes:
             for record in read_ledger(evaluation.ledger_path(episode, evaluation.transport)):
                 joined.write({'episode': episode.number, **record})
-
-
-def report(evaluation: Evaluation, summary: dict[str, Any]) -> str:
-    """Return what is printed at the end."""
-    parts = [episode_table(summary['episodes']), figure_table(summary)]
-    if 'comparison' in summary:
-        parts.append(agreement_table(summary['comparison']))
-    parts += [finding_lines(summary['findings'])] if summary['findings'] else []
-    return '\n\n'.join(parts) + f'\n\nresults in {evaluation.out}\n'
-
-
-def finding_lines(found: list[dict[str, Any]]) -> str:
-    """Return what was wrong with the drives, a line for each thing."""
-    return '\n'.join(
-        f'{"error" if one["is_error"] else "warning"}: {one["text"]} '
-        f'(episodes {", ".join(map(str, one["episodes"]))})'
-        for one in found
-    )

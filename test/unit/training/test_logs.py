@@ -152,7 +152,6 @@ def test_run_names_what_made_it(monkeypatch):
     assert {'td3_agent', 'commit', 'torch', 'numpy', 'gymnasium'} == set(made_with)
     assert made_with['commit'] is None or re.match('[0-9a-f]{40}', made_with['commit'])
     json.dumps(made_with)
-    monkeypatch.setattr(
-        run_folder, 'Path', lambda _: types.SimpleNamespace(resolve=lambda: NOWHERE)
-    )
+    nowhere = types.SimpleNamespace(resolve=lambda: types.SimpleNamespace(parent='/nowhere'))
+    monkeypatch.setattr(run_folder, 'Path', lambda _: nowhere)
     assert run_folder.commit.__wrapped__() is None
