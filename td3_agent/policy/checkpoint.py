@@ -216,13 +216,14 @@ def replace_file(path: Path, data: bytes, check: Callable[[Path], None] = lambda
             os.fsync(file.fileno())
         check(beside)
         beside.replace(path)
-        _sync_directory(path.parent)
+        sync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Force a file or the entries of a folder to disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

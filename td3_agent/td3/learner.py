@@ -14,8 +14,10 @@ from itertools import pairwise
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from td3_agent.policy.manifest import ActorConfig
@@ -24,6 +26,8 @@ from td3_agent.td3.params import ENCODERS, OBSERVATION, PRIVILEGED, Td3Params
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from td3_agent.policy.policy import Actor
     from td3_agent.td3.transitions import ObservationShape, Sample
@@ -327,6 +331,10 @@ class Learner:
         for own in (self.networks.actor, self.target.actor):
             for mine, theirs in zip(own.parameters(), actor.parameters(), strict=True):
                 mine.data.copy_(theirs.data)
+
+    def policy_weights(self) -> NDArray[np.float32]:
+        """Return a copy of all weights of the policy, one after the other: what workers act by."""
+        return np.asarray(parameters_to_vector(self.actor.parameters()).detach().cpu().numpy())
 
     def actor_values(self, batch: Batch) -> Tensor:
         """Return Q1 of the policy's own actions, (B, 1): what the actor is to make large."""

@@ -24,7 +24,6 @@ from td3_agent.training.rollouts import (
     REMEMBERED_RETURNS,
     RolloutWorker,
     WorkerConfig,
-    parameters_of,
 )
 
 if TYPE_CHECKING:
@@ -304,7 +303,7 @@ class RayRollouts:
         """Ask for the next fragment, to be made with the newest policy that was sent out."""
         updates, since = self._learner.updates, self._version
         if self._policy is None or updates >= since + self._params.broadcast_every:
-            self._policy = ray.put(parameters_of(self._learner.actor))
+            self._policy = ray.put(self._learner.policy_weights())
             self._version = updates
         worker = self._places[stream].worker
         self._wait_for(worker.collect.remote(self._policy, self._version, step), stream)

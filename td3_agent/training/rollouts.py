@@ -10,11 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 import logging
+from logging.handlers import BufferingHandler
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
+from torch.nn.utils import vector_to_parameters
 
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.envs import with_module
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from td3_agent.policy.manifest import ActorConfig
-    from td3_agent.policy.policy import Actor
     from td3_agent.td3.params import Td3Params
     from td3_agent.td3.transitions import Fragment, Observed
     from td3_agent.training.envs import Outcome
@@ -249,25 +251,28 @@ class RolloutWorker:
         )
         self._rollouts = LocalRollouts([episodes], explorer, config.spaces, self._buffer)
         self._begun = False
-        self._warnings = _Texts(logging.WARNING)
+        self._warnings = BufferingHandler(sys.maxsize)
+        self._warnings.setLevel(logging.WARNING)
         logging.getLogger('td3_agent').addHandler(self._warnings)
 
     def collect(self, policy: NDArray[np.float32], version: int, step: int) -> RolloutFragment:
         """Take steps with a policy.
 
         Args:
-            policy: its parameters, as :func:`parameters_of` returns them.
+            policy: its parameters, one after the other.
             version: updates that were made to it.
             step: environment steps of the whole run so far.
         """
-        set_parameters(self._actor, policy)
+        # A copy: Ray's own memory cannot be written to, and torch warns of such arrays.
+        vector_to_parameters(torch.tensor(policy), self._actor.parameters())
         if not self._begun:
             self._rollouts.start()
             self._begun = True
         for taken in range(self._steps):
             self._rollouts.act(step + taken)
         finished, self._rollouts.finished = self._rollouts.finished, []
-        warnings, self._warnings.texts = self._warnings.texts, []
+        warnings = [record.getMessage() for record in self._warnings.buffer]
+        self._warnings.flush()
         return RolloutFragment(
             self._buffer.take(),
             version,
@@ -276,32 +281,3 @@ class RolloutWorker:
             self._rollouts.failures,
             warnings,
         )
-
-
-def parameters_of(actor: Actor) -> NDArray[np.float32]:
-    """Return a copy of all parameters of a policy, one after the other: what is sent of it."""
-    parts = [parameter.detach().reshape(-1) for parameter in actor.parameters()]
-    return np.asarray(torch.cat(parts).cpu().numpy())
-
-
-def set_parameters(actor: Actor, values: NDArray[np.float32]) -> None:
-    """Give a policy what :func:`parameters_of` returned for one of the same architecture."""
-    start = 0
-    with torch.no_grad():
-        for parameter in actor.parameters():
-            end = start + parameter.numel()
-            # A copy: Ray's own memory cannot be written to, and torch warns of such arrays.
-            parameter.copy_(torch.tensor(values[start:end]).view(parameter.shape))
-            start = end
-
-
-class _Texts(logging.Handler):
-    """Keeps what is logged, to be sent along."""
-
-    def __init__(self, level: int) -> None:
-        super().__init__(level)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the text."""
-        self.texts.append(record.getMessage())

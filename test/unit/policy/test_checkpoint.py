@@ -12,7 +12,6 @@ import pickle
 import runpy
 import shutil
 import tempfile
-import zipfile
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -300,11 +299,6 @@ def test_what_is_no_checkpoint_is_never_replaced(tmp_path):
     assert snapshot(tmp_path) == before
 
 
-def test_missing_parent_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match='No such file'):
-        save(tmp_path / 'nowhere' / NAME)
-
-
 # ---- Reading: files -----------------------------------------------------------------------------
 
 
@@ -458,12 +452,6 @@ def test_pickle_under_another_name_is_refused_and_never_run(broken, tmp_path):
     with contextlib.suppress(CheckpointError):  # bytes of a pickle are weights like others
         load_checkpoint(broken)
     assert not canary.exists()
-
-
-def test_zip_bomb_is_refused(broken):
-    with zipfile.ZipFile(broken, 'w', zipfile.ZIP_DEFLATED) as bomb:
-        bomb.writestr('data.pkl', b'\0' * 10_000_000)
-    assert 'header length is' in refusal(broken)
 
 
 def test_huge_file_is_refused_before_it_is_read(broken, monkeypatch):
