@@ -148,14 +148,6 @@ def test_map_from_a_file_keeps_its_road_and_draws_the_start(tmp_path):
     assert len(starts) > 1
 
 
-def test_world_is_that_of_the_settings_given_to_the_bridge():
-    episode = EpisodePlan(map='oval', camera_width=32, camera_height=24).episode(1)
-    world = episode.world()
-    assert world.config.map_seed == episode.settings['map_seed']
-    assert world.config.spawn_index == -1
-    assert (world.config.camera.width, world.config.camera.height) == (32, 24)
-
-
 @pytest.mark.parametrize('name', ['oval', 'winding'])
 def test_route_on_the_wire_is_the_route_of_the_world(name):
     world = EpisodePlan(map=name, route_length_m=1000.0).episode(0).world()
