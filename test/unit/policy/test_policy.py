@@ -131,6 +131,7 @@ def test_impossible_architectures_are_refused(changes, message):
 
 def test_gradients_of_images_are_those_of_plain_layers():
     """In training, layout and scale of the pixels are our own; the function is the same."""
+    torch.manual_seed(0)
     encoder = Encoder((2, 20, 20), ((4, 8, 4), (8, 2, 1)), 6)
     assert encoder.training
     image = torch.randint(0, 256, (3, 2, 20, 20), dtype=torch.uint8)
