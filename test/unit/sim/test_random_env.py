@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from td3_agent.driving.task import Situation, quality
+from td3_agent.envs import with_module
 from td3_agent.sim.lead import lead_of
 from td3_agent.sim.privileged import PRIVILEGED_SIZE, Privileged
 from td3_agent.sim.random_env import (
@@ -21,7 +22,6 @@ from td3_agent.sim.random_env import (
 )
 from td3_agent.sim.randomisation import FAMILIES, NOTHING_RANDOM, Randomisation
 from td3_agent.sim.traffic import TrafficConfig
-from td3_agent.training.env_ids import with_module
 
 AHEAD = np.array([0.5, 0.0], dtype=np.float32)
 AMONG_TRAFFIC = pytest.param('among_traffic', marks=pytest.mark.slow)
