@@ -91,7 +91,7 @@ class LiveParams:
 class _Frames:
     """Frames that went out, and which of them were answered."""
 
-    pairer: FramePairer[int, int] = field(default_factory=FramePairer)
+    pairer: FramePairer = field(default_factory=FramePairer)
     complete: set[int] = field(default_factory=set)
     open: list[int] = field(default_factory=list)
 

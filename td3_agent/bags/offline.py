@@ -230,7 +230,7 @@ class BagWorld:
 
     def _rewind(self) -> None:
         self._stream = self._in_order()
-        self._pairer: FramePairer[ImageView, VehicleState] = FramePairer()
+        self._pairer = FramePairer()
         self._geometry: VehicleGeometry | None = None
         self._number = 0
         self._is_fresh = True

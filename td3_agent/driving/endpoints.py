@@ -144,14 +144,14 @@ def _mismatches(interest: Interest, others: list[Endpoint]) -> list[Finding]:
         offered, wanted = (mine, other) if interest.writes else (other, mine)
         if other.type != mine.type:
             text = f'type is {other.type} at {other.node}, {mine.type} here: rename one topic'
-        elif wanted.reliable and not offered.reliable:
-            text = (
-                f'{offered.node} publishes best effort, {wanted.node} wants reliable: '
-                'nothing arrives until one of them is changed'
+        elif wanted.reliable > offered.reliable or wanted.latched > offered.latched:
+            has, wants = (
+                ('best effort', 'reliable')
+                if wanted.reliable > offered.reliable
+                else ('volatile', 'transient local')
             )
-        elif wanted.latched and not offered.latched:
             text = (
-                f'{offered.node} publishes volatile, {wanted.node} wants transient local: '
+                f'{offered.node} publishes {has}, {wanted.node} wants {wants}: '
                 'nothing arrives until one of them is changed'
             )
         else:

@@ -446,9 +446,3 @@ class TestLoop:
             f'a camera of 160x120 90 deg, got {SIDE_PX}x{SIDE_PX} 110 deg',
         ):
             assert words in said.message
-
-    def test_an_agent_without_its_route_does_not_say_that_it_drives(self, ros, diagnosed):
-        Bench(ros, route=False)
-        diagnosed.wait(
-            'td3_agent', f'no route yet on {topics.waypoints(ROLE)}', DiagnosticStatus.WARN
-        )
