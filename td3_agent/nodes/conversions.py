@@ -402,8 +402,10 @@ def camera_info_message(params: SimBridgeParams) -> CameraInfo:
 def vehicle_info_message(car: Car, role_name: str) -> CarlaEgoVehicleInfo:
     """Return what the vehicle is made of; wheel angles in radians."""
     info = car.vehicle_info
-    own = vars(info) | {'wheels': [], 'center_of_mass': vector(info.center_of_mass)}
-    msg = CarlaEgoVehicleInfo(id=car.actor_id, rolename=role_name, **own)
+    told = vars(info).keys() & CarlaEgoVehicleInfo.get_fields_and_field_types().keys()
+    alike = {name: getattr(info, name) for name in told - {'wheels', 'center_of_mass'}}
+    msg = CarlaEgoVehicleInfo(id=car.actor_id, rolename=role_name, **alike)
+    msg.center_of_mass = vector(info.center_of_mass)
     for wheel in info.wheels:
         place = vector(np.float32(wheel.position).tolist())
         msg.wheels.append(CarlaEgoVehicleInfoWheel(**vars(wheel) | {'position': place}))
