@@ -40,7 +40,7 @@ GOOD, BAD = '#1f7a3d', '#b3202a'
 SPEED_COLOURS = LinearSegmentedColormap.from_list(
     'speed', ['#7a0c2e', '#d1432b', '#f5a11c', '#f4e04d', '#37b6a3', '#12586e']
 )
-EVENT_STYLES = (  # marker and colour: of the known events first, so that each has its own always
+EVENT_STYLES = (  # marker and colour; the first belong to EVENTS, the same in every picture
     ('X', '#d3222a'),
     ('v', '#7b2fa6'),
     ('s', '#c9620a'),

@@ -119,14 +119,15 @@ def follow(
     longest_s: float,
     is_enough: Callable[[list[dict[str, Any]]], bool],
 ) -> str:
-    """Read a ledger as it grows, until the synchronizer has ended or it is enough.
+    """Read a ledger as it grows, until the synchronizer has ended or ``is_enough`` returns True.
 
     Args:
-        group: of all processes; one that ends with an error ends the drive.
-        synchronizer: writes the ledger, and may end with an error itself: that is told there.
+        group: all processes; any other than the synchronizer that ends with an error ends the
+            drive.
+        synchronizer: writes the ledger, which says why it ended.
         tail: reads the ledger.
-        longest_s: that the drive may take, besides the start of the processes [s].
-        is_enough: is given the records that are new, again and again, and tells.
+        longest_s: limit of the drive, without the start of the processes [s].
+        is_enough: called with the new records, of which there may be none.
 
     Returns:
         Why the drive ended early; empty if it did not.

@@ -182,7 +182,7 @@ def _episode(
 
 
 def _asked(env: gymnasium.Env[Any, Any], command: str, argument: Any) -> Outcome:  # noqa: ANN401
-    """Return the answer of an environment, whose failure is told from one of the program."""
+    """Step or reset an environment. Its own errors become EnvFailureError; bugs propagate."""
     try:
         return perform(env, command, argument)
     except FAILURES as error:
