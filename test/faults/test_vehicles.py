@@ -19,6 +19,7 @@ STANDSTILL_MPS = 0.1
 LONGEST_REJOIN_S = 5.0
 
 
+@pytest.mark.nightly
 @pytest.mark.case('L4', 'three vehicles, one synchronizer: kill -9 of one agent')
 def test_one_of_three_agents_killed(rig):
     """Every frame waits for all; the car without agent is stopped, the others go on."""
