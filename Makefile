@@ -12,6 +12,10 @@ FAULTS_ARGS ?=
 BENCH_ARGS ?=
 TOOLS := .venv/tools
 SPHINX := .venv/sphinx
+SCHEMA := $(TOOLS)/bin/check-jsonschema --builtin-schema
+WORKFLOWS := $(wildcard .github/workflows/*.yaml)
+# The first with sidecars without a feature gate, and the newest that the pinned tool knows.
+KUBERNETES := 1.29 1.37
 PURE_CODE := $(wildcard td3_agent/driving td3_agent/policy td3_agent/td3 td3_agent/sim td3_agent/training td3_agent/doctor)
 
 # Each run gets a domain of its own, so that runs side by side do not hear each other. Compiled files
@@ -45,7 +49,10 @@ bench: setup ## measure speed: NAME=rate|latency|..., BENCH_ARGS='--turns 3' (NA
 
 check: setup $(TOOLS)/ready ## lint, check format, types, containers and manifests
 	@$(ENV) && ruff check . && ruff format --check . && mypy --strict $(PURE_CODE)
-	@scripts/check_deployment.py --tools $(TOOLS)/bin
+	@$(TOOLS)/bin/hadolint --config .hadolint.yaml docker/*.Dockerfile
+	@$(SCHEMA) vendor.compose-spec docker/compose*.yaml
+	@$(if $(WORKFLOWS),$(SCHEMA) vendor.github-workflows $(WORKFLOWS))
+	@for version in $(KUBERNETES); do $(TOOLS)/bin/kubernetes-validate --strict --quiet -k $$version deploy/*.yaml || exit; done
 
 # An environment of its own: what checks containers needs nothing of ours, and other versions.
 $(TOOLS)/ready: requirements/deploy.in | setup

@@ -15,7 +15,7 @@ from pathlib import Path
 import sys
 
 from benchmarks.harness import machine
-from td3_agent.evaluation.processes import interruptions_noted
+from td3_agent.processes import interruptions_noted
 
 EXIT_BELOW, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 SCRIPTS = Path(__file__).resolve().parents[1] / 'scripts'

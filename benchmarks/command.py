@@ -28,7 +28,7 @@ from td3_agent.bridge_interface import (
     DEFAULT_SETUP_FILES,
     EXEC_MARGIN_S,
     STATUS_TIMED_OUT,
-    exec_command,
+    DockerExecSender,
 )
 from td3_agent.fastdds import DISCOVERY_RANGE, LOCALHOST_ONLY
 from td3_agent.nodes.conversions import stamp_ns, time_from_ns
@@ -107,17 +107,15 @@ def docker_command(
         return {}
     if shutil.which(args.docker) is None:
         raise ValueError(f'docker must be an executable, got {args.docker!r}')
-    command = exec_command(
-        args.docker_exec,
+    sender = DockerExecSender(
         f'/{ONCE}',
-        MESSAGE_KIND,
-        '{}',
+        args.docker_exec,
         docker=args.docker,
         setup_files=DEFAULT_SETUP_FILES if args.setup_file is None else args.setup_file,
         environment={name: environment[name] for name in ROS_VARIABLES if name in environment},
         timeout_s=PATIENCE_S,
     )
-    return {DOCKER: command}
+    return {DOCKER: sender.command('{}', MESSAGE_KIND)}
 
 
 class Receiver:

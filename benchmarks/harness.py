@@ -17,9 +17,10 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+import psutil
 from tqdm import tqdm
 
-from td3_agent.evaluation.processes import (
+from td3_agent.processes import (
     ProcessGroup,
     free_domain_id,
     interruptions_noted,
@@ -143,11 +144,9 @@ def missed_ticks(times_ns: Sequence[int]) -> int:
 
 
 def processor_s(pid: int) -> float:
-    """Return the processor time that a process has used [s]; OSError if there is none."""
-    text = Path(f'/proc/{pid}/stat').read_text('utf-8')
-    # proc(5): fields 14 and 15; the second one, a name in brackets, may contain blanks.
-    user, system = text.rpartition(')')[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf('SC_CLK_TCK')
+    """Return the processor time that a process has used [s]."""
+    used = psutil.Process(pid).cpu_times()
+    return used.user + used.system
 
 
 # ---- programs ----------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from benchmarks.latency import Block
-    from td3_agent.evaluation.processes import ProcessGroup
+    from td3_agent.processes import ProcessGroup
 
 PLAIN, PROFILE, MEMORY = SETTINGS = ('plain', 'profile', 'profile + memory')
 SIZES = ('160x120', '800x600', '1920x1080')

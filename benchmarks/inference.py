@@ -19,19 +19,17 @@ from benchmarks.harness import check_least, p50_p99_ms
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.policy.checkpoint import load_checkpoint
 from td3_agent.policy.onnx_policy import export_policy, load_onnx_policy, sample_observations
-from td3_agent.policy.policy_file import SHIPPED_NAMES, policy_file
+from td3_agent.policy.policy_file import policy_file
 
 if TYPE_CHECKING:
     import argparse
 
 WARM_UP = 20
+POLICY = 'lane'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        '--policy', default='lane', help=f'{SHIPPED_NAMES}, or a .safetensors file'
-    )
     parser.add_argument('--frames', type=int, default=2000, help='observations for each')
 
 
@@ -41,7 +39,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as parent:
-        path = Path(shutil.copy(policy_file(args.policy), parent))
+        path = Path(shutil.copy(policy_file(POLICY), parent))
         record = export_policy(path)
         drivers = {'torch': load_checkpoint(path)[0], 'onnx': load_onnx_policy(path)[0]}
     times_ms: dict[str, list[float]] = {runtime: [] for runtime in drivers}
@@ -52,7 +50,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             times_ms[runtime].append((time.perf_counter() - start_s) * 1e3)
     latency = {runtime: p50_p99_ms(times[WARM_UP:]) for runtime, times in times_ms.items()}
     return {
-        'policy': args.policy,
+        'policy': POLICY,
         'frames': args.frames,
         'latency': latency,
         'ratio': latency['torch']['p50_ms'] / latency['onnx']['p50_ms'],

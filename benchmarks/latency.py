@@ -34,14 +34,14 @@ from benchmarks.harness import (
     p50_p99_ms,
 )
 from td3_agent.driving.command import CONTROL_MAX_SPEED_MPS, CONTROL_MAX_YAW_RATE_RADPS
-from td3_agent.evaluation.processes import free_domain_id, ros_environment
 from td3_agent.fastdds import PROFILE_VARIABLES
+from td3_agent.processes import free_domain_id, ros_environment
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
 
-    from td3_agent.evaluation.processes import ProcessGroup
+    from td3_agent.processes import ProcessGroup
 
 OURS, PLAIN = SIDES = ('ours', 'plain')
 POLICY = 'lane'

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-PENDULUM = 'pendulum'
+PENDULUM, RUN_STEPS, RUNS = 'pendulum', 3000, 3  # steps of a run, runs of each learner
 IMAGES = ObservationShape(state_size=0, image_shape=(4, 84, 84), frame_stack=4)
 PATIENCE_S = 3600.0
 
@@ -243,11 +243,6 @@ def ratios(pairs: list[tuple[float, float]], unit: str) -> dict[str, float]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('--turns', type=int, default=30, help='turns of each learner')
-    parser.add_argument(
-        '--case', action='append', choices=(*CASES, PENDULUM), help='only this one, or these'
-    )
-    parser.add_argument('--run-steps', type=int, default=3000, help='steps of a Pendulum run')
-    parser.add_argument('--runs', type=int, default=3, help='Pendulum runs of each')
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -256,17 +251,16 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: an argument is not positive, or Stable-Baselines3 is not installed.
     """
-    check_least(args, turns=1, run_steps=1, runs=1)
+    check_least(args, turns=1)
     if find_spec('stable_baselines3') is None:
         raise ValueError(
             'stable-baselines3 is not installed: pip install -r requirements/bench.in'
         )
-    figures = {}
-    for name in args.case or (*CASES, PENDULUM):
-        if name == PENDULUM:
-            figures[name] = compare(name, args.run_steps, args.runs, 'steps_per_s')
-        else:
-            figures[name] = compare(name, CASES[name].updates, args.turns, 'updates_per_s')
+    figures = {
+        name: compare(name, case.updates, args.turns, 'updates_per_s')
+        for name, case in CASES.items()
+    }
+    figures[PENDULUM] = compare(PENDULUM, RUN_STEPS, RUNS, 'steps_per_s')
     versions = {'torch': torch.__version__, 'stable_baselines3': version('stable_baselines3')}
     return {'versions': versions, 'threads': 1, 'cases': figures}
 

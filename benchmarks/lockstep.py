@@ -26,26 +26,31 @@ from benchmarks.harness import (
     node_group,
     processor_s,
 )
+from td3_agent.driving.agent import Agent
+from td3_agent.driving.command import TwistConvention, VehicleControl
 from td3_agent.driving.gate import Outcome
 from td3_agent.driving.ledger import LogCounts
-from td3_agent.driving.loop import ledger_records
+from td3_agent.driving.loop import ledger_records, respond
 from td3_agent.driving.stages import percentiles_ms
-from td3_agent.evaluation.direct_episodes import direct_drive
-from td3_agent.evaluation.four_nodes import FourNodes
-from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
-from td3_agent.evaluation.ros_episodes import LedgerTail
+from td3_agent.driving.velocity_control import TwistConverter
+from td3_agent.evaluation.ros_episodes import FourNodes, LedgerTail
 from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.nodes.runtime import EXECUTOR_VARIABLE, executors
+from td3_agent.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.sim.camera import CameraConfig
+from td3_agent.sim.embedded import frame_of
 from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from td3_agent.driving.loop import Step
 
 LEAST_FRAMES_PER_S = 200.0  # ten times real time
 WARM_UP_FRAMES = 50
 STEP_S = 0.05
+CAMERA_PX = (160, 120)  # width and height
 PATIENCE_S = 120.0
 POLL_S = 0.02
 
@@ -143,38 +148,50 @@ def cpu_s(group: ProcessGroup) -> dict[str, float]:
     return used
 
 
-def drive_directly(frames: int, width: int, height: int) -> float:
-    """Return the frames/s of the same drive in this process."""
+def drive_directly(frames: int, width: int, height: int, vehicles: int = 1) -> float:
+    """Return the frames/s of the same drive in this process, ledger included."""
     camera = CameraConfig(width=width, height=height)
-    world = World(WorldConfig(map='winding', spawn_index=0, camera=camera))
-    steps = direct_drive(world, make_driver(DriverParams()))
+    steps = steps_of(WorldConfig(map='winding', spawn_index=0, camera=camera, vehicles=vehicles))
     for _ in islice(steps, WARM_UP_FRAMES):
         pass
     start_s = time.perf_counter()
-    for _ in ledger_records(islice(steps, frames)):
-        pass
+    for of_one_car in zip(*islice(steps, frames), strict=True):
+        for _ in ledger_records(of_one_car):
+            pass
     return frames / (time.perf_counter() - start_s)
+
+
+def steps_of(config: WorldConfig) -> Iterator[list[Step]]:
+    """Yield the steps of all cars of a world, frame by frame, each with a driver of its own."""
+    world = World(config)
+    drivers = [make_driver(DriverParams()) for _ in world.cars]
+    halves = [(Agent(d.driver, d.spec), TwistConverter(TwistConvention.VELOCITY)) for d in drivers]
+    controls = [VehicleControl()] * len(halves)
+    while True:
+        world.tick(*controls)
+        frames = [frame_of(world, car) for car in world.cars]
+        steps = [respond(*half, frame) for half, frame in zip(halves, frames, strict=True)]
+        controls = [step.control for step in steps]
+        yield steps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('--turns', type=int, default=5, help='drives of each kind')
     parser.add_argument('--frames', type=int, default=1000, help='frames of a drive')
-    parser.add_argument('--camera-width', type=int, default=160, help='[px]')
-    parser.add_argument('--camera-height', type=int, default=120, help='[px]')
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Return all figures; ValueError if a drive failed."""
     check_least(args, turns=1, frames=2)
-    drive = (args.frames, args.camera_width, args.camera_height)
+    drive = (args.frames, *CAMERA_PX)
     direct, *laps = in_turns(
         args.turns,
         partial(drive_directly, *drive),
         *(partial(drive_over_ros, executor, *drive) for executor in executors()),
     )
     return {
-        'camera': [args.camera_width, args.camera_height],
+        'camera': CAMERA_PX,
         'frames': args.frames,
         'direct_frames_per_s': statistics.median(direct),
         'cases': {

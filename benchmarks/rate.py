@@ -27,10 +27,10 @@ from benchmarks.harness import (
     rate_figures,
     serve,
 )
-from td3_agent.evaluation.processes import busy_processes
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import stamp_ns
 from td3_agent.nodes.runtime import REPORTS
+from td3_agent.processes import busy_processes
 
 if TYPE_CHECKING:
     import argparse
@@ -41,6 +41,16 @@ RATE_HZ = 20.0
 IDLE, LOADED = 'idle', 'loaded'
 SENT, RECEIVED, CONTROL, BARE = 'sent', 'received', 'control', 'bare timer'
 ROLE = 'ego_vehicle'
+FREE = {'role_name': ROLE, 'mode': 'free_running'}
+NODES: dict[str, dict[str, Any]] = {
+    'sim_bridge_node': {
+        'role_names': [ROLE],
+        'map': 'oval',  # a lap: the road has no end, however long this takes
+        'synchronous_mode_wait_for_vehicle_control_command': False,
+    },
+    'twist_to_control_node': FREE,
+    'td3_agent_node': FREE,
+}
 WARM_UP_COMMANDS = 60
 PATIENCE_S = 60.0
 MOST_IDLE_ERROR_HZ, MOST_IDLE_SIGMA_MS, MOST_LOADED_ERROR_HZ = 0.02, 1.0, 0.2
@@ -53,7 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--duration', type=float, default=300.0, help='of each, idle and loaded [s]'
     )
     parser.add_argument('--load', type=int, default=os.cpu_count(), help='busy processes')
-    parser.add_argument('--policy', default='lane', help='of the agent')
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -61,7 +70,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     check_least(args, duration=1, load=1)
     with observed() as observer, Program('benchmarks.rate', environment=os.environ) as timer:
         watch = Watch(observer, timer)
-        for name, parameters in nodes(args.policy).items():
+        for name, parameters in NODES.items():
             observer.group.start(name, parameters)
         idle = watch.figures(args.duration)
         with busy_processes(args.load):
@@ -75,18 +84,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         'duration_s': args.duration,
         'busy_processes': args.load,
         'runs': runs,
-    }
-
-
-def nodes(policy: str) -> dict[str, dict[str, Any]]:
-    """Return the parameters of the three nodes, by program."""
-    role = {'role_name': ROLE}
-    # A lap: the road has no end, however long this takes.
-    world = {'map': 'oval', 'synchronous_mode_wait_for_vehicle_control_command': False}
-    return {
-        'sim_bridge_node': {'role_names': [ROLE], **world},
-        'twist_to_control_node': {**role, 'mode': 'free_running'},
-        'td3_agent_node': {**role, 'mode': 'free_running', 'policy': policy},
     }
 
 

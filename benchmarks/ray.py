@@ -24,16 +24,16 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.harness import check_least
+from td3_agent.envs import with_module
 from td3_agent.nodes.share import shared_path
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.params import Td3Params
 from td3_agent.td3.replay import ReplayBuffer
-from td3_agent.training.env_ids import with_module
 from td3_agent.training.params import LOCAL, RayParams, TrainParams
+from td3_agent.training.rollouts import RolloutWorker, WorkerConfig
 from td3_agent.training.spaces import TaskSpaces
 from td3_agent.training.train import params_of, settings_of
 from td3_agent.training.trainer import Trainer
-from td3_agent.training.worker import RolloutWorker, WorkerConfig, parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +132,7 @@ def parts(
     env.close()
     low, high = (tuple(float(x) for x in side) for side in (spaces.low, spaces.high))
     learner = Learner(td3, spaces.shape, low, high, seed=0)
-    policy = parameters_of(learner.actor)
+    policy = learner.policy_weights()
     worker = RolloutWorker(
         WorkerConfig(
             env_id=env_id,

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     import argparse
 
 VEHICLES = (0, 20, 50, 100)
+MAP = 'town'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('--turns', type=int, default=5, help='with each number of vehicles')
     parser.add_argument('--steps', type=int, default=2000, help='of a turn')
-    parser.add_argument('--map', default='town', help='driven on')
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Return rates by number of vehicles: of wall time, and of processor time."""
     check_least(args, turns=1, steps=1)
-    envs = [environment(args.map, vehicles) for vehicles in VEHICLES]
+    envs = [environment(vehicles) for vehicles in VEHICLES]
     turns = in_turns(args.turns, *(partial(seconds_of, env, args.steps) for env in envs))
     rows = {}
     for vehicles, spans in zip(VEHICLES, turns, strict=True):
@@ -45,13 +45,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             'steps_per_s': args.steps / wall_s,
             'steps_per_processor_s': args.steps / processor_s,
         }
-    return {'steps': args.steps, 'map': args.map, 'traffic': rows}
+    return {'steps': args.steps, 'map': MAP, 'traffic': rows}
 
 
-def environment(map_name: str, vehicles: int) -> DrivingEnv:
+def environment(vehicles: int) -> DrivingEnv:
     """Return an environment at its first frame."""
     camera, traffic = CameraConfig(width=84, height=84), TrafficConfig(vehicles=vehicles)
-    env = embedded_env(WorldConfig(map=map_name, camera=camera, traffic=traffic))
+    env = embedded_env(WorldConfig(map=MAP, camera=camera, traffic=traffic))
     env.reset(seed=0)
     return env
 

@@ -25,10 +25,10 @@ from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 
 from benchmarks.harness import Limit, check_least, in_turns, observed, processor_s
-from td3_agent.evaluation.four_nodes import FourNodes
-from td3_agent.evaluation.processes import node_command
+from td3_agent.evaluation.ros_episodes import FourNodes
 from td3_agent.nodes import topics
 from td3_agent.nodes.runtime import RELIABLE
+from td3_agent.processes import node_command
 
 if TYPE_CHECKING:
     import argparse
@@ -79,7 +79,6 @@ class Start(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('--turns', type=int, default=6, help='starts of each; the first is cold')
-    parser.add_argument('--policy', default='lane', help='of the agent')
     parser.add_argument('--frames', type=int, default=300, help='driven before memory is read')
 
 
@@ -87,13 +86,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Return all figures; ValueError if a node does not start."""
     check_least(args, turns=2, frames=1)
     commands = {
-        AGENT: node_command(AGENT_NODE, {'policy': args.policy}),
+        AGENT: node_command(AGENT_NODE, {}),
         NO_NETWORK: node_command(AGENT_NODE, {'driver': 'pure_pursuit'}),
         BARE: [sys.executable, '-c', BARE_NODE],
     }
     starts = in_turns(args.turns, *(partial(time_start, *item) for item in commands.items()))
     report = report_of(dict(zip(commands, starts, strict=True)))
-    return report | {'memory': memory(args.policy, args.frames)}
+    return report | {'memory': memory(args.frames)}
 
 
 def time_start(case: str, command: Sequence[str]) -> Start:
@@ -126,15 +125,13 @@ def time_start(case: str, command: Sequence[str]) -> Start:
         return Start(active[0] - started_s, processor_s(node.process.pid))
 
 
-def memory(policy: str, frames: int) -> dict[str, dict[str, float]]:
+def memory(frames: int) -> dict[str, dict[str, float]]:
     """Return the memory of the four nodes after so many frames [MB of 10^6 bytes].
 
     Raises:
         ValueError: they did not drive so far.
     """
-    nodes = FourNodes(
-        role_names=(ROLE,), agent={'policy': policy}, synchronizer={'real_time_factor': 0.0}
-    )
+    nodes = FourNodes(role_names=(ROLE,), synchronizer={'real_time_factor': 0.0})
     seen: list[CarlaEgoVehicleControl] = []
     with observed() as observer:
         control = topics.control(ROLE)

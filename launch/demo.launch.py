@@ -11,7 +11,7 @@ from launch.action import Action
 
 from td3_agent.driving.parameters import expanded
 from td3_agent.fastdds import LOOPBACK_PROFILE
-from td3_agent.launch_settings import number, refuse_unwritable
+from td3_agent.launch_settings import as_declared, refuse_unwritable
 from td3_agent.launching import (
     ASIDE,
     DRIVER,
@@ -43,7 +43,7 @@ def start(processes: Processes) -> list[Action]:
     given = processes.given
     asked = {}
     if 'duration' in given:
-        asked['max_frames'] = frames_of(number('duration', given['duration'], low=0.0))
+        asked['max_frames'] = frames_of(as_declared('duration', given['duration'], float, 0.0))
     if 'out' in given:
         ledger = Path(expanded(given['out'])) / 'ledger.jsonl'
         refuse_unwritable('out', ledger)

@@ -9,7 +9,7 @@ from launch.action import Action
 
 from td3_agent.driving.parameters import expanded
 from td3_agent.fastdds import CAMERA_PROFILE
-from td3_agent.launch_settings import number, refuse_unwritable
+from td3_agent.launch_settings import as_declared, refuse_unwritable
 from td3_agent.launching import (
     DRIVER,
     PARAMS_FILE,
@@ -41,7 +41,8 @@ def start(processes: Processes) -> Iterator[Action]:
     every_frame = {'mode': 'lockstep', 'camera_reliability': 'reliable'}
     yield processes.node('td3_agent_node', ('role_name', 'camera_id', *DRIVER), every_frame)
     bag, out = expanded(given['bag']), expanded(given.get('out', 'replay'))
-    check(bag, out, {name: number(name, given[name]) for name in OPTIONS if name in given})
+    numbers = {n: as_declared(n, given[n], float) for n in OPTIONS if n in given}
+    check(bag, out, numbers)
     words = ['--live', '--out', out, '--role-name', processes.role_name()]
     words += [word for name in OPTIONS if name in given for word in (OPTIONS[name], given[name])]
     words += ['--loop'] * processes.is_on('loop')

@@ -6,6 +6,7 @@ Each function takes the record of a benchmark, as ``docs/results/bench`` keeps i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Report = dict[str, Any]
+P50_P99 = {'p50 [ms]': '{p50_ms:.2f}', 'p99 [ms]': '{p99_ms:.2f}'}
+P50_P99_FINE = {'p50 [ms]': '{p50_ms:.3f}', 'p99 [ms]': '{p99_ms:.3f}'}
+RATIO = '**{ratio:.2f}**'
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1) -> str:
@@ -38,227 +42,220 @@ def machine_text(report: Report) -> str:
     )
 
 
-def p50_p99(row: dict[str, float], digits: int = 2) -> tuple[str, ...]:
-    """Return the cells of median and 99th percentile."""
-    return tuple(f'{row[name]:.{digits}f}' for name in ('p50_ms', 'p99_ms'))
+def table_of(
+    first: Sequence[str],
+    rows: Mapping[Any, Mapping[str, Any]],
+    columns: Mapping[str, str] | Sequence[tuple[str, str]],
+    more: Iterable[Sequence[object]] = (),
+    left: int | None = None,
+) -> str:
+    """Return a table with a row of figures for each name.
+
+    Args:
+        first: columns of the names; where there are several, a name is a tuple.
+        rows: figures by name.
+        columns: headings, each with the format of its cells; a figure that is not there is blank.
+        more: rows at the end.
+        left: columns that are aligned to the left; None: those of the names.
+    """
+    pairs = columns.items() if isinstance(columns, Mapping) else columns
+    heads, forms = zip(*pairs, strict=True)
+    names = [name if len(first) > 1 else (name,) * len(first) for name in rows]
+    cells = [[_cell(form, row) for form in forms] for row in rows.values()]
+    lines = [(*name, *found) for name, found in zip(names, cells, strict=True)]
+    return table((*first, *heads), [*lines, *more], len(first) if left is None else left)
+
+
+def _cell(form: str, row: Mapping[str, Any]) -> str:
+    try:
+        return form.format(**row)
+    except KeyError:
+        return ''
+
+
+def text_of(report: Report, *parts: str, about: str = '') -> str:
+    """Return the parts of a text, and at its end what figures depend on."""
+    return '\n\n'.join((*parts, f'{about} {machine_text(report)}'.lstrip()))
 
 
 def image_in_text(report: Report) -> str:
     """Return ratios and latencies of images on their way in."""
     sizes = report['sizes']
-    names = ('ratio_profile', 'ratio_memory', 'ratio')
-    ratios = ((size, *(f'{row[name]:.2f}' for name in names)) for size, row in sizes.items())
-    latencies = (
-        (size, setting, *p50_p99(row), row['lost'])
+    latencies = {
+        (size, setting): row
         for size, found in sizes.items()
         for setting, row in found['latency'].items()
-    )
-    columns = ('image', 'setting', 'p50 [ms]', 'p99 [ms]', 'lost')
-    return '\n\n'.join(
-        (
-            table(('image', 'profile', 'freed memory kept', 'both'), ratios),
-            table(columns, latencies, left=2),
-            machine_text(report),
-        )
+    }
+    ratios = {'profile': 'ratio_profile', 'freed memory kept': 'ratio_memory', 'both': 'ratio'}
+    return text_of(
+        report,
+        table_of(('image',), sizes, {name: f'{{{key}:.2f}}' for name, key in ratios.items()}),
+        table_of(('image', 'setting'), latencies, P50_P99 | {'lost': '{lost}'}),
     )
 
 
 def inference_text(report: Report) -> str:
     """Return ratio and latencies of one answer."""
-    rows = ((runtime, *p50_p99(row, 3)) for runtime, row in report['latency'].items())
-    return (
+    return text_of(
+        report,
         f'ONNX Runtime answers **{report["ratio"]:.1f} times** as fast. The largest difference of '
-        f'an action is {report["largest_difference"]:.1e} of half its range.\n\n'
-        f'{table(("runtime", "p50 [ms]", "p99 [ms]"), rows)}\n\n'
-        f'{listed(report["versions"])}. {machine_text(report)}'
+        f'an action is {report["largest_difference"]:.1e} of half its range.',
+        table_of(('runtime',), report['latency'], P50_P99_FINE),
+        about=f'{listed(report["versions"])}.',
     )
 
 
 def update_text(report: Report) -> str:
     """Return processor times of an update here and in another checkout."""
-    rows = (
-        (case, f'{row["here_ms"]:.1f}', f'{row["beside_ms"]:.1f}', f'**{row["ratio"]:.2f}**')
-        for case, row in report['cases'].items()
-    )
-    return (
-        f'{table(("case", "here [ms]", "beside [ms]", "ratio"), rows)}\n\n'
-        f'{report["updates"]} updates of each, in turns, processor time, one thread; '
-        f'torch {report["torch"]}. {machine_text(report)}'
+    columns = {'here [ms]': '{here_ms:.1f}', 'beside [ms]': '{beside_ms:.1f}', 'ratio': RATIO}
+    return text_of(
+        report,
+        table_of(('case',), report['cases'], columns),
+        about=f'{report["updates"]} updates of each, in turns, processor time, one thread; '
+        f'torch {report["torch"]}.',
     )
 
 
 def command_text(report: Report) -> str:
     """Return ratio and times of one command."""
-    native, rows = report['native'], []
+    native, stays = report['native'], '`publish()` in a process that stays'
     calls = {'whole': 'the call returns', 'processor': 'processor time in the call'}
-    for name, what in (calls | {'received': 'received'}).items():
-        ratio = '' if name == 'processor' else '1'
-        times = (*p50_p99(native[name], 3), f'{native[name]["max_ms"]:.3f}')
-        rows.append(('`publish()` in a process that stays', what, *times, ratio))
+    rows = {
+        (stays, what): native[name] | ({} if name == 'processor' else {'ratio': 1})
+        for name, what in (calls | {'received': 'received'}).items()
+    }
+    ends = {'whole': 'the process has ended', 'received': 'received'}
+    more = []
     for kind, times in report['processes'].items():
-        for name, what in (('whole', 'the process has ended'), ('received', 'received')):
-            row, ratio = times[name], f'{report["ratios"][kind][name]:.0f}'
-            rows.append((kind, what, f'{row["p50_ms"]:.0f}', '', f'{row["max_ms"]:.0f}', ratio))
-    columns = ('one command by', '', 'p50 [ms]', 'p99 [ms]', 'max [ms]', 'ratio')
-    counts = f'{native["commands"]} commands, {native["lost"]} lost'
+        for name, what in ends.items():
+            p50, largest = (f'{times[name][key]:.0f}' for key in ('p50_ms', 'max_ms'))
+            more.append((kind, what, p50, '', largest, f'{report["ratios"][kind][name]:.0f}'))
+    columns = P50_P99_FINE | {'max [ms]': '{max_ms:.3f}', 'ratio': '{ratio}'}
     absent = ''.join(f' {kind}: absent here, not measured.' for kind in report['absent'])
     docker = f' docker exec is by `{report["docker"]}`.' if report.get('docker') else ''
-    return (
-        f'A process for the command takes **{report["ratio"]:.0f} times** as long.\n\n'
-        f'{table(columns, rows, left=2)}\n\n'
-        f'{counts}; {listed(report["starts"], "{1} of {0}")}.{absent}{docker} '
-        f'{machine_text(report)}'
+    return text_of(
+        report,
+        f'A process for the command takes **{report["ratio"]:.0f} times** as long.',
+        table_of(('one command by', ''), rows, columns, more),
+        about=f'{native["commands"]} commands, {native["lost"]} lost; '
+        f'{listed(report["starts"], "{1} of {0}")}.{absent}{docker}',
     )
 
 
 def rate_text(report: Report) -> str:
     """Return ratio, rates and misses of the free-running agent."""
-    names = ('rate [Hz]', 'sigma [ms]', 'p99 [ms]', 'max [ms]', 'ticks missed', 'commands')
-    figures = {'rate_hz': 4, 'sigma_ms': 3, 'p99_ms': 2, 'max_ms': 2, 'missed': 0, 'commands': 0}
-    rows = (
-        (run, what, *(f'{found[what][name]:.{digits}f}' for name, digits in figures.items()))
-        for run, found in report['runs'].items()
-        for what in ('sent', 'received', 'control', 'bare timer')
-    )
-    repeated = ', '.join(f'{found["repeated"]} {run}' for run, found in report['runs'].items())
-    return (
+    columns = {'rate [Hz]': '{rate_hz:.4f}', 'sigma [ms]': '{sigma_ms:.3f}'}
+    columns |= {'p99 [ms]': '{p99_ms:.2f}', 'max [ms]': '{max_ms:.2f}'}
+    columns |= {'ticks missed': '{missed:.0f}', 'commands': '{commands:.0f}'}
+    kinds = ('sent', 'received', 'control', 'bare timer')
+    runs = report['runs']
+    rows = {(run, what): found[what] for run, found in runs.items() for what in kinds}
+    repeated = ', '.join(f'{found["repeated"]} {run}' for run, found in runs.items())
+    return text_of(
+        report,
         f'Loaded to idle, the rate is **{report["ratio"]:.4f}**.\n'
         f'The sigma of *sent* is that of the bare timer times '
-        f'{listed(report["ratio_sigma"], "{1:.2f} {0}")}.\n\n'
-        f'{table(("", "", *names), rows, left=2)}\n\n'
-        f'{report["duration_s"]:g} s each, {report["busy_processes"]} busy processes when loaded; '
-        f'commands for a frame that had one already: {repeated}. {machine_text(report)}'
+        f'{listed(report["ratio_sigma"], "{1:.2f} {0}")}.',
+        table_of(('', ''), rows, columns),
+        about=f'{report["duration_s"]:g} s each, {report["busy_processes"]} busy processes when '
+        f'loaded; commands for a frame that had one already: {repeated}.',
     )
 
 
 def startup_text(report: Report) -> str:
     """Return ratios and times of starts, and the memory of the nodes."""
-    columns = ('first [s]', 'again, median [s]', 'slowest [s]', 'processor [s]')
-    starts = (
-        (case, *(f'{seconds:.2f}' for seconds in row.values()))
-        for case, row in report['starts'].items()
-    )
-    memory = {'resident [MB]': 'resident_mb', 'peak [MB]': 'peak_mb'}
-    memory |= {'proportional [MB]': 'proportional_mb'}
-    used = (
-        (f'`{name}`', *(f'{row[key]:.0f}' if key in row else '' for key in memory.values()))
-        for name, row in report['memory'].items()
-    )
-    return (
+    columns = {'first [s]': '{first_s:.2f}', 'again, median [s]': '{again_s:.2f}'}
+    columns |= {'slowest [s]': '{slowest_again_s:.2f}', 'processor [s]': '{again_processor_s:.2f}'}
+    nodes = {f'`{name}`': row for name, row in report['memory'].items()}
+    kinds = ('resident', 'peak', 'proportional')
+    used = {f'{kind} [MB]': f'{{{kind}_mb:.0f}}' for kind in kinds}
+    return text_of(
+        report,
         f'The agent takes **{report["ratio"]:.1f} times** as long as a lifecycle node that does '
-        f'nothing.\nWithout a network it takes {report["ratio_no_network"]:.1f} times as long.\n\n'
-        f'{table(("process start → active", *columns), starts)}\n\n'
-        f'{table(("memory while driving", *memory), used)}\n\n'
-        f'{report["turns"]} starts of each. {machine_text(report)}'
+        f'nothing.\nWithout a network it takes {report["ratio_no_network"]:.1f} times as long.',
+        table_of(('process start → active',), report['starts'], columns),
+        table_of(('memory while driving',), nodes, used),
+        about=f'{report["turns"]} starts of each.',
     )
 
 
 def latency_text(report: Report) -> str:
     """Return ratios and latencies from image to Twist."""
-    names = ('ratio', 'agent p50 [ms]', 'p99 [ms]', 'lost', 'plain p50 [ms]', 'p99 [ms]', 'lost')
-    keys = [f'{side}{name}' for side in ('', 'plain_') for name in ('p50_ms', 'p99_ms', 'lost')]
-    rows = (
-        (
-            size,
-            f'**{row["ratio"]:.2f}**',
-            *(row[key] if key.endswith('lost') else f'{row[key]:.2f}' for key in keys),
-        )
-        for size, row in report['cases'].items()
-    )
-    return (
-        f'{table(("image", *names), rows)}\n\n'
-        f'{report["frames"]} frames of each size to each node. {listed(report["versions"])}. '
-        f'{machine_text(report)}'
+    columns = [('ratio', RATIO)]
+    for side, prefix in (('agent', ''), ('plain', 'plain_')):
+        columns += [(f'{side} p50 [ms]', f'{{{prefix}p50_ms:.2f}}')]
+        columns += [('p99 [ms]', f'{{{prefix}p99_ms:.2f}}'), ('lost', f'{{{prefix}lost}}')]
+    return text_of(
+        report,
+        table_of(('image',), report['cases'], columns),
+        about=f'{report["frames"]} frames of each size to each node. '
+        f'{listed(report["versions"])}.',
     )
 
 
 def lockstep_text(report: Report) -> str:
     """Return rates over ROS beside the direct path, and where the rest goes."""
-    rates = [
-        (
-            name,
-            f'{found["frames_per_s"]:.0f}',
-            f'{found["times_real_time"]:.1f}',
-            f'{found["ratio"]:.2f}',
-        )
-        for name, found in report['cases'].items()
-    ]
-    rates.append(('direct path, one process', f'{report["direct_frames_per_s"]:.0f}', '', '1'))
-    columns = ('executor', 'frames/s', 'times real time', 'ratio to the direct path')
-    tables = [table(columns, rates)]
-    for title, key in (('stage, p50 [ms]', 'stages_ms'), ('processor time [ms]', 'cpu_ms')):
-        names = next(iter(report['cases'].values()))[key]
-        rows = (
-            (name, *(f'{v["p50"] if isinstance(v, dict) else v:.2f}' for v in row[key].values()))
-            for name, row in report['cases'].items()
-        )
-        tables.append(table((title, *names), rows))
+    cases = report['cases']
+    columns = {'frames/s': '{frames_per_s:.0f}', 'times real time': '{times_real_time:.1f}'}
+    columns['ratio to the direct path'] = '{ratio:.2f}'
+    directly = ('direct path, one process', f'{report["direct_frames_per_s"]:.0f}', '', '1')
+    first = next(iter(cases.values()))
+    stages = {name: f'{{stages_ms[{name}][p50]:.2f}}' for name in first['stages_ms']}
+    used = {name: f'{{cpu_ms[{name}]:.2f}}' for name in first['cpu_ms']}
     width, height = report['camera']
-    about = f'{report["frames"]} frames a drive, camera {width}x{height}.'
-    return '\n\n'.join((*tables, f'{about} {machine_text(report)}'))
+    return text_of(
+        report,
+        table_of(('executor',), cases, columns, [directly]),
+        table_of(('stage, p50 [ms]',), cases, stages),
+        table_of(('processor time [ms]',), cases, used),
+        about=f'{report["frames"]} frames a drive, camera {width}x{height}.',
+    )
 
 
 def scaling_text(report: Report) -> str:
     """Return rates and latencies of all cases, and what a vehicle and a megapixel cost."""
-    cases = report['cases'].values()
+    cases = report['cases']
     costs = [
         f'A {unit} more costs **{found["ros"]["each"]:.1f} ms** per frame over ROS, '
         f'{found["direct"]["each"]:.1f} ms on the direct path.'
         for unit in ('vehicle', 'megapixel')
         for found in (report[f'ms_per_{unit}'],)
     ]
-    sizes = [(row['vehicles'], f'{row["width"]}x{row["height"]}') for row in cases]
-    rates = [
-        (
-            f'**{row["ratio"]:.2f}**',
-            f'{row["frames_per_s"]:.1f}',
-            f'{row["direct_frames_per_s"]:.1f}',
-            *(f'{row["end_to_end_ms"][name]:.2f}' for name in ('p50', 'p99')),
-        )
-        for row in cases
-    ]
-    used = [[f'{ms:.2f}' for ms in row['cpu_ms'].values()] for row in cases]
-    programs = [f'`{name}`' for name in next(iter(cases))['cpu_ms']]
-    columns = ('ratio', 'frames/s', 'direct path', 'p50 [ms]', 'p99 [ms]')
-    tables = (
-        table(
-            ('vehicles', 'image', *names),
-            ((*size, *row) for size, row in zip(sizes, rows, strict=True)),
-            left=0,
-        )
-        for names, rows in ((columns, rates), (programs, used))
+    size = {'vehicles': '{vehicles}', 'image': '{width}x{height}'}
+    rates = {'ratio': RATIO, 'frames/s': '{frames_per_s:.1f}'}
+    rates |= {'direct path': '{direct_frames_per_s:.1f}', 'p50 [ms]': '{end_to_end_ms[p50]:.2f}'}
+    rates |= {'p99 [ms]': '{end_to_end_ms[p99]:.2f}'}
+    programs = next(iter(cases.values()))['cpu_ms']
+    used = {f'`{name}`': f'{{cpu_ms[{name}]:.2f}}' for name in programs}
+    return text_of(
+        report,
+        '\n'.join(costs),
+        table_of((), cases, size | rates),
+        table_of((), cases, size | used),
+        about=f'{report["turns"]} drives of {report["frames"]} frames of each case, '
+        f'{report["executor"]} executor.',
     )
-    about = (
-        f'{report["turns"]} drives of {report["frames"]} frames of each case, '
-        f'{report["executor"]} executor. {machine_text(report)}'
-    )
-    return '\n\n'.join(('\n'.join(costs), *tables, about))
 
 
 def ros_env_text(report: Report) -> str:
     """Return steps per second of both environments."""
     names = {'direct': '`td3_agent/Driving-v0`', 'ros': '`td3_agent/RosDriving-v0`'}
-    columns = ('environment', 'steps/s', 'reset [ms]', 'resets', 'steps/s, resets counted')
-    keys = ('steps_per_s', 'reset_ms', 'resets', 'with_resets_per_s')
-    rows = (
-        (names[name], *(f'{row[key]:.0f}' for key in keys))
-        for name, row in report['environments'].items()
-    )
-    return (
-        f'{table(columns, rows)}\n\n'
-        f'The direct one is **{report["ratio"]:.1f} times** as fast, resets counted. '
-        f'{report["turns"]} turns of {report["steps"]} steps. {machine_text(report)}'
+    rows = {names[name]: row for name, row in report['environments'].items()}
+    columns = {'steps/s': '{steps_per_s:.0f}', 'reset [ms]': '{reset_ms:.0f}'}
+    columns |= {'resets': '{resets}', 'steps/s, resets counted': '{with_resets_per_s:.0f}'}
+    return text_of(
+        report,
+        table_of(('environment',), rows, columns),
+        about=f'The direct one is **{report["ratio"]:.1f} times** as fast, resets counted. '
+        f'{report["turns"]} turns of {report["steps"]} steps.',
     )
 
 
 def sim_steps_text(report: Report) -> str:
     """Return steps per second of the simulator by number of vehicles."""
-    columns = ('vehicles', 'steps/s', 'steps per second of processor time')
-    rows = (
-        (vehicles, *(f'{row[key]:.0f}' for key in ('steps_per_s', 'steps_per_processor_s')))
-        for vehicles, row in report['traffic'].items()
-    )
-    return f'{table(columns, rows, left=0)}\n\n{machine_text(report)}'
+    rates = {'steps/s': '{steps_per_s:.0f}'}
+    rates |= {'steps per second of processor time': '{steps_per_processor_s:.0f}'}
+    return text_of(report, table_of(('vehicles',), report['traffic'], rates, left=0))
 
 
 def learner_text(report: Report) -> str:
@@ -269,25 +266,16 @@ def learner_text(report: Report) -> str:
         mine, other, ratio = figures.values()
         rows.append((name, f'{mine:.1f} {unit}', f'{other:.1f} {unit}', f'**{ratio:.2f}**'))
     versions = listed(report['versions']).replace('stable_b', 'stable-b')
-    return (
-        f'{table(("case", "td3_agent", "Stable-Baselines3", "ratio"), rows)}\n\n'
-        f'{versions}, one thread each. {machine_text(report)}'
-    )
+    lines = table(('case', 'td3_agent', 'Stable-Baselines3', 'ratio'), rows)
+    return text_of(report, lines, about=f'{versions}, one thread each.')
 
 
 def ray_text(report: Report) -> str:
     """Return the rates of all runs, and of what each part does alone."""
-    columns = ('workers', 'steps/s, stored only', 'steps/s, training', 'updates/s')
-    rows = (
-        (
-            workers,
-            f'{runs["store"]["steps_per_s"]:.0f}',
-            f'{runs["train"]["steps_per_s"]:.1f}',
-            f'{runs["train"]["updates_per_s"]:.1f}',
-            f'{100.0 * runs["train"]["learner_cpu_share"]:.0f} %',
-        )
-        for workers, runs in report['runs'].items()
-    )
+    columns = {'steps/s, stored only': '{store[steps_per_s]:.0f}'}
+    columns |= {'steps/s, training': '{train[steps_per_s]:.1f}'}
+    columns |= {'updates/s': '{train[updates_per_s]:.1f}'}
+    columns |= {'learner at work': '{train[learner_cpu_share]:.0%}'}
     parts, ray = report['parts'], report['ray']
     alone = (
         ('a worker: steps with the policy [1/s]', f'{parts["worker_steps_per_s"]:.0f}'),
@@ -296,13 +284,13 @@ def ray_text(report: Report) -> str:
         ('on the wire: one step [B]', f'{parts["bytes_per_step"]:.0f}'),
         ('on the wire: one policy [B]', parts['policy_bytes']),
     )
-    return (
-        f'{table((*columns, "learner at work"), rows, left=0)}\n\n'
-        f'{table(("alone, on one thread", ""), alone)}\n\n'
-        f'`{report["env"].rpartition(":")[2]}`, batch {report["batch_size"]}, '
+    return text_of(
+        report,
+        table_of(('workers',), report['runs'], columns, left=0).replace('%', ' %'),
+        table(('alone, on one thread', ''), alone),
+        about=f'`{report["env"].rpartition(":")[2]}`, batch {report["batch_size"]}, '
         f'{report["updates_per_step"]:g} updates per step, fragments of {ray["fragment_steps"]} '
-        f'steps, a policy every {ray["broadcast_every"]} updates. {listed(report["versions"])}. '
-        f'{machine_text(report)}'
+        f'steps, a policy every {ray["broadcast_every"]} updates. {listed(report["versions"])}.',
     )
 
 

@@ -21,9 +21,8 @@ import safetensors.torch
 
 from td3_agent.policy.checkpoint import load_checkpoint, write_checkpoint
 from td3_agent.policy.manifest import SCHEMA, Manifest
-from td3_agent.policy.networks import Actor
 from td3_agent.policy.onnx_policy import sample_observations
-from td3_agent.policy.policy import Policy
+from td3_agent.policy.policy import Actor, Policy
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -32,10 +32,9 @@ from td3_agent.evaluation.pictures import DPI, EDGE, INK, QUIET, ROAD, VERGE, sa
 from td3_agent.evaluation.scenarios import SCENARIOS
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.maps import BUILT_IN
-from td3_agent.sim.random_env import random_env
+from td3_agent.sim.random_env import DrawnTraffic, random_env
 from td3_agent.sim.randomisation import Randomisation
 from td3_agent.sim.traffic import TrafficConfig
-from td3_agent.sim.traffic_env import DrawnTraffic
 from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:

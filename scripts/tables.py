@@ -23,15 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench_tables import TABLES, Report, projection_text, table
 
-from td3_agent.driving.parameters import Params, describe
-from td3_agent.driving.synchronizer import SynchronizerParams
+from td3_agent.driving.parameters import describe
 from td3_agent.evaluation import summary as demo_summary
 from td3_agent.evaluation.result_tables import PERCENT, figure_markdown, rows_of, with_interval
 from td3_agent.evaluation.result_tables import number as fixed
 from td3_agent.evaluation.scenarios import SCENARIOS
-from td3_agent.nodes.parameters import Td3AgentParams, TwistToControlParams
-from td3_agent.nodes.route_node import RouteNodeParams
-from td3_agent.nodes.sim_bridge_params import SimBridgeParams
+from td3_agent.launch_settings import PROGRAMS
 from td3_agent.sim.randomisation import Randomisation
 
 if TYPE_CHECKING:
@@ -40,13 +37,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'docs' / 'results'
 IMAGES = ROOT / 'docs' / 'images'
-NODES: dict[str, type[Params]] = {
-    'td3_agent_node': Td3AgentParams,
-    'twist_to_control_node': TwistToControlParams,
-    'synchronizer_node': SynchronizerParams,
-    'route_node': RouteNodeParams,
-    'sim_bridge_node': SimBridgeParams,
-}
+NODES = {name: program.load() for name, program in PROGRAMS.items()}
 # Task: what is asked of each seed.
 TASKS = {
     'Pendulum-v1': 'last policy at least -180',
@@ -109,11 +100,11 @@ def yaml_text(name: str) -> str:
 
 def parameters_text(name: str) -> str:
     """Return the parameters of a node."""
-    lines = ['| parameter | default | allowed | meaning |', '|---|---|---|---|']
-    for key, default, _, allowed, text in describe(NODES[name]):
-        shown = allowed.replace('|', '\\|')
-        lines.append(f'| `{key}` | `{default}` | {shown} | {text} |')
-    return '\n'.join(lines)
+    rows = (
+        (f'`{key}`', f'`{default}`', allowed.replace('|', '\\|'), text)
+        for key, default, _, allowed, text in describe(NODES[name])
+    )
+    return table(('parameter', 'default', 'allowed', 'meaning'), rows, left=4)
 
 
 def randomisation_text() -> str:
@@ -250,17 +241,15 @@ def tasks_text() -> str:
         for seed, evaluations in runs_of(task):
             first, last = evaluations[0], evaluations[-1]
             best = max(evaluations, key=lambda row: row['return_mean'])
-            rows.append(
-                f'| {task} | {seed} | {last["step"]:.0f} | {round(first["return_mean"])} '
-                f'| **{last["return_mean"]:.1f}** ± {last["return_std"]:.1f} '
-                f'| {best["return_mean"]:.1f} at step {best["step"]:.0f} | {asked} |'
-            )
+            shown = f'**{last["return_mean"]:.1f}** ± {last["return_std"]:.1f}'
+            at_best = f'{best["return_mean"]:.1f} at step {best["step"]:.0f}'
+            begun = round(first['return_mean'])
+            rows.append((task, seed, f'{last["step"]:.0f}', begun, shown, at_best, asked))
             versions = read(RESULTS / task / f'seed_{seed}' / 'config.json')['versions']
             names = ('torch', 'numpy', 'gymnasium')
             made_with.add(', '.join(f'{name} {versions[name]}' for name in names))
-    head = '| task | seed | steps | untrained | last policy | best policy | asked |'
-    lines = [head, '|---|---:|---:|---:|---:|---:|---|', *rows]
-    return '\n'.join([*lines, '', f'Made with {"; ".join(sorted(made_with))}; mujoco 4.0.0.'])
+    columns = ('task', 'seed', 'steps', 'untrained', 'last policy', 'best policy', 'asked')
+    return f'{table(columns, rows)}\n\nMade with {"; ".join(sorted(made_with))}; mujoco 4.0.0.'
 
 
 def paper_text() -> str:

@@ -21,7 +21,7 @@ import re
 import shlex
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 DEFAULT_CONTAINER = 'ros2-bridge'
 DEFAULT_SETUP_FILES = ('/opt/ros/humble/setup.bash',)
 DEFAULT_WHEEL_ANGLE_RAD = 1.2217  # 70 degrees, most CARLA cars
+# The publisher waits for a listener without end; ending docker from outside would leave it there.
 EXEC_TIMEOUT_S = 30.0
 EXEC_MARGIN_S = 10.0  # docker's own time around what runs in the container
 # How long a listener may take to acknowledge the final stop. That it has it soon is not enough:
@@ -66,19 +67,6 @@ class Transport(Enum):
 
     NATIVE = 'native rclpy'
     DOCKER_EXEC = 'docker exec'
-
-
-class Sender(Protocol):
-    """One way to send a Twist."""
-
-    def send(self, twist: TwistCommand) -> None:
-        """Send one Twist; raises BridgeError where it could not be sent."""
-
-    def deliver(self, twist: TwistCommand) -> None:
-        """Send one Twist and wait for it to arrive; raises BridgeError where it does not."""
-
-    def close(self) -> None:
-        """Let go of everything."""
 
 
 class NativeSender:
@@ -166,37 +154,6 @@ class NativeSender:
         self._opened.close()
 
 
-def exec_command(  # noqa: PLR0913  what the command line is made of
-    container: str,
-    topic: str,
-    kind: str,
-    message: str,
-    *,
-    docker: str = 'docker',
-    setup_files: Sequence[str] = DEFAULT_SETUP_FILES,
-    environment: Mapping[str, str] | None = None,
-    timeout_s: float = EXEC_TIMEOUT_S,
-) -> list[str]:
-    """Return the command line that publishes one message from inside of a container.
-
-    Args:
-        container: name of the running container.
-        topic: topic name.
-        kind: message type, as ``geometry_msgs/msg/Twist``.
-        message: content as YAML.
-        docker: the docker executable.
-        setup_files: files in the container that are sourced first.
-        environment: variables that are set in the container.
-        timeout_s: the publisher is ended after so long. It waits for a listener without end, and
-            ending ``docker exec`` from outside would leave it behind in the container.
-    """
-    sourced = ''.join(f'source {shlex.quote(path)} && ' for path in setup_files)
-    publish = ['timeout', f'{timeout_s:g}', 'ros2', 'topic', 'pub', '--once', topic, kind, message]
-    variables = [word for item in (environment or {}).items() for word in ('-e', '='.join(item))]
-    script = sourced + 'exec ' + shlex.join(publish)
-    return [docker, 'exec', *variables, container, 'bash', '-c', script]
-
-
 class DockerExecSender:
     """A process in the bridge's container for every command."""
 
@@ -210,55 +167,54 @@ class DockerExecSender:
         environment: Mapping[str, str] | None = None,
         timeout_s: float = EXEC_TIMEOUT_S,
     ) -> None:
-        """See :func:`exec_command` for the arguments; nothing is started yet.
+        """See :class:`ROSBridgeInterface` for the arguments; nothing is started yet.
 
         Raises:
             ValueError: files or variables are not what a command line is made of.
         """
-        self._topic, self._container = topic, container
-        self._options: dict[str, Any] = {
-            'docker': docker,
-            'setup_files': _checked_paths(setup_files),
-            'environment': _checked_variables(environment or {}),
-            'timeout_s': timeout_s,
-        }
+        self._topic, self._container, self._docker = topic, container, docker
+        self._timeout_s = timeout_s
+        sourced = [f'source {shlex.quote(path)}' for path in _checked_paths(setup_files)]
+        self._before = ''.join(f'{words} && ' for words in sourced)
+        pairs = _checked_variables(environment or {}).items()
+        self._variables = [word for pair in pairs for word in ('-e', '='.join(pair))]
+
+    def command(self, message: str, kind: str = 'geometry_msgs/msg/Twist') -> list[str]:
+        """Return the command line that publishes one message, written as YAML."""
+        publish = ['timeout', f'{self._timeout_s:g}', 'ros2', 'topic', 'pub', '--once']
+        publish += [self._topic, kind, message]
+        script = f'{self._before}exec {shlex.join(publish)}'
+        return [self._docker, 'exec', *self._variables, self._container, 'bash', '-c', script]
 
     def send(self, twist: TwistCommand) -> None:
         """Run the command in the container and wait for its end."""
         # Written out: YAML reads 1e-07 as text.
         x, z = f'{twist.linear_x:.12f}', f'{twist.angular_z:.12f}'
-        message = f'{{linear: {{x: {x}}}, angular: {{z: {z}}}}}'
-        kind = 'geometry_msgs/msg/Twist'
-        command = exec_command(self._container, self._topic, kind, message, **self._options)
-        timeout_s = self._options['timeout_s']
+        longest_s = self._timeout_s + EXEC_MARGIN_S
         try:
             done = subprocess.run(  # noqa: S603  every word is quoted
-                command,
+                self.command(f'{{linear: {{x: {x}}}, angular: {{z: {z}}}}}'),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 errors='replace',
                 check=False,
-                timeout=timeout_s + EXEC_MARGIN_S,
+                timeout=longest_s,
                 start_new_session=True,  # Ctrl-C is ours alone: the stop must still get through
             )
         except OSError as error:
-            raise BridgeError(f'docker exec needs {self._options["docker"]}: {error}') from error
+            raise BridgeError(f'docker exec needs {self._docker}: {error}') from error
         except subprocess.TimeoutExpired:
-            raise BridgeError(
-                f'docker exec did not end in {timeout_s + EXEC_MARGIN_S:g} s'
-            ) from None
+            raise BridgeError(f'docker exec did not end in {longest_s:g} s') from None
         if done.returncode == STATUS_TIMED_OUT:
             raise BridgeError(
                 f'nobody listens to {self._topic} in container {self._container} after '
-                f'{timeout_s:g} s'
+                f'{self._timeout_s:g} s'
             )
         if done.returncode:
             words = (done.stderr.strip() or done.stdout.strip() or 'no output').splitlines()[-1]
             raise BridgeError(f'docker exec ended with {done.returncode}: {words}')
 
-    def deliver(self, twist: TwistCommand) -> None:
-        """Send: what runs in the container ends when the command is out."""
-        self.send(twist)
+    deliver = send  # what runs in the container ends when the command is out
 
     def close(self) -> None:
         """Nothing is held between commands."""
@@ -310,14 +266,23 @@ class ROSBridgeInterface:
             BridgeError: the native transport cannot be had, or nobody listens.
             ValueError: an argument is refused.
         """
-        self._convention = _convention(twist_convention)
+        known = [convention.value for convention in TwistConvention]
+        if twist_convention not in known:
+            raise ValueError(
+                f'twist_convention must be {" or ".join(known)}, got {twist_convention!r}'
+            )
+        self._convention = TwistConvention(twist_convention)
         self._max_steer_angle_rad = _amount('max_steer_angle_rad', max_steer_angle_rad, 'rad')
-        self.topic = topic or f'/carla/{_checked_role(role_name)}/twist'
+        if not (topic or ROLE_NAME.fullmatch(role_name)):
+            raise ValueError(
+                f"role_name must be letters, digits and '_', no digit first, got {role_name!r}"
+            )
+        self.topic = topic or f'/carla/{role_name}/twist'
         self.transport = Transport.DOCKER_EXEC if use_docker_exec else Transport.NATIVE
         self.container = container if use_docker_exec else None
         self.commands = 0
         self._closed = False
-        self._sender: Sender
+        self._sender: NativeSender | DockerExecSender
         if use_docker_exec:
             self._sender = DockerExecSender(
                 self.topic,
@@ -394,24 +359,13 @@ class ROSBridgeInterface:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Stop the car, whatever happened; what is being raised already goes on.
-
-        Raises:
-            BridgeError: nothing is, and the stop may not have arrived.
-        """
+        """Stop the car; an exception in flight propagates, and is not replaced by BridgeError."""
         try:
             self.close()
         except BridgeError as error:
             if kind is None:
                 raise
             logger.error('%s', error)  # noqa: TRY400  its traceback says no more
-
-
-def _convention(name: str) -> TwistConvention:
-    known = [convention.value for convention in TwistConvention]
-    if name not in known:
-        raise ValueError(f'twist_convention must be {" or ".join(known)}, got {name!r}')
-    return TwistConvention(name)
 
 
 def _control(throttle: object, steer: object, brake: object, reverse: object) -> VehicleControl:
@@ -462,14 +416,6 @@ def _amount(name: str, value: object, unit: str, *, zero: bool = False) -> float
     return number
 
 
-def _checked_role(name: str) -> str:
-    if not ROLE_NAME.fullmatch(name):
-        raise ValueError(
-            f"role_name must be letters, digits and '_', no digit first, got {name!r}"
-        )
-    return name
-
-
 def _known_domain_id(domain_id: int | None) -> int:
     """Return the ROS domain, that of the environment for None.
 
@@ -497,7 +443,7 @@ def _checked_paths(paths: Sequence[str]) -> tuple[str, ...]:
 
 
 def _checked_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    odd = [item for item in variables.items() if not all(isinstance(word, str) for word in item)]
+    odd = {n: text for n, text in variables.items() if {type(n), type(text)} != {str}}
     if odd:
-        raise ValueError(f'exec_environment must give a text for each name, got {dict(odd)}')
+        raise ValueError(f'exec_environment must give a text for each name, got {odd}')
     return dict(variables)

@@ -12,6 +12,7 @@ from importlib import import_module
 import math
 from pathlib import Path
 import re
+import sys
 import tempfile
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -30,8 +31,14 @@ from td3_agent.starting import SIGNALLED
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-INT64 = 1 << 63
 BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
+LARGEST = sys.float_info.max
+# What an argument of a kind must be, and its least and largest value.
+RANGES = {
+    bool: ('true or false', 0, 1),
+    int: ('a whole number of at most 64 bits', -(1 << 63), (1 << 63) - 1),
+    float: ('a finite number', -LARGEST, LARGEST),
+}
 SECTION = 'ros__parameters'
 EVERY_NODE = '/**'
 # Launch arguments that launch and launch_ros take for themselves.
@@ -73,60 +80,29 @@ PROGRAMS = {
 }
 
 
-def as_declared(name: str, text: str, kind: Any) -> Any:  # noqa: ANN401  the type of a field
+def as_declared(
+    name: str,
+    text: str,
+    kind: Any,  # noqa: ANN401  the type of a field
+    low: float = -math.inf,
+) -> Any:  # noqa: ANN401  as above
     """Return a launch argument as the type that a parameter is declared with.
 
     Raises:
-        ValueError: the text is none; it names the argument.
+        ValueError: the text is none, or a number below ``low``; it names the argument.
     """
     if kind is str:
         return text
     if kind == tuple[str, ...]:
         return (text,)
-    if kind is bool:
-        return truth(name, text)
-    return whole_number(name, text) if kind is int else number(name, text)
-
-
-def truth(name: str, text: str) -> bool:
-    """Return a launch argument as true or false.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if text.lower() not in BOOLEANS:
-        raise ValueError(f'{name} must be true or false, got {text!r}')
-    return BOOLEANS[text.lower()]
-
-
-def whole_number(name: str, text: str) -> int:
-    """Return a launch argument as an int that ROS can carry.
-
-    Raises:
-        ValueError: it is none.
-    """
     try:
-        value = int(text)
-    except ValueError:
-        value = INT64
-    if not -INT64 <= value < INT64:
-        raise ValueError(f'{name} must be a whole number of at most 64 bits, got {text!r}')
-    return value
-
-
-def number(name: str, text: str, low: float = -math.inf) -> float:
-    """Return a launch argument as a finite float.
-
-    Raises:
-        ValueError: it is none, or below ``low``.
-    """
-    try:
-        value = float(text)
-    except ValueError:
+        value = BOOLEANS[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
         value = math.nan
-    if not (math.isfinite(value) and value >= low):
-        least = f' >= {low:g}' if math.isfinite(low) else ''
-        raise ValueError(f'{name} must be a finite number{least}, got {text!r}')
+    wanted, least, most = RANGES[kind]
+    if not max(least, low) <= value <= most:  # written so that NaN fails too
+        bound = f' >= {low:g}' if math.isfinite(low) else ''
+        raise ValueError(f'{name} must be {wanted}{bound}, got {text!r}')
     return value
 
 

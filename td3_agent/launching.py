@@ -45,7 +45,6 @@ from td3_agent.launch_settings import (
     refuse_existing,
     refuse_other_choice,
     refuse_unknown_arguments,
-    truth,
     type_of,
 )
 from td3_agent.nodes.drivers import DriverParams, needs_route
@@ -124,7 +123,6 @@ class Processes:
             so that they do not come over a parameter file.
         file: the user's own parameter file.
         prefix: of their command lines, as launch takes it.
-        profile: Fast DDS profile of all of them, in the package's share.
         failure: why the launch ends with an error; empty if it does not.
         is_told: whether that was said.
         values: parameters of the nodes made so far, by program.
@@ -223,7 +221,7 @@ class Processes:
 
     def is_on(self, name: str, default: str = 'false') -> bool:
         """Whether a switch is true."""
-        return truth(name, self.given.get(name, default))
+        return as_declared(name, self.given.get(name, default), bool)
 
     def follows_route(self) -> bool:
         """Whether the driver of the agent that was made follows a route."""

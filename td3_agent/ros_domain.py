@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 VARIABLE = 'ROS_DOMAIN_ID'
 LAST_DOMAIN_ID = 232  # beyond, there are no ports
+LAST_SAFE_DOMAIN = 101  # beyond, Linux hands the ports out to other programs
+# RTPS 2.2, 9.6.1.1: unicast discovery port of participant k of a domain.
+PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST, PORT_PARTICIPANT_GAIN = 7400, 250, 10, 2
 # What strtoul with base 0 takes for a number: so rcl calls it.
 C_NUMBER = re.compile(r'\s*\+?(?:0[xX](?P<hex>[\da-fA-F]+)|(?P<octal>0[0-7]*)|(?P<plain>\d+))')
 BASES = {'hex': 16, 'octal': 8, 'plain': 10}

@@ -18,7 +18,7 @@ import tempfile
 import hypothesis
 import pytest
 
-from td3_agent.evaluation import processes
+from td3_agent import processes
 
 # Examples have no time limit of their own: the machine may be busy with something else. Those that
 # failed in an earlier run are not tried again by themselves; the report says how to.
@@ -177,33 +177,39 @@ def ros(monkeypatch):
         nodes.close()
 
 
-class Diagnosed:
-    """What nodes have said of themselves on /diagnostics."""
+@pytest.fixture
+def rig(request, tmp_path):
+    """Processes in a ROS domain of their own, and what is expected of them.
 
-    def __init__(self, ros):
-        from diagnostic_msgs.msg import DiagnosticArray
+    ``make faults`` runs its cases in full length; here other tests run beside.
+    """
+    from harness.rig import Rig
 
-        self._ros = ros
-        self._heard = ros.listen(DiagnosticArray, '/diagnostics')
+    campaign = getattr(request.config, 'campaign', None)
+    options = {'folder': tmp_path, 'quick': True, 'patience': 4.0}
+    with Rig(**(campaign.options(request) if campaign else options)) as made:
+        yield made
 
-    def __call__(self, name):
-        """Return the newest status of a node or of its part, or None."""
-        said = (s for msg in reversed(self._heard) for s in msg.status if s.name == name)
-        return next(said, None)
 
-    def wait(self, name, words='', level=None):
-        """Spin until the newest status has these words, and this level; return it."""
+@pytest.fixture
+def program():
+    """Return a function that starts ``python -m`` with words; nothing is left of it afterwards."""
+    from harness.programs import Program
 
-        def is_said():
-            status = self(name)
-            fits = status is not None and level in {None, status.level}
-            return fits and words in status.message
+    programs = []
 
-        self._ros.spin_until(is_said, f'{name}: {words}')
-        return self(name)
+    def start(*words, **options):
+        programs.append(Program(*words, **options))
+        return programs[-1]
+
+    yield start
+    for each in programs:
+        each.kill()
 
 
 @pytest.fixture
 def diagnosed(ros):
     """Return what nodes say of themselves: the newest status of a node, and a wait for one."""
+    from harness.ros import Diagnosed
+
     return Diagnosed(ros)

@@ -14,19 +14,15 @@ from td3_agent.doctor.facts import (
     NOTE,
     WARNING,
     Copy,
-    Endpoint,
     Finding,
-    Graph,
     Import,
     Level,
     Machine,
     Participant,
-    Said,
-    Topic,
     Torch,
     judged,
 )
-from td3_agent.doctor.graph_checks import GRAPH_CHECKS
+from td3_agent.doctor.graph_checks import GRAPH_CHECKS, Endpoint, Graph, Said, Topic
 from td3_agent.doctor.machine_checks import MACHINE_CHECKS
 from td3_agent.fastdds import Profile
 

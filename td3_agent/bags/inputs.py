@@ -23,8 +23,8 @@ import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from td3_agent.bags.storage import BagError
+from td3_agent.driving.frames import JUMP_BACK_NS
 from td3_agent.driving.observation import MAX_IMAGE_SIDE_PX, ImageView
-from td3_agent.driving.pairing import JUMP_BACK_NS
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import image_view, stamp_ns
 
@@ -48,16 +48,6 @@ PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
 JPEG_MAGIC = b'\xff\xd8'
 # carla_msgs 1.3.0, as far as replay reads it; a machine without ROS 2 has no other copy.
 CARLA_TYPES = {
-    'carla_msgs/msg/CarlaEgoVehicleControl': """
-        std_msgs/Header header
-        float32 throttle
-        float32 steer
-        float32 brake
-        bool hand_brake
-        bool reverse
-        int32 gear
-        bool manual_gear_shift
-    """,
     'carla_msgs/msg/CarlaEgoVehicleInfoWheel': """
         float32 tire_friction
         float32 damping_rate

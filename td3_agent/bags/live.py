@@ -38,12 +38,12 @@ from td3_agent.bags.inputs import (
 from td3_agent.bags.offline import RecordedFacts, Replay, recorded_facts
 from td3_agent.bags.recorder_node import message_class
 from td3_agent.bags.storage import BagError
+from td3_agent.driving.answering import FramePairer
 from td3_agent.driving.loop_check import Contract
-from td3_agent.driving.pairing import FramePairer
-from td3_agent.evaluation.processes import ProcessGroup, interruptions_noted, ros_environment
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
 from td3_agent.nodes.runtime import LATCHED, RELIABLE, REPORTS, make_executor
+from td3_agent.processes import ProcessGroup, interruptions_noted, ros_environment
 from td3_agent.ros_domain import domain_id_of
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class LiveParams:
 class _Frames:
     """Frames that went out, and which of them were answered."""
 
-    pairer: FramePairer[int, int] = field(default_factory=FramePairer)
+    pairer: FramePairer = field(default_factory=FramePairer)
     complete: set[int] = field(default_factory=set)
     open: list[int] = field(default_factory=list)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is read of a machine and of a graph, and what is found. Plain values, no library."""
+"""What is read of a machine, and what is found. Plain values, no library."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ NOT_IN_TIME, NOT_TRIED = 'not imported in time', 'not tried: one before it took 
 APT_FOLDERS = ('/usr/lib/python3/dist-packages', '/opt/ros')
 DEFAULT_RMW = 'rmw_fastrtps_cpp'
 FAST_DDS_RMWS = (DEFAULT_RMW, 'rmw_fastrtps_dynamic_cpp')
-# Beyond: domains whose ports Linux hands out to other programs; no domains at all.
-LAST_SAFE_DOMAIN = 101
-CLI_NODES = '_ros2cli'  # how the names of the ros2 command's nodes begin
 MEGABYTE = 1_000_000
 Version = tuple[int, int]
 
@@ -222,53 +219,3 @@ class Machine:
         """Whether a middleware is asked for that is not installed: it ends rclpy's import."""
         wanted = self.environment.get('RMW_IMPLEMENTATION', '')
         return bool(wanted) and wanted not in self.rmw_installed
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """One publisher or subscription of a graph."""
-
-    node: str  # full name
-    kind: str  # message type
-    type_hash: str = ''  # of the message type; empty where the middleware does not tell
-    reliable: bool = True  # RELIABLE, else BEST_EFFORT
-    latched: bool = False  # TRANSIENT_LOCAL, else VOLATILE
-    deadline_ns: int = 0  # 0 is none
-
-
-@dataclass(frozen=True)
-class Topic:
-    """The two ends of one topic."""
-
-    publishers: tuple[Endpoint, ...] = ()
-    subscriptions: tuple[Endpoint, ...] = ()
-
-
-@dataclass(frozen=True)
-class Said:
-    """A status on /diagnostics: of a node, or of a part of one."""
-
-    name: str
-    level: int  # of diagnostic_msgs/DiagnosticStatus: 0 is well, 1 a warning, 2 and 3 errors
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Graph:
-    """What can be seen and heard of a running graph."""
-
-    domain_id: int
-    nodes: tuple[str, ...] = ()  # full names, as often as there are nodes of that name
-    topics: dict[str, Topic] = field(default_factory=dict)
-    role_name: str = 'ego_vehicle'
-    camera_id: str = 'camera'
-    message_hashes: dict[str, str] = field(default_factory=dict)  # as in Machine
-    participants: tuple[Participant, ...] = ()
-    seconds: float = 0.0  # for how long it was listened to [s]; 0 is not at all
-    images_ns: tuple[int, ...] = ()  # stamps
-    motions_ns: tuple[int, ...] = ()  # stamps of the odometry
-    said: tuple[Said, ...] = ()  # the newest of each node and part
-
-    def topic(self, name: str) -> Topic:
-        """Return the two ends of a topic; empty where the graph has no such topic."""
-        return self.topics.get(name, Topic())

@@ -24,7 +24,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from td3_agent.doctor.facts import (
-    LAST_SAFE_DOMAIN,
     NOT_IN_TIME,
     NOT_TRIED,
     Copy,
@@ -36,6 +35,13 @@ from td3_agent.doctor.facts import (
 )
 from td3_agent.fastdds import read_profile
 from td3_agent.nodes.share import shared_path
+from td3_agent.ros_domain import (
+    LAST_SAFE_DOMAIN,
+    PORT_BASE,
+    PORT_DOMAIN_GAIN,
+    PORT_PARTICIPANT_GAIN,
+    PORT_UNICAST,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -61,8 +67,6 @@ WATCHED_VARIABLES = re.compile(r'HOME$|ROS_|RMW_|FASTRTPS_|FASTDDS_|CYCLONEDDS_|
 WATCHED_COPIES = re.compile(
     r'(numpy|scipy|protobuf|carla|torch|rclpy|carla-msgs|pyyaml|opencv-.*)'
 )
-# RTPS 2.2, 9.6.1.1: unicast discovery port of participant k of a domain.
-PORT_BASE, PORT_DOMAIN_GAIN, PORT_UNICAST, PORT_PARTICIPANT_GAIN = 7400, 250, 10, 2
 MOST_PARTICIPANTS = 60
 SHARED_MEMORY = Path('/dev/shm')  # noqa: S108  where Fast DDS keeps its segments
 NVIDIA_DRIVER = Path('/proc/driver/nvidia/version')

@@ -14,7 +14,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from td3_agent.doctor.facts import CLI_NODES, Endpoint, Graph, Said, Topic
+from td3_agent.doctor.graph_checks import CLI_NODES, Endpoint, Graph, Said, Topic
 from td3_agent.nodes import topics
 from td3_agent.nodes.runtime import own_context
 

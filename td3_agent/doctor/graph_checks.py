@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges a running graph. Pure: facts in, faults out."""
+"""What is read of a running graph, and what is wrong with it. Pure: facts in, faults out."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 import re
 from typing import TYPE_CHECKING
 
-from td3_agent.doctor.facts import CLI_NODES, ERROR, WARNING
+from td3_agent.doctor.facts import ERROR, WARNING
 from td3_agent.doctor.network_checks import programs
 from td3_agent.nodes import topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from td3_agent.doctor.facts import Checks, Endpoint, Fault, Faults, Graph, Participant
+    from td3_agent.doctor.facts import Checks, Fault, Faults, Participant
 
 CLOCK = '/clock'
 AGENT = 'td3_agent'  # name of its node
+CLI_NODES = '_ros2cli'  # how the names of the ros2 command's nodes begin
 MANUAL_OVERRIDE = 'vehicle_control_manual_override'
 # Logs, parameters and diagnostics: every node has them.
 COMMON = ('/rosout', '/parameter_events', '/diagnostics')
@@ -25,6 +27,56 @@ COMMON = ('/rosout', '/parameter_events', '/diagnostics')
 OF_VEHICLE = re.compile(r'/carla/([^/]+)/(?:odometry|vehicle_status|vehicle_info|([^/]+)/image)')
 LEAST_FRAMES = 6  # stopped frames take 0.4 s each: few fit into a look of seconds
 LEVELS = {1: WARNING, 2: ERROR, 3: ERROR}  # of diagnostic_msgs
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One publisher or subscription of a graph."""
+
+    node: str  # full name
+    kind: str  # message type
+    type_hash: str = ''  # of the message type; empty where the middleware does not tell
+    reliable: bool = True  # RELIABLE, else BEST_EFFORT
+    latched: bool = False  # TRANSIENT_LOCAL, else VOLATILE
+    deadline_ns: int = 0  # 0 is none
+
+
+@dataclass(frozen=True)
+class Topic:
+    """The two ends of one topic."""
+
+    publishers: tuple[Endpoint, ...] = ()
+    subscriptions: tuple[Endpoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class Said:
+    """A status on /diagnostics: of a node, or of a part of one."""
+
+    name: str
+    level: int  # of diagnostic_msgs/DiagnosticStatus: 0 is well, 1 a warning, 2 and 3 errors
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """What can be seen and heard of a running graph."""
+
+    domain_id: int
+    nodes: tuple[str, ...] = ()  # full names, as often as there are nodes of that name
+    topics: dict[str, Topic] = field(default_factory=dict)
+    role_name: str = 'ego_vehicle'
+    camera_id: str = 'camera'
+    message_hashes: dict[str, str] = field(default_factory=dict)  # as in Machine
+    participants: tuple[Participant, ...] = ()
+    seconds: float = 0.0  # for how long it was listened to [s]; 0 is not at all
+    images_ns: tuple[int, ...] = ()  # stamps
+    motions_ns: tuple[int, ...] = ()  # stamps of the odometry
+    said: tuple[Said, ...] = ()  # the newest of each node and part
+
+    def topic(self, name: str) -> Topic:
+        """Return the two ends of a topic; empty where the graph has no such topic."""
+        return self.topics.get(name, Topic())
 
 
 def check_nodes(graph: Graph) -> Faults:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from td3_agent.doctor.facts import (
     DEFAULT_RMW,
     ERROR,
-    LAST_SAFE_DOMAIN,
     NOTE,
     WARNING,
     megabytes,
@@ -17,20 +16,26 @@ from td3_agent.doctor.facts import (
 from td3_agent.fastdds import (
     BUILTIN_TRANSPORTS,
     CAMERA_PROFILE,
+    DISCOVERY_RANGE,
     FAST_DDS_2,
+    LOCALHOST_ONLY,
     LOOPBACK_PROFILE,
     PROFILE_VARIABLES,
     profile_variable,
     stays_on_this_machine,
 )
-from td3_agent.ros_domain import LAST_DOMAIN_ID, given_domain_id, read_domain_id
+from td3_agent.ros_domain import (
+    LAST_DOMAIN_ID,
+    LAST_SAFE_DOMAIN,
+    given_domain_id,
+    read_domain_id,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from td3_agent.doctor.facts import Checks, Fault, Faults, Machine, Participant
 
-RANGE, LOCALHOST_ONLY = 'ROS_AUTOMATIC_DISCOVERY_RANGE', 'ROS_LOCALHOST_ONLY'
 PEERS, SERVER = 'ROS_STATIC_PEERS', 'ROS_DISCOVERY_SERVER'
 RANGES = ('SUBNET', 'LOCALHOST', 'OFF', 'SYSTEM_DEFAULT')
 SERVER_PORT = 11811  # of a discovery server that names none
@@ -154,18 +159,22 @@ def check_discovery(machine: Machine) -> Faults:
 
 
 def _range_faults(machine: Machine) -> Iterable[Fault]:
-    reach = machine.environment.get(RANGE, '')
-    fix = f'export {RANGE}=LOCALHOST (or SUBNET)'
+    reach = machine.environment.get(DISCOVERY_RANGE, '')
+    fix = f'export {DISCOVERY_RANGE}=LOCALHOST (or SUBNET)'
     if not reach:
         return
     if machine.distro == 'humble':
-        yield WARNING, f'Humble does not know {RANGE}', f'export {LOCALHOST_ONLY}=1 (or 0)'
+        yield (
+            WARNING,
+            f'Humble does not know {DISCOVERY_RANGE}',
+            f'export {LOCALHOST_ONLY}=1 (or 0)',
+        )
     elif reach not in RANGES:
-        yield ERROR, f'{RANGE}={reach} is none of its values', fix
+        yield ERROR, f'{DISCOVERY_RANGE}={reach} is none of its values', fix
     elif reach == 'OFF':
         yield ERROR, 'discovery is off: no node finds another', fix
     elif _localhost_only(machine):
-        said = f'{LOCALHOST_ONLY}=1 overrides {RANGE}, and both are set'
+        said = f'{LOCALHOST_ONLY}=1 overrides {DISCOVERY_RANGE}, and both are set'
         yield WARNING, said, f'unset {LOCALHOST_ONLY}'
 
 
@@ -216,7 +225,7 @@ def _profile_faults(machine: Machine) -> Iterable[Fault]:
     elif profile.loopback_only and not stays_on_this_machine(machine.environment):
         said = f'{profile.path} keeps all traffic on this machine, the environment does not'
         fix = f'{machine.shipped(CAMERA_PROFILE)} for a bridge on another machine, '
-        yield WARNING, said, f'{fix}{RANGE}=LOCALHOST for one on this'
+        yield WARNING, said, f'{fix}{DISCOVERY_RANGE}=LOCALHOST for one on this'
 
 
 def _server_faults(machine: Machine) -> Iterable[Fault]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -29,10 +29,25 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from td3_agent.driving.driver import Driver
     from td3_agent.driving.observation import ImageView, Observation
     from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
+
+
+class Driver(Protocol):
+    """Turns one observation into one action."""
+
+    def reset(self) -> None:
+        """Forget the past: the next observation starts a new drive."""
+
+    def set_route(self, route: Route) -> None:
+        """Take note of the route; drivers that only look ahead have nothing to do."""
+
+    def act(self, observation: Observation) -> NDArray[np.float32]:
+        """Return the action, (2,) float32 in [-1, 1]: target speed and yaw rate.
+
+        The numbers mean what :func:`td3_agent.driving.command.twist_from_action` says.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

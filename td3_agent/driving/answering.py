@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the messages of a frame to its command: what the agent node does, without the node.
 
+A frame is a stamp, never an arrival: image and odometry are paired by stamp. Two topics have no
+common order, so either may come first; what belongs to a frame that was left is dropped.
+
 In lockstep every complete frame is answered once, at once. Free-running, a timer asks for a
 command; the same frame gives the same command again, and a frame that is too old gives a stop.
 Every call is given the steady time [ns].
@@ -8,14 +11,14 @@ Every call is given the steady time [ns].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.command import STOP
+from td3_agent.driving.frames import GAP_NS, JUMP_BACK_NS
 from td3_agent.driving.input_watch import InputWatch
 from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.observation import ENCODINGS, ImageError
-from td3_agent.driving.pairing import FramePairer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +26,140 @@ if TYPE_CHECKING:
     from td3_agent.driving.agent import Agent, TwistEncoder
     from td3_agent.driving.command import TwistCommand
     from td3_agent.driving.observation import ImageView
-    from td3_agent.driving.pairing import Pair, PairingCounts
     from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
+
+
+@dataclass
+class PairingCounts:
+    """How often what happened to the halves of frames."""
+
+    paired: int = 0
+    stale: int = 0
+    repeated: int = 0
+    unpaired: int = 0
+    resets: int = 0
+
+
+@dataclass
+class Pair:
+    """The halves of one frame; None is a half that has not come.
+
+    Attributes:
+        stamp_ns: simulated time of the frame [ns].
+        image: what was made of the image.
+        motion: what arrived on the odometry topic.
+        image_ns: when the image came [ns, steady].
+        motion_ns: when the odometry came [ns, steady].
+        fresh_start: time jumped since the last pair: forget stacked frames and last action.
+    """
+
+    stamp_ns: int
+    image: Any = None
+    motion: Any = None
+    image_ns: int = 0
+    motion_ns: int = 0
+    fresh_start: bool = False
+
+    @property
+    def complete_ns(self) -> int:
+        """When the second half came [ns, steady]."""
+        return max(self.image_ns, self.motion_ns)
+
+
+@dataclass
+class FramePairer:
+    """Collects halves by stamp and hands out each frame once, in order of stamps.
+
+    Attributes:
+        capacity: incomplete frames kept at most; the oldest is given up first.
+        counts: what happened so far.
+    """
+
+    capacity: int = 8
+    counts: PairingCounts = field(default_factory=PairingCounts)
+    _open: dict[int, Pair] = field(default_factory=dict)
+    _last_ns: int | None = None
+    _fresh: bool = True
+
+    def wants_image(self, stamp_ns: int) -> bool:
+        """Whether an image with this stamp [ns] would be the first of a frame not left yet."""
+        halves = self._open.get(stamp_ns)
+        return not self._is_stale(stamp_ns) and (halves is None or halves.image is None)
+
+    def add_image(self, stamp_ns: int, image: object, now_ns: int = 0) -> Pair | None:
+        """Take the image of a frame [ns]; return the frame when this completes it."""
+        return self._add(stamp_ns, 'image', image, now_ns)
+
+    def add_motion(self, stamp_ns: int, motion: object, now_ns: int = 0) -> Pair | None:
+        """Take the odometry of a frame [ns]; return the frame when this completes it."""
+        return self._add(stamp_ns, 'motion', motion, now_ns)
+
+    def _add(self, stamp_ns: int, half: str, content: object, now_ns: int) -> Pair | None:
+        halves = self._halves(stamp_ns)
+        if halves is None:
+            return None
+        if getattr(halves, half) is not None:
+            self.counts.repeated += 1
+            return None
+        setattr(halves, half, content)
+        setattr(halves, f'{half}_ns', now_ns)
+        return self._complete(halves)
+
+    def runs_back(self, stamp_ns: int) -> bool:
+        """Whether a frame of this stamp [ns] begins anew: the first, or time has run back."""
+        return self._last_ns is None or self._last_ns - stamp_ns > JUMP_BACK_NS
+
+    def oldest(self) -> Pair | None:
+        """Return the oldest frame that lacks a half."""
+        return self._open[min(self._open)] if self._open else None
+
+    def _halves(self, stamp_ns: int) -> Pair | None:
+        """Return the halves kept for a stamp, or None when its frame was already left."""
+        if self._is_stale(stamp_ns):
+            self.counts.stale += 1
+            return None
+        if self._last_ns is not None and self.runs_back(stamp_ns):
+            self._restart()
+        if stamp_ns not in self._open:
+            self._make_room()
+            self._open[stamp_ns] = Pair(stamp_ns)
+        return self._open[stamp_ns]
+
+    def _is_stale(self, stamp_ns: int) -> bool:
+        """Whether a stamp belongs to a frame that was left, and not to a new beginning."""
+        is_old = self._last_ns is not None and stamp_ns <= self._last_ns
+        return is_old and not self.runs_back(stamp_ns)
+
+    def _restart(self) -> None:
+        """Begin anew: simulated time ran back."""
+        self.counts.resets += 1
+        self.counts.unpaired += len(self._open)
+        self._open.clear()
+        self._last_ns = None
+        self._fresh = True
+
+    def _make_room(self) -> None:
+        """Give up the oldest incomplete frame when there are too many."""
+        while len(self._open) >= self.capacity:
+            del self._open[min(self._open)]
+            self.counts.unpaired += 1
+
+    def _complete(self, halves: Pair) -> Pair | None:
+        """Return the frame if both halves are there, and leave all older frames behind."""
+        if halves.image is None or halves.motion is None:
+            return None
+        stamp_ns = halves.stamp_ns
+        gap = self._last_ns is not None and stamp_ns - self._last_ns > GAP_NS
+        halves.fresh_start, self._fresh = self._fresh or gap, False
+        self._last_ns = stamp_ns
+        older = [stamp for stamp in self._open if stamp <= stamp_ns]
+        for stamp in older:
+            del self._open[stamp]
+        self.counts.unpaired += len(older) - 1
+        self.counts.paired += 1
+        return halves
+
 
 REFUSED_IN_A_ROW = 3  # a single bad message is no reason to stop; the next frame is 50 ms away
 LONGEST_REASON = 1000  # characters of what a driver said when it failed
@@ -34,14 +168,6 @@ NO_ROUTE = 'the route was withdrawn and the car is stopped, until another route 
 # A frame's other half is a few milliseconds behind; in time for the car to be braked.
 LONG_MISSING_NS = 300_000_000
 MOTIONS_KEPT = 32  # an image that is late is so by some frames
-
-
-@dataclass(frozen=True)
-class Received:
-    """One half of a frame, and when it came [ns, steady]."""
-
-    content: Any
-    received_ns: int
 
 
 @dataclass(frozen=True)
@@ -125,9 +251,9 @@ class FrameAnswerer:
         self._encoder = encoder
         self._lockstep = lockstep
         self._max_frame_age_ns = max_frame_age_ns
-        self._pairer: FramePairer[Received, Received] = FramePairer()
+        self._pairer = FramePairer()
         self._geometry: VehicleGeometry | None = None
-        self._newest: Pair[Received, Received] | None = None
+        self._newest: Pair | None = None
         self._answered: FrameCommand | None = None
         self._refused_in_a_row = 0
         self._motions_ns: dict[int, int] = {}  # when odometry came [ns, steady], by stamp [ns]
@@ -175,7 +301,7 @@ class FrameAnswerer:
         self._image_delay_ns = now_ns - self._motions_ns.get(stamp_ns, now_ns)
         self._check.check(image, begins=self._pairer.runs_back(stamp_ns))
         sight = self._agent.see(image) if self._pairer.wants_image(stamp_ns) else None
-        return self._on_pair(self._pairer.add_image(stamp_ns, Received(sight, now_ns)))
+        return self._on_pair(self._pairer.add_image(stamp_ns, sight, now_ns))
 
     def on_motion(self, state: VehicleState, now_ns: int) -> FrameCommand | None:
         """Take the odometry of a frame."""
@@ -183,7 +309,7 @@ class FrameAnswerer:
         self._motions_ns[state.stamp_ns] = now_ns
         if len(self._motions_ns) > MOTIONS_KEPT:
             del self._motions_ns[next(iter(self._motions_ns))]
-        return self._on_pair(self._pairer.add_motion(state.stamp_ns, Received(state, now_ns)))
+        return self._on_pair(self._pairer.add_motion(state.stamp_ns, state, now_ns))
 
     def on_refused(self, reason: object) -> FrameCommand | None:
         """Take note that half of a frame could not be used, and why.
@@ -212,8 +338,7 @@ class FrameAnswerer:
         if self._is_withdrawn:
             self.trouble = NO_ROUTE
             return self._free_stop()
-        arrived_ns = max(pair.image.received_ns, pair.motion.received_ns)
-        if now_ns - arrived_ns > self._max_frame_age_ns:
+        if now_ns - pair.complete_ns > self._max_frame_age_ns:
             self.trouble = 'the newest frame is too old: the car is stopped'
             return self._free_stop()
         fresh = self._answer_once()
@@ -235,16 +360,17 @@ class FrameAnswerer:
                 'frame: raise deadline_s of the gate above that (at most 0.9 s, as the bridge '
                 'waits 1.0 s), or see what delays the camera'
             )
-        found = self._pairer.missing_half()
-        if found is None or now_ns - found[2].received_ns < LONG_MISSING_NS:
+        found = self._pairer.oldest()
+        if found is None or now_ns - found.complete_ns < LONG_MISSING_NS:
             return ''
+        missing = 'image' if found.image is None else 'odometry'
         return (
-            f'no {found[1]} for the frame at {found[0] / 1e9:.9g} s, {self.counts.unpaired} '
-            'incomplete before it: '
+            f'no {missing} for the frame at {found.stamp_ns / 1e9:.9g} s, '
+            f'{self.counts.unpaired} incomplete before it: '
             f'does the bridge publish it, and under the same stamp?'
         )
 
-    def _on_pair(self, pair: Pair[Received, Received] | None) -> FrameCommand | None:
+    def _on_pair(self, pair: Pair | None) -> FrameCommand | None:
         """Keep a complete frame, and answer it now in lockstep."""
         if pair is None:
             return None
@@ -252,7 +378,7 @@ class FrameAnswerer:
         if pair.fresh_start:
             self.reset()
         self._refused_in_a_row = 0
-        self._check.keep(pair.image.content.image_size)
+        self._check.keep(pair.image.image_size)
         return self._answer_once() if self._lockstep else None
 
     def _answer_once(self) -> FrameCommand | None:
@@ -265,26 +391,24 @@ class FrameAnswerer:
         self._answered = self._answer(pair)
         return self._answered
 
-    def _answer(self, pair: Pair[Received, Received]) -> FrameCommand:
+    def _answer(self, pair: Pair) -> FrameCommand:
         """Decide and encode; a driver that fails stops the car."""
         received = {
-            'image_received_ns': pair.image.received_ns,
-            'odometry_received_ns': pair.motion.received_ns,
+            'image_received_ns': pair.image_ns,
+            'odometry_received_ns': pair.motion_ns,
         }
         if self._is_withdrawn:
             return self._failed(pair, received, NO_ROUTE)
-        state: VehicleState = pair.motion.content
+        state: VehicleState = pair.motion
         try:
-            decision = self._agent.decide(pair.image.content, state)
+            decision = self._agent.decide(pair.image, state)
             twist = self._encoder.encode(decision.twist, state, self._geometry)
             self.watch.on_answer(
                 pair.stamp_ns, speed_mps=state.speed_mps, commanded_mps=decision.twist.linear_x
             )
         except Exception as error:  # noqa: BLE001  whatever a driver raises, the car must stop
             return self._failed(pair, received, f'driver failed: {error}'[:LONGEST_REASON])
-        took_ns = decision.times.get('decided_ns', 0) - max(
-            pair.image.received_ns, pair.motion.received_ns
-        )
+        took_ns = decision.times.get('decided_ns', 0) - pair.complete_ns
         if took_ns <= self._max_frame_age_ns:
             self.trouble = ''
             return FrameCommand(pair.stamp_ns, twist, lambda: received | decision.facts())
@@ -298,9 +422,7 @@ class FrameAnswerer:
         self.trouble = reason  # the gate has its own deadline, and decides
         return FrameCommand(pair.stamp_ns, twist, lambda: received | decision.facts())
 
-    def _failed(
-        self, pair: Pair[Received, Received], facts: dict[str, Any], reason: str
-    ) -> FrameCommand:
+    def _failed(self, pair: Pair, facts: dict[str, Any], reason: str) -> FrameCommand:
         """Return the stop that answers a frame for which there is no good command."""
         self.trouble = reason
         return FrameCommand(pair.stamp_ns, STOP, lambda: facts | {'agent_error': reason})

@@ -15,7 +15,7 @@ right positive.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 import math
 from typing import TYPE_CHECKING
@@ -62,14 +62,11 @@ class VehicleControl:
 
     def as_float32(self) -> VehicleControl:
         """Return the command as it arrives: rounded to the message's float32 fields."""
-        return VehicleControl(
+        return replace(
+            self,
             throttle=float(np.float32(self.throttle)),
             steer=float(np.float32(self.steer)),
             brake=float(np.float32(self.brake)),
-            hand_brake=self.hand_brake,
-            reverse=self.reverse,
-            gear=self.gear,
-            manual_gear_shift=self.manual_gear_shift,
         )
 
     @property

@@ -3,7 +3,8 @@
 
 Pure logic: what the middleware knows of a topic goes in, sentences come out, each with what to
 do. A process that was killed stays in the middleware's books until its lease is over (20 s with
-Fast DDS), so an end is not proof of a living process; :class:`Heard` keeps what is.
+Fast DDS), so an end is not proof of a living process; :class:`Heard` keeps what is, and
+:class:`Duplicates` watches publishers beside one that must be alone while a drive goes on.
 """
 
 from __future__ import annotations
@@ -143,14 +144,14 @@ def _mismatches(interest: Interest, others: list[Endpoint]) -> list[Finding]:
         offered, wanted = (mine, other) if interest.writes else (other, mine)
         if other.type != mine.type:
             text = f'type is {other.type} at {other.node}, {mine.type} here: rename one topic'
-        elif wanted.reliable and not offered.reliable:
-            text = (
-                f'{offered.node} publishes best effort, {wanted.node} wants reliable: '
-                'nothing arrives until one of them is changed'
+        elif wanted.reliable > offered.reliable or wanted.latched > offered.latched:
+            has, wants = (
+                ('best effort', 'reliable')
+                if wanted.reliable > offered.reliable
+                else ('volatile', 'transient local')
             )
-        elif wanted.latched and not offered.latched:
             text = (
-                f'{offered.node} publishes volatile, {wanted.node} wants transient local: '
+                f'{offered.node} publishes {has}, {wanted.node} wants {wants}: '
                 'nothing arrives until one of them is changed'
             )
         else:
@@ -176,3 +177,175 @@ def _rivals(interest: Interest, writers: list[Endpoint], *, living_twin: bool) -
         return [Finding(f'{text}: end all but one', is_error=True)]
     hint = 'what a killed process left goes within 20 s, else end all but one'
     return [Finding(f'{text}: {hint}', is_error=False)]
+
+
+# A killed process stays in the middleware's memory for 20 s (Fast DDS's lease) and a little more.
+LEASE_NS = 25_000_000_000
+# A bridge that follows a killed one may run freely for a moment; frames that break for longer have
+# another cause.
+BURST_NS = 5_000_000_000
+# Publishers that were not seen for so long were there twice once more, not still.
+AGAIN_NS = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Breaks:
+    """What broke the row of frames so far.
+
+    Attributes:
+        violations: frames skipped, doubled or slipped.
+        restarts: how often another bridge, or another time, has begun.
+    """
+
+    violations: int = 0
+    restarts: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.violations + self.restarts
+
+
+@dataclass
+class Duplicates:
+    """Publishers of topics that may have one only, while a drive goes on.
+
+    A killed process stays in the graph until its lease ends, beside the one that follows it. A
+    bridge that follows a killed one breaks the frames once; two that live break them all the
+    time.
+    """
+
+    domain_id: int
+    _alone: dict[str, Breaks] = field(default_factory=dict)  # when there was one at most
+    _seen: dict[str, list[_Several]] = field(default_factory=dict)
+    _strangers: dict[str, list[_Several]] = field(default_factory=dict)
+
+    def note(self, kind: str, publishers: Iterable[str], now_ns: int, breaks: Breaks) -> None:
+        """Take note of all publishers of a topic that are of its kind.
+
+        Args:
+            kind: what they are, in the singular, as ``bridge`` or ``gate of ego_vehicle``.
+            publishers: full names of their nodes.
+            now_ns: steady time [ns].
+            breaks: so far.
+        """
+        counts = Counter(publishers)
+        if counts.total() < 2:
+            self._alone[kind] = breaks
+            return
+        # A message of the second one may be here before the second one itself is seen.
+        start = self._alone.get(kind, breaks)
+        seen = _Several(0, '', now_ns, now_ns, kind in self._alone, start, start)
+        _noted(self._seen, kind, seen, counts, breaks)
+
+    def note_stranger(self, topic: str, name: str, now_ns: int, breaks: Breaks) -> None:
+        """Take note of another program, ``name``, that publishes ``topic`` as well."""
+        key = f'{name} also publishes {topic}'
+        seen = _Several(0, '', now_ns, now_ns, has_come=False, start=breaks, newest=breaks)
+        _noted(self._strangers, key, seen, Counter([name]), breaks)
+
+    def findings(self, now_ns: int) -> list[Finding]:
+        """Return who there was twice, or besides, until the steady time ``now_ns`` [ns]."""
+        found = []
+        for kind, seen in _flat(self._seen):
+            where, lasted = f'in ROS domain {self.domain_id}', f' for {seen.lasted_ns / 1e9:.1f} s'
+            if seen.is_error:
+                text = f'two {_plural(kind)} {where}{{}}: {seen.names}; end one, or give it '
+                found.append(_growing(f'{text}another ROS_DOMAIN_ID', lasted, is_error=True))
+            elif now_ns - seen.last_ns <= LEASE_NS:
+                text = f'{kind}: {seen.names} {where}{{}}; what a killed process left goes within '
+                found.append(_growing(f'{text}20 s, else end one', lasted, is_error=False))
+        for what, seen in _flat(self._strangers):
+            if seen.grown or now_ns - seen.last_ns <= LEASE_NS:
+                text = f'{what}{{}}: what it sends there breaks the lockstep; end it'
+                lasted = f', {seen.lasted_ns / 1e9:.1f} s so far'
+                found.append(_growing(text, lasted, is_error=seen.grown > 0))
+        return found
+
+
+@dataclass
+class _Several:
+    """Publishers of one topic, from when they were first seen until they were last seen.
+
+    Attributes:
+        count: how many at most.
+        names: of their nodes.
+        first_ns: when they were first seen [ns, steady].
+        last_ns: when they were last seen.
+        has_come: whether one of them came while the other one was there.
+        start: breaks before.
+        newest: breaks until now.
+        broke_ns: when frames first and last broke meanwhile; empty if never.
+    """
+
+    count: int
+    names: str
+    first_ns: int
+    last_ns: int
+    has_come: bool
+    start: Breaks
+    newest: Breaks
+    broke_ns: list[int] = field(default_factory=list)
+
+    def note(self, counts: Counter[str], now_ns: int, breaks: Breaks) -> None:
+        """Take note that they are there still."""
+        self.names, self.last_ns = _named(counts), now_ns
+        self.count = max(self.count, counts.total())
+        if breaks.total > self.newest.total:
+            self.broke_ns = [*self.broke_ns[:1], now_ns]
+        self.newest = breaks
+
+    @property
+    def lasted_ns(self) -> int:
+        return self.last_ns - self.first_ns
+
+    @property
+    def grown(self) -> int:
+        """Breaks while they were there."""
+        return self.newest.total - self.start.total
+
+    @property
+    def is_error(self) -> bool:
+        """Whether one of them cannot be what a killed process left."""
+        if self.lasted_ns > LEASE_NS or (self.grown > 1 and not self.has_come):
+            return True
+        # Each bridge that follows another makes time run back once.
+        runs_back = self.newest.restarts - self.start.restarts
+        return runs_back > self.count - 1 or (
+            bool(self.broke_ns) and self.broke_ns[-1] - self.broke_ns[0] > BURST_NS
+        )
+
+
+def _noted(
+    seen: dict[str, list[_Several]],
+    key: str,
+    new: _Several,
+    counts: Counter[str],
+    breaks: Breaks,
+) -> None:
+    """Enter a look: those that were there still, or several once more, as ``new``."""
+    times = seen.setdefault(key, [])
+    if not times or new.last_ns - times[-1].last_ns > AGAIN_NS:
+        times.append(new)
+    times[-1].note(counts, new.last_ns, breaks)
+
+
+def _flat(seen: dict[str, list[_Several]]) -> list[tuple[str, _Several]]:
+    return [(key, one) for key, times in seen.items() for one in times]
+
+
+def _named(counts: Counter[str]) -> str:
+    return ' and '.join(
+        name if count == 1 else f'{name} {"twice" if count == 2 else f"{count} times"}'
+        for name, count in sorted(counts.items())
+    )
+
+
+def _plural(kind: str) -> str:
+    noun, of, role = kind.partition(' of ')
+    return f'{noun}s{of}{role}'
+
+
+def _growing(text: str, time: str, *, is_error: bool) -> Finding:
+    """Return a finding whose sentence has, at its braces, a time that grows; the key has none."""
+    return Finding(text.format(time), is_error, text.format(''))

@@ -12,6 +12,10 @@ from __future__ import annotations
 import math
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
+# Stamps that run back by more than this are a restarted simulator or a looped bag, not reordering.
+JUMP_BACK_NS = 500_000_000
+# A frame this much later than the last one does not continue its frame stack.
+GAP_NS = 1_000_000_000
 
 
 def ros_from_carla_location(x_m: float, y_m: float, z_m: float) -> tuple[float, float, float]:

@@ -20,21 +20,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from td3_agent.driving.command import (
-    FULL_BRAKE,
-    TwistCommand,
-    TwistConvention,
-    control_from_upstream_twist,
-)
-from td3_agent.driving.pairing import JUMP_BACK_NS
-from td3_agent.driving.velocity_control import VelocityController
+from td3_agent.driving.frames import JUMP_BACK_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from td3_agent.driving.command import VehicleControl
+    from td3_agent.driving.command import TwistCommand, VehicleControl
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
-    from td3_agent.driving.velocity_control import VelocityControlParams
+    from td3_agent.driving.velocity_control import TwistConverter
 
 EARLY_FRAMES_KEPT = 4
 FRAMES_REMEMBERED = 32  # to tell how late a command is
@@ -99,42 +92,6 @@ class GateCounts:
     unanswered: int = 0
     resets: int = 0
     in_advance: int = 0
-
-
-class TwistConverter:
-    """Turns the Twist of a frame into a vehicle command, in either convention."""
-
-    def __init__(
-        self, convention: TwistConvention, params: VelocityControlParams | None = None
-    ) -> None:
-        """Convert Twists of ``convention``; ``params`` belong to the velocity convention."""
-        self._convention = convention
-        self._controller = VelocityController(params)
-
-    def reset(self) -> None:
-        """Forget the speed loop's state."""
-        self._controller.reset()
-
-    def convert(
-        self, twist: TwistCommand, state: VehicleState, geometry: VehicleGeometry | None
-    ) -> VehicleControl:
-        """Return the command, rounded to the wire's float32; full brake without a geometry.
-
-        Raises:
-            ValueError: the Twist is not finite.
-        """
-        if geometry is None:
-            return self.stopped()
-        if self._convention is TwistConvention.CARLA_TWIST_TO_CONTROL:
-            control = control_from_upstream_twist(twist, geometry.max_steer_angle_rad)
-        else:
-            control = self._controller.control(twist, state, geometry)
-        return control.as_float32()
-
-    def stopped(self) -> VehicleControl:
-        """Return full brake, and let the next ramp start from it."""
-        self._controller.override(FULL_BRAKE)
-        return FULL_BRAKE
 
 
 class FrameState(Enum):

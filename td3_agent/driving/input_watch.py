@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from td3_agent.driving.endpoints import Finding
-from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
+from td3_agent.driving.frames import GAP_NS, JUMP_BACK_NS, NANOSECONDS_PER_SECOND
 from td3_agent.driving.loop_check import (
     LEAST_FRAMES,
     WINDOW_FRAMES,
@@ -26,7 +26,6 @@ from td3_agent.driving.loop_check import (
     seconds,
     stamp_findings,
 )
-from td3_agent.driving.pairing import GAP_NS, JUMP_BACK_NS
 
 # Longer than a car of the built-in traffic waits; a red light may last longer.
 STANDS_S = 20.0

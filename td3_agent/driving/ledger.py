@@ -5,8 +5,7 @@ What lies between two frames (idle ticks, a bridge that was started again) is an
 of its own.
 
 :class:`FrameLog` collects what is learnt of a frame from several topics, in any order, and
-releases it as one record; :class:`LedgerWriter` puts records on disk; :func:`check_ledger` says
-whether a ledger holds together.
+releases it as one record; :class:`LedgerWriter` puts records on disk.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from td3_agent.driving.command import VehicleControl
 
 SCHEMA_VERSION = 3
-READABLE_SCHEMAS = (1, 2, 3)  # 1 has no chain and no end, 2 no events
 KIND = 'td3_agent ledger'
 CHAIN = 'chain_sha256'
 CHAIN_TAIL = re.compile(rb',"chain_sha256":"([0-9a-f]{64})"\}\n\Z')
@@ -403,9 +401,8 @@ def read_header(path: Path, line: bytes) -> dict[str, Any]:
         LedgerError: not a ledger, or another schema.
     """
     header = parse_line(path, 1, line)
-    if header.get('schema_version') not in READABLE_SCHEMAS:
-        readable = ' or '.join(map(str, READABLE_SCHEMAS))
-        raise LedgerError(f'{path}: schema_version must be {readable}, got {header}')
+    if header.get('schema_version') != SCHEMA_VERSION:
+        raise LedgerError(f'{path}: schema_version must be {SCHEMA_VERSION}, got {header}')
     return header
 
 
@@ -430,15 +427,6 @@ def parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
     return record
 
 
-def check_ledger(records: Iterable[dict[str, Any]]) -> list[str]:
-    """Return every fault of a ledger as a sentence; an empty list means it holds together."""
-    records = list(records)
-    faults = [fault for record in records for fault in _faults_of(record)]
-    for before, record in neighbours(records):
-        faults += order_faults(before, record)
-    return faults
-
-
 def neighbours(records: Iterable[dict[str, Any]]) -> Iterator[tuple[Any, Any]]:
     """Yield each frame with the one before it of the same drive and role.
 
@@ -460,35 +448,3 @@ def neighbours(records: Iterable[dict[str, Any]]) -> Iterator[tuple[Any, Any]]:
             if drive in last:
                 yield last[drive], record
             last[drive] = record
-
-
-def _faults_of(record: dict[str, Any]) -> list[str]:
-    """Return what is wrong with a record by itself."""
-    if EVENT in record:
-        return []
-    if record['outcome'] == SKIPPED:
-        return [f'frame {record["frame"]}: skipped']
-    if has_slipped(record):
-        return [slip_text(record)]
-    if record['commands'] > 1:
-        return [f'frame {record["frame"]}: {record["commands"]} commands']
-    return []
-
-
-def slip_text(record: dict[str, Any]) -> str:
-    """Return what the vehicle executed in place of what was sent."""
-    return f'frame {record["frame"]}: applied {record["applied"]}, sent {record["sent"]}'
-
-
-def order_faults(before: dict[str, Any], record: dict[str, Any]) -> list[str]:
-    """Return how a record does not follow the one before it, in frame number or time."""
-    frame, idle = record['frame'], before.get('idle', 0)
-    faults = []
-    if frame != before['frame'] + idle + 1:
-        between = f' and {idle} idle ticks' if idle else ''
-        faults.append(f'frame {frame} follows frame {before["frame"]}{between}')
-    if 'stamp_ns' in record and record['stamp_ns'] <= before.get('stamp_ns', -1):
-        faults.append(
-            f'frame {frame}: time went from {before["stamp_ns"]} to {record["stamp_ns"]}'
-        )
-    return faults

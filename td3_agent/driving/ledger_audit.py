@@ -36,10 +36,8 @@ from td3_agent.driving.ledger import (
     has_slipped,
     is_end,
     neighbours,
-    order_faults,
     parse_line,
     read_header,
-    slip_text,
 )
 from td3_agent.driving.stages import boundaries_ns, end_to_end_ns, stage_spans_ns
 
@@ -114,7 +112,6 @@ class Audit:
 class _Lines:
     """A file, line by line; what is wrong with it is among the faults."""
 
-    schema_version: int
     records: list[Record] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     chain_faults: list[str] = field(default_factory=list)
@@ -161,7 +158,8 @@ def _read(path: Path) -> _Lines:
     """Read a whole file; a line that is no record becomes a fault, a torn last one does not."""
     with path.open('rb') as file:
         first = next(file, b'')
-        lines = _Lines(read_header(path, first)['schema_version'])
+        read_header(path, first)
+        lines = _Lines()
         chain = _follow_chain(lines, 1, '', first)
         for number, line in enumerate(file, start=2):
             if not line.endswith(b'\n'):
@@ -211,8 +209,6 @@ def _of_another_type(record: Record, needed: Mapping[str, type]) -> list[str]:
 
 def _follow_chain(lines: _Lines, number: int, before: str, line: bytes) -> str:
     """Check the hash of a line; return the one that the next line builds upon."""
-    if lines.schema_version == 1:
-        return ''
     tail = CHAIN_TAIL.search(line)
     if tail is None:
         lines.chain_faults.append(f'line {number} has no hash')
@@ -233,8 +229,6 @@ def _check_file(lines: _Lines) -> Finding:
         note = f'torn: the last {lines.torn_bytes} bytes are half a line, its writer was killed'
     elif lines.end is not None:
         note = 'ended'
-    elif lines.schema_version == 1:
-        note = 'written before ledgers had an end'
     else:
         note = 'no end: its writer was killed, or is still at work'
     return Finding(f'{len(lines.records)} records, {note}', faults)
@@ -242,8 +236,6 @@ def _check_file(lines: _Lines) -> Finding:
 
 def _check_chain(lines: _Lines) -> Finding:
     """Every line is the one that was written after the line before it."""
-    if lines.schema_version == 1:
-        return Finding('written before ledgers had a chain')
     return Finding('every line follows the one before', lines.chain_faults)
 
 
@@ -259,6 +251,25 @@ def _check_frames(records: Sequence[Record], readable: Sequence[Record]) -> Find
 
 def _without_stamp(record: Record) -> Record:
     return {name: record[name] for name in ('frame', 'idle') if name in record}
+
+
+def slip_text(record: Record) -> str:
+    """Return what the vehicle executed in place of what was sent."""
+    return f'frame {record["frame"]}: applied {record["applied"]}, sent {record["sent"]}'
+
+
+def order_faults(before: Record, record: Record) -> list[str]:
+    """Return how a record does not follow the one before it, in frame number or time."""
+    frame, idle = record['frame'], before.get('idle', 0)
+    faults = []
+    if frame != before['frame'] + idle + 1:
+        between = f' and {idle} idle ticks' if idle else ''
+        faults.append(f'frame {frame} follows frame {before["frame"]}{between}')
+    if 'stamp_ns' in record and record['stamp_ns'] <= before.get('stamp_ns', -1):
+        faults.append(
+            f'frame {frame}: time went from {before["stamp_ns"]} to {record["stamp_ns"]}'
+        )
+    return faults
 
 
 def _check_events(events: Sequence[Record]) -> Finding:

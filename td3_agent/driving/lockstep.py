@@ -15,8 +15,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
-from td3_agent.driving.pairing import JUMP_BACK_NS
+from td3_agent.driving.frames import JUMP_BACK_NS, NANOSECONDS_PER_SECOND
 from td3_agent.driving.stepping import (
     MOST_SKIPPED,
     Break,

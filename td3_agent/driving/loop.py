@@ -2,10 +2,10 @@
 """One loop, whatever the world: a frame is preprocessed, acted on, converted, and stepped from.
 
 :class:`World` is what is driven in: the embedded simulator, a CARLA ROS bridge, a recorded bag.
-:class:`~td3_agent.driving.agent.Agent` and :class:`~td3_agent.driving.gate.TwistConverter` are
-the two halves of a driver, the same objects that the agent node and the gate node run.
-:func:`drive` yields steps; :func:`ledger_records` makes of them the ledger that the nodes would
-write.
+:class:`~td3_agent.driving.agent.Agent` and
+:class:`~td3_agent.driving.velocity_control.TwistConverter` are the two halves of a driver, the
+same objects that the agent node and the gate node run. :func:`drive` yields steps;
+:func:`ledger_records` makes of them the ledger that the nodes would write.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from td3_agent.driving.agent import Agent, Decision
-    from td3_agent.driving.gate import TwistConverter
     from td3_agent.driving.loop_check import Contract
     from td3_agent.driving.observation import ImageView
     from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
+    from td3_agent.driving.velocity_control import TwistConverter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ other rate than trained     stamps of the frames that were answered, and the pol
 other camera than trained   image size, camera_info, and the policy's manifest
 the car stands              commanded speed and odometry (:mod:`td3_agent.driving.input_watch`)
 several of one kind         publishers of a topic that may have one only
-                            (:mod:`td3_agent.driving.duplicates`)
+                            (:mod:`td3_agent.driving.endpoints`)
 ==========================  ====================================================================
 """
 
@@ -29,10 +29,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from td3_agent.driving.endpoints import Finding
-from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
+from td3_agent.driving.frames import GAP_NS, NANOSECONDS_PER_SECOND
 from td3_agent.driving.gate import Outcome
 from td3_agent.driving.ledger import SKIPPED
-from td3_agent.driving.pairing import GAP_NS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

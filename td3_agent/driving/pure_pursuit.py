@@ -4,12 +4,11 @@
 Steering is pure pursuit (Coulter 1992, CMU-RI-TR-92-01): the arc from the rear axle through a
 point of the route ahead. Speed follows a profile that is computed once per route: a limit on
 lateral acceleration in each curve, comfortable braking before it, standstill at the end of an
-open route; a PID trims the set point against what the vehicle really does.
+open route; a PI loop trims the set point against what the vehicle really does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 import math
 from typing import TYPE_CHECKING
 
@@ -24,8 +23,6 @@ from td3_agent.driving.command import (
     clamp,
 )
 from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
-from td3_agent.driving.parameters import ParameterError, Params, param
-from td3_agent.driving.pid import Pid, PidParams
 from td3_agent.driving.route import Route, RouteTracker
 from td3_agent.driving.velocity_control import LONGEST_STEP_S, MIN_STEERING_SPEED_MPS
 
@@ -35,79 +32,54 @@ if TYPE_CHECKING:
     from td3_agent.driving.observation import Observation
     from td3_agent.driving.vehicle import VehicleState
 
+
+CRUISE_SPEED_MPS = 8.0
+LOOKAHEAD_TIME_S = 0.8  # of the pursued point, within these distances
+LOOKAHEAD_MIN_M, LOOKAHEAD_MAX_M = 3.5, 12.0
+REAR_AXLE_M = 1.4  # behind the point that odometry reports
+LATERAL_ACCELERATION_MPS2 = 2.0  # at most, in a curve
+ACCELERATION_MPS2 = 2.0  # fastest rise of the set point
+DECELERATION_MPS2 = 1.5  # that the speed profile plans with
+REACTION_TIME_S = 0.4  # how far ahead in time the profile is read
+STOP_DISTANCE_M = 1.0  # the end counts as reached at this distance
+LOST_DISTANCE_M = 5.0  # farther away the place is searched on the whole route, then the car stops
 PROFILE_STEP_M = 0.5
 # The gate takes a target below 0.05 m/s for "stand": the last metre is driven a little faster.
 CREEP_SPEED_MPS = 0.5
+# The gate's loop integrates too; a faster integral around it would overshoot.
+SPEED_KP, SPEED_KI = 0.5, 0.02  # [1], [1/s]
+SPEED_TRIM_MAX_MPS = 0.8
 
 
-@dataclass(frozen=True, kw_only=True)
-class PurePursuitParams(Params):
-    """Settings of the pure pursuit driver."""
+class SpeedTrim:
+    """PI trim of the set point [m/s]; in saturation the integral stops, at either limit alike."""
 
-    cruise_speed_mps: float = param(
-        8.0, 'speed on a straight', unit='m/s', low=0.5, high=CONTROL_MAX_SPEED_MPS
-    )
-    lookahead_time_s: float = param(
-        0.8, 'distance of the pursued point, in time', unit='s', low=0.0, high=5.0
-    )
-    lookahead_min_m: float = param(
-        3.5, 'shortest distance of the pursued point', unit='m', low=0.5, high=50.0
-    )
-    lookahead_max_m: float = param(
-        12.0, 'longest distance of the pursued point', unit='m', low=0.5, high=50.0
-    )
-    rear_axle_m: float = param(
-        1.4, 'rear axle behind the point that odometry reports', unit='m', low=0.0, high=10.0
-    )
-    lateral_acceleration_mps2: float = param(
-        2.0, 'largest lateral acceleration in a curve', unit='m/s^2', low=0.1, high=10.0
-    )
-    acceleration_mps2: float = param(
-        2.0, 'fastest rise of the speed set point', unit='m/s^2', low=0.1, high=10.0
-    )
-    deceleration_mps2: float = param(
-        1.5, 'braking that the speed profile plans with', unit='m/s^2', low=0.1, high=10.0
-    )
-    reaction_time_s: float = param(
-        0.4, 'how far ahead in time the profile is read', unit='s', low=0.0, high=2.0
-    )
-    stop_distance_m: float = param(
-        1.0, 'the end counts as reached at this distance', unit='m', low=0.1, high=20.0
-    )
-    lost_distance_m: float = param(
-        5.0,
-        'farther from the route the place is searched anew, then the car stops',
-        unit='m',
-        low=1.0,
-        high=100.0,
-    )
-    # The gate's loop integrates too; a faster integral around it would overshoot.
-    speed_kp: float = param(0.5, 'proportional trim of the set point', low=0.0, high=10.0)
-    speed_ki: float = param(0.02, 'integral trim of the set point', unit='1/s', low=0.0, high=10.0)
-    speed_kd: float = param(0.0, 'derivative trim of the set point', unit='s', low=0.0, high=10.0)
-    speed_trim_max_mps: float = param(
-        0.8, 'largest trim, either way', unit='m/s', low=0.01, high=5.0
-    )
+    def __init__(self) -> None:
+        """Start with nothing integrated."""
+        self.integral_mps = 0.0
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range, and a lookahead whose limits are swapped."""
-        super().__post_init__()
-        if self.lookahead_min_m > self.lookahead_max_m:
-            raise ParameterError(
-                f'lookahead_min_m must be <= lookahead_max_m [m], got {self.lookahead_min_m}'
-                f' and {self.lookahead_max_m}'
-            )
+    def update(self, error_mps: float, step_s: float) -> float:
+        """Return the trim for set point minus speed, ``step_s`` after the last one."""
+        direct_mps = SPEED_KP * error_mps
+        growth_mps = SPEED_KI * error_mps * step_s
+        wanted_mps = direct_mps + self.integral_mps + growth_mps
+        if not (abs(wanted_mps) > SPEED_TRIM_MAX_MPS and wanted_mps * growth_mps > 0.0):
+            self.integral_mps = _trim(self.integral_mps + growth_mps)
+        return _trim(direct_mps + self.integral_mps)
+
+
+def _trim(value_mps: float) -> float:
+    return clamp(value_mps, -SPEED_TRIM_MAX_MPS, SPEED_TRIM_MAX_MPS)
 
 
 class PurePursuitDriver:
     """Follows a route; without one, or far away from it, it asks for a stop."""
 
     def __init__(
-        self, params: PurePursuitParams | None = None, route: Route | None = None
+        self, *, cruise_speed_mps: float = CRUISE_SPEED_MPS, route: Route | None = None
     ) -> None:
-        """Start with the given settings or the defaults; the route may come later."""
-        self._params = params or PurePursuitParams()
-        self._pid = Pid(_pid_params(self._params))
+        """Drive straights at ``cruise_speed_mps``; the route may come later."""
+        self._cruise_speed_mps = cruise_speed_mps
         self._tracker: RouteTracker | None = None
         self._profile_mps: list[float] = []
         self.reset()
@@ -135,13 +107,13 @@ class PurePursuitDriver:
             ValueError: the points make no route; the old route is kept.
         """
         route = points if isinstance(points, Route) else Route(points, closed=closed)
-        self._profile_mps = speed_profile(route, self._params)
-        self._tracker = RouteTracker(route, self._params.lost_distance_m)
+        self._profile_mps = speed_profile(route, self._cruise_speed_mps)
+        self._tracker = RouteTracker(route, LOST_DISTANCE_M)
         self.reset()
 
     def reset(self) -> None:
         """Forget progress, set point and trim; the route stays."""
-        self._pid.reset()
+        self._trim = SpeedTrim()
         if self._tracker is not None:
             self._tracker.reset()
         self._set_point_mps: float | None = None
@@ -158,8 +130,8 @@ class PurePursuitDriver:
         if self._tracker is None:
             return STOP
         route = self._tracker.route
-        x_m = state.x_m - self._params.rear_axle_m * math.cos(state.yaw_rad)
-        y_m = state.y_m - self._params.rear_axle_m * math.sin(state.yaw_rad)
+        x_m = state.x_m - REAR_AXLE_M * math.cos(state.yaw_rad)
+        y_m = state.y_m - REAR_AXLE_M * math.sin(state.yaw_rad)
         s_m = self._tracker.locate(x_m, y_m)
         if s_m is None:
             return self._halt()
@@ -181,7 +153,7 @@ class PurePursuitDriver:
         return min((stamp_ns - last_ns) / NANOSECONDS_PER_SECOND, LONGEST_STEP_S)
 
     def _halt(self) -> TwistCommand:
-        self._pid.reset()
+        self._trim = SpeedTrim()
         self._set_point_mps = None
         return STOP
 
@@ -189,11 +161,8 @@ class PurePursuitDriver:
         self, route: Route, s_m: float, x_m: float, y_m: float, state: VehicleState
     ) -> float:
         """Return the curvature of the arc from the rear axle to the point ahead [1/m]."""
-        params = self._params
         lookahead_m = clamp(
-            params.lookahead_time_s * abs(state.speed_mps),
-            params.lookahead_min_m,
-            params.lookahead_max_m,
+            LOOKAHEAD_TIME_S * abs(state.speed_mps), LOOKAHEAD_MIN_M, LOOKAHEAD_MAX_M
         )
         goal_x_m, goal_y_m = _point_ahead(route, s_m + lookahead_m)
         dx, dy = goal_x_m - x_m, goal_y_m - y_m
@@ -208,21 +177,20 @@ class PurePursuitDriver:
         self, route: Route, s_m: float, curvature: float, speed_mps: float, step_s: float
     ) -> float:
         """Return the target speed [m/s]: profile, ramp, trim."""
-        params = self._params
         if not route.closed:
-            remaining_m = route.length_m - s_m - params.rear_axle_m
-            self._arrived = self._arrived or remaining_m <= params.stop_distance_m
+            remaining_m = route.length_m - s_m - REAR_AXLE_M
+            self._arrived = self._arrived or remaining_m <= STOP_DISTANCE_M
         if self._arrived:
             return self._halt().linear_x
         # The route may be gentle where the way back to it is not: both curves count.
-        bend_mps = math.sqrt(params.lateral_acceleration_mps2 / max(abs(curvature), 1e-6))
-        ahead_m = params.rear_axle_m + params.reaction_time_s * max(speed_mps, 0.0)
+        bend_mps = math.sqrt(LATERAL_ACCELERATION_MPS2 / max(abs(curvature), 1e-6))
+        ahead_m = REAR_AXLE_M + REACTION_TIME_S * max(speed_mps, 0.0)
         wanted_mps = min(self._profile_at(route, s_m + ahead_m), bend_mps)
         last_mps = max(speed_mps, 0.0) if self._set_point_mps is None else self._set_point_mps
-        ramp_mps = last_mps + params.acceleration_mps2 * step_s
+        ramp_mps = last_mps + ACCELERATION_MPS2 * step_s
         set_point_mps = min(wanted_mps, max(ramp_mps, CREEP_SPEED_MPS))
         self._set_point_mps = set_point_mps
-        trim_mps = self._pid.update(set_point_mps, speed_mps, step_s)
+        trim_mps = self._trim.update(set_point_mps - speed_mps, step_s)
         return clamp(set_point_mps + trim_mps, 0.5 * set_point_mps, CONTROL_MAX_SPEED_MPS)
 
     def _profile_at(self, route: Route, s_m: float) -> float:
@@ -243,11 +211,11 @@ def _yaw_rate(curvature: float, speed_mps: float) -> float:
     return clamp(yaw_rate_radps, -CONTROL_MAX_YAW_RATE_RADPS, CONTROL_MAX_YAW_RATE_RADPS)
 
 
-def speed_profile(route: Route, params: PurePursuitParams) -> list[float]:
+def speed_profile(route: Route, cruise_speed_mps: float) -> list[float]:
     """Plan a speed for every place of a route.
 
     Cruise speed, at most ``sqrt(a_lateral / |curvature|)`` in curves, and nowhere faster than
-    braking evenly at ``deceleration_mps2`` allows: ``v1^2 <= v2^2 + 2 a ds``.
+    braking evenly at ``DECELERATION_MPS2`` allows: ``v1^2 <= v2^2 + 2 a ds``.
 
     Returns:
         Speeds [m/s] at places evenly spread over the whole length, ends included.
@@ -255,11 +223,11 @@ def speed_profile(route: Route, params: PurePursuitParams) -> list[float]:
     count = max(math.ceil(route.length_m / PROFILE_STEP_M), 1) + 1
     s_m = np.linspace(0.0, route.length_m, count)
     bend = np.maximum(np.abs(route.curvature_array(s_m)), 1e-9)
-    squared = np.minimum(params.cruise_speed_mps**2, params.lateral_acceleration_mps2 / bend)
-    gain = 2.0 * params.deceleration_mps2 * route.length_m / (count - 1)
+    squared = np.minimum(cruise_speed_mps**2, LATERAL_ACCELERATION_MPS2 / bend)
+    gain = 2.0 * DECELERATION_MPS2 * route.length_m / (count - 1)
     limits: list[float] = squared.tolist()
     if not route.closed:
-        _plan_stop(limits, route.length_m / (count - 1), params.stop_distance_m)
+        _plan_stop(limits, route.length_m / (count - 1))
     for _ in range(2 if route.closed else 1):  # the second lap carries braking over the seam
         limits[-1] = min(limits[-1], limits[0]) if route.closed else limits[-1]
         for i in range(count - 2, -1, -1):
@@ -267,10 +235,10 @@ def speed_profile(route: Route, params: PurePursuitParams) -> list[float]:
     return [math.sqrt(limit) for limit in limits]
 
 
-def _plan_stop(squared_limits: list[float], step_m: float, stop_distance_m: float) -> None:
+def _plan_stop(squared_limits: list[float], step_m: float) -> None:
     """Make the profile end at a crawl where the stop is called, in place [m^2/s^2]."""
     last = len(squared_limits) - 1
-    for i in range(max(last - math.ceil(stop_distance_m / step_m), 0), last + 1):
+    for i in range(max(last - math.ceil(STOP_DISTANCE_M / step_m), 0), last + 1):
         squared_limits[i] = CREEP_SPEED_MPS**2
 
 
@@ -279,13 +247,3 @@ def _point_ahead(route: Route, s_m: float) -> tuple[float, float]:
     x_m, y_m, heading_rad = route.sample(s_m)
     beyond_m = 0.0 if route.closed else max(s_m - route.length_m, 0.0)
     return x_m + beyond_m * math.cos(heading_rad), y_m + beyond_m * math.sin(heading_rad)
-
-
-def _pid_params(params: PurePursuitParams) -> PidParams:
-    return PidParams(
-        kp=params.speed_kp,
-        ki=params.speed_ki,
-        kd=params.speed_kd,
-        output_min=-params.speed_trim_max_mps,
-        output_max=params.speed_trim_max_mps,
-    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a velocity-convention Twist to throttle, brake and steer.
+"""From a Twist, in either convention, to throttle, brake and steer.
 
 Speed: a PI loop on throttle and a proportional brake, with a band between them in which the car
 coasts, so that the two never fight. Steering: the kinematic bicycle model (Rajamani, *Vehicle
@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 
 from td3_agent.driving.command import (
     CONTROL_MAX_SPEED_MPS,
+    FULL_BRAKE,
     TwistCommand,
+    TwistConvention,
     VehicleControl,
     clamp,
+    control_from_upstream_twist,
 )
 from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
 from td3_agent.driving.parameters import Params, param
@@ -166,3 +169,39 @@ class VelocityController:
             steer=clamp(steer, self._last.steer - steer_step, self._last.steer + steer_step),
             reverse=reverse,
         )
+
+
+class TwistConverter:
+    """Turns the Twist of a frame into a vehicle command, in either convention."""
+
+    def __init__(
+        self, convention: TwistConvention, params: VelocityControlParams | None = None
+    ) -> None:
+        """Convert Twists of ``convention``; ``params`` belong to the velocity convention."""
+        self._convention = convention
+        self._controller = VelocityController(params)
+
+    def reset(self) -> None:
+        """Forget the speed loop's state."""
+        self._controller.reset()
+
+    def convert(
+        self, twist: TwistCommand, state: VehicleState, geometry: VehicleGeometry | None
+    ) -> VehicleControl:
+        """Return the command, rounded to the wire's float32; full brake without a geometry.
+
+        Raises:
+            ValueError: the Twist is not finite.
+        """
+        if geometry is None:
+            return self.stopped()
+        if self._convention is TwistConvention.CARLA_TWIST_TO_CONTROL:
+            control = control_from_upstream_twist(twist, geometry.max_steer_angle_rad)
+        else:
+            control = self._controller.control(twist, state, geometry)
+        return control.as_float32()
+
+    def stopped(self) -> VehicleControl:
+        """Return full brake, and let the next ramp start from it."""
+        self._controller.override(FULL_BRAKE)
+        return FULL_BRAKE

@@ -21,6 +21,7 @@ import numpy as np
 
 from td3_agent.evaluation.intervals import mean_with_t_interval
 from td3_agent.evaluation.pictures import DPI, INK, QUIET, save
+from td3_agent.evaluation.result_tables import aligned
 from td3_agent.training.params import GROUPS, RayParams, read_config
 
 if TYPE_CHECKING:
@@ -225,17 +226,12 @@ def curve_csv(curves: Sequence[Curve]) -> str:
 
 def curve_table(curves: Sequence[Curve], column: str) -> str:
     """Return the end and the best of every curve as lines of text."""
-    width = max(len('curve'), *(len(curve.name) for curve in curves)) + 2
-    lines = [f'{column}, means over seeds with 95 % intervals', '']
-    lines.append(f'{"curve":<{width}}{"runs":>4}{"at step":>10}{"last":>32}{"best":>32}')
+    rows = [['curve', 'runs', 'at step', 'last', 'best']]
     for curve in curves:
         last = curve.points[-1]
-        cells = (shown(last.mean, last.interval), shown(*curve.best))
-        lines.append(
-            f'{curve.name:<{width}}{curve.runs:>4}{last.step:>10.0f}'
-            + ''.join(f'{cell:>32}' for cell in cells)
-        )
-    return '\n'.join(lines)
+        figures = (shown(last.mean, last.interval), shown(*curve.best))
+        rows.append([curve.name, str(curve.runs), f'{last.step:.0f}', *figures])
+    return f'{column}, means over seeds with 95 % intervals\n\n{aligned(rows)}'
 
 
 def shown(mean: float, interval: list[float] | None) -> str:

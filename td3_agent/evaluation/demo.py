@@ -9,41 +9,54 @@ import json
 import os
 from pathlib import Path
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import Image
 from tqdm import tqdm
 
 from td3_agent.driving.ledger import read_findings, read_ledger
-from td3_agent.evaluation.episode_result import events
-from td3_agent.evaluation.four_nodes import FourNodes
-from td3_agent.evaluation.frame_sampler import FrameSampler
+from td3_agent.evaluation.episode_result import EpisodeView, events, lane_outlines
 from td3_agent.evaluation.pictures import camera_strip, plot_trajectory
-from td3_agent.evaluation.processes import (
+from td3_agent.evaluation.ros_episodes import (
+    POLL_S,
+    START_PATIENCE_S,
+    FourNodes,
+    LedgerTail,
+    follow,
+)
+from td3_agent.evaluation.summary import finding_lines, judged, summarize, table
+from td3_agent.nodes import topics
+from td3_agent.nodes.conversions import image_view, stamp_ns
+from td3_agent.nodes.runtime import own_context
+from td3_agent.policy.policy_file import SHIPPED_NAMES
+from td3_agent.processes import (
     ProcessGroup,
     free_domain_id,
     interruptions_noted,
     ros_environment,
 )
-from td3_agent.evaluation.summary import finding_lines, judged, summarize, table
-from td3_agent.nodes import topics
-from td3_agent.policy.policy_file import SHIPPED_NAMES
 from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
-    import subprocess
-
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
     from td3_agent.driving.endpoints import Finding
-    from td3_agent.evaluation.processes import Interruption
+    from td3_agent.processes import Interruption, NodeProcess
 
 STEP_S = 0.05
 STRIP_FRAMES = 12
-POLL_S = 0.1
-HEADER_LINES = 1
-START_PATIENCE_S = 60.0
+# A spectator must not hold up the bridge: best effort, newest only.
+SPECTATOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+SPECTATOR_END_S = 5.0
 # A frame whose answer is a timeout takes this long; a drive of nothing else is not waited for.
 SLOW_FRAME_S = 0.25
 EXIT_FAILED = 1
@@ -207,7 +220,7 @@ def _drive(args: argparse.Namespace) -> Drive:
             start_recorder(group, args, interruption)
         synchronizer = four_nodes(args, ledger_path, total).start(group)
         with FrameSampler(image_topic, domain_id, every) as sampler:
-            trouble = _follow(group, synchronizer.process, ledger_path, args, interruption)
+            trouble = _follow(group, synchronizer, ledger_path, args, interruption)
         exit_statuses = group.end()
     there = ledger_path.exists()
     records = list(read_ledger(ledger_path)) if there else []
@@ -261,7 +274,7 @@ def four_nodes(args: argparse.Namespace, ledger_path: Path, total: int) -> FourN
 
 def _follow(
     group: ProcessGroup,
-    synchronizer: subprocess.Popen[bytes],
+    synchronizer: NodeProcess,
     ledger_path: Path,
     args: argparse.Namespace,
     interruption: Interruption,
@@ -272,45 +285,50 @@ def _follow(
         KeyboardInterrupt: asked to end.
     """
     total = round(args.duration / STEP_S)
-    ledger = LineCounter(ledger_path)
     pace_s = max(STEP_S / args.real_time_factor if args.real_time_factor else 0.0, SLOW_FRAME_S)
-    deadline_s = time.monotonic() + START_PATIENCE_S + total * pace_s
     with tqdm(total=total, unit='frame', desc='driving', disable=None) as progress:
-        while synchronizer.poll() is None:
+
+        def is_enough(new: list[dict[str, Any]]) -> bool:
             interruption.check()
-            if (dead := group.ended_early()) and dead.process is not synchronizer:
-                return f'{dead.name} ended with {dead.process.returncode}: {dead.last_words()}'
-            if time.monotonic() > deadline_s:
-                return f'not finished in time: {progress.n} of {total} frames'
-            time.sleep(POLL_S)
-            progress.update(frames_in(ledger, total) - progress.n)
-        progress.update(frames_in(ledger, total) - progress.n)
-    return ''
+            progress.update(len(new))
+            return False
+
+        return follow(group, synchronizer, LedgerTail(ledger_path), total * pace_s, is_enough)
 
 
-def frames_in(ledger: LineCounter, total: int) -> int:
-    """Return how many frames a ledger holds by now; its header and its end are none."""
-    return min(max(ledger.update() - HEADER_LINES, 0), total)
+class FrameSampler:
+    """Receives an image topic in a thread of its own and keeps every ``every``-th message."""
 
+    def __init__(self, topic: str, domain_id: int, every: int) -> None:
+        """Subscribe to ``topic``; messages between the kept ones are never unpacked."""
+        self.frames: list[tuple[int, NDArray[np.uint8]]] = []
+        self._every = every
+        self._seen = 0
+        self._context = own_context(domain_id)
+        self._node = Node('td3_agent_spectator', context=self._context)
+        self._node.create_subscription(Image, topic, self._on_image, SPECTATOR, raw=True)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
 
-class LineCounter:
-    """Counts the lines of a file that is being written."""
+    def __enter__(self) -> Self:
+        """Start to receive."""
+        self._thread.start()
+        return self
 
-    def __init__(self, path: Path) -> None:
-        """Watch ``path``, which need not exist yet."""
-        self._path = path
-        self._offset = 0
-        self.lines = 0
+    def __exit__(self, *_: object) -> None:
+        """Stop receiving and leave the domain."""
+        self._executor.shutdown(timeout_sec=SPECTATOR_END_S)
+        self._thread.join(timeout=SPECTATOR_END_S)
+        self._node.destroy_node()
+        rclpy.shutdown(context=self._context)
 
-    def update(self) -> int:
-        """Return how many lines there are by now."""
-        if self._path.exists():
-            with self._path.open('rb') as file:
-                file.seek(self._offset)
-                new = file.read()
-            self._offset += len(new)
-            self.lines += new.count(b'\n')
-        return self.lines
+    def _on_image(self, raw: bytes) -> None:
+        """Keep the frame (simulated time [ns], pixels) if it is its turn."""
+        if self._seen % self._every == 0:
+            msg = deserialize_message(raw, Image)
+            self.frames.append((stamp_ns(msg.header.stamp), image_view(msg).pixels()))
+        self._seen += 1
 
 
 def who_drives(summary: dict[str, Any]) -> str:
@@ -326,16 +344,15 @@ def write_results(out: Path, summary: dict[str, Any], drive: Drive, world: World
     (out / 'summary.json').write_text(text, encoding='utf-8')
     title = f'{who_drives(summary)} on {summary["map"]}: {summary["distance_m"] or 0.0:.0f} m'
     driven = [record for record in drive.records if 'x_m' in record]
-    plot_trajectory(
-        out / 'trajectory.png',
-        driven=[(record['x_m'], record['y_m']) for record in driven],
-        speed_mps=[record['speed_mps'] for record in driven],
-        road=road_polygons(world),
-        markings=[marking.points for marking in world.map.markings],
+    view = EpisodeView(
+        driven=np.array([(r['x_m'], r['y_m']) for r in driven]).reshape(-1, 2),
+        speed_mps=np.array([r['speed_mps'] for r in driven]),
         route=world.ego.route.points_xy,
+        road=lane_outlines(world),
         events=events(driven),
-        title=title,
     )
+    markings = [marking.points for marking in world.map.markings]
+    plot_trajectory(out / 'trajectory.png', view, markings=markings, title=title)
     if drive.frames:
         start_ns = drive.records[0]['stamp_ns']
         camera_strip(
@@ -345,8 +362,3 @@ def write_results(out: Path, summary: dict[str, Any], drive: Drive, world: World
             order='bgr',
             title=title,
         )
-
-
-def road_polygons(world: World) -> list[NDArray[np.float64]]:
-    """Return the outlines of all lanes, (K, 2) [m] each."""
-    return [np.vstack((lane.left, lane.right[::-1])) for lane in world.map.lanes]

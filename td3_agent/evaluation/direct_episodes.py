@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drives episodes on the direct path, one after the other or in parallel processes."""
+"""Drives episodes on the direct path: here, in processes, or by tasks of Ray."""
 
 from __future__ import annotations
 
@@ -10,31 +10,36 @@ from dataclasses import dataclass, replace
 import multiprocessing
 from multiprocessing import connection
 import os
+from pathlib import Path
 import signal
+import tempfile
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 
 from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention
-from td3_agent.driving.following import FollowingDriver
-from td3_agent.driving.gate import TwistConverter
-from td3_agent.driving.ledger import LedgerWriter
+from td3_agent.driving.idm import FollowingDriver
 from td3_agent.driving.loop import drive, ledger_records
 from td3_agent.driving.loop_check import camera_findings, rate_findings
 from td3_agent.driving.observation import ObservationSpec
 from td3_agent.driving.parameters import param
-from td3_agent.driving.pure_pursuit import PurePursuitDriver, PurePursuitParams
+from td3_agent.driving.pure_pursuit import PurePursuitDriver
+from td3_agent.driving.velocity_control import TwistConverter
 from td3_agent.evaluation.episode_result import EpisodeResult, result_of
-from td3_agent.evaluation.episodes import begun, up_to_the_ending
+from td3_agent.evaluation.episodes import (
+    EvaluationError,
+    begun,
+    up_to_the_ending,
+    write_ledger,
+)
 from td3_agent.nodes.drivers import DriverParams, Equipment, make_driver
 from td3_agent.sim.embedded import EmbeddedWorld
-from td3_agent.sim.lookout import lead_of
+from td3_agent.sim.lead import lead_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
-    from pathlib import Path
 
     from td3_agent.driving.endpoints import Finding
     from td3_agent.driving.loop import Step
@@ -44,10 +49,6 @@ if TYPE_CHECKING:
 DIRECT = 'direct'
 FOLLOWING = 'pure_pursuit_idm'
 DIRECT_DRIVERS = ('td3', 'pure_pursuit', FOLLOWING)
-
-
-class EvaluationError(RuntimeError):
-    """An episode could not be driven to its end; the text says which and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ def equip(params: DirectDriverParams, world: World) -> Equipment:
     """
     if params.driver != FOLLOWING:
         return make_driver(params)
-    pursuit = PurePursuitDriver(PurePursuitParams(cruise_speed_mps=params.cruise_speed_mps))
+    pursuit = PurePursuitDriver(cruise_speed_mps=params.cruise_speed_mps)
     driver = FollowingDriver(pursuit, lambda: lead_of(world, world.ego))
     return Equipment(driver, ObservationSpec(), 'pure pursuit with IDM', needs_route=True)
 
@@ -120,21 +121,24 @@ def direct_drive(world: World, equipment: Equipment) -> Iterator[Step]:
     return drive(EmbeddedWorld(world), agent, TwistConverter(TwistConvention.VELOCITY))
 
 
-def write_ledger(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Write records as a ledger file."""
-    with LedgerWriter(path) as ledger:
-        for record in records:
-            ledger.write(record)
-
-
 def drive_jobs(
-    jobs: Sequence[DirectJob], processes: int
+    jobs: Sequence[DirectJob], processes: int, ray: str | None = None
 ) -> Generator[dict[str, EpisodeResult], None, None]:
     """Drive all jobs and yield their results in order.
 
+    Args:
+        jobs: the episodes.
+        processes: at once.
+        ray: address of the Ray that drives them, see
+            :func:`~td3_agent.training.ray_session.ray_session`; policies and maps that they name
+            must lie on every machine of it. None for processes of our own.
+
     Raises:
-        EvaluationError: a worker process died.
+        EvaluationError: a worker process died, with Ray again and again.
     """
+    if ray is not None and jobs:
+        yield from _drive_by_ray(jobs, ray, processes)
+        return
     if processes == 1 or len(jobs) == 1:
         yield from map(drive_job, jobs)
         return
@@ -170,3 +174,37 @@ def _end_with_parent() -> None:
     if parent is not None:
         connection.wait([parent.sentinel])
         os._exit(1)
+
+
+def _drive_by_ray(
+    jobs: Sequence[DirectJob], address: str, processes: int
+) -> Generator[dict[str, EpisodeResult], None, None]:
+    """Drive all jobs; one whose process dies is driven again."""
+    import ray  # noqa: PLC0415  needed here alone
+    from ray.exceptions import RayError, RayTaskError  # noqa: PLC0415  as above
+
+    from td3_agent.training.ray_session import ray_session  # noqa: PLC0415  as above
+
+    with ray_session(address, processes):
+        drive = ray.remote(num_cpus=1)(_drive_away)
+        pending = deque(drive.remote(job) for job in jobs)
+        for job in jobs:
+            try:
+                judged, ledgers = ray.get(pending.popleft())
+            except RayTaskError:
+                raise
+            except RayError as error:
+                raise EvaluationError(f'episode {job.episode.number}: {error}') from error
+            for row, content in ledgers.items():
+                job.ledgers[row].parent.mkdir(parents=True, exist_ok=True)
+                job.ledgers[row].write_bytes(content)
+            yield judged
+
+
+def _drive_away(job: DirectJob) -> tuple[dict[str, EpisodeResult], dict[str, bytes]]:
+    """Drive an episode on a machine that may be another one; return its ledgers too."""
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        ledgers = {row: Path(folder) / path.name for row, path in job.ledgers.items()}
+        judged = drive_job(replace(job, ledgers=ledgers))
+        return judged, {row: path.read_bytes() for row, path in ledgers.items()}

@@ -22,12 +22,12 @@ from td3_agent.bridge_interface import (
     BridgeError,
     ROSBridgeInterface,
 )
-from td3_agent.evaluation.processes import interruptions_noted
+from td3_agent.processes import interruptions_noted
 
 if TYPE_CHECKING:
     import argparse
 
-    from td3_agent.evaluation.processes import Interruption
+    from td3_agent.processes import Interruption
 
 EXIT_NOT_STOPPED = 1
 EXIT_INTERRUPTED = 130

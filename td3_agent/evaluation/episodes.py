@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from td3_agent.driving.ledger import LAG_FRAMES
+from td3_agent.driving.ledger import LAG_FRAMES, LedgerWriter
 from td3_agent.driving.parameters import Params, param
 from td3_agent.driving.task import STEP_S, Ending, Task, TaskConfig
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, world_config
-from td3_agent.sim.leading import LEADERS, NO_LEADER
+from td3_agent.sim.lead import LEADERS, NO_LEADER
 from td3_agent.sim.maps import BUILT_IN
-from td3_agent.sim.seeds import map_seed
+from td3_agent.sim.randomisation import map_seed
 from td3_agent.sim.world import World
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 WORLD_SEEDS = 2**31
 WORLD_STREAM = 1  # tells the seeds of worlds from those of maps, which are drawn alike
+
+
+class EvaluationError(RuntimeError):
+    """An episode could not be driven to its end; the text says which and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,3 +154,10 @@ def up_to_the_ending(records: Iterable[dict[str, Any]], task: Task) -> list[dict
         if take(task, record) is not Ending.NONE:
             break
     return kept
+
+
+def write_ledger(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Write records as a ledger file."""
+    with LedgerWriter(path) as ledger:
+        for record in records:
+            ledger.write(record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 import json
 from pathlib import Path
 import sys
@@ -14,27 +14,20 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from td3_agent.driving.ledger import LedgerWriter, read_ledger
-from td3_agent.evaluation.agreement import agreement
 from td3_agent.evaluation.direct_episodes import (
     DIRECT,
     DIRECT_DRIVERS,
     FOLLOWING,
     DirectDriverParams,
     DirectJob,
-    EvaluationError,
     drive_jobs,
     equip,
 )
-from td3_agent.evaluation.episodes import EpisodePlan
-from td3_agent.evaluation.gallery import plot_gallery
+from td3_agent.evaluation.episodes import EpisodePlan, EvaluationError
 from td3_agent.evaluation.intervals import totals
-from td3_agent.evaluation.processes import busy_processes, interruptions_noted
-from td3_agent.evaluation.result_tables import (
-    agreement_table,
-    episode_csv,
-    episode_table,
-    figure_table,
-)
+from td3_agent.evaluation.ledger_command import agreement
+from td3_agent.evaluation.pictures import plot_gallery
+from td3_agent.evaluation.result_tables import episode_csv, report
 from td3_agent.evaluation.scenarios import (
     DECIDED,
     SCENARIOS,
@@ -43,17 +36,16 @@ from td3_agent.evaluation.scenarios import (
 )
 from td3_agent.nodes.drivers import DriverParams
 from td3_agent.policy.policy_file import SHIPPED_NAMES
+from td3_agent.processes import busy_processes, interruptions_noted
 from td3_agent.sim.maps import BUILT_IN
-from td3_agent.sim.seeds import FAMILIES
+from td3_agent.sim.randomisation import FAMILIES
 from td3_agent.training.params import add_ray_argument
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-
     from td3_agent.driving.endpoints import Finding
     from td3_agent.evaluation.episode_result import EpisodeResult
     from td3_agent.evaluation.episodes import Episode
-    from td3_agent.evaluation.processes import Interruption
+    from td3_agent.processes import Interruption
 
 ROS = 'ros'
 DRIVER = 'driver'  # row of the driver that is evaluated
@@ -118,14 +110,10 @@ class Evaluation:
             return TITLES[self.driver.driver]
         return f'TD3 {Path(self.driver.policy).name}'
 
-    def folder(self, episode: Episode) -> Path:
-        """Where the results of one episode lie."""
-        return self.out / f'episode_{episode.number:03d}'
-
     def ledger_path(self, episode: Episode, transport: str) -> Path:
         """Where the ledger of one episode lies."""
         name = 'ledger' if transport == self.transport else f'ledger_{transport}'
-        return self.folder(episode) / f'{name}.jsonl'
+        return self.out / f'episode_{episode.number:03d}' / f'{name}.jsonl'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,7 +153,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--family', choices=tuple(FAMILIES), default=plan.family, help='of unseen or seen roads'
     )
     parser.add_argument(
-        '--route-length', type=float, default=plan.route_length_m, help='longest route [m]'
+        '--route-length',
+        type=float,
+        dest='route_length_m',
+        default=plan.route_length_m,
+        help='longest route [m]',
     )
     parser.add_argument(
         '--least-mean-speed',
@@ -224,7 +216,7 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_FAILED
     summary = summarize(evaluation, rows)
     write_results(evaluation, summary, rows)
-    sys.stdout.write(report(evaluation, summary))
+    sys.stdout.write(report(summary, evaluation.out))
     return 0 if holds(summary) else EXIT_FAILED
 
 
@@ -271,19 +263,10 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
     refuse_policy_of_others(args)
     if args.driver == FOLLOWING and (args.transport == ROS or args.compare):
         raise ValueError(f'--driver {FOLLOWING} is for --transport direct: no topic tells it')
-    given = {name: getattr(args, name) for name in DECIDED if hasattr(args, name)}
     if args.scenario:
-        refuse_decided(given)
-    plan = EpisodePlan(
-        **given,
-        family=args.family,
-        episodes=args.episodes,
-        seed=args.seed,
-        route_length_m=args.route_length,
-        parked_vehicles=args.parked_vehicles,
-        camera_width=args.camera_width,
-        camera_height=args.camera_height,
-    )
+        refuse_decided({name: getattr(args, name) for name in DECIDED if hasattr(args, name)})
+    names = [spec.name for spec in fields(EpisodePlan) if hasattr(args, spec.name)]
+    plan = EpisodePlan(**{name: getattr(args, name) for name in names})
     references = SCENARIO_REFERENCES if args.scenario else REFERENCES
     return Evaluation(
         plan=SCENARIOS[args.scenario].plan(plan) if args.scenario else plan,
@@ -333,28 +316,25 @@ def drive_all(evaluation: Evaluation, interruption: Interruption) -> Rows:
     jobs = direct_jobs(evaluation)
     count = len(jobs) + (evaluation.plan.episodes if over_ros else 0)
     with tqdm(total=count, unit='episode', desc='evaluating', disable=None) as progress:
-        with closing(driven_direct(evaluation, jobs)) as driven:
+        with closing(drive_jobs(jobs, evaluation.processes, evaluation.ray)) as driven:
             for results in driven:
                 for row, one in results.items():
                     rows.setdefault(row, []).append(one)
                 progress.update()
                 interruption.check()
-        for one in over_ros_episodes(evaluation) if over_ros else ():
-            rows.setdefault(row_name(ROS), []).append(one)
+        for episode in evaluation.episodes if over_ros else ():
+            rows.setdefault(row_name(ROS), []).append(drive_over_ros(evaluation, episode))
             progress.update()
             interruption.check()
     return rows
 
 
-def driven_direct(
-    evaluation: Evaluation, jobs: list[DirectJob]
-) -> Generator[dict[str, EpisodeResult], None, None]:
-    """Return the results of the direct path's episodes, as they come; only here is Ray needed."""
-    if evaluation.ray is None or not jobs:
-        return drive_jobs(jobs, evaluation.processes)
-    from td3_agent.evaluation.ray_episodes import drive_by_ray  # noqa: PLC0415
+def drive_over_ros(evaluation: Evaluation, episode: Episode) -> EpisodeResult:
+    """Drive an episode over ROS, which nothing else here needs."""
+    from td3_agent.evaluation import ros_episodes  # noqa: PLC0415
 
-    return drive_by_ray(jobs, evaluation.ray, evaluation.processes)
+    path = evaluation.ledger_path(episode, ROS)
+    return ros_episodes.drive_over_ros(evaluation.plan, episode, evaluation.driver, path)
 
 
 def direct_jobs(evaluation: Evaluation) -> list[DirectJob]:
@@ -375,20 +355,6 @@ def direct_jobs(evaluation: Evaluation) -> list[DirectJob]:
         )
         for episode in evaluation.episodes
     ]
-
-
-def over_ros_episodes(evaluation: Evaluation) -> Iterator[EpisodeResult]:
-    """Drive the episodes over ROS, one after the other; nothing else here needs ROS."""
-    from td3_agent.evaluation.ros_episodes import drive_over_ros  # noqa: PLC0415
-
-    for episode in evaluation.episodes:
-        yield drive_over_ros(
-            evaluation.plan,
-            episode,
-            evaluation.driver,
-            evaluation.folder(episode),
-            evaluation.ledger_path(episode, ROS),
-        )
 
 
 def row_name(transport: str) -> str:
@@ -482,22 +448,3 @@ def join_ledgers(evaluation: Evaluation) -> None:
         for episode in evaluation.episodes:
             for record in read_ledger(evaluation.ledger_path(episode, evaluation.transport)):
                 joined.write({'episode': episode.number, **record})
-
-
-def report(evaluation: Evaluation, summary: dict[str, Any]) -> str:
-    """Return what is printed at the end."""
-    parts = [episode_table(summary['episodes']), figure_table(summary)]
-    if 'comparison' in summary:
-        parts.append(agreement_table(summary['comparison']))
-    if summary['findings']:
-        parts.append(finding_lines(summary['findings']))
-    return '\n\n'.join(parts) + f'\n\nresults in {evaluation.out}\n'
-
-
-def finding_lines(found: list[dict[str, Any]]) -> str:
-    """Return what was wrong with the drives, a line for each thing."""
-    return '\n'.join(
-        f'{"error" if one["is_error"] else "warning"}: {one["text"]} '
-        f'(episodes {", ".join(map(str, one["episodes"]))})'
-        for one in found
-    )

@@ -13,8 +13,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import stats
 
-from td3_agent.evaluation.metrics import METRES_PER_KM
+from td3_agent.evaluation.episode_result import METRES_PER_KM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 Interval = list[float] | None
 
 CONFIDENCE = 0.95
-NORMAL_QUANTILE = 1.959963984540054  # of 0.975
 NEVER_SEEN = -math.log((1.0 - CONFIDENCE) / 2.0)  # exact Poisson bound for a count of zero
 RESAMPLES = 10_000
 BOOTSTRAP_SEED = 20_180_226
@@ -161,38 +161,14 @@ def mean_with_t_interval(values: ArrayLike) -> tuple[float, Interval]:
     mean = float(given.mean())
     if len(given) < 2:
         return mean, None
-    half = t_quantile(len(given) - 1) * float(given.std(ddof=1)) / math.sqrt(len(given))
+    quantile = float(stats.t.ppf((1.0 + CONFIDENCE) / 2.0, len(given) - 1))
+    half = quantile * float(given.std(ddof=1)) / math.sqrt(len(given))
     return mean, [mean - half, mean + half]
-
-
-def t_quantile(freedom: int) -> float:
-    """Return the 0.975 quantile of Student's t distribution with so many degrees of freedom."""
-    low, high = 0.0, 13.0  # the largest, that of one degree of freedom, is 12.7
-    for _ in range(60):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if _t_within(middle, freedom) < CONFIDENCE else (low, middle)
-    return (low + high) / 2.0
-
-
-def _t_within(bound: float, freedom: int) -> float:
-    """Return the probability of |t| <= bound (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
-    angle = math.atan(bound / math.sqrt(freedom))
-    odd = freedom % 2
-    term = math.cos(angle) if odd else 1.0
-    total = 0.0 if freedom == 1 else term
-    for factor in range(1 + odd, freedom - 2, 2):
-        term *= math.cos(angle) ** 2 * factor / (factor + 1)
-        total += term
-    total *= math.sin(angle)
-    return 2.0 / math.pi * (angle + total) if odd else total
 
 
 def wilson_interval(successes: int, trials: int) -> Interval:
     """Return the score interval of a share (Wilson 1927, JASA 22:209), None without trials."""
     if trials == 0:
         return None
-    share, z2 = successes / trials, NORMAL_QUANTILE**2
-    middle = share + z2 / (2 * trials)
-    half = NORMAL_QUANTILE * math.sqrt(share * (1.0 - share) / trials + z2 / (4 * trials**2))
-    low, high = (middle - half) / (1.0 + z2 / trials), (middle + half) / (1.0 + z2 / trials)
-    return [max(low, 0.0), min(high, 1.0)]
+    bounds = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, 'wilson')
+    return [float(bounds.low), float(bounds.high)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 PERCENT = 100.0
 DEGREES_PER_RADIAN = 57.29577951308232
@@ -45,6 +46,24 @@ FIGURE_ROWS = (
     ('lateral_acceleration_max_mps2', 'lateral acceleration, largest [m/s²]', 1.0, 2),
 )
 NOTHING = '-'
+
+
+def report(summary: dict[str, Any], out: Path) -> str:
+    """Return what is printed at the end."""
+    parts = [episode_table(summary['episodes']), figure_table(summary)]
+    if 'comparison' in summary:
+        parts.append(agreement_table(summary['comparison']))
+    parts += [finding_lines(summary['findings'])] if summary['findings'] else []
+    return '\n\n'.join(parts) + f'\n\nresults in {out}\n'
+
+
+def finding_lines(found: list[dict[str, Any]]) -> str:
+    """Return what was wrong with the drives, a line for each thing."""
+    return '\n'.join(
+        f'{"error" if one["is_error"] else "warning"}: {one["text"]} '
+        f'(episodes {", ".join(map(str, one["episodes"]))})'
+        for one in found
+    )
 
 
 def episode_table(episodes: Sequence[dict[str, Any]]) -> str:
@@ -111,23 +130,16 @@ def with_interval(figures: dict[str, Any], name: str, scale: float, digits: int)
 
 def agreement_table(comparison: Sequence[dict[str, Any]]) -> str:
     """Return one line per episode that was driven over both transports."""
-    header = [
-        'episode',
-        'frames direct',
-        'frames ros',
-        'observation hashes different',
-        'action hashes different',
-        'same ending frame',
-    ]
-    names = (
-        'episode',
-        'frames_direct',
-        'frames_ros',
-        'observation_hashes_different',
-        'action_hashes_different',
-    )
+    columns = {
+        'episode': 'episode',
+        'frames_direct': 'frames direct',
+        'frames_ros': 'frames ros',
+        'observation_hashes_different': 'observation hashes different',
+        'action_hashes_different': 'action hashes different',
+    }
+    header = [*columns.values(), 'same ending frame']
     rows = [
-        [*(str(row[name]) for name in names), 'yes' if row['same_ending_frame'] else 'NO']
+        [*(str(row[name]) for name in columns), 'yes' if row['same_ending_frame'] else 'NO']
         for row in comparison
     ]
     return aligned([header, *rows])

@@ -28,8 +28,8 @@ import numpy as np
 from td3_agent.driving.command import FULL_BRAKE
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.driving.task import STEP_S, Task
-from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.nodes.lockstep_client import BridgeLostError, BridgeTakenError, LockstepClient
+from td3_agent.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.sim.env import DrivingEnv, register_envs
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.observation import ObservationSpec
     from td3_agent.driving.route import Route
     from td3_agent.driving.task import TaskConfig
-    from td3_agent.evaluation.processes import NodeProcess
+    from td3_agent.processes import NodeProcess
 
 BRIDGES = {
     'embedded': 'td3_agent/RosDriving-v0',

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drives an episode over ROS: four processes in lockstep, watched through their ledger."""
+"""Drives over ROS: a process for each node, in lockstep, watched through their ledger."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,20 +12,25 @@ from tqdm import tqdm
 
 from td3_agent.driving.ledger import UNWRITTEN_FRAMES, parse_line, read_findings
 from td3_agent.driving.task import Ending
-from td3_agent.evaluation.direct_episodes import EvaluationError, write_ledger
 from td3_agent.evaluation.episode_result import EpisodeResult, result_of
-from td3_agent.evaluation.episodes import begun, frames_to_drive, take, up_to_the_ending
-from td3_agent.evaluation.four_nodes import FourNodes
-from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
+from td3_agent.evaluation.episodes import (
+    EvaluationError,
+    begun,
+    frames_to_drive,
+    take,
+    up_to_the_ending,
+    write_ledger,
+)
 from td3_agent.nodes.runtime import EXIT_BROKEN
+from td3_agent.processes import ProcessGroup, free_domain_id, ros_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from td3_agent.driving.task import Task
     from td3_agent.evaluation.episodes import Episode, EpisodePlan
-    from td3_agent.evaluation.processes import NodeProcess
     from td3_agent.nodes.drivers import DriverParams
+    from td3_agent.processes import NodeProcess
 
 ROS = 'ros'
 POLL_S = 0.05
@@ -37,10 +42,113 @@ SLOW_FRAME_S = 1.0  # far beyond the mean of a busy machine
 GATE_DEADLINE_S, BRIDGE_WAIT_S, SYNCHRONIZER_WAIT_S = 20.0, 25.0, 30.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class FourNodes:
+    """Parameters of the four kinds of node; what is not named keeps its default.
+
+    With one vehicle there are four processes: bridge and synchronizer, and of each vehicle a gate
+    and an agent.
+
+    Attributes:
+        role_names: role names of the vehicles.
+        bridge: of sim_bridge_node.
+        gate: of twist_to_control_node, the same for every role.
+        agent: of td3_agent_node, the same for every role.
+        synchronizer: of synchronizer_node.
+    """
+
+    role_names: tuple[str, ...] = ('ego_vehicle',)
+    bridge: Mapping[str, Any] = field(default_factory=dict)
+    gate: Mapping[str, Any] = field(default_factory=dict)
+    agent: Mapping[str, Any] = field(default_factory=dict)
+    synchronizer: Mapping[str, Any] = field(default_factory=dict)
+
+    def start(self, group: ProcessGroup) -> NodeProcess:
+        """Start all in ``group``; return the synchronizer.
+
+        Of several vehicles, the nodes of each are in a namespace of its role name.
+        """
+        roles = {'role_names': list(self.role_names)}
+        # Paused, so that the first frame is the synchronizer's.
+        group.start('sim_bridge_node', {**roles, 'start_paused': True, **self.bridge})
+        several = len(self.role_names) > 1
+        for role in self.role_names:
+            of_role, namespace = {'role_name': role}, role if several else ''
+            group.start('twist_to_control_node', {**of_role, **self.gate}, namespace)
+            group.start('td3_agent_node', {**of_role, **self.agent}, namespace)
+        # The bridge needs no tick before the first frame, and drives are compared by frame number.
+        alike = {'idle_period_s': 0.0}
+        return group.start('synchronizer_node', {**roles, **alike, **self.synchronizer})
+
+
+class LedgerTail:
+    """Reads a ledger while it is being written.
+
+    Attributes:
+        records: all that was read so far, header left out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Watch ``path``, which need not exist yet."""
+        self.records: list[dict[str, Any]] = []
+        self._path = path
+        self._offset = 0
+        self._lines_read = 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return the records that are new; a line still being written waits for its end."""
+        if not self._path.exists():
+            return []
+        with self._path.open('rb') as file:
+            file.seek(self._offset)
+            whole, newline, _ = file.read().rpartition(b'\n')
+        self._offset += len(whole) + len(newline)
+        start = self._lines_read + 1
+        lines = whole.splitlines()
+        self._lines_read += len(lines)
+        parsed = [parse_line(self._path, n, line) for n, line in enumerate(lines, start)]
+        new = [record for record in parsed if 'frame' in record]  # no header, no end
+        self.records += new
+        return new
+
+
+def follow(
+    group: ProcessGroup,
+    synchronizer: NodeProcess,
+    tail: LedgerTail,
+    longest_s: float,
+    is_enough: Callable[[list[dict[str, Any]]], bool],
+) -> str:
+    """Read a ledger as it grows, until the synchronizer has ended or ``is_enough`` returns True.
+
+    Args:
+        group: all processes; any other than the synchronizer that ends with an error ends the
+            drive.
+        synchronizer: writes the ledger, which says why it ended.
+        tail: reads the ledger.
+        longest_s: limit of the drive, without the start of the processes [s].
+        is_enough: called with the new records, of which there may be none.
+
+    Returns:
+        Why the drive ended early; empty if it did not.
+    """
+    deadline_s = time.monotonic() + START_PATIENCE_S + longest_s
+    while synchronizer.process.poll() is None:
+        if is_enough(tail.read()):
+            return ''
+        if (dead := group.ended_early()) and dead is not synchronizer:
+            return f'{dead.name} ended with {dead.process.returncode}: {dead.last_words()}'
+        if time.monotonic() > deadline_s:
+            return f'not finished in time: {len(tail.records)} frames'
+        time.sleep(POLL_S)
+    is_enough(tail.read())
+    return ''
+
+
 def drive_over_ros(
-    plan: EpisodePlan, episode: Episode, driver: DriverParams, folder: Path, ledger_path: Path
+    plan: EpisodePlan, episode: Episode, driver: DriverParams, ledger_path: Path
 ) -> EpisodeResult:
-    """Drive one episode with four processes; what they say is written to ``folder``.
+    """Drive one episode with four processes; what they say is written beside its ledger.
 
     A drive whose lockstep was broken, as when a process got no processor for long, measures
     the machine and not the driver: the episode is driven again, at most ``ATTEMPTS`` times in
@@ -49,16 +157,15 @@ def drive_over_ros(
     Raises:
         EvaluationError: a process ended early or badly, or the episode had no ending.
     """
-    for attempt in range(1, ATTEMPTS):
-        judged = drive_once(plan, episode, driver, folder, ledger_path)
-        judged.figures['attempts'] = attempt
-        if lockstep_held(judged):
-            return judged
+    attempt = 1
+    judged = drive_once(plan, episode, driver, ledger_path)
+    while not lockstep_held(judged) and attempt < ATTEMPTS:
         ledger_path.replace(ledger_path.with_name(f'{ledger_path.stem}_attempt_{attempt}.jsonl'))
         text = f'episode {episode.number}: lockstep broken, {fault(judged)}; once more'
         tqdm.write(text, file=sys.stderr)
-    judged = drive_once(plan, episode, driver, folder, ledger_path)
-    judged.figures['attempts'] = ATTEMPTS
+        attempt += 1
+        judged = drive_once(plan, episode, driver, ledger_path)
+    judged.figures['attempts'] = attempt
     return judged
 
 
@@ -77,7 +184,7 @@ def fault(judged: EpisodeResult) -> str:
 
 
 def drive_once(
-    plan: EpisodePlan, episode: Episode, driver: DriverParams, folder: Path, ledger_path: Path
+    plan: EpisodePlan, episode: Episode, driver: DriverParams, ledger_path: Path
 ) -> EpisodeResult:
     """Drive one episode with four processes of its own, up to its ending.
 
@@ -86,6 +193,7 @@ def drive_once(
     Raises:
         EvaluationError: a process ended early or badly, or the episode had no ending.
     """
+    folder = ledger_path.parent
     folder.mkdir(parents=True, exist_ok=True)
     world = episode.world()
     rules, route = plan.task(world.ego.route), world.ego.route
@@ -95,7 +203,15 @@ def drive_once(
     nodes = four_nodes(episode, driver, raw_path, frames_to_drive(rules))
     tail, watched = LedgerTail(raw_path), begun(rules, route, start)
     with ProcessGroup(folder, ros_environment(free_domain_id())) as group:
-        _follow(group, nodes.start(group), tail, watched, frames_to_drive(rules))
+        fault = follow(
+            group,
+            nodes.start(group),
+            tail,
+            frames_to_drive(rules) * SLOW_FRAME_S,
+            lambda new: any(take(watched, record) is not Ending.NONE for record in new),
+        )
+        if fault:
+            raise EvaluationError(f'episode {episode.number}: {fault}')
         statuses = group.end()
     tail.read()
     task = begun(rules, route, start)
@@ -137,55 +253,3 @@ def four_nodes(
             'ledger_flush_frames': UNWRITTEN_FRAMES + 1,  # the ending is seen as soon as can be
         },
     )
-
-
-def _follow(
-    group: ProcessGroup,
-    synchronizer: NodeProcess,
-    tail: LedgerTail,
-    task: Task,
-    max_frames: int,
-) -> None:
-    """Wait until the episode has ended, or the synchronizer has."""
-    deadline_s = time.monotonic() + START_PATIENCE_S + max_frames * SLOW_FRAME_S
-    while synchronizer.process.poll() is None:
-        if any(take(task, record) is not Ending.NONE for record in tail.read()):
-            return
-        if (dead := group.ended_early()) and dead is not synchronizer:  # it may end with 1
-            raise EvaluationError(
-                f'{dead.name} ended with {dead.process.returncode}: {dead.last_words()}'
-            )
-        if time.monotonic() > deadline_s:
-            raise EvaluationError(f'not finished in time: {len(tail.records)} frames')
-        time.sleep(POLL_S)
-
-
-class LedgerTail:
-    """Reads a ledger while it is being written.
-
-    Attributes:
-        records: all that was read so far, header left out.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Watch ``path``, which need not exist yet."""
-        self.records: list[dict[str, Any]] = []
-        self._path = path
-        self._offset = 0
-        self._lines_read = 0
-
-    def read(self) -> list[dict[str, Any]]:
-        """Return the records that are new; a line still being written waits for its end."""
-        if not self._path.exists():
-            return []
-        with self._path.open('rb') as file:
-            file.seek(self._offset)
-            whole, newline, _ = file.read().rpartition(b'\n')
-        self._offset += len(whole) + len(newline)
-        start = self._lines_read + 1
-        lines = whole.splitlines()
-        self._lines_read += len(lines)
-        parsed = [parse_line(self._path, n, line) for n, line in enumerate(lines, start)]
-        new = [record for record in parsed if 'frame' in record]  # no header, no end
-        self.records += new
-        return new

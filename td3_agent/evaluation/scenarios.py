@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.result_tables import aligned
-from td3_agent.sim.leading import NO_LEADER
+from td3_agent.sim.lead import NO_LEADER
 from td3_agent.sim.maps import BUILT_IN
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def refuse_missing_traffic(scenario: str, number: int, world: World) -> None:
         lead = f', one of them ahead of the car ({wanted.leader})'
         raise ParameterError(
             f'scenario {scenario} needs room for {wanted.count} vehicles'
-            f'{lead if wanted.leader != NO_LEADER else ""}; map {world.map_name!r} has room for '
+            f'{lead if wanted.leader != NO_LEADER else ""}; map {world.map.name!r} has room for '
             f'{there} in episode {number}: take a larger map, or a longer --route-length'
         )
 

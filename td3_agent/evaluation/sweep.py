@@ -23,7 +23,8 @@ from tqdm import tqdm
 from td3_agent.driving.parameters import refuse_unknown
 from td3_agent.evaluation.curves import shown
 from td3_agent.evaluation.intervals import mean_with_t_interval
-from td3_agent.evaluation.processes import interruptions_noted
+from td3_agent.evaluation.result_tables import aligned
+from td3_agent.processes import interruptions_noted
 from td3_agent.td3.params import Td3Params
 from td3_agent.training.envs import EnvFailureError
 from td3_agent.training.params import LOCAL, TrainParams, add_ray_argument
@@ -300,17 +301,14 @@ def setting_table(results: Sequence[Result]) -> str:
     for result in results:
         runs = settings.setdefault(result.trial.setting or 'as it is', [])
         runs += [] if result.summary is None else [result.summary]
+    figures = ('last_return', 'best_return')
     rows = [
-        (name, len(runs), [returns_of(runs, figure) for figure in ('last_return', 'best_return')])
+        (name, str(len(runs)), *(returns_of(runs, figure) for figure in figures))
         for name, runs in settings.items()
     ]
-    rows.sort(key=lambda row: -row[2][0][0])
-    width = max(len(name) for name, *_ in rows) + 2
-    lines = [f'{"setting":<{width}}{"seeds":>5}{"last return":>32}{"best return":>32}']
-    for name, seeds, figures in rows:
-        cells = ''.join(f'{shown(*figure):>32}' for figure in figures)
-        lines.append(f'{name:<{width}}{seeds:>5}{cells}')
-    return '\n'.join(lines)
+    rows.sort(key=lambda row: -row[2][0])
+    header = ['setting', 'seeds', 'last return', 'best return']
+    return aligned([header, *([*row[:2], shown(*row[2]), shown(*row[3])] for row in rows)])
 
 
 def returns_of(runs: Sequence[Mapping[str, Any]], figure: str) -> tuple[float, list[float] | None]:

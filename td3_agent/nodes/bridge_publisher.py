@@ -51,7 +51,7 @@ class BridgePublisher:
         """Create the publishers; nothing is published yet but the latched paths."""
         self._world = world
         self._step_s = params.fixed_delta_seconds
-        self._running = True
+        self.is_running = True
         self._info_is_out = False
         self._status = node.create_publisher(CarlaStatus, topics.STATUS, RELIABLE)
         self._clock = node.create_publisher(Clock, '/clock', RELIABLE)
@@ -61,28 +61,28 @@ class BridgePublisher:
             self._actors = node.create_publisher(CarlaActorList, topics.ACTOR_LIST, RELIABLE)
         self._role_names = params.role_names
         self._node, self._params = node, params
-        self._vehicles: list[VehiclePublisher] = []
+        self.vehicles: list[VehiclePublisher] = []
         if params.spawned:
             self.spawn()
 
     def spawn(self) -> None:
         """Create the publishers of all vehicles, unless they are there."""
-        if not self._vehicles:
-            self._vehicles = [
+        if not self.vehicles:
+            self.vehicles = [
                 VehiclePublisher(self._node, self._params, self._world, car, role)
                 for car, role in zip(self._world.cars, self._role_names, strict=True)
             ]
 
     def destroy(self) -> None:
         """Take the publishers of all vehicles away."""
-        for vehicle in self._vehicles:
+        for vehicle in self.vehicles:
             vehicle.destroy()
-        self._vehicles = []
+        self.vehicles = []
 
     @property
     def spawned_roles(self) -> tuple[str, ...]:
         """Role names of the vehicles that are there."""
-        return self._role_names if self._vehicles else ()
+        return self._role_names if self.vehicles else ()
 
     def publish_status(self) -> None:
         """Publish frame number and running flag; this message has no header."""
@@ -91,14 +91,14 @@ class BridgePublisher:
                 frame=self._world.frame,
                 fixed_delta_seconds=self._step_s,
                 synchronous_mode=True,
-                synchronous_mode_running=self._running,
+                synchronous_mode_running=self.is_running,
             )
         )
 
     def publish_running(self, running: bool) -> None:  # noqa: FBT001  a callback's argument
         """Publish the status if the running flag changes."""
-        if running != self._running:
-            self._running = running
+        if running != self.is_running:
+            self.is_running = running
             self.publish_status()
 
     def publish_frame(self) -> None:
@@ -108,12 +108,13 @@ class BridgePublisher:
         self.publish_status()
         self._clock.publish(Clock(clock=stamp))
         if not self._info_is_out:
-            info = CarlaWorldInfo(map_name=self._world.map_name, opendrive=self._world.opendrive)
+            town = self._world.map
+            info = CarlaWorldInfo(map_name=town.name, opendrive=town.opendrive)
             self._world_info.publish(info)
             self._info_is_out = True
         if self._actors is not None:
             self._actors.publish(conversions.actor_list_message(self._world, self._role_names))
-        for vehicle in self._vehicles:
+        for vehicle in self.vehicles:
             vehicle.publish_frame(stamp)
 
 
@@ -194,11 +195,11 @@ class VehiclePublisher:
                     normal_impulse=conversions.vector(collision.normal_impulse),
                 )
             )
-        for invasion in self._car.lane_invasions:
+        if self._car.crossed_markings:
             self._invasion.publish(
                 CarlaLaneInvasionEvent(
                     header=Header(stamp=stamp, frame_id=f'{self._role}/lane_invasion'),
-                    crossed_lane_markings=invasion.crossed_lane_markings,
+                    crossed_lane_markings=self._car.crossed_markings,
                 )
             )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 from contextlib import suppress
+from dataclasses import fields
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -266,15 +267,7 @@ def velocity_from_twist(msg: Twist) -> tuple[float, float, float]:
 
 def control_message(control: VehicleControl, stamp: Time) -> CarlaEgoVehicleControl:
     """Return a vehicle command as the bridge's message; the bridge ignores the header."""
-    msg = CarlaEgoVehicleControl(
-        throttle=control.throttle,
-        steer=control.steer,
-        brake=control.brake,
-        hand_brake=control.hand_brake,
-        reverse=control.reverse,
-        gear=control.gear,
-        manual_gear_shift=control.manual_gear_shift,
-    )
+    msg = CarlaEgoVehicleControl(**vars(control))
     msg.header.stamp = stamp
     return msg
 
@@ -282,13 +275,7 @@ def control_message(control: VehicleControl, stamp: Time) -> CarlaEgoVehicleCont
 def control_from_message(msg: CarlaEgoVehicleControl) -> VehicleControl:
     """Return the vehicle command of a message, float32 fields as they are."""
     return VehicleControl(
-        throttle=msg.throttle,
-        steer=msg.steer,
-        brake=msg.brake,
-        hand_brake=msg.hand_brake,
-        reverse=msg.reverse,
-        gear=msg.gear,
-        manual_gear_shift=msg.manual_gear_shift,
+        **{spec.name: getattr(msg, spec.name) for spec in fields(VehicleControl)}
     )
 
 
@@ -415,34 +402,11 @@ def camera_info_message(params: SimBridgeParams) -> CameraInfo:
 def vehicle_info_message(car: Car, role_name: str) -> CarlaEgoVehicleInfo:
     """Return what the vehicle is made of; wheel angles in radians."""
     info = car.vehicle_info
-    msg = CarlaEgoVehicleInfo(
-        id=car.actor_id,
-        type=info.type,
-        rolename=role_name,
-        max_rpm=info.max_rpm,
-        moi=info.moi,
-        damping_rate_full_throttle=info.damping_rate_full_throttle,
-        damping_rate_zero_throttle_clutch_engaged=info.damping_rate_zero_throttle_clutch_engaged,
-        damping_rate_zero_throttle_clutch_disengaged=(
-            info.damping_rate_zero_throttle_clutch_disengaged
-        ),
-        use_gear_autobox=info.use_gear_autobox,
-        gear_switch_time=info.gear_switch_time,
-        clutch_strength=info.clutch_strength,
-        mass=info.mass,
-        drag_coefficient=info.drag_coefficient,
-        center_of_mass=vector(info.center_of_mass),
-    )
+    told = vars(info).keys() & CarlaEgoVehicleInfo.get_fields_and_field_types().keys()
+    alike = {name: getattr(info, name) for name in told - {'wheels', 'center_of_mass'}}
+    msg = CarlaEgoVehicleInfo(id=car.actor_id, rolename=role_name, **alike)
+    msg.center_of_mass = vector(info.center_of_mass)
     for wheel in info.wheels:
-        msg.wheels.append(
-            CarlaEgoVehicleInfoWheel(
-                tire_friction=wheel.tire_friction,
-                damping_rate=wheel.damping_rate,
-                max_steer_angle=wheel.max_steer_angle,
-                radius=wheel.radius,
-                max_brake_torque=wheel.max_brake_torque,
-                max_handbrake_torque=wheel.max_handbrake_torque,
-                position=vector(np.float32(wheel.position).tolist()),
-            )
-        )
+        place = vector(np.float32(wheel.position).tolist())
+        msg.wheels.append(CarlaEgoVehicleInfoWheel(**vars(wheel) | {'position': place}))
     return msg

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.observation import ObservationSpec
 from td3_agent.driving.parameters import Params, param
-from td3_agent.driving.pure_pursuit import PurePursuitDriver, PurePursuitParams
+from td3_agent.driving.pure_pursuit import PurePursuitDriver
 from td3_agent.policy.policy_file import SHIPPED_NAMES, UNTRAINED, policy_file, read_manifest
 
 if TYPE_CHECKING:
-    from td3_agent.driving.driver import Driver
+    from td3_agent.driving.agent import Driver
     from td3_agent.policy.manifest import Manifest
 
 
@@ -69,7 +69,7 @@ def make_driver(params: DriverParams) -> Equipment:
         ValueError: the checkpoint was refused; the text says which file, field and value.
     """
     if params.driver == 'pure_pursuit':
-        driver = PurePursuitDriver(PurePursuitParams(cruise_speed_mps=params.cruise_speed_mps))
+        driver = PurePursuitDriver(cruise_speed_mps=params.cruise_speed_mps)
         return Equipment(driver, ObservationSpec(), 'pure pursuit', needs_route=True)
     return _td3_driver(params)
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rcl_interfaces.msg import ParameterDescriptor
 
-from td3_agent.driving.parameters import ParameterError, Params, expected, param, refuse_unknown
+from td3_agent.driving.parameters import (
+    ParameterError,
+    Params,
+    expected,
+    param,
+    param_of,
+    refuse_unknown,
+)
 from td3_agent.driving.velocity_control import VelocityControlParams
 from td3_agent.nodes.drivers import DriverParams
 
@@ -107,17 +114,13 @@ class Td3AgentParams(DriverParams):
 class TwistToControlParams(VelocityControlParams):
     """Parameters of twist_to_control_node."""
 
-    role_name: str = param('ego_vehicle', 'role name of the vehicle')
+    role_name: str = param_of(Td3AgentParams, 'role_name')
     mode: str = param(
         'lockstep',
         'one answer per frame, or newest command with a watchdog',
         choices=('lockstep', 'free_running'),
     )
-    twist_convention: str = param(
-        'velocity',
-        'how linear.x and angular.z are meant',
-        choices=('velocity', 'carla_twist_to_control'),
-    )
+    twist_convention: str = param_of(Td3AgentParams, 'twist_convention')
     input: str = param(
         'twist_stamped',
         'topic that commands come from; a plain twist answers the frame that is open',
@@ -142,10 +145,8 @@ class TwistToControlParams(VelocityControlParams):
     bridge_wait_s: float = param(
         1.0, 'the bridge gives up waiting after so long; 1.0 upstream', unit='s', low=0.1
     )
-    default_wheelbase_m: float = param(
-        2.87, 'wheelbase when vehicle_info does not tell', unit='m', low=1.0, high=10.0
-    )
-    odometry_topic: str = param('', 'odometry topic; empty: /carla/<role_name>/odometry')
+    default_wheelbase_m: float = param_of(Td3AgentParams, 'default_wheelbase_m')
+    odometry_topic: str = param_of(Td3AgentParams, 'odometry_topic')
 
     def __post_init__(self) -> None:
         """Refuse a deadline that the bridge would not wait for.

@@ -24,7 +24,7 @@ from td3_agent.nodes.conversions import MAP_FRAMES
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.runtime import LATCHED, run_program, steady_timer
 from td3_agent.nodes.wiring import Wiring
-from td3_agent.sim.graph_reader import GraphReader
+from td3_agent.sim.map_reader import GraphReader
 from td3_agent.sim.navigator import Navigator, NavigatorParams
 from td3_agent.sim.opendrive import MapError
 

@@ -60,20 +60,20 @@ class SimBridgeNode(Node):
             'carla_ros_bridge', automatically_declare_parameters_from_overrides=True, **kwargs
         )
         self._params = params = declare(self, SimBridgeParams)
-        self._world = make_world(params)
+        self.world = make_world(params)
         self._lock = threading.Lock()  # over the world: callbacks change it, the loop ticks it
-        self._vehicles = {
+        self.vehicles = {
             role: _Vehicle(car, car.control)
-            for role, car in zip(params.role_names, self._world.cars, strict=True)
+            for role, car in zip(params.role_names, self.world.cars, strict=True)
         }
-        states = [car.state for car in self._world.cars]
+        states = [car.state for car in self.world.cars]
         self._starts = [(at.x_m, at.y_m, at.yaw_rad, at.z_m) for at in states]
         self._commands = CommandWait()
-        self._publisher = BridgePublisher(self, params, self._world)
-        tell = self._publisher.publish_running
-        self._run_state = RunState(tell, start_paused=params.start_paused)
+        self.output = BridgePublisher(self, params, self.world)
+        tell = self.output.publish_running
+        self.run_state = RunState(tell, start_paused=params.start_paused)
         self.finished, self.exit_status = Future(), 0
-        self._timeouts = self._unexpected = 0
+        self.timeouts = self.unexpected = 0
         self.wiring = Wiring(self, self._describe)
         self.wiring.expect(interest(self, Clock, '/clock', RELIABLE, writes=True, one_writer=True))
         for role in params.role_names:
@@ -84,15 +84,15 @@ class SimBridgeNode(Node):
         subscribe(CarlaControl, topics.CONTROL, self._on_carla_control, one_writer=True)
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         if not params.spawned:
-            for name, task in (('spawn', self._spawn), ('destroy', self._publisher.destroy)):
+            for name, task in (('spawn', self._spawn), ('destroy', self.output.destroy)):
                 self.create_service(Trigger, f'~/{name}', partial(self._on_task, task))
-        self._publisher.publish_status()
+        self.output.publish_status()
         self._loop = threading.Thread(target=self._run_loop, name='bridge loop', daemon=True)
         self._loop.start()
 
     def close(self) -> None:
         """End the loop, also while it is paused (upstream hangs there)."""
-        self._run_state.shut_down()
+        self.run_state.shut_down()
         self._commands.give_up()
         self._loop.join(END_WAIT_S)
 
@@ -111,42 +111,42 @@ class SimBridgeNode(Node):
             self.wiring.subscribe(kind, topic, partial(handler, role), qos, one_writer=is_sole)
 
     def _on_carla_control(self, msg: CarlaControl) -> None:
-        if not self._run_state.put(msg.command):
+        if not self.run_state.put(msg.command):
             allowed = '0 (PLAY), 1 (PAUSE) or 2 (STEP_ONCE)'
             raise ValueError(f'command must be {allowed}, got {msg.command}')
 
     def _on_control(
         self, role: str, msg: CarlaEgoVehicleControl, *, by_hand: bool = False
     ) -> None:
-        if self._vehicles[role].manual_override is by_hand:
+        if self.vehicles[role].manual_override is by_hand:
             self._apply(role, msg)
 
     def _on_manual_override(self, role: str, msg: Bool) -> None:
-        self._vehicles[role].manual_override = msg.data
+        self.vehicles[role].manual_override = msg.data
 
     def _apply(self, role: str, msg: CarlaEgoVehicleControl) -> None:
         """Take the newest command; it persists until the next, and its header is ignored."""
         control = checked_control(msg)
         with self._lock:
-            self._vehicles[role].control = control
+            self.vehicles[role].control = control
         if not self._params.synchronous_mode_wait_for_vehicle_control_command:
             return
         # A stop when nothing waits is the gate's: at the end of a drive, or when no frame comes.
         if not self._commands.received(role) and control != FULL_BRAKE:
-            self._unexpected += 1
+            self.unexpected += 1
             text = f'Unexpected vehicle control command received from {role}'
             self.get_logger().warning(text, throttle_duration_sec=1.0)
 
     def _on_transform(self, role: str, msg: Pose) -> None:
         place = place_from_pose(msg)
         with self._lock:
-            self._vehicles[role].car.set_pose(*place)
+            self.vehicles[role].car.set_pose(*place)
 
     def _on_velocity(self, role: str, msg: Twist) -> None:
         velocity = velocity_from_twist(msg)
-        if not self._vehicles[role].manual_override:
+        if not self.vehicles[role].manual_override:
             with self._lock:
-                self._vehicles[role].car.set_velocity(*velocity)
+                self.vehicles[role].car.set_velocity(*velocity)
 
     def _on_task(
         self, task: Callable[[], None], _: Trigger.Request, response: Trigger.Response
@@ -163,11 +163,11 @@ class SimBridgeNode(Node):
         goes silent.
         """
         try:
-            while self._run_state.wait_for_turn():
+            while self.run_state.wait_for_turn():
                 started_s = time.monotonic()
                 self._iterate()
                 factor = self._params.play_real_time_factor
-                if self._run_state.is_playing and factor > 0.0:
+                if self.run_state.is_playing and factor > 0.0:
                     period_s = self._params.fixed_delta_seconds / factor
                     time.sleep(max(0.0, started_s + period_s - time.monotonic()))
         except Exception as error:  # noqa: BLE001  whatever it was, nobody may wait for us
@@ -179,15 +179,15 @@ class SimBridgeNode(Node):
         """One frame: tick, publish everything of the frame, wait for the commands."""
         waits = self._params.synchronous_mode_wait_for_vehicle_control_command
         if waits:
-            self._commands.expect(self._publisher.spawned_roles)
+            self._commands.expect(self.output.spawned_roles)
         while not self._tasks.empty():
             self._tasks.get()()
         with self._lock:
-            self._world.tick(*(vehicle.control for vehicle in self._vehicles.values()))
-        self._publisher.publish_frame()
+            self.world.tick(*(vehicle.control for vehicle in self.vehicles.values()))
+        self.output.publish_frame()
         wait_s = self._params.command_wait_s
         if missing := self._commands.wait(wait_s) if waits else []:
-            self._timeouts += 1
+            self.timeouts += 1
             text = f'Timeout ({wait_s}s) while waiting for vehicle control commands. '
             text += f'Missing command from {missing}'
             self.get_logger().warning(text, throttle_duration_sec=1.0)
@@ -195,20 +195,20 @@ class SimBridgeNode(Node):
     def _spawn(self) -> None:
         """Put new vehicles where the first ones stood."""
         with self._lock:
-            for vehicle, start in zip(self._vehicles.values(), self._starts, strict=True):
+            for vehicle, start in zip(self.vehicles.values(), self._starts, strict=True):
                 vehicle.car.set_pose(*start)
                 vehicle.control = VehicleControl()
-        self._publisher.spawn()
+        self.output.spawn()
 
     def _describe(self) -> Status:
         """Say how the bridge stands."""
         values = {
-            'frame': self._world.frame,
-            'command_timeouts': self._timeouts,
-            'unexpected_commands': self._unexpected,
+            'frame': self.world.frame,
+            'command_timeouts': self.timeouts,
+            'unexpected_commands': self.unexpected,
             'refused': self.wiring.rejections.count,
         }
-        return Status(f'embedded simulator, map {self._world.map_name}', values=values)
+        return Status(f'embedded simulator, map {self.world.map.name}', values=values)
 
 
 def main(args: list[str] | None = None) -> None:

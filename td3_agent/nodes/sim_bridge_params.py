@@ -111,30 +111,17 @@ class SimBridgeParams(Params):
 def world_config(params: SimBridgeParams) -> WorldConfig:
     """Return what the world of these parameters is made of."""
     camera = CameraConfig(
-        width=params.camera_width,
-        height=params.camera_height,
-        fov_deg=params.camera_fov_deg,
-        x=params.camera_x,
-        y=params.camera_y,
-        z=params.camera_z,
-        roll=params.camera_roll,
-        pitch=params.camera_pitch,
-        yaw=params.camera_yaw,
+        **{spec.name: getattr(params, f'camera_{spec.name}') for spec in fields(CameraConfig)}
     )
     traffic = TrafficConfig(
         **{spec.name: getattr(params, f'traffic_{spec.name}') for spec in fields(TrafficConfig)}
     )
+    alike = {spec.name for spec in fields(WorldConfig)} & {spec.name for spec in fields(params)}
     return WorldConfig(
-        map=params.map,
-        map_seed=params.map_seed,
-        seed=params.seed,
-        spawn_index=params.spawn_index,
-        route_length_m=params.route_length_m,
         vehicles=len(params.role_names),
-        parked_vehicles=params.parked_vehicles,
         traffic=traffic,
-        fixed_delta_seconds=params.fixed_delta_seconds,
         camera=camera,
+        **{name: getattr(params, name) for name in alike},
     )
 
 

@@ -33,7 +33,7 @@ from td3_agent.driving.synchronizer import Synchronizer, SynchronizerParams
 from td3_agent.nodes import conversions, topics
 from td3_agent.nodes.conversions import stamp_ns
 from td3_agent.nodes.diagnostics import LOOP
-from td3_agent.nodes.members import DriveCheck, Members
+from td3_agent.nodes.liveliness import DriveCheck, Members
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.runtime import (
     EXIT_BROKEN,

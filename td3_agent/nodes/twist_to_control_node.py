@@ -20,9 +20,9 @@ from std_msgs.msg import Bool, Header
 
 from td3_agent.driving.attendance import BRIDGE, ODOMETRY
 from td3_agent.driving.command import FULL_BRAKE, TwistConvention
-from td3_agent.driving.gate import Answer, FreeRunningGate, Gate, Outcome, TwistConverter
+from td3_agent.driving.gate import Answer, FreeRunningGate, Gate, Outcome
 from td3_agent.driving.reports import loop_status
-from td3_agent.driving.velocity_control import VelocityControlParams
+from td3_agent.driving.velocity_control import TwistConverter, VelocityControlParams
 from td3_agent.driving.watchdog import GateWatch
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import (

@@ -22,8 +22,7 @@ import torch
 
 from td3_agent.nearby import POLICY_SUFFIX
 from td3_agent.policy.manifest import SCHEMA, CreatedBy, InputContract, Manifest, OutputContract
-from td3_agent.policy.networks import Actor
-from td3_agent.policy.policy import Policy, PolicyError
+from td3_agent.policy.policy import Actor, Policy, PolicyError
 from td3_agent.policy.policy_file import (
     LENGTH_BYTES,
     MANIFEST_KEY,
@@ -217,13 +216,14 @@ def replace_file(path: Path, data: bytes, check: Callable[[Path], None] = lambda
             os.fsync(file.fileno())
         check(beside)
         beside.replace(path)
-        _sync_directory(path.parent)
+        sync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Force a file or the entries of a folder to disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

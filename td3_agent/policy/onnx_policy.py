@@ -38,9 +38,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from td3_agent.policy.actor_config import ActorConfig
-    from td3_agent.policy.manifest import Manifest
-    from td3_agent.policy.networks import Actor
+    from td3_agent.policy.manifest import ActorConfig, Manifest
+    from td3_agent.policy.policy import Actor
 
     Inputs = tuple[NDArray[np.float32], NDArray[np.uint8] | None]
 

@@ -22,8 +22,7 @@ import msgspec
 
 from td3_agent.driving.parameters import did_you_mean, expanded
 from td3_agent.nearby import IS_LFS, LFS_HEAD, POLICY_SUFFIX, if_bag, which_policy
-from td3_agent.policy.actor_config import tensor_shapes
-from td3_agent.policy.manifest import SCHEMA, Manifest, contract_faults, short
+from td3_agent.policy.manifest import SCHEMA, Manifest, contract_faults, short, tensor_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from td3_agent.sim.bodies import BODIES, tint_bgr
+from td3_agent.sim.boxes import BODIES, corners_of, shape_of, tint_bgr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,6 @@ CELL_M, CELLS = 12.0, 64  # the scenery around is looked up by cells, and kept f
 SUN_RAD = 0.507  # where light comes from, in the map frame, unless the map has a sun of its own
 SHADOW_REACH_M = 45.0
 SHADE_STEP_RAD = 0.05  # of a vehicle's heading, between two shades
-STOREY_M = 100.0  # more than any two places along a vehicle are apart
 BEYOND_M = 4.0  # of a vehicle's half length: its width and height
 SHADOW_MARGIN_M = 0.1  # of a vehicle's shadow around its outline
 # Faces: front, back, left, right, top, bottom; of corners, bottom then top, each front left,
@@ -360,20 +359,6 @@ def _shadow_corners(vehicles: FloatArray, pixel_from_map: FloatArray) -> FloatAr
     return np.asarray(flat.transpose(2, 0, 1))
 
 
-def _corners(pose: FloatArray, extent: FloatArray) -> FloatArray:
-    """Return (4, 8, N) corners in the map frame, homogeneous."""
-    x, y, cos, sin = pose
-    back, front, half_w, bottom, top, _ = extent
-    corners = np.ones((4, 2, 4, len(x)))  # (x, y, z, 1), bottom and top, around, N
-    corners[2, 0], corners[2, 1] = bottom, top
-    for number, (along, across) in enumerate(
-        ((front, half_w), (back, half_w), (back, -half_w), (front, -half_w))
-    ):
-        corners[0, :, number] = x + cos * along - sin * across
-        corners[1, :, number] = y + sin * along + cos * across
-    return np.asarray(corners.reshape(4, 8, -1))
-
-
 def _lights(yaw: FloatArray, sun_rad: float) -> FloatArray:
     """Return (N, 6): the light that falls on each face of blocks with these headings."""
     along, across = LIT_SUN * np.cos(sun_rad - yaw), LIT_SUN * np.sin(sun_rad - yaw)
@@ -394,7 +379,8 @@ def _coloured(bgr: FloatArray, lights: FloatArray) -> NDArray[np.uint8]:
 
 def _scenery_blocks(scenery: Scenery, look: Look, sun_rad: float) -> Blocks:
     """Return scenery as blocks in the colours of a look."""
-    yaw = scenery.yaw_rad
+    # Columns of records lie apart: what is computed from them is made of whole arrays.
+    yaw = scenery.yaw_rad.copy()
     pose = np.stack((scenery.x_m, scenery.y_m, np.cos(yaw), np.sin(yaw)))
     half_l, half_w = scenery.half_l, scenery.half_w
     bottom = scenery.bottom
@@ -404,36 +390,13 @@ def _scenery_blocks(scenery: Scenery, look: Look, sun_rad: float) -> Blocks:
     first = np.searchsorted(scenery.thing, scenery.thing)  # the first block of each thing
     thing = np.concatenate((pose, half_l[np.newaxis], half_w[np.newaxis]))[:, first]
     return Blocks(
-        _corners(pose, extent),
+        corners_of(pose, extent),
         pose,
         extent,
         _coloured(bgr, _lights(yaw, sun_rad)),
         thing,
         (np.arange(len(yaw)) - first).astype(np.float64),
     )
-
-
-class _Shape(NamedTuple):
-    """The parts of a vehicle of some size: local corners, extents, and ranks from two sides."""
-
-    corners: FloatArray  # (4, 8, P)
-    extent: FloatArray  # (6, P)
-    rank: tuple[FloatArray, FloatArray]  # (P,) as seen from behind and from before
-
-
-@lru_cache(maxsize=256)
-def _shape(kind: str, length_m: float, width_m: float, height_m: float) -> _Shape:
-    """Return the parts of a vehicle, in its own axes [m]."""
-    parts = BODIES[kind].parts
-    half_l, half_w = 0.5 * length_m, 0.5 * width_m
-    shares = np.array([(*part[:5], 0.0) for part in parts])
-    size = (half_l, half_l, half_w, height_m, height_m, 0.0)
-    extent = np.ascontiguousarray((shares * size).T)
-    still = np.zeros(len(parts))
-    corners = _corners(np.stack((still, still, still + 1.0, still)), extent)
-    storey = STOREY_M * np.array([part.storey for part in parts], dtype=np.float64)
-    middle = extent[0] + extent[1]
-    return _Shape(corners, extent, (storey - middle, storey + middle))
 
 
 @lru_cache(maxsize=4096)
@@ -465,7 +428,7 @@ def _vehicle_blocks(
         sun_rad: direction of light [rad].
         eye: place that they are seen from, in the map frame [m].
     """
-    shapes = [_shape(box.kind, box.length_m, box.width_m, box.height_m) for box in boxes]
+    shapes = [shape_of(box.kind, box.length_m, box.width_m, box.height_m) for box in boxes]
     before = (rows[2] * (eye[0] - rows[0]) + rows[3] * (eye[1] - rows[1]) > 0.0).tolist()
     thing = np.repeat(rows, [len(BODIES[box.kind].parts) for box in boxes], axis=1)
     x, y, cos, sin = thing[:4]

@@ -21,9 +21,9 @@ import numpy as np
 from td3_agent.driving.loop_check import CameraView
 from td3_agent.driving.parameters import Params, param
 from td3_agent.sim.box_painter import SUN_RAD, BoxPainter
+from td3_agent.sim.ground import EVEN, shading_of
 from td3_agent.sim.look import Look
 from td3_agent.sim.paint import FULL, LEVELS, LIT, PLAIN_PAINT, PLAIN_SURFACE
-from td3_agent.sim.shading import EVEN, shading_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,8 +107,8 @@ class Camera:
         self.config = config
         look = look or Look()
         self._ground, self._shading = ground, shading_of(look, ground.cell_m)
-        self._pixel_from_vehicle = _pixel_from_vehicle(config)
-        rays = _rays(config)
+        self._pixel_from_vehicle = pixel_from_vehicle(config)
+        rays = pixel_rays(config)
         self._background = _sky(config, rays, look)
         seen = _sees_ground(config, rays)
         ground_rows = np.flatnonzero(seen.any(axis=1))
@@ -189,14 +189,6 @@ class Camera:
                     borderValue=beyond,
                 )
 
-    def project(self, forward_m: float, left_m: float, up_m: float) -> tuple[float, float] | None:
-        """Return the image position (u, v) [px] of a point in the vehicle frame [m].
-
-        None when the point is not in front of the camera.
-        """
-        u, v, depth = self._pixel_from_vehicle @ np.array([forward_m, left_m, up_m, 1.0])
-        return (float(u / depth), float(v / depth)) if depth > 0.0 else None
-
     def _make_bands(self, seen: NDArray[np.bool_]) -> list[_Band]:
         """Group rows by the texture level that fits the size of their pixels on the ground."""
         config = self.config
@@ -275,14 +267,14 @@ def _intrinsics(config: CameraConfig) -> NDArray[np.float64]:
     )
 
 
-def _pixel_from_vehicle(config: CameraConfig) -> NDArray[np.float64]:
+def pixel_from_vehicle(config: CameraConfig) -> NDArray[np.float64]:
     """Return the (3, 4) projection of vehicle points (x, y, z, 1) [m] to (u w, v w, w)."""
     turn = OPTICAL_FROM_BODY @ _mounting(config).T
     place = np.array([[config.x], [config.y], [config.z]])
     return np.asarray(_intrinsics(config) @ np.hstack((turn, -turn @ place)))
 
 
-def _rays(config: CameraConfig) -> NDArray[np.float64]:
+def pixel_rays(config: CameraConfig) -> NDArray[np.float64]:
     """Return (H, W, 3) directions of all pixel centres in vehicle axes, 1 m deep."""
     u, v = np.meshgrid(np.arange(config.width) + 0.5, np.arange(config.height) + 0.5)
     pixels = np.stack((u, v, np.ones_like(u)), axis=-1)

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from dataclasses import replace
+from itertools import pairwise
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,49 +16,147 @@ from td3_agent.driving.frames import carla_from_ros_location, wrap_angle
 from td3_agent.driving.route import Route
 from td3_agent.driving.vehicle import VehicleState
 from td3_agent.sim.boxes import Box, overlap
-from td3_agent.sim.lane_watch import LaneWatch
 from td3_agent.sim.vehicle import Motion, Vehicle, VehicleInfo, vehicle_info
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from td3_agent.sim.road import LaneFix, RoadMap, RouteTrace, SpawnPoint
+    from td3_agent.sim.lane_network import Pose
+    from td3_agent.sim.road import LaneFix, Marking, RoadMap, RouteTrace
 
+CELL_M = 4.0
+JOIN_M = 0.25  # ends of markings this close belong together
 CONTACT_REACH_M = 9.0  # more than the half diagonals of a car and the longest vehicle
 
 
-@dataclass(frozen=True, kw_only=True)
-class CollisionEvent:
-    """The car touched something in this frame.
+class _Segment(NamedTuple):
+    """A piece of a line: both ends [m], the line it belongs to, and its marking type."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    line: int
+    kind: int
+
+
+class LaneWatch:
+    """Remembers which lines the car touches, and reports the new ones.
+
+    Args:
+        markings: all painted lines of the map.
+        length_m: of the car [m].
+        width_m: of the car [m].
+    """
+
+    def __init__(self, markings: Sequence[Marking], length_m: float, width_m: float) -> None:
+        """Sort the markings into the grid."""
+        self._half_l, self._half_w = 0.5 * length_m, 0.5 * width_m
+        self._reach_m = math.hypot(self._half_l, self._half_w)
+        self._cells = _grid(markings)
+        self._touched: frozenset[int] = frozenset()
+
+    def start(self, x_m: float, y_m: float, yaw_rad: float) -> None:
+        """Begin at a pose: lines touched there are no invasion."""
+        self._touched = frozenset(self._touching(x_m, y_m, yaw_rad))
+
+    def update(self, x_m: float, y_m: float, yaw_rad: float) -> tuple[int, ...]:
+        """Return the marking types (CARLA enum) of the lines newly touched at a pose."""
+        touching = self._touching(x_m, y_m, yaw_rad)
+        new = (kind for line, kind in sorted(touching.items()) if line not in self._touched)
+        crossed = tuple(new)
+        self._touched = frozenset(touching)
+        return crossed
+
+    def _touching(self, x_m: float, y_m: float, yaw_rad: float) -> dict[int, int]:
+        """Return the lines under the car's outline, with their types."""
+        reach = self._reach_m
+        half_l, half_w = self._half_l, self._half_w
+        cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
+        found: dict[int, int] = {}
+        for i in range(math.floor((x_m - reach) / CELL_M), math.floor((x_m + reach) / CELL_M) + 1):
+            for j in range(
+                math.floor((y_m - reach) / CELL_M), math.floor((y_m + reach) / CELL_M) + 1
+            ):
+                for segment in self._cells.get((i, j), ()):
+                    if segment.line in found:
+                        continue
+                    dx, dy = segment.x0 - x_m, segment.y0 - y_m
+                    ax, ay = cos * dx + sin * dy, cos * dy - sin * dx
+                    dx, dy = segment.x1 - x_m, segment.y1 - y_m
+                    bx, by = cos * dx + sin * dy, cos * dy - sin * dx
+                    if _meets_rectangle((ax, ay), (bx, by), half_l, half_w):
+                        found[segment.line] = segment.kind
+        return found
+
+
+def _meets_rectangle(
+    a: tuple[float, float], b: tuple[float, float], half_l: float, half_w: float
+) -> bool:
+    """Whether the segment a-b meets the rectangle |x| <= half_l, |y| <= half_w.
+
+    Separating axes of a segment and an axis-aligned box: x, y, and the segment's normal.
+    """
+    (ax, ay), (bx, by) = a, b
+    if (ax > half_l and bx > half_l) or (ax < -half_l and bx < -half_l):
+        return False
+    if (ay > half_w and by > half_w) or (ay < -half_w and by < -half_w):
+        return False
+    normal_x, normal_y = by - ay, ax - bx
+    reach = abs(normal_x) * half_l + abs(normal_y) * half_w
+    return abs(normal_x * ax + normal_y * ay) <= reach
+
+
+def _grid(markings: Sequence[Marking]) -> dict[tuple[int, int], tuple[_Segment, ...]]:
+    cells: dict[tuple[int, int], list[_Segment]] = defaultdict(list)
+    for marking, line in zip(markings, _line_numbers(markings), strict=True):
+        points = marking.points.tolist()
+        for (x0, y0), (x1, y1) in pairwise(points):
+            segment = _Segment(x0, y0, x1, y1, line, marking.kind)
+            for cell in _cells_of(segment):
+                cells[cell].append(segment)
+    return {cell: tuple(segments) for cell, segments in cells.items()}
+
+
+def _cells_of(segment: _Segment) -> Iterable[tuple[int, int]]:
+    columns = sorted((math.floor(segment.x0 / CELL_M), math.floor(segment.x1 / CELL_M)))
+    rows = sorted((math.floor(segment.y0 / CELL_M), math.floor(segment.y1 / CELL_M)))
+    return ((i, j) for i in range(columns[0], columns[1] + 1) for j in range(rows[0], rows[1] + 1))
+
+
+def _line_numbers(markings: Sequence[Marking]) -> list[int]:
+    """Number the lines: markings of one type whose ends meet share a number (union-find)."""
+    parent = list(range(len(markings)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            index = parent[index]
+        return index
+
+    ends: dict[tuple[int, int, int], list[tuple[float, float, int]]] = defaultdict(list)
+    for index, marking in enumerate(markings):
+        for x, y in (marking.points[0].tolist(), marking.points[-1].tolist()):
+            i, j = math.floor(x / JOIN_M), math.floor(y / JOIN_M)
+            for cell in ((i + di, j + dj) for di in (-1, 0, 1) for dj in (-1, 0, 1)):
+                for other_x, other_y, other in ends.get((*cell, marking.kind), ()):
+                    if math.hypot(x - other_x, y - other_y) <= JOIN_M:
+                        parent[root(index)] = root(other)
+            ends[i, j, marking.kind].append((x, y, index))
+    return [root(index) for index in range(len(markings))]
+
+
+class Collision(NamedTuple):
+    """The car touched something in its last step.
 
     Attributes:
-        frame: frame of the contact.
-        stamp_ns: simulated time of that frame [ns].
         other_actor_id: what it touched.
         normal_impulse: on the car, (x, y, z) in CARLA's map axes [N s].
     """
 
-    frame: int
-    stamp_ns: int
     other_actor_id: int
     normal_impulse: tuple[float, float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaneInvasionEvent:
-    """The car's outline started to cross painted lines in this frame.
-
-    Attributes:
-        frame: frame of the crossing.
-        stamp_ns: simulated time of that frame [ns].
-        crossed_lane_markings: CARLA ``LaneMarkingType`` each: OTHER 0, BROKEN 1, SOLID 2, ...
-    """
-
-    frame: int
-    stamp_ns: int
-    crossed_lane_markings: tuple[int, ...]
 
 
 class Car:
@@ -74,8 +174,9 @@ class Car:
         lane: where the car is on the map.
         acceleration: (x, y, z) over the last tick, in map axes [m/s^2].
         control: command of the last tick, as rounded by the wire.
-        collisions: contacts of the last tick, one event per obstacle touched.
-        lane_invasions: of the last tick, at most one event.
+        collisions: contacts of the last tick, one per obstacle touched.
+        crossed_markings: of the lines that the outline began to touch in the last tick: CARLA
+            ``LaneMarkingType`` each: OTHER 0, BROKEN 1, SOLID 2, ...
         route: the way to drive, from the spawn point.
         route_points: (N, 3) the same as points about 1 m apart [m].
         route_turns: 'left', 'right' or 'straight' at each junction of the route.
@@ -85,8 +186,8 @@ class Car:
         """Build the car; :meth:`start` puts it on the road."""
         self.actor_id = actor_id
         self.vehicle_info: VehicleInfo = vehicle_info()
-        self.collisions: list[CollisionEvent] = []
-        self.lane_invasions: list[LaneInvasionEvent] = []
+        self.collisions: list[Collision] = []
+        self.crossed_markings: tuple[int, ...] = ()
         self._bgr = bgr
         self._map = road_map
         self._vehicle = Vehicle()
@@ -94,13 +195,13 @@ class Car:
             road_map.markings, self.vehicle_info.length_m, self.vehicle_info.width_m
         )
 
-    def start(self, spawn: SpawnPoint, trace: RouteTrace, frame: int, stamp_ns: int) -> None:
-        """Stand at the begin of a route, in frame ``frame`` at simulated time ``stamp_ns``."""
+    def start(self, spawn: Pose, trace: RouteTrace, stamp_ns: int) -> None:
+        """Stand at the begin of a route at simulated time ``stamp_ns``."""
         self.route = Route(trace.points[:, :2], closed=trace.closed)
         self.route_points: NDArray[np.float64] = trace.points
         self.route_turns = trace.turns
         self.control = VehicleControl()
-        self._frame, self._stamp_ns = frame, stamp_ns
+        self._stamp_ns = stamp_ns
         self.set_pose(spawn.x_m, spawn.y_m, spawn.yaw_rad)
 
     @property
@@ -200,16 +301,15 @@ class Car:
         )
         self._forget_events()
 
-    def move(self, control: VehicleControl, step_s: float, frame: int, stamp_ns: int) -> None:
-        """Drive one step [s] into frame ``frame``; contacts come next, then :meth:`settle`.
+    def move(self, control: VehicleControl, step_s: float, stamp_ns: int) -> None:
+        """Drive one step [s]; contacts come next, then :meth:`settle`.
 
         Args:
             control: rounded and checked; values beyond their range are clamped.
             step_s: length of the step [s].
-            frame: frame that the step leads to.
-            stamp_ns: simulated time of that frame [ns].
+            stamp_ns: simulated time that the step leads to [ns].
         """
-        self._frame, self._stamp_ns = frame, stamp_ns
+        self._stamp_ns = stamp_ns
         self._before_mps = self._vehicle.motion.velocity_mps
         self._vehicle.step(control, step_s)
         self.control = control
@@ -246,18 +346,7 @@ class Car:
         motion, before = self._vehicle.motion, self._before_mps
         after = motion.velocity_mps
         self.acceleration = ((after[0] - before[0]) / step_s, (after[1] - before[1]) / step_s, 0.0)
-        crossed = self._lanes.update(motion.x_m, motion.y_m, motion.yaw_rad)
-        self.lane_invasions = (
-            [
-                LaneInvasionEvent(
-                    frame=self._frame,
-                    stamp_ns=self._stamp_ns,
-                    crossed_lane_markings=tuple(crossed),
-                )
-            ]
-            if crossed
-            else []
-        )
+        self.crossed_markings = self._lanes.update(motion.x_m, motion.y_m, motion.yaw_rad)
         self._observe()
 
     def _approach_mps(self, normal: tuple[float, float]) -> float:
@@ -284,20 +373,16 @@ class Car:
         )
         impulse = self.vehicle_info.mass * max(lost_mps, 0.0)
         self.collisions.append(
-            CollisionEvent(
-                frame=self._frame,
-                stamp_ns=self._stamp_ns,
-                other_actor_id=other_actor_id,
-                normal_impulse=carla_from_ros_location(
-                    impulse * normal[0], impulse * normal[1], 0.0
-                ),
+            Collision(
+                other_actor_id,
+                carla_from_ros_location(impulse * normal[0], impulse * normal[1], 0.0),
             )
         )
 
     def _forget_events(self) -> None:
         self.acceleration = (0.0, 0.0, 0.0)
         self.collisions = []
-        self.lane_invasions = []
+        self.crossed_markings = ()
         self._observe()
 
     def _observe(self) -> None:

@@ -154,7 +154,6 @@ def frame_of(
     else:
         state, geometry = car.state, car.vehicle_info.geometry
     collided = [event.other_actor_id for event in car.collisions]
-    crossed = [event.crossed_lane_markings for event in car.lane_invasions]
     return Frame(
         number=simulator.frame,
         image=image_of(simulator.render(car) if pixels is None else pixels),
@@ -163,7 +162,7 @@ def frame_of(
         acceleration_mps2=car.acceleration[:2],
         applied=car.control,
         collision=collided[-1] if collided else None,
-        crossed_markings=crossed[-1] if crossed else (),
+        crossed_markings=car.crossed_markings,
         on_road=car.on_road,
     )
 

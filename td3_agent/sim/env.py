@@ -17,7 +17,6 @@ from gymnasium import spaces
 import numpy as np
 
 from td3_agent.driving.command import ACTION_SIZE, TwistConvention, twist_from_action
-from td3_agent.driving.gate import TwistConverter
 from td3_agent.driving.observation import (
     ENCODINGS,
     STATE_SIZE,
@@ -25,6 +24,7 @@ from td3_agent.driving.observation import (
     ObservationSpec,
 )
 from td3_agent.driving.task import Ending, Task, TaskConfig
+from td3_agent.driving.velocity_control import TwistConverter
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.embedded import EmbeddedWorld
 from td3_agent.sim.privileged import Privileged

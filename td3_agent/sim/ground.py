@@ -1,23 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The painted ground from above, as a texture pyramid: whole, or tile by tile where one looks.
+"""The painted ground from above, as a texture pyramid, and how it looks in an episode.
 
 A map that is small enough at the finest cells is painted once. Of larger ones, square tiles are
 painted when a camera first sees them, as sharp as a small map, and the least recently seen are
 forgotten. What a camera sees depends on its pose alone, not on what it has seen before.
+
+The camera reads from the ground how much of a pixel is road, verge, kerb and so on, and from
+the textures of a look how bright each of them is there. Coverage is filtered before it is
+coloured, so edges are as smooth as those of a texture that was painted in colour, and another
+look costs a few numbers, not another map.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 import math
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from td3_agent.sim.look import NO_SHADOWS
 from td3_agent.sim.paint import (
+    FULL,
     LEVELS,
     PLAIN_PAINT,
     PLAIN_SURFACE,
@@ -26,6 +33,7 @@ from td3_agent.sim.paint import (
     Window,
 )
 from td3_agent.sim.roadside import Roadside
+from td3_agent.sim.textures import MEAN, TILE, shadows, texture
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -38,16 +46,26 @@ if TYPE_CHECKING:
     Pose: TypeAlias = tuple[float, float, float, float]
     Bounds: TypeAlias = tuple[float, float, float, float]
     View: TypeAlias = tuple[Covered, NDArray[np.float64]]
+    from td3_agent.sim.look import Look
+
+    FloatArray = NDArray[np.float64]
 
 MARGIN_M = 45.0  # painted around the outermost lanes; beyond lies plain grass
 BUDGET_BYTES = 256 * 1024 * 1024
 BYTES = 8  # of a cell, in two textures
 FINEST_M = 0.05
-TILE = 256  # cells of a tile's edge, at every level
+GROUND_TILE = 256  # cells of a tile's edge, at every level
 # A tile of each level is painted in cells so many times halved, then averaged: 20 cm at most,
 # or thin lines become too bright.
 FINER = (0, 1, 1, 1, 2)
 VIEWS = 2 * LEVELS  # put together from tiles, and kept
+PLAIN = Covered(
+    np.full((GROUND_TILE, GROUND_TILE, 4), PLAIN_SURFACE, dtype=np.uint8),
+    np.full((GROUND_TILE, GROUND_TILE, 4), PLAIN_PAINT, dtype=np.uint8),
+)
+REACH_M = 12.0  # of the finest level's texture around its tile; twice as far for each coarser one
+FARTHEST_M = 60.0  # beyond, a texture is even
+EVEN = (MEAN, MEAN, MEAN, float(FULL))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +84,7 @@ class Ground:
     west_m: float
     north_m: float
 
-    def texture_from_map(self, level: int) -> NDArray[np.float64]:
+    def _texture_from_map(self, level: int) -> NDArray[np.float64]:
         """Return the (3, 3) matrix from map (x, y, 1) [m] to (column, row, 1) of a level."""
         rows, columns = self.levels[level].paint.shape[:2]
         # Odd sizes do not halve evenly: scale by what the level really covers.
@@ -81,16 +99,12 @@ class Ground:
         )
 
     def view(self, level: int, _pose: Pose, _bounds_m: Bounds) -> View:
-        """Return the texture of a level, and its matrix as of :meth:`texture_from_map`."""
+        """Return the texture of a level, and the matrix into it."""
         return self.levels[level], self._matrices[level]
 
     @cached_property
     def _matrices(self) -> list[NDArray[np.float64]]:
-        return [self.texture_from_map(level) for level in range(len(self.levels))]
-
-    def nbytes(self) -> int:
-        """Memory of all levels [bytes]."""
-        return sum(texture.nbytes for level in self.levels for texture in level)
+        return [self._texture_from_map(level) for level in range(len(self.levels))]
 
 
 class TiledGround:
@@ -129,15 +143,10 @@ class TiledGround:
         margin = 2.0 * cell_m
         reach_x = 0.5 * (abs(cos) * (x1 - x0) + abs(sin) * (y1 - y0)) + margin
         reach_y = 0.5 * (abs(sin) * (x1 - x0) + abs(cos) * (y1 - y0)) + margin
-        tile_m = TILE * cell_m
+        tile_m = GROUND_TILE * cell_m
         left, right = math.floor((x - reach_x) / tile_m), math.floor((x + reach_x) / tile_m)
         top, bottom = math.floor((-y - reach_y) / tile_m), math.floor((-y + reach_y) / tile_m)
         return self._joined(level, top, bottom, left, right)
-
-    def nbytes(self) -> int:
-        """Memory of all tiles and of what was put together from them [bytes]."""
-        views = [covered for covered, _ in self._views.values()]
-        return self._bytes + sum(one.nbytes for covered in views for one in covered)
 
     def _joined(self, level: int, top: int, bottom: int, left: int, right: int) -> View:
         key = level, top, bottom, left, right
@@ -154,8 +163,8 @@ class TiledGround:
         )
         per_m = 1.0 / (self.cell_m * 2**level)
         matrix = [
-            [per_m, 0.0, -0.5 - left * TILE],
-            [0.0, -per_m, -0.5 - top * TILE],
+            [per_m, 0.0, -0.5 - left * GROUND_TILE],
+            [0.0, -per_m, -0.5 - top * GROUND_TILE],
             [0.0, 0.0, 1.0],
         ]
         self._views[key] = covered, np.array(matrix)
@@ -169,7 +178,7 @@ class TiledGround:
             self._tiles.move_to_end(key)
             return self._tiles[key]
         finer = FINER[level]
-        size = TILE << finer
+        size = GROUND_TILE << finer
         painted = self._paint.window(
             Window(
                 cell_m=self.cell_m * 2 ** (level - finer),
@@ -181,18 +190,12 @@ class TiledGround:
                 columns=size,
             )
         )
-        tile = _shared(_resized(painted, TILE, TILE) if finer else painted)
+        tile = _shared(_resized(painted, GROUND_TILE, GROUND_TILE) if finer else painted)
         self._tiles[key] = tile
         self._bytes += _own_bytes(tile)
         while self._bytes > self._budget_bytes and len(self._tiles) > 1:
             self._bytes -= _own_bytes(self._tiles.popitem(last=False)[1])
         return tile
-
-
-PLAIN = Covered(
-    np.full((TILE, TILE, 4), PLAIN_SURFACE, dtype=np.uint8),
-    np.full((TILE, TILE, 4), PLAIN_PAINT, dtype=np.uint8),
-)
 
 
 def _shared(tile: Covered) -> Covered:
@@ -250,4 +253,113 @@ def _resized(covered: Covered, rows: int, columns: int) -> Covered:
             )
             for texture in covered
         )
+    )
+
+
+class Shading:
+    """The look of the ground, ready to be applied.
+
+    Args:
+        look: colours, textures, shadows.
+        cell_m: edge of a cell of the ground's finest level [m].
+    """
+
+    def __init__(self, look: Look, cell_m: float = FINEST_M) -> None:
+        """Lay the textures out."""
+        self._cell_m = cell_m
+        self._period_m = TILE * cell_m
+        tile = _texture_tile(look)
+        self.levels = []
+        self._origins_m = []
+        self._matrices: dict[tuple[int, int, int], FloatArray] = {}
+        for number in range(LEVELS):
+            reach_m = min(REACH_M * 2**number, FARTHEST_M)
+            border = math.ceil(reach_m / (cell_m * 2**number))
+            self.levels.append(_tiled(tile, border))
+            self._origins_m.append(border * cell_m * 2**number)
+            half = (tile.shape[1] // 2, tile.shape[0] // 2)
+            smaller = cv2.resize(tile, half, interpolation=cv2.INTER_AREA)
+            tile = np.asarray(smaller, dtype=np.uint8)
+        self._shadow_depth = look.shadow_depth
+        surfaces = [(*colour, 0.0) for colour in (look.verge, look.road, look.pavement)]
+        paints = [(*colour, 0.0) for colour in (look.kerb, look.white, look.yellow, look.other)]
+        # Coverage counts to 255; that of a surface is multiplied by its texture, as light is.
+        self._of_surfaces = np.array([*surfaces, (0.0,) * 4], dtype=np.float32).T / FULL
+        self._of_paints = np.array(paints, dtype=np.float32).T / FULL
+
+    def texture_from_map(self, level: int, x_m: float, y_m: float) -> FloatArray:
+        """Return the (3, 3) matrix from map (x, y, 1) [m] to (column, row, 1) of a level.
+
+        Textures repeat; the one that is meant lies around a position [m].
+        """
+        tile = level, math.floor(x_m / self._period_m), math.floor(y_m / self._period_m)
+        if tile not in self._matrices:
+            self._matrices[tile] = self._matrix(*tile)
+        return self._matrices[tile]
+
+    def _matrix(self, level: int, column: int, row: int) -> FloatArray:
+        per_m, origin_m = 1.0 / (self._cell_m * 2**level), self._origins_m[level]
+        shift_x, shift_y = column * self._period_m, row * self._period_m
+        return np.array([
+            [per_m, 0.0, (origin_m - shift_x) * per_m - 0.5],
+            [0.0, per_m, (origin_m - shift_y) * per_m - 0.5],
+            [0.0, 0.0, 1.0],
+        ])  # fmt: skip
+
+    def applied(
+        self,
+        surface: NDArray[np.uint8],
+        paint: NDArray[np.uint8],
+        grain: NDArray[np.uint8],
+        lit: NDArray[np.uint8],
+        into: NDArray[np.uint8],
+    ) -> None:
+        """Write what pixels look like.
+
+        Args:
+            surface: (H, W, 4) verge, road, pavement; the last channel is not read.
+            paint: (H, W, 4) kerb and paints.
+            grain: (H, W, 4) texture of each surface, ``MEAN``: as it is; then the light that
+                scattered shadows leave.
+            lit: (H, W) light on the ground, 255: all of it.
+            into: (H, W, 4) BGRA.
+        """
+        covered = cv2.multiply(surface, grain, scale=1.0 / MEAN, dtype=cv2.CV_32F)
+        colour = cv2.transform(covered, self._of_surfaces)
+        cv2.add(colour, cv2.transform(paint.astype(np.float32), self._of_paints), dst=colour)
+        depth = self._shadow_depth
+        light = cv2.multiply(
+            cv2.convertScaleAbs(lit, alpha=depth, beta=FULL * (1.0 - depth)),
+            cv2.extractChannel(grain, 3),
+            scale=1.0 / FULL**2,
+            dtype=cv2.CV_32F,
+        )
+        cv2.multiply(colour, cv2.merge((light, light, light, light)), dst=colour)
+        cv2.convertScaleAbs(colour, dst=into)
+        into[..., 3] = FULL
+
+
+@lru_cache(maxsize=4)
+def shading_of(look: Look, cell_m: float) -> Shading:
+    """Return the shading of a look, or the one laid out before: nothing changes it."""
+    return Shading(look, cell_m)
+
+
+def _texture_tile(look: Look) -> NDArray[np.uint8]:
+    """Return (TILE, TILE, 4): texture of verge, road and pavement, and light."""
+    planes = [
+        cv2.convertScaleAbs(texture(number), alpha=strength, beta=MEAN * (1.0 - strength))
+        for number, strength in zip(look.textures, look.strengths, strict=True)
+    ]
+    light = np.full((TILE, TILE), FULL, dtype=np.uint8)
+    if look.shadows != NO_SHADOWS:
+        shade = cv2.convertScaleAbs(shadows(look.shadows), alpha=look.shadow_depth)
+        light = np.asarray(FULL - shade, dtype=np.uint8)
+    return np.asarray(cv2.merge((*planes, light)), dtype=np.uint8)
+
+
+def _tiled(tile: NDArray[np.uint8], border: int) -> NDArray[np.uint8]:
+    """Return a tile with so many cells more on every side, as it repeats."""
+    return np.asarray(
+        cv2.copyMakeBorder(tile, border, border, border, border, cv2.BORDER_WRAP), dtype=np.uint8
     )

@@ -8,18 +8,17 @@ through a junction. The map is asked once, when the tables are built.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from td3_agent.sim.lane_runs import runs_of
 from td3_agent.sim.opendrive import MapError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from td3_agent.sim.road import LaneGeometry, RoadMap
 
@@ -36,6 +35,15 @@ FREE = -math.inf  # two paths that never meet
 GAP_M = 0.05  # between lanes that follow each other: driven across, not jumped over
 SEEN_GAP_M = 0.25  # what is told of: a car drives over less without a jerk
 BREAK_M = 5.0  # a wider gap ends the road
+
+
+class Pose(NamedTuple):
+    """Where a car is, or can start, in the map frame [m], and its heading [rad]."""
+
+    x_m: float
+    y_m: float
+    z_m: float
+    yaw_rad: float
 
 
 class Place(NamedTuple):
@@ -113,6 +121,20 @@ class LaneNetwork:
         """Return the speed limit at the start of edges, (N,) [m/s]."""
         return np.asarray(self.limit_mps[self.first_row[edge]])
 
+    @cached_property
+    def leads_on(self) -> NDArray[np.bool_]:
+        """Whether one can drive on from each edge for ever, (E,)."""
+        leads_on = np.ones(len(self.followers), dtype=np.bool_)
+        while True:
+            ends = [
+                edge
+                for edge in np.flatnonzero(leads_on).tolist()
+                if not any(leads_on[after] for after in self.followers[edge])
+            ]
+            if not ends:
+                return leads_on
+            leads_on[ends] = False
+
     def near(self, x_m: float, y_m: float, reach_m: float) -> list[Place]:
         """Return the place on every edge that passes a position within ``reach_m`` [m]."""
         dx, dy = x_m - self.x_m, y_m - self.y_m
@@ -136,6 +158,12 @@ class LaneNetwork:
         place = s_m * self.rows_per_m[edge]
         step = np.minimum(place.astype(np.intp), self.count[edge] - 1)
         return self.first_row[edge] + step, place - step
+
+
+def arc_lengths(points: FloatArray) -> FloatArray:
+    """Return (N,) how far along a line each of its (N, 2 or 3) points is [m], seen from above."""
+    steps = np.hypot(*np.diff(points[:, :2], axis=0).T)
+    return np.concatenate(([0.0], np.cumsum(steps)))
 
 
 @lru_cache(maxsize=32)  # training goes round among two dozen roads
@@ -266,7 +294,7 @@ def _bridged(rows: list[FloatArray], followers: Sequence[Sequence[int]]) -> list
 
 def _table(points: FloatArray) -> tuple[float, FloatArray]:
     """Return length [m] and evenly spaced rows (x, y, heading) along a run's (N, 3) points."""
-    along = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(points[:, :2], axis=0).T))))
+    along = arc_lengths(points)
     count = max(1, round(float(along[-1]) / ROW_SPACING_M))
     s = np.linspace(0.0, along[-1], count + 1)
     return float(along[-1]), np.column_stack(
@@ -312,3 +340,42 @@ def _meets_until(path: tuple[float, FloatArray], other: FloatArray) -> float:
     if not close.any():
         return FREE
     return float(np.flatnonzero(close)[-1]) * length_m / (len(rows) - 1)
+
+
+def runs_of(
+    followers: Sequence[Sequence[int]], may_join: Callable[[int, int], bool]
+) -> list[list[int]]:
+    """Join lanes into runs; every lane is in exactly one.
+
+    A lane joins the one before it when each is the other's only neighbour there and
+    ``may_join(before, after)`` is true. A circuit becomes one run that begins anywhere.
+
+    Args:
+        followers: numbers of the lanes that go on from each lane.
+        may_join: whether two lanes that follow each other belong to one run.
+    """
+    leaders: list[list[int]] = [[] for _ in followers]
+    for number, ways in enumerate(followers):
+        for way in ways:
+            leaders[way].append(number)
+
+    def joined(number: int) -> int | None:
+        """Return the lane that can only be reached from this one, and is all that can."""
+        ways = followers[number]
+        if len(ways) != 1 or leaders[ways[0]] != [number] or ways[0] == number:
+            return None
+        return ways[0] if may_join(number, ways[0]) else None
+
+    continued = {after for n in range(len(followers)) if (after := joined(n)) is not None}
+    heads = [number for number in range(len(followers)) if number not in continued]
+    runs, seen = [], set[int]()
+    # Heads first; what is left then are circuits, which begin anywhere.
+    for head in [*heads, *range(len(followers))]:
+        if head in seen:
+            continue
+        run = [head]
+        while (after := joined(run[-1])) is not None and after != head:
+            run.append(after)
+        seen.update(run)
+        runs.append(run)
+    return runs

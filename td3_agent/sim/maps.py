@@ -13,7 +13,7 @@ arterial   street grid as in ``town``, two lanes per direction, all of them thro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 import logging
 import math
 from pathlib import Path
@@ -23,7 +23,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from scenariogeneration import xodr
 
-from td3_agent.sim.map_trial import survive_loading
+from td3_agent.sim.map_reader import survive_loading
 from td3_agent.sim.opendrive import MapError, PreparedMap, checked, read_opendrive, warning
 from td3_agent.sim.road import RoadMap
 
@@ -36,7 +36,7 @@ LOG = logging.getLogger(__name__)
 
 MARKING_WIDTH_M = 0.15
 WINDING_LENGTH_M = 950.0
-WINDING_MIN_RADIUS_M = 45.0
+WINDING_RADII_M = (45.0, 110.0)
 WINDING_CLOTHOIDS_M, COUNTRY_CLOTHOIDS_M = (18.0, 28.0), (4.0, 12.0)
 COUNTRY_RADII_M = (11.0, 60.0)
 GEO_REFERENCE = '+proj=tmerc +lat_0=0 +lon_0=0 +datum=WGS84'
@@ -169,31 +169,17 @@ def oval(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
     )
 
 
-def winding(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
-    """Return a country road that swings left and right about its main direction.
+def _swinging(
+    name: str,
+    radii_m: tuple[float, float],
+    clothoids_m: tuple[float, float],
+    rng: np.random.Generator,
+    style: RoadStyle,
+) -> xodr.OpenDrive:
+    """Return a road that swings left and right about its main direction.
 
     The heading stays within a right angle of that direction, so the road never meets itself.
     """
-    return _swinging('winding', rng, style, (WINDING_MIN_RADIUS_M, 110.0))
-
-
-def country(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
-    """Return a road that swings as ``winding`` does, with bends as tight as a town's corners."""
-    return _swinging('country', rng, style, COUNTRY_RADII_M, COUNTRY_CLOTHOIDS_M)
-
-
-def highway(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
-    """Return a road of several lanes per direction that swings as ``winding`` does, but wider."""
-    return _swinging('highway', rng, style, HIGHWAY_RADII_M)
-
-
-def _swinging(
-    name: str,
-    rng: np.random.Generator,
-    style: RoadStyle,
-    radii_m: tuple[float, float],
-    clothoids_m: tuple[float, float] = WINDING_CLOTHOIDS_M,
-) -> xodr.OpenDrive:
     parts: list[list[Geometry]] = [[xodr.Line(40.0)]]
     length_m, heading, side = 40.0, 0.0, float(rng.choice([-1.0, 1.0]))
     while length_m < WINDING_LENGTH_M:
@@ -207,23 +193,14 @@ def _swinging(
     return _chain(name, parts, style, closed=False)
 
 
-def town(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
-    """Return a street grid: curved corners, T junctions on the rim, crossings inside."""
-    return _grid('town', rng, style, BLOCK_M, CORNER_RADIUS_M)
-
-
-def arterial(rng: np.random.Generator, style: RoadStyle) -> xodr.OpenDrive:
-    """Return a street grid of wide streets; every lane goes on through every junction."""
-    return _grid('arterial', rng, style, ARTERIAL_BLOCK_M, ARTERIAL_RADIUS_M)
-
-
 def _grid(
     name: str,
-    rng: np.random.Generator,
-    style: RoadStyle,
     block_m: tuple[float, float],
     radius_m: float,
+    rng: np.random.Generator,
+    style: RoadStyle,
 ) -> xodr.OpenDrive:
+    """Return a street grid: curved corners, T junctions on the rim, crossings inside."""
     xs = np.concatenate(([0.0], np.cumsum(rng.uniform(*block_m, GRID_COLUMNS - 1))))
     ys = np.concatenate(([0.0], np.cumsum(rng.uniform(*block_m, GRID_ROWS - 1))))
     return _TownBuilder(name, xs.tolist(), ys.tolist(), style, radius_m).build()
@@ -231,11 +208,13 @@ def _grid(
 
 BUILT_IN: dict[str, Callable[[np.random.Generator, RoadStyle], xodr.OpenDrive]] = {
     'oval': oval,
-    'winding': winding,
-    'country': country,
-    'town': town,
-    'highway': highway,
-    'arterial': arterial,
+    'winding': partial(_swinging, 'winding', WINDING_RADII_M, WINDING_CLOTHOIDS_M),
+    # Bends as tight as a town's corners.
+    'country': partial(_swinging, 'country', COUNTRY_RADII_M, COUNTRY_CLOTHOIDS_M),
+    'town': partial(_grid, 'town', BLOCK_M, CORNER_RADIUS_M),
+    'highway': partial(_swinging, 'highway', HIGHWAY_RADII_M, WINDING_CLOTHOIDS_M),
+    # Every lane goes on through every junction.
+    'arterial': partial(_grid, 'arterial', ARTERIAL_BLOCK_M, ARTERIAL_RADIUS_M),
 }
 
 

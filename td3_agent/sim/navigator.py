@@ -13,10 +13,10 @@ import numpy as np
 from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
 from td3_agent.driving.parameters import ParameterError, Params, param
 from td3_agent.driving.route import Route, RouteTracker
+from td3_agent.sim.lane_network import Pose
 from td3_agent.sim.route_planner import (
     GoalError,
     PlannedRoute,
-    Pose,
     RouteError,
     RoutePlanner,
 )

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenDRIVE text, made fit for ``carla.Map`` before it sees it.
+"""OpenDRIVE text, read in any encoding and made fit for ``carla.Map`` before it sees it.
 
 ``carla.Map`` is C++ that trusts its input: it accepts an empty road network in silence and may
 abort on a damaged one. Files come from anywhere, so what it does not take is cured where the
 meaning is plain, and named with its place where it is not.
+
+Document types are refused before anything of them is read, so entities are never expanded.
 """
 
 from __future__ import annotations
 
+import codecs
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 import re
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
+from xml.parsers import expat
 
 from td3_agent.sim.opendrive_faults import MapFault, number_faults, structure_faults
 from td3_agent.sim.opendrive_repair import (
@@ -26,24 +32,120 @@ from td3_agent.sim.opendrive_repair import (
     without_extras,
     without_loose_ends,
 )
-from td3_agent.sim.opendrive_text import MapError, parsed, read_opendrive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = [
-    'LaneSpan',
-    'MapError',
-    'PreparedMap',
-    'checked',
-    'lane_spans',
-    'prepared',
-    'read_opendrive',
-]
-
+MAX_FILE_BYTES = 256 * 1024 * 1024
+ROOT = 'OpenDRIVE'
+DECLARED = re.compile(r'<\?xml[^>]*?encoding\s*=\s*["\']([A-Za-z0-9._:-]+)["\']')
+BYTE_ORDER_MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, 'utf-32'),
+    (codecs.BOM_UTF32_BE, 'utf-32'),
+    (codecs.BOM_UTF8, 'utf-8-sig'),
+    (codecs.BOM_UTF16_LE, 'utf-16'),
+    (codecs.BOM_UTF16_BE, 'utf-16'),
+)
+UNMARKED = ((b'<\0', 'utf-16-le'), (b'\0<', 'utf-16-be'))
+WIDE = ('utf-16', 'utf16', 'utf-32', 'utf32', 'ucs')
+LOOKED_AT_BYTES = 1024  # a declaration stands at the very start
 MAX_EXTENT_M = 1e5
 GEO_REFERENCE = re.compile('<geoReference>(.*?)</geoReference>', re.DOTALL)
 NAMED_FAULTS = 3  # in a refusal; the doctor lists all
+
+
+class MapError(ValueError):
+    """A map cannot be used; the text says which and why."""
+
+
+def read_opendrive(path: str | Path) -> str:
+    """Read an ``.xodr`` file, in the encoding that it declares.
+
+    Raises:
+        MapError: no such file, not readable as text, empty, or far too large.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise MapError(f'map file {path} has {size} bytes, limit is {MAX_FILE_BYTES}')
+        text = decoded(path.read_bytes())
+    except (OSError, ValueError, LookupError) as error:
+        if isinstance(error, MapError):
+            raise
+        raise MapError(f'map file {path} cannot be read: {error}') from error
+    if not text.strip():
+        raise MapError(f'map file {path} is empty')
+    return text
+
+
+def decoded(data: bytes) -> str:
+    """Decode by byte order mark, else by the XML declaration, else as UTF-8.
+
+    Raises:
+        ValueError: the bytes are no text of that encoding.
+        LookupError: the declaration names an encoding that does not exist.
+    """
+    encoding = _encoding(data)
+    is_utf8 = codecs.lookup(encoding).name.startswith('utf-8')
+    # A name with a letter of another encoding is no reason to refuse the roads.
+    text = data.decode(encoding, errors='replace' if is_utf8 else 'strict')
+    if '\0' in text:
+        raise ValueError(f'it is no text in {encoding}')
+    return text
+
+
+def _encoding(data: bytes) -> str:
+    for mark, encoding in (*BYTE_ORDER_MARKS, *UNMARKED):
+        if data.startswith(mark):
+            return encoding
+    declared = DECLARED.match(data[:LOOKED_AT_BYTES].lstrip().decode('latin-1'))
+    wide = declared is not None and declared[1].lower().startswith(WIDE)
+    return 'utf-8' if declared is None or wide else declared[1]  # wide bytes would not match
+
+
+def parsed(text: str) -> ET.Element:
+    """Return the root element; namespaces are dropped.
+
+    Raises:
+        MapError: not XML, not OpenDRIVE, or with a document type.
+    """
+    bare = text.lstrip('\ufeff \t\r\n')
+    _refuse_document_type(bare, first_line=text[: len(text) - len(bare)].count('\n'))
+    text = bare
+    try:
+        root = ET.fromstring(text)  # noqa: S314  entities are refused above
+    except (ET.ParseError, ValueError) as error:
+        raise MapError(f'not an OpenDRIVE map, XML does not parse: {error}') from error
+    for element in root.iter():
+        element.tag = element.tag.rpartition('}')[2]
+    if root.tag.lower() != ROOT.lower():
+        raise MapError(f'not an OpenDRIVE map, root element is {root.tag!r}')
+    root.tag = ROOT
+    return root
+
+
+def _refuse_document_type(text: str, *, first_line: int) -> None:
+    """Raise MapError if the text declares a document type; stops at the first element."""
+    parser = expat.ParserCreate()
+    lines: list[int] = []
+
+    def note_line(*_: object) -> None:
+        lines.append(first_line + parser.CurrentLineNumber)
+
+    def stop(*_: object) -> None:
+        raise StopIteration
+
+    parser.StartDoctypeDeclHandler = parser.EndDoctypeDeclHandler = note_line
+    parser.StartElementHandler = stop
+    # What does not parse is told of by the parser that builds the tree.
+    with suppress(StopIteration, expat.ExpatError, ValueError):
+        parser.Parse(text, True)  # noqa: FBT003  the whole text
+    if lines:
+        where = f'line {lines[0]}' if lines[0] == lines[-1] else f'lines {lines[0]} to {lines[-1]}'
+        raise MapError(
+            f'an OpenDRIVE map must not declare a document type (<!DOCTYPE>): delete {where}'
+        )
 
 
 class LaneSpan(NamedTuple):

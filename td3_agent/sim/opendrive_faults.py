@@ -13,8 +13,6 @@ from itertools import pairwise
 import math
 from typing import TYPE_CHECKING
 
-from td3_agent.sim.opendrive_links import lane_links, station
-from td3_agent.sim.opendrive_records import ROUNDING_M, read_records, steps
 from td3_agent.sim.opendrive_repair import (
     DRIVING,
     NO_JUNCTION,
@@ -22,6 +20,7 @@ from td3_agent.sim.opendrive_repair import (
     SHORTEST_M,
     plan_length_m,
 )
+from td3_agent.sim.opendrive_tree import ROUNDING_M, lane_links, read_records, station, steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

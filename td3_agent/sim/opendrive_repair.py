@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cures what other tools write and ``carla.Map`` does not take; nothing here changes a road.
 
-Each function takes the tree as :func:`td3_agent.sim.opendrive_text.parsed` returns it, changes
+Each function takes the tree as :func:`td3_agent.sim.opendrive.parsed` returns it, changes
 it in place, and returns what it changed, for people. Numbers are finite: see
 :func:`td3_agent.sim.opendrive_faults.number_faults`.
 """
@@ -13,12 +13,12 @@ import math
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from td3_agent.sim.opendrive_links import lane_links
-from td3_agent.sim.opendrive_records import (
+from td3_agent.sim.opendrive_tree import (
     ROUNDING_M,
     Cubic,
     added,
     in_order,
+    lane_links,
     read_records,
     write_records,
 )

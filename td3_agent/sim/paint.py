@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What covers the ground: verge, road, pavement, kerb and paint, in any window of a cell grid.
 
-How each of them looks is decided when a picture is made (:mod:`td3_agent.sim.shading`).
+How each of them looks is decided when a picture is made (:mod:`td3_agent.sim.ground`).
 
 Texture axes: column along map x, row against map y, so row 0 is the northern edge. A texture
 cell is a square whose *centre* carries the value, as in ``cv2``. A window of a grid gets the
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from td3_agent.sim.road_signs import sign_outlines
+from td3_agent.sim.lane_network import arc_lengths
+from td3_agent.sim.roadside import sign_outlines
 from td3_agent.sim.scenery import shadow_outlines
 
 if TYPE_CHECKING:
@@ -52,22 +53,9 @@ DOUBLE_MARKS = {
     6: (MARK_BROKEN, MARK_BROKEN),
 }
 PAVED_KINDS = {
-    'driving',
-    'shoulder',
-    'parking',
-    'biking',
-    'bidirectional',
-    'stop',
-    'border',
-    'restricted',
-    'entry',
-    'exit',
-    'onRamp',
-    'offRamp',
-    'connectingRamp',
-    'bus',
-    'taxi',
-}
+    'driving', 'shoulder', 'parking', 'biking', 'bidirectional', 'stop', 'border', 'restricted',
+    'entry', 'exit', 'onRamp', 'offRamp', 'connectingRamp', 'bus', 'taxi',
+}  # fmt: skip
 JUNCTION_CLOSED_M = 1.5  # slivers between the paths of a junction that are filled
 BORDER_M = 2.0 * JUNCTION_CLOSED_M + 1.0  # beyond kerb and pavement, what has a say in a window
 BUCKET_M = 64.0
@@ -334,8 +322,7 @@ def _shifted(points: NDArray[np.float64], left_m: float) -> NDArray[np.float64]:
 
 def _dashes(points: NDArray[np.float64], dash_m: float) -> list[NDArray[np.float64]]:
     """Cut an (N, 2) line into dashes, evenly spread so that neighbouring lines match."""
-    steps = np.hypot(*np.diff(points, axis=0).T)
-    along = np.concatenate(([0.0], np.cumsum(steps)))
+    along = arc_lengths(points)
     count = max(1, round(along[-1] / (2.0 * dash_m)))
     period = along[-1] / count
     dash = 0.5 * period

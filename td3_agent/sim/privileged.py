@@ -10,15 +10,15 @@ from gymnasium import spaces
 import numpy as np
 
 from td3_agent.driving.command import ACTION_SIZE, CONTROL_MAX_SPEED_MPS
-from td3_agent.driving.following import FollowingDriver
+from td3_agent.driving.idm import FollowingDriver
 from td3_agent.driving.observation import STATE_SIZE
 from td3_agent.driving.pure_pursuit import PurePursuitDriver
-from td3_agent.sim.lookout import lead_of
+from td3_agent.sim.lead import lead_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from td3_agent.driving.following import Lead
+    from td3_agent.driving.idm import Lead
     from td3_agent.driving.observation import Observation
     from td3_agent.driving.task import Situation
     from td3_agent.sim.embedded import EmbeddedWorld
@@ -45,7 +45,7 @@ class Privileged:
     vehicles, each present or not, forward, left, and its velocity in the car's axes.
 
     ``expert``, (2,) float32: the action that pure pursuit takes here, with IDM behind a lead
-    vehicle (:mod:`td3_agent.driving.following`), which the learner may imitate.
+    vehicle (:mod:`td3_agent.driving.idm`), which the learner may imitate.
 
     Args:
         world: that is driven in.

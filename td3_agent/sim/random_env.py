@@ -4,11 +4,15 @@
 Drawn for every episode, all from the seed of its reset: the road of a family (its geometry, lanes,
 markings, roadside), the place on it, the start (beside the lane's centre, askew, moving), colours,
 textures, shadows, the camera's mounting, exposure, blur and noise, and whether commands arrive a
-frame late. :class:`~td3_agent.sim.randomisation.Randomisation` says how far.
+frame late. :class:`~td3_agent.sim.randomisation.Randomisation` says how far. On a route, what is
+ahead of it is part of the observation, and the traffic is drawn too: how many vehicles, and in
+some episodes a lead vehicle that is slow, stops or stands.
 
 ==============================  =================================================
 td3_agent/LaneTraining-v0       winding, country roads and highways of the training family
 td3_agent/LaneValidation-v0     winding roads of the validation family, as they are
+td3_agent/RouteTraining-v0      roads of every kind of the training family, 0 to 50 vehicles
+td3_agent/RouteValidation-v0    towns and country roads of the validation family, always 20
 ==============================  =================================================
 
 ``gymnasium.make('td3_agent.sim.random_env:td3_agent/LaneTraining-v0')`` imports this module.
@@ -16,7 +20,7 @@ td3_agent/LaneValidation-v0     winding roads of the validation family, as they 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +31,10 @@ from td3_agent.driving.observation import ObservationSpec
 from td3_agent.driving.task import Ending, Task, TaskConfig
 from td3_agent.sim.embedded import SEED_BOUND, EmbeddedWorld, EpisodeSetup
 from td3_agent.sim.env import DrivingEnv, register_envs
-from td3_agent.sim.lookout import lead_of
-from td3_agent.sim.photometry import Photometry
+from td3_agent.sim.lead import HABITS, NO_LEADER, lead_of
+from td3_agent.sim.look import Photometry
 from td3_agent.sim.privileged import Privileged
-from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
-from td3_agent.sim.seeds import map_seed
+from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation, map_seed
 from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.sim.world import World, WorldConfig
 
@@ -53,6 +56,52 @@ TASK = TaskConfig(
     jerk_weight=0.45,
     jerk_scale_mps3=10.0,
 )
+USUAL_VEHICLES, MOST_VEHICLES = 20, 50
+CROWDED_SHARE = 0.15  # of the episodes; many vehicles cost time
+LEADER_SHARE = 0.5
+# An accident costs more than the way that is gained by not braking: some metres earn several
+# rewards at once, and what comes after a long stand is discounted.
+TRAFFIC_TASK = replace(
+    TASK,
+    lateral_weight=0.35,
+    jerk_weight=0.3,
+    headway_weight=0.25,
+    collision_penalty=8.0,
+    stall_time_s=30.0,
+)
+VALIDATION: dict[str, Any] = {
+    'family': 'validation',
+    'roads': 10,
+    'random': NOTHING_RANDOM,
+    'random_style': False,
+    'time_limit_s': 60.0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnTraffic:
+    """Draws how many vehicles there are in an episode, and who is ahead.
+
+    Attributes:
+        least: fewest vehicles of an episode.
+        most: most vehicles, but in few episodes.
+        crowd: most vehicles in those few.
+        leader_share: fraction of the episodes with a vehicle ahead that slows or stops.
+    """
+
+    least: int = 0
+    most: int = USUAL_VEHICLES
+    crowd: int = MOST_VEHICLES
+    leader_share: float = LEADER_SHARE
+
+    def __call__(self, rng: np.random.Generator) -> TrafficConfig:
+        """Draw the traffic of an episode."""
+        habits = list(HABITS)
+        habit = habits[int(rng.integers(len(habits)))]
+        led = rng.random() < self.leader_share
+        most = max(self.crowd, self.most) if rng.random() < CROWDED_SHARE else self.most
+        vehicles = int(rng.integers(self.least, most, endpoint=True))
+        return TrafficConfig(vehicles=vehicles, leader=habit if led else NO_LEADER)
 
 
 class RandomSetup(EpisodeSetup):
@@ -192,7 +241,7 @@ def random_env(  # noqa: PLR0913  what a task is made of
 
     Args:
         maps: names of built-in maps; roads take turns.
-        family: of their seeds, a key of :data:`~td3_agent.sim.seeds.FAMILIES`.
+        family: of their seeds, a key of :data:`~td3_agent.sim.randomisation.FAMILIES`.
         roads: how many roads there are.
         path: whether the observation holds the route ahead.
         random: how far from the ideal.
@@ -220,13 +269,6 @@ def random_env(  # noqa: PLR0913  what a task is made of
     )
 
 
-VALIDATION: dict[str, Any] = {
-    'family': 'validation',
-    'roads': 10,
-    'random': NOTHING_RANDOM,
-    'random_style': False,
-    'time_limit_s': 60.0,
-}
 ENVS: dict[str, dict[str, Any]] = {
     'td3_agent/LaneTraining-v0': {
         'maps': ('winding', 'country', 'highway'),
@@ -235,6 +277,22 @@ ENVS: dict[str, dict[str, Any]] = {
         'random': Randomisation(episode_shortest_s=0.1, picture_share=0.5),
     },
     'td3_agent/LaneValidation-v0': VALIDATION,
+    'td3_agent/RouteTraining-v0': {
+        'maps': ('town', 'arterial', 'town', 'country', 'town', 'highway'),
+        'roads': 36,
+        'path': True,
+        'task': TRAFFIC_TASK,
+        'traffic': DrawnTraffic(),
+        'time_limit_s': 2.0,
+        'random': Randomisation(episode_shortest_s=0.1, approach_share=0.8),
+    },
+    'td3_agent/RouteValidation-v0': {
+        **VALIDATION,
+        'maps': ('town', 'country'),
+        'path': True,
+        'task': TRAFFIC_TASK,
+        'traffic': DrawnTraffic(least=USUAL_VEHICLES, crowd=USUAL_VEHICLES),
+    },
 }
 
 

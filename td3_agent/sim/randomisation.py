@@ -2,16 +2,30 @@
 """Everything that is drawn, declared in one place: per map, per episode, and per frame.
 
 A map keeps the geometry, paint and roadside that its seed gives it; its colours, textures,
-shadows and light are drawn again for every episode.
+shadows and light are drawn again for every episode. Roads are of families, disjoint ranges of
+seeds: what is trained on is never validated or tested on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from td3_agent.driving.parameters import ParameterError, Params, param
 
 PAIRED = '_least'
+FAMILY_SIZE = 100_000
+FAMILIES = {
+    'training': range(FAMILY_SIZE),
+    'validation': range(FAMILY_SIZE, 2 * FAMILY_SIZE),
+    'test': range(2 * FAMILY_SIZE, 3 * FAMILY_SIZE),
+}
+
+
+def _share(default: float, text: str) -> Any:  # noqa: ANN401  as param
+    return param(default, text, low=0.0, high=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +39,12 @@ class Randomisation(Params):
     # Per episode: the start, and the actuators.
     lateral_m: float = param(1.0, 'start beside the centre', unit='m', low=0.0, high=2.0)
     heading_rad: float = param(0.2, 'start askew', unit='rad', low=0.0, high=1.0)
-    moving_share: float = param(0.7, 'share of starts at speed', low=0.0, high=1.0)
-    road_end_share: float = param(
-        0.3, 'share of episodes that are sought to reach the end of the road', low=0.0, high=1.0
+    moving_share: float = _share(0.7, 'share of starts at speed')
+    road_end_share: float = _share(
+        0.3, 'share of episodes that are sought to reach the end of the road'
     )
-    approach_share: float = param(
-        0.0,
-        'share of episodes that begin anywhere between the spawn point and the vehicle ahead',
-        low=0.0,
-        high=1.0,
+    approach_share: float = _share(
+        0.0, 'share of episodes that begin anywhere between the spawn point and the vehicle ahead'
     )
     episode_shortest_s: float = param(
         0.0,
@@ -42,15 +53,10 @@ class Randomisation(Params):
         low=0.0,
         high=60.0,
     )
-    picture_share: float = param(
-        0.0,
-        'share of episodes whose state is the speed alone: the picture must tell the rest',
-        low=0.0,
-        high=1.0,
+    picture_share: float = _share(
+        0.0, 'share of episodes whose state is the speed alone: the picture must tell the rest'
     )
-    late_share: float = param(
-        0.3, 'share of episodes whose commands arrive a frame late', low=0.0, high=1.0
-    )
+    late_share: float = _share(0.3, 'share of episodes whose commands arrive a frame late')
 
     # Per episode: the camera's mounting. Left and yaw stay small: a picture cannot tell a camera
     # that is mounted askew from a car that drives askew.
@@ -72,19 +78,14 @@ class Randomisation(Params):
     noise_levels: float = param(
         8.0, 'largest standard deviation of pixel noise', unit='of 255', low=0.0, high=50.0
     )
-    night_share: float = param(
-        0.1, 'share of episodes in the light of headlamps', low=0.0, high=1.0
-    )
-    rain_share: float = param(
-        0.1, 'share of episodes with rain, mist and a road that glares', low=0.0, high=1.0
-    )
+    night_share: float = _share(0.1, 'share of episodes in the light of headlamps')
+    rain_share: float = _share(0.1, 'share of episodes with rain, mist and a road that glares')
 
     # Per episode: colours of the ground, each drawn freely and independently of the others, so
     # that the road is as often brighter as darker than what lies beside it.
-    free_colour_share: float = param(
-        0.9, 'share of episodes with free colours; the others are near the natural ones',
-        low=0.0, high=1.0,
-    )  # fmt: skip
+    free_colour_share: float = _share(
+        0.9, 'share of episodes with free colours; the others are near the natural ones'
+    )
     grey_least: float = param(15.0, 'darkest ground', unit='of 255', low=0.0, high=255.0)
     grey_most: float = param(185.0, 'brightest ground', unit='of 255', low=0.0, high=255.0)
     chroma_levels: float = param(25.0, 'colour cast', unit='of 255', low=0.0, high=100.0)
@@ -94,20 +95,16 @@ class Randomisation(Params):
     paint_over_most: float = param(
         120.0, 'paint over the road, strongest', unit='of 255', low=0.0, high=255.0
     )
-    paint_darker_share: float = param(
-        0.1, 'share of episodes whose paint is darker than the road', low=0.0, high=1.0
+    paint_darker_share: float = _share(
+        0.1, 'share of episodes whose paint is darker than the road'
     )
 
     # Per episode: textures and shadows.
-    texture_strength: float = param(
-        1.0, 'strongest texture; 1 spans from black to double brightness', low=0.0, high=1.0
+    texture_strength: float = _share(
+        1.0, 'strongest texture; 1 spans from black to double brightness'
     )
-    shadow_share: float = param(
-        0.6, 'share of episodes with shadows scattered over the ground', low=0.0, high=1.0
-    )
-    shadow_depth: float = param(
-        0.75, 'darkest shadow; 1 is black', low=0.0, high=1.0
-    )  # fmt: skip
+    shadow_share: float = _share(0.6, 'share of episodes with shadows scattered over the ground')
+    shadow_depth: float = _share(0.75, 'darkest shadow; 1 is black')
 
     # Per episode: other vehicles.
     visible_least_m: float = param(
@@ -129,24 +126,21 @@ class Randomisation(Params):
     marking_width_most_m: float = param(
         0.3, 'width of a painted line', unit='m', low=0.05, high=0.5
     )
-    edge_unmarked_share: float = param(
-        0.4, 'share of roads without a line at the edge', low=0.0, high=1.0
-    )
+    edge_unmarked_share: float = _share(0.4, 'share of roads without a line at the edge')
     dash_least_m: float = param(1.5, 'length of a dash', unit='m', low=0.5, high=10.0)
     dash_most_m: float = param(4.5, 'length of a dash', unit='m', low=0.5, high=10.0)
 
     # Per map: what lies and stands beside the road.
     kerb_least_m: float = param(0.1, 'width of a kerb', unit='m', low=0.0, high=1.0)
     kerb_most_m: float = param(0.45, 'width of a kerb', unit='m', low=0.0, high=1.0)
-    pavement_share: float = param(0.6, 'share of roads with a pavement strip', low=0.0, high=1.0)
+    pavement_share: float = _share(0.6, 'share of roads with a pavement strip')
     pavement_least_m: float = param(0.8, 'width of a pavement', unit='m', low=0.0, high=10.0)
     pavement_most_m: float = param(4.0, 'width of a pavement', unit='m', low=0.0, high=10.0)
-    sign_share: float = param(
-        0.7, 'share of maps with each of stop lines, arrows and zebra crossings',
-        low=0.0, high=1.0,
-    )  # fmt: skip
-    scenery_most: float = param(
-        1.0, 'largest density of each: trees, houses, walls, hedges, poles', low=0.0, high=1.0
+    sign_share: float = _share(
+        0.7, 'share of maps with each of stop lines, arrows and zebra crossings'
+    )
+    scenery_most: float = _share(
+        1.0, 'largest density of each: trees, houses, walls, hedges, poles'
     )
 
     def __post_init__(self) -> None:
@@ -185,3 +179,20 @@ NOTHING_RANDOM = Randomisation(
     night_share=0.0,
     rain_share=0.0,
 )
+
+
+def map_seed(family: str, seed: int, number: int) -> int:
+    """Return the map seed of one road of a family.
+
+    Args:
+        family: a key of :data:`FAMILIES`.
+        seed: chooses another series of roads, >= 0.
+        number: of the road in its series, >= 0.
+
+    Raises:
+        ValueError: there is no such family.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f'family must be one of {", ".join(FAMILIES)}, got {family!r}')
+    drawn = np.random.SeedSequence((seed, number)).generate_state(1)[0]
+    return FAMILIES[family][int(drawn) % FAMILY_SIZE]

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from td3_agent.driving.idm import IdmParams
-    from td3_agent.sim.fleet import Fleet, Sighting
+    from td3_agent.sim.fleet import Fleet, Queues, Sighting
     from td3_agent.sim.lane_network import FloatArray, IntArray, LaneNetwork
-    from td3_agent.sim.queues import Queues
 
 NOBODY = -1
 STOP_LINE_M = 0.5  # before the junction

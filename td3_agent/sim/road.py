@@ -22,7 +22,7 @@ from td3_agent.driving.frames import (
     ros_from_carla_rotation,
     wrap_angle,
 )
-from td3_agent.sim.lane_runs import runs_of
+from td3_agent.sim.lane_network import Pose, arc_lengths, runs_of
 from td3_agent.sim.opendrive import MAX_EXTENT_M, LaneSpan, MapError, lane_spans, with_projection
 
 if TYPE_CHECKING:
@@ -81,35 +81,20 @@ class Marking:
     colour: int
 
 
-class SpawnPoint(NamedTuple):
-    """A place on the centre of a driving lane, in ROS axes [m, rad]."""
-
-    x_m: float
-    y_m: float
-    z_m: float
-    yaw_rad: float
-
-
 class LaneFix(NamedTuple):
     """A position seen from the nearest driving lane.
 
     Attributes:
-        road_id: OpenDRIVE road id.
-        lane_id: OpenDRIVE lane id.
         z_m: height of the road there [m].
         heading_rad: driving direction of the lane [rad], in [-pi, pi).
         lateral_m: signed offset from the lane's centre [m], left positive.
-        half_width_m: half the lane's width [m].
         on_road: whether the position lies on that lane.
         in_junction: whether the lane crosses a junction.
     """
 
-    road_id: int
-    lane_id: int
     z_m: float
     heading_rad: float
     lateral_m: float
-    half_width_m: float
     on_road: bool
     in_junction: bool
 
@@ -182,19 +167,14 @@ class RoadMap:
         dx, dy = x_m - x, y_m - y
         half_width = 0.5 * waypoint.lane_width
         return LaneFix(
-            waypoint.road_id,
-            waypoint.lane_id,
             z,
             heading,
             math.cos(heading) * dy - math.sin(heading) * dx,
-            half_width,
             math.hypot(dx, dy) <= half_width + ON_ROAD_TOLERANCE_M,
             waypoint.is_junction,
         )
 
-    def route(
-        self, spawn: SpawnPoint, rng: np.random.Generator, max_length_m: float
-    ) -> RouteTrace:
+    def route(self, spawn: Pose, rng: np.random.Generator, max_length_m: float) -> RouteTrace:
         """Follow the lane from a spawn point.
 
         Junctions are taken in turn: of the ways on offer, the kind (left, right, straight) used
@@ -291,7 +271,7 @@ class RoadMap:
             return 'straight'
         return 'left' if turn > 0.0 else 'right'
 
-    def _waypoint_at(self, spawn: SpawnPoint) -> carla.Waypoint:
+    def _waypoint_at(self, spawn: Pose) -> carla.Waypoint:
         return self._map.get_waypoint(
             carla.Location(*carla_from_ros_location(spawn.x_m, spawn.y_m, spawn.z_m))
         )
@@ -397,7 +377,7 @@ def _runs(points: NDArray[np.float64], paint: NDArray[np.int64]) -> list[Marking
 
 def _spawn_points(
     lanes: tuple[LaneGeometry, ...], followers: tuple[tuple[int, ...], ...]
-) -> list[SpawnPoint]:
+) -> list[Pose]:
     """Return evenly spaced places on every lane outside junctions, road by road.
 
     Sections of a road that follow each other count as one lane. Where that gives no place at
@@ -421,7 +401,7 @@ def _spawn_points(
     return []
 
 
-def _places(run: list[LaneGeometry], shortest_m: float) -> list[SpawnPoint]:
+def _places(run: list[LaneGeometry], shortest_m: float) -> list[Pose]:
     """Return evenly spaced places on lanes that follow each other.
 
     Args:
@@ -430,13 +410,12 @@ def _places(run: list[LaneGeometry], shortest_m: float) -> list[SpawnPoint]:
     """
     centre = np.concatenate([lane.centre for lane in run])
     heading = np.concatenate([lane.heading_rad for lane in run])
-    steps = np.hypot(*np.diff(centre[:, :2], axis=0).T)
-    along = np.concatenate(([0.0], np.cumsum(steps)))
+    along = arc_lengths(centre)
     wanted = np.arange(SPAWN_MARGIN_M, along[-1] - SPAWN_MARGIN_M, SPAWN_SPACING_M)
     if not len(wanted) and along[-1] >= shortest_m:
         wanted = np.array([0.5 * along[-1]])
     points = []
     for index in np.searchsorted(along, wanted):
         x, y, z = centre[index].tolist()
-        points.append(SpawnPoint(x, y, z, float(heading[index])))
+        points.append(Pose(x, y, z, float(heading[index])))
     return points

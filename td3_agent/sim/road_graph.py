@@ -8,12 +8,13 @@ sent to where it is used.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from td3_agent.sim.lane_network import lane_network
+from td3_agent.sim.lane_network import arc_lengths, lane_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,6 +51,35 @@ class RoadGraph:
     beside: NDArray[np.intp]
     spawn_points: FloatArray
 
+    def row(self, edge: int, s_m: float) -> float:
+        """Return the row of a place on an edge, rows in between included."""
+        return float(self.network.first_row[edge] + s_m * self.network.rows_per_m[edge])
+
+    def s_of_row(self, edge: int, row: int) -> float:
+        """Return the place of a row on its edge [m]."""
+        return float((row - self.network.first_row[edge]) / self.network.rows_per_m[edge])
+
+    def position(self, edge: int, s_m: float) -> tuple[float, float, float, float]:
+        """Return x, y, z [m] and heading [rad] of a place on an edge."""
+        network = self.network
+        x, y, heading = network.poses(np.array([edge]), np.array([s_m]))
+        row = self.row(edge, s_m)
+        low = min(int(row), int(network.first_row[edge] + network.count[edge]) - 1)
+        z = self.z_m[low] + (row - low) * (self.z_m[low + 1] - self.z_m[low])
+        return float(x[0]), float(y[0]), float(z), float(heading[0])
+
+    def along(self, edge: int, from_m: float, to_m: float) -> FloatArray:
+        """Return the centre of an edge between two places, (n, 4): x, y, z [m], heading [rad]."""
+        low, high = math.floor(self.row(edge, from_m)) + 1, math.ceil(self.row(edge, to_m))
+        ends = self.position(edge, from_m), self.position(edge, to_m)
+        return np.vstack((ends[:1], self.rows[low : max(low, high)], ends[1:]))
+
+    @cached_property
+    def rows(self) -> FloatArray:
+        """(R, 4) x, y, z [m] and heading [rad] of all rows."""
+        network = self.network
+        return np.column_stack((network.x_m, network.y_m, self.z_m, network.heading_rad))
+
 
 def road_graph(road_map: RoadMap) -> RoadGraph:
     """Return the graph of a map.
@@ -82,7 +112,7 @@ def _edge_table(
     points = np.concatenate([lanes[i].centre for i in edge])
     lane = np.concatenate([np.full(len(lanes[i].centre), i) for i in edge])
     sample = np.concatenate([np.arange(len(lanes[i].centre)) for i in edge])
-    along = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(points[:, :2], axis=0).T))))
+    along = arc_lengths(points)
     s = np.linspace(0.0, along[-1], count)
     nearest = np.clip(np.searchsorted(along, s), 0, len(points) - 1)
     return np.interp(s, along, points[:, 2]), lane[nearest], sample[nearest]

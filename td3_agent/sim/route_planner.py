@@ -8,22 +8,20 @@ unless the goal, or the way to it, asks for another one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 import heapq
-from itertools import product
+from itertools import pairwise, product
 import math
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
 from td3_agent.driving.frames import wrap_angle
+from td3_agent.sim.lane_network import Pose, arc_lengths
 from td3_agent.sim.road_graph import NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
 
     from td3_agent.sim.lane_network import FloatArray
     from td3_agent.sim.road_graph import RoadGraph
@@ -51,15 +49,6 @@ class GoalError(RouteError):
 
 class StartError(RouteError):
     """No route begins at the car: it stands off the road."""
-
-
-class Pose(NamedTuple):
-    """Where a car is in the map frame [m], and its heading [rad]."""
-
-    x_m: float
-    y_m: float
-    z_m: float
-    yaw_rad: float
 
 
 class PlannedRoute(NamedTuple):
@@ -121,14 +110,8 @@ class _Label(NamedTuple):
 
 # For each edge that a search has reached: where it was entered [m], and the cost of that less it.
 _Settled: TypeAlias = 'dict[int, list[tuple[float, float]]]'
-
-
-@dataclass(frozen=True)
-class _Path:
-    """What a search found: labels from the start on, and the place of the goal."""
-
-    labels: Sequence[_Label]
-    goal: _Place
+# What a search found: labels from the start on, and the place of the goal.
+_Path: TypeAlias = 'tuple[Sequence[_Label], _Place]'
 
 
 class RoutePlanner:
@@ -187,7 +170,7 @@ class RoutePlanner:
             if len(spans):
                 room_m = spans[:, 2] - spans[:, 1]
                 edge, from_m, to_m = spans[rng.choice(len(spans), p=room_m / room_m.sum())]
-                x, y, *_ = self._position(int(edge), float(rng.uniform(from_m, to_m)))
+                x, y, *_ = self.graph.position(int(edge), float(rng.uniform(from_m, to_m)))
                 return x, y
         raise RouteError(
             f'no goal on map {self.graph.name!r} can be reached from the car at '
@@ -200,7 +183,7 @@ class RoutePlanner:
         """Return the parts of streets that lie at least so far away: edge, from, to [m]."""
         network = self._network
         for edge, entries in settled.items():
-            if network.in_junction[edge] or self._leads_on[edge] < leads_on:
+            if network.in_junction[edge] or network.leads_on[edge] < leads_on:
                 continue
             for s_m, ahead_m in entries:
                 # Up to where the car gets sooner by another way: it may stand on this very edge.
@@ -241,11 +224,10 @@ class RoutePlanner:
                 f'the car at ({car.x_m:.1f}, {car.y_m:.1f}) has no driving lane of its direction '
                 f'({math.degrees(car.yaw_rad):.0f} deg) within {self._snap_distance_m:g} m'
             )
-        level = [place for place in near if abs(self._height(place) - car.z_m) < STOREY_M]
+        level = [
+            place for place in near if abs(self.graph.position(*place[:2])[2] - car.z_m) < STOREY_M
+        ]
         return _nearest(level or near)
-
-    def _height(self, place: _Place) -> float:
-        return self._position(place.edge, place.s_m)[2]
 
     def _goals(self, goal_xy_m: tuple[float, float]) -> list[_Place]:
         """Return the nearest places to a goal; in a junction several paths share them."""
@@ -268,22 +250,8 @@ class RoutePlanner:
 
     def _clamped(self, edge: int, s_m: float, x_m: float, y_m: float) -> _Place:
         s_m = min(max(s_m, 0.0), float(self._network.length_m[edge]))
-        x, y, *_ = self._position(edge, s_m)
+        x, y, *_ = self.graph.position(edge, s_m)
         return _Place(edge, s_m, math.hypot(x - x_m, y - y_m))
-
-    def _position(self, edge: int, s_m: float) -> tuple[float, float, float, float]:
-        """Return x, y, z [m] and heading [rad] of a place on an edge."""
-        network = self._network
-        x, y, heading = network.poses(np.array([edge]), np.array([s_m]))
-        row = self._row(edge, s_m)
-        low = min(int(row), int(network.first_row[edge] + network.count[edge]) - 1)
-        z_m = self.graph.z_m
-        z = z_m[low] + (row - low) * (z_m[low + 1] - z_m[low])
-        return float(x[0]), float(y[0]), float(z), float(heading[0])
-
-    def _row(self, edge: int, s_m: float) -> float:
-        """Return the place of a row in the tables, rows in between included."""
-        return float(self._network.first_row[edge] + s_m * self._network.rows_per_m[edge])
 
     # ---- The search ----------------------------------------------------------------------------
 
@@ -314,7 +282,7 @@ class RoutePlanner:
                 labels.append(after)
         if best is None:
             return None
-        return _Path(_chain(labels, best[0]), best[1])
+        return _chain(labels, best[0]), best[1]
 
     def _moves(
         self, label: _Label, parent: int, change_m: float | None
@@ -326,7 +294,10 @@ class RoutePlanner:
             yield rest_m, _Label(after, 0.0, parent, None)
         if change_m is None:
             return
-        row, rows = self._row(edge, label.s_m), change_m * float(self._network.rows_per_m[edge])
+        row, rows = (
+            self.graph.row(edge, label.s_m),
+            change_m * float(self._network.rows_per_m[edge]),
+        )
         for stretch in self._stretches[edge]:
             change = _Change(stretch.side, max(stretch.first_row, math.ceil(row)), math.ceil(rows))
             if change.first_row + change.rows > stretch.last_row:
@@ -351,35 +322,22 @@ class RoutePlanner:
                     stretches[int(network.edge_of_row[first])].append(stretch)
         return stretches
 
-    @cached_property
-    def _leads_on(self) -> NDArray[np.bool_]:
-        """Whether one can drive on from each edge for ever, (E,)."""
-        leads_on = np.ones(len(self._network.followers), dtype=np.bool_)
-        while True:
-            ends = [
-                edge
-                for edge in np.flatnonzero(leads_on).tolist()
-                if not any(leads_on[after] for after in self._network.followers[edge])
-            ]
-            if not ends:
-                return leads_on
-            leads_on[ends] = False
-
     # ---- From a way to points ------------------------------------------------------------------
 
     def _route(self, path: _Path, car: Pose) -> PlannedRoute:
         """Return the points of a way."""
+        labels, goal = path
         pieces = []
-        for label, after in zip(path.labels, path.labels[1:], strict=False):
+        for label, after in pairwise(labels):
             if after.change is None:
                 end_m = float(self._network.length_m[label.edge])
-                pieces.append(self._along(label.edge, label.s_m, end_m))
+                pieces.append(self.graph.along(label.edge, label.s_m, end_m))
                 continue
-            at_m = self._s_of_row(label.edge, after.change.first_row)
-            pieces.append(self._along(label.edge, label.s_m, at_m))
+            at_m = self.graph.s_of_row(label.edge, after.change.first_row)
+            pieces.append(self.graph.along(label.edge, label.s_m, at_m))
             pieces.append(self._across(after.change))
-        last = path.labels[-1]
-        pieces.append(self._along(last.edge, last.s_m, path.goal.s_m))
+        last = labels[-1]
+        pieces.append(self.graph.along(last.edge, last.s_m, goal.s_m))
         line = _forwards(np.concatenate(pieces))
         if math.dist(line[0], line[-1]) <= LEAST_STEP_M and len(line) == LEAST_POINTS:
             raise RouteError('the car stands at the goal')
@@ -387,30 +345,15 @@ class RoutePlanner:
         return PlannedRoute(
             points=points,
             heading_rad=headings(points),
-            lane_changes=sum(label.change is not None for label in path.labels),
+            lane_changes=sum(label.change is not None for label in labels),
             start_offset_m=math.dist(points[0, :2], car[:2]),
-            goal_offset_m=path.goal.offset_m,
+            goal_offset_m=goal.offset_m,
         )
 
-    def _s_of_row(self, edge: int, row: int) -> float:
-        return float((row - self._network.first_row[edge]) / self._network.rows_per_m[edge])
-
-    def _along(self, edge: int, from_m: float, to_m: float) -> FloatArray:
-        """Return the centre of an edge between two places, (n, 4): x, y, z [m], heading [rad]."""
-        low, high = math.floor(self._row(edge, from_m)) + 1, math.ceil(self._row(edge, to_m))
-        ends = self._position(edge, from_m), self._position(edge, to_m)
-        return np.vstack((ends[:1], self._rows[low : max(low, high)], ends[1:]))
-
-    @cached_property
-    def _rows(self) -> FloatArray:
-        """(R, 4) x, y, z [m] and heading [rad] of all rows."""
-        network = self._network
-        return np.column_stack((network.x_m, network.y_m, self.graph.z_m, network.heading_rad))
-
     def _across(self, change: _Change) -> FloatArray:
-        """Return the points of a lane change, like :meth:`_along`; no curvature at its ends."""
+        """Return the points of a lane change, as ``along`` does; no curvature at its ends."""
         rows = change.first_row + np.arange(change.rows + 1)
-        line, target = self._rows[rows], self._rows[self.graph.beside[change.side, rows]]
+        line, target = self.graph.rows[rows], self.graph.rows[self.graph.beside[change.side, rows]]
         left = np.column_stack((-np.sin(line[:, 3]), np.cos(line[:, 3])))
         across_m = ((target[:, :2] - line[:, :2]) * left).sum(axis=1)
         t = np.linspace(0.0, 1.0, len(rows))
@@ -427,7 +370,7 @@ class RoutePlanner:
         heading = float(network.heading_rad[row])
         ahead_m = math.cos(heading) * float(network.x_m[from_row] - network.x_m[row])
         ahead_m += math.sin(heading) * float(network.y_m[from_row] - network.y_m[row])
-        return max(self._s_of_row(target, row) + ahead_m, 0.0)
+        return max(self.graph.s_of_row(target, row) + ahead_m, 0.0)
 
 
 def _nearest(places: Sequence[_Place]) -> list[_Place]:
@@ -475,7 +418,7 @@ def _forwards(line: FloatArray) -> FloatArray:
 
 def _evenly_spaced(line: FloatArray) -> FloatArray:
     """Return points 1 m apart along a line; the last gap is 0.5 m to 1.5 m."""
-    along = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(line[:, :2], axis=0).T))))
+    along = arc_lengths(line)
     length_m = float(along[-1])
     wanted = np.arange(0.0, max(length_m - 0.5 * POINT_SPACING_M, 1e-9), POINT_SPACING_M)
     wanted = np.append(wanted, length_m)

@@ -7,14 +7,14 @@ roadside. Scenery is seen, not touched: what leaves the road ends its episode an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
 
+from td3_agent.sim.lane_network import arc_lengths
 from td3_agent.sim.look import MATERIALS
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from td3_agent.sim.roadside import Roadside
 
     FloatArray = NDArray[np.float64]
+    Scenery: TypeAlias = 'np.recarray[Any, Any]'
 
 RASTER_M, RASTER_CELLS = 0.5, 1 << 24  # edge of a cell; of larger maps the cells are larger
 MARGIN_M = 30.0
@@ -62,83 +63,37 @@ class Block(NamedTuple):
     hangs: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Scenery:
-    """Blocks of a map, those of one thing one after another, as columns.
+# Blocks of a map, those of one thing one after another: fields of ``Block``, material as its
+# number in ``MATERIALS``, and the number of the thing that each belongs to.
+RECORD = [(name, 'f8') for name in Block._fields[:7]]
+RECORD += [('material', 'p'), ('shade', 'f8'), ('hangs', '?'), ('thing', 'p')]
 
-    Attributes:
-        x_m: (N,) centre of each block [m].
-        y_m: (N,) the same [m].
-        yaw_rad: (N,) direction of its length.
-        half_l: (N,) half its length [m].
-        half_w: (N,) half its width [m].
-        bottom: (N,) above the ground [m].
-        top: (N,) above the ground [m].
-        material: (N,) number in ``MATERIALS``.
-        shade: (N,) brightness.
-        hangs: (N,) whether its underside can be seen.
-        thing: (N,) number of the thing that each belongs to.
-        centre: (N, 2) of that thing [m].
-    """
 
-    x_m: FloatArray
-    y_m: FloatArray
-    yaw_rad: FloatArray
-    half_l: FloatArray
-    half_w: FloatArray
-    bottom: FloatArray
-    top: FloatArray
-    material: NDArray[np.intp]
-    shade: FloatArray
-    hangs: NDArray[np.bool_]
-    thing: NDArray[np.intp]
-    centre: FloatArray
+def scenery_from(things: Sequence[Sequence[Block]]) -> Scenery:
+    """Return things, each a sequence of blocks, as one array."""
+    rows = [
+        (*block[:7], MATERIAL_NUMBER[block.material], block.shade, block.hangs, number)
+        for number, thing in enumerate(things)
+        for block in thing
+    ]
+    return np.rec.array(rows, dtype=RECORD) if rows else np.recarray(0, dtype=RECORD)
 
-    def __len__(self) -> int:
-        """Return how many blocks there are."""
-        return len(self.x_m)
 
-    @classmethod
-    def of(cls, things: Sequence[Sequence[Block]]) -> Scenery:
-        """Return things, each a sequence of blocks, as columns."""
-        blocks = [block for thing in things for block in thing]
-        numbers = np.array([block[:7] for block in blocks], dtype=np.float64).reshape(-1, 7)
-        owner = np.repeat(np.arange(len(things)), [len(thing) for thing in things])
-        centre = np.array([thing[0][:2] for thing in things]).reshape(-1, 2)[owner]
-        x_m, y_m, yaw_rad, half_l, half_w, bottom, top = numbers.T.copy()
-        return cls(
-            x_m=x_m,
-            y_m=y_m,
-            yaw_rad=yaw_rad,
-            half_l=half_l,
-            half_w=half_w,
-            bottom=bottom,
-            top=top,
-            material=np.array([MATERIAL_NUMBER[b.material] for b in blocks], dtype=np.intp),
-            shade=np.array([block.shade for block in blocks], dtype=np.float64),
-            hangs=np.array([block.hangs for block in blocks], dtype=np.bool_),
-            thing=owner.astype(np.intp),
-            centre=centre,
+def without_boxes(scenery: Scenery, boxes: Sequence[Box]) -> Scenery:
+    """Return the scenery without the things that stand where boxes are."""
+    if not boxes or not len(scenery):
+        return scenery
+    hit = np.zeros(len(scenery), dtype=np.bool_)
+    cos, sin = np.cos(scenery.yaw_rad.copy()), np.sin(scenery.yaw_rad.copy())
+    for box in boxes:
+        dx, dy = box.x_m - scenery.x_m, box.y_m - scenery.y_m
+        along, across = cos * dx + sin * dy, cos * dy - sin * dx
+        reach = 0.5 * box.length_m
+        hit |= (np.abs(along) < scenery.half_l + reach) & (
+            np.abs(across) < scenery.half_w + BESIDE_PARKED_M
         )
-
-    def without(self, boxes: Sequence[Box]) -> Scenery:
-        """Return the scenery without the things that stand where boxes are."""
-        if not boxes or not len(self):
-            return self
-        hit = np.zeros(len(self), dtype=np.bool_)
-        cos, sin = np.cos(self.yaw_rad), np.sin(self.yaw_rad)
-        for box in boxes:
-            dx, dy = box.x_m - self.x_m, box.y_m - self.y_m
-            along, across = cos * dx + sin * dy, cos * dy - sin * dx
-            reach = 0.5 * box.length_m
-            hit |= (np.abs(along) < self.half_l + reach) & (
-                np.abs(across) < self.half_w + BESIDE_PARKED_M
-            )
-        return self.taken(~np.isin(self.thing, self.thing[hit]))
-
-    def taken(self, chosen: NDArray[np.bool_]) -> Scenery:
-        """Return the chosen blocks."""
-        return Scenery(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+    kept = scenery[~np.isin(scenery.thing, scenery.thing[hit])]
+    return kept.view(np.recarray)
 
 
 @lru_cache(maxsize=4)
@@ -157,7 +112,7 @@ def scenery_of(road_map: RoadMap, roadside: Roadside) -> Scenery:
     ):
         if density:
             things += _placed(site, edges, roadside, rng, density, every_m, make)
-    return Scenery.of(things)
+    return scenery_from(things)
 
 
 class _Place(NamedTuple):
@@ -193,8 +148,7 @@ def _placed(  # noqa: PLR0913  what is placed where
     """Return the things that found room along the edges, ``every_m`` apart [m]."""
     found = []
     for points, headings in edges:
-        steps = np.hypot(*np.diff(points, axis=0).T)
-        along = np.concatenate(([0.0], np.cumsum(steps)))
+        along = arc_lengths(points)
         for s in np.arange(0.5 * every_m, along[-1], every_m):
             i = int(np.searchsorted(along, s))
             place = _Place(float(points[i, 0]), float(points[i, 1]), float(headings[i]))
@@ -292,23 +246,11 @@ def _pole(place: _Place, roadside: Roadside, rng: np.random.Generator) -> list[B
     height, lamp, away = rng.uniform(4.5, 7.5), rng.random() < 0.7, rng.uniform(0.0, 0.8)
     x, y = place.beside(roadside.kerb_m + 1.1 + away)
     shade = rng.uniform(0.6, 1.3)
-    blocks = [Block(x, y, place.yaw_rad, 0.08, 0.08, 0.0, height, 'metal', shade)]
+    yaw, top = place.yaw_rad, height + 0.14
+    blocks = [Block(x, y, yaw, 0.08, 0.08, 0.0, height, 'metal', shade)]
     if lamp:
-        over_x, over_y = place.beside(roadside.kerb_m + 0.6 + away)
-        blocks.append(
-            Block(
-                over_x,
-                over_y,
-                place.yaw_rad,
-                0.12,
-                0.6,
-                height,
-                height + 0.14,
-                'metal',
-                shade,
-                hangs=True,
-            )
-        )
+        x, y = place.beside(roadside.kerb_m + 0.6 + away)
+        blocks.append(Block(x, y, yaw, 0.12, 0.6, height, top, 'metal', shade, hangs=True))
     return blocks
 
 

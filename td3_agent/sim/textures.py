@@ -141,9 +141,7 @@ def stripes(rng: np.random.Generator) -> Array:
 
 TEXTURES = (fine, coarse, clumps, gravel, patched, slabs, bricks, stripes)
 TEXTURE_COUNT = len(TEXTURES) * VARIANTS
-FINE, COARSE, CLUMPS, SLABS = (
-    VARIANTS * TEXTURES.index(kind) for kind in (fine, coarse, clumps, slabs)
-)
+COARSE, CLUMPS, SLABS = (VARIANTS * TEXTURES.index(kind) for kind in (coarse, clumps, slabs))
 
 
 @lru_cache(maxsize=TEXTURE_COUNT)

@@ -20,22 +20,20 @@ import numpy as np
 
 from td3_agent.driving.idm import HARDEST_BRAKING_MPS2, IdmParams, advanced, idm_acceleration
 from td3_agent.driving.parameters import param
-from td3_agent.sim.bodies import drawn_vehicle
-from td3_agent.sim.boxes import Box
-from td3_agent.sim.fleet import OFF_MAP, Fleet, sightings
+from td3_agent.sim.boxes import Box, drawn_vehicle
+from td3_agent.sim.fleet import OFF_MAP, Fleet, Queues, sightings
 from td3_agent.sim.lane_network import PLANNED_DECELERATION_MPS2, lane_network
-from td3_agent.sim.leading import HABITS, LEADERS, NO_LEADER, LeadingVehicle
-from td3_agent.sim.queues import Queues
+from td3_agent.sim.lead import HABITS, LEADERS, NO_LEADER, LeadingVehicle
+from td3_agent.sim.placement import entry_place, free_places, place_on_route, way_of_route
 from td3_agent.sim.right_of_way import RightOfWay
-from td3_agent.sim.traffic_start import entry_place, free_places, place_on_route, way_of_route
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from td3_agent.sim.car import Car
     from td3_agent.sim.lane_network import FloatArray
+    from td3_agent.sim.placement import StartPlace
     from td3_agent.sim.road import RoadMap
-    from td3_agent.sim.traffic_start import StartPlace
 
 STREAM = 1000  # keeps its generators apart from those of the driven cars
 PLANNED_EDGES = 3  # a path through a junction, a street, another path: farther than one can see

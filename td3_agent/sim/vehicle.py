@@ -54,9 +54,7 @@ ROLLING_RESISTANCE = 0.012
 GRIP_SHARE = 0.9  # usable part of the tyres' friction, along and across
 SLIP_BOUND_PER_MPS2 = 0.02  # Rajamani, 2nd ed., ch. 8: slip <= atan(0.02 mu g)
 HAND_BRAKE_SHARE = 0.4  # of full braking: rear wheels only
-MAX_RPM = 6500.0
 HALF_TRACK_M = 0.69
-BODY_HEIGHT_M = 1.42
 CM_PER_M = 100.0
 
 
@@ -144,22 +142,22 @@ class VehicleInfo:
         geometry: wheelbase and largest wheel angle.
     """
 
-    type: str
+    type: str = 'vehicle.bmw.320i'
     wheels: tuple[WheelInfo, ...]
-    max_rpm: float
-    moi: float
-    damping_rate_full_throttle: float
-    damping_rate_zero_throttle_clutch_engaged: float
-    damping_rate_zero_throttle_clutch_disengaged: float
-    use_gear_autobox: bool
-    gear_switch_time: float
-    clutch_strength: float
+    max_rpm: float = 6500.0
+    moi: float = 1.0
+    damping_rate_full_throttle: float = 0.15
+    damping_rate_zero_throttle_clutch_engaged: float = 2.0
+    damping_rate_zero_throttle_clutch_disengaged: float = 0.35
+    use_gear_autobox: bool = True
+    gear_switch_time: float = 0.0
+    clutch_strength: float = 10.0
     mass: float
-    drag_coefficient: float
+    drag_coefficient: float = DRAG_COEFFICIENT
     center_of_mass: tuple[float, float, float]
     length_m: float
     width_m: float
-    height_m: float
+    height_m: float = 1.42
     geometry: VehicleGeometry
 
 
@@ -196,27 +194,16 @@ def vehicle_info() -> VehicleInfo:
         )
 
     return VehicleInfo(
-        type='vehicle.bmw.320i',
         wheels=(
             wheel(p.a, HALF_TRACK_M, front=True),
             wheel(p.a, -HALF_TRACK_M, front=True),
             wheel(-p.b, HALF_TRACK_M, front=False),
             wheel(-p.b, -HALF_TRACK_M, front=False),
         ),
-        max_rpm=MAX_RPM,
-        moi=1.0,
-        damping_rate_full_throttle=0.15,
-        damping_rate_zero_throttle_clutch_engaged=2.0,
-        damping_rate_zero_throttle_clutch_disengaged=0.35,
-        use_gear_autobox=True,
-        gear_switch_time=0.0,
-        clutch_strength=10.0,
         mass=float(p.m),
-        drag_coefficient=DRAG_COEFFICIENT,
         center_of_mass=(0.0, 0.0, float(p.h_cg)),
         length_m=float(p.l),
         width_m=float(p.w),
-        height_m=BODY_HEIGHT_M,
         geometry=VehicleGeometry(
             wheelbase_m=float(p.a + p.b), max_steer_angle_rad=float(p.steering.max)
         ),

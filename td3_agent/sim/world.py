@@ -17,16 +17,16 @@ import numpy as np
 
 from td3_agent.driving.frames import nanoseconds_from_stamp, stamp_from_seconds
 from td3_agent.driving.parameters import ParameterError, Params, param
-from td3_agent.sim.bodies import PAINTS_BGR
+from td3_agent.sim.boxes import PAINTS_BGR
 from td3_agent.sim.camera import Camera, CameraConfig
 from td3_agent.sim.car import CONTACT_REACH_M, Car
 from td3_agent.sim.ground import Ground, TiledGround, paint_ground
 from td3_agent.sim.look import Look
 from td3_agent.sim.maps import BUILT_IN, load_map
-from td3_agent.sim.parking import FREE_AROUND_CAR_M, park
+from td3_agent.sim.placement import FREE_AROUND_CAR_M, park
 from td3_agent.sim.randomisation import Randomisation
 from td3_agent.sim.roadside import Roadside, default_roadside
-from td3_agent.sim.scenery import scenery_of
+from td3_agent.sim.scenery import scenery_of, without_boxes
 from td3_agent.sim.traffic import Traffic, TrafficConfig
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     from td3_agent.driving.command import VehicleControl
     from td3_agent.sim.boxes import Box
-    from td3_agent.sim.road import RoadMap, RouteTrace, SpawnPoint
+    from td3_agent.sim.lane_network import Pose
+    from td3_agent.sim.road import RoadMap, RouteTrace
     from td3_agent.sim.scenery import Scenery
 
 FIRST_FRAME = 1
@@ -158,12 +159,12 @@ class World:
             self.light_gain = 0.5 * (1.0 + BRIGHTEST_GAIN)
         self.draw_look(np.random.default_rng([self._seed, LOOK_STREAM]))
         starts = [spawn]
-        self.ego.start(spawn, trace, self.frame, self.stamp_ns)
+        self.ego.start(spawn, trace, self.stamp_ns)
         for number, car in enumerate(self.cars[1:], start=1):
             # A generator of its own: one car more changes nothing for those before it.
             another, trace = self._start_apart(starts, np.random.default_rng([self._seed, number]))
             starts.append(another)
-            car.start(another, trace, self.frame, self.stamp_ns)
+            car.start(another, trace, self.stamp_ns)
         self.traffic = self._started_traffic()
 
     def draw_look(self, rng: np.random.Generator) -> None:
@@ -177,16 +178,6 @@ class World:
         traffic = Traffic(self.map, FIRST_TRAFFIC_ID)
         traffic.start(self._traffic_config, self._seed, self.cars)
         return traffic
-
-    @property
-    def map_name(self) -> str:
-        """Name of the map."""
-        return self.map.name
-
-    @property
-    def opendrive(self) -> str:
-        """OpenDRIVE text of the map."""
-        return self.map.opendrive
 
     @property
     def elapsed_s(self) -> float:
@@ -223,7 +214,7 @@ class World:
         if self.traffic is not None:
             self.traffic.step(self.cars, step_s)  # first: everybody acts on the frame before
         for car, control in zip(self.cars, checked, strict=True):
-            car.move(control, step_s, self.frame, stamp_ns)
+            car.move(control, step_s, stamp_ns)
         for one, other in combinations(self.cars, 2):
             one.meet(other)
         for car in self.cars:
@@ -261,7 +252,7 @@ class World:
     def camera(self) -> Camera:
         """The camera; asked for the first time, it has the map painted."""
         if self._camera is None:
-            scenery = self._scenery.without(self.parked)
+            scenery = without_boxes(self._scenery, self.parked)
             self._camera = Camera(
                 self._mounted, self._ground, self.look, scenery, self.roadside.sun_rad
             )
@@ -280,7 +271,7 @@ class World:
     def _scenery(self) -> Scenery:
         return scenery_of(self.map, self.roadside)
 
-    def _start_of_ego(self, rng: np.random.Generator) -> tuple[SpawnPoint, RouteTrace]:
+    def _start_of_ego(self, rng: np.random.Generator) -> tuple[Pose, RouteTrace]:
         """Choose the first car's spawn point and follow its route."""
         spawns = self.map.spawn_points
         index = self.config.spawn_index
@@ -294,9 +285,7 @@ class World:
         assert start is not None  # noqa: S101  a map has at least one spawn point
         return start
 
-    def _start_apart(
-        self, taken: list[SpawnPoint], rng: np.random.Generator
-    ) -> tuple[SpawnPoint, RouteTrace]:
+    def _start_apart(self, taken: list[Pose], rng: np.random.Generator) -> tuple[Pose, RouteTrace]:
         """Choose the start of one more car, apart from those before it and what is parked.
 
         Raises:
@@ -320,13 +309,13 @@ class World:
         return start
 
     def _best_start(
-        self, spawns: Iterable[SpawnPoint], rng: np.random.Generator
-    ) -> tuple[SpawnPoint, RouteTrace] | None:
+        self, spawns: Iterable[Pose], rng: np.random.Generator
+    ) -> tuple[Pose, RouteTrace] | None:
         """Return the first spawn point with some road before it, and its route.
 
         If none has, the one with the longest route; None of none.
         """
-        best: tuple[SpawnPoint, RouteTrace] | None = None
+        best: tuple[Pose, RouteTrace] | None = None
         for spawn in spawns:
             trace = self.map.route(spawn, rng, self.config.route_length_m)
             if best is None or len(trace.points) > len(best[1].points):

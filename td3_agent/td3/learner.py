@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 import copy
+from itertools import pairwise
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from td3_agent.policy.actor_config import ActorConfig
-from td3_agent.policy.networks import build_actor
-from td3_agent.td3.critic import TwinCritic, initialise_twins
+from td3_agent.policy.manifest import ActorConfig
+from td3_agent.policy.policy import build_actor
 from td3_agent.td3.params import ENCODERS, OBSERVATION, PRIVILEGED, Td3Params
 
 if TYPE_CHECKING:
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from td3_agent.policy.networks import Actor
+    from td3_agent.policy.policy import Actor
     from td3_agent.td3.transitions import ObservationShape, Sample
 
 
 LEAST_VALUE = 1e-3  # fresh critics say next to nothing
 LAST_RATE = 0.1  # of the actor's learning rate, where it falls
+TWINS = 2
 
 
 class Batch(NamedTuple):
@@ -57,6 +60,55 @@ class Views(NamedTuple):
 
     actor: Tensor
     critic: Tensor
+
+
+class TwinCritic(nn.Module):
+    """Q1 and Q2 of Fujimoto et al. 2018: separate weights, the same inputs.
+
+    Attributes:
+        weights: of each layer, (2, inputs, outputs).
+        biases: of each layer, (2, 1, outputs).
+    """
+
+    def __init__(self, input_size: int, action_size: int, hidden: tuple[int, ...]) -> None:
+        """Reserve the layers; :func:`initialise_twins` gives them their values.
+
+        Args:
+            input_size: numbers that describe the situation.
+            action_size: numbers in an action.
+            hidden: units of each hidden layer.
+        """
+        super().__init__()
+        sizes = (input_size + action_size, *hidden, 1)
+        layers = list(pairwise(sizes))
+        self.weights = nn.ParameterList(nn.Parameter(torch.empty(TWINS, *pair)) for pair in layers)
+        self.biases = nn.ParameterList(nn.Parameter(torch.empty(TWINS, 1, b)) for _, b in layers)
+
+    def forward(self, inputs: Tensor, action: Tensor, twins: int = TWINS) -> Tensor:
+        """Return both values, or the first alone.
+
+        Args:
+            inputs: (B, input_size).
+            action: (B, actions) in [-1, 1].
+            twins: how many of the two.
+
+        Returns:
+            (twins, B, 1).
+        """
+        values = torch.cat((inputs, action), dim=1).expand(twins, -1, -1)
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            seen = values if i == 0 else torch.relu(values)
+            values = torch.baddbmm(bias[:twins], seen, weight[:twins])
+        return values
+
+
+def initialise_twins(critic: TwinCritic, generator: torch.Generator) -> None:
+    """Fill all layers uniformly within +-1/sqrt(fan in), PyTorch's default."""
+    with torch.no_grad():
+        for weight, bias in zip(critic.weights, critic.biases, strict=True):
+            bound = 1.0 / math.sqrt(weight.shape[1])
+            for parameter in (weight, bias):
+                parameter.uniform_(-bound, bound, generator=generator)
 
 
 class Networks(nn.Module):
@@ -280,6 +332,10 @@ class Learner:
             for mine, theirs in zip(own.parameters(), actor.parameters(), strict=True):
                 mine.data.copy_(theirs.data)
 
+    def policy_weights(self) -> NDArray[np.float32]:
+        """Return a copy of all weights of the policy, one after the other: what workers act by."""
+        return np.asarray(parameters_to_vector(self.actor.parameters()).detach().cpu().numpy())
+
     def actor_values(self, batch: Batch) -> Tensor:
         """Return Q1 of the policy's own actions, (B, 1): what the actor is to make large."""
         with torch.no_grad():
@@ -390,13 +446,3 @@ def actor_config(
         features=params.features,
         hidden=(params.hidden_units,) * params.hidden_layers,
     )
-
-
-def normalised(action: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
-    """Return an action in the environment's units as the learner's, [-1, 1] per dimension."""
-    return np.asarray((2.0 * action - (high + low)) / (high - low))
-
-
-def denormalised(action: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
-    """Return a normalised action in the environment's units."""
-    return np.asarray((high + low) / 2.0 + (high - low) / 2.0 * action)

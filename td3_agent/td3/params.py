@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from td3_agent.driving.parameters import ParameterError, Params, param
 
 if TYPE_CHECKING:
-    from td3_agent.policy.actor_config import Conv
+    from td3_agent.policy.manifest import Conv
 
 OBSERVATION, PRIVILEGED, BOTH = 'observation', 'privileged', 'both'
 

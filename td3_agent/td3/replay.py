@@ -190,7 +190,10 @@ class ReplayBuffer:
         first = int(self._written[stream]) - fragment.continues
         end = first + len(fragment.rewards)
         numbers = self._room_for(first, end)
-        if fragment.continues and not self._goes_on_with(fragment, stream):
+        newest = self._vectors[self._newest(stream)]
+        if fragment.continues and not (
+            self._open[stream] and np.array_equal(newest, fragment.vectors[0])
+        ):
             raise ReplayError(f'the fragment does not continue the episode of stream {stream}')
         slots = self._slots(stream, numbers)
         for name, array in self._arrays().items():
@@ -204,11 +207,6 @@ class ReplayBuffer:
         self._written[stream] = end
         self._open[stream] = fragment.open
         self._images[stream] = self._newest_image(stream)
-
-    def _goes_on_with(self, fragment: Fragment, stream: int) -> bool:
-        """Whether an episode is going on whose newest observation a fragment begins with."""
-        newest = self._vectors[self._newest(stream)]
-        return bool(self._open[stream]) and np.array_equal(newest, fragment.vectors[0])
 
     def _room_for(self, first: int, end: int) -> NDArray[np.int64]:
         """Return the numbers of a fragment's observations.

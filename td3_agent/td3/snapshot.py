@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import stat
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
+
+from td3_agent.policy.checkpoint import sync
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ def save_snapshot(
         if isinstance(error, OSError):
             raise
         raise OSError(f'{target}: {error}') from error
-    _sync(parent)
+    sync(parent)
     for old in snapshots(parent)[:-keep]:
         shutil.rmtree(old)
     return target
@@ -78,7 +79,7 @@ def _write(beside: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> N
     text = json.dumps({'schema': SCHEMA, 'sha256': digest, 'facts': facts}, allow_nan=False)
     (beside / FACTS_NAME).write_text(text, encoding='utf-8')
     for path in (beside / TENSORS_NAME, beside / FACTS_NAME, beside):
-        _sync(path)
+        sync(path)
 
 
 def snapshots(parent: Path) -> list[Path]:
@@ -156,11 +157,3 @@ def _sha256(path: Path) -> str:
         while block := file.read(HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,10 +9,10 @@ any environment that is deterministic: that is how a run resumes in the middle o
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import multiprocessing
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -48,23 +48,6 @@ class Outcome(NamedTuple):
     info: dict[str, Any] = {}  # noqa: RUF012  never written to
 
 
-class EnvPort(Protocol):
-    """An environment that is asked first and answers later, so that several work at once."""
-
-    def ask(self, command: str, argument: Any) -> None:  # noqa: ANN401
-        """Ask for ``reset`` with a seed or ``step`` with an action."""
-
-    def answer(self) -> Outcome:
-        """Return the answer to the last question.
-
-        Raises:
-            EnvFailureError: the environment broke; the next question begins with a fresh one.
-        """
-
-    def close(self) -> None:
-        """Let go of the environment."""
-
-
 def perform(env: gymnasium.Env[Any, Any], command: str, argument: Any) -> Outcome:  # noqa: ANN401
     """Do what a port was asked for."""
     if command == 'reset':
@@ -75,7 +58,7 @@ def perform(env: gymnasium.Env[Any, Any], command: str, argument: Any) -> Outcom
 
 
 class LocalEnv:
-    """An environment in this process."""
+    """An environment in this process; asked first and answering later, as :class:`ProcessEnv`."""
 
     def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]]) -> None:
         """Make it at the first question."""
@@ -84,11 +67,15 @@ class LocalEnv:
         self._question: tuple[str, Any] = ('', None)
 
     def ask(self, command: str, argument: Any) -> None:  # noqa: ANN401
-        """Keep the question; see :class:`EnvPort`."""
+        """Ask for ``reset`` with a seed or ``step`` with an action."""
         self._question = (command, argument)
 
     def answer(self) -> Outcome:
-        """Work and answer; see :class:`EnvPort`."""
+        """Return the answer to the last question.
+
+        Raises:
+            EnvFailureError: the environment broke; the next question begins with a fresh one.
+        """
         try:
             if self._env is None:
                 self._env = self._make()
@@ -98,7 +85,7 @@ class LocalEnv:
             raise EnvFailureError(f'{type(error).__name__}: {error}') from error
 
     def close(self) -> None:
-        """Close it; see :class:`EnvPort`."""
+        """Let go of the environment."""
         if self._env is not None:
             self._env.close()
             self._env = None
@@ -114,7 +101,7 @@ class ProcessEnv:
         self._pipe: Connection[Any, Any] | None = None
 
     def ask(self, command: str, argument: Any) -> None:  # noqa: ANN401
-        """Send the question; see :class:`EnvPort`."""
+        """Ask for ``reset`` with a seed or ``step`` with an action."""
         if self._pipe is None:
             # Spawned: a fork would copy torch's threads in the middle of their work.
             context = multiprocessing.get_context('spawn')
@@ -128,7 +115,11 @@ class ProcessEnv:
             return  # gone: the answer will say so
 
     def answer(self) -> Outcome:
-        """Wait for the answer; see :class:`EnvPort`."""
+        """Return the answer to the last question, as soon as it is there.
+
+        Raises:
+            EnvFailureError: the environment broke; the next question begins with a fresh one.
+        """
         assert self._pipe is not None  # noqa: S101  a question came first
         try:
             if not self._pipe.poll(PATIENCE_S):
@@ -143,7 +134,7 @@ class ProcessEnv:
         return Outcome._make(answer)
 
     def close(self) -> None:
-        """Let the process close its environment and end, then insist; see :class:`EnvPort`."""
+        """Let the process close its environment and end, then insist."""
         if self._pipe is not None:
             self._pipe.close()  # nobody asks any more
         if self._process is not None:
@@ -193,15 +184,12 @@ class Episodes:
         failures: episodes that broke.
     """
 
-    port: EnvPort
+    port: LocalEnv | ProcessEnv
     seed: int
     stream: int = 0
     number: int = -1
     failures: int = 0
-
-    def __post_init__(self) -> None:
-        """Begin without history."""
-        self.actions: list[NDArray[np.float32]] = []
+    actions: list[NDArray[np.float32]] = field(default_factory=list)
 
     def begin(self) -> Any:  # noqa: ANN401  an observation
         """Begin the next episode and return its first observation.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a training run, besides those of the algorithm, and how they are read again."""
+"""Settings of a training run, besides those of the algorithm, and how its folder keeps them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,25 @@ from td3_agent.driving.parameters import Params, param
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from td3_agent.td3.params import Td3Params
 
 DEVICES = ('auto', 'cpu', 'cuda')
 LOCAL = 'local'  # a Ray that is started and ended with the program
 GROUPS = ('td3', 'train', 'ray')  # of the settings that a run keeps
+CONFIG = 'config.json'
+# What a resumed run may do otherwise than the run it goes on with.
+MAY_CHANGE = (
+    'steps',
+    'keep',
+    'processes',
+    'device',
+    'threads',
+    'fragment_steps',
+    'broadcast_every',
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,3 +108,49 @@ def read_config(path: Path) -> dict[str, Any]:
     if not (isinstance(config.get('env'), list) and config['env']):
         raise ValueError(f'{path} must hold a list of tasks as env, got {config.get("env")!r}')
     return dict(config)
+
+
+def saved_config(out: Path) -> dict[str, Any]:
+    """Return what the run in a folder was begun with.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    try:
+        return read_config(out / CONFIG)
+    except FileNotFoundError:
+        raise ValueError(f'{out} holds no run to go on with') from None
+
+
+def saved_settings(out: Path) -> dict[str, Any]:
+    """Return the settings of the run in a folder, by name.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    config = saved_config(out)
+    settings = {name: value for group in GROUPS for name, value in config.get(group, {}).items()}
+    return {'env': config['env'], **settings}
+
+
+def grouped(
+    env_ids: tuple[str, ...], td3: Td3Params, train: TrainParams, ray: RayParams | None
+) -> dict[str, Any]:
+    """Return all settings of a run as they are saved."""
+    groups = zip(GROUPS, (td3, train, ray), strict=True)
+    settings = {name: asdict(group) for name, group in groups if group is not None}
+    return {'env': list(env_ids), **settings}
+
+
+def changes(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
+    """Return in what a run's settings differ from those saved, but for what may differ."""
+    same = saved.get('env') == mine['env']
+    found = [] if same else [f'env was {saved.get("env")}']
+    if ('ray' in saved) != ('ray' in mine):
+        found.append(f'it was trained {"with" if "ray" in saved else "without"} --ray')
+    for group in GROUPS:
+        before = saved.get(group, {})
+        for name, value in mine.get(group, {}).items():
+            if before.get(name) != value and name not in MAY_CHANGE:
+                found.append(f'{name} was {before.get(name)}, now {value}')
+    return found

@@ -20,8 +20,11 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from td3_agent.training.envs import LARGEST_FAILURES, EnvFailureError
-from td3_agent.training.rollouts import REMEMBERED_RETURNS
-from td3_agent.training.worker import RolloutWorker, WorkerConfig, parameters_of
+from td3_agent.training.rollouts import (
+    REMEMBERED_RETURNS,
+    RolloutWorker,
+    WorkerConfig,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,9 +34,8 @@ if TYPE_CHECKING:
     from td3_agent.td3.learner import Learner
     from td3_agent.td3.replay import ReplayBuffer
     from td3_agent.training.params import RayParams
-    from td3_agent.training.rollouts import State
+    from td3_agent.training.rollouts import RolloutFragment, State
     from td3_agent.training.spaces import TaskSpaces
-    from td3_agent.training.worker import RolloutFragment
 
 LOG = logging.getLogger(__name__)
 PATIENCE_S = 300.0  # for a fragment, and for a worker to start before a warning
@@ -301,7 +303,7 @@ class RayRollouts:
         """Ask for the next fragment, to be made with the newest policy that was sent out."""
         updates, since = self._learner.updates, self._version
         if self._policy is None or updates >= since + self._params.broadcast_every:
-            self._policy = ray.put(parameters_of(self._learner.actor))
+            self._policy = ray.put(self._learner.policy_weights())
             self._version = updates
         worker = self._places[stream].worker
         self._wait_for(worker.collect.remote(self._policy, self._version, step), stream)

@@ -1,66 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Taking steps in environments and storing them: here, or wherever else somebody does it."""
+"""Taking steps in environments and storing them: here, or in a worker of Ray.
+
+A worker is a plain class without Ray, around the rollouts that train without it: its buffer is a
+small one, whose fragments go to the learner's.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from logging.handlers import BufferingHandler
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import gymnasium
 import numpy as np
 import torch
+from torch.nn.utils import vector_to_parameters
 
-from td3_agent.training.envs import EnvFailureError, ResumeError
+from td3_agent.driving.memory import keep_freed_memory
+from td3_agent.envs import with_module
+from td3_agent.policy.policy import build_actor
+from td3_agent.td3.replay import ReplayBuffer
+from td3_agent.training.acting import Explorer
+from td3_agent.training.envs import EnvFailureError, Episodes, LocalEnv, ResumeError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from td3_agent.td3.replay import ReplayBuffer
-    from td3_agent.td3.transitions import Observed
-    from td3_agent.training.envs import Episodes, Outcome
-    from td3_agent.training.exploration import Explorer
+    from td3_agent.policy.manifest import ActorConfig
+    from td3_agent.td3.params import Td3Params
+    from td3_agent.td3.transitions import Fragment, Observed
+    from td3_agent.training.envs import Outcome
     from td3_agent.training.spaces import TaskSpaces
 
 LOG = logging.getLogger(__name__)
 REMEMBERED_RETURNS = 10
 
 State = tuple[dict[str, 'Tensor'], dict[str, Any]]
-
-
-class Rollouts(Protocol):
-    """Who takes the steps of a run and stores them in its buffer."""
-
-    @property
-    def episodes(self) -> int:
-        """How many there have been, all streams together, besides those that are going on."""
-
-    @property
-    def failures(self) -> int:
-        """Episodes that broke."""
-
-    @property
-    def finished(self) -> Sequence[float]:
-        """Returns of the last whole episodes."""
-
-    def start(self) -> None:
-        """Begin the first episodes of a new run."""
-
-    def act(self, step: int) -> int:
-        """Take steps, store them, and return how many; ``step`` is that of the whole run."""
-
-    def figures(self) -> dict[str, float]:
-        """Return what else belongs into a row of progress."""
-
-    def state(self) -> State:
-        """Return everything there is to save: tensors and plain JSON."""
-
-    def restore(self, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> bool:
-        """Go on from what :meth:`state` returned; return whether it is exactly there."""
-
-    def close(self) -> None:
-        """End environments and workers."""
 
 
 class LocalRollouts:
@@ -195,3 +176,108 @@ def _equal(one: Observed, other: Observed) -> bool:
         elif not np.array_equal(np.asarray(mine, np.float32), theirs):
             return False
     return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig:
+    """The task of a worker.
+
+    Attributes:
+        env_id: Gymnasium id of its environment.
+        spaces: of the task.
+        actor: architecture of the policies that will be sent.
+        td3: settings; of these, how it explores.
+        seed: of the run.
+        number: of the worker; no other one of the run ever has it.
+        steps: that it takes each time it is asked.
+        random_steps: first steps of the run, taken with random actions.
+    """
+
+    env_id: str
+    spaces: TaskSpaces
+    actor: ActorConfig
+    td3: Td3Params
+    seed: int
+    number: int
+    steps: int
+    random_steps: int
+
+
+class RolloutFragment(NamedTuple):
+    """What a worker sends.
+
+    Attributes:
+        steps: the steps, as the buffer takes them.
+        version: updates that had been made to the policy that took them.
+        episodes: how many there have been, besides the one that is going on.
+        finished: returns of the last episodes that came to an end in the meantime.
+        failures: episodes that broke, ever.
+        warnings: what was logged meanwhile.
+    """
+
+    steps: Fragment
+    version: int
+    episodes: int
+    finished: list[float]
+    failures: int
+    warnings: list[str]
+
+
+class RolloutWorker:
+    """Takes steps; its number decides on episodes and noise."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        """Make everything but the environment, which comes with the first step."""
+        torch.set_num_threads(1)
+        keep_freed_memory()
+        self._steps = config.steps
+        # Whatever its weights are: a policy comes before the first step.
+        self._actor = build_actor(config.actor, torch.Generator())
+        self._buffer = ReplayBuffer(
+            config.spaces.shape,
+            len(config.actor.action_low),
+            # A step may end an episode, and the next one begin.
+            capacity=2 * config.steps + config.spaces.shape.frame_stack + 2,
+            seed=0,
+        )
+        make = partial(gymnasium.make, with_module(config.env_id))
+        episodes = Episodes(LocalEnv(make), config.seed, config.number)
+        explorer = Explorer(
+            self._actor,
+            config.td3,
+            streams=1,
+            seed=np.random.SeedSequence((config.seed, 3, config.number)),
+            random_steps=config.random_steps,
+        )
+        self._rollouts = LocalRollouts([episodes], explorer, config.spaces, self._buffer)
+        self._begun = False
+        self._warnings = BufferingHandler(sys.maxsize)
+        self._warnings.setLevel(logging.WARNING)
+        logging.getLogger('td3_agent').addHandler(self._warnings)
+
+    def collect(self, policy: NDArray[np.float32], version: int, step: int) -> RolloutFragment:
+        """Take steps with a policy.
+
+        Args:
+            policy: its parameters, one after the other.
+            version: updates that were made to it.
+            step: environment steps of the whole run so far.
+        """
+        # A copy: Ray's own memory cannot be written to, and torch warns of such arrays.
+        vector_to_parameters(torch.tensor(policy), self._actor.parameters())
+        if not self._begun:
+            self._rollouts.start()
+            self._begun = True
+        for taken in range(self._steps):
+            self._rollouts.act(step + taken)
+        finished, self._rollouts.finished = self._rollouts.finished, []
+        warnings = [record.getMessage() for record in self._warnings.buffer]
+        self._warnings.flush()
+        return RolloutFragment(
+            self._buffer.take(),
+            version,
+            self._rollouts.episodes,
+            finished,
+            self._rollouts.failures,
+            warnings,
+        )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from gymnasium import spaces
 import numpy as np
 
-from td3_agent.td3.learner import denormalised, normalised
 from td3_agent.td3.transitions import ObservationShape, Observed
 
 if TYPE_CHECKING:
@@ -94,6 +93,35 @@ class TaskSpaces:
         """Return an action in [-1, 1] as the environment takes it, never beyond its limits."""
         action = denormalised(answer, self.low, self.high)
         return np.asarray(np.clip(action, self.low, self.high), np.float32)
+
+
+def common_spaces(envs: dict[str, gymnasium.Env[Any, Any]], frame_stack: int) -> TaskSpaces:
+    """Return the spaces that all environments, given by id, have.
+
+    Raises:
+        ValueError: they differ.
+    """
+    (first_id, first), *others = (
+        (env_id, TaskSpaces.of(env, frame_stack)) for env_id, env in envs.items()
+    )
+    for env_id, other in others:
+        same_limits = all(
+            np.array_equal(mine, theirs)
+            for mine, theirs in ((first.low, other.low), (first.high, other.high))
+        )
+        if other.shape != first.shape or not same_limits:
+            raise ValueError(f'{env_id} has other spaces than {first_id}')
+    return first
+
+
+def normalised(action: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
+    """Return an action in the environment's units as the learner's, [-1, 1] per dimension."""
+    return np.asarray((2.0 * action - (high + low)) / (high - low))
+
+
+def denormalised(action: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
+    """Return a normalised action in the environment's units."""
+    return np.asarray((high + low) / 2.0 + (high - low) / 2.0 * action)
 
 
 def frames_of(env: gymnasium.Env[Any, Any]) -> int:

@@ -20,14 +20,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import gymnasium
 import yaml
 
-from td3_agent import envs
 from td3_agent.driving.parameters import Params, expected
+from td3_agent.envs import IN_TURNS, did_you_mean, register
 from td3_agent.td3.params import Td3Params
 from td3_agent.td3.snapshot import snapshots
-from td3_agent.training.env_ids import IN_TURNS, did_you_mean
 from td3_agent.training.envs import EnvFailureError
-from td3_agent.training.params import RayParams, TrainParams, add_ray_argument
-from td3_agent.training.trainer import Trainer, changes, grouped, saved_settings
+from td3_agent.training.params import (
+    RayParams,
+    TrainParams,
+    add_ray_argument,
+    changes,
+    grouped,
+    saved_settings,
+)
+from td3_agent.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -187,7 +193,7 @@ def trained(  # noqa: PLR0913  what a run is made of
         raise ValueError(
             f'{", ".join(env_ids)}: one process steps that bridge: leave out processes and --ray'
         )
-    envs.register()  # so that Gymnasium's errors know them
+    register()  # so that Gymnasium's errors know them
     settings = grouped(env_ids, td3, train, ray)
     if resume and (finished := finished_summary(out, settings)) is not None:
         return finished

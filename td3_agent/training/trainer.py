@@ -18,24 +18,25 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from td3_agent.driving.memory import keep_freed_memory
-from td3_agent.evaluation.processes import interruptions_noted
+from td3_agent.envs import with_module
 from td3_agent.policy.checkpoint import load_checkpoint
 from td3_agent.policy.policy_file import policy_file
-from td3_agent.td3.health import examine
+from td3_agent.processes import interruptions_noted
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.replay import ReplayBuffer
 from td3_agent.td3.snapshot import load_newest, save_snapshot, snapshots
-from td3_agent.training.env_ids import with_module
+from td3_agent.training.acting import Explorer, evaluate
 from td3_agent.training.envs import EnvFailureError, Episodes, LocalEnv, ProcessEnv
-from td3_agent.training.evaluate import evaluate
-from td3_agent.training.exploration import Explorer
-from td3_agent.training.logs import CsvLog, TensorBoard
-from td3_agent.training.params import GROUPS, read_config
-from td3_agent.training.policies import PolicySaver
+from td3_agent.training.health import examine, parked_alarm, speed_state_of
+from td3_agent.training.params import CONFIG, changes, grouped, saved_config
 from td3_agent.training.rollouts import LocalRollouts
-from td3_agent.training.spaces import TaskSpaces
-from td3_agent.training.speeds import parked_alarm, speed_state_of
-from td3_agent.training.versions import versions
+from td3_agent.training.run_folder import (
+    CsvLog,
+    PolicySaver,
+    TensorBoard,
+    versions,
+)
+from td3_agent.training.spaces import common_spaces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,70 +44,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from td3_agent.evaluation.processes import Interruption
+    from td3_agent.processes import Interruption
     from td3_agent.td3.learner import Batch
     from td3_agent.td3.params import Td3Params
     from td3_agent.training.params import RayParams, TrainParams
-    from td3_agent.training.rollouts import Rollouts
+    from td3_agent.training.ray_rollouts import RayRollouts
 
 LOG = logging.getLogger(__name__)
-CONFIG = 'config.json'
-# What a resumed run may do otherwise than the run it goes on with.
-MAY_CHANGE = (
-    'steps',
-    'keep',
-    'processes',
-    'device',
-    'threads',
-    'fragment_steps',
-    'broadcast_every',
-)
-
-
-def saved_config(out: Path) -> dict[str, Any]:
-    """Return what the run in a folder was begun with.
-
-    Raises:
-        ValueError: there is none, or it cannot be read.
-    """
-    try:
-        return read_config(out / CONFIG)
-    except FileNotFoundError:
-        raise ValueError(f'{out} holds no run to go on with') from None
-
-
-def saved_settings(out: Path) -> dict[str, Any]:
-    """Return the settings of the run in a folder, by name.
-
-    Raises:
-        ValueError: there is none, or it cannot be read.
-    """
-    config = saved_config(out)
-    settings = {name: value for group in GROUPS for name, value in config.get(group, {}).items()}
-    return {'env': config['env'], **settings}
-
-
-def grouped(
-    env_ids: tuple[str, ...], td3: Td3Params, train: TrainParams, ray: RayParams | None
-) -> dict[str, Any]:
-    """Return all settings of a run as they are saved."""
-    groups = zip(GROUPS, (td3, train, ray), strict=True)
-    settings = {name: asdict(group) for name, group in groups if group is not None}
-    return {'env': list(env_ids), **settings}
-
-
-def changes(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
-    """Return in what a run's settings differ from those saved, but for what may differ."""
-    same = saved.get('env') == mine['env']
-    found = [] if same else [f'env was {saved.get("env")}']
-    if ('ray' in saved) != ('ray' in mine):
-        found.append(f'it was trained {"with" if "ray" in saved else "without"} --ray')
-    for group in GROUPS:
-        before = saved.get(group, {})
-        for name, value in mine.get(group, {}).items():
-            if before.get(name) != value and name not in MAY_CHANGE:
-                found.append(f'{name} was {before.get(name)}, now {value}')
-    return found
 
 
 class Trainer:
@@ -145,7 +89,7 @@ class Trainer:
         self._eval_envs = [gymnasium.make(with_module(env_id)) for env_id in eval_ids]
         envs = dict(zip(eval_ids, self._eval_envs, strict=False))
         envs |= {name: gymnasium.make(with_module(name)) for name in env_ids if name not in envs}
-        self.spaces = _common_spaces(envs, train.frame_stack)
+        self.spaces = common_spaces(envs, train.frame_stack)
         low, high = (tuple(float(x) for x in side) for side in (self.spaces.low, self.spaces.high))
         self.learner = Learner(
             td3, self.spaces.shape, low, high, seed=train.seed, device=device_of(train.device)
@@ -160,6 +104,7 @@ class Trainer:
             seed=np.random.SeedSequence((train.seed, 2)),
             streams=len(env_ids) if ray is None else ray.workers,
         )
+        self._rollouts: LocalRollouts | RayRollouts
         self._rollouts = self._local_rollouts() if ray is None else self._ray_rollouts(ray)
         self._saver = PolicySaver(out, self.spaces, self._eval_envs[0], keep=train.keep)
         self._progress, self._evaluations = CsvLog(out / 'progress.csv'), CsvLog(out / 'eval.csv')
@@ -179,7 +124,7 @@ class Trainer:
         """Steps taken with random actions before learning starts."""
         return 0 if self.train.start_policy else self.td3.start_steps
 
-    def _local_rollouts(self) -> Rollouts:
+    def _local_rollouts(self) -> LocalRollouts:
         """Return what acts in this process, or in a process for each environment."""
         seed = self.train.seed
         port = ProcessEnv if self.train.processes else LocalEnv
@@ -196,7 +141,7 @@ class Trainer:
         )
         return LocalRollouts(streams, explorer, self.spaces, self.buffer)
 
-    def _ray_rollouts(self, ray: RayParams) -> Rollouts:
+    def _ray_rollouts(self, ray: RayParams) -> RayRollouts:
         """Return what has Ray's workers act; nothing else here needs Ray."""
         from td3_agent.training.ray_rollouts import RayRollouts  # noqa: PLC0415
 
@@ -361,7 +306,7 @@ class Trainer:
             episodes=self.train.eval_episodes,
             longest=self.train.eval_steps,
             step=self.step,
-        ).row()
+        )
         merit = [row.get('success_rate', 0.0), row['return_mean']]
         best = self._best is None or merit > self._best
         self._best = merit if best else self._best
@@ -491,22 +436,3 @@ def device_of(name: str) -> str:
     if name == 'cuda' and not torch.cuda.is_available():
         raise ValueError('device cuda was asked for, but torch finds no GPU here')
     return name
-
-
-def _common_spaces(envs: dict[str, gymnasium.Env[Any, Any]], frame_stack: int) -> TaskSpaces:
-    """Return the spaces that all environments, given by id, have.
-
-    Raises:
-        ValueError: they differ.
-    """
-    (first_id, first), *others = (
-        (env_id, TaskSpaces.of(env, frame_stack)) for env_id, env in envs.items()
-    )
-    for env_id, other in others:
-        same_limits = all(
-            np.array_equal(mine, theirs)
-            for mine, theirs in ((first.low, other.low), (first.high, other.high))
-        )
-        if other.shape != first.shape or not same_limits:
-            raise ValueError(f'{env_id} has other spaces than {first_id}')
-    return first

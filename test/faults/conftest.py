@@ -1,21 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gives each fault case its rig; how often and how long it runs, ``make faults`` can say."""
+"""Fault cases beside other tests: the short ones, and again where one fails."""
 
 import pytest
-
-# Other tests run beside, and take the processor.
-PATIENCE = 4.0
-
-
-@pytest.fixture
-def rig(request, tmp_path):
-    """Processes in a ROS domain of their own, and what is expected of them."""
-    from faults.rig import Rig
-
-    campaign = getattr(request.config, 'campaign', None)
-    options = {'folder': tmp_path, 'quick': True, 'patience': PATIENCE}
-    with Rig(**(campaign.options(request) if campaign else options)) as made:
-        yield made
 
 
 def pytest_collection_modifyitems(config, items):

@@ -20,13 +20,14 @@ import struct
 import sys
 import traceback
 
-from faults.by_hand import ROLE, BridgeByHand, Nodes, image, odometry, path, vehicle_info
-from faults.watcher import is_sound
+from faults.by_hand import BridgeByHand
+from harness.messages import ROLE, image, odometry, path, vehicle_info
+from harness.ros import Ros
+from harness.watcher import is_sound
 import rclpy
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Bool
 
-from td3_agent.evaluation.processes import free_domain_id
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import report_message, time_from_ns
 from td3_agent.nodes.runtime import LATCHED
@@ -34,6 +35,7 @@ from td3_agent.nodes.sim_bridge_node import SimBridgeNode
 from td3_agent.nodes.synchronizer_node import SynchronizerNode
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
 from td3_agent.nodes.twist_to_control_node import TwistToControlNode
+from td3_agent.processes import free_domain_id
 
 MEMORY_BYTES = 6 << 30  # address space: a length field that is believed is an error, not a swap
 HEADER_BYTES = 4  # of CDR: byte order and options
@@ -196,13 +198,14 @@ class Fuzzer:
         bridge.wait_until_driving()
 
 
-def main(seed, cases, wired, place):
+def main():
     """Run the cases, publish, drive, and print what came of it."""
+    seed, cases, wired, place = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     for name in ('rcl', 'rmw_fastrtps_cpp'):
         rclpy.logging.set_logger_level(name, rclpy.logging.LoggingSeverity.FATAL)
     with (
-        Nodes(free_domain_id()) as ros,
+        Ros(free_domain_id()) as ros,
         open(place, 'r+b') as file,  # noqa: PTH123  for mmap
         mmap.mmap(file.fileno(), 8) as memory,
     ):
@@ -217,4 +220,4 @@ def main(seed, cases, wired, place):
 
 
 if __name__ == '__main__':
-    main(*sys.argv[1:])
+    main()

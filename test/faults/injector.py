@@ -12,6 +12,8 @@ import threading
 
 from carla_msgs.msg import CarlaControl, CarlaEgoVehicleStatus, CarlaStatus
 from faults.rules import Channel
+from harness.messages import CAMERA, ROLE
+from harness.rig import BRIDGE
 from nav_msgs.msg import Odometry
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -24,7 +26,6 @@ from td3_agent.nodes import topics
 from td3_agent.nodes.runtime import WakeUp, steady_ns
 
 UPSTREAM = '/upstream'
-ROLE, CAMERA = 'ego_vehicle', 'camera'
 ODOMETRY, IMAGE, CLOCK = topics.odometry(ROLE), topics.image(ROLE, CAMERA), '/clock'
 VEHICLE_STATUS, STATUS, STEP = topics.vehicle_status(ROLE), topics.STATUS, topics.CONTROL
 TYPES = {
@@ -42,9 +43,12 @@ LOOK_S = 0.05
 LOOKS_IN_A_ROW = 4
 
 
-def remappings(names):
-    """Return the arguments that move topics of the bridge upstream of the injector."""
-    return [word for name in names for word in ('-r', f'{name}:={UPSTREAM}{name}')]
+def relay(rig, names):
+    """Return an injector between the nodes of a rig and the bridges that it starts."""
+    injector = Injector(names, rig.seed, rig.watcher.context)
+    rig.watcher.executor.add_node(injector)
+    rig.words[BRIDGE] = [word for name in names for word in ('-r', f'{name}:={UPSTREAM}{name}')]
+    return injector
 
 
 class Injector(Node):

@@ -3,9 +3,11 @@
 
 import math
 
-from faults.by_hand import SIDE_PX, BridgeByHand, resources
-from faults.rig import LONGEST_NAMING_S
-from faults.watcher import is_stop
+from faults.by_hand import BridgeByHand
+from harness.messages import SIDE_PX
+from harness.programs import resources
+from harness.rig import LONGEST_NAMING_S
+from harness.watcher import is_stop
 import pytest
 
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
@@ -101,7 +103,7 @@ def expect_rejected(rig, topic, changes, word, example):
     rig.figures['memory_grown_mb'] = round(resources()['rss_mb'] - before_mb, 1)
     ros.within(lambda: False, 1.1)  # what was told before is old by then
     bridge.give(**{topic: example})
-    named_s = ros.within(lambda: bridge.names('td3_agent: inputs', word), LONGEST_NAMING_S)
+    named_s = ros.within(lambda: bridge.told.faulty('td3_agent: inputs', word), LONGEST_NAMING_S)
     assert named_s is not None, f'"{word}" is diagnosed'
     gate.gate.deadline_ns = PATIENT_NS
     assert not any(map(is_stop, bridge.drive(5))), 'five good frames afterwards'
@@ -117,14 +119,16 @@ def test_three_bad_odometries_stop_a_free_running_car(rig):
     ros.make(TwistToControlNode, mode='free_running', deadline_s=500.0, bridge_wait_s=600.0)
     settings = {'mode': 'free_running', 'driver': 'pure_pursuit', 'max_frame_age_s': 60.0}
     agent = ros.make(Td3AgentNode, **settings)
-    ros.wait_for(bridge.path_pub.get_subscription_count, 'the agent')
-    ros.wait_for(bridge.drives, 'driving')
+    ros.spin_until(bridge.path_pub.get_subscription_count, 'the agent')
+    ros.spin_until(bridge.drives, 'driving')
     for count in range(1, 4):
         assert not is_stop(bridge.commands[-1]), f'drives after {count - 1}'
         bridge.give(odometry={'twist.twist.linear.x': math.nan})
-        ros.wait_for(lambda n=count: agent.wiring.rejections.count >= n, 'rejected')
+        ros.spin_until(lambda n=count: agent.wiring.rejections.count >= n, 'rejected')
         received = len(bridge.commands)
         ros.within(lambda n=received: len(bridge.commands) >= n + 3, 1.0)
     assert is_stop(bridge.commands[-1])
-    assert ros.within(lambda: bridge.names('td3_agent', 'speed_mps'), 1.0), 'the agent says why'
-    ros.wait_for(bridge.drives, 'driving again')
+    assert ros.within(lambda: bridge.told.faulty('td3_agent', 'speed_mps'), 1.0), (
+        'the agent says why'
+    )
+    ros.spin_until(bridge.drives, 'driving again')

@@ -8,9 +8,12 @@ import shutil
 import time
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from faults.by_hand import ROLE, BridgeByHand, resources
-from faults.rig import LONGEST_NAMING_S, LONGEST_STOP_S
-from faults.watcher import is_stop
+from faults.by_hand import BridgeByHand
+from harness.messages import ROLE
+from harness.programs import resources
+from harness.rig import LONGEST_NAMING_S, LONGEST_STOP_S
+from harness.ros import lifecycle_state
+from harness.watcher import is_stop
 import numpy as np
 import pytest
 
@@ -122,14 +125,10 @@ def start_agent(ros, bridge, policy):
     """Start an agent on a policy; return its state, status and number of command publishers."""
     node = ros.make(Td3AgentNode, driver='td3', policy=str(policy))
     own, commands = instance_of(node), (topics.twist(ROLE), topics.twist_stamped(ROLE))
-
-    def state():
-        return node._state_machine.current_state[1]  # rclpy has no name for it
-
-    ros.wait_for(lambda: state() in {'unconfigured', 'active'}, 'a decision')
-    ros.wait_for(lambda: bridge.value('td3_agent', INSTANCE) == own, 'diagnostics')
+    ros.spin_until(lambda: lifecycle_state(node) in {'unconfigured', 'active'}, 'a decision')
+    ros.spin_until(lambda: bridge.told.value('td3_agent', INSTANCE) == own, 'diagnostics')
     publishers = sum(publisher.topic_name in commands for publisher in node.publishers)
-    found = state(), bridge.said['td3_agent'], publishers
+    found = lifecycle_state(node), bridge.told('td3_agent'), publishers
     ros.drop(node)
     return found
 
@@ -174,11 +173,12 @@ def test_policy_misbehaves(rig):
         slowest_s = max(slowest_s, time.monotonic() - begun_s)
         assert is_stop(command), f'{what} stops the car'
         named_s = ros.within(
-            lambda words=words: bridge.names('td3_agent', words), LONGEST_NAMING_S + SLOW_S
+            lambda words=words: bridge.told.faulty('td3_agent', words),
+            LONGEST_NAMING_S + SLOW_S,
         )
         assert named_s is not None, f'{what} is diagnosed'
         driver.act = act
-        ros.wait_for(lambda: not is_stop(bridge.answered(bridge.give())), 'driving again')
+        ros.spin_until(lambda: not is_stop(bridge.answered(bridge.give())), 'driving again')
     rig.in_time('slowest stop', slowest_s, LONGEST_STOP_S)
     bridge.expect_sound()
     rig.figures |= {'slowest_stop_s': round(slowest_s, 3), 'kinds': len(MISBEHAVIOURS)}

@@ -4,9 +4,9 @@
 import time
 
 from carla_msgs.msg import CarlaControl
-from faults.rig import AGENT, BRIDGE, SYNCHRONIZER, WHOLE
 from faults.test_process_faults import expect_a_step_per_frame, expect_events
-from faults.watcher import is_stop
+from harness.rig import AGENT, BRIDGE, SYNCHRONIZER, WHOLE
+from harness.watcher import is_stop
 from nav_msgs.msg import Path
 import pytest
 from std_srvs.srv import Trigger

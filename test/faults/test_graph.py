@@ -5,10 +5,13 @@ from contextlib import closing
 import math
 
 from carla_msgs.msg import CarlaEgoVehicleControl
-from faults.by_hand import CAMERA, ROLE, BridgeByHand, Nodes, resources
-from faults.watcher import is_stop
+from faults.by_hand import BridgeByHand
 from geometry_msgs.msg import Twist
 import gymnasium
+from harness.messages import CAMERA, ROLE
+from harness.programs import resources
+from harness.ros import Ros, lifecycle_state
+from harness.watcher import is_stop
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
@@ -64,7 +67,7 @@ def driving(ros, **gate):
     """Return a bridge that is moved by hand, an agent and a gate, under way."""
     bridge = BridgeByHand(ros)
     agent = ros.make(Td3AgentNode, driver='pure_pursuit')
-    ros.within(lambda: bridge.names(AT_AGENT), 1.0)
+    ros.within(lambda: bridge.told.faulty(AT_AGENT), 1.0)
     gate = ros.make(TwistToControlNode, **GATE | gate)  # joins late
     bridge.wait_until_driving()
     return bridge, agent, gate
@@ -72,8 +75,8 @@ def driving(ros, **gate):
 
 def expect_named(rig, bridge, what, node, words):
     """Expect that a node names a fault in time."""
-    took_s = bridge.ros.within(lambda: bridge.names(node, *words), NAMED_S)
-    assert took_s is not None, f'{what} is named: {words}, not {bridge.message(node)!r}'
+    took_s = bridge.ros.within(lambda: bridge.told.faulty(node, *words), NAMED_S)
+    assert took_s is not None, f'{what} is named: {words}, not {bridge.told.message(node)!r}'
     rig.figures[f'{what} named_s'] = round(took_s, 2)
 
 
@@ -81,7 +84,7 @@ def expect_nothing_named(bridge):
     """Expect that nothing is named once all fits, nor for a while afterwards."""
 
     def named():
-        return [bridge.message(node) for node in CONNECTIONS if bridge.names(node)]
+        return [bridge.told.message(node) for node in CONNECTIONS if bridge.told.faulty(node)]
 
     assert bridge.ros.within(lambda: not named(), NAMED_S) is not None, f'all fits: {named()}'
     assert bridge.ros.within(named, CALM_S) is None, f'all fits: {named()}'
@@ -94,15 +97,15 @@ def test_intruders(rig):
     bridge, *_ = driving(ros)
     expect_nothing_named(bridge)
     for what, (kind, topic, qos, node, words) in INTRUDERS.items():
-        with Nodes(ros.domain_id) as elsewhere:  # one participant has one type for a topic
+        with Ros(ros.domain_id) as elsewhere:  # one participant has one type for a topic
             elsewhere.make(Node, 'intruder').create_publisher(kind, topic, qos)
             expect_named(rig, bridge, what, node, words)
     for name in ('second_agent', 'td3_agent'):
         second = ros.make(Td3AgentNode, node_name=name, driver='pure_pursuit')
         sent = len(bridge.twists)
-        ros.wait_for(lambda s=second: 'publishes' in s._fault, f'{name} decides')
+        ros.spin_until(lambda s=second: 'publishes' in s._fault, f'{name} decides')
         bridge.answered(bridge.give())
-        assert second._state_machine.current_state[1] == 'inactive', name
+        assert lifecycle_state(second) == 'inactive', name
         assert len(bridge.twists) - sent == 1, 'commands for a frame'
         ros.drop(second)
     expect_nothing_named(bridge)
@@ -147,7 +150,7 @@ def test_parameters_changed(rig):
     bridge, *nodes = driving(rig.nodes())
     changes = 0
     for node in nodes:
-        for name in node._parameters.copy():  # rclpy lists only those it likes
+        for name in node.get_parameters_by_prefix(''):
             if name == 'use_sim_time' or '.' in name or name.startswith('start_type'):
                 continue
             before = node.get_parameter(name)
@@ -192,7 +195,7 @@ def expect_stop_when_deactivated(bridge, agent):
     sent = len(bridge.twists)
     at_ns = bridge.give()
     agent.trigger_deactivate()
-    bridge.ros.wait_for(lambda: len(bridge.twists) > sent, 'the last command')
+    bridge.ros.spin_until(lambda: len(bridge.twists) > sent, 'the last command')
     assert bridge.twists[-1].twist == Twist(), 'the last command'
     assert is_stop(bridge.answered(at_ns))
     bridge.give()

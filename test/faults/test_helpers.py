@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the tests: what injector and watcher make of messages."""
+"""Tests of the tests: what injector, watcher and rig make of what comes."""
+
+from types import SimpleNamespace
 
 from carla_msgs.msg import CarlaControl, CarlaEgoVehicleControl
-from faults.injector import ODOMETRY, STEP, UPSTREAM
-from faults.rig import Rig
+from faults.injector import ODOMETRY, STEP, UPSTREAM, relay
 from faults.rules import Channel, Rule
+from faults.test_loads import expect_flat
+from harness.rig import Rig
 from hypothesis import given
 from hypothesis import strategies as st
 from nav_msgs.msg import Odometry
@@ -57,14 +60,14 @@ def test_counts_add_up_and_draws_repeat(data, seed, share, kind):
 def test_relays_both_ways(ros, tmp_path):
     with Rig(tmp_path) as rig:
         rig.domain_id = ros.domain_id
-        rig.drive((ODOMETRY, STEP), start=())
+        injector = relay(rig, (ODOMETRY, STEP))
         steps, upstream = ros.talk(CarlaControl, STEP), ros.talk(Odometry, UPSTREAM + ODOMETRY)
         asked = ros.listen(CarlaControl, UPSTREAM + STEP)
         received = ros.listen(Odometry, ODOMETRY)
         ros.spin_until(lambda: steps.get_subscription_count() == 2, 'injector and watcher')
         ros.spin_until(upstream.get_subscription_count, 'the injector')
         ros.spin_until(lambda: ros.peer.count_publishers(ODOMETRY), 'the sink')
-        rig.injector.rule(ODOMETRY, Rule('drop', most=1))
+        injector.rule(ODOMETRY, Rule('drop', most=1))
         for n in range(3):
             msg = Odometry()
             msg.header.stamp.sec = n
@@ -72,8 +75,20 @@ def test_relays_both_ways(ros, tmp_path):
         steps.publish(CarlaControl(command=CarlaControl.STEP_ONCE))
         ros.spin_until(lambda: asked and len(received) == 2, 'what was relayed')
         assert [msg.header.stamp.sec for msg in received] == [1, 2]
-        assert rig.injector.counts()[ODOMETRY] == {'received': 3, 'sent': 2, 'dropped': 1}
+        assert injector.counts()[ODOMETRY] == {'received': 3, 'sent': 2, 'dropped': 1}
         assert rig.watcher.wait_for(rig.watcher.steps_sent, 5.0) == 1
+
+
+@pytest.mark.parametrize(
+    ('kind', 'last', 'words'),
+    [('rss_bytes', 1.02, 'growth of memory'), ('fds', 2.0, 'files'), ('threads', 2.0, 'threads')],
+)
+def test_growth_over_a_soak_is_told(kind, last, words):
+    series = {name: [100.0] * 30 for name in ('rss_bytes', 'fds', 'threads')}
+    expect_flat(SimpleNamespace(figures={}), 'agent', series)
+    series[kind][-10:] = [100.0 * last] * 10
+    with pytest.raises(AssertionError, match=f'agent: .*{words}'):
+        expect_flat(SimpleNamespace(figures={}), 'agent', series)
 
 
 class TestRig:
@@ -84,7 +99,7 @@ class TestRig:
             rig.in_time('stop after', None, 0.5)
 
     def test_process_that_ends_is_told(self, rig):
-        rig.start('td3_agent_node', rig.command_of('td3_agent_node', {'rate_hz': -1.0}))
+        rig.start_node('td3_agent_node', {'rate_hz': -1.0})
         with pytest.raises(pytest.fail.Exception, match=r'td3_agent_node ended with 2: .*rate_hz'):
             rig.wait_for(lambda: False, 'an agent')
 

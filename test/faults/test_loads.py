@@ -10,9 +10,11 @@ from statistics import median
 import sys
 import time
 
-from faults.by_hand import resources
-from faults.injector import IMAGE, ROLE
-from faults.rig import (
+from faults.injector import IMAGE
+from geometry_msgs.msg import TwistStamped
+from harness.messages import ROLE
+from harness.programs import resources
+from harness.rig import (
     AGENT,
     ANSWERED,
     BRIDGE,
@@ -21,14 +23,13 @@ from faults.rig import (
     SYNCHRONIZER,
     load_per_core,
 )
-from geometry_msgs.msg import TwistStamped
 import psutil
 import pytest
 
 from benchmarks.harness import rate_figures
-from td3_agent.evaluation.processes import busy_processes
 from td3_agent.nodes import topics
 from td3_agent.nodes.runtime import REPORTS
+from td3_agent.processes import busy_processes
 
 SOAK_FRAMES, QUICK_SOAK_FRAMES = 10_000, 600
 SAMPLE_S = 1.0

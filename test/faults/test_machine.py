@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cases in which the machine runs out of something, or the middleware is another."""
 
-from contextlib import suppress
 from importlib.util import find_spec
 import json
 import os
@@ -14,13 +13,13 @@ import sys
 import time
 
 from faults.mounts import FULL_SHM, joining, may_mount, on_small_disk, unshared
-from faults.rig import AGENT, BRIDGE, GATE, SYNCHRONIZER, audited
-from faults.test_messages import direct_ledger
+from harness.programs import shared_memory
+from harness.rig import AGENT, BRIDGE, GATE, SYNCHRONIZER, audited
 import numpy as np
 import pytest
 
 from td3_agent.driving.ledger import read_ledger
-from td3_agent.evaluation.agreement import first_difference
+from td3_agent.evaluation.ledger_command import first_difference
 from td3_agent.fastdds import LOOPBACK_PROFILE, profile_variable, udp_variables
 from td3_agent.nodes.share import shared_path
 
@@ -165,17 +164,16 @@ def expect_same_drive(rig, label, frames, variables=()):
     settings['ledger_path'] = str(rig.folder / f'ledger_{label.replace(" ", "_")}.jsonl')
     started_ns = time.monotonic_ns()
     drive = rig.drive(parameters={SYNCHRONIZER: settings})
-    process = drive.nodes[SYNCHRONIZER].process
-    rig.wait_for(lambda: process.poll() is not None, f'{label}: the end')
+    drive.wait_until_over()
     rig.figures[f'{label} duration_s'] = (time.monotonic_ns() - started_ns) / 1e9
-    sharing = sum(map(shares_memory, drive.nodes.values()))
+    sharing = sum(bool(shared_memory(node.process.pid)) for node in drive.nodes.values())
     rig.figures[f'{label} sharing_memory'] = sharing
     for node in drive.nodes.values():  # the next drive has a domain to itself
         if node.process.poll() is None:
             rig.signal(node, signal.SIGTERM, 0)
         node.process.wait(PATIENCE_S)
     records = list(read_ledger(drive.ledger_paths[-1]))
-    assert first_difference(records, direct_ledger(drive, frames)) is None, label
+    assert first_difference(records, drive.direct_ledger(frames)) is None, label
     assert [record['outcome'] for record in records] == ['ok'] * frames, label
     rig.environment.clear()
     rig.environment.update(usual)
@@ -192,11 +190,3 @@ def late_discovery(folder):
     path = folder / 'late_discovery.xml'
     path.write_text(text, encoding='utf-8')
     return path
-
-
-def shares_memory(node):
-    """Whether a process has memory of Fast DDS in common with others."""
-    with suppress(OSError):  # ended
-        maps = Path(f'/proc/{node.process.pid}/maps').read_text(encoding='utf-8')
-        return re.search('/fast(rtps|dds)_[0-9a-f]{16}', maps) is not None
-    return False

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cases in which messages are lost, doubled, late, out of order, or from another time."""
 
-from itertools import islice, pairwise
+from itertools import pairwise
 import math
 import time
 
-from faults.injector import CLOCK, IMAGE, ODOMETRY, STATUS, STEP, VEHICLE_STATUS
-from faults.rig import (
+from faults.injector import CLOCK, IMAGE, ODOMETRY, STATUS, STEP, VEHICLE_STATUS, relay
+from faults.rules import Rule
+from faults.test_process_faults import expect_resets
+from harness.rig import (
     AGENT,
     ANSWERED,
     BRIDGE,
@@ -15,16 +17,10 @@ from faults.rig import (
     LONGEST_NAMING_S,
     SYNCHRONIZER,
 )
-from faults.rules import Rule
-from faults.test_process_faults import expect_resets
 import pytest
 
-from td3_agent.driving.loop import ledger_records
-from td3_agent.evaluation.agreement import first_difference
-from td3_agent.evaluation.direct_episodes import direct_drive
+from td3_agent.evaluation.ledger_command import first_difference
 from td3_agent.nodes.conversions import stamp_ns
-from td3_agent.nodes.drivers import DriverParams, make_driver
-from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
 
 FAST = {'real_time_factor': 4.0}  # 80 frames/s
 PATIENCE_S = 20.0
@@ -49,18 +45,19 @@ NAMED = {  # by topic: which node says what when all are lost
 def test_messages_lost(rig):
     """Each loss is counted, no step is doubled, and when all is lost the car stops."""
     settings = FAST | {'step_timeout_s': 1.1}
-    drive = rig.drive(tuple(COUNTED), parameters={SYNCHRONIZER: settings})
+    injector = relay(rig, COUNTED)
+    drive = rig.drive(parameters={SYNCHRONIZER: settings})
     rig.wait_good()
     begun_ns = time.monotonic_ns()
     for topic in () if rig.quick else COUNTED:
         for share in (0.01, 0.1):
-            lose_some(rig, topic, share)
+            lose_some(rig, injector, topic, share)
     for topic in (IMAGE, CLOCK) if rig.quick else COUNTED:
         since_ns = time.monotonic_ns()
-        rig.injector.rule(topic, Rule('drop'))
+        injector.rule(topic, Rule('drop'))
         rig.expect_stop(since_ns, f'{topic} all: stop')
         rig.expect_named(since_ns, *NAMED[topic], what=f'{topic} all: named')
-        rig.injector.rule(topic)
+        injector.rule(topic)
         rig.wait_good(5, PATIENCE_S)
     rig.expect_single_steps()
     audit = drive.finish(*ANSWERED, since_ns=begun_ns)
@@ -74,7 +71,7 @@ def test_messages_lost(rig):
     assert early == [], 'frames that the bridge ended before their command'
 
 
-def lose_some(rig, topic, share):
+def lose_some(rig, injector, topic, share):
     """Lose a share of a topic for some frames; as many must be counted as were lost."""
     key, watcher, since_ns = COUNTED[topic], rig.watcher, time.monotonic_ns()
 
@@ -82,9 +79,9 @@ def lose_some(rig, topic, share):
         return int(watcher.value('synchronizer', key) or 0)
 
     before = counted()
-    rig.injector.rule(topic, Rule('drop', share=share))
+    injector.rule(topic, Rule('drop', share=share))
     rig.wait_good(rig.count or 100)
-    lost = rig.injector.rule(topic)[topic]['dropped']
+    lost = injector.rule(topic)[topic]['dropped']
     rig.wait_good(8, PATIENCE_S)  # reports lag behind
     rig.figures[f'{topic} {share:.0%} lost'] = lost
     if topic in {IMAGE, ODOMETRY}:
@@ -99,14 +96,15 @@ def lose_some(rig, topic, share):
 @pytest.mark.case('F7', 'every message twice, then ten times')
 def test_messages_doubled(rig):
     """Exactly one action and one step per frame, however often messages come."""
-    drive = rig.drive(FROM_BRIDGE, parameters={SYNCHRONIZER: FAST})
+    injector = relay(rig, FROM_BRIDGE)
+    drive = rig.drive(parameters={SYNCHRONIZER: FAST})
     rig.wait_good()
     begun_ns, watcher = time.monotonic_ns(), rig.watcher
     rig.figures['doubled_messages'] = 0
     for times in (2, 10):
-        rig.injector.rules({topic: [Rule('duplicate', times=times)] for topic in FROM_BRIDGE})
+        injector.rules({topic: [Rule('duplicate', times=times)] for topic in FROM_BRIDGE})
         rig.wait_good(40)
-        counts = rig.injector.rules({topic: [] for topic in FROM_BRIDGE})
+        counts = injector.rules({topic: [] for topic in FROM_BRIDGE})
         rig.figures['doubled_messages'] += sum(c['duplicated'] for c in counts.values())
     rig.wait_good(8, PATIENCE_S)
     rig.expect_single_steps()
@@ -123,18 +121,19 @@ def test_messages_doubled(rig):
 @pytest.mark.case('F8', 'images 20 ms, 60 ms, 500 ms and 2 s late')
 def test_images_late(rig):
     """Short delays are waited for; a long one stops the car, and no image meets another frame."""
-    drive = rig.drive((IMAGE,))
+    injector = relay(rig, (IMAGE,))
+    drive = rig.drive()
     rig.wait_good()
     begun_ns, watcher, most = time.monotonic_ns(), rig.watcher, 3
     for delay_s in (0.02, 0.06):
         since_ns = time.monotonic_ns()
-        rig.injector.rule(IMAGE, Rule('delay', delay_s=delay_s))
+        injector.rule(IMAGE, Rule('delay', delay_s=delay_s))
         rig.wait_good(15)
         assert set(watcher.outcomes(since_ns)) == {'ok'}, f'images {delay_s} s late'
     assert watcher.errors(begun_ns) == []
     for delay_s in (0.5, 2.0):
         since_ns = time.monotonic_ns()
-        rig.injector.rule(IMAGE, Rule('delay', delay_s=delay_s, most=most))
+        injector.rule(IMAGE, Rule('delay', delay_s=delay_s, most=most))
         rig.wait_good(10, PATIENCE_S)
         stopped = watcher.outcomes(since_ns).count('stopped_no_command')
         assert stopped == most, f'frames stopped at {delay_s} s'
@@ -162,7 +161,8 @@ def test_messages_out_of_order(rig):
     """
     frames = rig.count or 60
     settings = FAST | {'max_frames': frames, 'idle_period_s': 0.0}
-    drive = rig.drive(FROM_BRIDGE, start=(), parameters={SYNCHRONIZER: settings})
+    injector = relay(rig, FROM_BRIDGE)
+    drive = rig.drive(start=(), parameters={SYNCHRONIZER: settings})
     echo = Rule('echo', share=0.5)
     rules = {
         ODOMETRY: [echo],
@@ -170,14 +170,13 @@ def test_messages_out_of_order(rig):
         CLOCK: [echo, Rule('delay', delay_s=0.02, share=0.5)],
         STATUS: [Rule('echo', share=0.2)],
     }
-    rig.injector.rules(rules)
+    injector.rules(rules)
     for name in (BRIDGE, GATE, AGENT, SYNCHRONIZER):
         drive.start(name)
-    process = drive.nodes[SYNCHRONIZER].process
-    rig.wait_for(lambda: process.poll() is not None, 'the end of the drive')
-    counts, watcher = rig.injector.counts(), rig.watcher
+    drive.wait_until_over()
+    counts, watcher = injector.counts(), rig.watcher
     audit = drive.finish(*ANSWERED)
-    assert first_difference(audit.records, direct_ledger(drive, frames)) is None
+    assert first_difference(audit.records, drive.direct_ledger(frames)) is None
     ignored = int(watcher.value('td3_agent', 'stale') or 0)
     assert ignored >= frames // 4, 'older halves that the agent ignored'
     assert watcher.errors(0, watcher.clocks[-1].at_ns) == []
@@ -192,13 +191,13 @@ def test_messages_out_of_order(rig):
 @pytest.mark.case('F9', 'neighbours swapped, free-running')
 def test_neighbours_swapped(rig):
     """A bridge that waits for no answer: a message can come after the next one of its topic."""
-    drive = (BRIDGE, GATE, AGENT)
-    rig.drive((ODOMETRY, IMAGE), start=drive, parameters=FREE_RUNNING)
+    injector = relay(rig, (ODOMETRY, IMAGE))
+    rig.drive(start=(BRIDGE, GATE, AGENT), parameters=FREE_RUNNING)
     rig.wait_good()
     begun_ns, watcher = time.monotonic_ns(), rig.watcher
-    rig.injector.rules({topic: [Rule('reorder', share=0.3)] for topic in (ODOMETRY, IMAGE)})
+    injector.rules({topic: [Rule('reorder', share=0.3)] for topic in (ODOMETRY, IMAGE)})
     rig.wait_good(60)
-    counts = rig.injector.rules({ODOMETRY: [], IMAGE: []})
+    counts = injector.rules({ODOMETRY: [], IMAGE: []})
     rig.pause(1.0)  # diagnostics lag behind
     commands = [c.what for c in tuple(watcher.commands) if c.at_ns >= begun_ns]
     stamps = [stamp_ns(command.header.stamp) for command in commands]
@@ -209,15 +208,6 @@ def test_neighbours_swapped(rig):
     rig.p0(begun_ns)
     swapped = sum(found['reordered'] for found in counts.values())
     rig.figures |= {'swapped': swapped, 'ignored_by_agent': ignored}
-
-
-def direct_ledger(drive, frames):
-    """Return the ledger of the same drive in one process, without ROS."""
-    settings = {key: drive.parameters(BRIDGE)[key] for key in ('spawn_index', 'map')}
-    world = make_world(SimBridgeParams(**settings))
-    words = {k: v for k, v in drive.parameters(AGENT).items() if k in {'driver', 'policy'}}
-    steps = direct_drive(world, make_driver(DriverParams(**words)))
-    return list(ledger_records(islice(steps, frames)))
 
 
 # What a frame consists of; vehicle_status only tells what was executed.
@@ -232,9 +222,10 @@ JUMPS = ((30, -0.001), (50, -10.0), (70, 100.0), (90, -189.0))
 def test_clock_jumps(rig):
     """One reset for each jump back, one action for each frame, and a stop when time stands."""
     # The rules count messages: an idle tick would be one of them.
-    drive = rig.drive(OF_A_FRAME, start=(), parameters={SYNCHRONIZER: {'idle_period_s': 0.0}})
+    injector = relay(rig, OF_A_FRAME)
+    drive = rig.drive(start=(), parameters={SYNCHRONIZER: {'idle_period_s': 0.0}})
     jumps = [Rule('shift', skip=n, shift_s=shift_s) for n, shift_s in ((0, ROOM_S), *JUMPS)]
-    rig.injector.rules(dict.fromkeys(OF_A_FRAME, jumps))
+    injector.rules(dict.fromkeys(OF_A_FRAME, jumps))
     for name in (BRIDGE, GATE, AGENT, SYNCHRONIZER):
         drive.start(name)
     watcher = rig.watcher
@@ -245,7 +236,7 @@ def test_clock_jumps(rig):
     clocks = len(watcher.clocks)
     assert abs(len(watcher.responses()) - clocks) <= 1, 'actions for frames'
     total = Rule('shift', shift_s=ROOM_S + sum(shift_s for _, shift_s in JUMPS))
-    rig.injector.rule(CLOCK, total, Rule('freeze'))
+    injector.rule(CLOCK, total, Rule('freeze'))
 
     def repeated_ns():
         pairs = pairwise(watcher.clocks[clocks - 1 :])

@@ -5,7 +5,7 @@ import hashlib
 import signal
 import time
 
-from faults.rig import (
+from harness.rig import (
     AGENT,
     BRIDGE,
     CONTIGUOUS,
@@ -19,7 +19,7 @@ from faults.rig import (
     audited,
     load_per_core,
 )
-from faults.watcher import is_stop
+from harness.watcher import is_stop
 import pytest
 
 from td3_agent.driving.ledger import IDLE
@@ -148,7 +148,7 @@ def test_free_running_gate_suspended(rig):
 @pytest.mark.case('F5', 'SIGTERM and SIGINT to every process')
 def test_asked_to_end(rig):
     """The last command is a stop, and all processes end soon."""
-    for number in (signal.SIGTERM, signal.SIGINT)[: 1 if rig.quick else 2]:
+    for number in (signal.SIGTERM, signal.SIGINT):
         drive = rig.drive()
         rig.wait_good()
         asked_ns = {n: rig.signal(node, number, 0) for n, node in drive.nodes.items()}

@@ -2,7 +2,6 @@
 """Cases in which the recorder dies, or has no room left; the loop must not notice."""
 
 import random
-import sys
 import time
 
 from faults.mounts import on_small_disk
@@ -13,7 +12,6 @@ from td3_agent.bags.bag import STORAGES, Bag
 from td3_agent.bags.record import FLUSH_S
 from td3_agent.bags.storage import BagError
 
-PROGRAM = 'td3_agent'
 IMAGES_BYTES = 1_000_000  # more than there is without images
 RECORDED_FRAMES = 40
 # The last flush is up to a second old, and writing it takes its time as well.
@@ -124,7 +122,7 @@ def test_recorder_on_full_disk(rig):
 
 def start_recorder(rig, bag, *words, statuses=(0,)):
     """Start ``td3_agent record``; ``statuses`` are those with which it may end."""
-    command = [sys.executable, '-m', PROGRAM, 'record', '--out', str(bag), *words]
+    command = [*rig.python, 'td3_agent.__main__', 'record', '--out', str(bag), *words]
     return rig.start('recorder', command, statuses)
 
 

@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cases about training: killed anywhere and resumed, and simulators that die under it."""
 
-from functools import partial
 import hashlib
 import json
 import os
 from pathlib import Path
 import random
 import signal
-import subprocess
-import sys
-import time
 
 from faults import training_envs
+from harness.programs import wait_until
 import numpy as np
 import pytest
 
 from td3_agent.policy.checkpoint import load_checkpoint
-from td3_agent.policy.policy_file import CheckpointError
 from td3_agent.td3.params import Td3Params
-from td3_agent.td3.snapshot import SnapshotError, load_snapshot, snapshots
+from td3_agent.td3.snapshot import load_snapshot, snapshots
 from td3_agent.training.params import TrainParams
 from td3_agent.training.trainer import Trainer
 
@@ -31,7 +27,7 @@ TINY = {
     'hidden_units': 16,
     'hidden_layers': 1,
 }
-PROGRAM = 'td3_agent'
+TEST = str(Path(__file__).parents[1])
 STEPS = 400
 PATIENCE_S = 120.0
 END_STEPS = 80  # from there on it may have ended before the signal reaches it
@@ -49,10 +45,8 @@ def test_training_killed(rig):
     targets = random.Random(rig.seed).sample(range(1, steps - END_STEPS), kills)
     for target in sorted(targets):
         process = train(rig, cut, steps, resume=(cut / 'config.json').exists())
-        wait_for_step(process, cut / 'progress.csv', target)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        assert unreadable(cut) == [], 'half written'
+        kill_at(process, cut / 'progress.csv', target)
+        expect_all_readable(cut)
     assert train(rig, cut, steps, resume=True).wait(PATIENCE_S) == 0
     assert json.loads((cut / 'summary.json').read_text(encoding='utf-8'))['exact']
     assert newest(cut) == newest(whole), 'the last snapshot, bit by bit'
@@ -67,26 +61,10 @@ def train(rig, out, steps, *, resume=False):
     settings |= {'device': 'cpu', 'eval_every': 50, 'eval_episodes': 1, 'seed': rig.seed}
     words = [f'--{name.replace("_", "-")}={value}' for name, value in settings.items()]
     task = f'{MODULE}:{training_envs.MARKED}'
-    command = [sys.executable, '-m', PROGRAM, 'train', '--env', task, '--out', str(out)]
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), rig.environment['PYTHONPATH']])
-    with (rig.folder / f'{out.name}.log').open('ab') as log:
-        return subprocess.Popen(
-            [*command, *words, *(['--resume'] if resume else [])],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=rig.environment | {'PYTHONPATH': paths},
-            start_new_session=True,
-        )
-
-
-def wait_for_step(process, table, step):
-    """Wait until a run has logged a step."""
-    end_s = time.monotonic() + PATIENCE_S
-    while logged(table) < step:
-        assert process.poll() is None, f'step {step} of a training'
-        assert time.monotonic() < end_s, f'step {step} of a training'
-        time.sleep(0.005)
+    command = [*rig.python, 'td3_agent.__main__', 'train', '--env', task, '--out', str(out)]
+    rig.environment['PYTHONPATH'] = os.pathsep.join([TEST, os.environ.get('PYTHONPATH', '')])
+    command += [*words, *(['--resume'] if resume else [])]
+    return rig.start(out.name, command, (0, -signal.SIGKILL)).process
 
 
 def logged(table):
@@ -96,20 +74,20 @@ def logged(table):
     return int(first) if first.isdigit() else 0
 
 
-def unreadable(out):
-    """Return what stands there as a snapshot or a policy and cannot be loaded."""
-    policies = (*(out / 'policies').glob('[!.]*'), out / 'best.safetensors')
-    looks = [partial(load_snapshot, path) for path in snapshots(out / 'snapshots')]
-    looks += [partial(load_checkpoint, path) for path in policies if path.exists()]
-    return [error for error in map(error_of, looks) if error]
+def kill_at(process, table, step):
+    """Kill a run that has logged a step."""
+    wait_until(lambda: process.poll() is not None or logged(table) >= step, f'step {step}')
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, f'step {step} of a training'
 
 
-def error_of(look):
-    try:
-        look()
-    except (SnapshotError, CheckpointError) as error:
-        return str(error)
-    return ''
+def expect_all_readable(out):
+    """Load what stands there as a snapshot or a policy; half-written ones raise."""
+    for path in snapshots(out / 'snapshots'):
+        load_snapshot(path)
+    for path in (*(out / 'policies').glob('[!.]*'), out / 'best.safetensors'):
+        if path.exists():
+            load_checkpoint(path)
 
 
 def newest(out):

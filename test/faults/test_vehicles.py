@@ -3,7 +3,7 @@
 
 import time
 
-from faults.rig import AGENT, BRIDGE, GATE, SYNCHRONIZER, audited
+from harness.rig import AGENT, BRIDGE, GATE, SYNCHRONIZER, audited
 import pytest
 
 from td3_agent.driving.gate import Outcome
@@ -25,11 +25,11 @@ def test_one_of_three_agents_killed(rig):
     """Every frame waits for all; the car without agent is stopped, the others go on."""
     watcher, ledger_path, role = rig.watcher, rig.folder / 'ledger.jsonl', ROLES[0]
     world = {'start_paused': True, 'spawn_index': 0, 'map': 'winding'}
-    rig.start(BRIDGE, rig.command_of(BRIDGE, {'role_names': list(ROLES), **world}))
+    rig.start_node(BRIDGE, {'role_names': list(ROLES), **world})
     gates_and_agents = {each: [start(rig, GATE, each), start(rig, AGENT, each)] for each in ROLES}
     settings = {'pause_timeout_s': 1.1, 'ledger_path': str(ledger_path)}
     settings |= {'role_names': list(ROLES)}
-    rig.start(SYNCHRONIZER, rig.command_of(SYNCHRONIZER, settings))
+    rig.start_node(SYNCHRONIZER, settings)
     rig.wait_good(60)
     begun_ns = time.monotonic_ns()
     killed_ns = rig.kill(gates_and_agents[role][1])
@@ -56,8 +56,7 @@ def test_one_of_three_agents_killed(rig):
 def start(rig, program, role):
     """Start a gate or an agent in a namespace of its role."""
     driver = {'driver': 'pure_pursuit'} if program == AGENT else {}
-    command = rig.command_of(program, {'role_name': role, **driver})
-    return rig.start(f'{program}.{role}', [*command, '-r', f'__ns:=/{role}'])
+    return rig.start_node(program, {'role_name': role, **driver}, role)
 
 
 def expect_outcomes(records):

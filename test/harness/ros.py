@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """ROS nodes within the process of a test."""
 
+import threading
 import time
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -14,6 +16,11 @@ from td3_agent.nodes.runtime import RELIABLE
 
 DEADLINE_S = 20.0  # far beyond what a busy machine needs; reached only by a failure
 SPIN_S = 0.1
+
+
+def lifecycle_state(node):
+    """Return the name of a lifecycle node's state, for which rclpy has no public one."""
+    return node._state_machine.current_state[1]
 
 
 class Ros:
@@ -30,7 +37,13 @@ class Ros:
         )
         self.executor = SingleThreadedExecutor(context=self.context)
         self.nodes = []
-        self._peer = None
+        self._peer, self._apart = None, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def make(self, cls, *args, node_name=None, **parameters):
         """Return a node with these parameters, spun from now on."""
@@ -41,6 +54,17 @@ class Ros:
         self.executor.add_node(node)
         return node
 
+    def make_apart(self, cls, **parameters):
+        """Return a node that a thread of its own spins: the others may sleep."""
+        node = self.make(cls, **parameters)
+        self.executor.remove_node(node)
+        executor = SingleThreadedExecutor(context=self.context)
+        executor.add_node(node)
+        thread = threading.Thread(target=executor.spin, daemon=True)
+        thread.start()
+        self._apart.append((executor, thread))
+        return node
+
     def drop(self, node):
         """End one node as its program would."""
         if hasattr(node, 'close'):
@@ -48,6 +72,8 @@ class Ros:
         self.nodes.remove(node)
         self.executor.remove_node(node)
         node.destroy_node()
+        if node is self._peer:
+            self._peer = None
 
     @property
     def peer(self):
@@ -72,14 +98,21 @@ class Ros:
         """Return a publisher of the peer."""
         return self.peer.create_publisher(kind, topic, qos or RELIABLE)
 
-    def spin_until(self, condition, what='', deadline_s=DEADLINE_S):
-        """Spin until ``condition()`` holds; fail with ``what`` at the deadline."""
-        end_s = time.monotonic() + deadline_s
+    def within(self, condition, deadline_s):
+        """Spin until ``condition()`` holds; return how long that took [s], None if too long."""
+        begun_s = time.monotonic()
         while not condition():
-            left_s = end_s - time.monotonic()
+            left_s = begun_s + deadline_s - time.monotonic()
             if left_s <= 0.0:
-                pytest.fail(f'not within {deadline_s} s: {what or condition}', pytrace=True)
+                return None
             self.executor.spin_once(timeout_sec=min(SPIN_S, left_s))
+        return time.monotonic() - begun_s
+
+    def spin_until(self, condition, what='', deadline_s=None):
+        """Spin until ``condition()`` holds; fail with ``what`` at the deadline."""
+        deadline_s = deadline_s or DEADLINE_S
+        if self.within(condition, deadline_s) is None:
+            pytest.fail(f'not within {deadline_s:g} s: {what or condition}', pytrace=True)
 
     def spin_until_matched(self):
         """Spin until all publishers and subscriptions of this test have found each other.
@@ -115,7 +148,53 @@ class Ros:
 
     def close(self):
         """End every node, whatever happened to the test."""
+        for executor, thread in self._apart:
+            executor.shutdown(timeout_sec=1.0)
+            thread.join(DEADLINE_S)
         for node in reversed(self.nodes[:]):
             self.drop(node)
         self.executor.shutdown(timeout_sec=1.0)
         rclpy.shutdown(context=self.context)
+
+
+class Diagnosed:
+    """What nodes have said of themselves on /diagnostics: the newest status of each."""
+
+    def __init__(self, ros):
+        self._ros, self._newest = ros, {}
+        ros.peer.create_subscription(DiagnosticArray, '/diagnostics', self._on_message, RELIABLE)
+
+    def _on_message(self, msg):
+        self._newest.update({status.name: status for status in msg.status})
+
+    def __call__(self, name):
+        """Return the newest status of a node or of its part, or None."""
+        return self._newest.get(name)
+
+    def wait(self, name, words='', level=None):
+        """Spin until the newest status has these words, and this level; return it."""
+
+        def is_said():
+            status = self(name)
+            fits = status is not None and level in {None, status.level}
+            return fits and words in status.message
+
+        self._ros.spin_until(is_said, f'{name}: {words}')
+        return self(name)
+
+    def faulty(self, name, *words):
+        """Whether the newest status is not OK, and its message has all the words."""
+        status = self(name)
+        if status is None or status.level == DiagnosticStatus.OK:
+            return False
+        return all(word in status.message for word in words)
+
+    def message(self, name):
+        """Return what a node, or a part of it, said last; empty if nothing."""
+        status = self(name)
+        return status.message if status else ''
+
+    def value(self, name, key):
+        """Return a value of the newest status, or None."""
+        status = self(name)
+        return next((p.value for p in status.values if p.key == key), None) if status else None

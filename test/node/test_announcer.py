@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The announcer: a node's sign that from now on no frame is lost on it."""
 
+from harness.ros import Ros
 from rclpy.node import Node
 
 from td3_agent.nodes import topics
-from td3_agent.nodes.liveliness import LOOKS_IN_A_ROW, WAITING, LivelinessWatch, Readiness
+from td3_agent.nodes.liveliness import (
+    LOOKS_IN_A_ROW,
+    WAITING,
+    LivelinessWatch,
+    Readiness,
+    liveliness_publisher,
+)
 
 TOPIC = '/report'
 
@@ -44,3 +51,18 @@ def test_sign_of_life_is_given_when_it_is_ready_to_report_and_taken_back(ros):
     ros.spin_until(lambda: not ros.peer.count_publishers(TOPIC), 'the end of the reports')
     assert not ros.peer.count_publishers(topics.alive(TOPIC))
     assert not watch.is_lost
+
+
+def test_sign_of_another_process_is_no_loss_when_it_ends_in_order(ros):
+    """Within one participant nobody asks for signs of life: the other context is its own."""
+    watch = LivelinessWatch(ros.peer, '/alive')
+    other = Ros(ros.domain_id)
+    try:
+        publisher = liveliness_publisher(other.peer, '/alive')
+        ros.spin_until(lambda: ros.peer.count_publishers('/alive'), 'the sign')
+        assert not watch.is_lost
+        other.peer.destroy_publisher(publisher)
+        ros.spin_until(lambda: not ros.peer.count_publishers('/alive'), 'its end')
+        assert not watch.is_lost  # the graph tells
+    finally:
+        other.close()

@@ -6,11 +6,11 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import pytest
 from rclpy.node import Node
 
-from td3_agent.driving.duplicates import Breaks
+from td3_agent.driving.endpoints import Breaks
 from td3_agent.driving.loop_check import LATE_COMMAND, WITHOUT_COMMAND
 from td3_agent.driving.reports import CAUSE
 from td3_agent.nodes import topics
-from td3_agent.nodes.members import DriveCheck, Exclusive
+from td3_agent.nodes.liveliness import DriveCheck, Exclusive
 
 REPORTS = topics.gate_report('ego_vehicle')
 SLOW_CAMERA = 'every second frame has no image: camera 10 Hz, bridge 20 Hz'

@@ -8,6 +8,8 @@ import pytest
 
 torch = pytest.importorskip('torch')
 
+from harness.ros import lifecycle_state  # noqa: E402
+
 from td3_agent.driving.parameters import ParameterError  # noqa: E402
 from td3_agent.nodes.drivers import DriverParams, make_driver  # noqa: E402
 from td3_agent.nodes.td3_agent_node import Td3AgentNode  # noqa: E402
@@ -36,7 +38,7 @@ def exported(tmp_path):
 
 def test_export_drives(ros, exported):
     node = ros.make(Td3AgentNode, policy=str(exported), inference='onnx')
-    ros.spin_until(lambda: node._state_machine.current_state[1] == 'active', 'active')
+    ros.spin_until(lambda: lifecycle_state(node) == 'active', 'active')
     assert node.equipment.title.endswith('ONNX Runtime')
     torch_driver = make_driver(DriverParams(policy=str(exported)))
     assert torch_driver.spec == node.equipment.spec
@@ -46,7 +48,7 @@ def test_export_drives(ros, exported):
 def test_stale_export_leaves_the_node_inactive_with_the_reason(ros, exported, diagnosed):
     shutil.copyfile(policy_file('route'), exported)
     node = ros.make(Td3AgentNode, policy=str(exported), inference='onnx')
-    assert node._state_machine.current_state[1] == 'unconfigured'
+    assert lifecycle_state(node) == 'unconfigured'
     ros.spin_until(lambda: diagnosed('td3_agent') is not None, 'diagnostics')
     status = diagnosed('td3_agent')
     assert status.level == DiagnosticStatus.ERROR

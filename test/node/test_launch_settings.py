@@ -10,7 +10,6 @@ from td3_agent.launch_settings import (
     as_declared,
     failure_of,
     names_of,
-    number,
     read_params_file,
     refuse_existing,
     refuse_other_choice,
@@ -67,9 +66,9 @@ class TestArguments:
             as_declared('duration', text, float)
 
     def test_that_are_too_small(self):
-        assert number('duration', '0', low=0.0) == 0.0
+        assert as_declared('duration', '0', float, 0.0) == 0.0
         with pytest.raises(ValueError, match=r"^duration must be a finite number >= 0, got '-3'$"):
-            number('duration', '-3', low=0.0)
+            as_declared('duration', '-3', float, 0.0)
 
     def test_that_are_neither_true_nor_false(self):
         with pytest.raises(ValueError, match=r"^loop must be true or false, got 'maybe'$"):

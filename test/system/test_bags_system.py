@@ -7,7 +7,6 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -15,10 +14,8 @@ pytest.importorskip('rosbags', reason='rosbags is not installed')
 
 from td3_agent.bags.bag import Bag, is_latched
 from td3_agent.bags.inputs import find_inputs
-from td3_agent.bags.record import BagWriter, Topic, WriterParams
-from td3_agent.bags.recorder_node import InstalledTypes
 from td3_agent.driving.ledger import read_ledger
-from td3_agent.evaluation.processes import ros_environment
+from td3_agent.processes import ros_environment
 
 SHIPPED = Path(__file__).parents[1] / 'bags' / 'oval'
 FRAMES = 60
@@ -63,15 +60,6 @@ class TestRecordedDemo:
         summary = json.loads((tmp_path / 'summary.json').read_text())
         assert FRAMES <= summary['frames'] == summary['actions_equal']  # and idle ticks
 
-    @pytest.mark.nightly
-    def test_sqlite_on_request(self, tmp_path):
-        words = ('--record', '--record-storage', 'sqlite3', '--duration', 1.0)
-        done = run('demo', *words, '--map', 'oval', '--out', tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert [path.suffix for path in (tmp_path / 'bag').glob('bag*')] == ['.db3']
-        words = ('--expect', tmp_path / 'ledger.jsonl', '--out', tmp_path / 'replay')
-        assert run('replay', tmp_path / 'bag', *words).returncode == 0
-
     def test_formats_that_do_not_fit_are_refused_before_the_drive(self, tmp_path):
         words = ('--record', '--record-storage', 'sqlite3', '--record-compression', 'zstd')
         done = run('demo', *words, '--out', tmp_path / 'none')
@@ -79,9 +67,8 @@ class TestRecordedDemo:
         assert 'needs --record-storage mcap, got sqlite3' in done.stderr
         assert not (tmp_path / 'none').exists()
 
-    @pytest.mark.parametrize('rate', [pytest.param(1, marks=pytest.mark.nightly), 4])
-    def test_live_too(self, rate, demo, tmp_path):
-        words = ('--live', '--start-agent', '--rate', rate, '--out', tmp_path)
+    def test_live_too(self, demo, tmp_path):
+        words = ('--live', '--start-agent', '--rate', 4, '--out', tmp_path)
         done = run('replay', demo / 'bag', '--expect', demo / 'ledger.jsonl', *words)
         assert done.returncode == 0, done.stderr
         summary = json.loads((tmp_path / 'summary.json').read_text())
@@ -125,29 +112,15 @@ class TestPlayer:
         assert [stamp for stamp, _, _ in twice[:160]] == [stamp for stamp, _, _ in once] * 2
         assert twice[:80] == twice[80:160]
 
-    def test_frames_that_were_not_received_are_not_answered(self, play, tmp_path):
-        half = without(SHIPPED, tmp_path / 'bag', '/carla/ego_vehicle/odometry', every=7)
-        player = play(half, rate=50.0)
-        answered = [record['stamp_ns'] for record in player.replay.records]
-        every = [r['stamp_ns'] for r in read_ledger(SHIPPED / 'ledger.jsonl')]
-        assert answered == [stamp for i, stamp in enumerate(every) if i % 7]
-        assert player.unknown_frames == 0
-
     def test_an_offset_leaves_the_beginning_out(self, play):
-        player = play(SHIPPED, rate=50.0, start_offset_s=4.0)
+        bag = Bag(SHIPPED)
+        middle_ns = [message.received_ns for message in bag.messages(['/clock'])][40]
+        offset_s = (middle_ns - bag.contents().first_ns) / 1e9
+        player = play(SHIPPED, rate=50.0, start_offset_s=offset_s)
         every = [r['stamp_ns'] for r in read_ledger(SHIPPED / 'ledger.jsonl')]
         answered = [record['stamp_ns'] for record in player.replay.records]
         assert 0 < len(answered) < 80
         assert answered == every[-len(answered) :]
-
-    def test_compressed_images_reach_the_agent_raw(self, play, tmp_path):
-        pytest.importorskip('cv2')
-        player = play(compressed(SHIPPED, tmp_path / 'bag'), rate=50.0)
-        seen = [record['observation_sha256'] for record in player.replay.records]
-        once = [record['recorded']['observation_sha256'] for record in player.replay.records]
-        assert len(seen) == 80
-        # The first sees no action of before, which may differ in its last bits elsewhere.
-        assert seen[0] == once[0]
 
     def test_no_agent_is_one_sentence(self, ros, monkeypatch):
         from td3_agent.bags import live
@@ -165,51 +138,6 @@ class TestPlayer:
         assert 'no agent is ready' in player.trouble
 
 
-def without(bag, path, topic, every):
-    """Copy a bag, but not every so many-th message of one topic."""
-    writer, known, seen = BagWriter(path, WriterParams(min_free_mb=0.0)), set(), 0
-    types = InstalledTypes()
-    for message in Bag(bag).messages():
-        about = message.topic
-        if about.name not in known:
-            known.add(about.name)
-            writer.add_topic(Topic(about.name, about.msgtype, types.knowing(about.msgtype)))
-        if about.name == topic:
-            seen += 1
-            if (seen - 1) % every == 0:
-                continue
-        assert writer.put(about.name, message.received_ns, bytes(message.data))
-    writer.close()
-    assert not writer.failure
-    return path
-
-
-def compressed(bag, path):
-    """Copy a bag, its images as PNG under the name that image_transport gives them."""
-    import cv2
-
-    from td3_agent.bags.inputs import COMPRESSED, IMAGE, deserialized, known_types
-
-    writer, known, types = BagWriter(path, WriterParams(min_free_mb=0.0)), set(), InstalledTypes()
-    store = known_types()
-    for message in Bag(bag).messages():
-        name, kind, data = message.topic.name, message.topic.msgtype, bytes(message.data)
-        if kind == IMAGE:
-            raw = deserialized(message)
-            pixels = raw.data.reshape(raw.height, raw.width, 4)[:, :, :3]
-            png = cv2.imencode('.png', pixels)[1].reshape(-1)
-            about = store.types[COMPRESSED](header=raw.header, format='png', data=png)
-            name, kind = f'{name}/compressed', COMPRESSED
-            data = bytes(store.serialize_cdr(about, kind))
-        if name not in known:
-            known.add(name)
-            writer.add_topic(Topic(name, kind, types.knowing(kind)))
-        assert writer.put(name, message.received_ns, data)
-    writer.close()
-    assert not writer.failure
-    return path
-
-
 @contextmanager
 def recorder(ros, out, *words):
     """A recorder of the test's domain, listening."""
@@ -223,11 +151,6 @@ def recorder(ros, out, *words):
             yield process
         finally:
             process.kill()
-
-
-def ended(process, number):
-    process.send_signal(number)
-    return process.wait(DEADLINE_S)
 
 
 class TestRecorder:
@@ -249,45 +172,11 @@ class TestRecorder:
             other.publish(String(data='not of the loop'))
             file = tmp_path / 'bag' / 'bag_0.mcap'
             ros.spin_until(lambda: b'late\0' in file.read_bytes(), 'it is written')
-            assert ended(process, signal.SIGINT) == 0
+            process.send_signal(signal.SIGINT)
+            assert process.wait(DEADLINE_S) == 0
         contents = Bag(tmp_path / 'bag').contents()
         assert {'/carla/map', '/carla/hero/late'} <= set(contents.topics)
         assert '/elsewhere' not in contents.topics
         assert is_latched(contents.topics['/carla/map'])
         assert not is_latched(contents.topics['/carla/hero/late'])
         assert (tmp_path / 'bag' / 'metadata.yaml').exists()
-
-    @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-    def test_readable_after_a_kill(self, storage, ros, tmp_path):
-        from std_msgs.msg import String
-
-        talker = ros.talk(String, '/carla/hero/talk')
-        bag = tmp_path / 'bag'
-        with recorder(ros, bag, '--storage', storage) as process:
-            ros.spin_until(talker.get_subscription_count, 'the recorder listens')
-            count = 0
-            end_s = time.monotonic() + DEADLINE_S
-            while time.monotonic() < end_s:
-                talker.publish(String(data=f'{count}'))
-                count += 1
-                ros.executor.spin_once(timeout_sec=0.01)
-                if count % 50 == 0 and len(list(Bag(bag).messages())) > 20:
-                    break
-            assert ended(process, signal.SIGKILL) == -signal.SIGKILL
-        assert not (bag / 'metadata.yaml').exists()
-        assert 20 < len(list(Bag(bag).messages())) <= count
-
-    def test_too_full_a_disk_is_one_error(self, ros, tmp_path):
-        environment = ros_environment(ros.domain_id)
-        words = ('record', '--out', str(tmp_path / 'bag'), '--min-free-space', '1e12')
-        done = subprocess.run(
-            [sys.executable, '-m', 'td3_agent', *words],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
-        assert done.returncode == 2
-        assert len(done.stderr.splitlines()) == 1
-        assert 'must stay free' in done.stderr

@@ -1,61 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each benchmark of the ROS path, once and short: it measures, and leaves no process behind."""
 
-from contextlib import suppress
 import json
-import os
 from pathlib import Path
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
 pytestmark = [pytest.mark.system, pytest.mark.nightly]
-PATIENCE_S = 180.0  # a busy machine's
 ROOT = Path(__file__).parents[2]
 DOCKER = Path(__file__).parents[1] / 'standins' / 'docker'
 NODES = {'sim_bridge_node', 'twist_to_control_node', 'td3_agent_node', 'synchronizer_node'}
 
 
-def started(mark, *arguments):
-    """A benchmark's process; it and all that it starts carry ``mark`` in their environment."""
-    name, _, value = mark.partition('=')
-    return subprocess.Popen(
-        [sys.executable, '-m', 'benchmarks', *arguments],
-        env=dict(os.environ, **{name: value}),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.fixture
-def report_of(tmp_path):
+def report_of(tmp_path, program):
     """Return the record of a benchmark; on a busy machine a figure may miss its limit."""
 
     def measured(*arguments):
-        mark = f'TD3_AGENT_TEST={os.getpid()}-{arguments[0]}'
-        with started(mark, *arguments, '--out', str(tmp_path / 'record.json')) as process:
-            out, err = process.communicate(timeout=PATIENCE_S)
-        assert process.returncode in {0, 1}, err
+        path = tmp_path / 'record.json'
+        benchmark = program('benchmarks', *arguments, '--out', path, cwd=ROOT)
+        status, out, errors = benchmark.end()
+        assert status in {0, 1}, errors
         assert '|---' in out
-        assert not processes_with(mark)
-        return json.loads((tmp_path / 'record.json').read_text())
+        assert not benchmark.alive()
+        return json.loads(path.read_text())
 
     return measured
-
-
-def processes_with(mark):
-    """Processes whose environment holds ``mark``."""
-    found = []
-    for path in Path('/proc').glob('[0-9]*/environ'):
-        with suppress(OSError):  # ended, or another user's
-            if mark.encode() in path.read_bytes().split(b'\0'):
-                found.append(path.parent.name)
-    return found
 
 
 def test_command(report_of):
@@ -122,16 +93,11 @@ def test_ros_env(report_of):
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_interruption_ends_every_process(number):
-    mark = f'TD3_AGENT_TEST={os.getpid()}-{number}'
-    with started(mark, 'rate', '--duration', '300') as process:
-        end_s = time.monotonic() + PATIENCE_S
-        while len(processes_with(mark)) < 5:  # itself, three nodes, the bare timer
-            assert time.monotonic() < end_s, 'its processes'
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(0.1)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130
-    assert err.splitlines()[-1] == 'rate: interrupted, no figures'
-    assert not processes_with(mark)
+def test_interruption_ends_every_process(program, number):
+    benchmark = program('benchmarks', 'rate', '--duration', '300', cwd=ROOT)
+    # Itself, three nodes, the bare timer.
+    benchmark.wait_until(lambda: len(benchmark.alive()) >= 5, 'its processes')
+    status, _, errors = benchmark.end(number)
+    assert status == 130
+    assert errors.splitlines()[-1] == 'rate: interrupted, no figures'
+    assert not benchmark.alive()

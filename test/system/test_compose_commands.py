@@ -13,7 +13,7 @@ pytest.importorskip('carla')
 pytest.importorskip('cv2')
 
 from td3_agent.driving.ledger_audit import audit_ledger
-from td3_agent.evaluation.processes import free_domain_id, ros_environment
+from td3_agent.processes import free_domain_id, ros_environment
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]

@@ -4,27 +4,22 @@
 import csv
 import json
 import os
-from pathlib import Path
 import signal
-import subprocess
-import sys
-import time
-import uuid
 
+from harness.ledgers import check_ledger
+from harness.programs import wait_until
 import pytest
 
 from td3_agent.__main__ import parser
-from td3_agent.driving.ledger import check_ledger, read_ledger
+from td3_agent.driving.ledger import read_ledger
 from td3_agent.evaluation import evaluate, ros_episodes
 from td3_agent.evaluation.direct_episodes import (
     DirectJob,
-    EvaluationError,
     drive_job,
     drive_jobs,
-    write_ledger,
 )
 from td3_agent.evaluation.episode_result import EpisodeResult
-from td3_agent.evaluation.episodes import EpisodePlan
+from td3_agent.evaluation.episodes import EpisodePlan, EvaluationError, write_ledger
 from td3_agent.evaluation.ros_episodes import LedgerTail
 from td3_agent.nodes.bridge_publisher import path_message
 from td3_agent.nodes.conversions import route_from_path
@@ -32,7 +27,6 @@ from td3_agent.sim.embedded import route_on_the_wire
 
 pytestmark = pytest.mark.system
 
-PATIENCE_S = 120.0
 SHORT = ('--route-length', '40', '--map', 'oval', '--no-references')
 FIGURES = (
     'success_rate',
@@ -61,7 +55,7 @@ def over_ros(monkeypatch):
     """Drive on the direct path instead of ROS, and let the test change the ledger."""
 
     def replace(change):
-        def drive(plan, episode, driver, folder, ledger_path):
+        def drive(plan, episode, driver, ledger_path):
             job = DirectJob(
                 plan=plan,
                 episode=episode,
@@ -72,7 +66,6 @@ def over_ros(monkeypatch):
             records = ledger_of(ledger_path)
             change(records)
             write_ledger(ledger_path, records)
-            assert folder == ledger_path.parent
             return judged
 
         monkeypatch.setattr(ros_episodes, 'drive_over_ros', drive)
@@ -101,31 +94,21 @@ def test_both_transports_agree(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'change',
+    ('change', 'equal'),
     [
-        lambda records: records[10].update(observation_sha256='0' * 64),
-        lambda records: records[10]['action'].__setitem__(0, 0.25),
-        list.pop,
+        (lambda _: None, True),
+        (lambda records: records[10].update(observation_sha256='0' * 64), False),
+        (list.pop, False),
     ],
 )
-def test_any_difference_fails(tmp_path, over_ros, change, capsys):
+def test_any_difference_fails(tmp_path, over_ros, change, equal, capsys):
     over_ros(change)
     status, summary = run_here(
         tmp_path, *SHORT, '--driver', 'pure_pursuit', '--episodes', '1', '--compare'
     )
-    assert status == 1
-    assert not summary['comparison'][0]['equal']
+    assert status == int(not equal)
+    assert summary['comparison'][0]['equal'] == equal
     assert 'hashes different' in capsys.readouterr().out
-
-
-def test_equal_ledgers_pass(tmp_path, over_ros):
-    over_ros(lambda _: None)
-    status, summary = run_here(
-        tmp_path, *SHORT, '--driver', 'pure_pursuit', '--episodes', '1', '--compare'
-    )
-    assert status == 0
-    assert summary['comparison'][0]['equal']
-    assert summary['transport'] == 'direct'
 
 
 def test_results_hold_together_and_do_not_depend_on_the_number_of_processes(tmp_path, capsys):
@@ -188,13 +171,13 @@ class TestAttempts:
         """Drive one episode whose attempts have these numbers of unanswered frames."""
         left = iter(faults)
 
-        def once(_plan, _episode, _driver, _folder, ledger_path):
+        def once(_plan, _episode, _driver, ledger_path):
             write_ledger(ledger_path, [])
             return EpisodeResult(figures={'violations': 0, 'frames_not_ok': next(left)}, view=None)
 
         monkeypatch.setattr(ros_episodes, 'drive_once', once)
         plan, path = EpisodePlan(), tmp_path / 'ledger.jsonl'
-        judged = ros_episodes.drive_over_ros(plan, plan.episode(0), None, tmp_path, path)
+        judged = ros_episodes.drive_over_ros(plan, plan.episode(0), None, path)
         assert list(left) == []
         return judged.figures, sorted(path.name for path in tmp_path.iterdir())
 
@@ -267,59 +250,6 @@ def test_bad_arguments_are_refused_in_one_sentence(tmp_path, arguments, texts):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture
-def program(tmp_path):
-    """Return a function that starts the verb as a program; whatever is left of it is ended."""
-    mark, processes = f'{uuid.uuid4()}', []
-
-    def alive():
-        return [pid for pid in ids_of_processes() if mark.encode() in environment_of(pid)]
-
-    def start(*arguments):
-        command = [sys.executable, '-m', 'td3_agent', 'evaluate', '--out', str(tmp_path)]
-        processes.append(
-            subprocess.Popen(
-                [*command, *arguments],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=dict(os.environ, TD3_AGENT_TEST=mark),
-            )
-        )
-        return processes[-1], alive
-
-    yield start
-    for pid in alive():
-        os.kill(pid, signal.SIGKILL)
-    for process in processes:
-        process.communicate()
-
-
-def ids_of_processes():
-    return [int(entry.name) for entry in Path('/proc').iterdir() if entry.name.isdigit()]
-
-
-def environment_of(pid):
-    """Environment of a process; that of one that has ended is empty."""
-    try:
-        return Path(f'/proc/{pid}/environ').read_bytes()
-    except OSError:
-        return b''
-
-
-def wait_until(condition, process, what):
-    """Wait until ``condition()`` holds while the program runs."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, what
-        try:
-            process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-        pytest.fail(f'ended before {what}: {process.stderr.read()}')
-
-
-@pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='needs /proc')
 @pytest.mark.parametrize(
     ('arguments', 'sign', 'number'),
     [
@@ -328,13 +258,11 @@ def wait_until(condition, process, what):
     ],
 )
 def test_interrupted_leaves_no_process_and_no_summary(program, tmp_path, arguments, sign, number):
-    process, alive = program(*SHORT, '--driver', 'pure_pursuit', '--episodes', '200', *arguments)
-    wait_until((tmp_path / sign).exists, process, sign)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130
+    words = (*SHORT, '--driver', 'pure_pursuit', '--episodes', '200', *arguments)
+    verb = program('td3_agent', 'evaluate', '--out', tmp_path, *words)
+    verb.wait_until((tmp_path / sign).exists, sign)
+    status, _, errors = verb.end(number)
+    assert status == 130
     assert errors.strip().endswith('no summary written')
-    deadline_s = time.monotonic() + PATIENCE_S
-    while alive():  # those whose parent has just gone
-        assert time.monotonic() < deadline_s, alive()
+    wait_until(lambda: not verb.alive(), 'the end of those whose parent has just gone')
     assert not (tmp_path / 'summary.json').exists()

@@ -3,23 +3,17 @@
 
 import os
 from pathlib import Path
-import re
 import select
 import socket
 import subprocess
 import sys
-import time
 
+from harness.programs import PATIENCE_S, shared_memory, wait_until
+import psutil
 import pytest
 import rclpy
 
-from td3_agent.evaluation import processes
-from td3_agent.evaluation.processes import (
-    ProcessGroup,
-    free_domain_id,
-    node_command,
-    ros_environment,
-)
+from td3_agent import processes
 from td3_agent.fastdds import (
     CAMERA_PROFILE,
     LOOPBACK_PROFILE,
@@ -28,6 +22,12 @@ from td3_agent.fastdds import (
     profile_variables,
 )
 from td3_agent.nodes.share import shared_path
+from td3_agent.processes import (
+    ProcessGroup,
+    free_domain_id,
+    node_command,
+    ros_environment,
+)
 
 PROGRAMS = ('twist_to_control_node', 'synchronizer_node', 'sim_bridge_node', 'td3_agent_node')
 WITHOUT_SHARED_MEMORY = PROGRAMS[:2]
@@ -42,7 +42,6 @@ rclpy.try_shutdown()
 """
 SEGMENT_BYTES = 1 << 26  # as the profiles say
 DEFAULT_BYTES = 1 << 20  # Fast DDS's own is half of it, and bookkeeping
-PATIENCE_S = 60.0
 
 pytestmark = [
     pytest.mark.system,
@@ -80,36 +79,10 @@ def node():
         process.communicate(timeout=PATIENCE_S)  # closes its input: the node ends
 
 
-def segment_bytes(process):
-    """Size of the largest shared-memory segment that a process has mapped [bytes]."""
-    maps = Path(f'/proc/{process.pid}/maps').read_text('utf-8')
-    mapped_as = r'^(\w+)-(\w+) .* /dev/shm/fast(?:rtps|dds)_[0-9a-f]{16}\b'
-    found = re.findall(mapped_as, maps, re.MULTILINE)
-    return max(int(end, 16) - int(start, 16) for start, end in found)
-
-
-def mapped(process):
-    """Whether a process has memory of Fast DDS in common with others."""
-    maps = Path(f'/proc/{process.pid}/maps').read_text('utf-8')
-    return re.search(r'/dev/shm/(sem\.)?fast(rtps|dds)_', maps) is not None
-
-
-def listens(process):
-    """Whether a process listens at any UDP port."""
-    return bool(local_addresses(process, range(1, 1 << 16)))
-
-
-def local_addresses(process, ports):
-    """Addresses that a process listens at on any of some UDP ports."""
-    links = [str(fd.readlink()) for fd in Path(f'/proc/{process.pid}/fd').iterdir()]
-    inodes = {link[8:-1] for link in links if link.startswith('socket:[')}
-    rows = [line.split() for line in Path('/proc/net/udp').read_text().splitlines()[1:]]
-    mine = [row[1].split(':') for row in rows if row[9] in inodes]
-    return {
-        socket.inet_ntoa(bytes.fromhex(address)[::-1])
-        for address, port in mine
-        if int(port, 16) in ports
-    }
+def listens(process, ports=range(1, 1 << 16)):
+    """Return the addresses at which a process listens on any of some UDP ports."""
+    found = [each.laddr for each in psutil.net_connections('udp') if each.pid == process.pid]
+    return {address.ip for address in found if address.port in ports}
 
 
 def test_nothing_listens_but_on_the_loopback_interface(node, monkeypatch):
@@ -118,7 +91,7 @@ def test_nothing_listens_but_on_the_loopback_interface(node, monkeypatch):
     domain_id = free_domain_id()
     first_port = 7400 + 250 * domain_id  # RTPS 2.2, 9.6.1.1
     process = node(ros_environment(domain_id))
-    assert local_addresses(process, range(first_port, first_port + 250)) == {'127.0.0.1'}
+    assert listens(process, range(first_port, first_port + 250)) == {'127.0.0.1'}
 
 
 def test_domain_whose_first_participants_have_ended_is_in_use(monkeypatch):
@@ -139,24 +112,24 @@ def without_profile():
     return {name: value for name, value in environment.items() if name not in PROFILE_VARIABLES}
 
 
-@pytest.mark.parametrize('profile', [LOOPBACK_PROFILE, CAMERA_PROFILE])
+@pytest.mark.parametrize('profile', [LOOPBACK_PROFILE, CAMERA_PROFILE, None])
 def test_segment_is_as_large_as_the_profile_says(node, profile):
+    """Without one, an image would not fit."""
     environment = without_profile()
-    environment |= profile_variables(environment, shared_path(profile))
-    process = node(environment)
-    assert SEGMENT_BYTES <= segment_bytes(process) < 1.1 * SEGMENT_BYTES
+    if profile:
+        environment |= profile_variables(environment, shared_path(profile))
+    largest_bytes = max(shared_memory(node(environment).pid).values())
+    if profile:
+        assert SEGMENT_BYTES <= largest_bytes < 1.1 * SEGMENT_BYTES
+    else:
+        assert largest_bytes < DEFAULT_BYTES
 
 
-def test_without_a_profile_an_image_would_not_fit(node):
-    assert segment_bytes(node(without_profile())) < DEFAULT_BYTES
-
-
-def test_programs_of_the_package_get_the_loopback_profile(node, monkeypatch):
+def test_programs_of_the_package_get_the_loopback_profile(monkeypatch):
     for name in PROFILE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    environment = ros_environment(free_domain_id())
+    environment = ros_environment(1)
     assert environment[profile_variable(environment)].endswith(LOOPBACK_PROFILE)
-    assert segment_bytes(node(environment)) >= SEGMENT_BYTES
 
 
 @pytest.mark.parametrize('named', [True, False], ids=['shipped profile', 'no profile'])
@@ -166,16 +139,12 @@ def test_who_stops_the_car_shares_no_lock(tmp_path, monkeypatch, named):
         monkeypatch.delenv(name, raising=False)
     environment = ros_environment(free_domain_id()) if named else without_profile()
     with ProcessGroup(tmp_path, environment) as group:
-        nodes = {name: group.run(name, node_command(name, {})) for name in PROGRAMS}
-        end_s = time.monotonic() + PATIENCE_S
-        for name, process in nodes.items():
-            if name not in WITHOUT_SHARED_MEMORY:
-                while not mapped(process.process):
-                    assert time.monotonic() < end_s, name
+        nodes = {name: group.run(name, node_command(name, {})).process for name in PROGRAMS}
+        for name in set(PROGRAMS) - set(WITHOUT_SHARED_MEMORY):
+            wait_until(lambda n=name: shared_memory(nodes[n].pid), name)
         for name in WITHOUT_SHARED_MEMORY:
-            while not listens(nodes[name].process):
-                assert time.monotonic() < end_s, name
-            assert not mapped(nodes[name].process), name
+            wait_until(lambda n=name: listens(nodes[n]), name)
+            assert not shared_memory(nodes[name].pid), name
         group.end()
 
 

@@ -4,7 +4,7 @@
 launch is not among the wheels; these tests run where ROS 2 is installed.
 """
 
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 import os
 from pathlib import Path
 import signal
@@ -12,16 +12,15 @@ import subprocess
 import sys
 import time
 
+from harness.programs import PATIENCE_S, processes_with, wait_until
 import pytest
 
-from td3_agent.evaluation.processes import free_domain_id, ros_environment
+from td3_agent.processes import free_domain_id, ros_environment
 from td3_agent.starting import PARENT_VARIABLE
 
 pytest.importorskip('ros2launch', reason='ros2 launch is not installed (no wheels of it)')
 pytest.importorskip('carla', reason='the embedded simulator needs carla')
 
-PATIENCE_S = 90.0
-LOOK_S = 0.05
 FILES = Path(__file__).parents[2] / 'launch'
 ROS2 = 'import sys; from ros2cli.cli import main; sys.exit(main())'
 
@@ -43,28 +42,16 @@ def launched(tmp_path, name, *arguments):
         )
     try:
         yield launch
-        wait_until(lambda: not started_by(launch.pid), 'processes are left')
+        wait_until(lambda: not started_by(launch), 'the end of what it has started')
     finally:
-        for process in [launch.pid] * (launch.poll() is None) + started_by(launch.pid):
-            os.kill(process, signal.SIGKILL)
+        for process in [launch] * (launch.poll() is None) + started_by(launch):
+            process.kill()
         launch.wait()
 
 
 def started_by(launch):
-    """Ids of the processes that a launch has started, also when it is gone."""
-    mark, found = f'{PARENT_VARIABLE}={launch}'.encode(), []
-    for folder in Path('/proc').glob('[0-9]*'):
-        with suppress(OSError):
-            if mark in (folder / 'environ').read_bytes().split(b'\0'):
-                found.append(int(folder.name))
-    return found
-
-
-def wait_until(condition, what):
-    end_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end_s, what
-        time.sleep(LOOK_S)
+    """Return the processes that a launch has started, also when it is gone."""
+    return processes_with(PARENT_VARIABLE, str(launch.pid))
 
 
 def output(tmp_path):
@@ -100,7 +87,7 @@ def test_bad_argument_is_told_once_and_nothing_is_started(argument, told, tmp_pa
 def test_killed_node_ends_the_launch_with_1(tmp_path):
     with launched(tmp_path, 'agent.launch.py') as launch:
         wait_for(tmp_path, 'driver: TD3')
-        os.kill(started_by(launch.pid)[0], signal.SIGKILL)
+        started_by(launch)[0].kill()
         assert launch.wait(PATIENCE_S) == 1
     assert output(tmp_path).count('was ended by signal 9') == 1
 
@@ -118,5 +105,5 @@ def test_interrupt_while_the_nodes_start(delay_s, tmp_path):
 def test_nodes_end_with_a_launch_that_was_killed(tmp_path):
     with launched(tmp_path, 'agent.launch.py') as launch:
         wait_for(tmp_path, 'driver: TD3')
-        assert started_by(launch.pid)
+        assert started_by(launch)
         launch.kill()

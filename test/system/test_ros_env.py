@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The environment over ROS 2: Gymnasium's rules, the direct one's world, and bridges that die."""
 
-from contextlib import suppress
 from functools import partial
 import json
-import os
+import multiprocessing
 from pathlib import Path
-import signal
 import subprocess
 import sys
 import time
@@ -17,16 +15,15 @@ pytest.importorskip('carla')
 pytest.importorskip('cv2')
 pytest.importorskip('gymnasium')
 
-from carla_msgs.msg import CarlaStatus
 import gymnasium
-from nav_msgs.msg import Path as PathMessage
+from harness.programs import is_there, wait_until
 import numpy as np
+import psutil
 
 from td3_agent.driving.parameters import ParameterError
-from td3_agent.driving.task import TaskConfig
-from td3_agent.evaluation.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.evaluation.ros_env import BRIDGE_SETTINGS, BRIDGES, ros_env
 from td3_agent.nodes.lockstep_client import BridgeLostError, BridgeTakenError, LockstepClient
+from td3_agent.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.sim.env import embedded_env
 from td3_agent.training.envs import ProcessEnv
 
@@ -39,7 +36,6 @@ env = ros_env()
 env.reset(seed=0)
 print(env.world.bridge.process.pid, env.world.bridge.log_path.parent, flush=True)
 """
-GONE_S = 20.0  # far more than an end takes
 
 
 @pytest.fixture(scope='module')
@@ -87,17 +83,6 @@ def test_what_it_says_is_in_its_spaces(env):
     assert (terminated, truncated) == (False, False)
 
 
-def test_the_same_seed_is_the_same_episode(env):
-    actions = [np.array([0.3, 0.2 * (-1) ** (k // 5)], np.float32) for k in range(15)]
-    images, states, rewards = drive(env, actions, seed=5)
-    again = drive(env, actions, seed=5)
-    np.testing.assert_allclose(states, again[1], atol=1e-5)
-    np.testing.assert_allclose(rewards, again[2], atol=1e-5)
-    # A hair of the place is left of the episode before: single grey levels may differ.
-    assert np.abs(np.array(images, int) - np.array(again[0], int)).mean() < 1.0
-    assert (images[0] != drive(env, actions, seed=6)[0][0]).any()  # another place
-
-
 def test_it_drives_as_the_direct_environment_does(env):
     """From rest, the same actions give the same speeds and the same pay for progress."""
     actions = [FORWARD] * 30
@@ -108,17 +93,6 @@ def test_it_drives_as_the_direct_environment_does(env):
         seen, direct_earned, *_ = direct.step(action)
         assert state[0] == pytest.approx(seen['state'][0], abs=0.02)
         assert earned == pytest.approx(direct_earned, abs=0.05)
-
-
-def test_an_episode_ends_by_the_rules(env):
-    env.task.config = TaskConfig(stall_time_s=0.5)
-    try:
-        env.reset(seed=0)
-        for _ in range(10):
-            *_, terminated, truncated, info = env.step(np.array([-1.0, 0.0], np.float32))
-        assert (terminated, truncated, info['ending']) == (False, True, 'stalled')
-    finally:
-        env.task.config = TaskConfig()
 
 
 def test_a_reset_waits_for_nothing_but_the_car(env):
@@ -150,11 +124,12 @@ def test_the_road_s_height_is_the_one_of_the_new_place(env, monkeypatch):
     assert z_m == pytest.approx(x_m / 10.0, abs=0.35)  # a point of the route per meter
 
 
-def test_clients_of_one_graph_are_no_namesakes_and_a_route_may_tell_no_heights():
-    with LockstepClient() as one, LockstepClient() as other:
-        assert one._node.get_name() != other._node.get_name()
-        one._latched['route'] = PathMessage()
-        assert one.height_m(0.0, 0.0) is None
+def test_clients_of_one_graph_are_no_namesakes(ros):
+    def clients():
+        return {name for name in ros.peer.get_node_names() if name.startswith('lockstep_client')}
+
+    with LockstepClient(domain_id=ros.domain_id), LockstepClient(domain_id=ros.domain_id):
+        ros.spin_until(lambda: len(clients()) == 2, 'two names')
 
 
 @pytest.fixture
@@ -168,14 +143,11 @@ def started(monkeypatch):
     return started
 
 
-@pytest.mark.parametrize(
-    'end', [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)]
-)
-def test_a_bridge_that_dies_is_named_and_replaced(end, started):
+def test_a_bridge_that_dies_is_named_and_replaced(started):
     env = ros_env(client=PATIENCE)
     try:
         env.reset(seed=0)
-        started[0].process.send_signal(end)
+        started[0].process.kill()
         started[0].process.wait(60.0)
         with pytest.raises(BridgeLostError, match='the bridge has ended'):
             drive_on(env)
@@ -224,21 +196,6 @@ def test_a_refused_setting_says_why_and_leaves_nothing(arguments, error, text, s
     assert not started[0].log_path.parent.exists()
 
 
-def is_there(pid):
-    """Whether a process runs; one that nobody has collected does not."""
-    try:
-        return Path(f'/proc/{pid}/stat').read_text('utf-8').rpartition(')')[2].split()[0] != 'Z'
-    except OSError:
-        return False
-
-
-def wait_until_gone(pid):
-    deadline_s = time.monotonic() + GONE_S
-    while is_there(pid):
-        assert time.monotonic() < deadline_s, f'process {pid} is left'
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize(
     ('last', 'status'),
     [('', 0), ('raise KeyError', 1), ('import os; os.kill(os.getpid(), 9)', -9)],
@@ -249,7 +206,7 @@ def test_no_bridge_outlives_its_program(last, status):
     )
     assert done.returncode == status, done.stderr
     pid, folder = done.stdout.split()
-    wait_until_gone(pid)
+    wait_until(lambda: not is_there(int(pid)), f'process {pid} has ended')
     if status >= 0:
         assert not Path(folder).exists()
         assert 'Warning' not in done.stderr
@@ -262,16 +219,17 @@ def test_no_bridge_outlives_an_environment_that_nobody_holds(started):
     assert started[0].process.poll() is not None
 
 
-@pytest.mark.parametrize('end', [ProcessEnv.close, lambda port: port._process.kill()])
-def test_no_bridge_outlives_a_worker_process(end):
+@pytest.mark.parametrize('is_killed', [False, True])
+def test_no_bridge_outlives_a_worker_process(is_killed):
+    others = set(multiprocessing.active_children())
     port = ProcessEnv(partial(ros_env, client=PATIENCE))
     try:
         port.ask('reset', 0)
         port.answer()
-        worker = port._process.pid
-        (bridge,) = Path(f'/proc/{worker}/task/{worker}/children').read_text('utf-8').split()
-        end(port)
-        wait_until_gone(bridge)
+        (worker,) = set(multiprocessing.active_children()) - others
+        (bridge,) = (child.pid for child in psutil.Process(worker.pid).children())
+        worker.kill() if is_killed else port.close()
+        wait_until(lambda: not is_there(bridge), f'process {bridge} has ended')
     finally:
         port.close()
 
@@ -358,15 +316,6 @@ def test_a_learner_slower_than_the_bridges_patience_is_still_obeyed():
         env.close()
 
 
-def test_after_a_command_too_many_it_listens_whether_the_bridge_waits_at_all(monkeypatch):
-    with LockstepClient() as client:
-        client._open = client._ahead = True
-        monkeypatch.setattr(client, '_listen', lambda *_: client._on_status(CarlaStatus()))
-        assert not client.awaits()
-        client._ahead, client._running = False, True
-        assert client.awaits()
-
-
 def test_nobody_there_is_said_in_time():
     env = ros_env(bridge='running', client={'domain_id': free_domain_id(), 'patience_s': 0.2})
     with pytest.raises(BridgeLostError, match=r'nothing of the bridge in 0\.2 s: listens'):
@@ -386,37 +335,21 @@ def test_arguments_are_refused(arguments, text):
         ros_env(**arguments)
 
 
-def programs_with(variable):
-    """Command lines of the processes whose environment has this entry."""
-    found = []
-    for folder in Path('/proc').glob('[0-9]*'):
-        with suppress(OSError):  # it has ended, or is not ours
-            if variable.encode() in (folder / 'environ').read_bytes().split(b'\0'):
-                found.append((folder / 'cmdline').read_bytes())
-    return found
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize('more', [pytest.param([], marks=pytest.mark.nightly), ['--processes']])
-def test_training_goes_through_ros(tmp_path, more):
-    words = ['--env', BRIDGES['embedded'], '--steps', '120', '--out', str(tmp_path), *more]
-    limits = ['--start-steps', '60', '--eval-every', '120', '--eval-episodes', '1']
-    limits += ['--eval-steps', '40']
-    done = subprocess.run(
-        [sys.executable, '-m', 'td3_agent', 'train', *words, *limits, '--batch-size', '8'],
-        env=dict(os.environ, ROS_ENV_TEST=str(tmp_path)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_training_goes_through_ros(tmp_path, program):
+    words = ['--env', BRIDGES['embedded'], '--steps', '120', '--out', str(tmp_path)]
+    words += ['--start-steps', '60', '--eval-every', '120', '--eval-episodes', '1']
+    words += ['--eval-steps', '40', '--batch-size', '8', '--processes']
+    training = program('td3_agent', 'train', *words)
+    status, _, errors = training.end()
+    assert status == 0, errors[-2000:]
     assert json.loads((tmp_path / 'summary.json').read_text('utf-8'))['failures'] == 0
     assert list((tmp_path / 'policies').iterdir())
-    assert not programs_with(f'ROS_ENV_TEST={tmp_path}')
+    assert not training.alive()
 
 
 @pytest.mark.slow
-def test_training_and_evaluation_share_a_running_bridge(tmp_path):
+def test_training_and_evaluation_share_a_running_bridge(tmp_path, program):
     """Each evaluation costs one episode of training, and neither sees what is the other's."""
     domain_id = free_domain_id()
     environment = ros_environment(domain_id)
@@ -424,18 +357,12 @@ def test_training_and_evaluation_share_a_running_bridge(tmp_path):
     words = ['--env', f'td3_agent.evaluation.ros_env:{BRIDGES["running"]}', '--out', str(tmp_path)]
     words += ['--steps', '80', '--start-policy', 'lane', '--encoder', 'compact']
     words += ['--features', '128']
-    limits = ['--start-steps', '1000', '--eval-every', '40', '--eval-episodes', '1']
-    limits += ['--eval-steps', '30', '--batch-size', '8']
+    words += ['--start-steps', '1000', '--eval-every', '40', '--eval-episodes', '1']
+    words += ['--eval-steps', '30', '--batch-size', '8']
     with ProcessGroup(tmp_path, environment) as group:
         group.start('sim_bridge_node', BRIDGE_SETTINGS | {'command_wait_s': 1.0})
-        done = subprocess.run(
-            [sys.executable, '-m', 'td3_agent', 'train', *words, *limits],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr[-2000:]
+        status, _, errors = program('td3_agent', 'train', *words, env=environment).end()
+    assert status == 0, errors[-2000:]
     assert json.loads((tmp_path / 'summary.json').read_text('utf-8'))['failures'] == 2
     header, *rows = (tmp_path / 'eval.csv').read_text('utf-8').splitlines()
     assert len(rows) == 3

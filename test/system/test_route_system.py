@@ -3,12 +3,13 @@
 
 import math
 
+from harness.ledgers import check_ledger
+from harness.messages import ROLE
+from harness.rig import AGENT, BRIDGE, GATE, SYNCHRONIZER, WHOLE
 from nav_msgs.msg import Path
 import numpy as np
 import pytest
 
-from td3_agent.driving.ledger import check_ledger, read_ledger
-from td3_agent.evaluation.processes import ProcessGroup, ros_environment
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import route_from_path
 from td3_agent.nodes.runtime import LATCHED
@@ -18,8 +19,6 @@ from td3_agent.sim.route_planner import RoutePlanner
 
 pytestmark = pytest.mark.system
 
-ROLE = 'ego_vehicle'
-PATIENCE_S = 90.0
 FRAMES = 480  # more than the way takes
 
 
@@ -36,33 +35,23 @@ def goal_behind_a_turn():
     raise AssertionError('no such goal')
 
 
-def test_pure_pursuit_drives_to_the_goal(ros, tmp_path):
+def test_pure_pursuit_drives_to_the_goal(rig):
     goal, wanted = goal_behind_a_turn()
-    paths = ros.listen(Path, topics.waypoints(ROLE), LATCHED)
-    with ProcessGroup(tmp_path, ros_environment(ros.domain_id)) as group:
-        # Paused from the start, and the planner last: town and pose come with idle ticks.
-        synchronizer = group.start(
-            'synchronizer_node',
-            {
-                'real_time_factor': 0.0,
-                'max_frames': FRAMES,
-                'ledger_path': str(tmp_path / 'ledger.jsonl'),
-            },
-        )
-        group.start('td3_agent_node', {'driver': 'pure_pursuit'})
-        group.start('twist_to_control_node', {'deadline_s': 0.9, 'silence_s': 60.0})
-        bridge = {'map': 'town', 'spawn_index': 0, 'waypoints': False, 'start_paused': True}
-        group.start('sim_bridge_node', bridge)
-        group.start('route_node', {'goal': f'{goal[0]}, {goal[1]}'})
-        ros.spin_until(
-            lambda: synchronizer.process.poll() is not None or group.ended_early(),
-            'the end of the drive',
-            deadline_s=PATIENCE_S,
-        )
-        assert not group.ended_early()
-        assert set(group.end().values()) == {0}
+    paths = []
+    topic = topics.waypoints(ROLE)
+    rig.watcher.node.create_subscription(Path, topic, paths.append, LATCHED)
+    parameters = {
+        BRIDGE: {'map': 'town', 'waypoints': False},
+        GATE: {'deadline_s': 0.9, 'silence_s': 60.0},
+        SYNCHRONIZER: {'real_time_factor': 0.0, 'max_frames': FRAMES},
+    }
+    # Paused from the start, and the planner last: town and pose come with idle ticks.
+    drive = rig.drive(start=(SYNCHRONIZER, AGENT, GATE, BRIDGE), parameters=parameters)
+    rig.start_node('route_node', {'goal': f'{goal[0]}, {goal[1]}'})
+    drive.wait_until_over()
+    ledger = drive.finish(*WHOLE).records
     assert len(paths) == 1  # a second one would have made the driver begin again
-    route, ledger = route_from_path(paths[0]), list(read_ledger(tmp_path / 'ledger.jsonl'))
+    route = route_from_path(paths[0])
     assert route.length_m == pytest.approx(wanted.length_m, abs=1.0)
     assert check_ledger(ledger) == []
     assert {record['outcome'] for record in ledger} == {'ok'}

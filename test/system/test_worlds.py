@@ -5,15 +5,15 @@ from itertools import islice
 import math
 from pathlib import Path
 
+from harness.ledgers import check_ledger
 import numpy as np
 import pytest
 
 from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention, VehicleControl
-from td3_agent.driving.gate import TwistConverter
-from td3_agent.driving.ledger import check_ledger
 from td3_agent.driving.loop import drive, ledger_records
 from td3_agent.driving.pure_pursuit import PurePursuitDriver
+from td3_agent.driving.velocity_control import TwistConverter
 
 OVAL_BAG = Path(__file__).parents[1] / 'bags' / 'oval'
 COMMANDS = [VehicleControl(throttle=0.5, steer=steer) for steer in (0.0, 0.25, -0.25, 0.125)]

@@ -27,7 +27,7 @@ FOLDERS = ('td3_agent', 'launch', 'docker', 'test')
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob('*.py'))
 GUARDS = {
     'runtime.py': r'suppress\(ImportError\):\s+from rclpy\.experimental',
-    'alive.py': r'try:\s+from rclpy\.event_handler .*\s+except ImportError',
+    'liveliness.py': r'try:\s+from rclpy\.event_handler .*\s+except ImportError',
 }
 
 

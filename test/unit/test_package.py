@@ -24,21 +24,6 @@ from td3_agent.policy.policy_file import SHIPPED, policy_file
 ROOT = Path(__file__).parents[2]
 MANIFEST = ET.parse(ROOT / 'package.xml').getroot()
 DISTROS_AS_WHEELS = ('jazzy', 'kilted')
-CONFIGS = {
-    'fastdds_camera.xml',
-    'fastdds_camera_udp.xml',
-    'fastdds_loopback.xml',
-    'fastdds_loopback_udp.xml',
-    'objects.json',
-    'route_node.yaml',
-    'sim_bridge_node.yaml',
-    'synchronizer_node.yaml',
-    'td3_agent.rviz',
-    'train_lane.yaml',
-    'train_route.yaml',
-    'td3_agent_node.yaml',
-    'twist_to_control_node.yaml',
-}
 # Imported packages whose rosdep key has another name.
 ROSDEP_KEYS = {'numpy': 'python3-numpy', 'torch': 'python3-torch', 'yaml': 'python3-yaml'}
 OPTIONAL = {  # no rosdep key, or only for the embedded simulator and its programs
@@ -52,10 +37,12 @@ OPTIONAL = {  # no rosdep key, or only for the embedded simulator and its progra
     'cv2',
     'gymnasium',
     'matplotlib',
+    'msgspec',
     'onnxruntime',
     'ray',
     'safetensors',
     'scenariogeneration',
+    'scipy',
     'stable_baselines3',
     'tqdm',
     'typing_extensions',  # for type checkers only
@@ -189,7 +176,6 @@ def test_executables_go_where_ros_looks_for_them():
 
 
 def test_every_shared_file_is_installed(setup_arguments):
-    assert {path.name for path in (ROOT / 'config').iterdir()} == CONFIGS
     installed = {name for _, names in setup_arguments['data_files'] for name in names}
     shared = [*(ROOT / 'config').iterdir(), *(ROOT / 'launch').glob('*.launch.py')]
     assert {str(path.relative_to(ROOT)) for path in shared} <= installed

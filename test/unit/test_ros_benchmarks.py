@@ -9,8 +9,6 @@ import signal
 import sys
 import time
 
-from hypothesis import given
-from hypothesis import strategies as st
 import pytest
 
 pytest.importorskip('rclpy')
@@ -19,11 +17,10 @@ pytest.importorskip('cv2')
 pytest.importorskip('torch')
 pytest.importorskip('tqdm')
 
-from benchmarks import __main__ as command_line
 from benchmarks import command, image_in, latency, lockstep, rate, scaling, startup
 from benchmarks.frame_sender import Answer
-from benchmarks.harness import PERIOD_NS, processor_s, rate_figures
-from td3_agent.evaluation.processes import busy_processes
+from benchmarks.harness import processor_s
+from td3_agent.processes import busy_processes
 
 DOCKER = str(Path(__file__).parents[1] / 'standins' / 'docker')
 
@@ -31,23 +28,6 @@ DOCKER = str(Path(__file__).parents[1] / 'standins' / 'docker')
 def missed(module, report):
     """The figures that miss their limits."""
     return [limit.what for limit in module.limits(report) if limit.missed()]
-
-
-@pytest.mark.parametrize(
-    ('words', 'said'),
-    [
-        (['command', '--processes', '0'], '--processes must be >= 1, got 0'),
-        (['rate', '--duration', 'nan'], '--duration must be >= 1, got nan'),
-        (['rate', '--duration', 'inf'], '--duration must be >= 1, got inf'),
-        (['startup', '--turns', '1'], '--turns must be >= 2, got 1'),
-        (['lockstep', '--frames', '1'], '--frames must be >= 2, got 1'),
-        (['scaling', '--turns', '0'], '--turns must be >= 1, got 0'),
-        (['latency', '--blocks', '0'], '--blocks must be >= 1, got 0'),
-    ],
-)
-def test_refusals_are_one_sentence(words, said, capsys):
-    assert command_line.main(words) == 2
-    assert capsys.readouterr().err == f'{words[0]}: {said}\n'
 
 
 class TestCommand:
@@ -69,17 +49,6 @@ class TestCommand:
         assert ratios == pytest.approx({'whole': 10_000.0, 'received': 1250.0})
         assert report['processes'][command.PYTHON]['whole']['max_ms'] == 1600.0
         assert missed(command, report) == []
-
-    @pytest.mark.parametrize(
-        ('changes', 'what'),
-        [
-            ({'process_ms': 80.0}, 'a process for the command: times as long'),
-            ({'call_ns': 1_500_000, 'process_ms': 9000.0}, 'p99 of publish()'),
-            ({'lost': 2}, 'commands of publish() lost'),
-        ],
-    )
-    def test_misses_its_limits(self, changes, what):
-        assert missed(command, self.report(**changes)) == [what]
 
     def test_lost_command_of_a_process_is_counted(self):
         report = self.report(processes_lost=1)
@@ -150,22 +119,6 @@ class TestStartup:
 
 
 class TestRate:
-    @pytest.mark.parametrize(
-        ('idle_ns', 'loaded_ns', 'jitter_ns', 'what'),
-        [
-            (PERIOD_NS, PERIOD_NS, 900_000, []),
-            (50_100_000, PERIOD_NS, 0, ['idle rate: away from 20 Hz']),
-            (PERIOD_NS, PERIOD_NS, 1_100_000, ['sigma of the idle period']),
-            (PERIOD_NS, 51_000_000, 0, ['loaded rate: away from 20 Hz']),
-        ],
-    )
-    def test_limits(self, idle_ns, loaded_ns, jitter_ns, what):
-        runs = {}
-        for name, period_ns in ((rate.IDLE, idle_ns), (rate.LOADED, loaded_ns)):
-            times = [k * period_ns + jitter_ns * (k % 2) for k in range(101)]
-            runs[name] = {rate.SENT: rate_figures(times)}
-        assert missed(rate, {'runs': runs}) == what
-
     def test_bare_timer_keeps_absolute_deadlines(self):
         """However late one waking is, as many deadlines are met as have passed."""
         woken_ns = rate.wake(0.25)
@@ -199,19 +152,6 @@ class TestLatency:
         assert (found['lost'], found['plain_lost'], found['difference']) == (0, 2, 0.0)
         assert found['plain_p50_ms'] == found['ratio'] == latency.LOST_S * 1e3
 
-    @given(
-        st.lists(st.tuples(st.floats(0.1, 1e3), st.floats(0.1, 1e3)), min_size=1),
-        st.floats(0.5, 2.0),
-    )
-    def test_slower_machine_changes_times_and_no_ratio(self, pairs, factor):
-        ours, plain = zip(*pairs, strict=True)
-        before = latency.figures_of(blocks(ours), blocks(plain))
-        slower = latency.figures_of(
-            blocks([factor * ms for ms in ours]), blocks([factor * ms for ms in plain])
-        )
-        assert math.isclose(slower['ratio'], before['ratio'], rel_tol=1e-6)
-        assert math.isclose(slower['p99_ms'], factor * before['p99_ms'], rel_tol=1e-6)
-
     def test_difference_is_a_share_of_the_range(self):
         """Shares 0.1 (yaw rate, -1 to 1), 0.2 (speed, 0 to 8.33) and 0; the lost one has none."""
         ours = [[Answer(0, 1, 8.33, 0.1), None], [Answer(0, 1, 5.0, 0.0)] * 2]
@@ -220,13 +160,6 @@ class TestLatency:
             [Answer(0, 1, 6.666, 0.0), Answer(0, 1, 5.0, 0.0)],
         ]
         assert math.isclose(latency.difference(ours, plain), 0.1)
-
-    def test_limits(self):
-        good = {'p50_ms': 3.0, 'ratio': 2.5, 'difference': 0.0}
-        cases = {'160x120': good | {'ratio': 0.5}, '800x600': good | {'p50_ms': 50.0}}
-        assert missed(latency, {'cases': cases}) == []
-        bad = {'p50_ms': 3.01, 'ratio': 2.49, 'difference': 0.2}
-        assert len(missed(latency, {'cases': dict.fromkeys(cases, bad)})) == 4
 
 
 def test_way_back_of_an_image_does_not_count():
@@ -275,6 +208,15 @@ class TestLockstep:
         assert found.frames_per_s == pytest.approx(250.0)
         assert found.cpu_ms == {'td3_agent_node': pytest.approx(2.0)}
         assert (found.violations, found.not_ok) == (0, 1)
+
+    def test_cars_of_one_world_are_driven_together_without_ros(self, monkeypatch):
+        pytest.importorskip('carla')
+        monkeypatch.setattr(lockstep, 'WARM_UP_FRAMES', 1)
+        config = lockstep.WorldConfig(map='winding', vehicles=2)
+        first, second = (next(steps) for steps in [lockstep.steps_of(config)] * 2)
+        assert [step.frame.number for step in second] == [first[0].frame.number + 1] * 2
+        assert [step.frame.applied for step in second] == [step.control for step in first]
+        assert lockstep.drive_directly(2, 84, 84, vehicles=2) > 0.0
 
     def test_case_is_the_median_of_its_turns(self):
         laps = [lockstep.Lap(r, {'tick': {'p50': r}}, {}, 1) for r in (100.0, 300.0, 200.0)]

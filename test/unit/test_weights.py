@@ -15,8 +15,8 @@ from td3_agent.evaluation.direct_episodes import direct_drive  # noqa: E402
 from td3_agent.nodes.drivers import DriverParams, make_driver  # noqa: E402
 from td3_agent.policy.checkpoint import load_checkpoint  # noqa: E402
 from td3_agent.policy.policy_file import SHIPPED, policy_file  # noqa: E402
-from td3_agent.sim.leading import HABITS  # noqa: E402
-from td3_agent.sim.seeds import map_seed  # noqa: E402
+from td3_agent.sim.lead import HABITS  # noqa: E402
+from td3_agent.sim.randomisation import map_seed  # noqa: E402
 from td3_agent.sim.traffic import TrafficConfig  # noqa: E402
 from td3_agent.sim.world import World, WorldConfig  # noqa: E402
 

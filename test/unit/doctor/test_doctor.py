@@ -18,7 +18,6 @@ from td3_agent.doctor.facts import (
     CARLA_MSGS_HASHES,
     Copy,
     Finding,
-    Graph,
     Import,
     Level,
     Machine,
@@ -26,14 +25,16 @@ from td3_agent.doctor.facts import (
     distros_for_carla,
     judged,
 )
-from td3_agent.doctor.graph_checks import GRAPH_CHECKS
+from td3_agent.doctor.graph_checks import GRAPH_CHECKS, Graph
 from td3_agent.doctor.machine_checks import MACHINE_CHECKS
 from td3_agent.fastdds import Profile
-from td3_agent.ros_domain import read_domain_id
 
 ROOT = Path(__file__).parents[3]
 CHECKS = {**MACHINE_CHECKS, **GRAPH_CHECKS}
 PATIENCE_S = 60.0  # of a busy machine
+NO_PROFILE, NO_SERVER = '800x600 images, no Fast DDS profile', 'discovery server that does not run'
+CYCLONE = {'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}
+LOCALHOST = {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
 
 
 def planted(what):
@@ -110,15 +111,6 @@ class TestPureChecks:
             pytest.skip('this ROS 2 has no type hashes')
         assert CARLA_MSGS_HASHES.items() <= hashes.items()
 
-    def test_old_variable_that_is_off_is_no_fault(self):
-        assert not raised(with_environment(ROS_LOCALHOST_ONLY='0'), 'discovery')
-        assert raised(with_environment(ROS_LOCALHOST_ONLY='1'), 'discovery')
-
-    def test_empty_middleware_is_the_default_one(self):
-        patient = planted('800x600 images, no Fast DDS profile')
-        environment = patient.environment | {'RMW_IMPLEMENTATION': ''}
-        assert raised(replace(patient, environment=environment), 'shm')
-
     def test_without_its_middleware_rclpy_is_not_blamed(self):
         ended = Import(error='the import ended the program with 102', alone=False)
         machine = with_environment(RMW_IMPLEMENTATION='rmw_cyclonedds_cpp')
@@ -135,62 +127,37 @@ class TestPureChecks:
         machine = replace(machine, imports=HEALTHY.imports | {'rclpy': wheel})
         assert raised(machine, 'rmw')[0].fix == 'unset RMW_IMPLEMENTATION'
 
+    @pytest.mark.parametrize(
+        ('what', 'check', 'changes', 'environment', 'level'),
+        [
+            ('', 'discovery', {}, {'ROS_LOCALHOST_ONLY': '0'}, None),
+            ('', 'discovery', {}, {'ROS_LOCALHOST_ONLY': '1'}, Level.WARNING),
+            (NO_PROFILE, 'shm', {}, {'RMW_IMPLEMENTATION': ''}, Level.ERROR),
+            # On WSL no driver is in /proc.
+            ('', 'torch', {'torch': Torch('12.8', cuda_runs=True)}, {}, None),
+            (NO_SERVER, 'discovery', {'udp_ports': (53, 11811)}, {}, Level.WARNING),
+            (NO_SERVER, 'discovery', {}, CYCLONE, None),
+            ('no transports', 'discovery', {}, CYCLONE, None),
+            # The middleware adds shared memory by itself where it is to stay on this machine.
+            ('profile without shared memory', 'shm', {}, LOCALHOST, None),
+            ('another user in our domain', 'domain', {'user': 0}, {}, Level.WARNING),
+        ],
+    )
+    def test_what_changes_a_verdict(self, what, check, changes, environment, level):
+        patient = planted(what) if what else HEALTHY
+        patient = replace(patient, environment=patient.environment | environment, **changes)
+        assert [found.level for found in raised(patient, check)] == [level] * (level is not None)
+
     @pytest.mark.parametrize('version', ['dev', '', '1.26.4', 'v2'])
     def test_numpy_of_any_version_is_judged(self, version):
         numpy = replace(HEALTHY.imports['numpy'], version=version)
         assert not raised(replace(HEALTHY, imports=HEALTHY.imports | {'numpy': numpy}), 'numpy')
-
-    def test_gpu_in_use_needs_no_driver_in_proc(self):
-        assert not raised(replace(HEALTHY, torch=Torch('12.8', cuda_runs=True)), 'torch')
-
-    def test_listening_discovery_server_is_no_error(self):
-        patient = planted('discovery server that does not run')
-        (finding,) = raised(replace(patient, udp_ports=(53, 11811)), 'discovery')
-        assert finding.level is Level.WARNING
-
-    def test_another_middleware_heeds_nothing_of_fast_dds(self):
-        for what in ('discovery server that does not run', 'no transports'):
-            patient = planted(what)
-            environment = patient.environment | {'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}
-            assert not raised(replace(patient, environment=environment), 'discovery')
-
-    def test_one_machine_shares_memory_whatever_the_transports(self):
-        """The middleware adds it by itself where it is told to stay on this machine."""
-        patient = planted('profile without shared memory')
-        inside = patient.environment | {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
-        assert not raised(replace(patient, environment=inside), 'shm')
 
     def test_small_segment_of_a_profile_is_mended_in_the_profile(self):
         large = replace(HEALTHY, camera_px=(4096, 4096))
         assert f'in {HEALTHY.profile.path}' in raised(large, 'shm')[0].fix
         unused = replace(large, profile=Profile('/own.xml', is_default=False))
         assert 'fastdds_camera.xml' in raised(unused, 'shm')[0].fix
-
-    def test_root_with_a_user_beside_it_is_a_warning_too(self):
-        patient = planted('another user in our domain')
-        (finding,) = raised(replace(patient, user=0), 'domain')
-        assert finding.level is Level.WARNING
-
-    @pytest.mark.parametrize(
-        ('text', 'domain_id'),
-        [
-            ('7', 7),
-            ('010', 8),
-            ('0x10', 16),
-            ('0X1f', 31),
-            (' 7', 7),
-            ('+7', 7),
-            ('7abc', 7),
-            ('0', 0),
-            ('abc', None),
-            ('08', None),
-            ('0x', None),
-            ('0 ', None),
-            ('-1', None),
-        ],
-    )
-    def test_domain_is_read_as_strtoul_does(self, text, domain_id):
-        assert read_domain_id(text) == domain_id
 
     def test_graph_without_roles_is_not_blamed_for_them(self):
         graph = Graph(domain_id=7, nodes=('/a',), role_name='hero')

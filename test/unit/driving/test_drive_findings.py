@@ -6,10 +6,10 @@ from __future__ import annotations
 import pytest
 
 from td3_agent.driving.command import FULL_BRAKE
-from td3_agent.driving.drive_ledger import DriveLedger
 from td3_agent.driving.endpoints import Finding
 from td3_agent.driving.ledger import read_findings, read_ledger
 from td3_agent.driving.stepping import EndedFrame
+from td3_agent.driving.synchronizer import DriveLedger
 
 STEP_NS = 50_000_000
 BRIDGES = Finding('two bridges in ROS domain 7', is_error=True)

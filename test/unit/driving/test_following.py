@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from td3_agent.driving.command import twist_from_action
-from td3_agent.driving.following import PARAMS, FollowingDriver, Lead
-from td3_agent.driving.idm import equilibrium_gap_m
+from td3_agent.driving.idm import PARAMS, FollowingDriver, Lead, equilibrium_gap_m
 from td3_agent.driving.observation import Observation
 from td3_agent.driving.pure_pursuit import PurePursuitDriver
 from td3_agent.driving.route import Route

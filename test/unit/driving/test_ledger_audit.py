@@ -345,13 +345,6 @@ def test_line_after_the_end_is_a_fault(tmp_path):
     assert audit.findings['chain'].faults == ['line 15 has no hash']
 
 
-def test_ledger_of_the_first_schema_is_checked_without_chain_and_end(tmp_path):
-    path = tmp_path / 'ledger.jsonl'
-    lines = [{'schema_version': 1, 'kind': 'td3_agent ledger'}, *GOOD]
-    path.write_text(''.join(json.dumps(line) + '\n' for line in lines), 'utf-8')
-    assert audit_ledger(path).holds
-
-
 def test_what_is_no_ledger_is_refused(tmp_path):
     path = tmp_path / 'ledger.jsonl'
     path.write_text('hello\n', 'utf-8')

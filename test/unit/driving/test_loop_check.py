@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from td3_agent.driving.duplicates import LEASE_NS, Breaks, Duplicates
 from td3_agent.driving.gate import Outcome
 from td3_agent.driving.input_watch import SILENT_MESSAGES, InputWatch, MotionWindow
 from td3_agent.driving.loop_check import (
@@ -350,110 +349,6 @@ def test_two_bridges_that_take_turns_are_told():
         watch.on_image(start_ns + i * STEP_NS, 160, 120)
         watch.on_motion(start_ns + i * STEP_NS)
     assert 'two bridges' in only(watch.findings())
-
-
-# Several of one kind
-
-
-SECOND_NS = 10**9
-TWO = ['/carla_ros_bridge'] * 2
-
-
-def look(doubles, at_s, *, kind='bridge', names=TWO, **breaks):
-    doubles.note(kind, names, round(at_s * SECOND_NS), Breaks(**breaks))
-
-
-def test_two_bridges_that_live_are_an_error_even_after_one_has_left():
-    for each in ({'restarts': 1}, {'violations': 1}):  # another time, or the same world
-        doubles = Duplicates(domain_id=7)
-        look(doubles, 0.0, names=TWO[:1], violations=5)
-        assert doubles.findings(0) == []
-        look(doubles, 1.0, violations=5)
-        (only_there,) = doubles.findings(SECOND_NS)
-        assert not only_there.is_error
-        for at_s in range(2, 10):
-            look(doubles, at_s, **{name: 5 + at_s * count for name, count in each.items()})
-        (found,) = doubles.findings(100 * SECOND_NS)
-        assert found.is_error
-        assert found.text.startswith(
-            'two bridges in ROS domain 7 for 8.0 s: /carla_ros_bridge twice'
-        )
-
-
-def test_two_that_are_there_from_the_start_are_an_error_once_frames_break():
-    doubles = Duplicates(domain_id=7)
-    look(doubles, 0.0)
-    assert not doubles.findings(0)[0].is_error
-    look(doubles, 0.1, violations=2)
-    assert doubles.findings(0)[0].is_error
-
-
-def test_bridge_that_is_heard_again_was_not_dead():
-    doubles = Duplicates(domain_id=7)
-    look(doubles, 0.0, names=TWO[:1])
-    look(doubles, 0.1, restarts=1)  # of the second one, heard before it was seen
-    assert not doubles.findings(SECOND_NS)[0].is_error
-    look(doubles, 0.2, restarts=2)  # of the first one: it goes on
-    assert doubles.findings(9 * LEASE_NS)[0].is_error
-
-
-@pytest.mark.parametrize('free_frames', [0, 400])
-@pytest.mark.parametrize('killed', [1, 2])
-def test_bridges_that_follow_killed_ones_are_no_two_of_a_kind(killed, free_frames):
-    """Each makes time run back once, and runs freely until it is paused."""
-    doubles = Duplicates(domain_id=7)
-    look(doubles, 0.0, names=TWO[:1])
-    for number in range(1, killed + 1):
-        names = ['/carla_ros_bridge'] * (number + 1)
-        for tenth in range(10):
-            frames = (number - 1) * free_frames + free_frames * tenth // 9
-            look(doubles, number + tenth / 10, names=names, violations=frames, restarts=number)
-    for at_s in range(3, 23):
-        look(doubles, at_s, violations=killed * free_frames, restarts=killed)
-        (found,) = doubles.findings(at_s * SECOND_NS)
-        assert not found.is_error
-        assert 'two bridges' not in found.text
-        assert 'what a killed process left goes within 20 s' in found.text
-    assert doubles.findings(60 * SECOND_NS) == []
-
-
-def test_two_beyond_the_lease_are_an_error_though_nothing_breaks():
-    doubles = Duplicates(domain_id=7)
-    lease_s = LEASE_NS // SECOND_NS
-    for at_s in range(lease_s + 1):
-        look(doubles, at_s, kind='gate of ego_vehicle', names=['/a', '/b'])
-    (found,) = doubles.findings(LEASE_NS)
-    assert not found.is_error
-    assert found.text.startswith('gate of ego_vehicle: /a and /b in ROS domain 7 for 25.0 s')
-    assert doubles.findings(2 * LEASE_NS + 1) == []
-    look(doubles, lease_s + 1, kind='gate of ego_vehicle', names=['/a', '/b'])
-    (found,) = doubles.findings(10 * LEASE_NS)
-    assert found.is_error
-    assert found.text.startswith('two gates of ego_vehicle in ROS domain 7')
-
-
-def test_processes_that_are_killed_one_after_the_other_are_no_two_of_a_kind():
-    doubles = Duplicates(domain_id=7)
-    for killed_ns in range(0, 10 * LEASE_NS, 2 * LEASE_NS):
-        for at_ns in range(killed_ns, killed_ns + LEASE_NS, 100_000_000):
-            doubles.note('agent of ego_vehicle', ['/td3_agent'] * 2, at_ns, Breaks())
-        assert not any(one.is_error for one in doubles.findings(at_ns))
-    assert doubles.findings(20 * LEASE_NS) == []
-
-
-def test_program_that_sends_orders_too_is_named_as_what_it_is():
-    doubles = Duplicates(domain_id=7)
-    doubles.note_stranger('/carla/control', '/rqt', 0, Breaks())
-    doubles.note_stranger('/carla/control', '/rqt', SECOND_NS, Breaks())
-    (found,) = doubles.findings(LEASE_NS)
-    assert found.text.startswith('/rqt also publishes /carla/control, 1.0 s so far: ')
-    assert not found.is_error  # it may only be ready to
-    assert doubles.findings(3 * LEASE_NS) == []
-    doubles.note_stranger('/carla/control', '/_ros2cli_1', 4 * LEASE_NS, Breaks(violations=7))
-    doubles.note_stranger('/carla/control', '/_ros2cli_1', 4 * LEASE_NS + 1, Breaks(violations=8))
-    (found,) = doubles.findings(9 * LEASE_NS)
-    assert found.is_error
-    assert '/_ros2cli_1 also publishes /carla/control' in found.text
 
 
 def test_counts_of_any_mapping_do():

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from td3_agent.driving.pairing import GAP_NS, JUMP_BACK_NS, FramePairer
+from td3_agent.driving.answering import FramePairer
+from td3_agent.driving.frames import GAP_NS, JUMP_BACK_NS
 
 unhurried = settings(deadline=None)  # the machine may be busy with something else
 STEP_NS = 50_000_000

@@ -4,13 +4,22 @@
 import math
 from typing import NamedTuple
 
+from hypothesis import given
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from td3_agent.driving import pure_pursuit
 from td3_agent.driving.command import TwistCommand, twist_from_action
 from td3_agent.driving.observation import Observation
-from td3_agent.driving.parameters import ParameterError
-from td3_agent.driving.pure_pursuit import PurePursuitDriver, PurePursuitParams, speed_profile
+from td3_agent.driving.pure_pursuit import (
+    CRUISE_SPEED_MPS,
+    REAR_AXLE_M,
+    SPEED_TRIM_MAX_MPS,
+    PurePursuitDriver,
+    SpeedTrim,
+    speed_profile,
+)
 from td3_agent.driving.route import Route
 from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
 from td3_agent.driving.velocity_control import VelocityController
@@ -18,7 +27,6 @@ from td3_agent.driving.velocity_control import VelocityController
 STEP_NS = 50_000_000
 STEP_S = 0.05
 GEOMETRY = VehicleGeometry(wheelbase_m=2.8, max_steer_angle_rad=1.22)
-REAR_AXLE_M = 1.4
 STOP_ACTION = np.array([-1.0, 0.0], dtype=np.float32)
 
 
@@ -178,9 +186,28 @@ def test_weak_vehicle_does_not_wind_up():
     np.testing.assert_allclose(run.speed[1000:1100], 8.0, atol=0.1)
 
 
-def test_trim_brings_a_lazy_vehicle_to_the_set_point():
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0.0, 1.0)), max_size=50))
+def test_trim_and_its_integral_stay_within_the_limit_both_ways_alike(calls):
+    trim, mirror = SpeedTrim(), SpeedTrim()
+    for error_mps, step_s in calls:
+        found = trim.update(error_mps, step_s)
+        assert max(abs(found), abs(trim.integral_mps)) <= SPEED_TRIM_MAX_MPS
+        assert mirror.update(-error_mps, step_s) == -found
+
+
+@pytest.mark.parametrize('sign', [-1.0, 1.0])
+def test_saturation_does_not_wind_the_trim_up(sign):
+    trim = SpeedTrim()
+    for _ in range(1000):  # 50 s against a wall
+        assert trim.update(sign * 10.0, STEP_S) == sign * SPEED_TRIM_MAX_MPS
+    assert trim.integral_mps == 0.0
+    assert trim.update(-sign * 1.0, STEP_S) * sign < 0.0
+
+
+def test_trim_brings_a_lazy_vehicle_to_the_set_point(monkeypatch):
     """A plant that holds 0.3 m/s less than it is told comes to hold the set point."""
-    driver = PurePursuitDriver(PurePursuitParams(speed_ki=0.1), circle(50.0))
+    monkeypatch.setattr(pure_pursuit, 'SPEED_KI', 0.1)
+    driver = PurePursuitDriver(route=circle(50.0))
     speed = 0.0
     for tick in range(1200):
         twist = driver.twist(observe(50.0, 0.0, math.pi / 2.0, speed, tick * STEP_NS).vehicle)
@@ -205,8 +232,8 @@ def test_wheel_angle_is_the_one_of_the_pursued_arc():
     """On a circle the gate must arrive at atan(L / R), below 1 m/s too."""
     route = circle(20.0)
     for speed in (0.0, 0.5, 3.0, 6.0):
-        driver = PurePursuitDriver(PurePursuitParams(rear_axle_m=0.0), route)
-        state = observe(20.0, 0.0, math.pi / 2.0, speed).vehicle
+        driver = PurePursuitDriver(route=route)
+        state = observe(20.0, REAR_AXLE_M, math.pi / 2.0, speed).vehicle
         twist = driver.twist(state)
         angle = math.atan(twist.angular_z * GEOMETRY.wheelbase_m / max(speed, 1.0))
         assert angle == pytest.approx(math.atan(GEOMETRY.wheelbase_m / 20.0), rel=1e-2)
@@ -240,14 +267,13 @@ def test_bad_route_is_refused_and_the_old_one_kept():
 
 @pytest.mark.parametrize('route', [line(), s_curve(), circle(8.0), Route([[0, 0], [0.3, 0]])])
 def test_profile_keeps_every_limit(route):
-    params = PurePursuitParams()
-    speed = np.array(speed_profile(route, params))
+    speed = np.array(speed_profile(route, CRUISE_SPEED_MPS))
     s_m = np.linspace(0.0, route.length_m, len(speed))
-    assert speed.max() <= params.cruise_speed_mps + 1e-9
+    assert speed.max() <= CRUISE_SPEED_MPS + 1e-9
     lateral = speed**2 * np.abs(route.curvature_array(s_m))
-    assert lateral.max() <= params.lateral_acceleration_mps2 + 1e-9
+    assert lateral.max() <= pure_pursuit.LATERAL_ACCELERATION_MPS2 + 1e-9
     braking = -np.diff(speed**2) / (2.0 * np.diff(s_m))
-    assert braking.max() <= params.deceleration_mps2 + 1e-9
+    assert braking.max() <= pure_pursuit.DECELERATION_MPS2 + 1e-9
     assert speed[-1] == (pytest.approx(speed[0]) if route.closed else 0.5)
 
 
@@ -256,21 +282,7 @@ def test_profile_brakes_over_the_seam_of_a_closed_route():
     ends = np.column_stack((100.0 + 5.0 * np.cos(bend), 5.0 + 5.0 * np.sin(bend)))
     stadium = np.vstack((ends, 100.0 - ends * [1.0, -1.0] + [0.0, -90.0]))[::-1]
     route = Route(np.roll(stadium, 40, axis=0), closed=True)
-    speed = np.array(speed_profile(route, PurePursuitParams()))
+    speed = np.array(speed_profile(route, CRUISE_SPEED_MPS))
     both_laps = np.concatenate((speed[:-1], speed))
     braking = -np.diff(both_laps**2) / (2.0 * route.length_m / (len(speed) - 1))
     assert braking.max() <= 1.5 + 1e-9
-
-
-@pytest.mark.parametrize(
-    ('values', 'message'),
-    [
-        ({'cruise_speed_mps': 9.0}, r'cruise_speed_mps must be in \[0.5, 8.33\] \[m/s\], got 9.0'),
-        ({'rear_axle_m': math.nan}, 'rear_axle_m .* got nan'),
-        ({'speed_kp': -1.0, 'speed_ki': -1.0}, 'speed_kp .*; speed_ki '),
-        ({'lookahead_min_m': 10.0, 'lookahead_max_m': 5.0}, 'got 10.0 and 5.0'),
-    ],
-)
-def test_bad_settings_are_refused(values, message):
-    with pytest.raises(ParameterError, match=message):
-        PurePursuitParams(**values)

@@ -108,7 +108,8 @@ def test_verb_writes_table_and_picture(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(['compare', *words])
     assert ended.value.code == 0
-    assert 'Task-v0     2        10' in capsys.readouterr().out
+    *_, line, _, _ = capsys.readouterr().out.splitlines()
+    assert line.split()[:4] == ['Task-v0', '2', '10', '0.50']
     rows = list(csv.DictReader((out / 'compare.csv').read_text().splitlines()))
     assert [(row['step'], row['mean']) for row in rows] == [('0.0', '0.0'), ('10.0', '0.5')]
     assert (out / 'compare.png').read_bytes().startswith(b'\x89PNG')

@@ -3,16 +3,16 @@
 
 from itertools import islice
 
+from harness.ledgers import check_ledger
 import numpy as np
 import pytest
 import torch
 
 from td3_agent.driving.agent import Agent
 from td3_agent.driving.command import TwistConvention, VehicleControl
-from td3_agent.driving.gate import TwistConverter
-from td3_agent.driving.ledger import check_ledger
 from td3_agent.driving.loop import drive, ledger_records
 from td3_agent.driving.pure_pursuit import PurePursuitDriver
+from td3_agent.driving.velocity_control import TwistConverter
 from td3_agent.evaluation.summary import summarize
 from td3_agent.policy.policy import untrained_policy
 from td3_agent.sim.camera import CameraConfig

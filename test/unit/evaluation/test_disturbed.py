@@ -13,7 +13,8 @@ from td3_agent.driving.loop_check import CameraView, Contract
 from td3_agent.driving.observation import ObservationSpec
 from td3_agent.evaluation.direct_episodes import contract_findings
 from td3_agent.evaluation.episode_result import EpisodeResult, EpisodeView
-from td3_agent.evaluation.evaluate import finding_lines, found_by, holds
+from td3_agent.evaluation.evaluate import found_by, holds
+from td3_agent.evaluation.result_tables import finding_lines
 from td3_agent.nodes.drivers import Equipment
 from td3_agent.sim.camera import CameraConfig
 

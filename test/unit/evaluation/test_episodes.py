@@ -18,7 +18,7 @@ from td3_agent.evaluation.episodes import (
 )
 from td3_agent.sim.embedded import route_on_the_wire
 from td3_agent.sim.maps import built_in_opendrive
-from td3_agent.sim.seeds import FAMILIES
+from td3_agent.sim.randomisation import FAMILIES
 
 LINE = Route(np.column_stack((np.arange(101.0), np.zeros(101))))
 RADIUS_M = 20.0
@@ -146,14 +146,6 @@ def test_map_from_a_file_keeps_its_road_and_draws_the_start(tmp_path):
     assert len(set(worlds)) == 6
     starts = {plan.episode(number).world().ego.state.x_m for number in range(3)}
     assert len(starts) > 1
-
-
-def test_world_is_that_of_the_settings_given_to_the_bridge():
-    episode = EpisodePlan(map='oval', camera_width=32, camera_height=24).episode(1)
-    world = episode.world()
-    assert world.config.map_seed == episode.settings['map_seed']
-    assert world.config.spawn_index == -1
-    assert (world.config.camera.width, world.config.camera.height) == (32, 24)
 
 
 @pytest.mark.parametrize('name', ['oval', 'winding'])

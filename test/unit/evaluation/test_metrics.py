@@ -10,7 +10,7 @@ import pytest
 
 from td3_agent.driving.route import Route
 from td3_agent.driving.task import Ending
-from td3_agent.evaluation.metrics import (
+from td3_agent.evaluation.episode_result import (
     VEHICLE_COLLISION_PENALTY,
     Track,
     episode_figures,
@@ -43,12 +43,9 @@ class TwoWayRoad:
         opposite = y_m > LANE_M / 2.0
         lateral = LANE_M - y_m if opposite else y_m
         return LaneFix(
-            road_id=1,
-            lane_id=1 if opposite else -1,
             z_m=z_m,
             heading_rad=-math.pi if opposite else 0.0,
             lateral_m=lateral,
-            half_width_m=LANE_M / 2.0,
             on_road=abs(lateral) <= LANE_M / 2.0,
             in_junction=self._junction,
         )

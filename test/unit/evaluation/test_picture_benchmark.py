@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from td3_agent.__main__ import main
-from td3_agent.evaluation.frame_views import FrameView
 from td3_agent.evaluation.picture_benchmark import (
     COLUMNS,
     VIEWS,
+    FrameView,
     figures,
     labels_radps,
     read_frames,

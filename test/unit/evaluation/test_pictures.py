@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures: they show what they were given, in the right place, whatever the drive was."""
+"""Pictures: they show what they were given, whatever the drives were, one or fifty."""
 
 import subprocess
 import sys
@@ -8,18 +8,50 @@ from matplotlib.image import imread
 import numpy as np
 import pytest
 
-from td3_agent.evaluation.pictures import camera_strip, plot_trajectory
+from td3_agent.evaluation.episode_result import EpisodeResult, EpisodeView
+from td3_agent.evaluation.pictures import (
+    camera_strip,
+    cell_aspect,
+    plot_gallery,
+    plot_trajectory,
+)
 
 X = np.linspace(0.0, 100.0, 120)
 LINE = np.column_stack((X, 10.0 * np.sin(X / 15.0)))
 SPEED = np.linspace(0.0, 8.0, 120)
 HALF_ROAD = np.array([0.0, 3.5])
+NOTHING = np.zeros((0, 2))
 ROAD = np.vstack((LINE + HALF_ROAD, (LINE - HALF_ROAD)[::-1]))
 
 
-def draw(path, **changes):
-    parts = {'driven': LINE, 'speed_mps': SPEED, 'road': [ROAD], 'markings': [LINE]}
-    plot_trajectory(path, **{**parts, 'route': LINE, **changes})
+RED, GREEN = (0.70, 0.13, 0.16), (0.12, 0.48, 0.24)
+EVENT_RED = (0.83, 0.13, 0.16)
+
+
+def view(**changes):
+    parts = {'driven': LINE, 'speed_mps': SPEED, 'road': [ROAD], 'route': LINE, 'events': []}
+    return EpisodeView(**{**parts, **changes})
+
+
+def draw(path, markings=(LINE,), title='drive', **changes):
+    plot_trajectory(path, view(**changes), markings=markings, title=title)
+    return imread(path)
+
+
+def judged(number=0, *, success=True, frames=120, **changes):
+    figures = {
+        'episode': number,
+        'ending': 'goal' if success else 'off_route',
+        'success': success,
+        'route_completion': 0.5,
+        'mean_speed_mps': 4.0 if frames else None,
+    }
+    seen = view(driven=LINE[:frames], speed_mps=SPEED[:frames], **changes)
+    return EpisodeResult(figures=figures, view=seen)
+
+
+def draw_all(path, episodes):
+    plot_gallery(path, episodes, 'episodes')
     return imread(path)
 
 
@@ -44,11 +76,14 @@ def test_colour_follows_the_speed(tmp_path):
     assert share_of(racing, fast) > 2.0 * share_of(crawling, fast)
 
 
-def test_events_are_marked(tmp_path):
-    red = (0.83, 0.13, 0.16)
-    quiet = share_of(draw(tmp_path / 'quiet.png'), red)
-    events = [(20.0, 5.0, 'lane invasion'), (60.0, -5.0, 'lane invasion'), (90.0, 0.0, 'hit')]
-    assert share_of(draw(tmp_path / 'loud.png', events=events), red) > quiet + 1e-4
+@pytest.mark.parametrize('number', [1, 2])
+def test_events_are_marked(tmp_path, number):
+    events = [(20.0, 5.0, 'collision'), (60.0, -5.0, 'collision'), (90.0, 0.0, 'lane invasion')]
+    if number == 1:
+        quiet, loud = (draw(tmp_path / 'one.png', events=some) for some in ([], events))
+    else:
+        quiet, loud = (draw_all(tmp_path / 'all.png', [judged(events=e)]) for e in ([], events))
+    assert share_of(loud, EVENT_RED) > share_of(quiet, EVENT_RED) + 1e-4
 
 
 def test_long_thin_road_and_square_town_keep_readable_proportions(tmp_path):
@@ -63,13 +98,13 @@ def test_long_thin_road_and_square_town_keep_readable_proportions(tmp_path):
 @pytest.mark.parametrize(
     'changes',
     [
-        {'driven': [], 'speed_mps': []},
-        {'driven': [], 'speed_mps': [], 'route': None, 'road': [], 'markings': []},
-        {'driven': LINE[:1], 'speed_mps': SPEED[:1], 'route': None},
+        {'driven': NOTHING, 'speed_mps': np.zeros(0)},
+        {'driven': NOTHING, 'speed_mps': np.zeros(0), 'route': NOTHING, 'road': []},
+        {'driven': LINE[:1], 'speed_mps': SPEED[:1], 'route': NOTHING},
         {'driven': np.zeros((50, 2)), 'speed_mps': np.zeros(50), 'road': []},
         {'driven': np.vstack((LINE, [[np.nan, np.nan]])), 'speed_mps': np.append(SPEED, np.nan)},
         {'driven': np.vstack((LINE, LINE + 1e3)), 'speed_mps': np.append(SPEED, SPEED)},
-        {'route': []},
+        {'route': NOTHING},
     ],
 )
 def test_odd_drives_are_drawn_too(tmp_path, changes):
@@ -82,18 +117,30 @@ def test_equal_drives_give_equal_bytes(tmp_path):
     assert (tmp_path / 'one.png').read_bytes() == (tmp_path / 'two.png').read_bytes()
 
 
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [
-        ({'driven': np.zeros((4, 3))}, r'driven must have shape \(N, 2\), got \(4, 3\)'),
-        ({'speed_mps': SPEED[:-1]}, r'speed_mps must have shape \(120,\), got \(119,\)'),
-        ({'road': [np.zeros(5)]}, 'road must have shape'),
-    ],
-)
-def test_wrong_shapes_are_refused(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
-        draw(tmp_path / 'never.png', **changes)
-    assert not (tmp_path / 'never.png').exists()
+@pytest.mark.parametrize('count', [1, 9, 50])
+@pytest.mark.slow
+def test_any_number_of_episodes_fits(tmp_path, count):
+    height, width = draw_all(tmp_path / 'all.png', [judged(i) for i in range(count)]).shape[:2]
+    assert 400 < width < 2600
+    assert 150 < height < 2600
+
+
+def test_failed_episodes_stand_out(tmp_path):
+    good = draw_all(tmp_path / 'good.png', [judged(i) for i in range(4)])
+    bad = draw_all(tmp_path / 'bad.png', [judged(i, success=False) for i in range(4)])
+    assert share_of(bad, RED) > 2.0 * share_of(good, RED)
+    assert share_of(good, GREEN) > share_of(bad, GREEN)
+
+
+@pytest.mark.parametrize('frames', [0, 1])
+def test_episode_without_a_drive_is_drawn_all_the_same(tmp_path, frames):
+    assert draw_all(tmp_path / 'none.png', [judged(frames=frames, success=False)]).size
+
+
+def test_long_roads_get_flat_cells_and_towns_square_ones():
+    long, town = (view(driven=LINE * s, route=LINE * s) for s in ((9.0, 1.0), (1.0, 9.0)))
+    assert cell_aspect([long]) == pytest.approx(0.35)
+    assert cell_aspect([long, town]) == 1.0
 
 
 def frame(colour, channels=3):
@@ -132,8 +179,9 @@ def test_wrong_frames_are_refused(tmp_path, frames, captions, message):
 
 def test_pyplot_is_never_imported():
     code = (
-        'import sys, td3_agent.evaluation.pictures as p\n'
-        'p.plot_trajectory("/dev/null", driven=[[0, 0], [1, 1]], speed_mps=[1, 2])\n'
+        'import sys, numpy as np\n'
+        'from td3_agent.evaluation.pictures import camera_strip\n'
+        'camera_strip("/dev/null", [np.zeros((9, 9, 3), np.uint8)], ["t"])\n'
         'assert "matplotlib.pyplot" not in sys.modules\n'
     )
     subprocess.run([sys.executable, '-c', code], check=True)

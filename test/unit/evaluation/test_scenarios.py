@@ -89,7 +89,7 @@ def test_every_scenario_is_driven_on_a_map_of_ones_own(name, town_file):
     plan, scenario = evaluation.plan, SCENARIOS[name]
     assert (plan.map, plan.traffic_vehicles) == (town_file, scenario.traffic_vehicles)
     world = plan.episode(1).world()
-    assert world.map_name == 'own town'
+    assert world.map.name == 'own town'
     wanted = scenario.traffic_vehicles + (scenario.traffic_leader != 'none')
     assert (len(world.traffic.fleet) if wanted else 0) == wanted
 

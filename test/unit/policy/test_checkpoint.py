@@ -12,7 +12,6 @@ import pickle
 import runpy
 import shutil
 import tempfile
-import zipfile
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,19 +22,20 @@ import torch
 
 from td3_agent.driving.loop_check import CameraView, Contract
 from td3_agent.driving.observation import ENCODINGS, ObservationSpec
-from td3_agent.policy.actor_config import DRIVING_ACTOR, ActorConfig
 from td3_agent.policy.checkpoint import load_checkpoint, save_checkpoint
 from td3_agent.policy.manifest import (
     DRIVING,
+    DRIVING_ACTOR,
     GYMNASIUM,
     ActionField,
+    ActorConfig,
     InputContract,
     OutputContract,
     StateField,
     driving_inputs,
     driving_outputs,
 )
-from td3_agent.policy.networks import build_actor
+from td3_agent.policy.policy import build_actor
 from td3_agent.policy.policy_file import CheckpointError, policy_file, read_manifest
 
 ROOT = Path(__file__).parents[3]
@@ -299,11 +299,6 @@ def test_what_is_no_checkpoint_is_never_replaced(tmp_path):
     assert snapshot(tmp_path) == before
 
 
-def test_missing_parent_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match='No such file'):
-        save(tmp_path / 'nowhere' / NAME)
-
-
 # ---- Reading: files -----------------------------------------------------------------------------
 
 
@@ -457,12 +452,6 @@ def test_pickle_under_another_name_is_refused_and_never_run(broken, tmp_path):
     with contextlib.suppress(CheckpointError):  # bytes of a pickle are weights like others
         load_checkpoint(broken)
     assert not canary.exists()
-
-
-def test_zip_bomb_is_refused(broken):
-    with zipfile.ZipFile(broken, 'w', zipfile.ZIP_DEFLATED) as bomb:
-        bomb.writestr('data.pkl', b'\0' * 10_000_000)
-    assert 'header length is' in refusal(broken)
 
 
 def test_huge_file_is_refused_before_it_is_read(broken, monkeypatch):

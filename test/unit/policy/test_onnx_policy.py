@@ -13,19 +13,19 @@ import torch
 
 from td3_agent.__main__ import main
 from td3_agent.policy import onnx_policy
-from td3_agent.policy.actor_config import DRIVING_ACTOR, ActorConfig
 from td3_agent.policy.checkpoint import load_checkpoint, save_checkpoint
 from td3_agent.policy.manifest import (
     DRIVING,
+    DRIVING_ACTOR,
     GYMNASIUM,
     ActionField,
+    ActorConfig,
     InputContract,
     OutputContract,
     StateField,
     driving_inputs,
     driving_outputs,
 )
-from td3_agent.policy.networks import build_actor
 from td3_agent.policy.onnx_policy import (
     TOLERANCE,
     export_policy,
@@ -34,7 +34,7 @@ from td3_agent.policy.onnx_policy import (
     record_file,
     sample_observations,
 )
-from td3_agent.policy.policy import PolicyError
+from td3_agent.policy.policy import PolicyError, build_actor
 from td3_agent.policy.policy_file import CheckpointError
 
 NAME = 'policy.safetensors'
@@ -117,12 +117,6 @@ def test_policy_without_eyes_and_with_unequal_bounds(tmp_path):
     np.testing.assert_allclose(action, expected.action(np.ones(3, dtype=np.float32)), atol=1e-3)
 
 
-def test_same_observation_same_action_bit_for_bit(good):
-    first, second = (load_onnx_policy(good)[0] for _ in range(2))
-    for state, image in sample_observations(SMALL, 5):
-        np.testing.assert_array_equal(first.action(state, image), second.action(state, image))
-
-
 def test_it_refuses_what_does_not_fit_as_torch_does(good):
     policy, _ = load_onnx_policy(good)
     with pytest.raises(PolicyError, match=r'state must be \(4,\) float32'):
@@ -137,12 +131,6 @@ def test_record_says_what_was_compared(good):
     assert record['weights_sha256'] == manifest.weights_sha256
     assert record['observations'] > 64
     assert 0.0 <= record['largest_difference'] <= record['tolerance'] == TOLERANCE
-
-
-def test_export_leaves_a_good_checkpoint_and_nothing_else(good):
-    load_checkpoint(good)
-    names = {path.name for path in good.parent.iterdir()}
-    assert names == {NAME, 'policy.onnx', 'policy.onnx.json'}
 
 
 def test_exporting_again_gives_the_same(exported):

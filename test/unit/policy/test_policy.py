@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy as a driver: what it answers, and what it refuses."""
+"""The policy: its networks, what it answers as a driver, and what it refuses."""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -7,13 +9,144 @@ import torch
 
 from td3_agent.driving.observation import Observation
 from td3_agent.driving.vehicle import VehicleState
-from td3_agent.policy.actor_config import DRIVING_ACTOR, ActorConfig
-from td3_agent.policy.networks import build_actor
-from td3_agent.policy.policy import Policy, PolicyError, untrained_policy
-
-PENDULUM = ActorConfig(
-    image_shape=None, state_size=3, action_low=(-2.0,), action_high=(2.0,), hidden=(8,)
+from td3_agent.policy.manifest import DRIVING_ACTOR, ActorConfig, tensor_shapes
+from td3_agent.policy.policy import (
+    LAST_LAYER_BOUND,
+    Actor,
+    Encoder,
+    PolicyError,
+    build_actor,
+    untrained_policy,
 )
+
+VECTOR = ActorConfig(
+    image_shape=None, state_size=3, action_low=(-2.0, 0.0, -0.3), action_high=(2.0, 8.33, 0.7)
+)
+
+
+def actor_of(seed=0, config=DRIVING_ACTOR):
+    return build_actor(config, torch.Generator().manual_seed(seed))
+
+
+def batch(size=8, seed=0):
+    rng = np.random.default_rng(seed)
+    image = torch.from_numpy(rng.integers(0, 256, (size, 4, 84, 84), dtype=np.uint8))
+    return torch.from_numpy(rng.normal(size=(size, 4)).astype(np.float32)), image
+
+
+def test_actions_reach_their_own_bounds_and_never_leave_them():
+    """Per dimension, unequal: not the first bound for all."""
+    actor = actor_of(config=VECTOR)
+    low, high = torch.tensor(VECTOR.action_low), torch.tensor(VECTOR.action_high)
+    with torch.no_grad():
+        for sign, limit in ((1.0, high), (-1.0, low)):
+            actor.head.weight.zero_()
+            actor.head.bias.fill_(sign * 50.0)
+            torch.testing.assert_close(actor(torch.zeros(1, 3))[0], limit)
+        actor.head.bias.zero_()
+        torch.testing.assert_close(actor(torch.zeros(1, 3))[0], (low + high) / 2.0)
+
+
+def test_fresh_actor_is_far_from_saturation():
+    state, image = batch(64)
+    with torch.no_grad():
+        assert actor_of().pre_tanh(state, image).abs().max() < 0.1
+
+
+def test_features_are_bounded_whatever_the_image():
+    encoder = actor_of().encoder
+    extremes = torch.stack([torch.full((4, 84, 84), v, dtype=torch.uint8) for v in (0, 255)])
+    with torch.no_grad():
+        for image in (batch()[1], extremes):
+            assert encoder(image).abs().max() <= 1.0
+            assert encoder(image).shape == (len(image), DRIVING_ACTOR.features)
+
+
+def test_gradient_reaches_every_parameter():
+    actor = actor_of()
+    actor(*batch()).sum().backward()
+    dead = [name for name, p in actor.named_parameters() if not p.grad.abs().max() > 0.0]
+    assert dead == []
+
+
+def test_one_seed_gives_one_network():
+    first, again, other = actor_of(3), actor_of(3), actor_of(4)
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])
+    assert not torch.equal(first.head.weight, other.head.weight)
+
+
+def test_initial_weights_are_uniform_by_fan_in_and_small_at_the_end():
+    actor = actor_of()
+    for layer in (actor.trunk[0], actor.encoder.conv[0], actor.encoder.projection):
+        bound = layer.weight[0].numel() ** -0.5
+        assert 0.9 * bound < layer.weight.abs().max() <= bound
+    assert actor.head.weight.abs().max() <= LAST_LAYER_BOUND
+
+
+def test_shapes_are_known_without_building():
+    for config in (DRIVING_ACTOR, VECTOR):
+        built = {name: tuple(t.shape) for name, t in actor_of(config=config).state_dict().items()}
+        assert tensor_shapes(config) == built
+
+
+def test_image_only_actor():
+    config = dataclasses.replace(DRIVING_ACTOR, state_size=0)
+    assert actor_of(config=config)(torch.zeros(2, 0), batch(2)[1]).shape == (2, 2)
+
+
+def test_missing_or_superfluous_image_is_refused():
+    state, image = batch(1)
+    with pytest.raises(ValueError, match='takes an image'):
+        actor_of()(state)
+    with pytest.raises(ValueError, match='takes no image'):
+        Actor(VECTOR)(state[:, :3], image)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'state_size': -1}, 'state_size must be in'),
+        ({'image_shape': None, 'state_size': 0}, r'state_size must be in \[1, 4096\], got 0'),
+        ({'features': 0, 'hidden': ()}, 'features must be .*; hidden must have 1 to 8 layers'),
+        ({'hidden': (256, 0)}, 'hidden must have 1 to 4096 units'),
+        ({'hidden': (10**9,)}, 'hidden must have 1 to 4096 units'),
+        ({'action_low': (-1.0,)}, 'one length'),
+        ({'action_low': (), 'action_high': ()}, 'one length'),
+        ({'action_low': (1.0, -1.0)}, r'action_low\[0\] must be < action_high\[0\]'),
+        ({'action_high': (1.0, float('nan'))}, r'action_low\[1\] .* nan'),
+        ({'image_shape': (0, 84, 84)}, 'image_shape must be within'),
+        ({'image_shape': (10**6, 84, 84)}, 'image_shape must be within'),
+        ({'image_shape': (4, 16, 16)}, r'conv\[1\] = .* does not fit its input of 3 x 3'),
+        ({'conv': ()}, 'conv must have 1 to 8 layers'),
+        ({'conv': ((32, 0, 1),)}, r'conv\[0\]'),
+        ({'conv': ((32, 3, 0),)}, r'conv\[0\]'),
+        ({'conv': ((4096, 1, 1), (4096, 1, 1))}, 'multiplications'),
+    ],
+)
+def test_impossible_architectures_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(DRIVING_ACTOR, **changes)
+
+
+def test_gradients_of_images_are_those_of_plain_layers():
+    """In training, layout and scale of the pixels are our own; the function is the same."""
+    torch.manual_seed(0)
+    encoder = Encoder((2, 20, 20), ((4, 8, 4), (8, 2, 1)), 6)
+    assert encoder.training
+    image = torch.randint(0, 256, (3, 2, 20, 20), dtype=torch.uint8)
+    mine = torch.autograd.grad(encoder(image).square().sum(), list(encoder.parameters()))
+    features = encoder.norm(encoder.projection(encoder.conv(image / 255.0 - 0.5).flatten(1)))
+    plain = torch.autograd.grad(features.tanh().square().sum(), list(encoder.parameters()))
+    for one, other in zip(mine, plain, strict=True):
+        torch.testing.assert_close(one, other)
+    deployed = encoder.eval()(image)
+    torch.testing.assert_close(encoder.train()(image), deployed)
+    torch.testing.assert_close(features.tanh(), deployed)
+
+
+# ---- As a driver -------------------------------------------------------------------------------
+
 RNG = np.random.default_rng(5)
 IMAGE = RNG.integers(0, 256, (4, 84, 84), dtype=np.uint8)
 STATE = np.array([0.5, 0.1, -1.0, 0.0], dtype=np.float32)
@@ -26,19 +159,9 @@ def observe(image=IMAGE, state=STATE):
     return Observation(image=image, state=state, vehicle=vehicle)
 
 
-def actor_of(config=DRIVING_ACTOR):
-    return build_actor(config, torch.Generator().manual_seed(0))
-
-
-def test_action_is_float32_and_within_bounds():
-    action = untrained_policy(0).act(observe())
-    assert action.dtype == np.float32
-    assert action.shape == (2,)
-    assert (np.abs(action) <= 1.0).all()
-
-
 def test_same_seed_same_action_bit_for_bit():
     first, second = untrained_policy(1), untrained_policy(1)
+    assert (first.act(observe()).dtype, first.act(observe()).shape) == (np.float32, (2,))
     np.testing.assert_array_equal(first.act(observe()), second.act(observe()))
     second.reset()
     np.testing.assert_array_equal(first.act(observe()), second.act(observe()))
@@ -73,19 +196,6 @@ def test_read_only_images_are_accepted_without_a_warning():
     )
 
 
-def test_saturated_action_stays_within_bounds():
-    actor = actor_of(PENDULUM)
-    with torch.no_grad():
-        actor.head.bias.fill_(1e6)
-    policy = Policy(actor, trained=False)
-    assert policy.action(np.zeros(3, dtype=np.float32)) == np.float32(2.0)
-
-
-def test_untrained_says_so():
-    assert not untrained_policy(0).trained
-    assert Policy(actor_of(PENDULUM), trained=True).trained
-
-
 @pytest.mark.parametrize(
     ('image', 'state', 'message'),
     [
@@ -107,11 +217,3 @@ def test_answer_that_is_no_number_is_refused(bad):
     state[0] = bad
     with pytest.raises(PolicyError, match='action is not finite'):
         untrained_policy(0).act(observe(state=state))
-
-
-def test_weights_that_are_no_numbers_are_refused():
-    actor = actor_of(PENDULUM)
-    with torch.no_grad():
-        actor.trunk[0].weight[0, 0] = np.nan
-    with pytest.raises(PolicyError, match=r'weight trunk.0.weight is not finite'):
-        Policy(actor, trained=True)

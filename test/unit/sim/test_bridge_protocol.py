@@ -57,62 +57,66 @@ class Loop:
         assert [self.events.get(timeout=PATIENCE_S) for _ in events] == list(events)
 
 
-def test_it_plays_from_the_start():
+PAUSED, RUNNING, TURN = 'running False', 'running True', 'turn'
+
+
+@pytest.mark.parametrize(
+    ('start_paused', 'script'),
+    [
+        pytest.param(False, [TURN, TURN, TURN], id='plays from the start'),
+        pytest.param(True, [PAUSED, (PLAY,), RUNNING, TURN], id='can start paused'),
+        pytest.param(
+            False, [TURN, (PAUSE,), PAUSED, (PLAY,), RUNNING, TURN, TURN], id='pause holds'
+        ),
+        pytest.param(
+            True, [PAUSED, *[(STEP_ONCE,), RUNNING, TURN, PAUSED] * 3], id='steps one by one'
+        ),
+        pytest.param(
+            True,
+            [PAUSED, (STEP_ONCE,), RUNNING, TURN, (STEP_ONCE,), RUNNING, TURN, PAUSED],
+            id='step during a step',  # after the pause that the first one queued for itself
+        ),
+        # It is the caller who publishes changes only.
+        pytest.param(False, [TURN, (PAUSE,), PAUSED, (PAUSE,), PAUSED], id='pausing twice'),
+        # Only the newest of a burst counts.
+        *(
+            pytest.param(False, [TURN, burst, *events], id=' '.join(c.name for c in burst))
+            for burst, events in [
+                ((STEP_ONCE,), [RUNNING, TURN, PAUSED]),
+                ((PAUSE, STEP_ONCE, STEP_ONCE, STEP_ONCE), [RUNNING, TURN, PAUSED]),
+                ((PAUSE, PLAY), [RUNNING, TURN, TURN]),
+                ((PLAY, PAUSE), [PAUSED]),
+                ((STEP_ONCE, PAUSE), [PAUSED]),
+                ((PAUSE, STEP_ONCE), [RUNNING, TURN, PAUSED]),
+                ((STEP_ONCE, PLAY), [RUNNING, TURN, TURN]),
+                ((PLAY, STEP_ONCE), [RUNNING, TURN, PAUSED]),
+                ((PAUSE,) * 5, [PAUSED]),
+            ]
+        ),
+    ],
+)
+def test_commands_lead_to_their_turns(start_paused, script):
+    """A tuple is sent together; a turn comes to its end before the next event is awaited."""
+    with Loop(start_paused=start_paused) as loop:
+        ticking = False
+        for item in script:
+            if isinstance(item, tuple):
+                loop.put(*item)
+                continue
+            if ticking:
+                loop.tick()
+            loop.expect(item)
+            ticking = item == TURN
+
+
+def test_a_turn_is_played_or_a_single_step():
     with Loop() as loop:
-        for _ in range(3):
-            loop.expect('turn')
-            assert loop.state.is_playing
-            loop.tick()
-
-
-def test_it_can_start_paused():
-    with Loop(start_paused=True) as loop:
-        loop.expect('running False')
-        loop.put(PLAY)
-        loop.expect('running True', 'turn')
-
-
-def test_pause_holds_until_play():
-    with Loop() as loop:
-        loop.expect('turn')
-        loop.put(PAUSE)
-        loop.tick()
-        loop.expect('running False')
-        loop.put(PLAY)
-        loop.expect('running True', 'turn')
-        loop.tick()
-        loop.expect('turn')
-
-
-def test_steps_one_by_one_are_one_turn_each():
-    with Loop(start_paused=True) as loop:
-        loop.expect('running False')
-        for _ in range(3):
-            loop.put(STEP_ONCE)
-            loop.expect('running True', 'turn')
-            assert not loop.state.is_playing
-            loop.tick()
-            loop.expect('running False')
-
-
-def test_step_while_playing_is_one_more_turn_and_then_a_pause():
-    with Loop() as loop:
-        loop.expect('turn')
+        loop.expect(TURN)
+        assert loop.state.is_playing
         loop.put(STEP_ONCE)
         loop.tick()
-        loop.expect('running True', 'turn')
-        loop.tick()
-        loop.expect('running False')
-
-
-def test_pause_and_three_steps_sent_together_are_one_turn():
-    with Loop() as loop:
-        loop.expect('turn')
-        loop.put(PAUSE, STEP_ONCE, STEP_ONCE, STEP_ONCE)
-        loop.tick()
-        loop.expect('running True', 'turn')
-        loop.tick()
-        loop.expect('running False')
+        loop.expect(RUNNING, TURN)
+        assert not loop.state.is_playing
 
 
 def test_three_steps_sent_together_while_paused_are_one_turn():
@@ -129,51 +133,6 @@ def test_three_steps_sent_together_while_paused_are_one_turn():
     assert state.wait_for_turn()
     assert not state.wait_for_turn()  # the pause that the step queued for itself came last
     assert flags == [False, True, False]
-
-
-@pytest.mark.parametrize(
-    ('burst', 'events'),
-    [
-        ((PAUSE, PLAY), ['running True', 'turn', 'turn']),
-        ((PLAY, PAUSE), ['running False']),
-        ((STEP_ONCE, PAUSE), ['running False']),
-        ((PAUSE, STEP_ONCE), ['running True', 'turn', 'running False']),
-        ((STEP_ONCE, PLAY), ['running True', 'turn', 'turn']),
-        ((PLAY, STEP_ONCE), ['running True', 'turn', 'running False']),
-        ((PAUSE,) * 5, ['running False']),
-    ],
-)
-def test_only_the_newest_of_a_burst_counts(burst, events):
-    with Loop() as loop:
-        loop.expect('turn')
-        loop.put(*burst)
-        loop.tick()
-        for event in events:
-            loop.expect(event)
-            if event == 'turn':
-                loop.tick()
-
-
-def test_step_that_comes_during_a_step_is_one_more_turn():
-    with Loop(start_paused=True) as loop:
-        loop.expect('running False')
-        loop.put(STEP_ONCE)
-        loop.expect('running True', 'turn')
-        loop.put(STEP_ONCE)  # after the pause that the first one queued for itself
-        loop.tick()
-        loop.expect('running True', 'turn')
-        loop.tick()
-        loop.expect('running False')
-
-
-def test_pausing_twice_says_so_twice():
-    with Loop() as loop:
-        loop.expect('turn')
-        loop.put(PAUSE)
-        loop.tick()
-        loop.expect('running False')
-        loop.put(PAUSE)
-        loop.expect('running False')  # it is the caller who publishes changes only
 
 
 @pytest.mark.parametrize('value', [-1, 3, 9, 127])
@@ -265,15 +224,6 @@ def test_timeout_names_who_is_missing():
     assert wait.wait(SHORT_S) == ['a', 'c']  # race R5
     wait.expect(['a'])
     assert wait.wait(SHORT_S) == ['a']
-
-
-def test_every_expected_vehicle_is_waited_for():
-    wait = CommandWait()
-    wait.expect(['a', 'b'])
-    wait.received('a')
-    assert not wait._all_received.is_set()
-    wait.received('b')
-    assert wait._all_received.is_set()
 
 
 def test_early_reply_makes_the_next_wait_return_at_once(wait):

@@ -12,7 +12,7 @@ from td3_agent.sim.boxes import Box, overlap
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.env import embedded_env
 from td3_agent.sim.maps import BUILT_IN
-from td3_agent.sim.parking import FREE_AROUND_CAR_M
+from td3_agent.sim.placement import FREE_AROUND_CAR_M
 from td3_agent.sim.world import EGO_ACTOR_ID, World, WorldConfig
 
 SMALL = CameraConfig(width=84, height=84)
@@ -55,7 +55,7 @@ def drive(world, ticks=60):
             )
         )
         trace += [
-            (car.state, car.control, tuple(car.collisions), tuple(car.lane_invasions))
+            (car.state, car.control, car.acceleration, car.collisions, car.crossed_markings)
             for car in world.cars
         ]
         trace += [world.render(car).tobytes() for car in world.cars]
@@ -88,8 +88,9 @@ class TestStart:
         three, four = (World(WorldConfig(map='town', vehicles=n, seed=4)) for n in (3, 4))
         assert [car.state for car in three.cars] == [car.state for car in four.cars[:3]]
 
-    def test_equal_seeds_and_commands_give_equal_bits(self):
-        config = WorldConfig(map='winding', vehicles=3, seed=3, camera=SMALL)
+    @pytest.mark.parametrize('name', ['winding', pytest.param('town', marks=pytest.mark.slow)])
+    def test_equal_seeds_and_commands_give_equal_bits(self, name):
+        config = WorldConfig(map=name, vehicles=3, seed=3, camera=SMALL)
         world = World(config)
         first = drive(world)
         assert drive(World(config)) == first
@@ -149,7 +150,6 @@ class TestMeeting:
         facing(pair, first, second)
         (hit,), (taken,) = first.collisions, second.collisions
         assert (hit.other_actor_id, taken.other_actor_id) == (second.actor_id, first.actor_id)
-        assert (hit.frame, hit.stamp_ns) == (pair.frame, pair.stamp_ns)
         assert np.add(hit.normal_impulse, taken.normal_impulse) == pytest.approx(0.0)
         momentum = first.vehicle_info.mass * 8.0
         assert hit.normal_impulse[0] == pytest.approx(-momentum, rel=0.05)
@@ -221,17 +221,6 @@ class TestSight:
         shadow_m, edges_px = 0.2, 4.0
         widest = px_per_m * (info.width_m + shadow_m) + edges_px
         assert px_per_m * info.width_m < columns < widest
-
-    def test_nearer_car_hides_the_farther_one(self, pair):
-        first, second = pair.cars
-        first.set_pose(20.0, LANE_Y_M, 0.0)
-        second.set_pose(28.0, LANE_Y_M, 0.0)
-        hidden = Box(x_m=36.0, y_m=LANE_Y_M, yaw_rad=0.0, width_m=1.0, height_m=0.3, actor_id=200)
-        open_view = pair.render()
-        pair.parked = (hidden,)
-        assert np.array_equal(pair.render(), open_view)
-        second.set_pose(60.0, LANE_Y_M, 0.0)
-        assert not np.array_equal(pair.render(), self.see(pair, (second.outline,)))
 
     def test_each_looks_from_its_own_place_and_never_at_itself(self, pair):
         first, second = pair.cars

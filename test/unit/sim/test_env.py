@@ -40,15 +40,6 @@ def test_gymnasium_s_checker_has_no_complaint():
     check_env(gymnasium.make(ENV_ID, render_mode='rgb_array').unwrapped)
 
 
-def test_spaces(env):
-    observation, _ = env.reset(seed=0)
-    assert observation['image'].shape == (4, 84, 84)
-    assert observation['image'].dtype == np.uint8
-    assert observation['state'].dtype == np.float32
-    assert env.action_space == gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
-    assert env.observation_space.contains(observation)
-
-
 def test_same_seed_same_episode(env):
     runs = []
     for _ in range(2):

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from xodr_texts import cut_road, lane, mirrored, opendrive, road, section
 
-from td3_agent.sim.lane_network import lane_network
 from td3_agent.sim.maps import built_in_opendrive
-from td3_agent.sim.parking import park
+from td3_agent.sim.placement import park
 from td3_agent.sim.road import RoadMap
 
 MIRROR = np.array([1.0, -1.0])
@@ -84,13 +83,6 @@ def test_spawn_points_are_mirrored_in_their_order(both):
     for one, other in zip(right.spawn_points, left.spawn_points, strict=True):
         assert (other.x_m, -other.y_m) == pytest.approx((one.x_m, one.y_m), abs=EXACT_M)
         assert math.sin(other.yaw_rad) == pytest.approx(-math.sin(one.yaw_rad), abs=1e-3)
-
-
-def test_traffic_tables_are_mirrored(both):
-    right, left = (lane_network(road_map) for road_map in both)
-    assert sorted(right.length_m) == pytest.approx(sorted(left.length_m), abs=0.01)
-    assert len(right.entries) == len(left.entries)
-    assert (right.cleared_at_m > -math.inf).sum() == (left.cleared_at_m > -math.inf).sum()
 
 
 def test_turns_of_routes_are_mirrored():

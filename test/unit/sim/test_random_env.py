@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tasks that are trained on: everything is drawn, and all of it from the episode's seed."""
 
+from dataclasses import replace
 import math
 
 import gymnasium
@@ -8,19 +9,28 @@ from gymnasium.utils.env_checker import check_env
 import numpy as np
 import pytest
 
-from td3_agent.sim.photometry import Photometry
+from td3_agent.driving.task import Situation, quality
+from td3_agent.envs import with_module
+from td3_agent.sim.lead import lead_of
 from td3_agent.sim.privileged import PRIVILEGED_SIZE, Privileged
-from td3_agent.sim.random_env import random_env
-from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
-from td3_agent.sim.seeds import FAMILIES
+from td3_agent.sim.random_env import (
+    MOST_VEHICLES,
+    TRAFFIC_TASK,
+    USUAL_VEHICLES,
+    DrawnTraffic,
+    random_env,
+)
+from td3_agent.sim.randomisation import FAMILIES, NOTHING_RANDOM, Randomisation
+from td3_agent.sim.traffic import TrafficConfig
 
-MODULE = 'td3_agent.sim.random_env'
-TASKS = ('LaneTraining', 'LaneValidation')
-AHEAD = np.array([0.0, 0.0], dtype=np.float32)
+AHEAD = np.array([0.5, 0.0], dtype=np.float32)
+AMONG_TRAFFIC = pytest.param('among_traffic', marks=pytest.mark.slow)
 
 
-def make(name, **arguments):
-    return gymnasium.make(f'{MODULE}:td3_agent/{name}-v0', **arguments).unwrapped
+def town_env(roads=1, traffic=None):
+    return random_env(
+        ('town',), roads=roads, path=True, task=TRAFFIC_TASK, traffic=traffic or DrawnTraffic()
+    )
 
 
 @pytest.fixture(scope='module')
@@ -29,30 +39,43 @@ def env():
 
 
 @pytest.fixture(scope='module')
+def among_traffic():
+    return town_env(roads=2)
+
+
+@pytest.fixture(scope='module')
 def ideal():
     return random_env(roads=1, random=NOTHING_RANDOM, random_style=False)
 
 
 def same(one, other):
-    return all(np.array_equal(one[part], other[part]) for part in ('image', 'state', 'privileged'))
+    return one.keys() == other.keys() and all(
+        np.array_equal(one[part], other[part]) for part in one
+    )
 
 
 @pytest.mark.slow
-def test_gymnasium_s_checker_has_no_complaint(env):
-    check_env(env, skip_render_check=True)
+@pytest.mark.parametrize('kind', ['env', 'among_traffic'])
+def test_gymnasium_s_checker_has_no_complaint(kind, request):
+    check_env(request.getfixturevalue(kind), skip_render_check=True)
 
 
-@pytest.mark.parametrize('name', TASKS)
-def test_registered_tasks_are_of_their_family(name):
-    task = make(name, roads=1)
-    family = 'training' if 'Training' in name else 'validation'
-    assert task.world.simulator.config.map_seed in FAMILIES[family]
-    assert task.world.simulator.config.map == 'winding'
-    assert not task.spec_of_observation.path
+@pytest.mark.parametrize('family', ['training', 'validation'])
+@pytest.mark.parametrize('name', ['Lane', pytest.param('Route', marks=pytest.mark.slow)])
+def test_registered_tasks_are_of_their_family(name, family):
+    env = gymnasium.make(with_module(f'td3_agent/{name}{family.title()}-v0'), roads=1).unwrapped
+    config = env.world.simulator.config
+    assert config.map_seed in FAMILIES[family]
+    assert config.map == ('winding' if name == 'Lane' else 'town')
+    assert env.spec_of_observation.path == (name == 'Route')
+    env.reset(seed=0)
+    if (name, family) == ('Route', 'validation'):
+        assert len(env.world.simulator.traffic.fleet) in {USUAL_VEHICLES, USUAL_VEHICLES + 1}
 
 
-def test_seed_decides_on_everything(env):
-    runs = []
+@pytest.mark.parametrize('kind', ['env', AMONG_TRAFFIC])
+def test_seed_decides_on_everything(kind, request):
+    env, runs = request.getfixturevalue(kind), []
     for _ in range(2):
         seen = [env.reset(seed=5)[0]]
         seen += [env.step(AHEAD)[0] for _ in range(20)]
@@ -115,18 +138,6 @@ def test_end_of_the_road_is_sought():
     assert sum(short_ones(1.0)) > sum(short_ones(0.0)) + 2
 
 
-def test_noise_is_as_large_as_drawn():
-    quiet = random_env(roads=1, random=NOTHING_RANDOM, random_style=False)
-    quiet.reset(seed=2)
-    clean = quiet.world.simulator.render()
-    noisy = Photometry(noise_levels=5.0).applied(clean, np.random.default_rng(0))
-    noise = noisy.astype(int) - clean
-    grey = noise[clean[..., :3].max(axis=2) < 200][..., 0]
-    assert grey.std() == pytest.approx(5.0, rel=0.1)
-    assert grey.mean() == pytest.approx(0.0, abs=0.6)
-    assert (noisy[..., 3] == 255).all()
-
-
 @pytest.mark.parametrize(('late_share', 'frames'), [(0.0, 0), (1.0, 1)])
 def test_late_commands_arrive_a_frame_later(late_share, frames):
     limits = Randomisation(moving_share=0.0, late_share=late_share)
@@ -158,3 +169,98 @@ def test_privileged_part_tells_left_from_right(ideal):
         assert known.shape == (PRIVILEGED_SIZE,)
         assert known[0] == pytest.approx(left_m / 2.0, abs=0.02)
         assert known[1] == pytest.approx(math.sin(turned_rad), abs=0.02)
+
+
+@pytest.mark.slow
+def test_episodes_begin_anywhere_behind_the_vehicle_ahead():
+    gaps_m = {}
+    for share in (0.0, 1.0):
+        env = random_env(
+            maps=('country',),
+            path=True,
+            roads=1,
+            traffic=lambda _: TrafficConfig(leader='standing'),
+            random=Randomisation(approach_share=share, road_end_share=0.0),
+        )
+        gaps_m[share] = []
+        for seed in range(8):
+            env.reset(seed=seed)
+            simulator = env.world.simulator
+            gaps_m[share].append(lead_of(simulator, simulator.ego, None).gap_m)
+    assert min(gaps_m[0.0]) > 40.0
+    assert min(gaps_m[1.0]) < 15.0 < max(gaps_m[1.0])
+    assert min(gaps_m[1.0]) >= 1.5
+
+
+@pytest.mark.slow
+def test_every_episode_draws_its_traffic(among_traffic):
+    counts, led = set(), 0
+    for seed in range(16):
+        among_traffic.reset(seed=seed)
+        traffic = among_traffic.world.simulator.traffic
+        counts.add(0 if traffic is None else len(traffic.fleet))
+        led += traffic is not None and traffic._leading is not None
+    assert len(counts) > 6
+    assert max(counts) <= MOST_VEHICLES + 1
+    assert 2 < led < 14
+
+
+@pytest.mark.slow
+def test_privileged_part_tells_who_is_ahead_and_how_near(among_traffic):
+    among_traffic.reset(seed=1)
+    world = among_traffic.world.simulator
+    world.reset(1, TrafficConfig(leader='standing'))
+    privileged = Privileged(among_traffic.world, traffic=True)
+    place = world.ego.route.project(world.traffic.x_m[0], world.traffic.y_m[0]).s_m
+    known = []
+    for back_m in (30.0, 12.0):
+        world.ego.set_pose(*world.ego.route.sample(place - back_m))
+        world.ego.set_velocity(5.0)
+        among_traffic.task.begin(world.ego.route, (world.ego.state.x_m, world.ego.state.y_m))
+        privileged.begin(among_traffic.task.situation)
+        parts = privileged.parts(among_traffic.observation, among_traffic.task.situation)
+        known.append(parts['privileged'][PRIVILEGED_SIZE:])
+    far, near = known
+    assert far[0] == near[0] == 1.0
+    assert near[1] > far[1] > 0.2
+    assert near[2] == pytest.approx(1.0, abs=1e-6)  # 5 m/s, in units of 5 m/s
+    assert near[4:7] == pytest.approx([1.0, 12.0 / 30.0, 0.0], abs=0.02)
+
+
+@pytest.mark.slow
+def test_expert_drives_and_stops_behind_who_stands():
+    env = town_env(traffic=lambda _: TrafficConfig(leader='standing'))
+    observed, speeds = env.reset(seed=3)[0], []
+    for _ in range(400):
+        assert observed['expert'] in env.observation_space['expert']
+        observed, _, terminated, truncated, info = env.step(observed['expert'])
+        speeds.append(info['speed_mps'])
+        assert not terminated, info
+        assert not truncated, info
+    assert max(speeds) > 4.0
+    assert speeds[-1] < 0.1
+    assert observed['expert'][0] < -0.95  # stay where you are
+
+
+@pytest.mark.slow
+def test_who_runs_into_somebody_has_no_success():
+    env = town_env(traffic=DrawnTraffic(most=0, leader_share=1.0))
+    endings = {}
+    for heedless in (True, False):
+        observed, over = env.reset(seed=1)[0], False
+        while not over:
+            speed, turn = observed['expert']
+            action = np.array([1.0 if heedless else speed, turn], np.float32)
+            observed, _, terminated, truncated, info = env.step(action)
+            over = terminated or truncated
+        endings[info['ending']] = info['is_success']
+    assert endings == {'collision': False, 'time_limit': True}
+
+
+def test_distance_pays():
+    def earned(headway_s):
+        return quality(Situation(), replace(Situation(), headway_s=headway_s), TRAFFIC_TASK)
+
+    assert earned(math.inf) == earned(1.0) == 1.0
+    assert earned(0.5) == pytest.approx(1.0 - 0.5 * TRAFFIC_TASK.headway_weight)
+    assert earned(0.0) == pytest.approx(1.0 - TRAFFIC_TASK.headway_weight)

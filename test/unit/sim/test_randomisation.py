@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is drawn stays within the declared ranges, and shows roads of both polarities."""
+"""What is drawn stays within its ranges and families, and shows roads of both polarities."""
 
+from itertools import combinations
+
+from hypothesis import given
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
 from td3_agent.driving.parameters import ParameterError, describe
-from td3_agent.sim.look import BRIGHTEST, MATERIALS, NO_SHADOWS, Look
-from td3_agent.sim.photometry import Photometry
-from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation
+from td3_agent.sim.look import BRIGHTEST, MATERIALS, NO_SHADOWS, Look, Photometry
+from td3_agent.sim.randomisation import FAMILIES, NOTHING_RANDOM, Randomisation, map_seed
 from td3_agent.sim.roadside import Roadside
 
 LIMITS = Randomisation()
+naturals = st.integers(0, 2**32)
 
 
 def looks(count, **limits):
@@ -86,3 +90,26 @@ def test_roadsides_belong_to_the_seed_of_their_map():
     assert {side.stop_lines for side in drawn} == {True, False}
     assert all(LIMITS.kerb_least_m <= side.kerb_m <= LIMITS.kerb_most_m for side in drawn)
     assert {side.pavement_m == 0.0 for side in drawn} == {True, False}
+
+
+@given(seed=naturals, number=naturals, family=st.sampled_from(tuple(FAMILIES)))
+def test_road_is_of_its_family_and_always_the_same(seed, number, family):
+    road = map_seed(family, seed, number)
+    assert road in FAMILIES[family]
+    assert road == map_seed(family, seed, number)
+
+
+def test_families_are_disjoint():
+    for one, other in combinations(FAMILIES.values(), 2):
+        assert not set(one) & set(other)
+
+
+def test_series_differ():
+    series = {seed: [map_seed('test', seed, n) for n in range(50)] for seed in (0, 1)}
+    assert len(set(series[0])) == 50
+    assert not set(series[0]) & set(series[1])
+
+
+def test_unknown_family_is_refused():
+    with pytest.raises(ValueError, match=r"family must be one of .* got 'holiday'"):
+        map_seed('holiday', 0, 0)

@@ -119,14 +119,6 @@ class TestNetwork:
             apart = np.hypot(*(rows[0][:, np.newaxis] - rows[1]).transpose(2, 0, 1))
             assert meets[one, other] == (apart.min() < CLEARANCE_M)
 
-    def test_who_comes_from_the_same_street_or_goes_to_the_same_one_meets(self):
-        network = lane_network(load_map('town'))
-        meets = network.cleared_at_m > FREE
-        for ways in network.followers:
-            paths = [network.path_of_edge[way] for way in ways if network.in_junction[way]]
-            for one in paths:
-                assert all(meets[one, other] for other in paths if other != one)
-
 
 def test_path_is_kept_free_for_a_driven_car_that_arrives():
     """Nobody is on a path that meets the car's own when it comes to the junction."""

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenery stands beside the roads, never on them, and follows from the seed."""
+"""Scenery stands beside the roads, never on them; signs lie on the lanes, before the junctions."""
 
 from dataclasses import replace
-import math
 
 import numpy as np
 import pytest
@@ -10,22 +9,19 @@ import pytest
 from td3_agent.sim.boxes import Box
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.maps import load_map
-from td3_agent.sim.roadside import STREET, VILLAGE, Roadside, default_roadside
-from td3_agent.sim.scenery import Scenery, _footprint, _tree, scenery_of, shadow_outlines
+from td3_agent.sim.roadside import STREET, VILLAGE, Roadside, sign_outlines
+from td3_agent.sim.scenery import (
+    _footprint,
+    _tree,
+    scenery_from,
+    scenery_of,
+    shadow_outlines,
+    without_boxes,
+)
 from td3_agent.sim.world import World, WorldConfig
 
 DENSE = replace(STREET, trees=1.0, houses=1.0, walls=1.0, hedges=1.0, poles=1.0)
-FIELDS = ('x_m', 'y_m', 'yaw_rad', 'half_l', 'half_w', 'bottom', 'top')
-
-
-def footprints(scenery):
-    for row in zip(*(getattr(scenery, name) for name in FIELDS), strict=True):
-        yield _footprint(_Row(*row))
-
-
-class _Row:
-    def __init__(self, *values):
-        self.x_m, self.y_m, self.yaw_rad, self.half_l, self.half_w, _, _ = values
+NONE = Roadside()
 
 
 @pytest.mark.parametrize('name', ['oval', 'winding', 'town', 'arterial'])
@@ -34,8 +30,8 @@ def test_nothing_stands_on_a_lane(name):
     scenery = scenery_of(road, DENSE)
     assert len(scenery) > 100
     near = 0
-    for outline in footprints(scenery):
-        for x, y in outline.tolist():
+    for block in scenery:
+        for x, y in _footprint(block).tolist():
             fix = road.locate(x, y)
             assert not fix.on_road
             near += abs(fix.lateral_m) < 8.0
@@ -45,8 +41,7 @@ def test_nothing_stands_on_a_lane(name):
 def test_equal_seeds_give_equal_scenery():
     road = load_map('oval', 0)
     one, other = (scenery_of.__wrapped__(road, VILLAGE) for _ in range(2))
-    for name in (*FIELDS, 'material', 'shade', 'thing', 'centre'):
-        assert np.array_equal(getattr(one, name), getattr(other, name))
+    assert np.array_equal(one, other)
     third = scenery_of(road, replace(VILLAGE, seed=5))
     assert len(third) != len(one) or not np.array_equal(third.x_m, one.x_m)
 
@@ -59,17 +54,17 @@ def test_no_density_no_scenery():
 def test_parked_vehicles_take_the_place_of_what_stands_there():
     scenery = scenery_of(load_map('oval', 0), STREET)
     box = Box(x_m=float(scenery.x_m[0]), y_m=float(scenery.y_m[0]), yaw_rad=0.3)
-    left = scenery.without([box])
+    left = without_boxes(scenery, [box])
     assert 0 < len(left) < len(scenery)
     assert scenery.thing[0] not in left.thing
-    assert scenery.without([]) is scenery
+    assert without_boxes(scenery, []) is scenery
 
 
 def test_a_shadow_falls_away_from_the_sun_as_long_as_the_height_says():
     side = Roadside(sun_rad=0.0, shadow_per_height=0.5)
     place = type('Place', (), {'yaw_rad': 0.0, 'beside': lambda _self, _away: (10.0, 4.0)})()
     thing = _tree(place, side, np.random.default_rng(0))
-    scenery = Scenery.of([thing])
+    scenery = scenery_from([thing])
     for outline, top in zip(shadow_outlines(scenery, side), scenery.top, strict=True):
         assert outline.shape == (6, 2)
         assert outline[:, 0].min() < 10.0 - 0.5 * top
@@ -90,8 +85,23 @@ def test_a_picture_follows_from_its_pose_alone():
     assert np.array_equal(world.camera.render(*places[2]), there[2])
 
 
-def test_maps_from_outside_have_scenery_too():
-    side = default_roadside('some/where.xodr', 0)
-    assert side.trees > 0.0
-    assert side.pavement_m == 0.0
-    assert math.isfinite(side.near_m)
+@pytest.mark.parametrize('name', ['town', 'arterial'])
+@pytest.mark.parametrize('kind', ['stop_lines', 'arrows', 'crossings'])
+def test_signs_lie_on_lanes_that_lead_into_a_junction(name, kind):
+    road = load_map(name, 0)
+    outlines = sign_outlines(road, replace(NONE, **{kind: True}))
+    entering = [lane for lane in road.driving_lanes if lane.span.in_junction]
+    starts = np.array([lane.centre[0, :2] for lane in entering])
+    assert len(outlines) >= len({tuple(np.round(start, 1)) for start in starts})
+    for outline in outlines:
+        x, y = outline.mean(axis=0)
+        fix = road.locate(x, y)
+        assert fix.on_road
+        assert not fix.in_junction
+        assert np.hypot(*(starts - (x, y)).T).min() < 17.0
+
+
+def test_there_are_none_where_none_are_wanted_or_no_junction_is():
+    assert sign_outlines(load_map('town', 0), NONE) == []
+    signed = replace(NONE, stop_lines=True, arrows=True, crossings=True)
+    assert sign_outlines(load_map('winding', 0), signed) == []

@@ -47,14 +47,6 @@ def test_full_throttle_from_rest_gains_force_over_mass():
     assert motion.y_m == 0.0
 
 
-def test_engine_fades_with_speed():
-    gains = []
-    for speed in (5.0, 25.0, 40.0):
-        vehicle = Vehicle(Motion(speed_mps=speed))
-        gains.append(vehicle.step(VehicleControl(throttle=1.0), STEP_S).speed_mps - speed)
-    assert gains[0] > gains[1] > gains[2]
-
-
 def test_top_speed_is_where_power_meets_drag():
     motion = drive(Vehicle(Motion(speed_mps=49.0)), VehicleControl(throttle=0.3), 200.0)
     drag_n = 0.5 * AIR_DENSITY_KGPM3 * DRAG_COEFFICIENT * FRONTAL_AREA_M2 * motion.speed_mps**2

@@ -20,47 +20,6 @@ BROKEN, SOLID = 1, 2
 HALF_WIDTH_M = 0.5 * vehicle_info().width_m
 
 
-def commands(count=60):
-    rng = np.random.default_rng(7)
-    return [
-        VehicleControl(throttle=float(rng.uniform(0.2, 0.9)), steer=float(rng.uniform(-0.3, 0.3)))
-        for _ in range(count)
-    ]
-
-
-def record(world):
-    """Drive the same commands and return everything that left the world."""
-    trace = [(world.ego.state, world.frame, world.ego.control, world.render().tobytes())]
-    for command in commands():
-        world.tick(command)
-        trace.append(
-            (
-                world.ego.state,
-                world.frame,
-                world.ego.control,
-                world.ego.acceleration,
-                tuple(world.ego.collisions),
-                tuple(world.ego.lane_invasions),
-                world.render().tobytes(),
-            )
-        )
-    return trace
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('name', ['oval', 'winding', 'town'])
-def test_equal_seeds_and_commands_give_equal_bits(name):
-    config = WorldConfig(map=name, seed=3, camera=SMALL)
-    first = record(World(config))
-    world = World(config)
-    assert record(world) == first
-    world.reset()
-    assert record(world) == first
-    world.reset()
-    world.reset()
-    assert record(world) == first
-
-
 def test_another_seed_is_another_episode():
     world = World(WorldConfig(seed=1, camera=SMALL))
     first, parked, gain = world.ego.state, world.parked, world.light_gain
@@ -103,9 +62,9 @@ def test_set_pose_puts_the_car_at_rest_and_is_no_event(world):
     state = world.ego.state
     assert (state.x_m, state.y_m, state.speed_mps) == (40.0, 0.0, 0.0)
     assert abs(state.yaw_rad) == pytest.approx(math.pi)
-    assert (world.frame, world.ego.lane_invasions, world.ego.collisions) == (frame, [], [])
+    assert (world.frame, world.ego.crossed_markings, world.ego.collisions) == (frame, (), [])
     world.tick(VehicleControl())
-    assert world.ego.lane_invasions == []
+    assert world.ego.crossed_markings == ()
 
 
 def test_set_velocity_is_in_the_car_s_axes(world):
@@ -125,12 +84,10 @@ def test_leaving_the_lane_to_the_left_crosses_the_broken_line_once(world):
     events = []
     for _ in range(20):
         world.tick(VehicleControl())
-        events += [
-            (event.frame, event.crossed_lane_markings) for event in world.ego.lane_invasions
-        ]
+        events += [world.ego.crossed_markings] if world.ego.crossed_markings else []
         if world.ego.state.y_m > -HALF_WIDTH_M - 0.5 and not events:
             assert world.ego.state.y_m < 0.3 - HALF_WIDTH_M
-    assert [kinds for _, kinds in events] == [(BROKEN,)]
+    assert events == [(BROKEN,)]
 
 
 def test_leaving_the_road_crosses_the_solid_line_and_is_off_road(world):
@@ -140,8 +97,8 @@ def test_leaving_the_road_crosses_the_solid_line_and_is_off_road(world):
     assert world.ego.on_road
     for _ in range(20):
         world.tick(VehicleControl())
-        kinds += [event.crossed_lane_markings for event in world.ego.lane_invasions]
-    assert kinds == [(SOLID,)]
+        kinds += world.ego.crossed_markings
+    assert kinds == [SOLID]
     assert not world.ego.on_road
 
 
@@ -162,7 +119,6 @@ class TestCollision:
             assert ticks < 60
         (event,) = wall.ego.collisions
         assert event.other_actor_id == 205
-        assert (event.frame, event.stamp_ns) == (wall.frame, wall.stamp_ns)
         assert event.normal_impulse[0] == pytest.approx(
             -wall.ego.vehicle_info.mass * speed, rel=0.05
         )
@@ -192,51 +148,6 @@ class TestCollision:
         while not world.ego.collisions:
             world.tick(VehicleControl())
         assert world.ego.collisions[0].normal_impulse[1] > 0.0
-
-
-@pytest.mark.parametrize('name', ['oval', 'winding', 'town'])
-def test_car_moves_from_every_spawn_point(name):
-    world = World(WorldConfig(map=name, parked_vehicles=0))
-    for spawn in world.map.spawn_points:
-        world.ego.set_pose(spawn.x_m, spawn.y_m, spawn.yaw_rad)
-        assert world.ego.on_road
-        for _ in range(20):
-            world.tick(VehicleControl(throttle=0.8))
-        assert math.dist((world.ego.state.x_m, world.ego.state.y_m), spawn[:2]) > 1.0
-
-
-@pytest.mark.parametrize('name', ['oval', 'winding', 'town'])
-@pytest.mark.parametrize('seed', range(4))
-def test_route_starts_at_the_car_and_leads_somewhere(name, seed):
-    world = World(WorldConfig(map=name, seed=seed))
-    seen = world.ego.route.project(world.ego.state.x_m, world.ego.state.y_m)
-    assert abs(seen.lateral_m) < 0.05
-    assert abs(math.remainder(seen.heading_rad - world.ego.state.yaw_rad, math.tau)) < 0.06
-    assert world.ego.route.length_m > 140.0
-    assert world.ego.route_points.shape[1] == 3
-
-
-def test_scene_moves_right_when_the_car_turns_left(world):
-    """The yellow line left of the lane comes nearer to the middle."""
-
-    def yellow_column():
-        below = world.render()[50:, :, :3].astype(int)
-        return np.argwhere(below[..., 2] > below[..., 0] + 60)[:, 1].mean()
-
-    world.ego.set_pose(20.0, -1.75, 0.0)
-    straight = yellow_column()
-    world.ego.set_pose(20.0, -1.75, 0.15)
-    assert yellow_column() > straight + 2.0
-
-
-def test_images_of_different_frames_share_no_memory(world):
-    first = world.render()
-    copy = first.copy()
-    world.ego.set_velocity(8.0)
-    world.tick(VehicleControl())
-    assert not np.shares_memory(first, world.render())
-    assert np.array_equal(first, copy)
-    assert not np.array_equal(first, world.render())
 
 
 @pytest.mark.parametrize(

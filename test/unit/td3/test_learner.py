@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from td3_agent.td3.critic import TwinCritic, initialise_twins
-from td3_agent.td3.health import Health, examine
-from td3_agent.td3.learner import Learner, denormalised, flushed_denormals, normalised
+from td3_agent.td3.learner import (
+    Learner,
+    TwinCritic,
+    flushed_denormals,
+    initialise_twins,
+)
 from td3_agent.td3.params import Td3Params
 from td3_agent.td3.transitions import ObservationShape, Sample
+from td3_agent.training.health import Health, examine
 
 VECTORS = ObservationShape(state_size=3, privileged_size=2)
 IMAGES = ObservationShape(state_size=3, image_shape=(2, 12, 12), frame_stack=2, privileged_size=2)
@@ -293,14 +297,6 @@ def test_another_network_is_refused():
     tensors, facts = learner_of(hidden_units=8).state()
     with pytest.raises(ValueError, match=r'saved networks\.\S+ is \(.*\), expected'):
         learner_of().restore(tensors, facts)
-
-
-def test_normalised_actions_reach_unequal_bounds():
-    low, high = np.array(LOW, 'f'), np.array(HIGH, 'f')
-    np.testing.assert_allclose(denormalised(np.array([-1.0, 1.0]), low, high), [-2.0, 0.5])
-    np.testing.assert_allclose(denormalised(np.array([0.0, 0.0]), low, high), [0.0, 0.25])
-    action = np.array([0.3, 0.1])
-    np.testing.assert_allclose(denormalised(normalised(action, low, high), low, high), action)
 
 
 @pytest.mark.skipif(not torch.set_flush_denormal(False), reason='of some processors')

@@ -145,20 +145,19 @@ def test_same_seed_draws_the_same(streams):
 
 
 class TestEndings:
-    def one_step(self, *, terminated, truncated):
+    @pytest.mark.parametrize(
+        ('ends', 'bootstrap'),
+        [
+            ({'terminated': True}, 0.0),
+            ({'truncated': True}, 1.0),
+            ({'terminated': True, 'truncated': True}, 0.0),  # both at once is a termination
+        ],
+    )
+    def test_only_a_termination_does_not_bootstrap(self, ends, bootstrap):
         recorder = Recorder(buffer_of())
         recorder.begin()
-        recorder.step(terminated=terminated, truncated=truncated)
-        return recorder.buffer.sample(8).bootstrap
-
-    def test_termination_does_not_bootstrap(self):
-        assert (self.one_step(terminated=True, truncated=False) == 0.0).all()
-
-    def test_truncation_bootstraps(self):
-        assert (self.one_step(terminated=False, truncated=True) == 1.0).all()
-
-    def test_both_at_once_is_a_termination(self):
-        assert (self.one_step(terminated=True, truncated=True) == 0.0).all()
+        recorder.step(**ends)
+        assert (recorder.buffer.sample(8).bootstrap == bootstrap).all()
 
     def test_next_image_at_the_end_is_the_real_last_one(self):
         recorder = filled(4)
@@ -356,24 +355,19 @@ class TestRefusals:
         with pytest.raises(ReplayError, match='repeat its frame'):
             recorder.buffer.begin(recorder.observed(fresh=False))
 
-    @pytest.mark.parametrize('bad', [np.zeros(3), np.array([0.0, np.nan])])
-    def test_action(self, bad):
+    @pytest.mark.parametrize(
+        ('action', 'reward', 'said'),
+        [
+            (np.zeros(3), 0.0, 'action must be'),
+            (np.array([0.0, np.nan]), 0.0, 'must be finite'),
+            (np.zeros(2), np.inf, 'must be finite'),
+        ],
+    )
+    def test_step(self, action, reward, said):
         recorder = filled()
-        with pytest.raises(ReplayError, match='action'):
-            recorder.buffer.add(
-                bad, 0.0, recorder.observed(fresh=False), terminated=False, truncated=False
-            )
-
-    def test_reward(self):
-        recorder = filled()
-        with pytest.raises(ReplayError, match='reward'):
-            recorder.buffer.add(
-                np.zeros(2),
-                np.inf,
-                recorder.observed(fresh=False),
-                terminated=False,
-                truncated=False,
-            )
+        seen = recorder.observed(fresh=False)
+        with pytest.raises(ReplayError, match=said):
+            recorder.buffer.add(action, reward, seen, terminated=False, truncated=False)
 
     def test_sampling_nothing(self):
         with pytest.raises(ReplayError, match='nothing to sample'):

@@ -9,7 +9,7 @@ import gymnasium
 import pytest
 
 from td3_agent import envs
-from td3_agent.training.env_ids import MODULES, did_you_mean
+from td3_agent.envs import MODULES, did_you_mean, with_module
 
 NAMES = """
 import sys
@@ -61,6 +61,13 @@ def test_the_module_may_be_part_of_the_name(announced):
     announced.pop('td3_agent/Spot-v0')
     importlib.reload(envs)
     assert gymnasium.make('td3_agent.envs:td3_agent/Spot-v0').spec.id == 'td3_agent/Spot-v0'
+
+
+@pytest.mark.parametrize('before', ['', 'td3_agent.tasks_of_old:'])
+def test_training_finds_ours_by_name_whatever_module_is_written(before):
+    found = with_module(f'{before}td3_agent/Spot-v0')
+    assert found == 'td3_agent.training.tasks:td3_agent/Spot-v0'
+    assert with_module(f'{before}Pendulum-v1') == f'{before}Pendulum-v1'
 
 
 class TestMeant:

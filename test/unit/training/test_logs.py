@@ -13,10 +13,9 @@ import pytest
 gymnasium = pytest.importorskip('gymnasium')
 
 from td3_agent.driving.command import CONTROL_MAX_SPEED_MPS  # noqa: E402
-from td3_agent.training import speeds, versions  # noqa: E402
-from td3_agent.training.evaluate import evaluate  # noqa: E402
-from td3_agent.training.logs import CsvLog, TensorBoard  # noqa: E402
-from td3_agent.training.speeds import SpeedState, parked_alarm, speed_state_of  # noqa: E402
+from td3_agent.training import run_folder  # noqa: E402
+from td3_agent.training.health import PARKED, SpeedState, parked_alarm, speed_state_of  # noqa: E402
+from td3_agent.training.run_folder import CsvLog, TensorBoard  # noqa: E402
 
 BOX = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
@@ -26,19 +25,13 @@ class Drive(gymnasium.Env):
 
     observation_space = action_space = BOX
     speed_state = (0, 10.0)
-    good = (True, False, True, True)
-
-    def __init__(self):
-        self.episode = -1
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed, options=options)
-        self.episode += 1
         return np.zeros(1, np.float32), {}
 
     def step(self, action):  # noqa: ARG002  named as in Gymnasium
-        success = self.good[self.episode % 4]
-        return np.zeros(1, np.float32), 1.0, True, False, {'is_success': success}
+        return np.zeros(1, np.float32), 1.0, True, False, {'is_success': True}
 
 
 # ---- Speeds ------------------------------------------------------------------------------------
@@ -59,7 +52,7 @@ def test_shares_of_speed_are_those_of_the_stored_states():
 
 @pytest.mark.parametrize(('share', 'alarmed'), [(0.8, False), (0.81, True)])
 def test_parked_buffer_is_an_alarm(share, alarmed):
-    assert bool(parked_alarm({speeds.PARKED: share})) == alarmed
+    assert bool(parked_alarm({PARKED: share})) == alarmed
     assert parked_alarm({}) == {}
 
 
@@ -92,20 +85,6 @@ def test_speeds_and_alarms_are_recorded(tmp_path, caplog):
     assert caplog.text.count('the car stands') == 1  # told once, not at every row
     assert 'the car stands' in trainer._shown()
     assert (tmp_path / 'run' / 'eval.csv').read_text().splitlines()[0].endswith('success_rate')
-
-
-# ---- Evaluation --------------------------------------------------------------------------------
-
-
-def test_success_is_counted_where_it_is_told():
-    policy = types.SimpleNamespace(observed=lambda o: o, action=lambda a: a)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('td3_agent.training.evaluate.greedy', lambda *_: np.zeros(1))
-        told = evaluate(None, policy, [Drive()], episodes=4, longest=9, step=7).row()
-        patch.setattr(Drive, 'step', lambda *_: (np.zeros(1), 1.0, True, False, {}))
-        untold = evaluate(None, policy, [Drive()], episodes=4, longest=9, step=7).row()
-    assert told['success_rate'] == 0.75
-    assert 'success_rate' not in untold
 
 
 # ---- Files -------------------------------------------------------------------------------------
@@ -142,7 +121,7 @@ class FakeWriter:
 def test_tensorboard_gets_numbers_and_texts(tmp_path, monkeypatch):
     module = types.SimpleNamespace(SummaryWriter=FakeWriter)
     monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', module)
-    monkeypatch.setattr('td3_agent.training.logs.find_spec', lambda _: True)
+    monkeypatch.setattr('td3_agent.training.run_folder.find_spec', lambda _: True)
     board = TensorBoard(tmp_path, 30)
     board.write('train', {'q': 1.5, 'alarms': 'ill', 'mean': ''}, 40)
     board.close()
@@ -151,7 +130,7 @@ def test_tensorboard_gets_numbers_and_texts(tmp_path, monkeypatch):
 
 
 def test_tensorboard_that_is_not_there_is_told(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr('td3_agent.training.logs.find_spec', lambda _: None)
+    monkeypatch.setattr('td3_agent.training.run_folder.find_spec', lambda _: None)
     with caplog.at_level(logging.INFO):
         board = TensorBoard(tmp_path)
     board.write('train', {'q': 1.5}, 40)
@@ -169,12 +148,10 @@ def test_real_tensorboard_writes_events(tmp_path):
 
 
 def test_run_names_what_made_it(monkeypatch):
-    made_with = versions.versions()
+    made_with = run_folder.versions()
     assert {'td3_agent', 'commit', 'torch', 'numpy', 'gymnasium'} == set(made_with)
     assert made_with['commit'] is None or re.match('[0-9a-f]{40}', made_with['commit'])
     json.dumps(made_with)
-    monkeypatch.setattr(versions, 'Path', lambda _: types.SimpleNamespace(resolve=lambda: NOWHERE))
-    assert versions.commit.__wrapped__() is None
-
-
-NOWHERE = types.SimpleNamespace(parent='/nowhere')
+    nowhere = types.SimpleNamespace(resolve=lambda: types.SimpleNamespace(parent='/nowhere'))
+    monkeypatch.setattr(run_folder, 'Path', lambda _: nowhere)
+    assert run_folder.commit.__wrapped__() is None

@@ -6,7 +6,7 @@ from gymnasium import spaces
 import numpy as np
 import pytest
 
-from td3_agent.training.spaces import TaskSpaces
+from td3_agent.training.spaces import TaskSpaces, denormalised, normalised
 
 
 class Advised(gymnasium.Env):
@@ -41,3 +41,11 @@ def test_expert_comes_after_what_else_the_simulator_knows():
 def test_expert_must_be_an_action():
     with pytest.raises(ValueError, match='expert must have 2 numbers, got 3'):
         TaskSpaces.of(Advised(expert_size=3))
+
+
+def test_normalised_actions_reach_unequal_bounds():
+    low, high = np.array([-2.0, 0.0], 'f'), np.array([2.0, 0.5], 'f')
+    np.testing.assert_allclose(denormalised(np.array([-1.0, 1.0]), low, high), [-2.0, 0.5])
+    np.testing.assert_allclose(denormalised(np.array([0.0, 0.0]), low, high), [0.0, 0.25])
+    action = np.array([0.3, 0.1])
+    np.testing.assert_allclose(denormalised(normalised(action, low, high), low, high), action)

@@ -30,9 +30,9 @@ from td3_agent.evaluation.direct_episodes import (  # noqa: E402
     DirectDriverParams,
     DirectJob,
     drive_job,
+    drive_jobs,
 )
 from td3_agent.evaluation.episodes import EpisodePlan  # noqa: E402
-from td3_agent.evaluation.ray_episodes import drive_by_ray  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.snapshot import snapshots  # noqa: E402
 from td3_agent.td3.transitions import ReplayError  # noqa: E402
@@ -254,7 +254,7 @@ def test_episode_whose_process_dies_is_driven_again(shared_folder):
     ]
     first = whole[0].episode
     deadly = DeadlyEpisode(number=first.number, bridge=first.bridge, folder=shared_folder)
-    driven = list(drive_by_ray([replace(whole[0], episode=deadly), whole[1]], LOCAL, 2))
+    driven = list(drive_jobs([replace(whole[0], episode=deadly), whole[1]], 2, LOCAL))
     assert (shared_folder / 'killed').exists()
     assert [one['driver'].figures for one in driven] == [
         drive_job(job)['driver'].figures for job in whole

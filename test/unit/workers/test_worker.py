@@ -11,9 +11,9 @@ gymnasium = pytest.importorskip('gymnasium')
 from td3_agent.td3.learner import Learner  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.replay import ReplayBuffer  # noqa: E402
-from td3_agent.training.exploration import greedy  # noqa: E402
+from td3_agent.training.acting import greedy  # noqa: E402
+from td3_agent.training.rollouts import RolloutWorker, WorkerConfig  # noqa: E402
 from td3_agent.training.spaces import TaskSpaces  # noqa: E402
-from td3_agent.training.worker import RolloutWorker, WorkerConfig, parameters_of  # noqa: E402
 
 SPOT = 'td3_agent.training.tasks:td3_agent/Spot-v0'
 TD3 = Td3Params(
@@ -51,7 +51,7 @@ def test_steps_arrive_one_by_one_and_whole(learner_of):
     spaces, learner = learner_of('scale_envs:scale/Counting-v0')
     worker = worker_of('scale_envs:scale/Counting-v0', spaces, learner)
     buffer = ReplayBuffer(spaces.shape, 1, capacity=1000, seed=0)
-    fragments = [worker.collect(parameters_of(learner.actor), 3, 7 * i) for i in range(6)]
+    fragments = [worker.collect(learner.policy_weights(), 3, 7 * i) for i in range(6)]
     for fragment in fragments:
         assert fragment.steps.transitions == 7
         buffer.extend(fragment.steps)
@@ -67,11 +67,11 @@ def test_policy_is_the_one_that_was_sent(learner_of):
     _, other = learner_of(SPOT, seed=2)
     worker = worker_of(SPOT, spaces, learner, steps=20)
     buffer = ReplayBuffer(spaces.shape, 1, capacity=1000, seed=0)
-    buffer.extend(worker.collect(parameters_of(other.actor), 0, 0).steps)
-    buffer.extend(worker.collect(parameters_of(learner.actor), 0, 20).steps)
+    buffer.extend(worker.collect(other.policy_weights(), 0, 0).steps)
+    buffer.extend(worker.collect(learner.policy_weights(), 0, 20).steps)
     for _ in range(2):  # and once more, for the last one goes on within an episode
         before = buffer.newest()
-        fragment = worker.collect(parameters_of(other.actor), 0, 40).steps
+        fragment = worker.collect(other.policy_weights(), 0, 40).steps
         np.testing.assert_allclose(fragment.actions[0], greedy(other.actor, before), atol=1e-6)
         buffer.extend(fragment)
 
@@ -82,7 +82,7 @@ def test_number_decides_on_episodes_and_noise(learner_of):
 
     def steps(number):
         fragment = worker_of(env_id, spaces, learner, number, steps=18).collect(
-            parameters_of(learner.actor), 0, 0
+            learner.policy_weights(), 0, 0
         )
         return fragment.steps
 
@@ -98,7 +98,7 @@ def test_simulator_that_breaks_is_told_and_costs_its_episode(learner_of):
     env_id = 'scale_envs:scale/Breaking-v0'
     spaces, learner = learner_of(env_id)
     worker = worker_of(env_id, spaces, learner, steps=18)
-    fragment = worker.collect(parameters_of(learner.actor), 0, 0)
+    fragment = worker.collect(learner.policy_weights(), 0, 0)
     assert fragment.failures == 1
     assert 'server is gone' in fragment.warnings[0]
     assert fragment.steps.transitions == 17
@@ -107,4 +107,4 @@ def test_simulator_that_breaks_is_told_and_costs_its_episode(learner_of):
     shown = buffer.states()[:, 1:]
     assert len(np.unique(shown[:, 0])) == 3
     assert all(a[0] != b[0] or a[1] + 1 == b[1] for a, b in pairwise(shown))
-    assert worker.collect(parameters_of(learner.actor), 0, 0).warnings == []
+    assert worker.collect(learner.policy_weights(), 0, 0).warnings == []

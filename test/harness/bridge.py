@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bridge with its gates and agents that a test can make misbehave."""
+
+from carla_msgs.msg import (
+    CarlaCollisionEvent,
+    CarlaControl,
+    CarlaEgoVehicleControl,
+    CarlaEgoVehicleStatus,
+    CarlaLaneInvasionEvent,
+    CarlaStatus,
+)
+from diagnostic_msgs.msg import DiagnosticArray
+from harness.messages import ROLE, odometry, stamp_of, time_of
+from nav_msgs.msg import Odometry
+from rosgraph_msgs.msg import Clock
+
+from td3_agent.nodes import topics
+from td3_agent.nodes.conversions import report_message
+from td3_agent.nodes.runtime import REPORTS, steady_ns
+
+PAUSE, STEP_ONCE = CarlaControl.PAUSE, CarlaControl.STEP_ONCE
+AGENT_INSTANTS = (
+    'image_received_ns',
+    'image_prepared_ns',
+    'odometry_received_ns',
+    'observed_ns',
+    'decided_ns',
+    'twist_published_ns',
+)
+GATE_INSTANTS = ('twist_received_ns', 'gate_published_ns')
+
+
+class Vehicle:
+    """One role of the fake bridge, with its gate and its agent."""
+
+    def __init__(self, ros, role, bridge, odometry_topic=None):
+        self.role = role
+        self.bridge = bridge
+        self.applied = CarlaEgoVehicleControl()
+        self.newest = CarlaEgoVehicleControl()
+        self.status_pub = ros.talk(CarlaEgoVehicleStatus, topics.vehicle_status(role))
+        self.odometry_pub = ros.talk(Odometry, odometry_topic or topics.odometry(role))
+        self.command_pub = ros.talk(CarlaEgoVehicleControl, topics.control(role))
+        self.collision_pub = ros.talk(CarlaCollisionEvent, topics.collision(role))
+        self.invasion_pub = ros.talk(CarlaLaneInvasionEvent, topics.lane_invasion(role))
+        self.gate_pub = self.agent_pub = None
+        ros.listen(CarlaEgoVehicleControl, topics.control(role), react=self.on_command)
+
+    def announce_gate(self, ros):
+        self.gate_pub = ros.talk(DiagnosticArray, topics.gate_report(self.role), REPORTS)
+
+    def announce_agent(self, ros):
+        self.agent_pub = ros.talk(DiagnosticArray, topics.agent_report(self.role), REPORTS)
+
+    def on_command(self, msg):
+        self.newest = msg
+        self.bridge.on_command(self.role)
+
+    def publish_frame(self, stamp):
+        status = CarlaEgoVehicleStatus(control=self.newest)
+        status.header.stamp = stamp
+        self.status_pub.publish(status)
+        self.odometry_pub.publish(odometry(stamp_of(self.bridge.frame), speed_mps=3.0))
+
+    def hold(self, stamp):
+        """What the gate says between frames."""
+        command = CarlaEgoVehicleControl(brake=1.0)
+        command.header.stamp = stamp
+        self.command_pub.publish(command)
+        self.gate_pub.publish(report_message(stamp, 'gate', {'outcome': 'stopped_silence'}))
+
+    def answer(self, stamp, **control):
+        """What the gate says for a frame, and what gate and agent report of it."""
+        now_ns = steady_ns()
+        command = CarlaEgoVehicleControl(**({'throttle': 0.5} | control))
+        command.header.stamp = stamp
+        self.command_pub.publish(command)
+        if self.agent_pub:
+            facts = {'action': [0.5, 0.0]} | dict.fromkeys(AGENT_INSTANTS, now_ns)
+            self.agent_pub.publish(report_message(stamp, 'agent', facts))
+        if self.gate_pub:
+            facts = {'outcome': 'ok'} | dict.fromkeys(GATE_INSTANTS, now_ns)
+            self.gate_pub.publish(report_message(stamp, 'gate', facts))
+
+
+class FakeBridge:
+    """Steps when told to, and lets a test interfere with every part of a step."""
+
+    def __init__(self, ros, roles=(ROLE,), *, spawned=True):
+        self.ros = ros
+        self.orders = []
+        self.frame = 1
+        self.running = True
+        self.step_s = 0.05
+        self.answering = True
+        self.acknowledging = True
+        self.ticks = 1  # per STEP_ONCE
+        self.deaf = 0  # orders to come that are lost
+        self.clockless = set()  # frames whose /clock is lost
+        self.missing = set()
+        self.status_pub = ros.talk(CarlaStatus, topics.STATUS)
+        self.clock_pub = ros.talk(Clock, '/clock')
+        ros.listen(CarlaControl, topics.CONTROL, react=self.on_order)
+        self.vehicles = {}
+        if spawned:
+            self.spawn(roles)
+
+    def spawn(self, roles=(ROLE,), odometry_topic=None):
+        """What a bridge does for its service between two ticks, so never while it is paused."""
+        assert PAUSE not in self.orders
+        self.vehicles = {role: Vehicle(self.ros, role, self, odometry_topic) for role in roles}
+
+    def announce(self):
+        for vehicle in self.vehicles.values():
+            vehicle.announce_gate(self.ros)
+            vehicle.announce_agent(self.ros)
+        return self
+
+    @property
+    def stamp(self):
+        return time_of(self.frame)
+
+    @property
+    def steps(self):
+        return self.orders.count(STEP_ONCE)
+
+    def say_status(self, running):
+        self.running = running
+        self.status_pub.publish(
+            CarlaStatus(
+                frame=self.frame,
+                fixed_delta_seconds=self.step_s,
+                synchronous_mode=True,
+                synchronous_mode_running=running,
+            )
+        )
+
+    def on_order(self, msg):
+        self.orders.append(msg.command)
+        if self.deaf:
+            self.deaf -= 1
+        elif msg.command == PAUSE:
+            if self.running:
+                self.say_status(running=False)
+        else:
+            self.say_status(running=True)
+            for _ in range(self.ticks):
+                self.tick()
+
+    def tick(self):
+        self.frame += 1
+        self.missing = set(self.vehicles)
+        self.say_status(running=True)
+        if self.frame not in self.clockless:
+            self.clock_pub.publish(Clock(clock=self.stamp))
+        for vehicle in self.vehicles.values():
+            vehicle.publish_frame(self.stamp)
+            if self.answering:
+                vehicle.answer(self.stamp)
+
+    def on_command(self, role):
+        if role in self.missing:
+            self.missing.remove(role)
+            if not self.missing:
+                self.say_status(running=False)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives as a log collects them, and what their records must be without the file around them."""
+
+from td3_agent.driving.command import VehicleControl
+from td3_agent.driving.ledger import (
+    EVENT,
+    SKIPPED,
+    FrameLog,
+    has_slipped,
+    neighbours,
+)
+from td3_agent.driving.ledger_audit import order_faults, slip_text
+
+STEP_NS = 50_000_000
+START_NS = 10 * 10**9
+FRAME_ZERO = 100  # the bridge counts from wherever it likes
+ROLE = 'ego_vehicle'
+
+
+def stamp(i):
+    return START_NS + i * STEP_NS
+
+
+def command(i):
+    """Return a command that only frame i was sent."""
+    return VehicleControl(throttle=i / 1024.0)
+
+
+def facts_of(i):
+    """Return what is learnt of frame i, each as (method, arguments, facts)."""
+    return [
+        ('note_command', (stamp(i), command(i)), {'heard_ns': 1000 + i}),
+        ('note_status', (stamp(i), command(i - 1)), {}),
+        ('note', (stamp(i),), {'outcome': 'ok'}),
+        ('note', (stamp(i),), {'x_m': float(i)}),
+    ]
+
+
+def tell(log, facts):
+    method, args, kwargs = facts
+    getattr(log, method)(*args, **kwargs)
+
+
+def clean_drive(frames, log=None):
+    """Return the log and all records of a drive in which everything comes in order."""
+    log, records = log or FrameLog(ROLE), []
+    for i in range(1, frames + 1):
+        for facts in facts_of(i):
+            tell(log, facts)
+        records += log.close_frame(FRAME_ZERO + i, stamp(i))
+    return log, records + log.flush()
+
+
+def check_ledger(records):
+    """Return every fault of the records as a sentence."""
+    records = list(records)
+    faults = [fault for record in records if EVENT not in record for fault in faults_of(record)]
+    for before, record in neighbours(records):
+        faults += order_faults(before, record)
+    return faults
+
+
+def faults_of(record):
+    """Return what is wrong with a frame by itself."""
+    if record['outcome'] == SKIPPED:
+        return [f'frame {record["frame"]}: skipped']
+    if has_slipped(record):
+        return [slip_text(record)]
+    if record['commands'] > 1:
+        return [f'frame {record["frame"]}: {record["commands"]} commands']
+    return []
