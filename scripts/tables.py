@@ -72,6 +72,8 @@ PICTURES = {
     'grey_rmse_radps': 'on a grey picture',
 }
 ALONE = 'alone'  # no scenario
+EVALUATIONS = RESULTS / 'evaluations'
+SHOWN_FIRST = ('lane_alone_winding', 'route_traffic-20_town')  # in the README
 USUAL_CAMERAS = ((160, 120), (None, None))
 FAULT_FIGURES_SHOWN = 6
 
@@ -120,9 +122,9 @@ def randomisation_text() -> str:
 # ---- evaluations -------------------------------------------------------------------------------
 
 
-def evaluation_text(summary: Report, *, with_table: bool = True) -> str:
-    """Return the caption of an evaluation, and its table."""
-    if not with_table:
+def evaluation_text(summary: Report) -> str:
+    """Return the caption of an evaluation, and its table unless it compares transports."""
+    if summary.get('comparison'):
         return f'{caption(summary)}.\n'
     return f'{caption(summary)}; 95 % intervals in brackets.\n\n{figure_markdown(summary)}\n'
 
@@ -152,7 +154,12 @@ def caption(summary: Report) -> str:
 
 def evaluations(pattern: str) -> list[Report]:
     """Return the records of evaluations whose names match, in the order of their names."""
-    return [read(path) for path in sorted((RESULTS / 'evaluations').glob(f'{pattern}.json'))]
+    return [read(path) for path in sorted(EVALUATIONS.glob(f'{pattern}.json'))]
+
+
+def driven() -> list[Report]:
+    """Return the records of drives, those that compare transports left out."""
+    return [record for record in evaluations('*_*_*') if not record.get('comparison')]
 
 
 def record_name(summary: Report) -> str:
@@ -160,9 +167,8 @@ def record_name(summary: Report) -> str:
     policy = Path(summary.get('policy') or '').name
     if 'groups' in summary:
         return f'{policy}_pictures'
-    return (
-        policy and f'{policy}_{summary["scenario"] or ALONE}_{Path(summary["plan"]["map"]).stem}'
-    )
+    kind = 'compare' if summary.get('comparison') else summary['scenario'] or ALONE
+    return policy and f'{policy}_{kind}_{Path(summary["plan"]["map"]).stem}'
 
 
 def scenarios_text() -> str:
@@ -189,7 +195,7 @@ def checks_text() -> str:
         return record['policy'], plan['map'], plan['traffic_vehicles'], record['scenario']
 
     rows = []
-    for record in sorted(evaluations('*_*_*'), key=order):
+    for record in sorted(driven(), key=order):
         plan, references = record['plan'], record['references']
         yardstick = references.get('pure_pursuit_idm') or references['pure_pursuit']
         cells = [Path(record['policy']).name, Path(plan['map']).stem, record['scenario'] or '']
@@ -202,6 +208,23 @@ def checks_text() -> str:
         rows.append(cells)
     columns = ('policy', 'road', 'scenario', 'episodes', *(label for _, label, _, _ in CHECKED))
     return table(columns, rows, left=3)
+
+
+def policies_text() -> str:
+    """Return what the policies reach on one kind of unseen road, and on recorded frames."""
+    rows = []
+    for record in driven():
+        plan, policy = record['plan'], Path(record['policy']).name
+        if record_name(record) not in SHOWN_FIRST:
+            continue
+        road = f'{Path(plan["map"]).stem}, {record["scenario"] or "empty roads"}'
+        cells = (with_interval(record, key, scale, digits) for key, _, scale, digits in CHECKED)
+        frames = read(EVALUATIONS / f'{policy}_pictures.json')['groups']['all']
+        seen = f'{fixed(frames["sign"], 100.0, 0)}, {fixed(frames["r"], 1.0, 2)}'
+        rows.append((f'`{policy}`', road, plan['episodes'], *cells, seen))
+    labels = (label for _, label, _, _ in CHECKED)
+    seen = 'CARLA frames: sign right [%], correlation with pure pursuit'
+    return table(('policy', 'road', 'episodes', *labels, seen), rows, left=2)
 
 
 def pictures_text() -> str:
@@ -333,6 +356,7 @@ def blocks() -> dict[str, Callable[[], str]]:
         'traffic scenarios': scenarios_text,
         'checks': checks_text,
         'pictures': pictures_text,
+        'policies': policies_text,
         'standard tasks': tasks_text,
         'paper': paper_text,
         'faults': faults_text,
@@ -343,12 +367,8 @@ def blocks() -> dict[str, Callable[[], str]]:
     for path in (RESULTS / 'bench').glob('*.json'):
         text = TABLES[path.stem.removesuffix('_docker')]
         found[f'bench {path.stem}'] = lambda text=text, path=path: text(read(path))
-    for path in (RESULTS / 'evaluation').glob('*.json'):
-        name = path.stem.replace('_', ' ')
-        with_table = not name.startswith('compare')
-        found[f'evaluation {name}'] = lambda path=path, with_table=with_table: evaluation_text(
-            read(path), with_table=with_table
-        )
+    for path in EVALUATIONS.glob('*_*_*.json'):
+        found[f'evaluation {path.stem}'] = lambda path=path: evaluation_text(read(path))
     if (RESULTS / 'demo.json').exists():
         found['demo output'] = demo_text
     return found
@@ -371,11 +391,11 @@ def wanted_files() -> dict[Path, str]:
     return files
 
 
-def keep(folder: Path, name: str = '') -> Path:
+def keep(folder: Path) -> Path:
     """Keep the record of a training run, an evaluation or a demo; return where.
 
     Raises:
-        ValueError: the folder holds none of these, or an evaluation has no name.
+        ValueError: the folder holds none of these, or an evaluation without a policy.
     """
     if (folder / 'config.json').exists():
         config = read(folder / 'config.json')
@@ -388,10 +408,9 @@ def keep(folder: Path, name: str = '') -> Path:
     summary = read(folder / 'summary.json')
     target = RESULTS / 'demo.json'
     if 'plan' in summary or 'groups' in summary:
-        block = name.replace(' ', '_')
-        if not (name := block or record_name(summary)):
-            raise ValueError(f'{folder} holds an evaluation: --name must say of which block')
-        target = RESULTS / ('evaluation' if block else 'evaluations') / f'{name}.json'
+        if not (name := record_name(summary)):
+            raise ValueError(f'{folder} holds the evaluation of a driver without a policy')
+        target = EVALUATIONS / f'{name}.json'
         summary.pop('episodes', None)
     for picture in ('trajectory.png', 'camera.png') if target.stem == 'demo' else ():
         shutil.copyfile(folder / picture, IMAGES / picture)
@@ -404,11 +423,10 @@ def main() -> int:
     """Keep, write or check; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--keep', type=Path, action='append', default=[], metavar='DIR')
-    parser.add_argument('--name', default='', help='block of the evaluation in --keep')
     parser.add_argument('--check', action='store_true', help='write nothing')
     args = parser.parse_args()
     for folder in args.keep:
-        print(f'kept: {keep(folder, args.name).relative_to(ROOT)}')
+        print(f'kept: {keep(folder).relative_to(ROOT)}')
     stale = {
         path: text
         for path, text in wanted_files().items()

@@ -89,6 +89,7 @@ def test_every_scenario_has_a_reference_row():
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, 'RESULTS', tmp_path / 'results')
+    monkeypatch.setattr(tables, 'EVALUATIONS', tmp_path / 'results' / 'evaluations')
     monkeypatch.setattr(tables, 'IMAGES', tmp_path)
     return tmp_path / 'results'
 
@@ -110,19 +111,19 @@ def evaluation(**more):
 
 
 def test_evaluations_are_kept_and_renew_their_blocks(tmp_path, results):
-    rows = [{'frames_ros': 100, 'equal': True}, {'frames_ros': 50, 'equal': False}]
-    (tmp_path / 'summary.json').write_text(json.dumps(evaluation(comparison=rows)))
-    with pytest.raises(ValueError, match='--name must say of which block'):
+    (tmp_path / 'summary.json').write_text(json.dumps(evaluation(scenario=None)))
+    with pytest.raises(ValueError, match='the evaluation of a driver without a policy'):
         tables.keep(tmp_path)
-    path = tables.keep(tmp_path, 'compare lane')
-    assert path == results / 'evaluation' / 'compare_lane.json'
-    assert 'episodes' not in tables.read(path)
-    page = tables.with_tables('<!-- evaluation compare lane -->\nold\n<!-- end -->\n')
+    rows = [{'frames_ros': 100, 'equal': True}, {'frames_ros': 50, 'equal': False}]
+    for summary, name in (
+        (evaluation(policy='lane', scenario=None, comparison=rows), 'lane_compare_winding'),
+        (evaluation(policy='build/route', scenario='traffic-20'), 'route_traffic-20_winding'),
+    ):
+        (tmp_path / 'summary.json').write_text(json.dumps(summary))
+        assert tables.keep(tmp_path) == results / 'evaluations' / f'{name}.json'
+    assert 'episodes' not in tables.read(results / 'evaluations' / f'{name}.json')
+    page = tables.with_tables('<!-- evaluation lane_compare_winding -->\nold\n<!-- end -->\n')
     assert '1 of 2 episodes are equal in every observation and action hash, 150 frames' in page
-    known = evaluation(scenario='traffic-20', policy='build/route')
-    (tmp_path / 'summary.json').write_text(json.dumps(known))
-    name = f'route_traffic-20_{known["plan"]["map"]}.json'
-    assert tables.keep(tmp_path) == results / 'evaluations' / name
 
 
 def test_demo_is_kept_with_its_pictures(tmp_path, results):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README's topic table says what the nodes really publish and subscribe."""
+"""The topic table of the reference says what the nodes really publish and subscribe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-README = Path(__file__).resolve().parents[2] / 'README.md'
+REFERENCE = Path(__file__).resolve().parents[2] / 'docs' / 'reference.md'
 ROW = re.compile(r'\| (\w+) \| (in|out) \| `([^`]+)` \| ([\w/]+) \|')
 # What every rclpy node has by itself.
 COMMON = ('/rosout', '/parameter_events', '/diagnostics')
@@ -26,7 +26,7 @@ def documented() -> set[tuple[str, str, str, str]]:
             topic.replace('<role>', 'ego_vehicle').replace('<camera>', 'camera'),
             kind,
         )
-        for node, direction, topic, kind in ROW.findall(README.read_text(encoding='utf-8'))
+        for node, direction, topic, kind in ROW.findall(REFERENCE.read_text(encoding='utf-8'))
     }
 
 
