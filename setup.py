@@ -6,6 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = 'td3_agent'
+HERE = Path(__file__).resolve().parent  # colcon links to this file
 URL = 'https://github.com/td3-agent-maintainers/td3_agent'
 SHARED_FOLDERS = ('launch', 'config', 'security')
 EXTRAS = ('bench', 'dev', 'onnx', 'ray', 'sim', 'watch')
@@ -13,20 +14,19 @@ EXTRAS = ('bench', 'dev', 'onnx', 'ray', 'sim', 'watch')
 
 def shared_files() -> list[tuple[str, list[str]]]:
     """List what goes to ``share/td3_agent``, folder by folder, subfolders included."""
-    here = Path(__file__).resolve().parent
     files = [
         path
         for name in SHARED_FOLDERS
-        for path in sorted((here / name).rglob('*'))
+        for path in sorted((HERE / name).rglob('*'))
         if path.is_file() and '__pycache__' not in path.parts
     ]
-    relative = [path.relative_to(here) for path in files]
+    relative = [path.relative_to(HERE) for path in files]
     return [(f'share/{NAME}/{path.parent}', [str(path)]) for path in relative]
 
 
 def requirements(name: str) -> list[str]:
     """Read ``requirements/<name>.in``, where each dependency is named once."""
-    path = Path(__file__).resolve().parent / 'requirements' / f'{name}.in'
+    path = HERE / 'requirements' / f'{name}.in'
     lines = path.read_text('utf-8').splitlines()
     return [line for line in lines if line and not line.startswith('#')]
 
@@ -35,7 +35,7 @@ setup(
     name=NAME,
     version='0.1.0',
     description='Drives a CARLA vehicle over ROS 2 with a TD3 policy, in lockstep.',
-    long_description=Path(__file__).with_name('README.md').read_text('utf-8'),
+    long_description=(HERE / 'README.md').read_text('utf-8'),
     long_description_content_type='text/markdown',
     author='td3_agent authors',
     maintainer='td3_agent maintainers',
@@ -80,7 +80,7 @@ setup(
                 'sim_bridge_node',
                 'synchronizer_node',
                 'td3_agent_node',
-                'twist_to_control_node',
+                'gate_node',
             )
         ],
         # Gymnasium before 1.0 calls this by itself; later ones want td3_agent.envs imported.

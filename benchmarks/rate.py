@@ -48,7 +48,7 @@ NODES: dict[str, dict[str, Any]] = {
         'map': 'oval',  # a lap: the road has no end, however long this takes
         'synchronous_mode_wait_for_vehicle_control_command': False,
     },
-    'twist_to_control_node': FREE,
+    'gate_node': FREE,
     'td3_agent_node': FREE,
 }
 WARM_UP_COMMANDS = 60

@@ -46,7 +46,7 @@ def start(processes: Processes) -> Iterator[Action]:
         {'mode': MODE, 'camera_reliability': RELIABILITY},
     )
     gate = ('role_name', 'mode', 'twist_convention', 'odometry_topic')
-    yield processes.node('twist_to_control_node', gate, {'mode': MODE})
+    yield processes.node('gate_node', gate, {'mode': MODE})
     yield from processes.recorder_and_watcher()
 
 

@@ -58,7 +58,7 @@ def start(processes: Processes) -> Iterator[Action]:
     agent = processes.node('td3_agent_node', ('role_name', *CAMERA, *DRIVER, *INPUTS))
     control = processes.control_remapping()
     gate = ('role_name', 'twist_convention', 'odometry_topic', 'deadline_s')
-    yield processes.node('twist_to_control_node', gate, remappings=control)
+    yield processes.node('gate_node', gate, remappings=control)
     yield agent
     yield processes.node(
         'synchronizer_node',

@@ -50,7 +50,7 @@ def start(processes: Processes) -> list[Action]:
         asked['ledger_path'] = str(ledger)
     nodes = [
         processes.node('td3_agent_node', ('role_name', *DRIVER)),
-        processes.node('twist_to_control_node', ('role_name', 'twist_convention')),
+        processes.node('gate_node', ('role_name', 'twist_convention')),
         processes.node(
             'synchronizer_node',
             ('real_time_factor',),

@@ -25,7 +25,7 @@ from td3_agent.evaluation.direct_episodes import (
     FOLLOWING,
     DirectDriverParams,
     direct_drive,
-    equip,
+    load_direct_driver,
 )
 from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.pictures import DPI, EDGE, INK, QUIET, ROAD, VERGE, save
@@ -308,7 +308,7 @@ def driven_world(name: str) -> World:
 def driven(plan: EpisodePlan) -> Iterator[tuple[int, World]]:
     """Yield frame numbers and the world of the first episode, driven by IDM between them."""
     world = plan.episode(0).world()
-    steps = direct_drive(world, equip(DirectDriverParams(driver=FOLLOWING), world))
+    steps = direct_drive(world, load_direct_driver(DirectDriverParams(driver=FOLLOWING), world))
     for frame, _ in enumerate(islice(steps, FRAMES), start=1):
         yield frame, world
 

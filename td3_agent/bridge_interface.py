@@ -111,7 +111,7 @@ class NativeSender:
             if time.monotonic() > end_s:
                 raise BridgeError(
                     f'nobody listens to {self._topic} after {timeout_s:g} s: start '
-                    f'twist_to_control_node with input:=twist, or carla_twist_to_control'
+                    f'gate_node with input:=twist, or carla_twist_to_control'
                 )
             self._executor.spin_once(timeout_sec=LOOK_S)
 

@@ -76,7 +76,7 @@ PROGRAMS = {
     'sim_bridge_node': Program('carla_ros_bridge', 'sim_bridge_params', 'SimBridgeParams'),
     'synchronizer_node': Program('synchronizer', 'synchronizer_node', 'SynchronizerParams'),
     'td3_agent_node': Program('td3_agent', 'parameters', 'Td3AgentParams'),
-    'twist_to_control_node': Program('twist_to_control', 'parameters', 'TwistToControlParams'),
+    'gate_node': Program('gate', 'parameters', 'GateParams'),
 }
 
 

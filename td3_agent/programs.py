@@ -36,9 +36,9 @@ def td3_agent_node() -> None:
     _run_node('td3_agent_node')
 
 
-def twist_to_control_node() -> None:
+def gate_node() -> None:
     """Run the gate."""
-    _run_node('twist_to_control_node')
+    _run_node('gate_node')
 
 
 def _run_node(name: str) -> None:

@@ -159,7 +159,7 @@ TIMINGS = {
     'liveliness.LOOK_PERIOD_S': 0.01,
     'liveliness.SETTLE_NS': 50_000_000,
     'synchronizer_node.GRAPH_PERIOD_S': 0.02,
-    'twist_to_control_node.GRAPH_PERIOD_S': 0.02,
+    'gate_node.GRAPH_PERIOD_S': 0.02,
 }
 
 

@@ -14,8 +14,7 @@ import sys
 from td3_agent.starting import begin
 
 PROGRAMS = [
-    f'td3_agent.nodes.{name}_node'
-    for name in ('sim_bridge', 'synchronizer', 'td3_agent', 'twist_to_control')
+    f'td3_agent.nodes.{name}_node' for name in ('sim_bridge', 'synchronizer', 'td3_agent', 'gate')
 ]
 FORK_SERVER = multiprocessing.get_context('forkserver')
 FORK_SERVER.set_forkserver_preload([*PROGRAMS, 'torch'])

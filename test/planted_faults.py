@@ -97,7 +97,7 @@ def _topic(kind: str, publisher: str, *subscriptions: str) -> Topic:
 BRIDGE, AGENT, GATE, STEPPER = (
     '/carla_ros_bridge',
     '/td3_agent',
-    '/twist_to_control',
+    '/gate',
     '/synchronizer',
 )
 FRAMES_NS = tuple(range(10**10, 13 * 10**9, 50_000_000))

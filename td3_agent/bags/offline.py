@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.observation import ImageView
     from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
-    from td3_agent.nodes.drivers import Equipment
+    from td3_agent.nodes.drivers import LoadedDriver
 
 PARTS_KEPT = 64
 OK = 'ok'
@@ -114,7 +114,7 @@ def replay_offline(  # noqa: PLR0913  what is replayed, by what, and how
     bag: Bag,
     contents: Contents,
     inputs: Inputs,
-    equipment: Equipment,
+    loaded: LoadedDriver,
     convention: str = TwistConvention.VELOCITY.value,
     start_offset_s: float = 0.0,
 ) -> Replay:
@@ -124,7 +124,7 @@ def replay_offline(  # noqa: PLR0913  what is replayed, by what, and how
         bag: to be read.
         contents: of it.
         inputs: its topics.
-        equipment: the driver.
+        loaded: the driver.
         convention: how its Twist is meant.
         start_offset_s: begin this long after the first message [s]; route and vehicle_info of
             before still come.
@@ -134,25 +134,25 @@ def replay_offline(  # noqa: PLR0913  what is replayed, by what, and how
     """
     encoder = TwistEncoder(TwistConvention(convention))
     for name, is_needed in (
-        (inputs.path, equipment.needs_route),
+        (inputs.path, loaded.needs_route),
         (inputs.info, encoder.needs_geometry),
     ):
         if is_needed and not contents.counts[name]:
-            raise BagError(f'{equipment.title} needs {name}, which is not in the bag')
-    replay = Replay(equipment.title)
+            raise BagError(f'{loaded.title} needs {name}, which is not in the bag')
+    replay = Replay(loaded.title)
     world = BagWorld(
         lambda: bag.messages(inputs.names),
         inputs,
         replay,
         begin_ns=begin_ns(contents, start_offset_s),
-        images=ImageCheck(equipment.contract),
-        needs_route=equipment.needs_route,
+        images=ImageCheck(loaded.contract),
+        needs_route=loaded.needs_route,
         needs_geometry=encoder.needs_geometry,
     )
     start_s = time.monotonic()
     total = contents.counts[inputs.image]
-    agent, converter = Agent(equipment.driver, equipment.spec), TwistConverter(encoder.convention)
-    with tqdm(total=total, unit='frame', desc=equipment.title, disable=None) as progress:
+    agent, converter = Agent(loaded.driver, loaded.spec), TwistConverter(encoder.convention)
+    with tqdm(total=total, unit='frame', desc=loaded.title, disable=None) as progress:
         for step in drive(world, agent, converter):
             if step.frame.is_fresh:
                 encoder.reset()
@@ -161,7 +161,7 @@ def replay_offline(  # noqa: PLR0913  what is replayed, by what, and how
     replay.pairing = asdict(world.counts)
     replay.wall_s = time.monotonic() - start_s
     replay.torn = contents.torn
-    replay.judge(inputs, equipment.contract, world.watch.camera)
+    replay.judge(inputs, loaded.contract, world.watch.camera)
     return replay
 
 

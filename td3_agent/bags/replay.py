@@ -168,12 +168,12 @@ def replays_of(
     replays: dict[str, Replay] = {}
     for policy in policies:
         chosen = 'driver' if policy == PURE_PURSUIT else 'policy'
-        equipment = make_driver(DriverParams(**{chosen: policy}))
+        loaded = make_driver(DriverParams(**{chosen: policy}))
         name = Path(policy).name
         if name in replays:
             name = f'{name} {len(replays) + 1}'
         replays[name] = replay_offline(
-            bag, contents, inputs, equipment, args.twist_convention, args.start_offset
+            bag, contents, inputs, loaded, args.twist_convention, args.start_offset
         )
     return replays
 

@@ -185,7 +185,7 @@ def _absent(graph: Graph) -> Iterable[Fault]:
     free = 'start synchronizer_node; a bridge that runs free (agent.launch.py) needs none'
     for who, names, fix in (
         ('agent', twists, 'start td3_agent_node, and activate it'),
-        ('gate', (topics.control(role),), 'start twist_to_control_node'),
+        ('gate', (topics.control(role),), 'start gate_node'),
         ('synchronizer', (topics.CONTROL,), free),
         ('route', (topics.waypoints(role),), 'start route_node, or carla_waypoint_publisher'),
     ):

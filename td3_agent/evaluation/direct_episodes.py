@@ -34,7 +34,7 @@ from td3_agent.evaluation.episodes import (
     up_to_the_ending,
     write_ledger,
 )
-from td3_agent.nodes.drivers import DriverParams, Equipment, make_driver
+from td3_agent.nodes.drivers import DriverParams, LoadedDriver, make_driver
 from td3_agent.sim.embedded import EmbeddedWorld
 from td3_agent.sim.lead import lead_of
 
@@ -62,7 +62,7 @@ class DirectDriverParams(DriverParams):
     )
 
 
-def equip(params: DirectDriverParams, world: World) -> Equipment:
+def load_direct_driver(params: DirectDriverParams, world: World) -> LoadedDriver:
     """Return the driver that the parameters name, for the first car of a world.
 
     Raises:
@@ -72,7 +72,7 @@ def equip(params: DirectDriverParams, world: World) -> Equipment:
         return make_driver(params)
     pursuit = PurePursuitDriver(cruise_speed_mps=params.cruise_speed_mps)
     driver = FollowingDriver(pursuit, lambda: lead_of(world, world.ego))
-    return Equipment(driver, ObservationSpec(), 'pure pursuit with IDM', needs_route=True)
+    return LoadedDriver(driver, ObservationSpec(), 'pure pursuit with IDM', needs_route=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,25 +99,25 @@ def drive_job(job: DirectJob) -> dict[str, EpisodeResult]:
         world = job.episode.world()
         ego = world.ego
         task = begun(job.plan.task(ego.route), ego.route, (ego.state.x_m, ego.state.y_m))
-        equipment = equip(driver, world)
-        records = up_to_the_ending(ledger_records(direct_drive(world, equipment)), task)
+        loaded = load_direct_driver(driver, world)
+        records = up_to_the_ending(ledger_records(direct_drive(world, loaded)), task)
         if row in job.ledgers:
             write_ledger(job.ledgers[row], records)
         one = result_of(job.episode, world, records, task, transport=DIRECT)
-        judged[row] = replace(one, findings=tuple(contract_findings(equipment, world)))
+        judged[row] = replace(one, findings=tuple(contract_findings(loaded, world)))
     return judged
 
 
-def contract_findings(equipment: Equipment, world: World) -> list[Finding]:
+def contract_findings(loaded: LoadedDriver, world: World) -> list[Finding]:
     """Return how the world's camera and step differ from what the driver was trained with."""
-    config, trained = world.config, equipment.contract
+    config, trained = world.config, loaded.contract
     found = camera_findings(trained.camera, config.camera.view)
     return found + rate_findings(trained.rate_hz, 1.0 / config.fixed_delta_seconds)
 
 
-def direct_drive(world: World, equipment: Equipment) -> Iterator[Step]:
+def direct_drive(world: World, loaded: LoadedDriver) -> Iterator[Step]:
     """Drive on without an end, with the driver that was loaded for this world."""
-    agent = Agent(equipment.driver, equipment.spec)
+    agent = Agent(loaded.driver, loaded.spec)
     return drive(EmbeddedWorld(world), agent, TwistConverter(TwistConvention.VELOCITY))
 
 

@@ -21,7 +21,7 @@ from td3_agent.evaluation.direct_episodes import (
     DirectDriverParams,
     DirectJob,
     drive_jobs,
-    equip,
+    load_direct_driver,
 )
 from td3_agent.evaluation.episodes import EpisodePlan, EvaluationError
 from td3_agent.evaluation.intervals import totals
@@ -288,7 +288,7 @@ def refuse_undrivable(evaluation: Evaluation) -> None:
     Raises:
         ValueError: naming what was refused.
     """
-    equip(evaluation.driver, evaluation.plan.episode(0).world())
+    load_direct_driver(evaluation.driver, evaluation.plan.episode(0).world())
     if evaluation.scenario and evaluation.plan.map not in BUILT_IN:
         for episode in evaluation.episodes:
             refuse_missing_traffic(evaluation.scenario, episode.number, episode.world())

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from td3_agent.nodes.drivers import DriverParams, Equipment
+    from td3_agent.nodes.drivers import DriverParams, LoadedDriver
 
 LIST = 'frames.csv'
 # Column of the list: field of the camera. The camera's place is that of a car at the middle of
@@ -288,9 +288,9 @@ def frame_views(recorded: CameraConfig, policy: CameraConfig) -> list[FrameView]
 class Examined:
     """A driver that is asked for single pictures."""
 
-    def __init__(self, equipment: Equipment) -> None:
-        """Ask the driver of ``equipment``."""
-        self._agent = Agent(equipment.driver, equipment.spec)
+    def __init__(self, loaded: LoadedDriver) -> None:
+        """Ask the driver of ``loaded``."""
+        self._agent = Agent(loaded.driver, loaded.spec)
         self._agent.set_route(LANE)
         self._states = states()
 
@@ -356,8 +356,8 @@ def examine(
         ValueError: a frame, its line or the driver was refused.
     """
     frames = read_frames(folder)
-    equipment = make_driver(params)
-    examined = Examined(equipment)
+    loaded = make_driver(params)
+    examined = Examined(loaded)
     labels = labels_radps()
     found: dict[str, list[NDArray[np.float64]]] = {}
     rows: dict[str, NDArray[np.uint8]] = {}
@@ -373,13 +373,13 @@ def examine(
     if len(commands) > 1:
         commands[ALL] = np.concatenate(list(commands.values()))
     groups = {group: figures(of_group, labels) for group, of_group in commands.items()}
-    if equipment.needs_route:
+    if loaded.needs_route:
         grey = np.full((policy_camera.height, policy_camera.width, 3), GREY, dtype=np.uint8)
         blind = figures(examined.commands([grey] * len(VIEWS))[np.newaxis], labels)
         for of_group in groups.values():
             of_group['grey_rmse_radps'] = blind['rmse_radps']
     summary = {
-        'title': equipment.title,
+        'title': loaded.title,
         'driver': params.driver,
         'policy': params.policy,
         'views': [{'left_m': left_m, 'yaw_deg': yaw_deg} for left_m, yaw_deg in VIEWS],

@@ -52,7 +52,7 @@ class FourNodes:
     Attributes:
         role_names: role names of the vehicles.
         bridge: of sim_bridge_node.
-        gate: of twist_to_control_node, the same for every role.
+        gate: of gate_node, the same for every role.
         agent: of td3_agent_node, the same for every role.
         synchronizer: of synchronizer_node.
     """
@@ -74,7 +74,7 @@ class FourNodes:
         several = len(self.role_names) > 1
         for role in self.role_names:
             of_role, namespace = {'role_name': role}, role if several else ''
-            group.start('twist_to_control_node', {**of_role, **self.gate}, namespace)
+            group.start('gate_node', {**of_role, **self.gate}, namespace)
             group.start('td3_agent_node', {**of_role, **self.agent}, namespace)
         # The bridge needs no tick before the first frame, and drives are compared by frame number.
         alike = {'idle_period_s': 0.0}

@@ -121,7 +121,7 @@ class AgentTopics:
         """Return what to do for a reader; one of the topics is enough: converters take either."""
         pubs = (self._twist_pub, self._stamped_pub)
         has_reader = any(pub.get_subscription_count() for pub in pubs)
-        return '' if has_reader else 'start twist_to_control_node'
+        return '' if has_reader else 'start gate_node'
 
     def close(self) -> None:
         """Give all topics back."""

@@ -44,7 +44,7 @@ class DriverParams(Params):
 
 
 @dataclass(frozen=True)
-class Equipment:
+class LoadedDriver:
     """A driver ready to drive, and what its observations must look like.
 
     Attributes:
@@ -62,7 +62,7 @@ class Equipment:
     contract: Contract = field(default_factory=Contract)
 
 
-def make_driver(params: DriverParams) -> Equipment:
+def make_driver(params: DriverParams) -> LoadedDriver:
     """Return the driver that the parameters name, loaded and checked.
 
     Raises:
@@ -70,11 +70,11 @@ def make_driver(params: DriverParams) -> Equipment:
     """
     if params.driver == 'pure_pursuit':
         driver = PurePursuitDriver(cruise_speed_mps=params.cruise_speed_mps)
-        return Equipment(driver, ObservationSpec(), 'pure pursuit', needs_route=True)
+        return LoadedDriver(driver, ObservationSpec(), 'pure pursuit', needs_route=True)
     return _td3_driver(params)
 
 
-def _td3_driver(params: DriverParams) -> Equipment:
+def _td3_driver(params: DriverParams) -> LoadedDriver:
     """Return the TD3 policy; torch is imported only where a network drives."""
     import torch  # noqa: PLC0415
 
@@ -86,12 +86,12 @@ def _td3_driver(params: DriverParams) -> Equipment:
         return _onnx_driver(params)
     if params.policy == UNTRAINED:
         policy = untrained_policy(params.policy_seed)
-        return Equipment(policy, ObservationSpec(), 'TD3, UNTRAINED policy')
+        return LoadedDriver(policy, ObservationSpec(), 'TD3, UNTRAINED policy')
     policy, manifest = load_checkpoint(policy_file(params.policy), kind='driving')
-    return _equipment(policy, manifest, f'TD3, {params.policy}')
+    return _loaded(policy, manifest, f'TD3, {params.policy}')
 
 
-def _onnx_driver(params: DriverParams) -> Equipment:
+def _onnx_driver(params: DriverParams) -> LoadedDriver:
     """Return the TD3 policy under ONNX Runtime.
 
     Raises:
@@ -102,13 +102,13 @@ def _onnx_driver(params: DriverParams) -> Equipment:
     if params.policy == UNTRAINED:
         raise ValueError(f"inference must be 'torch' for policy {UNTRAINED!r}, got 'onnx'")
     policy, manifest = load_onnx_policy(policy_file(params.policy), kind='driving')
-    return _equipment(policy, manifest, f'TD3, {params.policy}, ONNX Runtime')
+    return _loaded(policy, manifest, f'TD3, {params.policy}, ONNX Runtime')
 
 
-def _equipment(policy: Driver, manifest: Manifest, title: str) -> Equipment:
+def _loaded(policy: Driver, manifest: Manifest, title: str) -> LoadedDriver:
     spec = manifest.observation_spec
     contract = manifest.inputs.contract()
-    return Equipment(policy, spec, title, needs_route=spec.path, contract=contract)
+    return LoadedDriver(policy, spec, title, needs_route=spec.path, contract=contract)
 
 
 def needs_route(params: DriverParams) -> bool:

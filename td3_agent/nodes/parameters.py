@@ -111,8 +111,8 @@ class Td3AgentParams(DriverParams):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TwistToControlParams(VelocityControlParams):
-    """Parameters of twist_to_control_node."""
+class GateParams(VelocityControlParams):
+    """Parameters of gate_node."""
 
     role_name: str = param_of(Td3AgentParams, 'role_name')
     mode: str = param(

@@ -21,7 +21,7 @@ from td3_agent.driving.stages import StageWindow, agent_spans_ns
 from td3_agent.nodes import topics
 from td3_agent.nodes.agent_topics import AgentTopics
 from td3_agent.nodes.diagnostics import ACTIVE, LOOP
-from td3_agent.nodes.drivers import Equipment, make_driver
+from td3_agent.nodes.drivers import LoadedDriver, make_driver
 from td3_agent.nodes.liveliness import OtherDrivers, Readiness
 from td3_agent.nodes.parameters import Td3AgentParams, declare
 from td3_agent.nodes.runtime import (
@@ -33,14 +33,25 @@ from td3_agent.nodes.runtime import (
 from td3_agent.nodes.wiring import Wiring
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rclpy.lifecycle import State
 
 
 class Td3AgentNode(LifecycleNode):
     """Answers every complete frame with one Twist."""
 
-    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  what Node takes
-        """Read the parameters; keyword arguments go to ``rclpy.lifecycle.LifecycleNode``."""
+    def __init__(
+        self,
+        load_driver: Callable[[Td3AgentParams], LoadedDriver] = make_driver,
+        **kwargs: Any,  # noqa: ANN401  what Node takes
+    ) -> None:
+        """Read the parameters.
+
+        Args:
+            load_driver: returns the driver; raises ValueError or OSError if it cannot be used.
+            kwargs: go to ``rclpy.lifecycle.LifecycleNode``.
+        """
         super().__init__(
             'td3_agent', automatically_declare_parameters_from_overrides=True, **kwargs
         )
@@ -48,7 +59,8 @@ class Td3AgentNode(LifecycleNode):
         self.params = declare(self, Td3AgentParams)
         self.finished = Future()
         self.exit_status = 0
-        self.equipment: Equipment | None = None
+        self._load_driver = load_driver
+        self.loaded: LoadedDriver | None = None
         self.answerer: FrameAnswerer | None = None
         self.link: AgentTopics | None = None  # from configuration to clean-up
         self._fault = ''  # why it is not active
@@ -89,24 +101,24 @@ class Td3AgentNode(LifecycleNode):
     def on_configure(self, state: State) -> TransitionCallbackReturn:
         """Load and check the policy, and listen."""
         try:
-            self.equipment = make_driver(self.params)
+            self.loaded = self._load_driver(self.params)
         except (ValueError, OSError) as error:
             return self._refused(f'policy refused: {error}')
         self._fault = ''
-        self.get_logger().info(f'driver: {self.equipment.title}')
+        self.get_logger().info(f'driver: {self.loaded.title}')
         self.answerer = FrameAnswerer(
-            Agent(self.equipment.driver, self.equipment.spec, steady_ns),
+            Agent(self.loaded.driver, self.loaded.spec, steady_ns),
             TwistEncoder(TwistConvention(self.params.twist_convention)),
             lockstep=self.params.mode == 'lockstep',
             max_frame_age_ns=round(self.params.max_frame_age_s * 1e9),
-            contract=self.equipment.contract,
+            contract=self.loaded.contract,
         )
         self.link = AgentTopics(
             self,
             self.params,
             self.wiring,
             self.answerer,
-            needs_route=self.equipment.needs_route,
+            needs_route=self.loaded.needs_route,
             on_sent=self._on_sent,
             on_route_lost=self._readiness.withdraw,
         )
@@ -145,7 +157,7 @@ class Td3AgentNode(LifecycleNode):
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
         """Give back policy and topics."""
         self._close_link()
-        self.equipment = self.answerer = None
+        self.loaded = self.answerer = None
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
@@ -208,7 +220,7 @@ class Td3AgentNode(LifecycleNode):
         if found := self.answerer.watch.findings():
             return replace(loop_status(found), values=values)
         state = 'ready, no frame yet' if self.answerer.newest_stamp_ns is None else 'driving'
-        return Status(f'{state}: {self.equipment.title}', values=values)
+        return Status(f'{state}: {self.loaded.title}', values=values)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -30,11 +30,11 @@ from std_msgs.msg import Bool
 
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import report_message, time_from_ns
+from td3_agent.nodes.gate_node import GateNode
 from td3_agent.nodes.runtime import LATCHED
 from td3_agent.nodes.sim_bridge_node import SimBridgeNode
 from td3_agent.nodes.synchronizer_node import SynchronizerNode
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
-from td3_agent.nodes.twist_to_control_node import TwistToControlNode
 from td3_agent.processes import free_domain_id
 
 MEMORY_BYTES = 6 << 30  # address space: a length field that is believed is an error, not a swap
@@ -104,8 +104,8 @@ class Fuzzer:
         small = {'start_paused': True, 'camera_width': 16, 'camera_height': 16}
         free = {'role_name': 'free', 'mode': 'free_running', 'node_name': 'free'}
         self.nodes = [
-            ros.make(TwistToControlNode, silence_s=60.0),
-            ros.make(TwistToControlNode, **free),
+            ros.make(GateNode, silence_s=60.0),
+            ros.make(GateNode, **free),
             ros.make(Td3AgentNode, driver='pure_pursuit'),
             ros.make(SynchronizerNode),
             ros.make(SimBridgeNode, role_names=['simulated'], **small),

@@ -10,8 +10,8 @@ from harness.rig import LONGEST_NAMING_S
 from harness.watcher import is_stop
 import pytest
 
+from td3_agent.nodes.gate_node import GateNode
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
-from td3_agent.nodes.twist_to_control_node import TwistToControlNode
 
 DEADLINE_S = 0.15  # of the gate: every rejected frame takes so long
 PATIENT_NS = 5_000_000_000  # where the stop is not what counts, and other work runs beside
@@ -82,7 +82,7 @@ def expect_rejected(rig, topic, changes, word, example):
     """
     ros = rig.nodes()
     bridge = BridgeByHand(ros)
-    gate = ros.make(TwistToControlNode, deadline_s=DEADLINE_S, silence_s=60.0)
+    gate = ros.make(GateNode, deadline_s=DEADLINE_S, silence_s=60.0)
     agent = ros.make(Td3AgentNode, driver='pure_pursuit')
     reasons, rejections = [], agent.wiring.rejections
     reject = rejections.reject
@@ -116,7 +116,7 @@ def test_three_bad_odometries_stop_a_free_running_car(rig):
     """Nothing but the count of rejections stops it."""
     ros = rig.nodes()
     bridge = BridgeByHand(ros)
-    ros.make(TwistToControlNode, mode='free_running', deadline_s=500.0, bridge_wait_s=600.0)
+    ros.make(GateNode, mode='free_running', deadline_s=500.0, bridge_wait_s=600.0)
     settings = {'mode': 'free_running', 'driver': 'pure_pursuit', 'max_frame_age_s': 60.0}
     agent = ros.make(Td3AgentNode, **settings)
     ros.spin_until(bridge.path_pub.get_subscription_count, 'the agent')

@@ -19,8 +19,8 @@ import pytest
 
 from td3_agent.nodes import topics
 from td3_agent.nodes.diagnostics import INSTANCE, instance_of
+from td3_agent.nodes.gate_node import GateNode
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
-from td3_agent.nodes.twist_to_control_node import TwistToControlNode
 from td3_agent.policy.policy_file import MANIFEST_KEY, policy_file
 
 MOST_GROWTH_MB = 128.0  # what torch keeps or gives back; a claim that is believed is far more
@@ -161,10 +161,10 @@ def test_policy_misbehaves(rig):
     ros = rig.nodes()
     bridge = BridgeByHand(ros)
     # Apart: while the policy sleeps, the gate must not.
-    ros.make_apart(TwistToControlNode, deadline_s=DEADLINE_S, silence_s=60.0)
+    ros.make_apart(GateNode, deadline_s=DEADLINE_S, silence_s=60.0)
     agent = ros.make_apart(Td3AgentNode, driver='pure_pursuit')
     bridge.wait_until_driving()
-    driver = agent.equipment.driver
+    driver = agent.loaded.driver
     act, slowest_s = driver.act, 0.0
     for what, (bad, words) in MISBEHAVIOURS.items():
         driver.act = bad

@@ -22,16 +22,16 @@ from sensor_msgs.msg import Image
 
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.nodes import topics
+from td3_agent.nodes.gate_node import GateNode
 from td3_agent.nodes.runtime import RELIABLE
 from td3_agent.nodes.sim_bridge_node import SimBridgeNode
 from td3_agent.nodes.synchronizer_node import SynchronizerNode
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
-from td3_agent.nodes.twist_to_control_node import TwistToControlNode
 
 NAMED_S = 5.0
 CALM_S = 4.0  # as long as a look at all topics takes, and the grace before
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-AT_AGENT, AT_GATE = CONNECTIONS = ('td3_agent: connections', 'twist_to_control: connections')
+AT_AGENT, AT_GATE = CONNECTIONS = ('td3_agent: connections', 'gate: connections')
 GATE = {'deadline_s': 0.2, 'silence_s': 60.0}
 SUCCESS = TransitionCallbackReturn.SUCCESS
 CYCLE = ('deactivate', 'cleanup', 'configure', 'activate')
@@ -68,7 +68,7 @@ def driving(ros, **gate):
     bridge = BridgeByHand(ros)
     agent = ros.make(Td3AgentNode, driver='pure_pursuit')
     ros.within(lambda: bridge.told.faulty(AT_AGENT), 1.0)
-    gate = ros.make(TwistToControlNode, **GATE | gate)  # joins late
+    gate = ros.make(GateNode, **GATE | gate)  # joins late
     bridge.wait_until_driving()
     return bridge, agent, gate
 
@@ -120,7 +120,7 @@ def test_agent_alone(rig):
     ros.make(Td3AgentNode, driver='pure_pursuit')
     for what, words in (
         ('no camera', ('nobody publishes', 'camera/image', 'odometry', 'start the bridge')),
-        ('no gate', ('nobody subscribes', 'twist', 'start twist_to_control_node')),
+        ('no gate', ('nobody subscribes', 'twist', 'start gate_node')),
     ):
         expect_named(rig, bridge, what, AT_AGENT, words)
 
@@ -129,7 +129,7 @@ BAD_PARAMETERS = (
     (Td3AgentNode, {'rate_hz': math.nan}, 'rate_hz'),
     (Td3AgentNode, {'rate_hz': 'fast'}, 'rate_hz'),
     (Td3AgentNode, {'rat_hz': 20.0}, 'rat_hz'),
-    (TwistToControlNode, {'deadline_s': 5.0}, 'deadline_s'),
+    (GateNode, {'deadline_s': 5.0}, 'deadline_s'),
     (SynchronizerNode, {'role_names': ['a', 'a']}, 'role_names'),
     (SimBridgeNode, {'camera_rate_hz': 7.0}, 'camera_rate_hz'),
 )

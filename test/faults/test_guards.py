@@ -40,7 +40,7 @@ GUARDS = [  # a case, what is replaced, by what, and the words with which the ca
     ),
     (
         test_process_faults.test_asked_to_end,
-        'nodes.twist_to_control_node.TwistToControlNode.close',
+        'nodes.gate_node.GateNode.close',
         NOTHING,
         'the last command',
     ),

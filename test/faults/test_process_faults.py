@@ -213,7 +213,7 @@ def expect_events(audit, *wanted):
 
 def expect_resets(rig, wanted):
     """Expect that gate, agent and synchronizer have each started anew so often."""
-    for name, key in (('twist_to_control', 'resets'), ('td3_agent', 'resets'), RESTARTS):
+    for name, key in (('gate', 'resets'), ('td3_agent', 'resets'), RESTARTS):
         rig.watcher.wait_for(lambda n=name, k=key: reset_count(rig, n, k) == wanted, 5.0)
         assert reset_count(rig, name, key) == wanted, f'{key} of {name}'
 

@@ -34,7 +34,7 @@ def test_one_of_three_agents_killed(rig):
     begun_ns = time.monotonic_ns()
     killed_ns = rig.kill(gates_and_agents[role][1])
     rig.expect_stop(killed_ns)
-    rig.expect_named(killed_ns, f'{role}/twist_to_control', 'stopped_no_command')
+    rig.expect_named(killed_ns, f'{role}/gate', 'stopped_no_command')
     assert rig.wait_named(killed_ns, SYNCHRONIZER, 'the gate brakes', role) is not None
     begin = len(watcher.clocks) + SETTLING_FRAMES
     rig.wait_for(lambda: len(watcher.clocks) >= begin, 'frames without the agent')

@@ -32,12 +32,12 @@ from td3_agent.processes import (
     ros_environment,
 )
 
-BRIDGE, GATE = 'sim_bridge_node', 'twist_to_control_node'
+BRIDGE, GATE = 'sim_bridge_node', 'gate_node'
 AGENT, SYNCHRONIZER = 'td3_agent_node', 'synchronizer_node'
 NODES = (BRIDGE, GATE, AGENT, SYNCHRONIZER)
 NODE_NAMES = {  # as diagnostics call them
     BRIDGE: 'carla_ros_bridge',
-    GATE: 'twist_to_control',
+    GATE: 'gate',
     AGENT: 'td3_agent',
     SYNCHRONIZER: 'synchronizer',
 }

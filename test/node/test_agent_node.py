@@ -173,13 +173,13 @@ class TestRefusals:
         assert f'{topic} refused (1 so far):' in capfd.readouterr().err
 
     def test_driver_that_fails_stops_the_car(self, bench, diagnosed):
-        act = bench.node.equipment.driver.act
-        bench.node.equipment.driver.act = fails
+        act = bench.node.loaded.driver.act
+        bench.node.loaded.driver.act = fails
         bench.frame(1, speed=5.0)
         assert is_stop(bench.wait(1))
         assert 'out of order' in bench.facts(1)[0]['agent_error']
         diagnosed.wait('td3_agent', 'driver failed: out of order')
-        bench.node.equipment.driver.act = act
+        bench.node.loaded.driver.act = act
         bench.frame(2, speed=5.0)
         assert not is_stop(bench.wait(2))
         diagnosed.wait('td3_agent', 'driving: pure pursuit')

@@ -112,9 +112,9 @@ def test_commands_arrive_in_order_and_end_with_a_stop(ros, background, setup_fil
 
 
 def test_gate_executes_the_commands(ros, background):
-    from td3_agent.nodes.twist_to_control_node import TwistToControlNode
+    from td3_agent.nodes.gate_node import GateNode
 
-    node = ros.make(TwistToControlNode, mode='free_running', input='twist')
+    node = ros.make(GateNode, mode='free_running', input='twist')
     controls = ros.listen(CarlaEgoVehicleControl, topics.control(ROLE))
     motions = ros.talk(Odometry, topics.odometry(ROLE))
     infos = ros.talk(CarlaEgoVehicleInfo, topics.vehicle_info(ROLE), LATCHED)

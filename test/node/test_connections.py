@@ -10,9 +10,9 @@ from rclpy.node import Node
 
 from td3_agent.driving.endpoints import SILENCE_NS, Endpoint
 from td3_agent.nodes import liveliness, topics, wiring
+from td3_agent.nodes.gate_node import GateNode
 from td3_agent.nodes.runtime import LATCHED, RELIABLE, camera_qos
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
-from td3_agent.nodes.twist_to_control_node import TwistToControlNode
 from td3_agent.nodes.wiring import Rejections, endpoint, interest, type_name
 
 ROLE = 'ego_vehicle'
@@ -39,8 +39,8 @@ def test_missing_ends_are_named_after_a_while_and_no_longer_once_they_are_there(
     ros, diagnosed, monkeypatch
 ):
     monkeypatch.setattr(wiring, 'GRACE_NS', 0)
-    ros.make(TwistToControlNode)
-    name = 'twist_to_control: connections'
+    ros.make(GateNode)
+    name = 'gate: connections'
 
     def says(*words):
         status = diagnosed(name)

@@ -96,12 +96,12 @@ def test_causes_that_others_name_are_kept_in_their_newest_words(ros, drive):
     for part, text, cause, level in (
         ('td3_agent: loop', 'the loop drives as it should', '', DiagnosticStatus.OK),
         ('td3_agent: connections', 'nobody publishes', 'no_image', DiagnosticStatus.WARN),
-        ('twist_to_control: loop', 'in the ledger', WITHOUT_COMMAND, DiagnosticStatus.WARN),
+        ('gate: loop', 'in the ledger', WITHOUT_COMMAND, DiagnosticStatus.WARN),
         ('td3_agent: loop', 'camera 9 Hz', 'no_image', DiagnosticStatus.WARN),
         ('td3_agent: loop', SLOW_CAMERA, 'no_image', DiagnosticStatus.ERROR),
-        ('twist_to_control: loop', 'too late', LATE_COMMAND, DiagnosticStatus.WARN),
+        ('gate: loop', 'too late', LATE_COMMAND, DiagnosticStatus.WARN),
     ):
         diagnostics.publish(say(part, text, cause, level))
     ros.spin_until(lambda: len(drive.texts()) == 2, 'heard')
-    assert drive.texts() == [f'td3_agent: {SLOW_CAMERA}', 'twist_to_control: too late']
+    assert drive.texts() == [f'td3_agent: {SLOW_CAMERA}', 'gate: too late']
     assert not any(finding.is_error for finding in drive.check.said())

@@ -36,8 +36,8 @@ from td3_agent.nodes.conversions import (
     control_from_message,
     facts_from_report,
 )
+from td3_agent.nodes.gate_node import GateNode
 from td3_agent.nodes.runtime import LATCHED, REPORTS
-from td3_agent.nodes.twist_to_control_node import TwistToControlNode
 
 SHORT_S = 0.05  # a deadline that tests wait for
 LONG_S = 0.9  # one that they do not
@@ -58,9 +58,7 @@ class Bench:
         self.info_pub = ros.talk(CarlaEgoVehicleInfo, topics.vehicle_info(ROLE), LATCHED)
         if info:
             self.tell_info()
-        self.node = ros.make(
-            TwistToControlNode, **({'deadline_s': LONG_S, 'silence_s': 60.0} | parameters)
-        )
+        self.node = ros.make(GateNode, **({'deadline_s': LONG_S, 'silence_s': 60.0} | parameters))
         self.gate = self.node.gate
         ros.spin_until_matched()
         ros.spin_until(lambda: (self.gate.geometry is not None) == info, 'vehicle_info')
@@ -183,7 +181,7 @@ class TestLockstep:
         bench.twist(1, 5.0)
         assert is_full_brake(bench.wait(1))
         assert bench.outcomes(1) == ['stopped_no_vehicle_info']
-        diagnosed.wait('twist_to_control', 'vehicle_info has not arrived')
+        diagnosed.wait('gate', 'vehicle_info has not arrived')
         bench.odometry(2)
         bench.twist(2, 5.0)
         bench.tell_info()
@@ -288,7 +286,7 @@ class TestFreeRunning:
         ros.spin_until(lambda: len(bench.commands) >= 4, 'three brakes')
         assert bench.commands[0].throttle > 0.0
         assert all(is_full_brake(msg) for msg in bench.commands[1:])
-        diagnosed.wait('twist_to_control', level=DiagnosticStatus.ERROR)
+        diagnosed.wait('gate', level=DiagnosticStatus.ERROR)
         bench.twist(2, 6.0)
         ros.spin_until(lambda: 'stopped_no_odometry' in bench.outcomes(1), 'its speed is unknown')
         bench.odometry(3, 2.0)
@@ -317,7 +315,7 @@ class TestSilence:
         assert bench.frames()[:2] == [1, 1]
         assert bench.outcomes(2)[:2] == ['ok', 'stopped_silence']
         text = 'no frame for 0.05 s or longer, 1 so far'
-        diagnosed.wait('twist_to_control', text, DiagnosticStatus.ERROR)
+        diagnosed.wait('gate', text, DiagnosticStatus.ERROR)
 
     def test_stop_between_frames_is_the_answer_of_the_next_one(self, ros):
         """The bridge counts it as that: one more, and no frame is waited for any longer."""
@@ -354,14 +352,14 @@ class TestEnds:
     def test_publisher(self, ros):
         Bench(ros)
         (info,) = ros.peer.get_publishers_info_by_topic(topics.control(ROLE))
-        assert info.node_name == 'twist_to_control'
+        assert info.node_name == 'gate'
         assert info.topic_type == 'carla_msgs/msg/CarlaEgoVehicleControl'
         assert info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
         assert info.qos_profile.durability == DurabilityPolicy.VOLATILE
 
     def test_odometry_topic_can_be_named(self, ros):
         ros.talk(Odometry, '/odom')
-        node = ros.make(TwistToControlNode, odometry_topic='/odom', role_name='hero')
+        node = ros.make(GateNode, odometry_topic='/odom', role_name='hero')
         assert {s.topic_name for s in node.subscriptions} == {
             '/odom',
             '/clock',
@@ -373,7 +371,7 @@ class TestEnds:
         }
 
     def test_announced_only_when_every_frame_can_be_answered(self, ros):
-        node = ros.make(TwistToControlNode)
+        node = ros.make(GateNode)
         ros.talk(Odometry, topics.odometry(ROLE))
         ros.spin_until(lambda: node.count_publishers(topics.odometry(ROLE)), 'odometry')
         heard = ros.listen(DiagnosticArray, '/diagnostics')  # at 1 Hz: it has looked often
@@ -385,12 +383,10 @@ class TestEnds:
     def test_diagnostics_name_the_fault_and_its_end(self, ros, diagnosed):
         bench = Bench(ros, deadline_s=SHORT_S)
         bench.odometry(1)
-        diagnosed.wait(
-            'twist_to_control', 'last frame stopped_no_command, 1 so far', DiagnosticStatus.ERROR
-        )
+        diagnosed.wait('gate', 'last frame stopped_no_command, 1 so far', DiagnosticStatus.ERROR)
         bench.odometry(2)
         bench.twist(2, 1.0)
-        diagnosed.wait('twist_to_control', 'every frame answered', DiagnosticStatus.OK)
+        diagnosed.wait('gate', 'every frame answered', DiagnosticStatus.OK)
 
     def test_frames_that_are_often_stopped_are_told_beside_those_that_are_not(
         self, ros, diagnosed
@@ -404,8 +400,8 @@ class TestEnds:
             bench.wait(n)
         bench.drive(25)
         bench.wait(25)
-        diagnosed.wait('twist_to_control', 'every second')
-        said, part = diagnosed('twist_to_control'), diagnosed('twist_to_control: loop')
+        diagnosed.wait('gate', 'every second')
+        said, part = diagnosed('gate'), diagnosed('gate: loop')
         assert said.level == part.level == DiagnosticStatus.WARN
         assert said.message == part.message
         assert said.message.startswith(

@@ -39,10 +39,10 @@ def exported(tmp_path):
 def test_export_drives(ros, exported):
     node = ros.make(Td3AgentNode, policy=str(exported), inference='onnx')
     ros.spin_until(lambda: lifecycle_state(node) == 'active', 'active')
-    assert node.equipment.title.endswith('ONNX Runtime')
+    assert node.loaded.title.endswith('ONNX Runtime')
     torch_driver = make_driver(DriverParams(policy=str(exported)))
-    assert torch_driver.spec == node.equipment.spec
-    assert torch_driver.needs_route == node.equipment.needs_route
+    assert torch_driver.spec == node.loaded.spec
+    assert torch_driver.needs_route == node.loaded.needs_route
 
 
 def test_stale_export_leaves_the_node_inactive_with_the_reason(ros, exported, diagnosed):

@@ -24,10 +24,10 @@ NODES_OF = {
         'sim_bridge_node',
         'synchronizer_node',
         'td3_agent_node',
-        'twist_to_control_node',
+        'gate_node',
     },
-    'carla.launch.py': {'synchronizer_node', 'td3_agent_node', 'twist_to_control_node'},
-    'agent.launch.py': {'td3_agent_node', 'twist_to_control_node'},
+    'carla.launch.py': {'synchronizer_node', 'td3_agent_node', 'gate_node'},
+    'agent.launch.py': {'td3_agent_node', 'gate_node'},
     'replay.launch.py': {'td3_agent_node'},
 }
 STOOD_IN = (
@@ -269,7 +269,7 @@ def test_process_that_fails_ends_the_launch_with_one_error(name, status, monkeyp
     ended = Exited(monkeypatch)
     with pytest.raises(RuntimeError, match=f'^{name} '):
         ended(name, status)
-    assert ended('twist_to_control_node', 1, ending=True) is None
+    assert ended('gate_node', 1, ending=True) is None
 
 
 def test_drive_without_its_recording_ends_with_an_error(monkeypatch):

@@ -104,9 +104,9 @@ class TestPrecedence:
             '/**: {ros__parameters: {role_name: ego, max_speed_mps: 2, use_sim_time: true}}'
         )
         assert node_values('td3_agent_node', file)['role_name'] == 'hero'
-        gate = node_values('twist_to_control_node', file)
+        gate = node_values('gate_node', file)
         assert (gate['role_name'], gate['max_speed_mps']) == ('ego', 2)
-        file.check(['td3_agent_node', 'twist_to_control_node'])
+        file.check(['td3_agent_node', 'gate_node'])
 
     def test_namespace(self, params_file):
         text = 'a: {td3_agent: {ros__parameters: {policy: route}}}'
@@ -114,8 +114,8 @@ class TestPrecedence:
         assert node_values('td3_agent_node', params_file(text, '/b'))['policy'] == 'lane'
 
     def test_numbers_are_read_as_ros_does(self, params_file):
-        text = '/twist_to_control: {ros__parameters: {deadline_s: 2e-1, silence_s: .5}}'
-        values = node_values('twist_to_control_node', params_file(text))
+        text = '/gate: {ros__parameters: {deadline_s: 2e-1, silence_s: .5}}'
+        values = node_values('gate_node', params_file(text))
         assert (values['deadline_s'], values['silence_s']) == (0.2, 0.5)
 
     def test_nested_parameters_have_dots(self, params_file):

@@ -33,7 +33,7 @@ from td3_agent.nodes.conversions import (
     state_from_odometry,
     velocity_from_twist,
 )
-from td3_agent.nodes.parameters import Td3AgentParams, TwistToControlParams
+from td3_agent.nodes.parameters import GateParams, Td3AgentParams
 from td3_agent.nodes.route_node import RouteNodeParams
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams
 
@@ -157,7 +157,7 @@ FIELDS = [
     for cls in (
         RouteNodeParams,
         Td3AgentParams,
-        TwistToControlParams,
+        GateParams,
         SynchronizerParams,
         SimBridgeParams,
     )

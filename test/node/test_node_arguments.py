@@ -18,7 +18,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from td3_agent.nodes.runtime import other_arguments, refusal_text
 
 PATIENCE_S = 60.0
-GATE = 'twist_to_control_node'
+GATE = 'gate_node'
 
 
 def run(*arguments, name=GATE, **variables):
@@ -103,7 +103,7 @@ def run_python(program):
 def test_missing_package_is_told_with_its_remedy():
     program = (
         "import sys; sys.modules['carla_msgs'] = None; "
-        'from td3_agent.programs import twist_to_control_node as run; run()'
+        'from td3_agent.programs import gate_node as run; run()'
     )
     done = run_python(program)
     (line,) = done.stderr.splitlines()

@@ -22,7 +22,7 @@ NODES = {
     'sim_bridge_node': ('SimBridgeNode', 'SimBridgeParams'),
     'synchronizer_node': ('SynchronizerNode', 'SynchronizerParams'),
     'td3_agent_node': ('Td3AgentNode', 'Td3AgentParams'),
-    'twist_to_control_node': ('TwistToControlNode', 'TwistToControlParams'),
+    'gate_node': ('GateNode', 'GateParams'),
 }
 each_node = pytest.mark.parametrize('name', NODES)
 
@@ -188,8 +188,8 @@ class TestRefusedStart:
         [
             ('synchronizer_node', 'ledger_path:=/dev/null/ledger.jsonl', '/dev/null'),
             ('sim_bridge_node', 'map:=/dev/null/town.xodr', '/dev/null/town.xodr'),
-            ('twist_to_control_node', 'deadline_s:=0.0', 'deadline_s must be in [0.02, 600] [s]'),
-            ('twist_to_control_node', 'deadline_s:=7.0', 'deadline_s must be <= 0.9 * bridge'),
+            ('gate_node', 'deadline_s:=0.0', 'deadline_s must be in [0.02, 600] [s]'),
+            ('gate_node', 'deadline_s:=7.0', 'deadline_s must be <= 0.9 * bridge'),
         ],
     )
     def test_program_ends_with_one_sentence(self, name, argument, named):

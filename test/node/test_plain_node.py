@@ -40,8 +40,8 @@ def test_plain_node_drives_as_the_agent_does(ros):
     images = ros.talk(Image, topics.image(ROLE, CAMERA))
     motions = ros.talk(Odometry, topics.odometry(ROLE))
     ros.spin_until_matched()
-    equipment = make_driver(DriverParams(policy='lane'))
-    agent = Agent(equipment.driver, equipment.spec)
+    loaded = make_driver(DriverParams(policy='lane'))
+    agent = Agent(loaded.driver, loaded.spec)
     for number in range(1, 6):
         image, motion = frame(number, seed=number)
         motions.publish(motion)

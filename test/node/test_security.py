@@ -10,11 +10,11 @@ from xml.etree import ElementTree as ET
 from diagnostic_msgs.msg import DiagnosticStatus
 import pytest
 
+from td3_agent.nodes.gate_node import GateNode
 from td3_agent.nodes.route_node import RouteNode
 from td3_agent.nodes.sim_bridge_node import SimBridgeNode
 from td3_agent.nodes.synchronizer_node import SynchronizerNode
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
-from td3_agent.nodes.twist_to_control_node import TwistToControlNode
 
 FOLDER = Path(__file__).parents[2] / 'security'
 POLICY = ET.parse(FOLDER / 'policy.xml').getroot()
@@ -27,7 +27,7 @@ AT_TIMES = {
         ('publish', f'{ROLE}/agent/frame_report/alive'),
         ('publish', f'{ROLE}/agent/waits'),
     },
-    'twist_to_control': {
+    'gate': {
         ('publish', f'{ROLE}/gate/frame_report'),
         ('publish', f'{ROLE}/gate/frame_report/alive'),
         ('subscribe', '/diagnostics'),
@@ -38,8 +38,8 @@ AT_TIMES = {
 }
 VARIANTS = {
     'td3_agent': (Td3AgentNode, [{'driver': 'pure_pursuit'}]),
-    'twist_to_control': (
-        TwistToControlNode,
+    'gate': (
+        GateNode,
         [{}, {'input': 'twist'}, {'mode': 'free_running'}],
     ),
     'synchronizer': (SynchronizerNode, [{}]),
@@ -120,7 +120,7 @@ def test_policy_allows_what_a_node_does_and_nothing_else(ros, name):
 @pytest.mark.parametrize(
     ('topic', 'node'),
     [
-        (f'{ROLE}/vehicle_control_cmd', 'twist_to_control'),
+        (f'{ROLE}/vehicle_control_cmd', 'gate'),
         ('/carla/control', 'synchronizer'),
         ('/clock', 'carla_ros_bridge'),
         (f'{ROLE}/twist', 'td3_agent'),
@@ -175,12 +175,12 @@ def make_keystore(*words, environment=None):
 
 def test_stranger_who_commands_is_named_by_gate_and_synchronizer(ros, diagnosed):
     """Without SROS 2 nobody can be kept from publishing; that somebody does is told."""
-    ros.make(TwistToControlNode)
+    ros.make(GateNode)
     ros.make(SynchronizerNode)
     environment = dict(os.environ, ROS_DOMAIN_ID=str(ros.domain_id))
     stranger = subprocess.Popen([sys.executable, '-c', STRANGER], env=environment)
     try:
-        for node in ('twist_to_control', 'synchronizer'):
+        for node in ('gate', 'synchronizer'):
             ros.spin_until(lambda node=node: is_named(diagnosed(f'{node}: connections')), node)
     finally:
         stranger.kill()

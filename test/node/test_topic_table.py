@@ -45,7 +45,7 @@ def real(node) -> set[tuple[str, str, str, str]]:
     ('module', 'name', 'parameters'),
     [
         ('td3_agent_node', 'Td3AgentNode', {'policy': 'route'}),
-        ('twist_to_control_node', 'TwistToControlNode', {}),
+        ('gate_node', 'GateNode', {}),
         ('synchronizer_node', 'SynchronizerNode', {}),
         ('route_node', 'RouteNode', {}),
         ('sim_bridge_node', 'SimBridgeNode', {'map': 'oval', 'start_paused': True}),

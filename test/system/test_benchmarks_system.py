@@ -10,7 +10,7 @@ import pytest
 pytestmark = [pytest.mark.system, pytest.mark.nightly]
 ROOT = Path(__file__).parents[2]
 DOCKER = Path(__file__).parents[1] / 'standins' / 'docker'
-NODES = {'sim_bridge_node', 'twist_to_control_node', 'td3_agent_node', 'synchronizer_node'}
+NODES = {'sim_bridge_node', 'gate_node', 'td3_agent_node', 'synchronizer_node'}
 
 
 @pytest.fixture

@@ -161,7 +161,7 @@ def test_process_that_fails_ends_the_evaluation_with_one_sentence(tmp_path, monk
         tmp_path, *SHORT, '--driver', 'pure_pursuit', '--episodes', '1', '--transport', 'ros'
     )
     assert (status, summary) == (1, None)
-    assert 'twist_to_control_node ended with' in capsys.readouterr().err
+    assert 'gate_node ended with' in capsys.readouterr().err
 
 
 class TestAttempts:

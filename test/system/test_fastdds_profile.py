@@ -29,7 +29,7 @@ from td3_agent.processes import (
     ros_environment,
 )
 
-PROGRAMS = ('twist_to_control_node', 'synchronizer_node', 'sim_bridge_node', 'td3_agent_node')
+PROGRAMS = ('gate_node', 'synchronizer_node', 'sim_bridge_node', 'td3_agent_node')
 WITHOUT_SHARED_MEMORY = PROGRAMS[:2]
 NODE = """
 import sys, rclpy

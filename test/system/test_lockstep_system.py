@@ -125,9 +125,9 @@ def direct_ledger_of_two(frames):
     world = make_world(SimBridgeParams(**TWO_VEHICLES))
     halves = []
     for car, driver in zip(world.cars, DRIVERS.values(), strict=True):
-        equipment = make_driver(DriverParams(**driver))
-        agent = Agent(equipment.driver, equipment.spec)
-        if equipment.needs_route:
+        loaded = make_driver(DriverParams(**driver))
+        agent = Agent(loaded.driver, loaded.spec)
+        if loaded.needs_route:
             agent.set_route(route_from_path(path_message(car)))
         halves.append((car, agent, TwistConverter(TwistConvention.VELOCITY)))
     rows, controls = [], [car.control for car in world.cars]

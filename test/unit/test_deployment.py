@@ -257,7 +257,7 @@ class TestManifests:
         sidecars = pod_of(named('td3-agent-drive'))['initContainers']
         assert [sidecar['restartPolicy'] for sidecar in sidecars] == ['Always'] * 3
         nodes = [sidecar['startupProbe']['exec']['command'][-1] for sidecar in sidecars]
-        assert nodes == ['/carla_ros_bridge', '/td3_agent', '/twist_to_control']
+        assert nodes == ['/carla_ros_bridge', '/td3_agent', '/gate']
 
     def test_training_has_time_to_save(self):
         assert COMPOSE['services']['train']['stop_grace_period'] == '120s'
@@ -315,7 +315,7 @@ class TestCommands:
         assert sorted(verbs) == ['evaluate', 'train', 'train', 'train']
 
     def test_health_checks_name_nodes_that_exist(self):
-        nodes = {'/carla_ros_bridge', '/td3_agent', '/twist_to_control', '/synchronizer', '/route'}
+        nodes = {'/carla_ros_bridge', '/td3_agent', '/gate', '/synchronizer', '/route'}
         for path in (ROOT / 'docker').iterdir():
             for name in re.findall(r'healthcheck\.py"?, "?(/\w+)', path.read_text('utf-8')):
                 assert name in nodes

@@ -131,7 +131,7 @@ def test_console_scripts_exist(console_scripts):
     assert set(console_scripts) == {
         'td3_agent',
         'td3_agent_node',
-        'twist_to_control_node',
+        'gate_node',
         'synchronizer_node',
         'sim_bridge_node',
         'route_node',

@@ -49,7 +49,7 @@ from td3_agent.driving.loop import DriverError
 from td3_agent.driving.loop import drive as drive_on
 from td3_agent.driving.observation import ObservationSpec
 from td3_agent.driving.velocity_control import TwistConverter
-from td3_agent.nodes.drivers import Equipment
+from td3_agent.nodes.drivers import LoadedDriver
 
 ROOT = Path(__file__).parents[3]
 # Of all observation hashes of the shipped bag, one after the other, with actions of zero.
@@ -73,8 +73,8 @@ def seen(path, **topics):
     """Replay of a bag by Zero."""
     bag = Bag(path)
     contents = bag.contents()
-    equipment = Equipment(Zero(), ObservationSpec(), 'zero')
-    return replay_offline(bag, contents, find_inputs(contents, **topics), equipment)
+    loaded = LoadedDriver(Zero(), ObservationSpec(), 'zero')
+    return replay_offline(bag, contents, find_inputs(contents, **topics), loaded)
 
 
 def received(message):
@@ -390,9 +390,9 @@ def test_a_driver_that_fails_ends_the_replay_and_is_named():
 
     bag = Bag(SHIPPED)
     contents = bag.contents()
-    equipment = Equipment(Failing(), ObservationSpec(), 'failing')
+    loaded = LoadedDriver(Failing(), ObservationSpec(), 'failing')
     with pytest.raises(DriverError, match=r"frame 1: driver failed: 'out of order'"):
-        replay_offline(bag, contents, find_inputs(contents), equipment)
+        replay_offline(bag, contents, find_inputs(contents), loaded)
 
 
 class TestUnsoundBags:

@@ -15,7 +15,7 @@ from td3_agent.evaluation.direct_episodes import contract_findings
 from td3_agent.evaluation.episode_result import EpisodeResult, EpisodeView
 from td3_agent.evaluation.evaluate import found_by, holds
 from td3_agent.evaluation.result_tables import finding_lines
-from td3_agent.nodes.drivers import Equipment
+from td3_agent.nodes.drivers import LoadedDriver
 from td3_agent.sim.camera import CameraConfig
 
 BRIDGES = Finding('two bridges in ROS domain 7', is_error=True)
@@ -68,8 +68,8 @@ class World:
 
 def test_the_direct_path_compares_camera_and_step_with_the_contract():
     trained = Contract(rate_hz=20.0, camera=CameraView(width_px=160, height_px=120, fov_deg=90.0))
-    equipment = Equipment(driver=None, spec=ObservationSpec(), title='', contract=trained)
-    camera, rate = contract_findings(equipment, World())
+    loaded = LoadedDriver(driver=None, spec=ObservationSpec(), title='', contract=trained)
+    camera, rate = contract_findings(loaded, World())
     assert 'got 800x600 110 deg' in camera.text
     assert 'images come at 10 Hz, the policy was trained at 20 Hz' in rate.text
-    assert contract_findings(replace(equipment, contract=Contract()), World()) == []
+    assert contract_findings(replace(loaded, contract=Contract()), World()) == []

@@ -35,7 +35,7 @@ from td3_agent.nodes.conversions import (
 )
 from td3_agent.nodes.diagnostics import LOOP
 from td3_agent.nodes.liveliness import LivelinessWatch, Readiness
-from td3_agent.nodes.parameters import DEADLINE_SHARE, TwistToControlParams, declare
+from td3_agent.nodes.parameters import DEADLINE_SHARE, GateParams, declare
 from td3_agent.nodes.runtime import (
     LATCHED,
     RELIABLE,
@@ -51,15 +51,13 @@ GRAPH_PERIOD_S = 0.1  # how often it is looked whether the agent is there
 LAST_WORD_S = 0.5  # how long the final stop may take to reach the bridge
 
 
-class TwistToControlNode(Node):
+class GateNode(Node):
     """Answers each frame with exactly one vehicle command."""
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  what Node takes
         """Subscribe to commands and frames; keyword arguments go to ``rclpy.node.Node``."""
-        super().__init__(
-            'twist_to_control', automatically_declare_parameters_from_overrides=True, **kwargs
-        )
-        self._params = params = declare(self, TwistToControlParams)
+        super().__init__('gate', automatically_declare_parameters_from_overrides=True, **kwargs)
+        self._params = params = declare(self, GateParams)
         self._lockstep = params.mode == 'lockstep'
         self.gate = make_gate(params)
         role = params.role_name
@@ -193,7 +191,7 @@ class TwistToControlNode(Node):
         self._silence.at(self.watch.hold.due_ns)
 
 
-def make_gate(params: TwistToControlParams) -> Gate | FreeRunningGate:
+def make_gate(params: GateParams) -> Gate | FreeRunningGate:
     """Return the gate that the parameters ask for."""
     control_params = VelocityControlParams(
         **{spec.name: getattr(params, spec.name) for spec in fields(VelocityControlParams)}
@@ -207,7 +205,7 @@ def make_gate(params: TwistToControlParams) -> Gate | FreeRunningGate:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is asked to end."""
-    run_program(TwistToControlNode, args, shared_memory=False)
+    run_program(GateNode, args, shared_memory=False)
 
 
 if __name__ == '__main__':
