@@ -252,7 +252,8 @@ class Learner:
         self._generator = torch.Generator(device).manual_seed(seed)
         self._critic_adam = _adam(self.networks.critic_parameters(), params.critic_lr)
         self._actor_adam = _adam(self.networks.actor_parameters(), params.actor_lr)
-        self._approach = get_ema_multi_avg_fn(1.0 - params.tau)
+        # The soft (Polyak) update; torch gives its type as Any.
+        self._soft_update: Any = get_ema_multi_avg_fn(1.0 - params.tau)  # type: ignore[no-untyped-call]
         self._head_gradient = torch.zeros((), device=device)
         if params.imitation_weight > 0.0 and shape.expert_size == 0:
             raise ValueError("imitation_weight needs an observation with an 'expert' part")
@@ -298,15 +299,15 @@ class Learner:
                 loss = self._imitated(loss, batch, action, value)
             self._actor_adam.param_groups[0]['lr'] = self._actor_rate()
             self.actor_loss = self._descend(self._actor_adam, loss)
-            self._head_gradient = self.actor.head.weight.grad.norm()
+            self._head_gradient = self.actor.head.weight.grad.norm()  # type: ignore[union-attr]
         if self.updates % params.policy_delay == 0:
             # theta' <- tau theta + (1 - tau) theta',  phi' <- tau phi + (1 - tau) phi'
-            self._approach(list(target.parameters()), list(networks.parameters()), 0)
+            self._soft_update(list(target.parameters()), list(networks.parameters()), 0)
 
     def _descend(self, adam: torch.optim.Adam, loss: Tensor) -> Tensor:
         """Take a step down the gradient of a loss, for what that optimiser trains alone."""
         adam.zero_grad()
-        loss.backward(inputs=adam.param_groups[0]['params'])
+        loss.backward(inputs=adam.param_groups[0]['params'])  # type: ignore[no-untyped-call]
         adam.step()
         return loss.detach()
 
