@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Installs td3_agent as a ROS 2 package; colcon calls it."""
 

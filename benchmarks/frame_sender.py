@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Publishes frames as the bridge does, one under way at a time, and waits for their Twists.
 

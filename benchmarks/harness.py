@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What benchmarks share: programs that answer in JSON, nodes that are observed, turns, figures."""
 

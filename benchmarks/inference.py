@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """One observation in, one action out: PyTorch beside ONNX Runtime, each on one thread.
 

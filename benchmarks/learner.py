@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Training speed beside Stable-Baselines3's TD3: updates/s, and steps/s of a whole run.
 

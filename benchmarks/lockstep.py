@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Lockstep as fast as it goes: frames/s over ROS beside the same drive without it.
 

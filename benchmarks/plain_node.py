@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The node that one writes first: the same policy with the usual tools, to compare with.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Whether a free-running agent commands at 20 Hz: idle, then with every core kept busy.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Training by workers of Ray: what 1, 2, 4 of them bring, and what goes over the wire.
 

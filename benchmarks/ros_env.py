@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Steps per second of ``td3_agent/RosDriving-v0`` beside those of ``td3_agent/Driving-v0``.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What a vehicle more and a larger image cost: lockstep with one synchronizer, in ms per frame.
 

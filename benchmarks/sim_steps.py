@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Steps per second of the embedded simulator on one core, with 0, 20, 50 and 100 vehicles.
 

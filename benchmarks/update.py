@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Processor time of one update of the learner, beside another checkout's, in one process.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Ends with 0 if a node is in the graph: ``healthcheck.py /td3_agent``.
 

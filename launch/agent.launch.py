@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Agent and gate alone: for a played bag, a robot, or a bridge that something else steps."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Agent, gate, synchronizer and, for drivers that follow one, the route; for CARLA's ROS bridge.
 

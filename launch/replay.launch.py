@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """A bag and the agent alone: no bridge, no gate. Ends with the bag, unless it is looped."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Tables of benchmarks as Markdown: what ``python -m benchmarks`` prints, and the documents hold.
 

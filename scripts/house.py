@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Prints the measures of the source tree beside their targets, as a Markdown table.
 

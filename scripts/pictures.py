@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Draws the pictures of the documents: from docs/results, and from drives in the embedded world.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Point the CMake targets exported by the ROS wheels at this Python's and this NumPy's headers.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Ships the policy of a finished driving training, and keeps its record.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Renews every table in the documents, and ``config/*.yaml``, from docs/results and the code.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Commands for a CARLA vehicle from any Python program, by a transport that is named.
 

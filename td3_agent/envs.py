@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Makes all environments of this package known to Gymnasium, importing none of them.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Fast DDS profiles: which one a process gets, and what Fast DDS takes from it."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What launch arguments and parameter files mean for each node, checked before any is started.
 

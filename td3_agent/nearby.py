@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What may have been meant by a path that is the wrong one: the end of an error's text."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What tests share: an environment of the run, contexts and domains for ROS 2 nodes, deadlines.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Faults, each planted alone in a healthy machine or graph, and what the doctor must find."""
 

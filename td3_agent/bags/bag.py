@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """A bag: a folder with metadata.yaml and files, a folder without it, or a single file."""
 

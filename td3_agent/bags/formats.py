@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Reads the two file formats of rosbag2, MCAP and SQLite3, whatever state a file is in.
 

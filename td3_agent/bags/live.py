@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Plays a bag to a running agent: publishes what the bridge published, and hears the answers.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Feeds a bag to the agent without ROS: the same conversions, pairing, observation and driver."""
 

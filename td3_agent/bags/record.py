@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Record the loop to a bag that ros2 bag plays: every topic, latched ones too, until Ctrl-C.
 

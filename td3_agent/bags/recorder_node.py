@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The recorder: listens to every topic of the loop, raw, and hands the bytes to a writer.
 

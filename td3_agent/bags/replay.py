@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Replay a bag: offline, through the agent's code alone, or live, to a running agent.
 

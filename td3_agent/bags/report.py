@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Make one self-contained HTML page from the results of a demo, an evaluation or a replay.
 

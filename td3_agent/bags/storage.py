@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What every file of a bag yields, and what is compressed: a whole file, or each message.
 

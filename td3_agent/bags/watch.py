@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Watch a drive in the browser while it happens: camera, network's input, map, plots, diagnostics.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Shows a drive while it happens: hears what the loop says, and logs it to Rerun.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Finds what keeps this machine, or a running graph, from driving; says how to mend it.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Look for what keeps this machine, or with --live the running graph, from driving.
 

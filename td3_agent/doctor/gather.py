@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Reads this machine, and has the graph looked at, for the doctor's checks. Needs no ROS 2.
 

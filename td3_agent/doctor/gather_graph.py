@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Looks at a running graph for the doctor's checks, from a node that says nothing."""
 

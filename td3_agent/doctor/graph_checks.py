@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What is read of a running graph, and what is wrong with it. Pure: facts in, faults out."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Judges a machine, and says how it is mended here. Pure: facts in, faults out."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Judges how a machine's nodes would find and reach each other. Pure: facts in, faults out."""
 

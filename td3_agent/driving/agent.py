@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The agent of one vehicle: observation, driver, action; the same code on every path.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """From the messages of a frame to its command: what the agent node does, without the node.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Attendance: who must be there for a step, who is missing, and whether idle ticks would help.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Commands: policy action, Twist and CARLA vehicle control, and the maps between them.
 

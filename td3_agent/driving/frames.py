@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Coordinate frames and time stamps: the one place where CARLA's conventions meet ROS's.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What an agent receives and answers: whether it can drive by it, and whether its car moves.
 

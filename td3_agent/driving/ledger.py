@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The ledger: every frame of a drive with its outcome, one JSON object per line, no gaps.
 

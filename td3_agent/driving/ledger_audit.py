@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Whether a ledger file holds: every promise of the lockstep, checked from the file alone.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """One loop, whatever the world: a frame is preprocessed, acted on, converted, and stepped from.
 

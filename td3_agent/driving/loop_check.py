@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Whether the loop drives, and as its policy was trained: counts in, findings out.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Memory of the C library, tuned for arrays that come and go by the thousand."""
 

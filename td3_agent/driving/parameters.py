@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Parameters declared once: type, default, unit, range and text, in one frozen dataclass.
 

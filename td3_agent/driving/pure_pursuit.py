@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Pure pursuit with a speed profile: the classical driver, and the yardstick for a learned one.
 

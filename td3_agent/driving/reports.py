@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What nodes say: of themselves as a status, of a frame as facts.
 
@@ -7,13 +8,14 @@ names that are not known, other values than a name asks for and texts without en
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 import math
 import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from td3_agent.driving.endpoints import Finding
 
@@ -55,7 +57,7 @@ def _text(text: str) -> str | None:
 
 
 # How the text of a fact is read, None if it is not one; and what it has to be.
-Check = tuple['Callable[[str], object]', str]
+Check = tuple[Callable[[str], object], str]
 INSTANT: Check = (_instant, 'a steady time [ns]')
 NUMBERS: Check = (_numbers, f'up to {MOST_NUMBERS} finite numbers, separated by spaces')
 HASH: Check = (_hash, '64 hexadecimal digits')

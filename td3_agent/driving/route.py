@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Route: a line on the ground, addressed by arc length and by nothing else.
 

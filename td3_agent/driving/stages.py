@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Where the time of a frame goes: the stages between its step and its end, and their sum.
 

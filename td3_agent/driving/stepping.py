@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The parts of the lockstep: its settings, who has answered, when a step is due, what breaks it.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What the car is to do: progress on its route, reward, and the end of an episode.
 

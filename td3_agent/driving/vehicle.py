@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What the agent and the gate know of the vehicle: its motion and its geometry."""
 

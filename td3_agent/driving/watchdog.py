@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What is watched around a gate: silence after an answer, a dead agent, and how the gate stands.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Learning curves of several trainings; runs that differ in their seed alone make one curve.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The demo: four processes, one drive; ends with a summary, a ledger and two pictures."""
 

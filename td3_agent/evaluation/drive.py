@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Send one command to a vehicle, hold it for a while, then stop the vehicle.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """From the ledger of an episode to its figures and to what is drawn of it; simulated time only.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Episodes of an evaluation: which roads, how long they may take, and when they end.
 

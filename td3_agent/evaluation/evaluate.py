@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Evaluation: many episodes on unseen roads; ends with figures, intervals, ledgers, a picture."""
 

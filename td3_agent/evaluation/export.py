@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Export a policy to ONNX, checked against PyTorch, for the agent's ``inference: onnx``."""
 

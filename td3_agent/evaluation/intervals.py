@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What the episodes of a driver add up to, each figure with its 95 % confidence interval.
 

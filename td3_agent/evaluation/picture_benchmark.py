@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """How a policy steers on recorded frames: a look at the gap before driving there.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of drives: one on its road, many as small maps, and what the camera saw.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Results of an evaluation as text: for the terminal, for a spreadsheet, for the docs."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """A CARLA ROS bridge as a world to drive in, and the environments over it.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Drives over ROS: a process for each node, in lockstep, watched through their ledger."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """List the scenarios that td3_agent evaluate --scenario NAME drives."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What a drive adds up to, computed from its ledger alone, in simulated time."""
 

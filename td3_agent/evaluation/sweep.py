@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Train with every combination of some settings, each with several seeds, through Ray Tune.
 

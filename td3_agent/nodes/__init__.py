@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Thin rclpy nodes: they turn messages into values, call the pure code, and publish."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Publishes one frame of the embedded world as the CARLA ROS bridge would.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What a node says of itself on /diagnostics: at 1 Hz, and at once when it changes."""
 

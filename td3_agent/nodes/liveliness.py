@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Which nodes are there and ready, which have died or hang, and which are there twice.
 

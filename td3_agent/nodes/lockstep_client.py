@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Steps a CARLA ROS bridge, real or embedded, frame by frame from a plain Python program.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The one helper between a parameter dataclass and ROS, and the parameters of agent and gate."""
 

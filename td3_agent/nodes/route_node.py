@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Plans the route of one vehicle, in the town and from the place that the bridge publishes.
 

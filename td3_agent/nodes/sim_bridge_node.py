@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The embedded simulator behind the CARLA ROS bridge's topics and synchronous protocol.
 

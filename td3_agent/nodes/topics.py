@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Topic names of the CARLA ROS bridge and of this package, for a role name."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """A node's topics: input is checked, both ends of each topic are looked at, faults are published.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: writes an actor with its manifest to one file, and rebuilds a policy from it.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The policy under ONNX Runtime: the same answers in a fraction of PyTorch's time.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The policy: its networks, and the driver around them: one observation in, one action out.
 

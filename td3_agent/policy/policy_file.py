@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Files of policies: which ones ship, and what stands in one before its tensors. No torch.
 

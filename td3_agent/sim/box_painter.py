@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Draws what stands on the ground: upright blocks, far ones first, clipped at the near plane.
 

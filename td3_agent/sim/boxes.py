@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Vehicles as boxes on the ground: how they touch, their kinds, sizes, paints and parts."""
 

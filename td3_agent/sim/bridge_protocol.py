@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The synchronous-mode protocol of the CARLA ROS bridge, without ROS and without a simulator.
 

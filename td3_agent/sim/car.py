@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """One driven car of the embedded world: its motion, its route, and what happens to it."""
 

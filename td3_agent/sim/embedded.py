@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The embedded simulator as a world to drive in, see :mod:`td3_agent.driving.loop`."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Vehicles on the lanes of a map as arrays, driven cars as those see them, and their order."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The painted ground from above, as a texture pyramid, and how it looks in an episode.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The lanes of a map as tables: what traffic drives on, looked up by edge and arc length.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The vehicle ahead of a driven car: what it does, by name, and how the simulator finds it.
 

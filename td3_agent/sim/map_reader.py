@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Loads maps from outside in a child process, because ``carla.Map`` can crash, and takes seconds.
 

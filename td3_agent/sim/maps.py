@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Built-in maps, made with scenariogeneration: the same name and seed give the same road.
 

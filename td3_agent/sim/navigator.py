@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """When a car needs a route, and where to: goals given or drawn, arrival, a car off its route."""
 

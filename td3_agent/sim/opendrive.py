@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """OpenDRIVE text, read in any encoding and made fit for ``carla.Map`` before it sees it.
 

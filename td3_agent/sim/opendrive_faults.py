@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Faults of an OpenDRIVE map, each with its place: road, section, lane, attribute.
 

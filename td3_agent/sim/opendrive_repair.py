@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Cures what other tools write and ``carla.Map`` does not take; nothing here changes a road.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What covers the ground: verge, road, pavement, kerb and paint, in any window of a cell grid.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Where vehicles start: parked beside the lanes, or on them, apart from the driven cars."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What only the simulator knows: shown in training to the critic and to the expert."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Everything that is drawn, declared in one place: per map, per episode, and per frame.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The road network: lanes, markings, spawn points and routes, read by ``carla.Map`` offline.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What a route planner knows of a map: lanes, what follows them, and where to change lanes.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What lies and stands beside a map's roads: kerb, pavement, scenery, and paint before junctions.
 

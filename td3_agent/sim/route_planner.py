@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Routes from a car to a goal: along lanes, by the turns that a map allows.
 

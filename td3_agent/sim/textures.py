@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Textures of the ground and its shadows, made by the program: tiles that join without a seam.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Other cars on the road: they follow lanes, keep their distance, and take turns at junctions.
 

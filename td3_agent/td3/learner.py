@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """TD3: Fujimoto, van Hoof, Meger 2018, arXiv:1802.09477, Algorithm 1.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Settings of TD3: every number of the algorithm, declared once and all of them read."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Replay buffer: every observation is stored once, image stacks are rebuilt at sampling.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Snapshots of a whole training run: ``state.safetensors`` and ``state.json``, never a pickle.
 

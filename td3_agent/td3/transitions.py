@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What a replay buffer is given and gives: observations, transitions, and runs of steps."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """How a policy acts in training: random at first, with noise, and in evaluations as it is.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Figures that tell the illnesses of a learner and of its buffer early, and their alarms."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Settings of a training run, besides those of the algorithm, and how its folder keeps them."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Rollouts by Ray's workers: each takes steps on its own, the learner stores what has come.
 

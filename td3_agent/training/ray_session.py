@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Being part of a Ray cluster: one that runs already, or one on this machine for a while."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Taking steps in environments and storing them: here, or in a worker of Ray.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What a run leaves in its folder: logs, the policies to deploy, and what it was made with."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """From Gymnasium spaces to the learner's terms and back."""
 

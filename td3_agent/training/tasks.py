@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Two tasks with a known optimum, learned in seconds: proof that the whole machinery works.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Train TD3 on a Gymnasium task: logs, snapshots to resume from, and the policy to deploy.
 

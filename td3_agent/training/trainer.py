@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The training loop, and everything it takes to stop it anywhere and go on as if nothing was."""
 

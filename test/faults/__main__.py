@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Runs fault cases, all or those that are named, in full length and one after the other.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Writes a checkpoint and a snapshot, then again on a full disk: ``disk_writer.py FOLDER``.
 

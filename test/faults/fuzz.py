@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Gives the raw readers of all nodes bytes that no publisher would send.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Relays topics between the embedded bridge and the nodes, and applies rules to their messages.
 

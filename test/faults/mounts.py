@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """File systems of a size, made for one process and those that join it: no other sees them."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Runs a program without one of its guards: ``patched.py PLACE EXPRESSION MODULE WORDS``.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What happens to the messages of a topic on their way: pure logic, seeded, without a clock."""
 

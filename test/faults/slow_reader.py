@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """A second reader of the camera that takes its time: ``slow_reader.py TOPIC RELIABILITY WORK_S``.
 

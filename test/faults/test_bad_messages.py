@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Cases in which messages carry what no sensor says: rejected by name, and the car stopped."""
 

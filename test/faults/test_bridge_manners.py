@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Cases in which the bridge has the manners of CARLA's: it plays, restarts, and needs ticks."""
 

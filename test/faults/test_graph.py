@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Cases in which others use our topics, settings make no sense, or states are abused."""
 

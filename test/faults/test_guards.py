@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Tests of the tests: cases fail when a guard that they are about is taken away.
 

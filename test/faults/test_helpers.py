@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Tests of the tests: what injector, watcher and rig make of what comes."""
 

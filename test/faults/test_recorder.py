@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Cases in which the recorder dies, or has no room left; the loop must not notice."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Cases about training: killed anywhere and resumed, and simulators that die under it."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Gymnasium tasks for the cases about training: one that is small, one whose server dies.
 

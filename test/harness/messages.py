@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What a bridge publishes of a frame: messages that are in order but for what a test changes."""
 

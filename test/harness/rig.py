@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What tests of a whole drive work with: a ROS domain, node processes, a watcher, and P0.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """A small bridge that pauses, steps and keeps silent as CARLA's does, and a lockstep beside it.
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The agent on the wire: one Twist per complete frame, and a stop whenever it ends."""
 

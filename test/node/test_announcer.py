@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The announcer: a node's sign that from now on no frame is lost on it."""
 

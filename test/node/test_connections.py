@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What fits together is not named; who drives already is; and the dead keep nobody waiting."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Message fields at the edge: what no sensor says is refused by name, value and limit."""
 

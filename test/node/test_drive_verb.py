@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """``td3_agent drive``: one command, by a transport that is named, then a stop."""
 

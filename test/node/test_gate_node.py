@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The gate on the wire: one command per frame, and a full brake when in doubt."""
 

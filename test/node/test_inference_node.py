@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The agent node with ``inference: onnx``: it drives on an export, and refuses a stale one."""
 

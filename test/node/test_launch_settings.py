@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Launch arguments and parameter files are checked, and come over each other as documented."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Any message, any parameter: what comes of it is within its limits, or a refusal."""
 

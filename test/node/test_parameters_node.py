@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Parameters as ROS sees them: refused at the edge, read-only, described, and in the files."""
 

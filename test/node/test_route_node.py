@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """route_node on the wire: town, pose and goal in any order, one latched path, clear words."""
 

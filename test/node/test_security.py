@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Who may say what: the policy is what the nodes do, and a stranger is named."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The embedded bridge on the wire: what an agent may rely on, races of the real one included."""
 

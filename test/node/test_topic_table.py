@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The topic table of the reference says what the nodes really publish and subscribe."""
 

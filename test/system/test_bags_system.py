@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Bags over ROS: what a drive says is recorded, and drives an agent again, bit for bit."""
 

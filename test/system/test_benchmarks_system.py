@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Each benchmark of the ROS path, once and short: it measures, and leaves no process behind."""
 

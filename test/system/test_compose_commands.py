@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What compose starts drives: its commands as plain processes, where there is no Docker."""
 

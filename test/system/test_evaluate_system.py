@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The verb evaluate: what it writes, that both transports agree, and that it says so if not."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The Fast DDS profiles that ship are read by the middleware, and change what they say."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The whole loop in processes of its own: every frame as without ROS, and how the demo ends."""
 

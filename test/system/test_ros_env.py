@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The environment over ROS 2: Gymnasium's rules, the direct one's world, and bridges that die."""
 

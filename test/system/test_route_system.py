@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """A drive by the route of route_node, in processes of their own, from spawn point to goal."""
 

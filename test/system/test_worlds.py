@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What every world keeps, be it the embedded simulator, a ROS bridge or a recorded bag."""
 

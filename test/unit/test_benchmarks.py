@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Benchmarks: their figures in closed form, what they refuse, and that their work is real."""
 

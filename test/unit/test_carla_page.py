@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """docs/carla.md tells of what is in this repository, and its way to take a town along works."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Containers and manifests name what exists, and fit each other. Needs no Docker, no cluster.
 

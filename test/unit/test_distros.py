@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """No call that Humble does not have, but behind a guard; documents agree about versions."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Which profile a process gets, by distribution and by whether it may share memory."""
 

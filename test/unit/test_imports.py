@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The house rules on imports: which parts know ROS, and which way parts know each other."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The message definitions are those of carla_msgs 1.3.0, to the last field."""
 

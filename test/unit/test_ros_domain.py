@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """ROS_DOMAIN_ID is read as strtoul does; test_doctor_live.py compares with rcl."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """A test run depends on nothing outside of it, and works beside the plugins of ROS 2."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """A program that is asked to end while it starts says so in one line and leaves nothing."""
 

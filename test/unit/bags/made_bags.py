@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Bags made in the test: by the package's own writer, from rosbags' own types."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Offline replay: the agent's own code, in the order of stamps, the same bits each time."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Bags whose files were compressed as a whole, and files that are no bag at all."""
 

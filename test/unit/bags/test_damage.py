@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What comes before a damage is read, where it begins is told, and nothing is made up."""
 

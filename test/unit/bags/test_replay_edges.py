@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Where a replay begins, where it must end, and what it says of a bag that it cannot use."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The report: one page that needs nothing, read and clicked through in a real browser."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The doctor finds what is planted, is silent where nothing is, and starts without ROS 2."""
 

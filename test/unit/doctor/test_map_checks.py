@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """``td3_agent doctor --map`` lists everything that is wrong with a map."""
 

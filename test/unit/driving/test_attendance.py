@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Who is missing, whether a tick may bring it, and what a restart makes of what was there."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Commands: the action map, the one turn of the steering sign, and upstream's conversion."""
 

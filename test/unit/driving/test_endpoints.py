@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Who is at the ends of a topic: every misfit is named, and no fit is."""
 

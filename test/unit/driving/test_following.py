@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Pure pursuit with IDM following: free road, queue, and what is told of the vehicle ahead."""
 

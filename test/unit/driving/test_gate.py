@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The gate: exactly one answer per frame, after its odometry, whatever comes in what order."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The ledger: records in order without gaps, whatever order the facts came in."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """A ledger that holds has no fault; each planted fault is found by the check that it is for."""
 

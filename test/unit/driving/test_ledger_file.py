@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The file of a ledger: every line is whole, whatever ends its writer."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Lockstep with messages that are lost, bridges that tick by themselves, and idle ticks."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Whether the loop drives as trained: each cause is named, and a good drive is not."""
 

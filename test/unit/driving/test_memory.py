@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Freed memory is kept where the C library can be told so, and nothing breaks elsewhere."""
 

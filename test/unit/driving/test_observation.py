@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Observations: exact pixels, refused messages, and a stack that never lies about the past."""
 

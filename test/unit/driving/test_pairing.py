@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Pairing: equal stamps only, each once and in order, whatever the transport does."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Pure pursuit on a kinematic bicycle, through the gate's own speed and steering loops."""
 

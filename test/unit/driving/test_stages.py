@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Stages lie end to end: whatever the instants are, they add up to the whole."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The synchronizer's decisions without ROS: who is waited for, who is braked, what is sent."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Vehicle state and geometry: what is refused, and what the wheels tell."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Velocity control: the bicycle model's closed form, and a speed loop that neither winds up,
 overshoots nor leaves CARLA's ranges."""

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The watch over silence: in time, not too early for slow simulators, and until a frame comes."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What episodes add up to: known sums, and intervals with the properties of intervals."""
 

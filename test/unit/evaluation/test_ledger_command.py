@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """``td3_agent ledger check``: what it prints, the status that scripts go by, and what is equal."""
 

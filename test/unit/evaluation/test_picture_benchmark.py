@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Recorded frames become the views that a camera there would have had; drivers steer on them."""
 

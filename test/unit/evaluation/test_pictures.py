@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Pictures: they show what they were given, whatever the drives were, one or fifty."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Scenarios: named, seeded, listed, and driven without contact by who is told what is ahead."""
 

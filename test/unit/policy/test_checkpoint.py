@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: what is written is read back exactly, and anything else is refused by name."""
 

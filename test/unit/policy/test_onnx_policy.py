@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Exports to ONNX: the same answers, or no export; and none that belongs to other weights."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Footprints and how they overlap; kinds and sizes, drawn as they hide each other."""
 

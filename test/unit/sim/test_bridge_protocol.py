@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The bridge's protocol as measured: what collapses, what blocks, and the races R1, R2, R5."""
 

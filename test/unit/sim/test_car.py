@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Several driven cars in one world: their starts, how they meet, and how they see each other."""
 

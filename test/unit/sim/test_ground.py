@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The ground is painted where one looks, as sharp as the finest, whatever came before."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Left-hand traffic: a map seen in a mirror behaves like the map, seen in a mirror."""
 

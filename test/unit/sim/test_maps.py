@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Built-in maps: continuous, drivable, the same for the same seed."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """A route is planned when it is needed, in whatever order things become known, and only then."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Whatever a file holds, it is refused with its reason before carla.Map sees it."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Faults of maps are named by road, section, lane and attribute, all of them at once."""
 

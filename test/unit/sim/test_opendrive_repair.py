@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What other tools write, carla.Map takes: each cure leads to the road that was meant."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """The tasks that are trained on: everything is drawn, and all of it from the episode's seed."""
 

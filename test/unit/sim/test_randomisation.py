@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What is drawn stays within its ranges and families, and shows roads of both polarities."""
 

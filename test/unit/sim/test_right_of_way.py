@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Who may drive: the rules on made-up junctions, then paths of real ones."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Planned routes follow lanes and legal turns, and are as long as geometry says."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Scenery stands beside the roads, never on them; signs lie on the lanes, before the junctions."""
 

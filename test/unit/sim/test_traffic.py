@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Traffic: nobody collides, nobody waits for ever, everything follows from the seed."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """OpenDRIVE texts for tests: straight roads of many sections, and any map seen in a mirror."""
 

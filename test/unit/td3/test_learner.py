@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Learner: each line of the algorithm, and that it goes on exactly where it was saved."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Replay buffer: every sample is a transition that was stored, whatever the ring went through."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Environments that tell of their end, for worker processes; see test_workers.py."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """How a policy acts: noise that fades, and evaluations, where environments break too."""
 

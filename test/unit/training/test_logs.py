@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What a run tells of itself: speeds, alarms, the best policy, TensorBoard, its origin."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Training as a whole: it learns, every setting counts, and it resumes to the last bit."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Environments in processes of their own: side by side, of different kinds, and mortal."""
 

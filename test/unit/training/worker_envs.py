@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Environments for worker processes, which import them by name; see test_workers.py."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Makes the modules of this folder importable: here, and by processes that are started here."""
 

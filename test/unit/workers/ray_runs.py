@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of Ray share: a small run, and a look away from what Ray leaves open."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Environments for workers of Ray, which import them by name; see test_ray.py."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Training on a cluster of several machines, made up on this one; one of them goes away."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Ray's sockets fit into their 107 bytes, however long TMPDIR is."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """Sweeps without Ray: which trials there are, what is refused, and what the tables say."""
 

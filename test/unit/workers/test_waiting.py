@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """How long the learner waits for workers, by a Ray and a clock that do as they are told."""
 

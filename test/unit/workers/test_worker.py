@@ -1,3 +1,4 @@
+# Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
 """A rollout worker without Ray: what it sends are the steps that it was asked for."""
 
