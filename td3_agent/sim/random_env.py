@@ -238,7 +238,7 @@ def random_env(  # noqa: PLR0913  what a task is made of
 
     Its observations have the parts of :class:`~td3_agent.sim.privileged.Privileged`. Among
     traffic, ``is_success`` in the info of the last step is whether the episode went on to its
-    goal or its time limit: a driver that collides now and then can have the higher return.
+    goal or its time limit.
 
     Args:
         maps: names of built-in maps; roads take turns.

@@ -113,7 +113,7 @@ class Trainer:
         self._speed_state = speed_state_of(self._eval_envs[0])
         self._alarms: dict[str, str] = {}  # that are on, by name
         self._alarmed: dict[str, int] = {}  # rows of progress.csv that each was on
-        self._best: list[float] | None = None  # success rate and return
+        self._best_return: float | None = None
         self._last: dict[str, float] | None = None
         self._saved_at = 0
         self._clock = (time.monotonic(), 0)
@@ -308,9 +308,8 @@ class Trainer:
             longest=self.train.eval_steps,
             step=self.step,
         )
-        merit = [row.get('success_rate', 0.0), row['return_mean']]
-        best = self._best is None or merit > self._best
-        self._best = merit if best else self._best
+        best = self._best_return is None or row['return_mean'] > self._best_return
+        self._best_return = row['return_mean'] if best else self._best_return
         self._write(self._evaluations, 'eval', row)
         notes = {**self._settings(), 'evaluation': row}
         self._saver.save(self.learner.actor, self.step, notes, best=best)
@@ -324,7 +323,7 @@ class Trainer:
         return {
             **self._settings(),
             'step': self.step,
-            'best_return': None if self._best is None else self._best[1],
+            'best_return': self._best_return,
             'last_return': None if self._last is None else self._last['return_mean'],
             'alarms': self._alarmed,
             'failures': self._rollouts.failures,
@@ -382,7 +381,7 @@ class Trainer:
             'step': self.step,
             'alarms': self._alarms,
             'alarmed': self._alarmed,
-            'best': self._best,
+            'best_return': self._best_return,
             'last': self._last,
             'exact': self.exact,
         }
@@ -409,7 +408,8 @@ class Trainer:
         arrays = {name: tensor.numpy() for name, tensor in part('buffer').items()}
         self.buffer.restore(arrays, facts['buffer'])
         self.step = self._saved_at = facts['step']
-        self._best, self._last, self.exact = facts['best'], facts['last'], facts['exact']
+        self._best_return, self._last = facts['best_return'], facts['last']
+        self.exact = facts['exact']
         self._alarms, self._alarmed = facts['alarms'], facts['alarmed']
         self._rewind(self.step)
         self.exact &= self._rollouts.restore(tensors, facts)
