@@ -10,8 +10,8 @@ action, (2,) in [-1, 1]   what a policy emits: target speed, yaw rate, both norm
 :class:`VehicleControl`   what CARLA executes: throttle, brake, steer (right positive), reverse
 ========================  =====================================================================
 
-The sign of steering is turned once, in this module: ROS yaw is left positive, CARLA steer is
-right positive.
+ROS yaw is left positive, CARLA steer is right positive: the maps of this module between Twist and
+control change the sign, the vehicle model of the simulator changes it back.
 """
 
 from __future__ import annotations

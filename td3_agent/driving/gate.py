@@ -4,12 +4,12 @@
 
 Pure logic: no ROS, no clocks, no threads; every call is given the steady time. The CARLA ROS
 bridge counts commands without looking at them, so a second command for a frame, or one before
-the frame is complete, shifts all later ones (bridge_contract races R1, R2). Hence:
+the frame is complete, shifts all later ones (docs/architecture.md). Hence:
 
 * a frame is answered once, when the agent's command *and* the odometry of that frame are in;
 * at the deadline, below the bridge's own 1.0 s, it is answered with full brake;
-* while the agent is known to be gone, with full brake as soon as the odometry is in: the other
-  vehicles of the world need not wait for nobody;
+* while the agent is known to be gone, with full brake as soon as the odometry is in, so that the
+  other vehicles do not wait for an agent that is gone;
 * what arrives for a frame already left is dropped and counted;
 * a stop that was sent because no frame followed is counted by the bridge too, for a frame to
   come: one whose step ends before our answer gets none.
@@ -129,7 +129,7 @@ class Gate:
     """
 
     converter: TwistConverter
-    deadline_ns: int = 500_000_000
+    deadline_ns: int = 400_000_000
     geometry: VehicleGeometry | None = None
     agent_gone: bool = False
     is_idle: bool = False
@@ -342,7 +342,7 @@ class FreeRunningGate:
     """
 
     converter: TwistConverter
-    timeout_ns: int = 500_000_000
+    timeout_ns: int = 400_000_000
     repeat_ns: int = 50_000_000
     geometry: VehicleGeometry | None = None
     counts: GateCounts = field(default_factory=GateCounts)

@@ -1,3 +1,3 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a drive is judged by and shown with. No ROS."""
+"""Evaluation: episodes, figures, tables, pictures, the demo; ROS only where it drives over ROS."""
