@@ -32,7 +32,8 @@ def test_every_record_and_node_has_a_block():
     """And a table that no record makes any more would stay in its document for ever."""
     held = ''.join(path.read_text('utf-8') for path in tables.wanted_files())
     named = set(re.findall(r'^<!-- (.+) -->$', held, flags=re.MULTILINE))
-    assert set(tables.blocks()) <= named
+    made = {name for name in tables.blocks() if not name.startswith('evaluation')}  # in rows, too
+    assert made <= named
     unmade = {n for n in named - set(tables.blocks()) if not n.startswith(('evaluation', 'named'))}
     assert unmade <= {'end', 'topics', 'demo output'}
 
