@@ -41,6 +41,7 @@ LANE = {'driver': 'td3', 'policy': 'lane'}
 DRIVERS = {'red': LANE, 'blue': {'driver': 'pure_pursuit'}}  # by role, of two vehicles
 TWO_VEHICLES = {'role_names': list(DRIVERS), 'spawn_index': 0, 'map': 'winding'}
 PATIENT = {'deadline_s': 0.9, 'silence_s': 60.0}  # a busy machine is not what is tested here
+WAIT_S = 20.0  # of all who wait where six processes share the machine
 
 
 def settings(frames, *, agent=None, bridge=None, real_time_factor=0.0):
@@ -143,11 +144,13 @@ def direct_ledger_of_two(frames):
 def test_two_vehicles_every_frame_as_on_the_direct_path(rig):
     """One bridge, one synchronizer: every frame waits for both and has the command of both."""
     frames, path = 100, rig.folder / 'ledger.jsonl'
-    rig.start_node(BRIDGE, TWO_VEHICLES | {'start_paused': True})
+    rig.start_node(BRIDGE, TWO_VEHICLES | {'start_paused': True, 'command_wait_s': WAIT_S})
+    patient = {**PATIENT, 'deadline_s': 0.8 * WAIT_S, 'bridge_wait_s': WAIT_S}
     for role, driver in DRIVERS.items():
-        rig.start_node(GATE, PATIENT | {'role_name': role}, role)
+        rig.start_node(GATE, patient | {'role_name': role}, role)
         rig.start_node(AGENT, driver | {'role_name': role}, role)
     limits = {'real_time_factor': 0.0, 'max_frames': frames, 'ledger_path': str(path)}
+    limits |= {'command_timeout_s': 1.2 * WAIT_S, 'step_timeout_s': 1.2 * WAIT_S}
     node = rig.start_node(SYNCHRONIZER, limits | {'role_names': list(DRIVERS)})
     rig.wait_for(lambda: node.process.poll() is not None, 'the end')
     rig.p0()
