@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench_tables import PROJECTED, asked_per_s, limits_per_s
 import cv2
+from house import House, line_count, room
 import matplotlib as mpl
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-IMAGES = Path(__file__).resolve().parents[1] / 'docs' / 'images'
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / 'docs' / 'images'
 OURS, OTHER, DIRECT = '#12586e', '#d1432b', '#c9620a'
 BLUE, GRID = '#1d5fbf', '#e3e6ea'
 MEGABYTE = PIXELS_PER_MEGAPIXEL = 1e6
@@ -272,6 +274,47 @@ def standard_tasks() -> Figure:
     return figure
 
 
+# ---- the package ------------------------------------------------------------------------------
+
+
+def rooms() -> Figure:
+    """Draw the sub-packages, each above those that it imports, with their modules and lines."""
+    tree = House(ROOT)
+    sizes: dict[str, list[int]] = {}
+    for name, path in tree.modules.items():
+        sizes.setdefault(room(name), []).append(line_count(path))
+    uses = {name: set() for name in sizes if name}
+    for name, others in tree.imports.items():
+        if room(name):
+            uses[room(name)] |= {room(other) for other in others} - {'', room(name)}
+
+    def level(name: str) -> int:
+        return max((level(other) + 1 for other in uses[name]), default=0)
+
+    floors: dict[int, list[str]] = {}
+    for name in sorted(uses):
+        floors.setdefault(level(name), []).append(name)
+    places = {
+        name: ((column + 0.5) / len(names), floor)
+        for floor, names in floors.items()
+        for column, name in enumerate(names)
+    }
+    figure = figure_of(7.5, 0.9 * len(floors) + 0.3)
+    axes = figure.subplots()
+    for name, (x, y) in places.items():
+        text = f'{name}\n{len(sizes[name])} modules, {sum(sizes[name])} lines'
+        box = {'boxstyle': 'round,pad=0.5', 'facecolor': '#eef4f7', 'edgecolor': OURS}
+        axes.text(x, y, text, ha='center', va='center', bbox=box, zorder=2, color=INK)
+        through = set().union(*(uses[other] for other in uses[name]))
+        for other in uses[name] - through:  # what one of these uses is used through it
+            below_x, below_y = places[other]
+            ends = {'xy': (below_x, below_y + 0.23), 'xytext': (x, y - 0.23)}
+            axes.annotate('', **ends, arrowprops={'arrowstyle': '->', 'color': OURS})
+    axes.set(xlim=(0.0, 1.0), ylim=(-0.5, len(floors) - 0.5))
+    axes.set_axis_off()
+    return figure
+
+
 # ---- the embedded world ------------------------------------------------------------------------
 
 COLUMNS = 4
@@ -388,7 +431,7 @@ def sheet_of(images: list[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]
     return np.vstack(rows)
 
 
-FROM_RECORDS = (performance_ratios, performance_frame, scaling, scale, soak, standard_tasks)
+FROM_RECORDS = (performance_ratios, performance_frame, scaling, scale, soak, standard_tasks, rooms)
 PICTURES = {draw.__name__: draw for draw in (*FROM_RECORDS, scenarios, maps, randomisation)}
 
 
