@@ -39,7 +39,7 @@ class Endpoint:
     type_hash: str = ''  # of the message type; empty where the middleware does not tell
     reliable: bool = True  # RELIABLE, else BEST_EFFORT
     latched: bool = False  # TRANSIENT_LOCAL, else VOLATILE
-    deadline_ns: int = 0  # 0 is none
+    deadline_ns: int = 0  # 0: no deadline
 
 
 @dataclass(frozen=True)

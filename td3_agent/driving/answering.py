@@ -108,7 +108,7 @@ class FramePairer:
         return self._complete(halves)
 
     def runs_back(self, stamp_ns: int) -> bool:
-        """Whether a frame of this stamp [ns] begins anew: the first, or time has run back."""
+        """Whether a stamp [ns] starts a new drive: it is the first, or time ran back."""
         return self._last_ns is None or self._last_ns - stamp_ns > JUMP_BACK_NS
 
     def oldest(self) -> Pair | None:

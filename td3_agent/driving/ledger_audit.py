@@ -3,7 +3,7 @@
 """Whether a ledger file holds: every promise of the lockstep, checked from the file alone.
 
 The chain of line hashes finds lines that were lost, changed or moved; it is no signature, since
-whoever rewrites the whole file can compute it anew. Observation hashes can only be compared (the
+a user who rewrites the whole file can recompute it. Observation hashes can only be compared (the
 images are not recorded); hashes of actions and the Twists made from them are computed again.
 """
 

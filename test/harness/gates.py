@@ -4,6 +4,8 @@
 
 import math
 
+from harness import images
+
 from td3_agent.driving.command import (
     TwistCommand,
     TwistConvention,
@@ -11,7 +13,7 @@ from td3_agent.driving.command import (
 from td3_agent.driving.gate import (
     Gate,
 )
-from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
+from td3_agent.driving.vehicle import VehicleGeometry
 from td3_agent.driving.velocity_control import (
     TwistConverter,
     VelocityController,
@@ -30,15 +32,7 @@ def stamp(frame):
 
 
 def moving(stamp_ns, speed_mps=2.0):
-    return VehicleState(
-        stamp_ns=stamp_ns,
-        x_m=0.0,
-        y_m=0.0,
-        z_m=0.0,
-        yaw_rad=0.0,
-        speed_mps=speed_mps,
-        yaw_rate_radps=0.0,
-    )
+    return images.moving(speed_mps, stamp_ns=stamp_ns)
 
 
 def make_gate(geometry=GEOMETRY, convention=TwistConvention.VELOCITY):

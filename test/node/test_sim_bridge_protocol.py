@@ -47,18 +47,14 @@ class TestProtocol:
         assert bench.bridge.timeouts == bench.bridge.unexpected == 0
         assert 'WARN' not in capfd.readouterr().err
 
-    def test_pause_and_a_burst_of_steps_is_one_tick(self, bench):
+    @pytest.mark.parametrize(
+        'burst',
+        [(CarlaControl.PAUSE, *[CarlaControl.STEP_ONCE] * 3), (CarlaControl.STEP_ONCE,)],
+        ids=['pause_and_steps', 'step_while_playing'],
+    )
+    def test_burst_with_a_step_is_one_tick(self, bench, burst):
         self.play(bench)
-        self.hold(bench, CarlaControl.PAUSE, *[CarlaControl.STEP_ONCE] * 3)
-        frame = bench.world.frame
-        bench.control.publish(CarlaEgoVehicleControl())
-        bench.ros.spin_until(lambda: bench.world.frame == frame + 1, 'the tick')
-        bench.end_step()
-        assert bench.flags()[-1] == (frame + 1, False)
-
-    def test_step_once_while_playing_is_one_more_tick(self, bench):
-        self.play(bench)
-        self.hold(bench, CarlaControl.STEP_ONCE)
+        self.hold(bench, *burst)
         frame = bench.world.frame
         bench.control.publish(CarlaEgoVehicleControl())
         bench.ros.spin_until(lambda: bench.world.frame == frame + 1, 'the tick')

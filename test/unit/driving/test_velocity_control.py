@@ -5,13 +5,14 @@ overshoots nor leaves CARLA's ranges."""
 
 import math
 
+from harness import images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
 from td3_agent.driving.command import FULL_BRAKE, STOP, TwistCommand, VehicleControl
 from td3_agent.driving.parameters import ParameterError
-from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
+from td3_agent.driving.vehicle import VehicleGeometry
 from td3_agent.driving.velocity_control import VelocityController, VelocityControlParams
 
 unhurried = settings(deadline=None)  # the machine may be busy with something else
@@ -27,16 +28,8 @@ FULL_THROTTLE_MPS2, FULL_BRAKE_MPS2 = 4.0, 8.0
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-def moving(speed_mps=0.0, stamp_ns=0, yaw_rate_radps=0.0):
-    return VehicleState(
-        stamp_ns=stamp_ns,
-        x_m=0.0,
-        y_m=0.0,
-        z_m=0.0,
-        yaw_rad=0.0,
-        speed_mps=speed_mps,
-        yaw_rate_radps=yaw_rate_radps,
-    )
+def moving(speed_mps=0.0, stamp_ns=0):
+    return images.moving(speed_mps, stamp_ns=stamp_ns)
 
 
 def first_control(target_mps, yaw_rate_radps, speed_mps, params=AT_ONCE):
