@@ -20,7 +20,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped
 import rclpy
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
@@ -43,7 +42,7 @@ from td3_agent.driving.answering import FramePairer
 from td3_agent.driving.loop_check import Contract
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
-from td3_agent.nodes.runtime import LATCHED, RELIABLE, REPORTS, make_executor
+from td3_agent.nodes.runtime import LATCHED, RELIABLE, REPORTS, make_executor, own_context
 from td3_agent.processes import ProcessGroup, interruptions_noted, ros_environment
 from td3_agent.ros_domain import domain_id_of
 
@@ -329,7 +328,7 @@ def raw_image(read: Input, role_name: str) -> Image:
 
 def play(node: PlayerNode) -> Iterator[None]:
     """Spin the node until the bag is over; yield now and then."""
-    executor = make_executor()
+    executor = make_executor(node.context)
     executor.add_node(node)
     node.play()
     try:
@@ -357,9 +356,9 @@ def run_live(args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inp
         group = stack.enter_context(ProcessGroup(args.out, environment))
         if args.start_agent:
             group.start('td3_agent_node', agent_parameters(args, inputs))
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        stack.callback(rclpy.try_shutdown)
-        node = PlayerNode(bag, contents, inputs, params)
+        context = own_context(None)
+        stack.callback(rclpy.shutdown, context=context)
+        node = PlayerNode(bag, contents, inputs, params, context=context)
         stack.callback(node.destroy_node)
         total = None if params.loop else contents.counts[inputs.image]
         progress = stack.enter_context(

@@ -244,14 +244,14 @@ def _run(executor: Executor, node: Node) -> int:
     return status
 
 
-def executors() -> dict[str, Callable[[], Executor]]:
+def executors() -> dict[str, Callable[..., Executor]]:
     """Return rclpy's executors by name, the fastest first.
 
     The single-threaded one gathers all subscriptions, timers and services of the node anew for
     every message. The events executor, where there is one (Jazzy and later), is told what has
     arrived, in the order of arrival.
     """
-    found: dict[str, Callable[[], Executor]] = {}
+    found: dict[str, Callable[..., Executor]] = {}
     with contextlib.suppress(ImportError):
         from rclpy.experimental import EventsExecutor  # noqa: PLC0415  not everywhere there
 
@@ -259,8 +259,11 @@ def executors() -> dict[str, Callable[[], Executor]]:
     return {**found, 'single_threaded': SingleThreadedExecutor}
 
 
-def make_executor() -> Executor:
+def make_executor(context: Context | None = None) -> Executor:
     """Return the fastest executor there is, or the one that ``TD3_AGENT_EXECUTOR`` names.
+
+    Args:
+        context: of its nodes; None is the default one.
 
     Raises:
         ValueError: there is no such executor.
@@ -271,7 +274,7 @@ def make_executor() -> Executor:
         raise ValueError(
             f'{EXECUTOR_VARIABLE} must be {" or ".join(known)} with this rclpy, got {wanted!r}'
         )
-    return known[wanted]()
+    return known[wanted](context=context)
 
 
 def _spin(executor: Executor, finished: Future) -> int:

@@ -11,12 +11,13 @@ from carla_msgs.msg import (
     CarlaStatus,
 )
 from diagnostic_msgs.msg import DiagnosticArray
-from harness.messages import ROLE, odometry, stamp_of, time_of
+from harness.messages import ROLE, STEP_NS, odometry, stamp_of
+from harness.stage import BridgeLoop
 from nav_msgs.msg import Odometry
 from rosgraph_msgs.msg import Clock
 
 from td3_agent.nodes import topics
-from td3_agent.nodes.conversions import report_message
+from td3_agent.nodes.conversions import report_message, time_from_ns
 from td3_agent.nodes.runtime import REPORTS, steady_ns
 
 PAUSE, STEP_ONCE = CarlaControl.PAUSE, CarlaControl.STEP_ONCE
@@ -37,7 +38,6 @@ class Vehicle:
     def __init__(self, ros, role, bridge, odometry_topic=None):
         self.role = role
         self.bridge = bridge
-        self.applied = CarlaEgoVehicleControl()
         self.newest = CarlaEgoVehicleControl()
         self.status_pub = ros.talk(CarlaEgoVehicleStatus, topics.vehicle_status(role))
         self.odometry_pub = ros.talk(Odometry, odometry_topic or topics.odometry(role))
@@ -61,7 +61,7 @@ class Vehicle:
         status = CarlaEgoVehicleStatus(control=self.newest)
         status.header.stamp = stamp
         self.status_pub.publish(status)
-        self.odometry_pub.publish(odometry(stamp_of(self.bridge.frame), speed_mps=3.0))
+        self.odometry_pub.publish(odometry(self.bridge.loop.stamp_ns, speed_mps=3.0))
 
     def hold(self, stamp):
         """What the gate says between frames."""
@@ -85,31 +85,31 @@ class Vehicle:
 
 
 class FakeBridge:
-    """Steps when told to, and lets a test interfere with every part of a step."""
+    """The bridge's loop on ROS topics, with every part of a step open to a test."""
 
     def __init__(self, ros, roles=(ROLE,), *, spawned=True):
         self.ros = ros
         self.orders = []
-        self.frame = 1
-        self.running = True
-        self.step_s = 0.05
         self.answering = True
-        self.acknowledging = True
-        self.ticks = 1  # per STEP_ONCE
         self.deaf = 0  # orders to come that are lost
-        self.clockless = set()  # frames whose /clock is lost
-        self.missing = set()
+        self.vehicles = {}
+        self.restart(frame=1)
         self.status_pub = ros.talk(CarlaStatus, topics.STATUS)
         self.clock_pub = ros.talk(Clock, '/clock')
         ros.listen(CarlaControl, topics.CONTROL, react=self.on_order)
-        self.vehicles = {}
         if spawned:
             self.spawn(roles)
+
+    def restart(self, frame):
+        self.loop = BridgeLoop(
+            self, self.vehicles, frame=frame, stamp_ns=stamp_of(frame), tick_ns=0
+        )
 
     def spawn(self, roles=(ROLE,), odometry_topic=None):
         """What a bridge does for its service between two ticks, so never while it is paused."""
         assert PAUSE not in self.orders
-        self.vehicles = {role: Vehicle(self.ros, role, self, odometry_topic) for role in roles}
+        for role in roles:
+            self.vehicles[role] = Vehicle(self.ros, role, self, odometry_topic)
 
     def announce(self):
         for vehicle in self.vehicles.values():
@@ -118,49 +118,46 @@ class FakeBridge:
         return self
 
     @property
+    def now_ns(self):
+        return steady_ns()
+
+    @property
     def stamp(self):
-        return time_of(self.frame)
+        return time_from_ns(self.loop.stamp_ns)
 
     @property
     def steps(self):
         return self.orders.count(STEP_ONCE)
 
-    def say_status(self, running):
-        self.running = running
-        self.status_pub.publish(
-            CarlaStatus(
-                frame=self.frame,
-                fixed_delta_seconds=self.step_s,
-                synchronous_mode=True,
-                synchronous_mode_running=running,
-            )
-        )
-
-    def on_order(self, msg):
-        self.orders.append(msg.command)
-        if self.deaf:
-            self.deaf -= 1
-        elif msg.command == PAUSE:
-            if self.running:
-                self.say_status(running=False)
+    def send(self, topic, content):
+        if topic == 'clock':
+            self.publish_frame()
         else:
-            self.say_status(running=True)
-            for _ in range(self.ticks):
-                self.tick()
+            frame, running = content
+            status = CarlaStatus(frame=frame, synchronous_mode=True)
+            status.fixed_delta_seconds, status.synchronous_mode_running = STEP_NS / 1e9, running
+            self.status_pub.publish(status)
 
-    def tick(self):
-        self.frame += 1
-        self.missing = set(self.vehicles)
-        self.say_status(running=True)
-        if self.frame not in self.clockless:
-            self.clock_pub.publish(Clock(clock=self.stamp))
+    def publish_frame(self):
+        self.clock_pub.publish(Clock(clock=self.stamp))
         for vehicle in self.vehicles.values():
             vehicle.publish_frame(self.stamp)
             if self.answering:
                 vehicle.answer(self.stamp)
 
-    def on_command(self, role):
-        if role in self.missing:
-            self.missing.remove(role)
-            if not self.missing:
-                self.say_status(running=False)
+    def on_order(self, msg):
+        self.orders.append(msg.command)
+        if self.deaf:
+            self.deaf -= 1
+        else:
+            self.loop.on_control('pause' if msg.command == PAUSE else 'step')
+            self.loop.advance()
+
+    def play(self):
+        self.loop.on_control('play')
+        self.loop.advance()
+
+    def on_command(self, *roles):
+        for role in roles:
+            self.loop.on_command(role)
+        self.loop.advance()

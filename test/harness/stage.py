@@ -1,9 +1,9 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""A small bridge that pauses, steps and keeps silent as CARLA's does, and a lockstep beside it.
+"""The loop of CARLA's bridge as a generator, and a stage on which a lockstep steps it.
 
-No clock and no thread: a :class:`Stage` moves steady time from one event to the next, and every
-message takes the time it is told to take.
+No clock and no thread: a :class:`Stage` moves steady time from one event to the next, and decides
+how long each message takes.
 """
 
 from collections import deque
@@ -23,19 +23,23 @@ STEP_NS = 50 * MS
 ROLE = 'ego_vehicle'
 
 
-class Bridge:
+class BridgeLoop:
     """The bridge's loop with the wait option on, as a generator that yields when to wake it.
 
     Each turn: drain the control queue (only the newest counts; PAUSE blocks), tick, publish
-    status and clock, wait at most 1.0 s for every vehicle's command. Status is published when
-    the frame or the running flag changes, and never repeated for a late listener.
+    status and clock, wait at most 1.0 s for every vehicle's command. Commands are counted, their
+    stamps ignored: one that comes while none is missing ends the next wait. Status is published
+    when the frame or the running flag changes, and never repeated for a late listener.
     """
 
-    def __init__(self, stage, roles, *, frame=1000, stamp_ns=10 * S, paused=False):
-        self.stage, self.roles = stage, roles
-        self.frame, self.stamp_ns = frame, stamp_ns
+    def __init__(  # noqa: PLR0913  how a bridge may stand when it is met
+        self, stage, roles, *, frame=1000, stamp_ns=10 * S, paused=False, tick_ns=2 * MS
+    ):
+        self.stage, self.roles = stage, roles  # the stage has now_ns and send(topic, content)
+        self.frame, self.stamp_ns, self._tick_ns = frame, stamp_ns, tick_ns
         self.queue = deque(['pause'] if paused else [])
         self.missing = set()
+        self.is_complete = self.is_waiting = False
         self.running = True
         self.ticks = []  # (frame, commands that were missing when its wait ended)
         self.loop = self._loop()
@@ -48,24 +52,31 @@ class Bridge:
 
     def on_command(self, role):
         self.missing.discard(role)
+        self.is_complete = self.is_complete or not self.missing
 
     def advance(self):
-        """Run until it waits again; it is asked after every event."""
+        """Run until it waits again; call this after every event."""
         self.wake_ns = next(self.loop)
 
     def _loop(self):
         while True:
             yield from self._turn()
             self.missing = set(self.roles)
-            yield from self._until(self.stage.now_ns + 2 * MS)  # tick and sensors
+            yield from self._until(self.stage.now_ns + self._tick_ns)  # tick and sensors
             self.frame += 1
             self.stamp_ns += STEP_NS
-            self._publish_status()
+            self.publish_status()
             self.stage.send('clock', self.stamp_ns)
-            due_ns = self.stage.now_ns + S
-            while self.missing and self.stage.now_ns < due_ns:
-                yield due_ns
-            self.ticks.append((self.frame, frozenset(self.missing)))
+            missing = (yield from self._wait(self.stage.now_ns + S)) if self.missing else ()
+            self.ticks.append((self.frame, frozenset(missing)))
+
+    def _wait(self, due_ns):
+        self.is_waiting = True
+        while not self.is_complete and self.stage.now_ns < due_ns:
+            yield due_ns
+        missing = () if self.is_complete else self.missing
+        self.is_complete = self.is_waiting = False
+        return missing
 
     def _turn(self):
         newest = None
@@ -88,9 +99,9 @@ class Bridge:
     def _set_running(self, *, running):
         if running != self.running:
             self.running = running
-            self._publish_status()
+            self.publish_status()
 
-    def _publish_status(self):
+    def publish_status(self):
         self.stage.send('status', (self.frame, self.running))
 
 
@@ -121,7 +132,7 @@ class Stage:
         """Start a bridge, or another one in place of the last."""
         self._under_way = []
         self._answered = set()
-        self.bridge = Bridge(self, self.params.role_names, **how)
+        self.bridge = BridgeLoop(self, self.params.role_names, **how)
         self.bridge.advance()
         return self
 

@@ -113,7 +113,7 @@ class TestStepping:
         node = start(max_frames=3)
         for frame in (1, 2):
             ros.spin_until(lambda n=frame: bridge.steps == n, 'a step')
-            bridge.say_status(running=False)
+            bridge.on_command(ROLE)  # as if it were the gate's
             ros.spin_until(lambda: node.core.lockstep.phase.name == 'HOLDING', 'holding')
             if frame == 1:
                 assert not ended
@@ -147,7 +147,7 @@ class TestStepping:
         for n in range(1, 5):
             ros.spin_until(lambda n=n: bridge.steps == n, 'a step')
             bridge.vehicles['red'].answer(bridge.stamp)
-            ros.spin_until(lambda: bridge.missing == {'blue'}, 'red has answered')
+            ros.spin_until(lambda: bridge.loop.missing == {'blue'}, 'red has answered')
             assert bridge.steps == n
             bridge.vehicles['blue'].answer(bridge.stamp, throttle=0.25)
         ros.spin_until(node.finished.done, 'the end')
@@ -162,11 +162,12 @@ class TestStepping:
         ros.spin_until(lambda: bridge.steps >= 5, 'some steps')
         bridge.deaf = 1
         ros.spin_until(lambda: not bridge.deaf, 'a step that is lost')
-        before, bridge.frame = len(bridge.orders), 0
-        bridge.say_status(running=True)
+        before = len(bridge.orders)
+        bridge.restart(frame=0)
+        bridge.loop.publish_status()
         spin_looks(ros, node)
         assert PAUSE not in bridge.orders[before:]  # the vehicle in the graph may be a dead one's
-        bridge.tick()
+        bridge.play()
         ros.spin_until(lambda: PAUSE in bridge.orders[before:], 'paused again')
         assert node.core.lockstep.counts.restarts == 1
         steps = bridge.steps
@@ -277,7 +278,7 @@ class TestWaiting:
             ),
             'diagnosed',
         )
-        bridge.say_status(running=True)
+        bridge.loop.publish_status()
         spin_looks(ros, node)
         assert not bridge.orders
         bridge.spawn()
@@ -315,7 +316,7 @@ class TestTakenBack:
         ros.spin_until(lambda: bridge.steps >= 5, 'steps')
         orders = len(bridge.orders)
         while PAUSE not in bridge.orders[orders:]:  # as fast as possible, whoever has said PLAY
-            bridge.tick()
+            bridge.play()
             ros.executor.spin_once(timeout_sec=0.0)
         ros.spin_until(
             lambda: (

@@ -13,6 +13,7 @@ from harness.gates import (
     moving,
     stamp,
 )
+from harness.stage import ROLE, BridgeLoop, Stage
 from hypothesis import given
 from hypothesis import strategies as st
 import pytest
@@ -26,6 +27,7 @@ from td3_agent.driving.gate import (
     FreeRunningGate,
     Outcome,
 )
+from td3_agent.driving.stepping import Request
 from td3_agent.driving.velocity_control import (
     TwistConverter,
 )
@@ -146,27 +148,14 @@ def test_converter_stops_with_full_brake():
     assert TwistConverter(TwistConvention.VELOCITY).stopped() == VehicleControl(brake=1.0)
 
 
-class Bridge:
-    """How CARLA's bridge counts the commands of one vehicle, whatever they answer.
-
-    Attributes:
-        waits: whether it waits for the command of the newest frame.
-    """
-
-    def __init__(self):
-        self._is_missing = self._is_told = self.waits = False
-
-    def tick(self, meanwhile=0):
-        """Step; ``meanwhile`` commands come before it begins to wait for one."""
-        self._is_missing = True
-        for _ in range(meanwhile):
-            self.command()
-        if self._is_missing:  # nobody looks at what was told where nothing is missing
-            self.waits, self._is_told = not self._is_told, False
-
-    def command(self):
-        self._is_missing = False
-        self._is_told, self.waits = not self.waits, False
+def tick(bridge, meanwhile):
+    """Step a paused bridge; ``meanwhile`` commands come before it begins to wait for one."""
+    bridge.on_control(Request.STEP_ONCE)
+    bridge.advance()
+    for _ in range(meanwhile):
+        bridge.on_command(ROLE)
+    bridge.stage.now_ns = bridge.wake_ns
+    bridge.advance()
 
 
 class TestHold:
@@ -242,22 +231,25 @@ class TestHold:
     @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=30))
     def test_bridge_waits_exactly_for_the_commands_that_it_gets(self, stops):
         """However often the car is stopped, and when, no command is counted for another."""
-        gate, bridge, now_ns = make_gate(), Bridge(), 0
+        gate, now_ns = make_gate(), 0
+        bridge = BridgeLoop(Stage(), [ROLE], paused=True)
+        bridge.advance()
         for frame, (between, within) in enumerate(stops, start=1):
             for _ in range(between):
                 gate.hold()
-                bridge.command()
+                bridge.on_command(ROLE)
             for _ in range(within):
                 gate.hold()
-            bridge.tick(within)
+            tick(bridge, within)
             gate.on_state(moving(stamp(frame)), now_ns)
             told = gate.on_command(stamp(frame), DRIVE)
-            if bridge.waits:
+            if bridge.is_waiting:
                 now_ns += DEADLINE_NS // 2
                 told = told or gate.on_time(now_ns)
                 assert told.outcome is Outcome.OK
-                bridge.command()
-                assert not bridge.waits
+                bridge.on_command(ROLE)
+                bridge.advance()
+                assert not bridge.is_waiting
                 assert gate.on_step_ended(stamp(frame)) is None
             else:
                 assert told is None
