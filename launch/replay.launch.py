@@ -47,7 +47,7 @@ def start(processes: Processes) -> Iterator[Action]:
     words = ['--live', '--out', out, '--role-name', processes.role_name()]
     words += [word for name in OPTIONS if name in given for word in (OPTIONS[name], given[name])]
     words += ['--loop'] * processes.is_on('loop')
-    yield processes.verb('replay', [*words, bag], 'player', ends='the bag is over')
+    yield processes.subcommand('replay', [*words, bag], 'player', ends='the bag is over')
 
 
 def check(bag: str, out: str, numbers: dict[str, float]) -> None:

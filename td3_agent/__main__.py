@@ -1,12 +1,12 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: one verb per program."""
+"""The command line, one subcommand per program."""
 
 import sys
 
-# Above all that an older Python stumbles over; this file keeps to what 3.6 can parse, and so has
-# no future import: that would have to stand before the check.
-if sys.version_info < (3, 10):  # noqa: UP036  who starts with an older one must be told
+# Before any import that an older Python cannot parse. This file keeps to the syntax of 3.6 and has
+# no future import, which would have to precede the check.
+if sys.version_info < (3, 10):  # noqa: UP036  an older Python gets a clear message
     sys.exit(
         f'error   python     Python {sys.version_info[0]}.{sys.version_info[1]} '
         f'({sys.executable}) is not supported; '
@@ -27,9 +27,9 @@ from td3_agent import __version__
 from td3_agent.driving.parameters import expanded
 
 EXIT_USAGE = 2
-# Verb: module with add_arguments and run, and what it does. Only the module of the verb in use
-# is imported: training needs no ROS, and the demo's nodes no gymnasium.
-VERBS = {
+# Subcommand: module with add_arguments and run, and what it does. Only the module in use is
+# imported: training needs no ROS, and the demo's nodes no gymnasium.
+SUBCOMMANDS = {
     'demo': ('td3_agent.evaluation.demo', 'drive a car around a road with four ROS 2 processes'),
     'evaluate': (
         'td3_agent.evaluation.evaluate',
@@ -60,7 +60,6 @@ class _Parser(argparse.ArgumentParser):
     """Expands a leading ``~`` in every path, where no shell has done so."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  what argparse takes
-        """Take paths; parsers of subcommands are of this class too."""
         super().__init__(*args, **kwargs)
         self.register('type', Path, _path)
 
@@ -72,16 +71,16 @@ def _path(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def parser(verb: str) -> argparse.ArgumentParser:
-    """Return the parser of all verbs; the arguments of one alone are filled in."""
+def parser(subcommand: str) -> argparse.ArgumentParser:
+    """Return the parser of all subcommands; only one has its arguments declared."""
     top = _Parser(prog='td3_agent', description=__doc__)
     top.add_argument('--version', action='version', version=f'td3_agent {__version__}')
-    verbs = top.add_subparsers(dest='verb', required=True, metavar='VERB')
-    for name, (module_name, about) in VERBS.items():
-        add = verbs.add_parser(
+    parsers = top.add_subparsers(dest='subcommand', required=True, metavar='SUBCOMMAND')
+    for name, (module_name, about) in SUBCOMMANDS.items():
+        add = parsers.add_parser(
             name, help=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
-        if name == verb:
+        if name == subcommand:
             module = import_module(module_name)
             add.description = module.__doc__
             module.add_arguments(add)
@@ -90,31 +89,31 @@ def parser(verb: str) -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one verb and exit with its status; bad input ends with one sentence."""
+    """Run one subcommand and exit with its status; bad input ends with one sentence."""
     argv = sys.argv[1:] if argv is None else argv
-    verb = next((word for word in argv if word in VERBS), '')
+    subcommand = next((word for word in argv if word in SUBCOMMANDS), '')
     try:
-        args = parser(verb).parse_args(argv)
+        args = parser(subcommand).parse_args(argv)
         starting.raise_interrupts()
         status = args.run(args)
-    except BaseException as error:  # noqa: BLE001  raised again where it is not for users
-        status = _told(error, verb)
+    except BaseException as error:  # noqa: BLE001  raised again unless it is for users
+        status = _report(error, subcommand)
     sys.exit(status)
 
 
-def _told(error: BaseException, verb: str) -> int:
-    """Tell the user of an error in one sentence and return the exit status; raise all others."""
-    # Out of the middle of an import, an interrupt can come as any other error.
+def _report(error: BaseException, subcommand: str) -> int:
+    """Print a user's error in one sentence and return the exit status; raise all others."""
+    # An interrupt in the middle of an import can surface as any other error.
     if starting.was_interrupted() or isinstance(error, KeyboardInterrupt):
         sys.stderr.write(starting.interrupted_line())
         return starting.INTERRUPTED
     if isinstance(error, ModuleNotFoundError) and not (error.name or '').startswith('td3_agent'):
         from td3_agent.doctor.machine_checks import missing_module  # noqa: PLC0415  for errors alone
 
-        sys.stderr.write(f'td3_agent {verb}: {missing_module(error)}\n')
+        sys.stderr.write(f'td3_agent {subcommand}: {missing_module(error)}\n')
         return EXIT_USAGE
     if isinstance(error, (ValueError, OSError)):
-        sys.stderr.write(f'td3_agent {verb}: {error}\n')
+        sys.stderr.write(f'td3_agent {subcommand}: {error}\n')
         return EXIT_USAGE
     raise error
 

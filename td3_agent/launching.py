@@ -180,11 +180,13 @@ class Processes:
             **self.prefix,
         )
 
-    def verb(self, name: str, words: list[str], title: str, ends: str | None) -> ExecuteProcess:
-        """Make a process of a verb of the package.
+    def subcommand(
+        self, name: str, words: list[str], title: str, ends: str | None
+    ) -> ExecuteProcess:
+        """Make a process of a subcommand of the package.
 
         Args:
-            name: the verb.
+            name: the subcommand.
             words: its arguments.
             title: what it is called in the output.
             ends: what it means that it has ended well; empty: it must not end; None: the others
@@ -214,10 +216,10 @@ class Processes:
             bag = expanded(self.given.get('bag', 'bag'))
             refuse_existing('bag', Path(bag))
             words = ['--out', bag, '--storage', self.given.get('storage', 'mcap'), *role]
-            processes.append(self.verb('record', words, 'recorder', ends=''))
+            processes.append(self.subcommand('record', words, 'recorder', ends=''))
         if self.is_on('watch'):
             import_module('td3_agent.bags.watch').refuse_without_rerun()
-            processes.append(self.verb('watch', role, 'watch', ends=None))
+            processes.append(self.subcommand('watch', role, 'watch', ends=None))
         return processes
 
     def is_on(self, name: str, default: str = 'false') -> bool:

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The programs that are installed: each takes signals first and imports the rest then.
+"""Entry points of the installed programs: install signal handlers, then import the rest.
 
 Like ``__main__``, this file keeps to what Python 3.6 can parse.
 """
@@ -18,7 +18,7 @@ def td3_agent() -> None:
 
 
 def route_node() -> None:
-    """Run the planner of routes."""
+    """Run the route planner."""
     _run_node('route_node')
 
 

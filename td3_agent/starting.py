@@ -1,9 +1,9 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What every program does before its heavy imports: take signals, and watch over its parent.
+"""What every program does before its heavy imports: handle signals, and watch its parent.
 
-An interrupt that Python raises in the middle of an import may be swallowed there or come out as
-another error, so until a program is ready to end in order, a signal ends it at once.
+An interrupt that Python raises in the middle of an import may be swallowed there or surface as
+another error. Until a program can shut down in order, a signal ends it at once.
 
 Like ``__main__``, this file keeps to what Python 3.6 can parse.
 """
@@ -14,17 +14,17 @@ import sys
 import threading
 import time
 
-PARENT_VARIABLE = 'TD3_AGENT_PARENT'  # id of the process that this one is not to outlive
+PARENT_VARIABLE = 'TD3_AGENT_PARENT'  # id of the process that this one must not outlive
 PARENT_LOOK_S = 0.5
-SIGNALLED = 128  # an exit status above is 128 + the number of the signal, as shells have it
+SIGNALLED = 128  # shells report a death by signal n as exit status 128 + n
 INTERRUPTED = SIGNALLED + signal.SIGINT
 _state = {'interrupted': False}
 
 
 def begin() -> None:
-    """Take signals from here on, and end when the parent that the environment names has ended."""
+    """Handle signals from here on, and end once the parent named in the environment has ended."""
     end_at_once()
-    # Launch files start programs with SIGINT blocked: one that came before now is heard here.
+    # Launch files start programs with SIGINT blocked; a pending one is delivered here.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     parent = os.environ.get(PARENT_VARIABLE, '')
     if parent.isdigit():
@@ -32,14 +32,14 @@ def begin() -> None:
 
 
 def end_at_once() -> None:
-    """Let SIGINT and SIGTERM end this process at once, with one line."""
+    """From now on SIGINT and SIGTERM end this process at once, with one line."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
 
 
 def raise_interrupts() -> None:
-    """Let SIGINT raise KeyboardInterrupt, as elsewhere in Python, from where it ended at once."""
+    """Undo :func:`end_at_once`: SIGINT raises KeyboardInterrupt again, as usual in Python."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, _raise)
     if signal.getsignal(signal.SIGTERM) is _end:
@@ -47,24 +47,20 @@ def raise_interrupts() -> None:
 
 
 def was_interrupted() -> bool:
-    """Whether an interrupt was raised, whatever exception it has become by now."""
+    """Whether an interrupt was raised, even if it surfaced as another exception."""
     return _state['interrupted']
 
 
 def interrupted_line() -> str:
-    """Return what a program that was interrupted says."""
+    """Return the line that an interrupted program prints."""
     name = sys.argv[0].replace(os.sep + '__main__.py', '').rpartition(os.sep)[2]
-    if name in {'', '-c', '-m'}:  # -m: while Python looks for what it is to run
+    if name in {'', '-c', '-m'}:  # -m: Python has not found the module yet
         name = 'td3_agent'
     return f'{name.replace(".py", "")}: interrupted\n'
 
 
 def end_with(parent: int) -> None:
-    """Have this process asked to end when a process has ended, however that was.
-
-    Args:
-        parent: id of the process that started this one, or the program that runs it.
-    """
+    """Send SIGTERM to this process once ``parent`` or the process that started this one ends."""
     starter = os.getppid()
 
     def watch() -> None:
@@ -80,13 +76,13 @@ def _exists(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is another user's
+    except PermissionError:  # it belongs to another user
         pass
     return True
 
 
 def _end(number: int, _: object) -> None:
-    # Not through sys.stderr: the interrupted code may be in the middle of writing to it.
+    # Not through sys.stderr: the interrupted code may be writing to it.
     os.write(2, interrupted_line().encode())
     os._exit(SIGNALLED + number)
 

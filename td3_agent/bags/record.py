@@ -52,7 +52,7 @@ NICENESS = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the verb."""
+    """Declare the arguments of the subcommand."""
     parser.add_argument(
         '--out', type=Path, default=None, help='folder of the bag; none: bag_ and the time'
     )

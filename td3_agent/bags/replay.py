@@ -48,7 +48,7 @@ NANOSECONDS = 1e9
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the verb."""
+    """Declare the arguments of the subcommand."""
     parser.add_argument('bag', type=Path, help='a bag: its folder, or an .mcap or .db3 file')
     parser.add_argument(
         '--policy',

@@ -55,7 +55,7 @@ Surroundings = tuple['Route | None', 'list[NDArray[np.float64]]']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the verb."""
+    """Declare the arguments of the subcommand."""
     parser.add_argument('folder', type=Path, help='results of demo, evaluate or replay')
     parser.add_argument(
         '--bag', type=Path, default=None, help="bag with the camera's frames; none: FOLDER/bag"

@@ -36,7 +36,7 @@ HIGHEST_PORT = 65535
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the verb."""
+    """Declare the arguments of the subcommand."""
     parser.add_argument('--role-name', default='ego_vehicle', help='of the vehicle')
     parser.add_argument('--camera-id', default='camera', help='id of its camera')
     parser.add_argument('--image-topic', default='', help='empty: of that camera')

@@ -118,7 +118,7 @@ class Evaluation:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the verb."""
+    """Declare the arguments of the subcommand."""
     plan = EpisodePlan()
     parser.add_argument('--driver', choices=DIRECT_DRIVERS, default='td3', help='who')
     parser.add_argument(

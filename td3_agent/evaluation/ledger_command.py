@@ -44,7 +44,7 @@ DRIVEN = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the verb."""
+    """Declare the arguments of the subcommand."""
     parser.add_argument('action', type=str.lower, choices=('check',), help='what to do')
     parser.add_argument('files', type=Path, nargs='+', metavar='FILE', help='ledger.jsonl')
     parser.add_argument(

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The verb evaluate: what it writes, that both transports agree, and that it says so if not."""
+"""td3_agent evaluate: what it writes, that both transports agree, and that it says so if not."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ FIGURES = (
 
 
 def run_here(out, *arguments):
-    """Run the verb in this process; return exit status and summary."""
+    """Run the subcommand in this process; return exit status and summary."""
     args = parser('evaluate').parse_args(['evaluate', '--out', str(out), *arguments])
     status = args.run(args)
     path = out / 'summary.json'
@@ -260,10 +260,10 @@ def test_bad_arguments_are_refused_in_one_sentence(tmp_path, arguments, texts):
 )
 def test_interrupted_leaves_no_process_and_no_summary(program, tmp_path, arguments, sign, number):
     words = (*SHORT, '--driver', 'pure_pursuit', '--episodes', '200', *arguments)
-    verb = program('td3_agent', 'evaluate', '--out', tmp_path, *words)
-    verb.wait_until((tmp_path / sign).exists, sign)
-    status, _, errors = verb.end(number)
+    started = program('td3_agent', 'evaluate', '--out', tmp_path, *words)
+    started.wait_until((tmp_path / sign).exists, sign)
+    status, _, errors = started.end(number)
     assert status == 130
     assert errors.strip().endswith('no summary written')
-    wait_until(lambda: not verb.alive(), 'the end of those whose parent has just gone')
+    wait_until(lambda: not started.alive(), 'the end of those whose parent has just gone')
     assert not (tmp_path / 'summary.json').exists()

@@ -301,19 +301,19 @@ class TestCommands:
         sources = [words for words in programs if set(SIM_MODULES) & set(words)]
         assert len(sources) == sum(AGENT in words for words in programs), name
 
-    def test_verbs_take_the_arguments(self):
+    def test_subcommands_take_the_arguments(self):
         pytest.importorskip('tqdm')
         from td3_agent.__main__ import parser
 
-        verbs = []
+        subcommands = []
         for _, words in commands():
             text = ' '.join(['', *map(str, words)]).replace('\\\n', ' ')
             text = re.sub(r'docker/train\.sh', 'td3_agent train --out', text)
-            _, is_verb, verb = text.partition(' td3_agent ')
-            if is_verb:
-                numbers = verb.replace('$(JOB_COMPLETION_INDEX)', '3').split()
-                verbs.append(parser(numbers[0]).parse_args(numbers).verb)
-        assert sorted(verbs) == ['evaluate', 'train', 'train', 'train']
+            _, is_ours, ours = text.partition(' td3_agent ')
+            if is_ours:
+                numbers = ours.replace('$(JOB_COMPLETION_INDEX)', '3').split()
+                subcommands.append(parser(numbers[0]).parse_args(numbers).subcommand)
+        assert sorted(subcommands) == ['evaluate', 'train', 'train', 'train']
 
     def test_health_checks_name_nodes_that_exist(self):
         nodes = {'/carla_ros_bridge', '/td3_agent', '/gate', '/synchronizer', '/route'}

@@ -15,7 +15,7 @@ from td3_agent.starting import PARENT_VARIABLE
 PATIENCE_S = 20.0
 WAIT = "print('ready', flush=True); threading.Event().wait()"
 STARTING = f'import threading; from td3_agent.starting import begin; begin(); {WAIT}'
-# Runs a verb whose module turns the interrupt of an import into another error, as NumPy does.
+# Runs a subcommand whose module turns an interrupted import into another error, as NumPy does.
 CONVERTING = """
 import os, signal, sys, types
 from td3_agent import __main__ as command_line, starting
@@ -27,7 +27,7 @@ def run(args):
 module = types.ModuleType('converting')
 module.add_arguments, module.run = lambda parser: None, run
 sys.modules['converting'] = module
-command_line.VERBS['converting'] = ('converting', '')
+command_line.SUBCOMMANDS['converting'] = ('converting', '')
 starting.begin()
 command_line.main(['converting'])
 """

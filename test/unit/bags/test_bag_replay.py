@@ -87,7 +87,7 @@ def hashes(replay):
 
 
 def replayed(*words):
-    """Exit status of the verb."""
+    """Exit status of the subcommand."""
     with pytest.raises(SystemExit) as ended:
         main(['replay', *map(str, words)])
     return ended.value.code

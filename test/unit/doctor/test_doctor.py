@@ -363,7 +363,7 @@ class TestLive:
 
 class TestVerb:
     def doctor(self, *words, **environment):
-        """Run the verb without site-packages: nothing but Python and this package."""
+        """Run the subcommand without site-packages: nothing but Python and this package."""
         program = (
             f'import sys; sys.path.insert(0, {str(ROOT)!r}); '
             'from td3_agent.__main__ import main; main(["doctor", *sys.argv[1:]])'

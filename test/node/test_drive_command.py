@@ -41,7 +41,7 @@ class TestDriveVerb:
             words += ['--duration', '0.25']
         monkeypatch.setenv('ROS_DOMAIN_ID', str(ros.domain_id))
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-            ros.spin_until(lambda: process.poll() is not None, 'the verb')
+            ros.spin_until(lambda: process.poll() is not None, 'the end')
             report = json.loads(process.stdout.read())
         assert process.returncode == 0
         assert report['stopped']
