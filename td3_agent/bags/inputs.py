@@ -24,7 +24,7 @@ import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from td3_agent.bags.storage import BagError
-from td3_agent.driving.frames import JUMP_BACK_NS
+from td3_agent.driving.geometry import JUMP_BACK_NS
 from td3_agent.driving.observation import MAX_IMAGE_SIDE_PX, ImageView
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import image_view, stamp_ns

@@ -38,8 +38,8 @@ from td3_agent.bags.inputs import (
 from td3_agent.bags.offline import RecordedFacts, Replay, recorded_facts
 from td3_agent.bags.recorder_node import message_class
 from td3_agent.bags.storage import BagError
-from td3_agent.driving.answering import FramePairer
 from td3_agent.driving.loop_check import Contract
+from td3_agent.driving.responder import FramePairer
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
 from td3_agent.nodes.runtime import LATCHED, RELIABLE, REPORTS, make_executor, own_context

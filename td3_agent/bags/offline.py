@@ -14,12 +14,12 @@ from tqdm import tqdm
 from td3_agent.bags.inputs import StampOrder, begin_ns, latched_first, read_input
 from td3_agent.bags.storage import BagError
 from td3_agent.driving.agent import Agent, TwistEncoder, action_sha256
-from td3_agent.driving.answering import FramePairer, ImageCheck
 from td3_agent.driving.command import TwistConvention, VehicleControl
 from td3_agent.driving.input_watch import InputWatch
 from td3_agent.driving.ledger import NO_COMMAND
 from td3_agent.driving.loop import Frame, WorldEndError, drive
 from td3_agent.driving.loop_check import Contract, replay_findings
+from td3_agent.driving.responder import FramePairer, ImageCheck
 from td3_agent.driving.task import STEP_S
 from td3_agent.driving.vehicle import DEFAULT_WHEELBASE_M
 from td3_agent.driving.velocity_control import TwistConverter
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from td3_agent.bags.bag import Bag, Contents
     from td3_agent.bags.inputs import Input, Inputs
     from td3_agent.bags.storage import RawMessage
-    from td3_agent.driving.answering import Pair, PairingCounts
     from td3_agent.driving.endpoints import Finding
     from td3_agent.driving.loop import Step
     from td3_agent.driving.loop_check import CameraView
     from td3_agent.driving.observation import ImageView
+    from td3_agent.driving.responder import Pair, PairingCounts
     from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
     from td3_agent.nodes.drivers import LoadedDriver

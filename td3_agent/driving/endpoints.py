@@ -4,7 +4,7 @@
 
 Pure logic: what the middleware knows of a topic goes in, sentences come out, each with what to
 do. A process that was killed stays in the middleware's books until its lease is over (20 s with
-Fast DDS), so an end is not proof of a living process; :class:`Heard` keeps what is, and
+Fast DDS), so an end is not proof of a living process; :class:`LastSeen` keeps what is, and
 :class:`Duplicates` watches publishers beside one that must be alone while a drive goes on.
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Nodes speak at 1 Hz; one that was not heard for this long does not live any more.
+# Nodes speak at 1 Hz; one that was not seen for this long does not live any more.
 SILENCE_NS = 2_500_000_000
 
 
@@ -40,21 +40,21 @@ class Endpoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interest:
+class ExpectedEndpoint:
     """What a node wants of a topic.
 
     Attributes:
         topic: full name.
         end: its own end.
         writes: whether it publishes; else it subscribes.
-        one_writer: more than one publisher is a fault.
+        exclusive: more than one publisher is a fault.
         advice: what to do when nobody is at the other end; empty where nobody is needed.
     """
 
     topic: str
     end: Endpoint
     writes: bool
-    one_writer: bool = False
+    exclusive: bool = False
     advice: str = ''
 
 
@@ -74,8 +74,8 @@ class Finding:
 
 
 @dataclass
-class Heard:
-    """Which nodes of which names have been heard of lately, on the steady clock.
+class LastSeen:
+    """Which nodes of which names have been seen lately, on the steady clock.
 
     Attributes:
         instance: of the node that listens; what it says itself is no news.
@@ -102,47 +102,47 @@ class Heard:
 
 
 def findings(
-    interest: Interest,
+    expected: ExpectedEndpoint,
     writers: Iterable[Endpoint],
     readers: Iterable[Endpoint],
     *,
-    living_twin: bool = False,
+    duplicate_is_alive: bool = False,
 ) -> list[Finding]:
     """Return everything that is wrong with a topic.
 
     Args:
-        interest: what we want of it.
+        expected: what we want of it.
         writers: its publishers, our own among them.
         readers: its subscriptions, our own among them.
-        living_twin: another process with our name has spoken lately.
+        duplicate_is_alive: another process with our name has spoken lately.
     """
     writers, readers = list(writers), list(readers)
-    others = readers if interest.writes else writers
-    found = _mismatches(interest, others)
-    if interest.one_writer:
-        found += _rivals(interest, writers, living_twin=living_twin)
-    if not others and interest.advice:
-        verb = 'subscribes to' if interest.writes else 'publishes'
-        found.append(Finding(f'nobody {verb} {interest.topic}: {interest.advice}', is_error=False))
+    others = readers if expected.writes else writers
+    found = _mismatches(expected, others)
+    if expected.exclusive:
+        found += _duplicate_publishers(expected, writers, duplicate_is_alive=duplicate_is_alive)
+    if not others and expected.advice:
+        verb = 'subscribes to' if expected.writes else 'publishes'
+        found.append(Finding(f'nobody {verb} {expected.topic}: {expected.advice}', is_error=False))
     return found
 
 
-def foreign_writers(interest: Interest, writers: Iterable[Endpoint]) -> list[str]:
+def other_publishers(expected: ExpectedEndpoint, writers: Iterable[Endpoint]) -> list[str]:
     """Return the names of all publishers but our own; our own name is that of a twin.
 
     Those without a name are left out: they are coming or going.
     """
     names = Counter(writer.node for writer in writers if writer.node)
-    if interest.writes and names[interest.end.node]:
-        names[interest.end.node] -= 1
+    if expected.writes and names[expected.end.node]:
+        names[expected.end.node] -= 1
     return sorted(names.elements())
 
 
-def _mismatches(interest: Interest, others: list[Endpoint]) -> list[Finding]:
+def _mismatches(expected: ExpectedEndpoint, others: list[Endpoint]) -> list[Finding]:
     """Name ends that do not understand ours."""
-    mine, found = interest.end, []
+    mine, found = expected.end, []
     for other in others:
-        offered, wanted = (mine, other) if interest.writes else (other, mine)
+        offered, wanted = (mine, other) if expected.writes else (other, mine)
         if other.type != mine.type:
             text = f'type is {other.type} at {other.node}, {mine.type} here: rename one topic'
         elif wanted.reliable > offered.reliable or wanted.latched > offered.latched:
@@ -157,24 +157,26 @@ def _mismatches(interest: Interest, others: list[Endpoint]) -> list[Finding]:
             )
         else:
             continue
-        found.append(Finding(f'{interest.topic}: {text}', is_error=True))
+        found.append(Finding(f'{expected.topic}: {text}', is_error=True))
     return list(dict.fromkeys(found))
 
 
-def _rivals(interest: Interest, writers: list[Endpoint], *, living_twin: bool) -> list[Finding]:
+def _duplicate_publishers(
+    expected: ExpectedEndpoint, writers: list[Endpoint], *, duplicate_is_alive: bool
+) -> list[Finding]:
     """Name publishers beside the one that there may be."""
-    foreign = foreign_writers(interest, writers)
-    if not interest.writes:
+    foreign = other_publishers(expected, writers)
+    if not expected.writes:
         foreign = foreign if len(foreign) > 1 else []
     if not foreign:
         return []
     names = sorted({writer.node for writer in writers if writer.node})
     if len(names) > 1:
-        text = f'{interest.topic} has publishers {" and ".join(names)}: end all but one'
+        text = f'{expected.topic} has publishers {" and ".join(names)}: end all but one'
         return [Finding(text, is_error=True)]
     count = sum(writer.node == names[0] for writer in writers)
-    text = f'{interest.topic} has {count} publishers named {names[0]}'
-    if living_twin:
+    text = f'{expected.topic} has {count} publishers named {names[0]}'
+    if duplicate_is_alive:
         return [Finding(f'{text}: end all but one', is_error=True)]
     hint = 'what a killed process left goes within 20 s, else end all but one'
     return [Finding(f'{text}: {hint}', is_error=False)]
@@ -194,7 +196,7 @@ class Breaks:
     """What broke the row of frames so far.
 
     Attributes:
-        violations: frames skipped, doubled or slipped.
+        violations: frames skipped, duplicate or misapplied.
         restarts: how often another bridge, or another time, has begun.
     """
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from td3_agent.driving.frames import JUMP_BACK_NS
+from td3_agent.driving.geometry import JUMP_BACK_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ EARLY_FRAMES_KEPT = 4
 FRAMES_REMEMBERED = 32  # to tell how late a command is
 # By one stop: it may end the wait of two frames, if it comes while the bridge begins to wait.
 MOST_IN_ADVANCE = 2
-REFUSED_IN_A_ROW = 3  # a single bad message is no reason to brake; the next one is 50 ms away
+REJECTED_IN_A_ROW = 3  # a single bad message is no reason to brake; the next one is 50 ms away
 
 
 class Outcome(Enum):
@@ -51,7 +51,7 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True)
-class Answer:
+class GateResponse:
     """The one command of a frame.
 
     Attributes:
@@ -74,7 +74,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _ReceivedTwist:
     """A command of the agent, and when it came [ns, steady]."""
 
     twist: TwistCommand
@@ -141,7 +141,7 @@ class Gate:
     _state: VehicleState | None = None
     _ended_ns: int = -1  # frame whose step has ended, as far as the synchronizer said
     _doubts: int = 0  # frames from now on for which the bridge may have counted a stop
-    _commands: dict[int, _Heard] = field(default_factory=dict)
+    _commands: dict[int, _ReceivedTwist] = field(default_factory=dict)
     _begun_ns: dict[int, int] = field(default_factory=dict)  # steady time of frames, by stamp
 
     @property
@@ -157,7 +157,7 @@ class Gate:
         """Stamp [ns] of the frame that waits for its answer; None when nothing waits."""
         return None if self._frame is FrameState.ANSWERED else self._stamp_ns
 
-    def _on(self, event: FrameEvent) -> Answer | None:
+    def _on(self, event: FrameEvent) -> GateResponse | None:
         """Move the frame on; return its answer, if that is due."""
         found = self.TRANSITIONS.get((self._frame, event))
         if found is None:
@@ -165,7 +165,7 @@ class Gate:
         self._frame, act = found
         return act(self)
 
-    def on_frame(self, stamp_ns: int, now_ns: int) -> Answer | None:
+    def on_frame(self, stamp_ns: int, now_ns: int) -> GateResponse | None:
         """Take note that frame ``stamp_ns`` exists (from /clock or odometry)."""
         if stamp_ns <= self._stamp_ns:
             if self._stamp_ns - stamp_ns <= JUMP_BACK_NS:
@@ -178,10 +178,10 @@ class Gate:
         self._begun_ns[stamp_ns] = now_ns
         if len(self._begun_ns) > FRAMES_REMEMBERED:
             del self._begun_ns[next(iter(self._begun_ns))]
-        self._commands = {s: heard for s, heard in self._commands.items() if s >= stamp_ns}
+        self._commands = {s: received for s, received in self._commands.items() if s >= stamp_ns}
         return self._on(FrameEvent.BEGUN_IN_DOUBT if self._doubts > 0 else FrameEvent.BEGUN)
 
-    def on_state(self, state: VehicleState, now_ns: int) -> Answer | None:
+    def on_state(self, state: VehicleState, now_ns: int) -> GateResponse | None:
         """Take the odometry of a frame; it opens the frame when /clock did not."""
         answer = self.on_frame(state.stamp_ns, now_ns)
         if answer is not None:
@@ -190,7 +190,7 @@ class Gate:
             self._state = state
         return self._on(FrameEvent.NEWS)
 
-    def hold(self) -> VehicleControl:
+    def idle_stop(self) -> VehicleControl:
         """Return the stop to be sent because no frame follows the one that was answered.
 
         The bridge may count it for the next frame, or wait for an answer all the same:
@@ -199,7 +199,7 @@ class Gate:
         self._doubts = MOST_IN_ADVANCE
         return self.converter.stopped()
 
-    def on_step_ended(self, stamp_ns: int) -> Answer | None:
+    def on_step_ended(self, stamp_ns: int) -> GateResponse | None:
         """Take the word that the bridge has ended the step of frame ``stamp_ns`` [ns].
 
         If that is the open frame, the bridge has counted a stop for it.
@@ -207,17 +207,17 @@ class Gate:
         self._ended_ns = stamp_ns
         return self._on(FrameEvent.STEP_ENDED)
 
-    def on_refused_state(self, _: int) -> Answer | None:
+    def on_rejected_state(self, _: int) -> GateResponse | None:
         """Ignore odometry that could not be used: its frame ends at the deadline."""
 
-    def on_geometry(self, geometry: VehicleGeometry) -> Answer | None:
+    def on_geometry(self, geometry: VehicleGeometry) -> GateResponse | None:
         """Take the vehicle's geometry; a frame may have been waiting for it."""
         self.geometry = geometry
         return self._on(FrameEvent.NEWS)
 
     def on_command(
         self, stamp_ns: int, twist: TwistCommand, now_ns: int | None = None
-    ) -> Answer | None:
+    ) -> GateResponse | None:
         """Take the agent's command for frame ``stamp_ns``; it may overtake the odometry."""
         if stamp_ns in self._commands:
             self.counts.repeated += 1
@@ -231,10 +231,10 @@ class Gate:
             self.counts.invalid += 1
         if len(self._commands) >= EARLY_FRAMES_KEPT:
             del self._commands[min(self._commands)]
-        self._commands[stamp_ns] = _Heard(twist, now_ns)
+        self._commands[stamp_ns] = _ReceivedTwist(twist, now_ns)
         return self._on(FrameEvent.NEWS)
 
-    def on_time(self, now_ns: int) -> Answer | None:
+    def on_time(self, now_ns: int) -> GateResponse | None:
         """Answer with full brake when the deadline of the open frame has passed.
 
         A frame in doubt is answered only from half of it on.
@@ -247,7 +247,7 @@ class Gate:
             return answer
         return self._on(FrameEvent.DEADLINE)
 
-    def _answer_in_advance(self) -> Answer | None:
+    def _answer_in_advance(self) -> GateResponse | None:
         """End a frame whose step has ended although no answer was sent."""
         if self._ended_ns != self._stamp_ns:
             return None
@@ -255,11 +255,11 @@ class Gate:
         self.counts.in_advance += 1
         return self._answer(Outcome.IN_ADVANCE)
 
-    def _answer_without_doubt(self) -> Answer | None:
+    def _answer_without_doubt(self) -> GateResponse | None:
         self._doubts = 0
         return self._answer_if_complete()
 
-    def _answer_if_complete(self) -> Answer | None:
+    def _answer_if_complete(self) -> GateResponse | None:
         """Answer the open frame when nothing is missing that may still come."""
         # Even a bad command waits for the odometry: a stop sent before the frame is complete
         # would be the early answer that shifts the bridge's count.
@@ -269,34 +269,34 @@ class Gate:
         waits = outcome is Outcome.NO_COMMAND and not self.agent_gone
         return None if waits or outcome is Outcome.NO_VEHICLE_INFO else self._answer(outcome)
 
-    def _answer_anyhow(self) -> Answer:
+    def _answer_anyhow(self) -> GateResponse:
         return self._answer(self._outcome())
 
     def _outcome(self) -> Outcome:
         """Return what comes of the open frame as it is."""
-        heard = self._commands.get(self._stamp_ns)
+        received = self._commands.get(self._stamp_ns)
         if self.is_idle:
             return Outcome.IDLE
-        if heard is None:
+        if received is None:
             return Outcome.NO_COMMAND
         if self._state is None:
             return Outcome.NO_ODOMETRY
-        if not heard.twist.is_finite:
+        if not received.twist.is_finite:
             return Outcome.INVALID_COMMAND
         return Outcome.NO_VEHICLE_INFO if self.geometry is None else Outcome.OK
 
-    def _answer(self, outcome: Outcome) -> Answer:
+    def _answer(self, outcome: Outcome) -> GateResponse:
         """Close the frame with its one answer: the agent's command, or full brake."""
         self.counts.answered += 1
         self._frame = FrameState.ANSWERED
-        heard = self._commands.pop(self._stamp_ns, None)
-        if outcome is Outcome.OK and heard and self._state and self.geometry:
-            control = self.converter.convert(heard.twist, self._state, self.geometry)
+        received = self._commands.pop(self._stamp_ns, None)
+        if outcome is Outcome.OK and received and self._state and self.geometry:
+            control = self.converter.convert(received.twist, self._state, self.geometry)
         else:
             self.counts.stopped += 1
             control = self.converter.stopped()
-        received_ns = None if heard is None else heard.received_ns
-        return Answer(self._stamp_ns, control, outcome, received_ns)
+        received_ns = None if received is None else received.received_ns
+        return GateResponse(self._stamp_ns, control, outcome, received_ns)
 
     def _restart(self) -> None:
         """Forget the past: simulated time ran back."""
@@ -308,7 +308,9 @@ class Gate:
     # From a frame's state and an event to the next state and what is done; an answer ends the
     # frame. What is not here changes nothing.
     TRANSITIONS: ClassVar[
-        dict[tuple[FrameState, FrameEvent], tuple[FrameState, Callable[[Gate], Answer | None]]]
+        dict[
+            tuple[FrameState, FrameEvent], tuple[FrameState, Callable[[Gate], GateResponse | None]]
+        ]
     ] = {
         **dict.fromkeys(
             ((state, FrameEvent.BEGUN) for state in FrameState),
@@ -348,7 +350,7 @@ class FreeRunningGate:
     counts: GateCounts = field(default_factory=GateCounts)
     _state: VehicleState | None = None
     _state_received_ns: int = 0
-    _refused_in_a_row: int = 0
+    _rejected_in_a_row: int = 0
     _last_command_ns: int = -1
     _due_ns: int | None = None
 
@@ -357,27 +359,27 @@ class FreeRunningGate:
         """Steady time [ns] at which :meth:`on_time` must be called; None before any command."""
         return self._due_ns
 
-    def on_state(self, state: VehicleState, now_ns: int) -> Answer | None:
+    def on_state(self, state: VehicleState, now_ns: int) -> GateResponse | None:
         """Take the newest odometry."""
         self._state, self._state_received_ns = state, now_ns
-        self._refused_in_a_row = 0
+        self._rejected_in_a_row = 0
         return None
 
-    def on_refused_state(self, now_ns: int) -> Answer | None:
+    def on_rejected_state(self, now_ns: int) -> GateResponse | None:
         """Take note of odometry that could not be used; the third in a row brakes the car."""
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row < REFUSED_IN_A_ROW or self._due_ns is None:
+        self._rejected_in_a_row += 1
+        if self._rejected_in_a_row < REJECTED_IN_A_ROW or self._due_ns is None:
             return None
         self._state = None  # what was known before is too old by now
         self._due_ns = now_ns + self.repeat_ns
         return self._stop(Outcome.NO_ODOMETRY)
 
-    def on_geometry(self, geometry: VehicleGeometry) -> Answer | None:
+    def on_geometry(self, geometry: VehicleGeometry) -> GateResponse | None:
         """Take the vehicle's geometry; it serves from the next command on."""
         self.geometry = geometry
         return None
 
-    def on_command(self, stamp_ns: int, twist: TwistCommand, now_ns: int) -> Answer | None:
+    def on_command(self, stamp_ns: int, twist: TwistCommand, now_ns: int) -> GateResponse | None:
         """Convert a command at once; an older one than the last is dropped."""
         if stamp_ns < self._last_command_ns <= stamp_ns + JUMP_BACK_NS:
             self.counts.late += 1
@@ -393,17 +395,17 @@ class FreeRunningGate:
             return self._stop(Outcome.NO_VEHICLE_INFO)
         self.counts.answered += 1
         control = self.converter.convert(twist, self._state, self.geometry)
-        return Answer(stamp_ns, control, Outcome.OK)
+        return GateResponse(stamp_ns, control, Outcome.OK)
 
-    def on_time(self, now_ns: int) -> Answer | None:
+    def on_time(self, now_ns: int) -> GateResponse | None:
         """Brake, and go on braking, while commands stay away."""
         if self._due_ns is None or now_ns < self._due_ns:
             return None
         self._due_ns = now_ns + self.repeat_ns
         return self._stop(Outcome.NO_COMMAND)
 
-    def _stop(self, outcome: Outcome) -> Answer:
+    def _stop(self, outcome: Outcome) -> GateResponse:
         """Return full brake, stamped with the last command's instant."""
         self.counts.answered += 1
         self.counts.stopped += 1
-        return Answer(self._last_command_ns, self.converter.stopped(), outcome)
+        return GateResponse(self._last_command_ns, self.converter.stopped(), outcome)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from td3_agent.driving.endpoints import Finding
-from td3_agent.driving.frames import GAP_NS, JUMP_BACK_NS, NANOSECONDS_PER_SECOND
+from td3_agent.driving.geometry import GAP_NS, JUMP_BACK_NS, NANOSECONDS_PER_SECOND
 from td3_agent.driving.loop_check import (
     LEAST_FRAMES,
     WINDOW_FRAMES,

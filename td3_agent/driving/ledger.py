@@ -72,20 +72,20 @@ class LogCounts:
         frames: records, skipped frames not counted.
         outcomes: how often each outcome.
         skipped: frames that passed without a step of ours.
-        doubled: frames that got more than one command.
-        slipped: frames after which the vehicle did not execute the command that was sent.
+        duplicate: frames that got more than one command.
+        misapplied: frames after which the vehicle did not execute the command that was sent.
     """
 
     frames: int = 0
     outcomes: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
-    doubled: int = 0
-    slipped: int = 0
+    duplicate: int = 0
+    misapplied: int = 0
 
     @property
     def violations(self) -> int:
-        """Broken promises of the lockstep: frames skipped, doubled or slipped."""
-        return self.skipped + self.doubled + self.slipped
+        """Broken promises of the lockstep: frames skipped, duplicate or misapplied."""
+        return self.skipped + self.duplicate + self.misapplied
 
     def add(self, record: dict[str, Any]) -> None:
         """Count one record of a ledger."""
@@ -95,16 +95,16 @@ class LogCounts:
             self.skipped += 1
             return
         self.frames += 1
-        self.doubled += record['commands'] > 1
-        self.slipped += has_slipped(record)
+        self.duplicate += record['commands'] > 1
+        self.misapplied += is_misapplied(record)
 
 
-def has_slipped(record: dict[str, Any]) -> bool:
+def is_misapplied(record: dict[str, Any]) -> bool:
     """Whether the vehicle executed something else than what was sent for the frame.
 
     A stop that was sent later, because no frame followed, may have come in time or not.
     """
-    sent = (None, record['sent'], record.get('held', record['sent']))
+    sent = (None, record['sent'], record.get('idle_stop', record['sent']))
     return record['sent'] is not None and record['applied'] not in sent
 
 
@@ -121,29 +121,29 @@ class FrameLog:
         self._parts: dict[int, dict[str, Any]] = {}  # by stamp [ns]
         self._closed: list[_Closed] = []  # not yet released
         self._last_frame: int | None = None
-        self._held: dict[str, Any] | None = None  # the newest stop sent between frames
+        self._idle_stop: dict[str, Any] | None = None  # the newest stop sent between frames
         self.counts = LogCounts()
 
     def note(self, stamp_ns: int, **facts: Any) -> None:  # noqa: ANN401  JSON values
         """Add facts to the record of frame ``stamp_ns`` [ns]."""
         self._part(stamp_ns).update(facts)
 
-    def note_command(self, stamp_ns: int, control: VehicleControl, heard_ns: int) -> None:
+    def note_command(self, stamp_ns: int, control: VehicleControl, received_ns: int) -> None:
         """Add the command seen for a frame; a second one is a violation."""
         part = self._part(stamp_ns)
         part['commands'] = part.get('commands', 0) + 1
         if 'sent' not in part:
             part['sent'] = control_record(control)
-            part['command_heard_ns'] = heard_ns
+            part['command_received_ns'] = received_ns
 
-    def note_hold(self, stamp_ns: int) -> None:
+    def note_idle_stop(self, stamp_ns: int) -> None:
         """Add the gate's word that it has sent full brake because nothing followed the frame.
 
         That command has the same stamp, and is seen before or after this.
         """
         part = self._part(stamp_ns)
-        part['holds'] = part.get('holds', 0) + 1
-        self._held = part['held'] = control_record(FULL_BRAKE)
+        part['idle_stops'] = part.get('idle_stops', 0) + 1
+        self._idle_stop = part['idle_stop'] = control_record(FULL_BRAKE)
 
     def note_status(self, stamp_ns: int, control: VehicleControl) -> None:
         """Add what vehicle_status of a frame echoes: the command executed during its step."""
@@ -244,13 +244,13 @@ class FrameLog:
         """Return the record of one closed frame."""
         part = self._parts.get(stamp_ns, {})
         part.pop('echo', None)
-        if holds := part.pop('holds', 0):
-            part['commands'] = max(part.get('commands', 0) - holds, 0)
+        if idle_stops := part.pop('idle_stops', 0):
+            part['commands'] = max(part.get('commands', 0) - idle_stops, 0)
             if not part['commands']:  # what was seen were stops alone
                 part.pop('sent', None)
-        if part.get('outcome') == IN_ADVANCE and self._held is not None:
+        if part.get('outcome') == IN_ADVANCE and self._idle_stop is not None:
             part['commands'] = part.get('commands', 0) + 1
-            part.setdefault('sent', self._held)
+            part.setdefault('sent', self._idle_stop)
         following = self._parts.get(next_stamp_ns, {}) if next_stamp_ns is not None else {}
         record = {
             'frame': frame,

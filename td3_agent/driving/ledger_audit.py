@@ -34,8 +34,8 @@ from td3_agent.driving.ledger import (
     LedgerError,
     LogCounts,
     chained,
-    has_slipped,
     is_end,
+    is_misapplied,
     neighbours,
     parse_line,
     read_header,
@@ -66,7 +66,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check has found.
 
     Attributes:
@@ -93,7 +93,7 @@ class Audit:
         counts: what they add up to.
         torn_bytes: length of a last line that was cut short by a kill [bytes]; 0 if none was.
         ended: whether its writer closed it: otherwise it was killed, or is still at work.
-        findings: what was found, by check.
+        checks: what each check found.
     """
 
     records: list[Record]
@@ -101,12 +101,12 @@ class Audit:
     counts: LogCounts
     torn_bytes: int
     ended: bool
-    findings: dict[str, Finding]
+    checks: dict[str, CheckResult]
 
     @property
     def holds(self) -> bool:
         """Whether every check holds; a torn last line alone is no fault."""
-        return all(finding.holds for finding in self.findings.values())
+        return all(check.holds for check in self.checks.values())
 
 
 @dataclass
@@ -140,7 +140,7 @@ def audit_ledger(path: Path) -> Audit:
         counts=counts,
         torn_bytes=lines.torn_bytes,
         ended=lines.end is not None,
-        findings={
+        checks={
             'file': _check_file(lines),
             'chain': _check_chain(lines),
             'frames': _check_frames(records, readable),
@@ -220,7 +220,7 @@ def _follow_chain(lines: _Lines, number: int, before: str, line: bytes) -> str:
     return told  # so that one change is one fault
 
 
-def _check_file(lines: _Lines) -> Finding:
+def _check_file(lines: _Lines) -> CheckResult:
     """Every line is a record, and the last one is the end."""
     faults = list(lines.faults)
     if lines.end is not None and lines.end.get('records') != len(lines.records):
@@ -232,29 +232,29 @@ def _check_file(lines: _Lines) -> Finding:
         note = 'ended'
     else:
         note = 'no end: its writer was killed, or is still at work'
-    return Finding(f'{len(lines.records)} records, {note}', faults)
+    return CheckResult(f'{len(lines.records)} records, {note}', faults)
 
 
-def _check_chain(lines: _Lines) -> Finding:
+def _check_chain(lines: _Lines) -> CheckResult:
     """Every line is the one that was written after the line before it."""
-    return Finding('every line follows the one before', lines.chain_faults)
+    return CheckResult('every line follows the one before', lines.chain_faults)
 
 
-def _check_frames(records: Sequence[Record], readable: Sequence[Record]) -> Finding:
+def _check_frames(records: Sequence[Record], readable: Sequence[Record]) -> CheckResult:
     """Frame numbers are without a gap, and no frame was skipped."""
     faults = [f'frame {r["frame"]}: skipped' for r in records if r['outcome'] == SKIPPED]
     for before, record in neighbours(readable):
         faults += order_faults(_without_stamp(before), _without_stamp(record))
     numbers = [record['frame'] for record in records]
     note = f'{min(numbers)} to {max(numbers)}' if numbers else 'none'
-    return Finding(note, faults if records else ['there are no records'])
+    return CheckResult(note, faults if records else ['there are no records'])
 
 
 def _without_stamp(record: Record) -> Record:
     return {name: record[name] for name in ('frame', 'idle') if name in record}
 
 
-def slip_text(record: Record) -> str:
+def misapplied_text(record: Record) -> str:
     """Return what the vehicle executed in place of what was sent."""
     return f'frame {record["frame"]}: applied {record["applied"]}, sent {record["sent"]}'
 
@@ -273,7 +273,7 @@ def order_faults(before: Record, record: Record) -> list[str]:
     return faults
 
 
-def _check_events(events: Sequence[Record]) -> Finding:
+def _check_events(events: Sequence[Record]) -> CheckResult:
     """Every event is one that is known; what there was is told, once for each role at most."""
     faults = [f'unknown event {event[EVENT]!r}' for event in events if event[EVENT] not in EVENTS]
     faults += [f'{e[EVENT]} of {e["frames"]} frames' for e in events if e['frames'] < 0]
@@ -286,10 +286,10 @@ def _check_events(events: Sequence[Record]) -> Finding:
         for name, text in EVENT_TEXTS.items()
         if (most := max((n for (_, kind), n in counted.items() if kind == name), default=0))
     ]
-    return Finding(', '.join(notes) or 'none', faults)
+    return CheckResult(', '.join(notes) or 'none', faults)
 
 
-def _check_stamps(records: Sequence[Record]) -> Finding:
+def _check_stamps(records: Sequence[Record]) -> CheckResult:
     """Simulated time grows by the same step from frame to frame."""
     pairs = [
         (before, record)
@@ -297,7 +297,7 @@ def _check_stamps(records: Sequence[Record]) -> Finding:
         if record['frame'] > before['frame']
     ]
     if not pairs:
-        return Finding('fewer than two frames')
+        return CheckResult('fewer than two frames')
     steps = [
         (r['stamp_ns'] - before['stamp_ns']) / (r['frame'] - before['frame'])
         for before, r in pairs
@@ -309,20 +309,20 @@ def _check_stamps(records: Sequence[Record]) -> Finding:
         for (_, record), step_ns in zip(pairs, steps, strict=True)
         if step_ns <= 0 or abs(step_ns - usual_ns) > STEP_TOLERANCE_NS
     ]
-    return Finding(f'rising by {usual_ns / 1e6:g} ms', faults)
+    return CheckResult(f'rising by {usual_ns / 1e6:g} ms', faults)
 
 
-def _check_outcomes(records: Sequence[Record], counts: LogCounts) -> Finding:
+def _check_outcomes(records: Sequence[Record], counts: LogCounts) -> CheckResult:
     """Every outcome is one that is known."""
     faults = [
         f'frame {record["frame"]}: unknown outcome {record["outcome"]!r}'
         for record in records
         if record['outcome'] not in ANSWERED | UNANSWERED
     ]
-    return Finding(', '.join(f'{name} {n}' for name, n in counts.outcomes.items()), faults)
+    return CheckResult(', '.join(f'{name} {n}' for name, n in counts.outcomes.items()), faults)
 
 
-def _check_commands(records: Sequence[Record]) -> Finding:
+def _check_commands(records: Sequence[Record]) -> CheckResult:
     """Every frame got exactly one command, and the gate has said so."""
     faults = []
     for record in records:
@@ -333,12 +333,12 @@ def _check_commands(records: Sequence[Record]) -> Finding:
             faults.append(f'frame {record["frame"]}: {record["commands"]} commands, {outcome}')
         elif outcome in UNANSWERED:
             faults.append(f'frame {record["frame"]}: {outcome}')
-    return Finding('one for each frame', faults)
+    return CheckResult('one for each frame', faults)
 
 
-def _check_applied(records: Sequence[Record], readable: Sequence[Record]) -> Finding:
+def _check_applied(records: Sequence[Record], readable: Sequence[Record]) -> CheckResult:
     """The vehicle executed what was sent; only the last frame of a drive is not confirmed."""
-    faults = [slip_text(r) for r in records if r['outcome'] != SKIPPED and has_slipped(r)]
+    faults = [misapplied_text(r) for r in records if r['outcome'] != SKIPPED and is_misapplied(r)]
     faults += [
         f'frame {before["frame"]}: nobody saw what was executed'
         for before, record in neighbours(readable)
@@ -349,7 +349,7 @@ def _check_applied(records: Sequence[Record], readable: Sequence[Record]) -> Fin
         and not _is_vehicle_gone(record)
     ]
     confirmed = sum(record.get('applied') is not None for record in records)
-    return Finding(f'as sent in {confirmed} of {len(records)} frames', faults)
+    return CheckResult(f'as sent in {confirmed} of {len(records)} frames', faults)
 
 
 def _is_vehicle_gone(record: Record) -> bool:
@@ -357,7 +357,7 @@ def _is_vehicle_gone(record: Record) -> bool:
     return record['outcome'] != Outcome.OK.value and record.get('applied') is None
 
 
-def _check_hashes(records: Sequence[Record], readable: Sequence[Record]) -> Finding:
+def _check_hashes(records: Sequence[Record], readable: Sequence[Record]) -> CheckResult:
     """Answered frames have well-formed hashes; those of actions, and the Twists, are right.
 
     An agent that ends or is killed may leave one frame without a report, the last one that it
@@ -376,7 +376,7 @@ def _check_hashes(records: Sequence[Record], readable: Sequence[Record]) -> Find
             continue
         faults += [f'frame {record["frame"]}: {text}' for text in _hash_faults(record, counted)]
     note = f'{counted["seen"]} observations; {counted["acted"]} actions computed again'
-    return Finding(note, faults)
+    return CheckResult(note, faults)
 
 
 def _hash_faults(record: Record, counted: Counter[str]) -> Iterator[str]:
@@ -409,7 +409,7 @@ def _action(record: Record) -> list[float] | None:
     return action if all(type(a) is float and math.isfinite(a) for a in action) else None
 
 
-def _check_stages(records: Sequence[Record]) -> Finding:
+def _check_stages(records: Sequence[Record]) -> CheckResult:
     """Stages are what the instants say, and add up to the end-to-end time."""
     timed, faults, largest = 0, [], 0.0
     for record in records:
@@ -428,5 +428,5 @@ def _check_stages(records: Sequence[Record]) -> Finding:
                 f'the whole {whole_ns / 1e6:.3f} ms'
             )
     if not timed:
-        return Finding('not timed')
-    return Finding(f'add up in {timed} frames, within {largest:.2%}', faults)
+        return CheckResult('not timed')
+    return CheckResult(f'add up in {timed} frames, within {largest:.2%}', faults)

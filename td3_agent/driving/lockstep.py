@@ -16,18 +16,18 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from td3_agent.driving.frames import JUMP_BACK_NS, NANOSECONDS_PER_SECOND
+from td3_agent.driving.geometry import JUMP_BACK_NS, NANOSECONDS_PER_SECOND
 from td3_agent.driving.stepping import (
     MOST_SKIPPED,
     Break,
+    BridgeRequest,
     Cause,
     EndedFrame,
     Interruptions,
     LockstepCounts,
     LockstepParams,
     Pacer,
-    Request,
-    Step,
+    PendingStep,
     StepBarrier,
     Verdict,
 )
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # Silence that is worth telling: far beyond a tick, and in time for somebody to look.
 NO_ANSWER = 'the bridge does not answer'
-TROUBLE_NS = 500_000_000
+FAULT_NS = 500_000_000
 # What is only on its way, as processes that are about to find each other, needs no idle tick.
 FIRST_IDLE_NS = 2_000_000_000
 # A status this much older than the newest was overtaken; one older still is a restart.
@@ -50,7 +50,7 @@ class Phase(Enum):
     PAUSING = 'waiting for the bridge to pause'
     READY = 'ready to step'
     STEPPING = 'a step is in flight'
-    HOLDING = 'waiting for missing commands'
+    WAITING = 'waiting for missing commands'
     DONE = 'ended'
 
 
@@ -77,7 +77,7 @@ class Lockstep:
     """
 
     def __init__(self, params: LockstepParams, step_ns: int) -> None:
-        """Step a simulator whose fixed step is ``step_ns`` [ns]."""
+        """PendingStep a simulator whose fixed step is ``step_ns`` [ns]."""
         factor = params.real_time_factor
         self._params = params
         self._barrier = StepBarrier(params.role_names)
@@ -85,12 +85,12 @@ class Lockstep:
         self._frame: int | None = None
         self._clock_ns: int | None = None
         self._is_clockless = False  # whether odometry alone told of the newest frame
-        self._step = Step()
+        self._step = PendingStep()
         self._idle_due_ns: int | None = None  # steady time of the next idle tick
         self._is_held = False  # whether the bridge has been paused for us
         self._asked_to_pause = False
         self._sent_ns: int | None = None  # steady time of the request in flight
-        self._heard_ns = 0  # steady time of the newest status
+        self._last_status_ns = 0  # steady time of the newest status
         self._interruptions = Interruptions()
         self._ended: list[EndedFrame | Break] = []
         self.phase = Phase.PAUSING
@@ -118,7 +118,7 @@ class Lockstep:
 
     # Events
 
-    def _on(self, event: Event, now_ns: int = 0) -> Request | None:
+    def _on(self, event: Event, now_ns: int = 0) -> BridgeRequest | None:
         """Move to the next phase; return what is to be sent for it."""
         found = self.TRANSITIONS.get((self.phase, event))
         if found is None:
@@ -141,7 +141,7 @@ class Lockstep:
 
     def on_status(self, frame: int, *, running: bool, now_ns: int) -> None:
         """Take a CarlaStatus: frame number and synchronous_mode_running."""
-        self._heard_ns = now_ns
+        self._last_status_ns = now_ns
         # A bridge says 0 before it has asked the simulator for its count.
         grown = frame - self._frame if self._frame else min(frame, 1)
         if -REORDERED_FRAMES <= grown < 0:
@@ -247,7 +247,7 @@ class Lockstep:
         vehicles_present: bool = True,
         gates_present: bool = True,
         needs_ticks: bool = False,
-    ) -> Request | None:
+    ) -> BridgeRequest | None:
         """Return what to send now, if anything.
 
         Args:
@@ -263,7 +263,7 @@ class Lockstep:
             return self._poll_pausing(now_ns, asks=vehicles_present)
         if self.phase is Phase.STEPPING:
             return self._poll_stepping(now_ns)
-        if self.phase is Phase.HOLDING:
+        if self.phase is Phase.WAITING:
             self._poll_holding(now_ns)
         if self.phase is not Phase.READY:
             return None
@@ -278,35 +278,35 @@ class Lockstep:
             return (self._sent_ns or now_ns) + _ns(self._params.pause_timeout_s)
         if self.phase is Phase.STEPPING:
             return self._answer_due_ns(now_ns)
-        if self.phase is Phase.HOLDING:
+        if self.phase is Phase.WAITING:
             return self._step.acked_ns + _ns(self._params.command_timeout_s)
         if self.phase is Phase.READY:
             return self._idle_due_ns or self._pacer.due_ns(now_ns)
         return None
 
-    def _poll_pausing(self, now_ns: int, *, asks: bool) -> Request | None:
+    def _poll_pausing(self, now_ns: int, *, asks: bool) -> BridgeRequest | None:
         """Ask for the pause, and again while the bridge goes on ticking."""
         if self._sent_ns is None or (asks and not self._asked_to_pause):
-            self._sent_ns = self._heard_ns = now_ns
+            self._sent_ns = self._last_status_ns = now_ns
             self._asked_to_pause = asks
-            return Request.PAUSE if asks else None
-        if now_ns - max(self._sent_ns, self._heard_ns) >= _ns(self._params.pause_timeout_s):
+            return BridgeRequest.PAUSE if asks else None
+        if now_ns - max(self._sent_ns, self._last_status_ns) >= _ns(self._params.pause_timeout_s):
             self._is_held = self._is_held or self._asked_to_pause
             self._on_paused(now_ns)  # status is sent on change only: silent means paused
         elif asks and now_ns - self._sent_ns >= _ns(self._params.pause_timeout_s):
             self._sent_ns = now_ns
-            return Request.PAUSE
+            return BridgeRequest.PAUSE
         return None
 
-    def _poll_ready(self, now_ns: int) -> Request | None:
-        """Step when it is time, or end."""
+    def _poll_ready(self, now_ns: int) -> BridgeRequest | None:
+        """PendingStep when it is time, or end."""
         if self._params.max_frames and self.counts.steps >= self._params.max_frames:
             return self._on(Event.ENOUGH)
         if now_ns < self._pacer.due_ns(now_ns):
             return None
         return self._on(Event.DUE, now_ns)
 
-    def _poll_idle(self, now_ns: int) -> Request | None:
+    def _poll_idle(self, now_ns: int) -> BridgeRequest | None:
         """Tick slowly, so that what is missing can appear; the gates know by then, and brake."""
         period_ns = _ns(self._params.idle_period_s)
         if self._idle_due_ns is None:
@@ -316,7 +316,7 @@ class Lockstep:
         self._idle_due_ns = now_ns + period_ns
         return self._on(Event.IDLE_DUE, now_ns)
 
-    def _poll_stepping(self, now_ns: int) -> Request | None:
+    def _poll_stepping(self, now_ns: int) -> BridgeRequest | None:
         """Send the step again only if the frame did not grow.
 
         A single step always ends in a pause: after it has ticked, silence means paused.
@@ -331,13 +331,13 @@ class Lockstep:
             return self._on(Event.ACKNOWLEDGED, now_ns)
         self._sent_ns = now_ns
         self.counts.resent += 1
-        return Request.STEP_ONCE
+        return BridgeRequest.STEP_ONCE
 
     def _answer_due_ns(self, now_ns: int) -> int:
         """Return when the bridge must have answered a step; the drive waits for an idle tick."""
         params = self._params
         patience_s = params.pause_timeout_s if self._step.is_idle else params.step_timeout_s
-        return max(self._sent_ns or now_ns, self._heard_ns) + _ns(patience_s)
+        return max(self._sent_ns or now_ns, self._last_status_ns) + _ns(patience_s)
 
     def _poll_holding(self, now_ns: int) -> None:
         """Leave an acknowledged step when all commands are in, or have been waited for."""
@@ -365,21 +365,21 @@ class Lockstep:
         self._tell_break(now_ns)
         self._step.acked_ns = now_ns
 
-    def _begin_step(self, now_ns: int) -> Request:
+    def _begin_step(self, now_ns: int) -> BridgeRequest:
         self._pacer.stepped(now_ns)
         self.counts.steps += 1
         return self._send_step(now_ns, is_idle=False)
 
-    def _begin_idle_tick(self, now_ns: int) -> Request:
+    def _begin_idle_tick(self, now_ns: int) -> BridgeRequest:
         self.counts.idle += 1
         return self._send_step(now_ns, is_idle=True)
 
-    def _send_step(self, now_ns: int, *, is_idle: bool) -> Request:
-        self._step = Step(self._frame, is_open=True, is_seen=False, is_idle=is_idle)
+    def _send_step(self, now_ns: int, *, is_idle: bool) -> BridgeRequest:
+        self._step = PendingStep(self._frame, is_open=True, is_seen=False, is_idle=is_idle)
         self._sent_ns = now_ns
-        return Request.STEP_ONCE
+        return BridgeRequest.STEP_ONCE
 
-    def _hold(self, now_ns: int) -> None:
+    def _wait_for_commands(self, now_ns: int) -> None:
         """Wait for what is missing of a frame whose step has ended."""
         self._is_held = True
         self._step.acked_ns = now_ns
@@ -394,10 +394,10 @@ class Lockstep:
 
     # What it says of itself
 
-    def trouble(self, now_ns: int) -> str:
+    def fault(self, now_ns: int) -> str:
         """Return what the bridge owes us at the steady time ``now_ns`` [ns]; empty if nothing."""
         if self.phase is Phase.STEPPING:
-            if now_ns - max(self._sent_ns or now_ns, self._heard_ns) <= TROUBLE_NS:
+            if now_ns - max(self._sent_ns or now_ns, self._last_status_ns) <= FAULT_NS:
                 return ''
             if self._step.has_ticked(self._frame) or self._step.stamp_ns is not None:
                 return f'{NO_ANSWER}: the newest frame is not acknowledged on /carla/status'
@@ -405,8 +405,8 @@ class Lockstep:
                 f'{NO_ANSWER}: STEP_ONCE has no effect, {self.counts.resent} sent again so far; '
                 'is it running?'
             )
-        is_late = now_ns - self._step.acked_ns > TROUBLE_NS and not self._step.is_idle
-        if self.phase is Phase.HOLDING and is_late:
+        is_late = now_ns - self._step.acked_ns > FAULT_NS and not self._step.is_idle
+        if self.phase is Phase.WAITING and is_late:
             if not self._step.has_clock:
                 return f'frame {self._frame} has no /clock: does the bridge publish it?'
             return f'frame {self._frame} has no command: are the gates running?'
@@ -419,22 +419,22 @@ class Lockstep:
     # From a phase and an event to the next phase and what is done. What is not here changes
     # nothing: a bridge that is being paused may go on for a moment, and DONE is the end.
     TRANSITIONS: ClassVar[
-        dict[tuple[Phase, Event], tuple[Phase, Callable[[Lockstep, int], Request | None]]]
+        dict[tuple[Phase, Event], tuple[Phase, Callable[[Lockstep, int], BridgeRequest | None]]]
     ] = {
         (Phase.PAUSING, Event.PAUSED): (Phase.READY, _tell_break),
-        (Phase.PAUSING, Event.PAUSED_IN_STEP): (Phase.HOLDING, _resume_step),
+        (Phase.PAUSING, Event.PAUSED_IN_STEP): (Phase.WAITING, _resume_step),
         (Phase.PAUSING, Event.RESTARTED): (Phase.PAUSING, _begin_pausing),
         (Phase.READY, Event.DUE): (Phase.STEPPING, _begin_step),
         (Phase.READY, Event.IDLE_DUE): (Phase.STEPPING, _begin_idle_tick),
         (Phase.READY, Event.ENOUGH): (Phase.DONE, _tell_break),
         (Phase.READY, Event.WENT_ON): (Phase.PAUSING, _begin_pausing),
         (Phase.READY, Event.RESTARTED): (Phase.PAUSING, _begin_pausing),
-        (Phase.STEPPING, Event.ACKNOWLEDGED): (Phase.HOLDING, _hold),
+        (Phase.STEPPING, Event.ACKNOWLEDGED): (Phase.WAITING, _wait_for_commands),
         (Phase.STEPPING, Event.WENT_ON): (Phase.PAUSING, _leave_step),
         (Phase.STEPPING, Event.RESTARTED): (Phase.PAUSING, _begin_pausing),
-        (Phase.HOLDING, Event.OVER): (Phase.READY, _close_step),
-        (Phase.HOLDING, Event.WENT_ON): (Phase.PAUSING, _leave_step),
-        (Phase.HOLDING, Event.RESTARTED): (Phase.PAUSING, _begin_pausing),
+        (Phase.WAITING, Event.OVER): (Phase.READY, _close_step),
+        (Phase.WAITING, Event.WENT_ON): (Phase.PAUSING, _leave_step),
+        (Phase.WAITING, Event.RESTARTED): (Phase.PAUSING, _begin_pausing),
         **dict.fromkeys(((phase, Event.STOPPED) for phase in Phase), (Phase.DONE, _tell_break)),
     }
 

@@ -190,7 +190,7 @@ def ledger_records(
             facts['lane_invasion'] = list(frame.crossed_markings)
         if frame.applied is not None:
             log.note_status(stamp_ns, frame.applied)
-        log.note_command(stamp_ns, step.control, heard_ns=0)
+        log.note_command(stamp_ns, step.control, received_ns=0)
         log.note(stamp_ns, outcome=Outcome.OK.value, **step.decision.facts(), **facts)
         yield from log.close_frame(frame.number, stamp_ns)
     yield from log.flush()

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from td3_agent.driving.endpoints import Finding
-from td3_agent.driving.frames import GAP_NS, NANOSECONDS_PER_SECOND
 from td3_agent.driving.gate import Outcome
+from td3_agent.driving.geometry import GAP_NS, NANOSECONDS_PER_SECOND
 from td3_agent.driving.ledger import SKIPPED
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from td3_agent.driving.command import (
     action_from_twist,
     clamp,
 )
-from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
+from td3_agent.driving.geometry import NANOSECONDS_PER_SECOND
 from td3_agent.driving.route import Route, RouteTracker
 from td3_agent.driving.velocity_control import LONGEST_STEP_S, MIN_STEERING_SPEED_MPS
 

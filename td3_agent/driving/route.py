@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from td3_agent.driving.frames import wrap_angle
+from td3_agent.driving.geometry import wrap_angle
 
 FloatArray = NDArray[np.float64]
 

@@ -150,7 +150,7 @@ class Pacer:
         self._due_ns = due + self.period_ns
 
 
-class Request(Enum):
+class BridgeRequest(Enum):
     """What is to be sent to /carla/control."""
 
     PAUSE = 'pause'
@@ -158,7 +158,7 @@ class Request(Enum):
 
 
 @dataclass
-class Step:
+class PendingStep:
     """The newest step that was sent, and what has been heard of it.
 
     Attributes:

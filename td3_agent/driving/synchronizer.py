@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The synchronizer without ROS: events go in, and what to send comes out.
 
-Joins :class:`Lockstep` (when the bridge may step), :class:`Attendance` (who must be there for a
+Joins :class:`Lockstep` (when the bridge may step), :class:`StepReadiness` (who must be there for a
 step, who is braked) and :class:`DriveLedger` (when a frame is closed). Every call is given the
 steady time [ns]. A disk that takes no more ends the ledger and not the drive.
 """
@@ -13,16 +13,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from td3_agent.driving.attendance import BRIDGE, Attendance
 from td3_agent.driving.endpoints import Breaks
 from td3_agent.driving.gate import Outcome
 from td3_agent.driving.ledger import SKIPPED, UNWRITTEN_FRAMES, FrameLog, LedgerWriter
 from td3_agent.driving.lockstep import Lockstep, Phase
 from td3_agent.driving.loop_check import OutcomeWindow, drive_findings
 from td3_agent.driving.parameters import ParameterError, param
+from td3_agent.driving.readiness import BRIDGE, StepReadiness
 from td3_agent.driving.reports import Status, loop_status
 from td3_agent.driving.stages import StageWindow
-from td3_agent.driving.stepping import EndedFrame, LockstepParams, Request
+from td3_agent.driving.stepping import BridgeRequest, EndedFrame, LockstepParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -72,7 +72,7 @@ class DriveLedger:
 
     @property
     def violations(self) -> int:
-        """Frames skipped, doubled or slipped."""
+        """Frames skipped, duplicate or misapplied."""
         return sum(log.counts.violations for log in self.logs.values())
 
     def close_ended(self, ended: Iterable[EndedFrame | Break], facts: Mapping[str, int]) -> None:
@@ -196,7 +196,7 @@ class Orders:
     """
 
     is_idle: bool | None = None
-    request: Request | None = None
+    request: BridgeRequest | None = None
     ended: frozenset[str] = frozenset()
 
 
@@ -205,7 +205,7 @@ class Synchronizer:
 
     Attributes:
         lockstep: when the bridge steps.
-        attendance: who is there.
+        readiness: who is there.
         ledger: what is written down.
         is_driving: whether a step of the drive, no idle tick, has been ordered.
     """
@@ -218,7 +218,7 @@ class Synchronizer:
         """
         self._step_s = params.fixed_delta_seconds
         self.lockstep = Lockstep(params, round(self._step_s * 1e9))
-        self.attendance = Attendance(
+        self.readiness = StepReadiness(
             params.role_names,
             wait_for_agent=params.wait_for_agent,
             idle_ticks=params.idle_period_s > 0.0,
@@ -244,7 +244,7 @@ class Synchronizer:
         Its count, if it has run back, has told so already.
         """
         restarts = self.lockstep.counts.restarts
-        if self.attendance.is_another_bridge(publishers) and restarts == self._restarts_seen:
+        if self.readiness.is_another_bridge(publishers) and restarts == self._restarts_seen:
             self.lockstep.restart()
         self._restarts_seen = self.lockstep.counts.restarts
 
@@ -264,7 +264,7 @@ class Synchronizer:
         facts = asdict(state)
         stamp_ns = facts.pop('stamp_ns')
         self.ledger.logs[role].note(stamp_ns, **facts)
-        self.attendance.moved(role, stamp_ns)
+        self.readiness.moved(role, stamp_ns)
         self.lockstep.on_motion(stamp_ns)
 
     def on_command(self, role: str, stamp_ns: int, control: VehicleControl, now_ns: int) -> None:
@@ -280,7 +280,7 @@ class Synchronizer:
         self.ledger.logs[role].note(stamp_ns, **facts)
         outcome = facts.get('outcome')
         if outcome == Outcome.SILENCE.value:  # no new answer, but a stop between frames
-            self.ledger.logs[role].note_hold(stamp_ns)
+            self.ledger.logs[role].note_idle_stop(stamp_ns)
             self._stopped.add(role)
             return
         self.lockstep.on_command(role, stamp_ns)
@@ -291,26 +291,26 @@ class Synchronizer:
 
     def advance(self, now_ns: int) -> Orders:
         """Return what to send now; :meth:`write_ended` is called when it is out."""
-        attendance, lockstep = self.attendance, self.lockstep
-        attendance.follow(lockstep.counts.restarts, lockstep.stamp_ns)
-        is_idle = attendance.needs_ticks
+        readiness, lockstep = self.readiness, self.lockstep
+        readiness.follow(lockstep.counts.restarts, lockstep.stamp_ns)
+        is_idle = readiness.needs_ticks
         is_news, self._is_idle = is_idle != self._is_idle, is_idle
         request = lockstep.poll(
             now_ns,
-            vehicles_present=attendance.vehicles_present,
-            gates_present=not attendance.absent,
+            vehicles_present=readiness.vehicles_present,
+            gates_present=not readiness.absent,
             needs_ticks=is_idle,
         )
         self._ended_times = self._times
         if request is not None:
             self._times = {'step_sent_ns': now_ns}
-            self.is_driving |= request is Request.STEP_ONCE and not is_idle
+            self.is_driving |= request is BridgeRequest.STEP_ONCE and not is_idle
             self._told_ended.clear()
         return Orders(is_idle if is_news else None, request, self._newly_ended())
 
     def _newly_ended(self) -> frozenset[str]:
         """Return the roles in doubt that have not answered a frame whose step has ended."""
-        if self.lockstep.phase is not Phase.HOLDING or self.lockstep.stamp_ns is None:
+        if self.lockstep.phase is not Phase.WAITING or self.lockstep.stamp_ns is None:
             return frozenset()
         ended = (self._stopped & self.lockstep.missing) - self._told_ended
         self._told_ended |= ended
@@ -324,12 +324,12 @@ class Synchronizer:
 
     def wake_ns(self, now_ns: int) -> int | None:
         """Return the steady time [ns] by which :meth:`advance` wants to be called again."""
-        return None if self.attendance.absent else self.lockstep.wake_ns(now_ns)
+        return None if self.readiness.absent else self.lockstep.wake_ns(now_ns)
 
     @property
     def has_bridge(self) -> bool:
         """Whether there is a bridge to step."""
-        return BRIDGE not in self.attendance.absent
+        return BRIDGE not in self.readiness.absent
 
     # The end
 
@@ -367,13 +367,13 @@ class Synchronizer:
         """
         values: dict[str, object] = asdict(self.lockstep.counts)
         values |= {'phase': self.lockstep.phase.value, 'frame': self.lockstep.frame}
-        values |= {'violations': self.ledger.violations, 'refused': rejected}
+        values |= {'violations': self.ledger.violations, 'rejected': rejected}
         causes = [finding for finding in duplicates if finding.is_error]
-        waiting = self.attendance.describe() or self.lockstep.interruption(now_ns)
+        waiting = self.readiness.describe() or self.lockstep.interruption(now_ns)
         # The key is without the time, which grows: one line is enough.
         console = '; '.join(filter(None, [*(cause.key for cause in causes), waiting]))
-        troubles = (*((cause.text, True) for cause in causes), *self._troubles(now_ns))
-        for text, is_error in troubles:
+        faults = (*((cause.text, True) for cause in causes), *self._faults(now_ns))
+        for text, is_error in faults:
             return Status(
                 text, is_error=is_error, is_warning=not is_error, values=values, console=console
             )
@@ -385,20 +385,20 @@ class Synchronizer:
         """Say whether the loop drives as it should."""
         return loop_status([*duplicates, *self.ledger.findings()])
 
-    def _troubles(self, now_ns: int) -> Iterator[tuple[str, bool]]:
+    def _faults(self, now_ns: int) -> Iterator[tuple[str, bool]]:
         """Yield what is wrong, the worst first, and whether it is an error."""
         if self._wrong_step_s is not None:
             text = f'fixed_delta_seconds is {self._wrong_step_s:.6g} s at the bridge'
             yield f'{text}, {self._step_s:.6g} s here', True
         if self.ledger.fault:
             yield f'the ledger has ended, the drive goes on: {self.ledger.fault}', True
-        if awaited := self.attendance.describe():
+        if awaited := self.readiness.describe():
             yield awaited, False
-        if trouble := self.lockstep.trouble(now_ns):
-            yield trouble, True
+        if fault := self.lockstep.fault(now_ns):
+            yield fault, True
         if interruption := self.lockstep.interruption(now_ns):
             yield interruption, False
-        if braked := self.attendance.braked:
+        if braked := self.readiness.braked:
             yield f'silent or not there, the gate brakes its car: {", ".join(braked)}', True
         if self.ledger.violations:
             yield 'lockstep violations', True

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 import math
 from typing import TYPE_CHECKING
 
-from td3_agent.driving.frames import quaternion_from_rpy, yaw_from_quaternion
+from td3_agent.driving.geometry import quaternion_from_rpy, yaw_from_quaternion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,7 +23,7 @@ from td3_agent.driving.command import (
     clamp,
     control_from_upstream_twist,
 )
-from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
+from td3_agent.driving.geometry import NANOSECONDS_PER_SECOND
 from td3_agent.driving.parameters import Params, param
 
 if TYPE_CHECKING:

@@ -20,14 +20,14 @@ from td3_agent.driving.reports import Status, loop_status
 
 if TYPE_CHECKING:
     from td3_agent.driving.endpoints import Finding
-    from td3_agent.driving.gate import Answer, FreeRunningGate
+    from td3_agent.driving.gate import FreeRunningGate, GateResponse
 
 PERIODS_KEPT = 5
 # A simulator that is slow by nature is not silent: so many of its own frames are.
 SILENT_FRAMES = 4
 
 
-class SilenceHold:
+class IdleStopTimer:
     """Says when a car that was told to drive must be told to stop, and keeps saying so.
 
     A paused or dead simulator asks for no frame, so no deadline runs: whatever was sent last
@@ -45,7 +45,7 @@ class SilenceHold:
         self._periods_ns: deque[int] = deque(maxlen=PERIODS_KEPT)
         self._begun_ns: int | None = None
         self._due_ns: int | None = None
-        self.holding = False
+        self.is_stopping = False
         self.count = 0
 
     @property
@@ -64,7 +64,7 @@ class SilenceHold:
         if self._begun_ns is not None:
             self._periods_ns.append(now_ns - self._begun_ns)
         self._begun_ns = now_ns
-        self._due_ns, self.holding = None, False
+        self._due_ns, self.is_stopping = None, False
 
     def answered(self, now_ns: int, *, stopped: bool) -> None:
         """Take note that the frame has its command; ``stopped`` means that this is a stop."""
@@ -74,8 +74,8 @@ class SilenceHold:
         """Return whether the car is to be stopped now."""
         if self._due_ns is None or now_ns < self._due_ns:
             return False
-        self.count += not self.holding
-        self.holding = True
+        self.count += not self.is_stopping
+        self.is_stopping = True
         self._due_ns = now_ns + self._repeat_ns
         return True
 
@@ -95,10 +95,10 @@ class GateWatch:
 
         Args:
             gate: what is watched.
-            silence_ns: as :class:`SilenceHold` takes it [ns].
+            silence_ns: as :class:`IdleStopTimer` takes it [ns].
             longest_deadline_s: to which the deadline may be raised [s].
         """
-        self.hold = SilenceHold(silence_ns)
+        self.idle_stop = IdleStopTimer(silence_ns)
         self.frame_ns = -1
         self._gate, self._longest_deadline_s = gate, longest_deadline_s
         self._window = OutcomeWindow()
@@ -106,7 +106,7 @@ class GateWatch:
         self._lost = (0, 0)  # frames that went by unanswered, commands that came too late
         self._agent_seen_ns: int | None = None
 
-    def note(self, answer: Answer | None, now_ns: int) -> None:
+    def note(self, answer: GateResponse | None, now_ns: int) -> None:
         """Take what has come of an event at the gate."""
         self._note_lost()
         if isinstance(self._gate, Gate):
@@ -116,14 +116,14 @@ class GateWatch:
             if answer.outcome is not Outcome.IDLE:  # no frame of the drive
                 self._window.add(answer.outcome.value)
 
-    def _note_frame(self, gate: Gate, answer: Answer | None, now_ns: int) -> None:
+    def _note_frame(self, gate: Gate, answer: GateResponse | None, now_ns: int) -> None:
         """Let the deadline of a frame take over from the watch over silence, and back."""
         stamp_ns = gate.open_stamp_ns if answer is None else max(answer.stamp_ns, 0)
         if stamp_ns is not None and stamp_ns != self.frame_ns:
             self.frame_ns = stamp_ns
-            self.hold.frame_begun(now_ns)
+            self.idle_stop.frame_begun(now_ns)
         if answer is not None:
-            self.hold.answered(now_ns, stopped=answer.control == FULL_BRAKE)
+            self.idle_stop.answered(now_ns, stopped=answer.control == FULL_BRAKE)
 
     def _note_lost(self) -> None:
         """Note what the gate has counted since the last look."""
@@ -148,14 +148,15 @@ class GateWatch:
     def describe(self, rejected: int) -> Status:
         """Say how the gate stands, ``rejected`` messages so far."""
         values: dict[str, object] = asdict(self._gate.counts)
-        values |= {'held': self.hold.count, 'refused': rejected}
+        values |= {'idle_stops': self.idle_stop.count, 'rejected': rejected}
         if self._gate.geometry is None:
             return Status('vehicle_info has not arrived', is_warning=True, values=values)
         if self._last_outcome is None:
             return Status('no frame yet', values=values)
-        if self.hold.holding:
-            text = f'no frame for {self.hold.limit_ns / 1e9:.2g} s or longer, {self.hold.count} '
-            text += 'so far: the car is braked; are synchronizer and bridge running?'
+        if self.idle_stop.is_stopping:
+            silence_s, count = self.idle_stop.limit_ns / 1e9, self.idle_stop.count
+            text = f'no frame for {silence_s:.2g} s or longer, {count} so far: the car is braked; '
+            text += 'are synchronizer and bridge running?'
             return Status(text, is_error=True, values=values)
         if self._last_outcome is not Outcome.OK:
             text = f'last frame {self._last_outcome.value}, {self._gate.counts.stopped} so far: '

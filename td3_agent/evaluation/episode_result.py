@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from td3_agent.driving.frames import wrap_angle
+from td3_agent.driving.geometry import wrap_angle
 from td3_agent.driving.ledger import LogCounts
 from td3_agent.driving.task import Ending
 from td3_agent.evaluation.summary import LONGEST_FRAME_M, starts_anew

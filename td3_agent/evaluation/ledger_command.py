@@ -95,7 +95,7 @@ def file_summary(path: Path, audit: Audit) -> dict[str, Any]:
         'violations': counts.violations,
         'checks': {
             name: {'holds': found.holds, 'note': found.note, 'faults': found.faults}
-            for name, found in audit.findings.items()
+            for name, found in audit.checks.items()
         },
     }
 

@@ -36,8 +36,8 @@ def summarize(records: Sequence[dict[str, Any]], route: Route) -> dict[str, Any]
         'outcomes': counts.outcomes,
         'violations': counts.violations,
         'frames_skipped': counts.skipped,
-        'frames_doubled': counts.doubled,
-        'frames_slipped': counts.slipped,
+        'frames_duplicate': counts.duplicate,
+        'frames_misapplied': counts.misapplied,
         **command_pace(records),
         **latencies(records),
         'stages_ms': percentiles_ms([r['stages_ns'] for r in records if 'stages_ns' in r]),
@@ -49,7 +49,7 @@ def summarize(records: Sequence[dict[str, Any]], route: Route) -> dict[str, Any]
 
 def command_pace(records: Iterable[dict[str, Any]]) -> dict[str, float | None]:
     """Return rate [Hz] and jitter [ms] (standard deviation of intervals) of the commands."""
-    heard = [r['command_heard_ns'] for r in records if r.get('command_heard_ns')]
+    heard = [r['command_received_ns'] for r in records if r.get('command_received_ns')]
     intervals_ms = np.diff(np.array(sorted(heard), dtype=np.float64)) / 1e6
     if not intervals_ms.any():
         return {'command_rate_hz': None, 'command_jitter_ms': None}

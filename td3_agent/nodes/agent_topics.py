@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The topics of an agent, between its configuration and its clean-up.
 
-Wires :mod:`td3_agent.driving.answering` to ROS: messages go in, commands come out.
+Wires :mod:`td3_agent.driving.responder` to ROS: messages go in, commands come out.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import CameraInfo, Image
 
-from td3_agent.driving.attendance import CAMERA, GATE, ODOMETRY, ROUTE
+from td3_agent.driving.readiness import CAMERA, GATE, ODOMETRY, ROUTE
 from td3_agent.nodes import conversions, topics
 from td3_agent.nodes.runtime import LATCHED, RELIABLE, camera_qos, steady_ns, steady_timer
-from td3_agent.nodes.wiring import WhileWanted, Wiring, interest
+from td3_agent.nodes.wiring import WhileWanted, Wiring, expected_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
     from rclpy.subscription import Subscription
 
-    from td3_agent.driving.answering import FrameAnswerer, FrameCommand
+    from td3_agent.driving.responder import FrameCommand, FrameResponder
     from td3_agent.nodes.parameters import Td3AgentParams
 
 INFO = 'vehicle_info'
 
 
 class AgentTopics:
-    """Feeds an answerer and publishes its commands.
+    """Feeds an responder and publishes its commands.
 
     Attributes:
         is_active: whether frames are answered.
         has_route: whether a route is known; None where none is needed.
     """
 
-    def __init__(  # noqa: PLR0913  what an answerer is wired to
+    def __init__(  # noqa: PLR0913  what an responder is wired to
         self,
         node: LifecycleNode,
         params: Td3AgentParams,
         wiring: Wiring,
-        answerer: FrameAnswerer,
+        responder: FrameResponder,
         *,
         needs_route: bool,
         on_sent: Callable[[FrameCommand], None],
@@ -56,7 +56,7 @@ class AgentTopics:
             node: whose topics they are.
             params: of the node.
             wiring: makes them.
-            answerer: gets what arrives.
+            responder: gets what arrives.
             needs_route: whether its driver follows a route.
             on_sent: called when a command is out.
             on_route_lost: called when the route is withdrawn.
@@ -64,14 +64,16 @@ class AgentTopics:
         self.is_active = False
         self.has_route = False if needs_route else None
         self._node, self._params, self._wiring = node, params, wiring
-        self._answerer = answerer
+        self._responder = responder
         self._on_sent, self._on_route_lost = on_sent, on_route_lost
         role = params.role_name
         make = node.create_lifecycle_publisher
         self._twist_pub = make(Twist, topics.twist(role), RELIABLE)
         self._stamped_pub = make(TwistStamped, topics.twist_stamped(role), RELIABLE)
         for kind, pub in ((Twist, self._twist_pub), (TwistStamped, self._stamped_pub)):
-            one = interest(node, kind, pub.topic_name, RELIABLE, writes=True, one_writer=True)
+            one = expected_endpoint(
+                node, kind, pub.topic_name, RELIABLE, writes=True, exclusive=True
+            )
             wiring.expect(one, self._advice if kind is Twist else None)
         image_topic = params.image_topic or topics.image(role, params.camera_id)
         self._inputs = self._subscribe(role, image_topic)
@@ -81,7 +83,7 @@ class AgentTopics:
             CameraInfo,
             info_topic,
             wiring.rejections.guard(info_topic, self._on_lens),
-            lambda: answerer.watch.wants_lens,
+            lambda: responder.watch.wants_lens,
         )
         self._timer = None
         if params.mode == 'free_running':
@@ -170,7 +172,7 @@ class AgentTopics:
     def on_rejected(self, topic: str, reason: object) -> None:
         """Stop the car, once too much of image or odometry could not be used."""
         if self.is_active and topic in {self._inputs[it].topic for it in (CAMERA, ODOMETRY)}:
-            self.publish(self._answerer.on_refused(f'{topic}: {reason}'))
+            self.publish(self._responder.on_rejected(f'{topic}: {reason}'))
 
     # Callbacks
 
@@ -178,23 +180,23 @@ class AgentTopics:
         if self.is_active:
             now_ns = steady_ns()
             stamp, view = conversions.header_stamp_ns(msg.header), conversions.image_view(msg)
-            self.publish(self._answerer.on_image(stamp, view, now_ns))
+            self.publish(self._responder.on_image(stamp, view, now_ns))
 
     def _on_lens(self, msg: CameraInfo) -> None:
-        self._answerer.watch.on_camera_info(msg.width, msg.height, msg.k[0])
+        self._responder.watch.on_camera_info(msg.width, msg.height, msg.k[0])
 
     def _on_odometry(self, msg: Odometry) -> None:
         if self.is_active:
             now_ns = steady_ns()
-            self.publish(self._answerer.on_motion(conversions.state_from_odometry(msg), now_ns))
+            self.publish(self._responder.on_motion(conversions.state_from_odometry(msg), now_ns))
 
     def _on_info(self, msg: CarlaEgoVehicleInfo) -> None:
         geometry = conversions.geometry_from_info(msg, self._params.default_wheelbase_m)
-        self.publish(self._answerer.on_geometry(geometry))
+        self.publish(self._responder.on_geometry(geometry))
 
     def _on_path(self, msg: Path) -> None:
         route = conversions.announced_route(msg)
-        self._answerer.set_route(route)
+        self._responder.set_route(route)
         if self.has_route and route is None:
             self._on_route_lost()
         self.has_route = route is not None
@@ -202,4 +204,4 @@ class AgentTopics:
 
     def _on_timer(self) -> None:
         if self.is_active:
-            self.publish(self._answerer.on_timer(steady_ns()))
+            self.publish(self._responder.on_timer(steady_ns()))

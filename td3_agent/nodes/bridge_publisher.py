@@ -29,7 +29,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Float32, Header
 
-from td3_agent.driving.frames import stamp_from_seconds
+from td3_agent.driving.geometry import stamp_from_seconds
 from td3_agent.nodes import conversions, topics
 from td3_agent.nodes.conversions import MAP_FRAMES
 from td3_agent.nodes.runtime import LATCHED, RELIABLE

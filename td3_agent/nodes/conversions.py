@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from td3_agent.driving.command import TwistCommand, VehicleControl
-from td3_agent.driving.frames import (
+from td3_agent.driving.geometry import (
     NANOSECONDS_PER_SECOND,
     nanoseconds_from_stamp,
     quaternion_from_rpy,

@@ -19,9 +19,9 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Bool, Header
 
-from td3_agent.driving.attendance import BRIDGE, ODOMETRY
 from td3_agent.driving.command import FULL_BRAKE, TwistConvention
-from td3_agent.driving.gate import Answer, FreeRunningGate, Gate, Outcome
+from td3_agent.driving.gate import FreeRunningGate, Gate, GateResponse, Outcome
+from td3_agent.driving.readiness import BRIDGE, ODOMETRY
 from td3_agent.driving.reports import loop_status
 from td3_agent.driving.velocity_control import TwistConverter, VelocityControlParams
 from td3_agent.driving.watchdog import GateWatch
@@ -91,7 +91,7 @@ class GateNode(Node):
             Odometry,
             self._odometry_topic,
             self._on_odometry,
-            one_writer=True,
+            exclusive=True,
             advice='start the bridge, or set odometry_topic',
         )
         plain = (Twist, topics.twist(role), self._on_twist)
@@ -100,11 +100,11 @@ class GateNode(Node):
             *(plain if self._params.input == 'twist' else stamped),
             # Free-running only the newest counts: what has piled up is not driven after.
             RELIABLE if self._lockstep else NEWEST,
-            one_writer=True,
+            exclusive=True,
             advice='start td3_agent_node, or whoever is to drive',
         )
         if self._lockstep:
-            subscribe(Clock, '/clock', self._on_clock, one_writer=True)
+            subscribe(Clock, '/clock', self._on_clock, exclusive=True)
             # No publisher of these is missed: it has nothing to say here.
             ended = topics.step_ended(role)
             subscribe(Header, ended, self._on_step_ended, is_expected=False)
@@ -113,7 +113,7 @@ class GateNode(Node):
     def _on_rejected(self, topic: str, _: object) -> None:
         """Stop a freely running car whose motion is not known any more."""
         if topic == self._odometry_topic:
-            self._send(self.gate.on_refused_state(steady_ns()))
+            self._send(self.gate.on_rejected_state(steady_ns()))
 
     def close(self) -> None:
         """Say the last word: full brake, because CARLA keeps the last command for ever."""
@@ -163,7 +163,7 @@ class GateNode(Node):
     def _on_deadline(self) -> None:
         self._send(self.gate.on_time(steady_ns()))
 
-    def _send(self, answer: Answer | None) -> None:
+    def _send(self, answer: GateResponse | None) -> None:
         """Publish an answer, if there is one, and set the next deadline."""
         self.watch.note(answer, steady_ns())
         if answer is not None:
@@ -176,7 +176,7 @@ class GateNode(Node):
             self._readiness.report(answer.stamp_ns, facts)
             self.wiring.changed()
         self._deadline.at(self.gate.due_ns)
-        self._silence.at(self.watch.hold.due_ns)
+        self._silence.at(self.watch.idle_stop.due_ns)
 
     def _on_silence(self) -> None:
         """Stop a car that was told to drive and then was asked for nothing more.
@@ -184,12 +184,14 @@ class GateNode(Node):
         It is reported as such: for the ledger it is no second answer to the frame, but that of
         the next one.
         """
-        if self.watch.hold.on_time(steady_ns()):
+        if self.watch.idle_stop.on_time(steady_ns()):
             frame_ns = self.watch.frame_ns
-            self._control_pub.publish(control_message(self.gate.hold(), time_from_ns(frame_ns)))
+            self._control_pub.publish(
+                control_message(self.gate.idle_stop(), time_from_ns(frame_ns))
+            )
             self._readiness.report(frame_ns, {'outcome': Outcome.SILENCE.value})
             self.wiring.changed()
-        self._silence.at(self.watch.hold.due_ns)
+        self._silence.at(self.watch.idle_stop.due_ns)
 
 
 def make_gate(params: GateParams) -> Gate | FreeRunningGate:

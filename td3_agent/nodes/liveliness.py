@@ -19,9 +19,9 @@ from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool
 
-from td3_agent.driving.attendance import AGENT_OF, BRIDGE, GATE_OF, VEHICLE_OF
 from td3_agent.driving.endpoints import SILENCE_NS, Breaks, Duplicates, Finding
 from td3_agent.driving.loop_check import WITHOUT_COMMAND
+from td3_agent.driving.readiness import AGENT_OF, BRIDGE, GATE_OF, VEHICLE_OF
 from td3_agent.driving.reports import CAUSE
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import report_message, time_from_ns
@@ -222,7 +222,7 @@ class OtherDrivers:
 
     def _fault_of(self, name: str, topic: str) -> str:
         """Say why we must not drive beside a publisher of this name; or nothing."""
-        now_ns, heard = steady_ns(), self._listener.heard
+        now_ns, heard = steady_ns(), self._listener.last_seen
         is_twin, is_alive = name == self._own, heard.is_alive(name, now_ns)
         if is_twin and not is_alive and not self._has_listened():
             return f'{topic} has another publisher named {name}: try again in 3 s'

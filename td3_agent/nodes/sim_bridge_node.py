@@ -32,7 +32,7 @@ from td3_agent.nodes.conversions import checked_control, place_from_pose, veloci
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.runtime import LATCHED, RELIABLE, run_program
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
-from td3_agent.nodes.wiring import Wiring, interest
+from td3_agent.nodes.wiring import Wiring, expected_endpoint
 from td3_agent.sim.bridge_protocol import CommandWait, RunState
 
 if TYPE_CHECKING:
@@ -76,13 +76,15 @@ class SimBridgeNode(Node):
         self.finished, self.exit_status = Future(), 0
         self.timeouts = self.unexpected = 0
         self.wiring = Wiring(self, self._describe)
-        self.wiring.expect(interest(self, Clock, '/clock', RELIABLE, writes=True, one_writer=True))
+        self.wiring.expect(
+            expected_endpoint(self, Clock, '/clock', RELIABLE, writes=True, exclusive=True)
+        )
         for role in params.role_names:
             self._subscribe_role(role)
         # Last: the executor serves ready subscriptions in this order, and a command that came
         # before a step must be taken before it.
         subscribe = self.wiring.subscribe
-        subscribe(CarlaControl, topics.CONTROL, self._on_carla_control, one_writer=True)
+        subscribe(CarlaControl, topics.CONTROL, self._on_carla_control, exclusive=True)
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         if not params.spawned:
             for name, task in (('spawn', self._spawn), ('destroy', self.output.destroy)):
@@ -109,7 +111,7 @@ class SimBridgeNode(Node):
             (Twist, topics.of(role, 'control/set_target_velocity'), self._on_velocity, RELIABLE),
         ):
             is_sole = topic == topics.control(role)
-            self.wiring.subscribe(kind, topic, partial(handler, role), qos, one_writer=is_sole)
+            self.wiring.subscribe(kind, topic, partial(handler, role), qos, exclusive=is_sole)
 
     def _on_carla_control(self, msg: CarlaControl) -> None:
         if not self.run_state.put(msg.command):
@@ -207,7 +209,7 @@ class SimBridgeNode(Node):
             'frame': self.world.frame,
             'command_timeouts': self.timeouts,
             'unexpected_commands': self.unexpected,
-            'refused': self.wiring.rejections.count,
+            'rejected': self.wiring.rejections.count,
         }
         return Status(f'embedded simulator, map {self.world.map.name}', values=values)
 

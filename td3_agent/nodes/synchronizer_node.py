@@ -29,7 +29,7 @@ from std_srvs.srv import Trigger
 
 from td3_agent.driving.lockstep import Phase
 from td3_agent.driving.reports import AGENT_FACTS, GATE_FACTS
-from td3_agent.driving.stepping import Request
+from td3_agent.driving.stepping import BridgeRequest
 from td3_agent.driving.synchronizer import Synchronizer, SynchronizerParams
 from td3_agent.nodes import conversions, topics
 from td3_agent.nodes.conversions import stamp_ns
@@ -47,7 +47,10 @@ from td3_agent.nodes.runtime import (
 )
 from td3_agent.nodes.wiring import Wiring
 
-COMMANDS = {Request.PAUSE: CarlaControl.PAUSE, Request.STEP_ONCE: CarlaControl.STEP_ONCE}
+COMMANDS = {
+    BridgeRequest.PAUSE: CarlaControl.PAUSE,
+    BridgeRequest.STEP_ONCE: CarlaControl.STEP_ONCE,
+}
 LAST_REPORTS_NS = 300_000_000
 GRAPH_PERIOD_S = 0.1  # how often it is looked whether everybody is there
 
@@ -64,7 +67,7 @@ class SynchronizerNode(Node):
         roles = params.role_names
         odometry = {role: params.odometry_topic or topics.odometry(role) for role in roles}
         self.core = Synchronizer(params, self._on_ledger_fault)
-        self.members = Members(self, odometry, self.core.attendance.names)
+        self.members = Members(self, odometry, self.core.readiness.names)
         self._check = DriveCheck(self, self.members.exclusive, lambda: self.core.breaks)
         self.wiring = Wiring(
             self,
@@ -80,9 +83,9 @@ class SynchronizerNode(Node):
             for role in roles
         }
         self.wiring.subscribe(
-            CarlaStatus, topics.STATUS, self._on_status, one_writer=True, advice='start the bridge'
+            CarlaStatus, topics.STATUS, self._on_status, exclusive=True, advice='start the bridge'
         )
-        self.wiring.subscribe(Clock, '/clock', self._on_clock, one_writer=True)
+        self.wiring.subscribe(Clock, '/clock', self._on_clock, exclusive=True)
         for role in roles:
             self._subscribe_role(role, odometry[role])
         self.create_service(Trigger, '~/stop', self._on_stop)
@@ -93,7 +96,7 @@ class SynchronizerNode(Node):
 
     def _subscribe_role(self, role: str, odometry_topic: str) -> None:
         """Listen to everything that is said of one vehicle."""
-        for kind, topic, handler, one_writer in (
+        for kind, topic, handler, exclusive in (
             (CarlaEgoVehicleControl, topics.control(role), self._on_command, True),
             (CarlaEgoVehicleStatus, topics.vehicle_status(role), self._on_vehicle, True),
             (Odometry, odometry_topic, self._on_odometry, True),
@@ -104,7 +107,7 @@ class SynchronizerNode(Node):
         ):
             qos = REPORTS if kind is DiagnosticArray else RELIABLE
             handle = partial(handler, role)
-            self.wiring.subscribe(kind, topic, handle, qos, one_writer=one_writer)
+            self.wiring.subscribe(kind, topic, handle, qos, exclusive=exclusive)
 
     @property
     def exit_status(self) -> int:
@@ -177,7 +180,7 @@ class SynchronizerNode(Node):
         self.core.on_bridges(self.members.bridges())
         present, waits = self.members.look()
         under_way = self.core.lockstep.counts.steps > 0
-        self.core.attendance.look(present, waits, under_way=under_way)
+        self.core.readiness.look(present, waits, under_way=under_way)
         self._advance()
 
     def _advance(self) -> None:

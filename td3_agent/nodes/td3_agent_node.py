@@ -15,9 +15,9 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.task import Future
 
 from td3_agent.driving.agent import Agent, TwistEncoder
-from td3_agent.driving.answering import FrameAnswerer, FrameCommand
 from td3_agent.driving.command import STOP, TwistConvention
 from td3_agent.driving.reports import Status, loop_status
+from td3_agent.driving.responder import FrameCommand, FrameResponder
 from td3_agent.driving.stages import StageWindow, agent_spans_ns
 from td3_agent.nodes import topics
 from td3_agent.nodes.agent_topics import AgentTopics
@@ -62,7 +62,7 @@ class Td3AgentNode(LifecycleNode):
         self.exit_status = 0
         self._load_driver = load_driver
         self.loaded: LoadedDriver | None = None
-        self.answerer: FrameAnswerer | None = None
+        self.responder: FrameResponder | None = None
         self.link: AgentTopics | None = None  # from configuration to clean-up
         self._fault = ''  # why it is not active
         role = self.params.role_name
@@ -107,7 +107,7 @@ class Td3AgentNode(LifecycleNode):
             return self._refused(f'policy refused: {error}')
         self._fault = ''
         self.get_logger().info(f'driver: {self.loaded.title}')
-        self.answerer = FrameAnswerer(
+        self.responder = FrameResponder(
             Agent(self.loaded.driver, self.loaded.spec, steady_ns),
             TwistEncoder(TwistConvention(self.params.twist_convention)),
             lockstep=self.params.mode == 'lockstep',
@@ -118,7 +118,7 @@ class Td3AgentNode(LifecycleNode):
             self,
             self.params,
             self.wiring,
-            self.answerer,
+            self.responder,
             needs_route=self.loaded.needs_route,
             on_sent=self._on_sent,
             on_route_lost=self._readiness.withdraw,
@@ -131,8 +131,8 @@ class Td3AgentNode(LifecycleNode):
             return self._refused(fault)
         self._fault = ''
         self._others.settled()
-        self.answerer.reset()
-        self.answerer.watch.restart()
+        self.responder.reset()
+        self.responder.watch.restart()
         result = super().on_activate(state)
         self.link.is_active = True
         self.wiring.changed()
@@ -149,7 +149,7 @@ class Td3AgentNode(LifecycleNode):
         """End with a stop."""
         self.link.is_active = False
         self._readiness.withdraw()
-        stamp = self.answerer.newest_stamp_ns
+        stamp = self.responder.newest_stamp_ns
         if stamp is not None:
             self.link.publish(FrameCommand(stamp, STOP))
         self.wiring.changed()
@@ -158,7 +158,7 @@ class Td3AgentNode(LifecycleNode):
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
         """Give back policy and topics."""
         self._close_link()
-        self.loaded = self.answerer = None
+        self.loaded = self.responder = None
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
@@ -198,7 +198,7 @@ class Td3AgentNode(LifecycleNode):
 
     def _loop_status(self) -> Status:
         """Say why the loop does not drive, or not as the policy was trained."""
-        return loop_status(self.answerer.watch.findings() if self._is_active else [])
+        return loop_status(self.responder.watch.findings() if self._is_active else [])
 
     def _describe(self) -> Status:
         """Say how the agent stands."""
@@ -209,18 +209,18 @@ class Td3AgentNode(LifecycleNode):
                 is_warning=True,
                 values={ACTIVE: False},
             )
-        values = asdict(self.answerer.counts)
-        values |= {'refused': self.wiring.rejections.count, ACTIVE: True}
-        trouble = self.answerer.trouble
-        if not self.answerer.watch.names_missing_halves:
-            trouble = trouble or self.answerer.missing(steady_ns())
-        if trouble:
-            return Status(trouble, is_error=True, values=values)
+        values = asdict(self.responder.counts)
+        values |= {'rejected': self.wiring.rejections.count, ACTIVE: True}
+        fault = self.responder.fault
+        if not self.responder.watch.names_missing_halves:
+            fault = fault or self.responder.missing(steady_ns())
+        if fault:
+            return Status(fault, is_error=True, values=values)
         if awaited := self.link.awaited():
             return Status(awaited, is_warning=True, values=values, console=awaited)
-        if found := self.answerer.watch.findings():
+        if found := self.responder.watch.findings():
             return replace(loop_status(found), values=values)
-        state = 'ready, no frame yet' if self.answerer.newest_stamp_ns is None else 'driving'
+        state = 'ready, no frame yet' if self.responder.newest_stamp_ns is None else 'driving'
         return Status(f'{state}: {self.loaded.title}', values=values)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from td3_agent.driving.endpoints import Endpoint, Finding, Heard, Interest, findings
+from td3_agent.driving.endpoints import Endpoint, ExpectedEndpoint, Finding, LastSeen, findings
 from td3_agent.driving.reports import Status
 from td3_agent.nodes.diagnostics import ACTIVE, INSTANCE, Diagnostics, instance_of
 from td3_agent.nodes.runtime import RELIABLE, steady_ns, steady_timer
@@ -65,14 +65,14 @@ class Wiring:
             on_rejected: called with topic and reason of each message that was not used.
         """
         self._node = node
-        self._expected: list[tuple[Interest, Callable[[], str]]] = []  # and advice
+        self._expected: list[tuple[ExpectedEndpoint, Callable[[], str]]] = []  # and advice
         self._on_rejected = on_rejected
         self.rejections = Rejections(node, self._rejected)
         connections = Connections(node, self.expected, self.changed)
         inputs = {'inputs': self.rejections.status, 'connections': connections.status}
         self._diagnostics = Diagnostics(node, describe, figures, inputs | dict(parts or {}))
 
-    def expected(self) -> list[Interest]:
+    def expected(self) -> list[ExpectedEndpoint]:
         """Return what the node expects of its topics at the moment."""
         return [replace(one, advice=advice()) for one, advice in self._expected]
 
@@ -80,7 +80,7 @@ class Wiring:
         """Publish diagnostics at once if they have changed."""
         self._diagnostics.changed()
 
-    def expect(self, one: Interest, advice: Callable[[], str] | None = None) -> None:
+    def expect(self, one: ExpectedEndpoint, advice: Callable[[], str] | None = None) -> None:
         """Look at the ends of a topic from now on; ``advice`` gives what to do at the moment."""
         self._expected.append((one, advice or (lambda: one.advice)))
 
@@ -91,7 +91,7 @@ class Wiring:
         handler: Callable[[Any], None],
         qos: QoSProfile = RELIABLE,
         *,
-        one_writer: bool = False,
+        exclusive: bool = False,
         advice: str = '',
         is_expected: bool = True,
     ) -> Subscription:
@@ -102,13 +102,13 @@ class Wiring:
             topic: name.
             handler: takes a message; its ValueErrors are rejections.
             qos: quality of service.
-            one_writer: more than one publisher is a fault.
+            exclusive: more than one publisher is a fault.
             advice: what to do when there is no publisher; empty where none is needed.
             is_expected: whether the other end is looked at.
         """
         if is_expected:
-            about = {'one_writer': one_writer, 'advice': advice}
-            self.expect(interest(self._node, kind, topic, qos, writes=False, **about))
+            about = {'exclusive': exclusive, 'advice': advice}
+            self.expect(expected_endpoint(self._node, kind, topic, qos, writes=False, **about))
         guarded = self.rejections.guard(topic, handler)
         return self._node.create_subscription(kind, topic, guarded, qos)
 
@@ -116,8 +116,8 @@ class Wiring:
         self, kind: type[Any], topic: str, qos: QoSProfile = RELIABLE, *, advice: str = ''
     ) -> Publisher:
         """Return the publisher of a topic that must have no other one."""
-        about = {'one_writer': True, 'advice': advice}
-        self.expect(interest(self._node, kind, topic, qos, writes=True, **about))
+        about = {'exclusive': True, 'advice': advice}
+        self.expect(expected_endpoint(self._node, kind, topic, qos, writes=True, **about))
         return self._node.create_publisher(kind, topic, qos)
 
     def forget(self, topics: Sequence[str]) -> None:
@@ -198,16 +198,16 @@ class Rejections:
 # ---- Ends of topics -----------------------------------------------------------------------------
 
 
-def interest(  # noqa: PLR0913  what there is to say of a topic
+def expected_endpoint(  # noqa: PLR0913  what there is to say of a topic
     node: Node,
     kind: type[Any],
     topic: str,
     qos: QoSProfile,
     *,
     writes: bool,
-    one_writer: bool = False,
+    exclusive: bool = False,
     advice: str = '',
-) -> Interest:
+) -> ExpectedEndpoint:
     """Return what ``node`` expects of a topic that it publishes or subscribes to."""
     end = Endpoint(
         node=node.get_fully_qualified_name(),
@@ -215,7 +215,9 @@ def interest(  # noqa: PLR0913  what there is to say of a topic
         reliable=qos.reliability == ReliabilityPolicy.RELIABLE,
         latched=qos.durability == DurabilityPolicy.TRANSIENT_LOCAL,
     )
-    return Interest(topic=topic, end=end, writes=writes, one_writer=one_writer, advice=advice)
+    return ExpectedEndpoint(
+        topic=topic, end=end, writes=writes, exclusive=exclusive, advice=advice
+    )
 
 
 def type_name(kind: type[Any]) -> str:
@@ -248,7 +250,7 @@ class Connections:
     def __init__(
         self,
         node: Node,
-        expected: Callable[[], Sequence[Interest]],
+        expected: Callable[[], Sequence[ExpectedEndpoint]],
         changed: Callable[[], None],
     ) -> None:
         """Look at all topics once in 2 s.
@@ -297,11 +299,11 @@ class Connections:
             del self._found[topic]
         self._twins &= topics
 
-    def _look_at(self, one: Interest) -> None:
+    def _look_at(self, one: ExpectedEndpoint) -> None:
         """Note what is wrong with one topic, after a while of grace for missing ends."""
         writers, readers = ends_of(self._node, one.topic)
-        alive = self._listener.heard.is_alive(one.end.node, steady_ns())
-        found = findings(one, writers, readers, living_twin=alive)
+        alive = self._listener.last_seen.is_alive(one.end.node, steady_ns())
+        found = findings(one, writers, readers, duplicate_is_alive=alive)
         if steady_ns() - self._started_ns < GRACE_NS:
             found = [finding for finding in found if finding.is_error]
         twins = sum(writer.node == one.end.node for writer in writers)
@@ -320,7 +322,7 @@ class Listener:
         self._node = node
         self._subscription: Subscription | None = None
         self.since_ns: int | None = None
-        self.heard = Heard(instance_of(node))
+        self.last_seen = LastSeen(instance_of(node))
 
     def start(self) -> None:
         """Listen from now on."""
@@ -342,7 +344,7 @@ class Listener:
             if INSTANCE in values:
                 active = values.get(ACTIVE, 'True') == 'True'
                 name = f'/{status.name}'
-                self.heard.note(name, values[INSTANCE], steady_ns(), active=active)
+                self.last_seen.note(name, values[INSTANCE], steady_ns(), active=active)
 
 
 class WhileWanted:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from td3_agent.driving.frames import NANOSECONDS_PER_SECOND
+from td3_agent.driving.geometry import NANOSECONDS_PER_SECOND
 from td3_agent.driving.parameters import ParameterError, Params, param
 from td3_agent.driving.route import Route, RouteTracker
 from td3_agent.sim.lane_network import Pose

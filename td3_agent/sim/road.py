@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import carla
 import numpy as np
 
-from td3_agent.driving.frames import (
+from td3_agent.driving.geometry import (
     carla_from_ros_location,
     ros_from_carla_location,
     ros_from_carla_rotation,

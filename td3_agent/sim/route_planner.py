@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from td3_agent.driving.frames import wrap_angle
+from td3_agent.driving.geometry import wrap_angle
 from td3_agent.sim.lane_network import Pose, arc_lengths
 from td3_agent.sim.road_graph import NOWHERE
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from td3_agent.driving.frames import nanoseconds_from_stamp, stamp_from_seconds
+from td3_agent.driving.geometry import nanoseconds_from_stamp, stamp_from_seconds
 from td3_agent.driving.parameters import ParameterError, Params, param
 from td3_agent.sim.boxes import PAINTS_BGR
 from td3_agent.sim.camera import Camera, CameraConfig

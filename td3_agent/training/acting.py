@@ -20,7 +20,7 @@ from td3_agent.training.envs import (
     FAILURES,
     LARGEST_FAILURES,
     EnvFailureError,
-    Outcome,
+    StepResult,
     episode_seed,
     perform,
 )
@@ -182,7 +182,7 @@ def _episode(
     return rewards, outcome.info
 
 
-def _asked(env: gymnasium.Env[Any, Any], command: str, argument: Any) -> Outcome:  # noqa: ANN401
+def _asked(env: gymnasium.Env[Any, Any], command: str, argument: Any) -> StepResult:  # noqa: ANN401
     """Step or reset an environment. Its own errors become EnvFailureError; bugs propagate."""
     try:
         return perform(env, command, argument)

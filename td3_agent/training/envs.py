@@ -39,7 +39,7 @@ class ResumeError(RuntimeError):
     """An episode could not be brought back to where it was."""
 
 
-class Outcome(NamedTuple):
+class StepResult(NamedTuple):
     """What an environment answered to a step, or to a reset (then without reward)."""
 
     observation: Any
@@ -49,13 +49,13 @@ class Outcome(NamedTuple):
     info: dict[str, Any] = {}  # noqa: RUF012  never written to
 
 
-def perform(env: gymnasium.Env[Any, Any], command: str, argument: Any) -> Outcome:  # noqa: ANN401
+def perform(env: gymnasium.Env[Any, Any], command: str, argument: Any) -> StepResult:  # noqa: ANN401
     """Do what a port was asked for."""
     if command == 'reset':
         observation, info = env.reset(seed=argument)
-        return Outcome(observation, info=info)
+        return StepResult(observation, info=info)
     observation, reward, terminated, truncated, info = env.step(argument)
-    return Outcome(observation, float(reward), bool(terminated), bool(truncated), info)
+    return StepResult(observation, float(reward), bool(terminated), bool(truncated), info)
 
 
 class LocalEnv:
@@ -71,7 +71,7 @@ class LocalEnv:
         """Ask for ``reset`` with a seed or ``step`` with an action."""
         self._question = (command, argument)
 
-    def answer(self) -> Outcome:
+    def answer(self) -> StepResult:
         """Return the answer to the last question.
 
         Raises:
@@ -115,7 +115,7 @@ class ProcessEnv:
         except OSError:
             return  # gone: the answer will say so
 
-    def answer(self) -> Outcome:
+    def answer(self) -> StepResult:
         """Return the answer to the last question, as soon as it is there.
 
         Raises:
@@ -132,7 +132,7 @@ class ProcessEnv:
         if isinstance(answer, str):
             self.close()
             raise EnvFailureError(answer)
-        return Outcome._make(answer)
+        return StepResult._make(answer)
 
     def close(self) -> None:
         """Let the process close its environment and end, then insist."""
@@ -217,7 +217,7 @@ class Episodes:
         self.actions.append(action)
         self.port.ask('step', action)
 
-    def answer(self) -> Outcome:
+    def answer(self) -> StepResult:
         """Return what came of the step.
 
         Raises:

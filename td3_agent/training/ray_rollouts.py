@@ -5,7 +5,7 @@
 A worker is asked for a rollout fragment, and for the next one as soon as that is here, so workers
 and learner are at work at the same time; updates stay as many per step as without Ray, and a
 worker's policy is at most a fragment old. A worker that dies takes along what it has not sent, and
-with it the end of its episode; another one takes its place, with seeds of its own. One that the
+with it the end of its episode; another one takes its slot, with seeds of its own. One that the
 cluster has no room for is waited for, while the others go on.
 """
 
@@ -46,7 +46,7 @@ AWAY_S = 60.0  # that count of a longer time between two looks: silence cannot b
 
 
 @dataclass
-class _Place:
+class _WorkerSlot:
     """A stream of the buffer and the worker that fills it.
 
     Attributes:
@@ -54,7 +54,7 @@ class _Place:
         is_there: whether the worker has been started by now.
         since_s: when its answer was asked for, by the clock of the rollouts.
         is_missed: whether a warning has told that the worker is long in coming.
-        losses: workers of this place that died in a row.
+        losses: workers of this slot that died in a row.
         episodes, failures: counts that the worker has told last.
     """
 
@@ -116,7 +116,7 @@ class RayRollouts:
         self._buffer, self._seed, self._params = buffer, seed, params
         self._random_steps = random_steps
         self._make = ray.remote(num_cpus=1)(RolloutWorker)
-        self._places = [_Place() for _ in range(params.workers)]
+        self._slots = [_WorkerSlot() for _ in range(params.workers)]
         self._asked: dict[Any, int] = {}  # answer to come: its stream
         self._past = (0, 0)  # episodes and failures of workers that are no more
         self._started = 0
@@ -132,12 +132,12 @@ class RayRollouts:
     @property
     def episodes(self) -> int:
         """How many there have been, besides those that are going on."""
-        return self._past[0] + sum(place.episodes for place in self._places)
+        return self._past[0] + sum(slot.episodes for slot in self._slots)
 
     @property
     def failures(self) -> int:
         """Episodes that broke, with their worker or without it."""
-        return self._past[1] + sum(place.failures for place in self._places) + self.lost
+        return self._past[1] + sum(slot.failures for slot in self._slots) + self.lost
 
     def figures(self) -> dict[str, float]:
         """Return what else belongs into a row of progress."""
@@ -184,10 +184,10 @@ class RayRollouts:
             except RayError as error:
                 dead[stream] = str(error)
                 continue
-            place = self._places[stream]
-            if place.is_there:
+            slot = self._slots[stream]
+            if slot.is_there:
                 fragments[stream] = result
-            place.is_there, place.is_missed = True, False
+            slot.is_there, slot.is_missed = True, False
             ready.append(stream)
         return fragments, ready, dead
 
@@ -209,8 +209,8 @@ class RayRollouts:
         return {
             stream: answer
             for answer, stream in self._asked.items()
-            if (place := self._places[stream]).is_there is there
-            and self._clock_s - place.since_s > PATIENCE_S
+            if (slot := self._slots[stream]).is_there is there
+            and self._clock_s - slot.since_s > PATIENCE_S
         }
 
     def _silent(self) -> dict[int, str]:
@@ -222,8 +222,8 @@ class RayRollouts:
 
     def _note_missing(self) -> None:
         """Warn, once, of workers that should be there by now; the others go on meanwhile."""
-        missing = [self._places[stream] for stream in self._overdue(there=False)]
-        if not all(place.is_missed for place in missing):
+        missing = [self._slots[stream] for stream in self._overdue(there=False)]
+        if not all(slot.is_missed for slot in missing):
             LOG.warning(
                 '%d of %d workers are not there after %.0f s: has the cluster the CPUs for them? '
                 'The others go on',
@@ -231,8 +231,8 @@ class RayRollouts:
                 self._params.workers,
                 PATIENCE_S,
             )
-        for place in missing:
-            place.is_missed = True
+        for slot in missing:
+            slot.is_missed = True
 
     def _note_delivery(self, fragments: dict[int, RolloutFragment]) -> None:
         """Remember when the last fragment came.
@@ -245,39 +245,39 @@ class RayRollouts:
         elif self._clock_s - self._delivered_s > GIVE_UP_S:
             raise EnvFailureError(
                 f'no worker has sent anything for {GIVE_UP_S:.0f} s; '
-                f'{sum(place.is_there for place in self._places)} of {self._params.workers} are '
+                f'{sum(slot.is_there for slot in self._slots)} of {self._params.workers} are '
                 'there'
             )
 
     def _store(self, stream: int, fragment: RolloutFragment) -> int:
         """Store what a worker has sent, and return how many steps it was."""
         self._buffer.extend(fragment.steps, stream)
-        place = self._places[stream]
-        place.episodes, place.failures, place.losses = fragment.episodes, fragment.failures, 0
+        slot = self._slots[stream]
+        slot.episodes, slot.failures, slot.losses = fragment.episodes, fragment.failures, 0
         self.finished = [*self.finished, *fragment.finished][-REMEMBERED_RETURNS:]
         for text in fragment.warnings:
             LOG.warning('worker %d: %s', stream, text)
         return fragment.steps.transitions
 
     def _replace(self, stream: int, reason: str) -> None:
-        """Start another worker in the place of a dead one; its episode is cut where it was sent.
+        """Start another worker in the slot of a dead one; its episode is cut where it was sent.
 
         Raises:
             EnvFailureError: those before it died too.
         """
-        place = self._places[stream]
-        ray.kill(place.worker)
+        slot = self._slots[stream]
+        ray.kill(slot.worker)
         self._buffer.cut(stream)
         self.lost += 1
-        place.losses += 1
-        if place.losses == LARGEST_FAILURES:
+        slot.losses += 1
+        if slot.losses == LARGEST_FAILURES:
             raise EnvFailureError(
                 f'worker {stream} was lost {LARGEST_FAILURES} times in a row: {reason}'
             )
         LOG.warning('worker %d is lost, its episode is cut: %s', stream, reason.splitlines()[0])
         episodes, failures = self._past
-        self._past = episodes + place.episodes + 1, failures + place.failures
-        place.episodes = place.failures = 0
+        self._past = episodes + slot.episodes + 1, failures + slot.failures
+        slot.episodes = slot.failures = 0
         self._start_worker(stream)
 
     def _start_worker(self, stream: int) -> None:
@@ -296,9 +296,9 @@ class RayRollouts:
             random_steps=self._random_steps,
         )
         self._started += 1
-        place = self._places[stream]
-        place.worker, place.is_there = self._make.remote(config), False
-        self._wait_for(place.worker.__ray_ready__.remote(), stream)
+        slot = self._slots[stream]
+        slot.worker, slot.is_there = self._make.remote(config), False
+        self._wait_for(slot.worker.__ray_ready__.remote(), stream)
 
     def _ask(self, stream: int, step: int) -> None:
         """Ask for the next fragment, to be made with the newest policy that was sent out."""
@@ -306,12 +306,12 @@ class RayRollouts:
         if self._policy is None or updates >= since + self._params.broadcast_every:
             self._policy = ray.put(self._learner.policy_weights())
             self._version = updates
-        worker = self._places[stream].worker
+        worker = self._slots[stream].worker
         self._wait_for(worker.collect.remote(self._policy, self._version, step), stream)
 
     def _wait_for(self, answer: Any, stream: int) -> None:  # noqa: ANN401  Ray's own
         self._asked[answer] = stream
-        self._places[stream].since_s = self._clock_s
+        self._slots[stream].since_s = self._clock_s
 
     def state(self) -> State:
         """Return everything there is to save; the steps under way are lost."""
@@ -335,7 +335,7 @@ class RayRollouts:
 
     def close(self) -> None:
         """End the workers."""
-        for place in self._places:
-            if place.worker is not None:
-                ray.kill(place.worker)
-        self._places, self._asked = [], {}
+        for slot in self._slots:
+            if slot.worker is not None:
+                ray.kill(slot.worker)
+        self._slots, self._asked = [], {}

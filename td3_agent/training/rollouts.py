@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from td3_agent.policy.manifest import ActorConfig
     from td3_agent.td3.params import Td3Params
     from td3_agent.td3.transitions import Fragment, Observed
-    from td3_agent.training.envs import Outcome
+    from td3_agent.training.envs import StepResult
     from td3_agent.training.spaces import TaskSpaces
 
 LOG = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class LocalRollouts:
                 self._keep(stream, actions[stream], outcome)
         return len(self._streams)
 
-    def _keep(self, stream: int, action: NDArray[np.float32], outcome: Outcome) -> None:
+    def _keep(self, stream: int, action: NDArray[np.float32], outcome: StepResult) -> None:
         """Store what came of a step."""
         observed = self._spaces.observed(outcome.observation)
         self._store.add(

@@ -50,7 +50,7 @@ def test_bridge_plays(rig):
     # A step was under way when it began, and another one may be at the end.
     assert told >= 1
     assert abs(told - free) <= 1, 'frames without a step'
-    others = [f for f in audit.findings['frames'].faults if 'skipped' not in f]
+    others = [f for f in audit.checks['frames'].faults if 'skipped' not in f]
     assert others == []
     rig.figures['free_frames'] = told
 

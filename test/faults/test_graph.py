@@ -238,7 +238,7 @@ def test_time_begins_anew(rig):
         bridge.twists.clear()
         bridge.reports.clear()
     expect_flat(rig, before, resources() | entities(agent, gate))
-    assert agent.answerer.counts.resets == gate.gate.counts.resets == count
+    assert agent.responder.counts.resets == gate.gate.counts.resets == count
     rig.figures['resets'] = count
 
 

@@ -47,7 +47,7 @@ GUARDS = [  # a case, what is replaced, by what, and the words with which the ca
     ),
     (
         test_messages.test_messages_lost,
-        'driving.gate.Gate.hold',
+        'driving.gate.Gate.idle_stop',
         'lambda self: self.converter.stopped()',
         'ended before their',
     ),
@@ -59,7 +59,7 @@ GUARDS = [  # a case, what is replaced, by what, and the words with which the ca
     ),
     (
         test_machine.test_other_middleware,
-        'driving.attendance.Attendance.absent',
+        'driving.readiness.StepReadiness.absent',
         'property(lambda _: [], lambda *_: None)',
         'first_difference',
     ),
@@ -83,7 +83,7 @@ GUARDS = [  # a case, what is replaced, by what, and the words with which the ca
     ),
     (
         test_bad_policies.test_policy_misbehaves,
-        'driving.answering.FrameAnswerer.trouble',
+        'driving.responder.FrameResponder.fault',
         "property(lambda _: '', lambda *_: None)",
         'diagnosed',
     ),
@@ -112,7 +112,7 @@ GUARDS = [  # a case, what is replaced, by what, and the words with which the ca
         NOTHING,
         '',
     ),
-    (test_graph.test_time_begins_anew, 'driving.answering.JUMP_BACK_NS', '1 << 62', ''),
+    (test_graph.test_time_begins_anew, 'driving.responder.JUMP_BACK_NS', '1 << 62', ''),
     (
         test_fuzz.test_random_bytes,
         'nodes.wiring.Rejections._handle',

@@ -248,5 +248,5 @@ def test_clock_jumps(rig):
     rig.expect_named(frozen_ns, SYNCHRONIZER, 'no /clock', what='frozen_named')
     rig.figures['frames'] = clocks
     audit = drive.finish('file', 'chain', 'frames', since_ns=begun_ns, before_ns=jumped_ns)
-    told = audit.findings['stamps'].faults + audit.events
+    told = audit.checks['stamps'].faults + audit.events
     assert len(told) == len(JUMPS), f'jumps in the ledger: {told}'

@@ -7,10 +7,10 @@ from td3_agent.driving.ledger import (
     EVENT,
     SKIPPED,
     FrameLog,
-    has_slipped,
+    is_misapplied,
     neighbours,
 )
-from td3_agent.driving.ledger_audit import order_faults, slip_text
+from td3_agent.driving.ledger_audit import misapplied_text, order_faults
 
 STEP_NS = 50_000_000
 START_NS = 10 * 10**9
@@ -30,7 +30,7 @@ def command(i):
 def facts_of(i):
     """Return what is learnt of frame i, each as (method, arguments, facts)."""
     return [
-        ('note_command', (stamp(i), command(i)), {'heard_ns': 1000 + i}),
+        ('note_command', (stamp(i), command(i)), {'received_ns': 1000 + i}),
         ('note_status', (stamp(i), command(i - 1)), {}),
         ('note', (stamp(i),), {'outcome': 'ok'}),
         ('note', (stamp(i),), {'x_m': float(i)}),
@@ -65,8 +65,8 @@ def faults_of(record):
     """Return what is wrong with a frame by itself."""
     if record['outcome'] == SKIPPED:
         return [f'frame {record["frame"]}: skipped']
-    if has_slipped(record):
-        return [slip_text(record)]
+    if is_misapplied(record):
+        return [misapplied_text(record)]
     if record['commands'] > 1:
         return [f'frame {record["frame"]}: {record["commands"]} commands']
     return []

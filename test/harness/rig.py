@@ -326,7 +326,7 @@ def audited(path, *findings):
     """Return the audit of a ledger whose writer has ended; it must have no fault in these."""
     audit = audit_ledger(path)
     for name in findings or CONTIGUOUS:
-        faults = audit.findings[name].faults
+        faults = audit.checks[name].faults
         assert not faults, f'P0 ledger {name}: {faults[:3]}'
     return audit
 

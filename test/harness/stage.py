@@ -13,8 +13,8 @@ from itertools import count
 
 from td3_agent.driving.lockstep import Lockstep, Phase
 from td3_agent.driving.stepping import (
+    BridgeRequest,
     LockstepParams,
-    Request,
 )
 
 MS = 1_000_000  # [ns]
@@ -47,7 +47,7 @@ class BridgeLoop:
 
     def on_control(self, request):
         self.queue.append(
-            {Request.PAUSE: 'pause', Request.STEP_ONCE: 'step'}.get(request, request)
+            {BridgeRequest.PAUSE: 'pause', BridgeRequest.STEP_ONCE: 'step'}.get(request, request)
         )
 
     def on_command(self, role):
@@ -184,7 +184,7 @@ class Stage:
             return
         before = self.lockstep.phase
         request = self.lockstep.poll(self.now_ns, gates_present=self._may_step())
-        if request is Request.STEP_ONCE and not self.sent(request):
+        if request is BridgeRequest.STEP_ONCE and not self.sent(request):
             self.frame_before_steps = self.bridge.frame
         if request is not None:
             self.requests.append((self.now_ns, request, before))
@@ -234,7 +234,7 @@ def fast(**params):
 def paused_lockstep(params=None):
     """Return a lockstep at frame 7 of a bridge that was just paused."""
     lockstep = Lockstep(params or fast(), STEP_NS)
-    assert lockstep.poll(0) is Request.PAUSE
+    assert lockstep.poll(0) is BridgeRequest.PAUSE
     lockstep.on_status(7, running=True, now_ns=0)
     lockstep.on_status(7, running=False, now_ns=0)
     assert lockstep.phase is Phase.READY

@@ -389,7 +389,7 @@ class TestReadiness:
         bench = Bench(ros, twist_convention='carla_twist_to_control').wait_until_announced()
         ros.spin_until(lambda: bench.node.link.has_route, 'the path')
         bench.frame(1)
-        ros.spin_until(lambda: bench.node.answerer.newest_stamp_ns == stamp_of(1), 'complete')
+        ros.spin_until(lambda: bench.node.responder.newest_stamp_ns == stamp_of(1), 'complete')
         assert not bench.stamped
         bench.info_pub.publish(vehicle_info())
         answer = bench.wait(1)

@@ -14,7 +14,7 @@ from td3_agent.nodes import liveliness, topics, wiring
 from td3_agent.nodes.gate_node import GateNode
 from td3_agent.nodes.runtime import LATCHED, RELIABLE, camera_qos
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
-from td3_agent.nodes.wiring import Rejections, endpoint, interest, type_name
+from td3_agent.nodes.wiring import Rejections, endpoint, expected_endpoint, type_name
 
 ROLE = 'ego_vehicle'
 TWIST = topics.twist_stamped(ROLE)
@@ -31,7 +31,7 @@ def test_own_end_is_what_the_middleware_tells_of_it(ros, qos, writes):
     else:
         node.create_subscription(Odometry, '/x', print, qos)
         (info,) = node.get_subscriptions_info_by_topic('/x')
-    wanted = interest(node, Odometry, '/x', qos, writes=writes)
+    wanted = expected_endpoint(node, Odometry, '/x', qos, writes=writes)
     assert endpoint(info) == wanted.end
     assert wanted.end.type == type_name(Odometry) == 'nav_msgs/msg/Odometry'
 
@@ -93,7 +93,7 @@ class TestDead:
     def test_one_that_lives_and_drives_is_a_rival(self, node, monkeypatch, active, wanted):
         now_ns = liveliness.steady_ns() + SILENCE_NS
         monkeypatch.setattr(liveliness, 'steady_ns', lambda: now_ns)
-        heard = node._others._listener.heard
+        heard = node._others._listener.last_seen
         heard.note('/td3_agent', 'another process', now_ns, active=active)
         assert node.trigger_activate() is wanted
 

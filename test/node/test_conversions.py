@@ -18,7 +18,7 @@ import pytest
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from td3_agent.driving.frames import yaw_from_quaternion
+from td3_agent.driving.geometry import yaw_from_quaternion
 from td3_agent.nodes.conversions import (
     announced_route,
     checked_control,

@@ -11,7 +11,7 @@ from nav_msgs.msg import Odometry, Path
 import numpy as np
 import pytest
 
-from td3_agent.driving.frames import quaternion_from_rpy, yaw_from_quaternion
+from td3_agent.driving.geometry import quaternion_from_rpy, yaw_from_quaternion
 from td3_agent.nodes import route_node, topics
 from td3_agent.nodes.conversions import route_from_path
 from td3_agent.nodes.route_node import RouteNode

@@ -19,7 +19,7 @@ import pytest
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from std_msgs.msg import Bool
 
-from td3_agent.driving.frames import yaw_from_quaternion
+from td3_agent.driving.geometry import yaw_from_quaternion
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import stamp_ns

@@ -98,7 +98,7 @@ class TestStepping:
         vehicle.announce_gate(ros)
         vehicle.announce_agent(ros)
         node = start()
-        ros.spin_until(lambda: node.core.attendance.absent == ['bridge'], 'the others')
+        ros.spin_until(lambda: node.core.readiness.absent == ['bridge'], 'the others')
         ros.spin_until(lambda: node.count_subscribers(topics.CONTROL), 'the recorder')
         spin_looks(ros, node)
         assert orders == []
@@ -114,7 +114,7 @@ class TestStepping:
         for frame in (1, 2):
             ros.spin_until(lambda n=frame: bridge.steps == n, 'a step')
             bridge.on_command(ROLE)  # as if it were the gate's
-            ros.spin_until(lambda: node.core.lockstep.phase.name == 'HOLDING', 'holding')
+            ros.spin_until(lambda: node.core.lockstep.phase.name == 'WAITING', 'waiting')
             if frame == 1:
                 assert not ended
                 bridge.vehicles[ROLE].hold(bridge.stamp)
@@ -192,7 +192,7 @@ class TestSignsOfLife:
         steps = bridge.steps
         spin_looks(ros, node)
         assert bridge.steps == steps
-        assert node.core.attendance.absent == [f'agent of {ROLE}']
+        assert node.core.readiness.absent == [f'agent of {ROLE}']
         lost['is_lost'] = False
         ros.spin_until(lambda: bridge.steps >= steps + 3, 'steps again')
 
@@ -243,7 +243,7 @@ class TestWaiting:
         vehicle = bridge.vehicles[ROLE]
         ros.peer.destroy_publisher(vehicle.agent_pub)
         vehicle.agent_pub = None
-        ros.spin_until(lambda: node.core.attendance.absent, 'seen to be away')
+        ros.spin_until(lambda: node.core.readiness.absent, 'seen to be away')
         spin_looks(ros, node)
         steps = bridge.steps
         spin_looks(ros, node)
@@ -300,7 +300,7 @@ class TestViolations:
             vehicle.publish_frame = publish_frame
 
         vehicle.publish_frame = with_another_command
-        ros.spin_until(lambda: node.core.ledger.logs[ROLE].counts.slipped, 'slipped')
+        ros.spin_until(lambda: node.core.ledger.logs[ROLE].counts.misapplied, 'slipped')
         (fault,) = check_ledger(records(node))
         assert 'applied' in fault
         assert '0.75' in fault
@@ -331,9 +331,9 @@ class TestTakenBack:
         assert node.core.lockstep.counts.uninvited >= 1
         ros.drop(node)
         audit = audit_ledger(tmp_path / 'ledger.jsonl')
-        assert audit.findings['chain'].holds
+        assert audit.checks['chain'].holds
         assert audit.events[0]['event'] == 'free_running'
-        assert 'frames without a step' in audit.findings['events'].note
+        assert 'frames without a step' in audit.checks['events'].note
 
     def test_second_bridge_is_named_on_the_console(self, ros, bridge, start, capfd):
         start()

@@ -184,7 +184,7 @@ class TestInterference:
         counts = counts_of(
             ledger_of(rig.drive(parameters=settings(50, real_time_factor=1.0)), 'file', 'chain')
         )
-        assert 1 <= counts.doubled <= 3
+        assert 1 <= counts.duplicate <= 3
         assert counts.outcomes['ok'] >= 47
 
     def test_bursts_from_outside_are_survived(self, rig):

@@ -13,18 +13,20 @@ from td3_agent.driving.endpoints import (
     Breaks,
     Duplicates,
     Endpoint,
-    Heard,
-    Interest,
+    ExpectedEndpoint,
+    LastSeen,
     findings,
-    foreign_writers,
+    other_publishers,
 )
 
 OWN = Endpoint(node='/gate', type='a/msg/A')
 OTHER = replace(OWN, node='/other')
 THIRD = replace(OWN, node='/third')
-READS = Interest(topic='/t', end=OWN, writes=False, advice='start the bridge')
-WRITES = Interest(topic='/t', end=OWN, writes=True, one_writer=True, advice='start a reader')
-SOLE_READ = replace(READS, one_writer=True)
+READS = ExpectedEndpoint(topic='/t', end=OWN, writes=False, advice='start the bridge')
+WRITES = ExpectedEndpoint(
+    topic='/t', end=OWN, writes=True, exclusive=True, advice='start a reader'
+)
+SOLE_READ = replace(READS, exclusive=True)
 
 
 def texts(*arguments, **more):
@@ -57,7 +59,7 @@ def test_quality_of_service_fits_exactly_where_the_offer_covers_the_wish(
     writes, field, offered, wanted
 ):
     mine, theirs = (offered, wanted) if writes else (wanted, offered)
-    one = Interest(topic='/t', end=replace(OWN, **{field: mine}), writes=writes)
+    one = ExpectedEndpoint(topic='/t', end=replace(OWN, **{field: mine}), writes=writes)
     other = replace(OTHER, **{field: theirs})
     ends = ([one.end], [other]) if writes else ([other], [one.end])
     found = texts(one, *ends)
@@ -84,44 +86,44 @@ def test_second_publisher_of_one_name_is_an_error_only_while_it_is_known_to_live
         assert 'has 2 publishers named' in text
         assert 'killed' in text
         assert not is_error
-        ((text, is_error),) = texts(one, *ends, living_twin=True)
+        ((text, is_error),) = texts(one, *ends, duplicate_is_alive=True)
         assert 'killed' not in text
         assert is_error
 
 
 def test_only_our_own_end_is_not_foreign():
-    assert foreign_writers(WRITES, [OWN]) == []
-    assert foreign_writers(WRITES, [OWN, OWN, OTHER]) == ['/gate', '/other']
-    assert foreign_writers(READS, [OTHER]) == ['/other']
+    assert other_publishers(WRITES, [OWN]) == []
+    assert other_publishers(WRITES, [OWN, OWN, OTHER]) == ['/gate', '/other']
+    assert other_publishers(READS, [OTHER]) == ['/other']
 
 
 def test_publisher_without_a_name_comes_or_goes_and_is_no_rival():
     nameless = replace(OWN, node='')
-    assert foreign_writers(WRITES, [OWN, nameless]) == []
+    assert other_publishers(WRITES, [OWN, nameless]) == []
     assert texts(WRITES, [OWN, nameless], [OTHER]) == []
     assert texts(SOLE_READ, [OTHER, nameless], [OWN]) == []
 
 
 class TestHeard:
     def test_what_it_says_itself_is_no_news(self):
-        heard = Heard('me')
-        heard.note('/gate', 'me', 0)
-        assert not heard.is_alive('/gate', 0)
+        last_seen = LastSeen('me')
+        last_seen.note('/gate', 'me', 0)
+        assert not last_seen.is_alive('/gate', 0)
 
     def test_others_live_until_they_fall_silent(self):
-        heard = Heard('me')
-        heard.note('/gate', 'twin', 5)
-        assert heard.is_alive('/gate', 5 + SILENCE_NS)
-        assert not heard.is_alive('/gate', 6 + SILENCE_NS)
-        assert not heard.is_alive('/other', 5)
+        last_seen = LastSeen('me')
+        last_seen.note('/gate', 'twin', 5)
+        assert last_seen.is_alive('/gate', 5 + SILENCE_NS)
+        assert not last_seen.is_alive('/gate', 6 + SILENCE_NS)
+        assert not last_seen.is_alive('/other', 5)
 
     def test_living_is_not_working(self):
-        heard = Heard('me')
-        heard.note('/gate', 'twin', 5, active=False)
-        assert heard.is_alive('/gate', 6)
-        assert not heard.is_at_work('/gate', 6)
-        heard.note('/gate', 'twin', 7)
-        assert heard.is_at_work('/gate', 8)
+        last_seen = LastSeen('me')
+        last_seen.note('/gate', 'twin', 5, active=False)
+        assert last_seen.is_alive('/gate', 6)
+        assert not last_seen.is_at_work('/gate', 6)
+        last_seen.note('/gate', 'twin', 7)
+        assert last_seen.is_at_work('/gate', 8)
 
 
 SECOND_NS = 10**9
@@ -169,7 +171,7 @@ def test_two_that_are_there_from_the_start_are_an_error_once_frames_break():
 def test_bridge_that_is_heard_again_was_not_dead():
     doubles = Duplicates(domain_id=7)
     look(doubles, 0.0, names=TWO[:1])
-    look(doubles, 0.1, restarts=1)  # of the second one, heard before it was seen
+    look(doubles, 0.1, restarts=1)  # of the second one, last_seen before it was seen
     assert not doubles.findings(SECOND_NS)[0].is_error
     look(doubles, 0.2, restarts=2)  # of the first one: it goes on
     assert doubles.findings(9 * LEASE_NS)[0].is_error

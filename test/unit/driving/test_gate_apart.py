@@ -79,10 +79,10 @@ class TestFreeRunningGate:
         gate = free_running()
         gate.on_state(moving(stamp(0)), 0)
         assert gate.on_command(stamp(0), DRIVE, 1).outcome is Outcome.OK
-        assert [gate.on_refused_state(2), gate.on_refused_state(3)] == [None, None]
+        assert [gate.on_rejected_state(2), gate.on_rejected_state(3)] == [None, None]
         gate.on_state(moving(stamp(1)), 4)  # one good message begins the count anew
-        assert [gate.on_refused_state(5), gate.on_refused_state(6)] == [None, None]
-        stop = gate.on_refused_state(7)
+        assert [gate.on_rejected_state(5), gate.on_rejected_state(6)] == [None, None]
+        stop = gate.on_rejected_state(7)
         assert (stop.outcome, stop.control) == (Outcome.NO_ODOMETRY, FULL_BRAKE)
         assert gate.on_command(stamp(2), DRIVE, 8).outcome is Outcome.NO_ODOMETRY
         gate.on_state(moving(stamp(3)), 9)
@@ -90,7 +90,7 @@ class TestFreeRunningGate:
 
     def test_refused_odometry_before_any_command_says_nothing(self):
         gate = free_running()
-        assert [gate.on_refused_state(n) for n in range(5)] == [None] * 5
+        assert [gate.on_rejected_state(n) for n in range(5)] == [None] * 5
 
     def test_older_command_is_dropped_and_does_not_feed_the_watchdog(self):
         gate = free_running()
@@ -168,7 +168,7 @@ class TestHold:
         return gate
 
     def test_frame_that_ends_without_us_is_answered_already(self, gate):
-        assert gate.hold() == FULL_BRAKE
+        assert gate.idle_stop() == FULL_BRAKE
         assert gate.on_frame(stamp(2), 0) is None
         assert gate.on_state(moving(stamp(2)), 0) is None
         assert gate.on_command(stamp(2), DRIVE) is None
@@ -178,20 +178,20 @@ class TestHold:
         assert gate.due_ns is None
 
     def test_end_may_be_told_before_the_frame(self, gate):
-        gate.hold()
+        gate.idle_stop()
         assert gate.on_step_ended(stamp(2)) is None
         assert gate.on_state(moving(stamp(2)), 0).is_sent_already
         assert gate.on_frame(stamp(2), 0) is None
 
     def test_end_of_another_frame_proves_nothing(self, gate):
-        gate.hold()
+        gate.idle_stop()
         gate.on_frame(stamp(2), 0)
         assert gate.on_step_ended(stamp(1)) is None
         assert gate.open_stamp_ns == stamp(2)
 
     def test_bridge_that_waits_all_the_same_is_answered(self, gate):
         """It did not count the stop: it had been waiting for another vehicle."""
-        gate.hold()
+        gate.idle_stop()
         for event in (
             lambda: gate.on_frame(stamp(2), 0),
             lambda: gate.on_state(moving(stamp(2)), 0),
@@ -209,14 +209,14 @@ class TestHold:
         assert answer_frame(gate, 2).outcome is Outcome.OK
 
     def test_no_command_while_in_doubt_is_full_brake_at_the_deadline(self, gate):
-        gate.hold()
+        gate.idle_stop()
         gate.on_state(moving(stamp(2)), 0)
         assert gate.on_time(DEADLINE_NS // 2) is None
         assert gate.due_ns == DEADLINE_NS
         assert gate.on_time(DEADLINE_NS).outcome is Outcome.NO_COMMAND
 
     def test_bridge_that_never_waits_is_answered_after_two_frames(self, gate):
-        gate.hold()
+        gate.idle_stop()
         for frame in (2, 3):
             gate.on_frame(stamp(frame), 0)
             assert gate.on_step_ended(stamp(frame)).is_sent_already
@@ -225,7 +225,7 @@ class TestHold:
     def test_restarted_bridge_has_counted_nothing(self):
         gate = make_gate()
         answer_frame(gate, 1000)
-        gate.hold()
+        gate.idle_stop()
         assert answer_frame(gate, 1).outcome is Outcome.OK
 
     @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=30))
@@ -236,10 +236,10 @@ class TestHold:
         bridge.advance()
         for frame, (between, within) in enumerate(stops, start=1):
             for _ in range(between):
-                gate.hold()
+                gate.idle_stop()
                 bridge.on_command(ROLE)
             for _ in range(within):
-                gate.hold()
+                gate.idle_stop()
             tick(bridge, within)
             gate.on_state(moving(stamp(frame)), now_ns)
             told = gate.on_command(stamp(frame), DRIVE)

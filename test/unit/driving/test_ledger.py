@@ -44,7 +44,7 @@ def test_record_holds_everything_that_was_learnt():
         'commands': 1,
         'sent': control_record(command(1)),
         'applied': control_record(command(1)),
-        'command_heard_ns': 1001,
+        'command_received_ns': 1001,
         'x_m': 1.0,
     }
 
@@ -54,7 +54,7 @@ def test_applied_command_of_the_next_frame_confirms_this_one():
     for i, record in enumerate(records[:-1], start=1):
         assert record['applied'] == record['sent'] == control_record(command(i))
     assert records[-1]['applied'] is None  # nobody saw what became of it
-    assert (log.counts.slipped, log.counts.violations, log.counts.frames) == (0, 0, 10)
+    assert (log.counts.misapplied, log.counts.violations, log.counts.frames) == (0, 0, 10)
     assert check_ledger(records) == []
 
 
@@ -115,7 +115,7 @@ def test_frame_without_any_report():
 
 def test_command_without_the_gates_word_is_unreported():
     log = FrameLog(ROLE)
-    log.note_command(stamp(0), command(0), heard_ns=5)
+    log.note_command(stamp(0), command(0), received_ns=5)
     log.close_frame(FRAME_ZERO, stamp(0))
     (record,) = log.flush()
     assert (record['outcome'], record['commands']) == (UNREPORTED, 1)
@@ -123,13 +123,13 @@ def test_command_without_the_gates_word_is_unreported():
 
 def test_two_commands_for_a_frame_are_doubled_and_the_first_one_is_recorded():
     log = FrameLog(ROLE)
-    log.note_command(stamp(0), command(1), heard_ns=5)
-    log.note_command(stamp(0), command(2), heard_ns=6)
+    log.note_command(stamp(0), command(1), received_ns=5)
+    log.note_command(stamp(0), command(2), received_ns=6)
     log.close_frame(FRAME_ZERO, stamp(0))
     (record,) = log.flush()
-    assert (record['commands'], record['command_heard_ns']) == (2, 5)
+    assert (record['commands'], record['command_received_ns']) == (2, 5)
     assert record['sent'] == control_record(command(1))
-    assert (log.counts.doubled, log.counts.violations) == (1, 1)
+    assert (log.counts.duplicate, log.counts.violations) == (1, 1)
     assert check_ledger([record]) == [f'frame {FRAME_ZERO}: 2 commands']
 
 
@@ -146,70 +146,70 @@ def test_two_commands_for_a_frame_are_doubled_and_the_first_one_is_recorded():
 def test_another_applied_command_is_slipped_whatever_field_differs(changed):
     log = FrameLog(ROLE)
     applied = VehicleControl(**({'throttle': 0.5} | changed))
-    log.note_command(stamp(0), VehicleControl(throttle=0.5), heard_ns=0)
+    log.note_command(stamp(0), VehicleControl(throttle=0.5), received_ns=0)
     log.note_status(stamp(1), applied)
     log.close_frame(FRAME_ZERO, stamp(0))
     log.close_frame(FRAME_ZERO + 1, stamp(1))
     records = log.flush()
     assert records[0]['applied'] == control_record(applied)
-    assert (log.counts.slipped, log.counts.violations) == (1, 1)
+    assert (log.counts.misapplied, log.counts.violations) == (1, 1)
     assert len(check_ledger(records)) == 1
 
 
 @pytest.mark.parametrize('stops', [1, 3])
 @pytest.mark.parametrize('report_first', [False, True])
 @pytest.mark.parametrize(
-    ('applied', 'slipped'), [(FULL_BRAKE, 0), (command(3), 0), (command(9), 1)]
+    ('applied', 'misapplied'), [(FULL_BRAKE, 0), (command(3), 0), (command(9), 1)]
 )
 def test_stop_that_was_sent_because_nothing_followed_is_no_second_command(
-    applied, slipped, report_first, stops
+    applied, misapplied, report_first, stops
 ):
     """The bridge may have executed either: the stop came between the frames."""
     log = FrameLog(ROLE)
-    log.note_command(stamp(3), command(3), heard_ns=0)
+    log.note_command(stamp(3), command(3), received_ns=0)
     log.note(stamp(3), outcome='ok')
     for _ in range(stops):
         if report_first:  # two topics have no common order
-            log.note_hold(stamp(3))
-        log.note_command(stamp(3), FULL_BRAKE, heard_ns=0)
+            log.note_idle_stop(stamp(3))
+        log.note_command(stamp(3), FULL_BRAKE, received_ns=0)
         if not report_first:
-            log.note_hold(stamp(3))
+            log.note_idle_stop(stamp(3))
     log.note(stamp(3), outcome='stopped_silence')
     records = log.close_frame(FRAME_ZERO + 3, stamp(3))
     log.note_status(stamp(4), applied)
     records += log.close_frame(FRAME_ZERO + 4, stamp(4)) + log.flush()
     assert (records[0]['commands'], records[0]['outcome']) == (1, 'stopped_silence')
     assert records[0]['sent'] == control_record(command(3))
-    assert records[0]['held'] == control_record(FULL_BRAKE)
-    assert log.counts.slipped == slipped
+    assert records[0]['idle_stop'] == control_record(FULL_BRAKE)
+    assert log.counts.misapplied == misapplied
 
 
 @pytest.mark.parametrize(('others', 'commands'), [((), 1), ((command(4),), 2)])
 def test_stop_sent_in_advance_is_the_command_of_the_next_frame(others, commands):
     log = FrameLog(ROLE)
-    log.note_command(stamp(3), command(3), heard_ns=0)
-    log.note_command(stamp(3), FULL_BRAKE, heard_ns=0)
-    log.note_hold(stamp(3))
+    log.note_command(stamp(3), command(3), received_ns=0)
+    log.note_command(stamp(3), FULL_BRAKE, received_ns=0)
+    log.note_idle_stop(stamp(3))
     log.note(stamp(3), outcome='stopped_silence')
     log.note(stamp(4), outcome='stopped_in_advance')
     for other in others:  # what must not come is found
-        log.note_command(stamp(4), other, heard_ns=0)
+        log.note_command(stamp(4), other, received_ns=0)
     log.note_status(stamp(5), FULL_BRAKE)
     for number in (3, 4, 5):
         log.close_frame(FRAME_ZERO + number, stamp(number))
     record = log.flush()[1]
     assert (record['frame'], record['commands']) == (FRAME_ZERO + 4, commands)
     assert record['applied'] == control_record(FULL_BRAKE)
-    assert log.counts.doubled == commands - 1
-    assert log.counts.slipped == len(others)
+    assert log.counts.duplicate == commands - 1
+    assert log.counts.misapplied == len(others)
 
 
 def test_stops_that_were_seen_without_the_answer_before_them_are_not_taken_for_it():
     log = FrameLog(ROLE)
     log.note(stamp(3), outcome='stopped_silence')
-    log.note_command(stamp(3), FULL_BRAKE, heard_ns=0)
+    log.note_command(stamp(3), FULL_BRAKE, received_ns=0)
     for _ in range(2):
-        log.note_hold(stamp(3))
+        log.note_idle_stop(stamp(3))
     log.note_status(stamp(4), command(3))
     for number in (3, 4):
         log.close_frame(FRAME_ZERO + number, stamp(number))
@@ -251,7 +251,7 @@ def test_restart_releases_the_old_frames_and_keeps_the_facts_of_the_new_ones(fra
     first = 1 if frame_runs_back else FRAME_ZERO + 50
     for i in range(3):  # the restarted simulator; its first frame is heard of before it is told
         log.note_status(i * STEP_NS, command(i - 1))
-        log.note_command(i * STEP_NS, command(i), heard_ns=i)
+        log.note_command(i * STEP_NS, command(i), received_ns=i)
         log.note(i * STEP_NS, outcome='ok')
         if i == 0:
             records += log.close(Break(Cause.RESTARTED, 3, 0))
@@ -358,7 +358,7 @@ def test_frame_without_a_command_has_not_slipped():
     log.close_frame(2, 2 * 50)
     records = log.flush()
     assert records[0]['outcome'] == NO_COMMAND
-    assert log.counts.slipped == 0
+    assert log.counts.misapplied == 0
     assert check_ledger(records) == []
 
 

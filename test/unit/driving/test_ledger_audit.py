@@ -81,17 +81,17 @@ def faults(tmp_path):
 
     def found(records):
         audit = audit_ledger(written(tmp_path / 'ledger.jsonl', records))
-        return {name: one.faults for name, one in audit.findings.items() if one.faults}
+        return {name: one.faults for name, one in audit.checks.items() if one.faults}
 
     return found
 
 
 def test_good_ledger_holds(tmp_path):
     audit = audit_ledger(written(tmp_path / 'ledger.jsonl', GOOD))
-    assert audit.holds, audit.findings
+    assert audit.holds, audit.checks
     assert (audit.ended, audit.torn_bytes, audit.counts.frames) == (True, 0, 12)
     assert audit.records == GOOD
-    notes = {name: finding.note for name, finding in audit.findings.items()}
+    notes = {name: finding.note for name, finding in audit.checks.items()}
     assert notes['file'] == '12 records, ended'
     assert notes['stamps'] == 'rising by 50 ms'
     assert notes['hashes'] == '12 observations; 12 actions computed again'
@@ -107,11 +107,11 @@ def test_ledger_that_spans_a_restart_holds_and_tells_of_it(tmp_path):
     before, after = copy.deepcopy(GOOD[:6]), copy.deepcopy(GOOD)
     before[-1]['applied'] = None
     audit = audit_ledger(written(tmp_path / 'ledger.jsonl', [*before, RESTARTED, *after]))
-    assert audit.holds, audit.findings
+    assert audit.holds, audit.checks
     assert audit.records == before + after
     assert audit.events == [RESTARTED]
     note = 'the bridge was started again, or its time ran back, 1 times'
-    assert audit.findings['events'].note == note
+    assert audit.checks['events'].note == note
 
 
 def test_ledger_with_idle_ticks_holds_and_tells_of_them(tmp_path):
@@ -119,8 +119,8 @@ def test_ledger_with_idle_ticks_holds_and_tells_of_them(tmp_path):
     records[5]['applied'] = None
     records.insert(6, IDLE)
     audit = audit_ledger(written(tmp_path / 'ledger.jsonl', records))
-    assert audit.holds, audit.findings
-    assert audit.findings['events'].note == '5 idle ticks'
+    assert audit.holds, audit.checks
+    assert audit.checks['events'].note == '5 idle ticks'
     assert audit.counts.frames == 7
 
 
@@ -199,7 +199,7 @@ PLANTED = {
     ),
     'two commands': (planted(commands=2), {'commands': 'frame 105: 2 commands, ok'}),
     'unreported': (planted(outcome=UNREPORTED), {'commands': 'frame 105: unreported'}),
-    'slipped': (planted(applied=GOOD[4]['sent']), {'applied': 'frame 105: applied'}),
+    'misapplied': (planted(applied=GOOD[4]['sent']), {'applied': 'frame 105: applied'}),
     'unconfirmed': (planted(applied=None), {'applied': 'nobody saw what was executed'}),
     'no hash': (
         without('observation_sha256', 'action', 'action_sha256', 'twist'),
@@ -267,7 +267,7 @@ def test_drive_without_ros_has_no_times(tmp_path):
     records = [{k: v for k, v in one.items() if k not in (*INSTANTS, 'stages_ns')} for one in GOOD]
     audit = audit_ledger(written(tmp_path / 'ledger.jsonl', records))
     assert audit.holds
-    assert audit.findings['stages'].note == 'not timed'
+    assert audit.checks['stages'].note == 'not timed'
 
 
 def test_empty_ledger_is_a_fault(faults):
@@ -280,11 +280,11 @@ def test_torn_last_line_is_told_and_no_fault(tmp_path):
     for cut in (1, 40, len(lines[-1]) - 1):
         path.write_bytes(b''.join(lines)[:-cut])
         audit = audit_ledger(path)
-        assert audit.holds, audit.findings
+        assert audit.holds, audit.checks
         assert not audit.ended
         assert audit.torn_bytes == len(lines[-1]) - cut
         assert audit.records == GOOD[:-1]
-        assert 'torn' in audit.findings['file'].note
+        assert 'torn' in audit.checks['file'].note
 
 
 def test_killed_between_two_lines_is_told_and_no_fault(tmp_path):
@@ -294,7 +294,7 @@ def test_killed_between_two_lines_is_told_and_no_fault(tmp_path):
     audit = audit_ledger(path)
     assert audit.holds
     assert (audit.ended, audit.torn_bytes) == (False, 0)
-    assert 'no end' in audit.findings['file'].note
+    assert 'no end' in audit.checks['file'].note
 
 
 @given(st.data())
@@ -315,7 +315,7 @@ def test_no_line_can_be_lost_moved_or_changed(tmp_path_factory, data):
         new = data.draw(st.integers(32, 126).filter(lambda b: b != lines[i][place]))
         lines[i] = lines[i][:place] + bytes([new]) + lines[i][place + 1 :]
     path.write_bytes(header + b''.join(lines))
-    assert not audit_ledger(path).findings['chain'].holds
+    assert not audit_ledger(path).checks['chain'].holds
 
 
 def test_lines_cut_off_before_the_end_are_missed(tmp_path):
@@ -323,8 +323,8 @@ def test_lines_cut_off_before_the_end_are_missed(tmp_path):
     *lines, end = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b''.join([*lines[:-3], end]))
     audit = audit_ledger(path)
-    assert audit.findings['file'].faults == ['12 records were written, 9 are here']
-    assert not audit.findings['chain'].holds
+    assert audit.checks['file'].faults == ['12 records were written, 9 are here']
+    assert not audit.checks['chain'].holds
 
 
 def test_line_that_is_no_record_is_one_fault_and_the_rest_is_checked(tmp_path):
@@ -333,7 +333,7 @@ def test_line_that_is_no_record_is_one_fault_and_the_rest_is_checked(tmp_path):
     lines[6] = b'{"frame":\n'
     path.write_bytes(b''.join(lines))
     audit = audit_ledger(path)
-    assert 'ledger.jsonl:7: not JSON' in audit.findings['file'].faults[0]
+    assert 'ledger.jsonl:7: not JSON' in audit.checks['file'].faults[0]
     assert audit.counts.frames == 11
 
 
@@ -342,8 +342,8 @@ def test_line_after_the_end_is_a_fault(tmp_path):
     with path.open('ab') as file:
         file.write(json.dumps(record(12)).encode() + b'\n')
     audit = audit_ledger(path)
-    assert 'line 15 comes after the end' in audit.findings['file'].faults
-    assert audit.findings['chain'].faults == ['line 15 has no hash']
+    assert 'line 15 comes after the end' in audit.checks['file'].faults
+    assert audit.checks['chain'].faults == ['line 15 has no hash']
 
 
 def test_what_is_no_ledger_is_refused(tmp_path):

@@ -12,8 +12,8 @@ import pytest
 from td3_agent.driving.lockstep import Lockstep, Phase
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.driving.stepping import (
+    BridgeRequest,
     LockstepParams,
-    Request,
     Verdict,
 )
 
@@ -24,7 +24,7 @@ def check_clean(stage, steps):
     """One STEP_ONCE, one frame and one command of every role per step, and nothing else."""
     counts = stage.lockstep.counts
     assert counts.steps == steps
-    assert len(stage.sent(Request.STEP_ONCE)) == steps
+    assert len(stage.sent(BridgeRequest.STEP_ONCE)) == steps
     stepped = stage.bridge.ticks[-steps:]
     assert all(later[0] == earlier[0] + 1 for earlier, later in pairwise(stepped))
     assert not any(missing for _, missing in stepped)
@@ -40,7 +40,10 @@ def test_bridge_that_plays_is_paused_and_then_stepped():
     assert stage.bridge.frame > 1010
     stage.joined = True
     check_clean(stage.steps(50), 50)
-    assert [what for _, what, _ in stage.requests][:2] == [Request.PAUSE, Request.STEP_ONCE]
+    assert [what for _, what, _ in stage.requests][:2] == [
+        BridgeRequest.PAUSE,
+        BridgeRequest.STEP_ONCE,
+    ]
 
 
 def test_late_joiner_hears_nothing_from_a_paused_bridge_and_steps_it_after_the_silence():
@@ -48,29 +51,29 @@ def test_late_joiner_hears_nothing_from_a_paused_bridge_and_steps_it_after_the_s
     frame, joined_ns = stage.bridge.frame, stage.now_ns
     stage.joined = True
     stage.run(2.4)
-    assert stage.requests == [(joined_ns, Request.PAUSE, Phase.PAUSING)]
+    assert stage.requests == [(joined_ns, BridgeRequest.PAUSE, Phase.PAUSING)]
     check_clean(stage.steps(50), 50)
     assert stage.bridge.frame == frame + 50
-    assert 0 <= stage.sent(Request.STEP_ONCE)[0] - (joined_ns + 2.5 * S) < MS
+    assert 0 <= stage.sent(BridgeRequest.STEP_ONCE)[0] - (joined_ns + 2.5 * S) < MS
 
 
 def test_bridge_that_goes_on_ticking_is_asked_again_to_pause():
     stage = Stage(fast(), lost_requests=2, gate_answers=lambda *_: False).start()
     stage.steps(1)
-    assert len(stage.sent(Request.PAUSE)) == 3
+    assert len(stage.sent(BridgeRequest.PAUSE)) == 3
     assert all(
-        later - earlier >= 2.5 * S for earlier, later in pairwise(stage.sent(Request.PAUSE))
+        later - earlier >= 2.5 * S for earlier, later in pairwise(stage.sent(BridgeRequest.PAUSE))
     )
 
 
 def test_nothing_more_is_sent_while_a_step_is_in_flight():
     stage = Stage(fast()).start(paused=True)
     stage.steps(20)
-    assert {phase for _, what, phase in stage.requests if what is Request.STEP_ONCE} <= {
+    assert {phase for _, what, phase in stage.requests if what is BridgeRequest.STEP_ONCE} <= {
         Phase.READY,
-        Phase.HOLDING,
+        Phase.WAITING,
     }
-    for sent_ns, next_ns in pairwise(stage.sent(Request.STEP_ONCE)):
+    for sent_ns, next_ns in pairwise(stage.sent(BridgeRequest.STEP_ONCE)):
         assert next_ns - sent_ns >= 2 * MS + 2 * MS  # the tick, and a message either way
 
 
@@ -78,7 +81,7 @@ def test_nothing_more_is_sent_while_a_step_is_in_flight():
 def test_steps_keep_to_the_real_time_factor(factor):
     stage = Stage(LockstepParams(real_time_factor=factor)).start(paused=True)
     stage.steps(100)
-    times = stage.sent(Request.STEP_ONCE)
+    times = stage.sent(BridgeRequest.STEP_ONCE)
     assert [t - times[0] for t in times] == [round(i * STEP_NS / factor) for i in range(100)]
 
 
@@ -92,13 +95,13 @@ def test_lost_step_is_sent_again_and_made_once(lost):
     counts = stage.lockstep.counts
     assert (counts.steps, counts.resent, counts.skipped, counts.uninvited) == (4, lost, 0, 0)
     assert stage.bridge.frame == frame + 1
-    *_, before, after = stage.sent(Request.STEP_ONCE)
+    *_, before, after = stage.sent(BridgeRequest.STEP_ONCE)
     assert after - before == 5 * S
 
 
 def test_step_is_not_sent_again_once_the_frame_has_grown():
     lockstep = paused_lockstep()
-    assert lockstep.poll(S) is Request.STEP_ONCE
+    assert lockstep.poll(S) is BridgeRequest.STEP_ONCE
     lockstep.on_status(8, running=True, now_ns=S)
     assert all(lockstep.poll(S + i * MS) is None for i in range(0, 5_000, 50))
     assert lockstep.counts.resent == 0
@@ -106,7 +109,7 @@ def test_step_is_not_sent_again_once_the_frame_has_grown():
 
 def test_lost_acknowledgement_is_not_waited_for_for_ever():
     lockstep = paused_lockstep()
-    assert lockstep.poll(S) is Request.STEP_ONCE
+    assert lockstep.poll(S) is BridgeRequest.STEP_ONCE
     lockstep.on_status(8, running=True, now_ns=S)
     lockstep.on_clock(10 * S)
     lockstep.on_command('ego_vehicle', 10 * S)
@@ -115,13 +118,13 @@ def test_lost_acknowledgement_is_not_waited_for_for_ever():
     assert lockstep.poll(S + patience_ns - 1) is None
     assert lockstep.phase is Phase.STEPPING
     assert lockstep.poll(S + patience_ns) is None
-    assert lockstep.poll(S + patience_ns) is Request.STEP_ONCE
+    assert lockstep.poll(S + patience_ns) is BridgeRequest.STEP_ONCE
     assert (lockstep.counts.lost_acknowledgements, lockstep.counts.resent) == (1, 0)
 
 
 def test_second_frame_within_one_step_is_counted():
     lockstep = paused_lockstep()
-    assert lockstep.poll(S) is Request.STEP_ONCE
+    assert lockstep.poll(S) is BridgeRequest.STEP_ONCE
     lockstep.on_status(8, running=True, now_ns=S)
     lockstep.on_status(9, running=True, now_ns=S)
     assert lockstep.counts.uninvited == 1
@@ -129,7 +132,7 @@ def test_second_frame_within_one_step_is_counted():
 
 def test_status_that_was_overtaken_is_no_restart():
     lockstep = paused_lockstep()
-    assert lockstep.poll(S) is Request.STEP_ONCE
+    assert lockstep.poll(S) is BridgeRequest.STEP_ONCE
     lockstep.on_status(8, running=True, now_ns=S)
     lockstep.on_status(7, running=True, now_ns=S)
     assert (lockstep.frame, lockstep.phase, lockstep.counts.restarts) == (8, Phase.STEPPING, 0)
@@ -155,7 +158,7 @@ def test_bridge_is_not_paused_before_it_has_the_vehicles():
     lockstep.on_status(7, running=True, now_ns=S)
     assert lockstep.poll(S, vehicles_present=False, gates_present=False) is None
     assert lockstep.phase is Phase.PAUSING
-    assert lockstep.poll(2 * S, gates_present=False) is Request.PAUSE
+    assert lockstep.poll(2 * S, gates_present=False) is BridgeRequest.PAUSE
 
 
 def test_acknowledgement_alone_does_not_end_a_step():
@@ -168,7 +171,7 @@ def test_acknowledgement_alone_does_not_end_a_step():
     assert lockstep.missing == {ROLE}
     assert lockstep.counts.early_acknowledgements == 1
     assert lockstep.on_command(ROLE, 100) is Verdict.ACCEPTED
-    assert lockstep.poll(0) is Request.STEP_ONCE
+    assert lockstep.poll(0) is BridgeRequest.STEP_ONCE
 
 
 def test_command_alone_does_not_end_a_step():
@@ -179,7 +182,7 @@ def test_command_alone_does_not_end_a_step():
     lockstep.on_command(ROLE, 100)
     assert lockstep.poll(0) is None
     lockstep.on_status(8, running=False, now_ns=0)
-    assert lockstep.poll(0) is Request.STEP_ONCE
+    assert lockstep.poll(0) is BridgeRequest.STEP_ONCE
     assert lockstep.counts.early_acknowledgements == 0
 
 
@@ -210,7 +213,7 @@ def test_missing_command_is_waited_for_counted_and_left_behind():
     counts = stage.lockstep.counts
     assert (counts.no_command, counts.steps, counts.resent, counts.skipped) == (1, 5, 0, 0)
     assert [missing for _, missing in stage.bridge.ticks] == [set(), set(), {ROLE}, set(), set()]
-    waited_ns = [b - a for a, b in pairwise(stage.sent(Request.STEP_ONCE))]
+    waited_ns = [b - a for a, b in pairwise(stage.sent(BridgeRequest.STEP_ONCE))]
     assert waited_ns[2] >= S + 1.5 * S  # the bridge's own wait, then ours
     assert max(waited_ns[:2] + waited_ns[3:]) < S
 
@@ -218,7 +221,7 @@ def test_missing_command_is_waited_for_counted_and_left_behind():
 def test_paused_bridge_stays_paused_while_gates_are_absent():
     stage = Stage(fast(), gates_present=False).start()
     stage.run(60.0)
-    assert {what for _, what, _ in stage.requests} <= {Request.PAUSE}
+    assert {what for _, what, _ in stage.requests} <= {BridgeRequest.PAUSE}
     stage.gates_present = True
     stage.steps(5)
     stage.gates_present = False
@@ -242,7 +245,7 @@ def test_both_roles_must_answer():
 def test_lockstep_ends_after_max_frames():
     stage = Stage(fast(max_frames=7)).start().run(30.0)
     assert stage.lockstep.phase is Phase.DONE
-    assert len(stage.sent(Request.STEP_ONCE)) == 7
+    assert len(stage.sent(BridgeRequest.STEP_ONCE)) == 7
     assert stage.lockstep.wake_ns(stage.now_ns) is None
     assert stage.lockstep.poll(stage.now_ns) is None
 
@@ -297,7 +300,7 @@ def test_clock_that_runs_back_alone_is_a_restart():
     lockstep.on_clock(99 * S)
     assert (lockstep.phase, lockstep.counts.restarts) == (Phase.PAUSING, 1)
     assert lockstep.stamp_ns == 99 * S
-    assert lockstep.poll(0) is Request.PAUSE
+    assert lockstep.poll(0) is BridgeRequest.PAUSE
     lockstep.on_clock(99 * S + STEP_NS)
     assert lockstep.counts.restarts == 1
 

@@ -13,10 +13,10 @@ import pytest
 from td3_agent.driving.lockstep import Event, Lockstep, Phase
 from td3_agent.driving.stepping import (
     Break,
+    BridgeRequest,
     Cause,
     EndedFrame,
     LockstepParams,
-    Request,
 )
 
 unhurried = settings(deadline=None)  # the machine may be busy with something else
@@ -31,12 +31,12 @@ class TestWhatIsLost:
         lockstep = Lockstep(LockstepParams(real_time_factor=0.0, **params), STEP_NS)
         lockstep.poll(now_ns)
         lockstep.on_status(10, running=False, now_ns=now_ns)
-        assert lockstep.poll(now_ns) is Request.STEP_ONCE
+        assert lockstep.poll(now_ns) is BridgeRequest.STEP_ONCE
         lockstep.on_status(11, running=True, now_ns=now_ns)
         lockstep.on_clock(11 * STEP_NS)
         lockstep.on_command(ROLE, 11 * STEP_NS)
         lockstep.on_status(11, running=False, now_ns=now_ns)
-        assert lockstep.poll(now_ns) is Request.STEP_ONCE
+        assert lockstep.poll(now_ns) is BridgeRequest.STEP_ONCE
         return lockstep
 
     def test_frame_without_a_clock_is_opened_by_its_odometry_and_waits(self):
@@ -47,9 +47,9 @@ class TestWhatIsLost:
         assert lockstep.stamp_ns == 12 * STEP_NS
         assert not lockstep.missing
         assert lockstep.poll(S) is None
-        assert lockstep.phase is Phase.HOLDING
-        assert lockstep.trouble(S + S // 4) == ''
-        assert lockstep.trouble(S + S) == 'frame 12 has no /clock: does the bridge publish it?'
+        assert lockstep.phase is Phase.WAITING
+        assert lockstep.fault(S + S // 4) == ''
+        assert lockstep.fault(S + S) == 'frame 12 has no /clock: does the bridge publish it?'
         lockstep.poll(S + 2 * S, gates_present=False)
         assert lockstep.phase is Phase.READY
         assert lockstep.counts.no_clock == 1
@@ -78,7 +78,7 @@ class TestWhatIsLost:
         lockstep = self.stepping(step_timeout_s=2.0)
         lockstep.on_clock(12 * STEP_NS)
         lockstep.on_command(ROLE, 12 * STEP_NS)
-        assert 'not acknowledged on /carla/status' in lockstep.trouble(S + S)
+        assert 'not acknowledged on /carla/status' in lockstep.fault(S + S)
         assert lockstep.poll(S + 3 * S) is None
         assert (lockstep.counts.resent, lockstep.counts.lost_acknowledgements) == (0, 1)
         assert lockstep.frame == 12
@@ -87,8 +87,8 @@ class TestWhatIsLost:
 
     def test_step_that_was_lost_is_sent_again(self):
         lockstep = self.stepping(step_timeout_s=2.0)
-        assert 'STEP_ONCE has no effect, 0 sent again' in lockstep.trouble(S + S)
-        assert lockstep.poll(S + 3 * S) is Request.STEP_ONCE
+        assert 'STEP_ONCE has no effect, 0 sent again' in lockstep.fault(S + S)
+        assert lockstep.poll(S + 3 * S) is BridgeRequest.STEP_ONCE
         assert lockstep.counts.resent == 1
 
     def test_frame_in_which_time_runs_back_is_closed_like_any_other(self):
@@ -98,7 +98,7 @@ class TestWhatIsLost:
         assert lockstep.phase is Phase.PAUSING
         lockstep.poll(S)
         lockstep.on_status(12, running=False, now_ns=S)
-        assert lockstep.phase is Phase.HOLDING
+        assert lockstep.phase is Phase.WAITING
         lockstep.on_command(ROLE, lockstep.stamp_ns)
         lockstep.poll(S, gates_present=False)
         assert lockstep.phase is Phase.READY
@@ -123,15 +123,15 @@ class TestTakenBack:
     @pytest.mark.parametrize('clocks', [True, False])
     def test_playing_bridge_is_paused_at_its_second_frame_and_again_and_again(self, clocks):
         lockstep = paused_lockstep()
-        assert lockstep.poll(S) is Request.STEP_ONCE
+        assert lockstep.poll(S) is BridgeRequest.STEP_ONCE
         requests = self.playing(lockstep, 8, 100.0, clocks=clocks)
-        assert {what for _, what in requests} == {Request.PAUSE}
+        assert {what for _, what in requests} == {BridgeRequest.PAUSE}
         assert requests[0][0] == S + STEP_NS
         assert len(requests) == 40
         assert lockstep.counts.uninvited == 2000 - 1
         assert '1999 frames without a step' in lockstep.interruption(101 * S)
         lockstep.on_status(2007, running=False, now_ns=101 * S)
-        assert lockstep.poll(101 * S) is Request.STEP_ONCE
+        assert lockstep.poll(101 * S) is BridgeRequest.STEP_ONCE
         assert 'went on by itself' in lockstep.interruption(102 * S)
         assert lockstep.interruption(104 * S) == ''
 
@@ -139,7 +139,7 @@ class TestTakenBack:
         lockstep = paused_lockstep(LockstepParams())
         lockstep.poll(S, gates_present=False)
         requests = self.playing(lockstep, 8, 1.0)
-        assert requests == [(S, Request.PAUSE)]
+        assert requests == [(S, BridgeRequest.PAUSE)]
         assert lockstep.counts.uninvited == 20
 
     def test_bridge_that_plays_while_a_command_is_waited_for_is_paused_at_once(self):
@@ -148,8 +148,8 @@ class TestTakenBack:
         lockstep.on_status(8, running=True, now_ns=S)
         lockstep.on_clock(8 * STEP_NS)
         lockstep.on_status(8, running=False, now_ns=S)
-        assert lockstep.phase is Phase.HOLDING
-        assert self.playing(lockstep, 9, 1.0) == [(S, Request.PAUSE)]
+        assert lockstep.phase is Phase.WAITING
+        assert self.playing(lockstep, 9, 1.0) == [(S, BridgeRequest.PAUSE)]
         assert lockstep.counts.uninvited == 20
 
     def test_running_long_after_the_tick_is_no_single_step(self):
@@ -159,7 +159,7 @@ class TestTakenBack:
         for i in range(100):
             lockstep.on_status(8, running=True, now_ns=S + i * 100 * MS)
             requests.append(lockstep.poll(S + i * 100 * MS))
-        assert Request.PAUSE in requests[: round(fast().pause_timeout_s * 10) + 3]
+        assert BridgeRequest.PAUSE in requests[: round(fast().pause_timeout_s * 10) + 3]
 
     def test_two_frames_told_by_clock_alone_are_no_single_step(self):
         lockstep = paused_lockstep()
@@ -168,7 +168,7 @@ class TestTakenBack:
         lockstep.on_clock(8 * STEP_NS)
         assert lockstep.poll(S) is None
         lockstep.on_clock(9 * STEP_NS)
-        assert lockstep.poll(S) is Request.PAUSE
+        assert lockstep.poll(S) is BridgeRequest.PAUSE
 
     @pytest.mark.parametrize('frame', [8, 9])
     def test_second_clock_of_a_step_is_entered_with_the_frames_that_a_status_tells(self, frame):
@@ -177,7 +177,7 @@ class TestTakenBack:
         lockstep.poll(S)
         lockstep.on_clock(8 * STEP_NS)
         lockstep.on_clock(9 * STEP_NS)
-        assert lockstep.poll(S) is Request.PAUSE
+        assert lockstep.poll(S) is BridgeRequest.PAUSE
         lockstep.on_status(frame, running=False, now_ns=S)
         breaks = [one for one in lockstep.take_ended() if isinstance(one, Break)]
         assert [one.frames for one in breaks] == [1] * (frame - 8)
@@ -202,7 +202,7 @@ class TestTakenBack:
         lockstep.on_status(0, running=True, now_ns=S)
         lockstep.on_status(5124, running=True, now_ns=S)  # upstream says 0 before its first tick
         lockstep.on_clock(100 * S)
-        assert lockstep.poll(S) is Request.PAUSE
+        assert lockstep.poll(S) is BridgeRequest.PAUSE
         lockstep.on_status(5124, running=False, now_ns=S)
         assert lockstep.take_ended() == [Break(Cause.RESTARTED, 1, 100 * S)]
         assert (lockstep.counts.skipped, lockstep.counts.restarts) == (0, 1)
@@ -283,7 +283,7 @@ class TestIdleTicks:
         while len(sent) < ticks:
             now_ns += 10 * MS
             assert now_ns < 100 * S
-            if lockstep.poll(now_ns, **missing) is not Request.STEP_ONCE:
+            if lockstep.poll(now_ns, **missing) is not BridgeRequest.STEP_ONCE:
                 continue
             sent.append(now_ns)
             frame, stamp_ns = lockstep.frame + 1, (lockstep.frame + 1) * STEP_NS
@@ -309,7 +309,7 @@ class TestIdleTicks:
         lockstep.poll(sent[-1], **missing)
         ended = lockstep.take_ended()
         assert ended == [EndedFrame(8 + i, (8 + i) * STEP_NS, is_idle=True) for i in range(20)]
-        assert lockstep.poll(sent[-1] + 10 * MS) is Request.STEP_ONCE  # there at last
+        assert lockstep.poll(sent[-1] + 10 * MS) is BridgeRequest.STEP_ONCE  # there at last
         assert lockstep.counts.steps == 1
 
     def test_none_are_sent_where_none_are_wanted(self):
@@ -327,21 +327,22 @@ class TestIdleTicks:
         lockstep = Lockstep(fast(), STEP_NS)
         missing = {'vehicles_present': False, 'gates_present': False}
         requests = [lockstep.poll(i * 100 * MS, **missing) for i in range(60)]
-        assert requests.count(Request.STEP_ONCE) == 1
-        assert Request.PAUSE not in requests
+        assert requests.count(BridgeRequest.STEP_ONCE) == 1
+        assert BridgeRequest.PAUSE not in requests
 
     def test_bridge_that_only_was_slow_to_play_owes_nothing(self):
         """It was taken for paused, and is not: no frame of that time is one of ours."""
         lockstep = Lockstep(fast(), STEP_NS)
         missing = {'vehicles_present': False, 'gates_present': False}
         lockstep.on_status(1, running=True, now_ns=0)
-        assert Request.STEP_ONCE in [lockstep.poll(i * 100 * MS, **missing) for i in range(60)]
+        asked = [lockstep.poll(i * 100 * MS, **missing) for i in range(60)]
+        assert BridgeRequest.STEP_ONCE in asked
         for frame in range(2, 40):  # the step is under way, or lost
             lockstep.on_status(frame, running=True, now_ns=6 * S)
             lockstep.on_clock(frame * STEP_NS)
             assert lockstep.poll(6 * S, **missing) is None
         assert lockstep.phase is Phase.PAUSING
-        assert lockstep.poll(6 * S) is Request.PAUSE
+        assert lockstep.poll(6 * S) is BridgeRequest.PAUSE
         lockstep.on_status(40, running=False, now_ns=6 * S)
         assert lockstep.take_ended() == []
         assert (lockstep.counts.uninvited, lockstep.counts.skipped) == (0, 0)
@@ -358,12 +359,12 @@ class TestIdleTicks:
         lockstep = paused_lockstep()
         missing = {'vehicles_present': False, 'gates_present': False}
         lockstep.poll(S, **missing)
-        assert lockstep.poll(3 * S, **missing) is Request.STEP_ONCE
+        assert lockstep.poll(3 * S, **missing) is BridgeRequest.STEP_ONCE
         lockstep.on_status(8, running=True, now_ns=3 * S)
         lockstep.on_clock(8 * STEP_NS)
         lockstep.on_status(8, running=False, now_ns=3 * S)
-        assert lockstep.trouble(4 * S) == ''
-        assert lockstep.poll(5 * S, **missing) is Request.STEP_ONCE
+        assert lockstep.fault(4 * S) == ''
+        assert lockstep.poll(5 * S, **missing) is BridgeRequest.STEP_ONCE
         assert lockstep.counts.no_command == 0
 
     def test_play_during_idle_ticks_is_taken_back(self):
@@ -372,7 +373,7 @@ class TestIdleTicks:
         (sent_ns,) = self.wait(lockstep, 1, **missing)
         assert lockstep.poll(sent_ns, **missing) is None
         lockstep.on_status(9, running=True, now_ns=sent_ns)
-        assert lockstep.poll(sent_ns, **missing) is Request.PAUSE
+        assert lockstep.poll(sent_ns, **missing) is BridgeRequest.PAUSE
 
 
 ARROWS = {key: phase for key, (phase, _) in Lockstep.TRANSITIONS.items()}

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from td3_agent.driving.answering import FramePairer
-from td3_agent.driving.frames import GAP_NS, JUMP_BACK_NS
+from td3_agent.driving.geometry import GAP_NS, JUMP_BACK_NS
+from td3_agent.driving.responder import FramePairer
 
 unhurried = settings(deadline=None)  # the machine may be busy with something else
 STEP_NS = 50_000_000

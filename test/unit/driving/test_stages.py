@@ -146,7 +146,7 @@ def test_window_forgets_old_frames_and_frames_that_are_not_timed():
 
 def test_log_enters_the_stages_of_each_frame():
     log = FrameLog('ego_vehicle')
-    log.note_command(50, VehicleControl(), heard_ns=1)
+    log.note_command(50, VehicleControl(), received_ns=1)
     log.note(50, outcome='ok', **FRAME)
     log.close_frame(1, 50)
     log.close_frame(2, 100)

@@ -9,7 +9,7 @@ from td3_agent.driving.endpoints import Finding
 from td3_agent.driving.ledger import read_ledger
 from td3_agent.driving.lockstep import Phase
 from td3_agent.driving.parameters import ParameterError
-from td3_agent.driving.stepping import Request
+from td3_agent.driving.stepping import BridgeRequest
 from td3_agent.driving.synchronizer import Orders, Synchronizer, SynchronizerParams
 from td3_agent.driving.vehicle import VehicleState
 
@@ -27,9 +27,9 @@ class Drive:
         self.core = Synchronizer(SynchronizerParams(**params), self.faults.append)
 
     def look(self, missing=(), waits=None):
-        present = set(self.core.attendance.names) - set(missing)
+        present = set(self.core.readiness.names) - set(missing)
         under_way = self.core.lockstep.counts.steps > 0
-        self.core.attendance.look(present, waits or {}, under_way=under_way)
+        self.core.readiness.look(present, waits or {}, under_way=under_way)
         return self
 
     def advance(self, after_s=0.0):
@@ -44,7 +44,7 @@ class Drive:
     def pause(self):
         """Let the first pause be asked for and come."""
         orders = self.advance()
-        assert orders.request is Request.PAUSE
+        assert orders.request is BridgeRequest.PAUSE
         self.status(running=False)
         return orders
 
@@ -82,7 +82,7 @@ class Drive:
 def test_one_step_each_time_all_gates_have_said_that_their_command_is_out():
     drive = Drive((RED, BLUE)).look()
     drive.pause()
-    assert drive.advance().request is Request.STEP_ONCE
+    assert drive.advance().request is BridgeRequest.STEP_ONCE
     drive.tick()
     drive.status(running=False)
     # A command that is seen may not have reached the bridge yet: only its report counts.
@@ -92,7 +92,7 @@ def test_one_step_each_time_all_gates_have_said_that_their_command_is_out():
     drive.report(RED, 'ok')
     assert drive.advance().request is None
     drive.report(BLUE, 'stopped_no_command')
-    assert drive.advance().request is Request.STEP_ONCE
+    assert drive.advance().request is BridgeRequest.STEP_ONCE
     assert drive.core.is_driving
 
 
@@ -111,7 +111,7 @@ def test_under_way_one_agent_that_is_gone_is_braked_and_the_others_drive_on():
     drive.pause()
     drive.step()
     drive.look(missing={'agent of blue'})
-    assert drive.step().request is Request.STEP_ONCE
+    assert drive.step().request is BridgeRequest.STEP_ONCE
     assert drive.told().message == 'silent or not there, the gate brakes its car: agent of blue'
     assert drive.told().is_error
     drive.look(missing={'agent of blue', 'agent of red'})
@@ -122,13 +122,13 @@ def test_gates_learn_of_idle_ticks_before_the_tick_and_once():
     drive = Drive().look(missing={'agent of red'}, waits={RED: ['route']})
     assert drive.pause().is_idle
     orders = [drive.advance(0.1) for _ in range(30)]
-    assert [one.request for one in orders].count(Request.STEP_ONCE) == 1
+    assert [one.request for one in orders].count(BridgeRequest.STEP_ONCE) == 1
     assert {one.is_idle for one in orders} == {None}
     assert not drive.core.is_driving
     drive.tick()
     drive.report(RED, 'stopped_idle')
     drive.status(running=False)
-    assert drive.look().advance() == Orders(is_idle=False, request=Request.STEP_ONCE)
+    assert drive.look().advance() == Orders(is_idle=False, request=BridgeRequest.STEP_ONCE)
 
 
 def test_only_a_gate_in_doubt_learns_that_a_step_has_ended_and_once():
@@ -140,7 +140,7 @@ def test_only_a_gate_in_doubt_learns_that_a_step_has_ended_and_once():
     drive.tick()
     assert not drive.advance().ended  # it has not ended yet
     drive.status(running=False)
-    assert drive.core.lockstep.phase is Phase.HOLDING
+    assert drive.core.lockstep.phase is Phase.WAITING
     assert drive.advance().ended == {RED}
     assert not drive.advance().ended
     drive.report(RED, 'stopped_in_advance')  # the doubt goes on
@@ -196,9 +196,9 @@ def test_a_vehicle_of_a_dead_bridge_counts_once_its_odometry_comes():
     drive.step()
     drive.core.lockstep.restart()
     drive.advance()
-    assert drive.core.attendance.absent == ['vehicle of red']
+    assert drive.core.readiness.absent == ['vehicle of red']
     drive.move(RED)
-    assert drive.core.attendance.absent == []
+    assert drive.core.readiness.absent == []
 
 
 @pytest.mark.parametrize(('step_s', 'is_error'), [(0.1, True), (0.05000000074505806, False)])

@@ -89,7 +89,7 @@ def test_json_and_summary_file_say_the_same(check, tmp_path):
 
 
 def test_equal_drives(check):
-    status, said = check(drive(), drive(command_heard_ns=7), options=('--equal', '--json'))
+    status, said = check(drive(), drive(command_received_ns=7), options=('--equal', '--json'))
     assert status == 0  # when they were driven does not matter
     comparison = json.loads(said.out)['comparison']
     assert comparison == {

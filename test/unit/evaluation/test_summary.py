@@ -123,7 +123,7 @@ def test_counts_of_outcomes_and_violations():
     got = summarize(records, LINE)
     assert got['frames'] == 4
     assert got['outcomes'] == {'ok': 3, 'stopped_no_command': 1, SKIPPED: 2}
-    assert (got['frames_skipped'], got['frames_doubled'], got['frames_slipped']) == (2, 1, 1)
+    assert (got['frames_skipped'], got['frames_duplicate'], got['frames_misapplied']) == (2, 1, 1)
     assert got['violations'] == 4
 
 
@@ -135,24 +135,24 @@ def test_empty_drive():
 
 
 def test_even_pace_has_a_rate_and_no_jitter():
-    records = [record(i, command_heard_ns=10**12 + i * 50_000_000) for i in range(100)]
+    records = [record(i, command_received_ns=10**12 + i * 50_000_000) for i in range(100)]
     pace = command_pace(records)
     assert pace['command_rate_hz'] == pytest.approx(20.0)
     assert pace['command_jitter_ms'] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_jitter_is_the_standard_deviation_of_the_intervals():
-    heard_ns, records = 10**12, []
+    received_ns, records = 10**12, []
     for i in range(101):
-        records.append(record(i, command_heard_ns=heard_ns))
-        heard_ns += 50_000_000 + (3_000_000 if i % 2 else -3_000_000)
+        records.append(record(i, command_received_ns=received_ns))
+        received_ns += 50_000_000 + (3_000_000 if i % 2 else -3_000_000)
     assert command_pace(records)['command_jitter_ms'] == pytest.approx(3.0)
     assert command_pace(records[::-1])['command_rate_hz'] == pytest.approx(20.0, rel=1e-2)
 
 
 @pytest.mark.parametrize('heard', [[], [5], [0, 0, 0]])  # the direct path hears nothing: 0
 def test_pace_of_fewer_than_two_commands_is_unknown(heard):
-    pace = command_pace([record(command_heard_ns=ns) for ns in heard])
+    pace = command_pace([record(command_received_ns=ns) for ns in heard])
     assert pace == {'command_rate_hz': None, 'command_jitter_ms': None}
 
 

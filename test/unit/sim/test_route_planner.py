@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from xodr_texts import cut, lane, link, mirrored, opendrive, road, section
 
-from td3_agent.driving.frames import wrap_angle
+from td3_agent.driving.geometry import wrap_angle
 from td3_agent.sim.lane_network import Pose
 from td3_agent.sim.maps import built_in_opendrive, load_map
 from td3_agent.sim.road import RoadMap

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from td3_agent.driving.command import VehicleControl
-from td3_agent.driving.frames import nanoseconds_from_stamp, stamp_from_seconds
+from td3_agent.driving.geometry import nanoseconds_from_stamp, stamp_from_seconds
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.sim.boxes import Box
 from td3_agent.sim.camera import CameraConfig

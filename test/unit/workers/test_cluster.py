@@ -65,7 +65,7 @@ def test_cluster_may_make_the_learner_wait_and_lose_a_machine(
     trainer = trainer_of(tmp_path / 'run', 100, 'Wide', 'Wide', fragment_steps=10)
     rollouts = trainer._rollouts
     rollouts.start()
-    while len(rollouts._asked) < 2 or not all(p.is_there for p in rollouts._places):
+    while len(rollouts._asked) < 2 or not all(p.is_there for p in rollouts._slots):
         rollouts.act(0)
     # Both fragments are done, on other machines, and the learner comes back after ages.
     wait_for(list(rollouts._asked))
@@ -78,7 +78,7 @@ def test_cluster_may_make_the_learner_wait_and_lose_a_machine(
     while rollouts.lost == 0:
         rollouts.act(0)
     # Nowhere is room for the new worker; the other one goes on.
-    (there,) = (n for n, place in enumerate(rollouts._places) if place.is_there)
+    (there,) = (n for n, slot in enumerate(rollouts._slots) if slot.is_there)
     wait_for([answer for answer, stream in rollouts._asked.items() if stream == there])
     rollouts._clock_s += 2.0 * module.PATIENCE_S
     assert rollouts.act(0) == 10

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from td3_agent.driving.frames import (
+from td3_agent.driving.geometry import (
     carla_from_ros_location,
     carla_from_ros_rotation,
     nanoseconds_from_stamp,

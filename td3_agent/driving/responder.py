@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.command import STOP
-from td3_agent.driving.frames import GAP_NS, JUMP_BACK_NS
+from td3_agent.driving.geometry import GAP_NS, JUMP_BACK_NS
 from td3_agent.driving.input_watch import InputWatch
 from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.observation import ENCODINGS, ImageError
@@ -162,7 +162,7 @@ class FramePairer:
         return halves
 
 
-REFUSED_IN_A_ROW = 3  # a single bad message is no reason to stop; the next frame is 50 ms away
+REJECTED_IN_A_ROW = 3  # a single bad message is no reason to stop; the next frame is 50 ms away
 LONGEST_REASON = 1000  # characters of what a driver said when it failed
 
 NO_ROUTE = 'the route was withdrawn and the car is stopped, until another route comes'
@@ -224,7 +224,7 @@ class ImageCheck:
         self._size = size
 
 
-class FrameAnswerer:
+class FrameResponder:
     """Pairs, decides and encodes for one vehicle."""
 
     def __init__(
@@ -243,7 +243,7 @@ class FrameAnswerer:
             encoder: says the decision in the receiver's convention.
             lockstep: answer frames as they come; otherwise only :meth:`on_timer` answers.
             max_frame_age_ns: free-running: an older newest frame gives a stop [ns, steady]; a
-                decision that takes longer is a trouble in either mode.
+                decision that takes longer is a fault in either mode.
             contract: what the driver was trained with.
         """
         self.watch = InputWatch(contract or Contract())
@@ -256,11 +256,11 @@ class FrameAnswerer:
         self._geometry: VehicleGeometry | None = None
         self._newest: Pair | None = None
         self._answered: FrameCommand | None = None
-        self._refused_in_a_row = 0
+        self._rejected_in_a_row = 0
         self._motions_ns: dict[int, int] = {}  # when odometry came [ns, steady], by stamp [ns]
         self._image_delay_ns = 0  # of the newest image, after the odometry of its frame
         self._is_withdrawn = False  # whether the route is
-        self.trouble = ''  # what is wrong at present, as a sentence
+        self.fault = ''  # what is wrong at present, as a sentence
 
     @property
     def counts(self) -> PairingCounts:
@@ -279,7 +279,7 @@ class FrameAnswerer:
             return
         self._agent.set_route(route)
         if was_withdrawn:
-            self.trouble = ''
+            self.fault = ''
             self._agent.reset()  # what it saw last is some time ago
             self._encoder.reset()
 
@@ -287,8 +287,8 @@ class FrameAnswerer:
         """Forget the past: a new drive begins."""
         self._answered = None
         self._check.keep(None)
-        self._refused_in_a_row = 0
-        self.trouble = ''
+        self._rejected_in_a_row = 0
+        self.fault = ''
         self._agent.reset()
         self._encoder.reset()
 
@@ -312,16 +312,16 @@ class FrameAnswerer:
             del self._motions_ns[next(iter(self._motions_ns))]
         return self._on_pair(self._pairer.add_motion(state.stamp_ns, state, now_ns))
 
-    def on_refused(self, reason: object) -> FrameCommand | None:
+    def on_rejected(self, reason: object) -> FrameCommand | None:
         """Take note that half of a frame could not be used, and why.
 
         Free-running, the third in a row stops the car; in lockstep the gate has stopped it at
         the first one, whose frame stays without a command.
         """
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row < REFUSED_IN_A_ROW:
+        self._rejected_in_a_row += 1
+        if self._rejected_in_a_row < REJECTED_IN_A_ROW:
             return None
-        self.trouble = f'nothing usable arrives and the car is stopped: {reason}'
+        self.fault = f'nothing usable arrives and the car is stopped: {reason}'
         return self._free_stop()
 
     def on_geometry(self, geometry: VehicleGeometry) -> FrameCommand | None:
@@ -334,13 +334,13 @@ class FrameAnswerer:
         pair = self._newest
         if pair is None:
             return None
-        if self._refused_in_a_row >= REFUSED_IN_A_ROW:
-            return self._free_stop()  # the trouble has been told
+        if self._rejected_in_a_row >= REJECTED_IN_A_ROW:
+            return self._free_stop()  # the fault has been told
         if self._is_withdrawn:
-            self.trouble = NO_ROUTE
+            self.fault = NO_ROUTE
             return self._free_stop()
         if now_ns - pair.complete_ns > self._max_frame_age_ns:
-            self.trouble = 'the newest frame is too old: the car is stopped'
+            self.fault = 'the newest frame is too old: the car is stopped'
             return self._free_stop()
         fresh = self._answer_once()
         if fresh is None and self._answered is not None:  # same frame, same command
@@ -378,7 +378,7 @@ class FrameAnswerer:
         self._newest = pair
         if pair.fresh_start:
             self.reset()
-        self._refused_in_a_row = 0
+        self._rejected_in_a_row = 0
         self._check.keep(pair.image.image_size)
         return self._answer_once() if self._lockstep else None
 
@@ -411,7 +411,7 @@ class FrameAnswerer:
             return self._failed(pair, received, f'driver failed: {error}'[:LONGEST_REASON])
         took_ns = decision.times.get('decided_ns', 0) - pair.complete_ns
         if took_ns <= self._max_frame_age_ns:
-            self.trouble = ''
+            self.fault = ''
             return FrameCommand(pair.stamp_ns, twist, lambda: received | decision.facts())
         reason = (
             f'driver answered after {took_ns / 1e9:.2f} s, expected <= '
@@ -420,10 +420,10 @@ class FrameAnswerer:
         if not self._lockstep:
             reason += ': the car is stopped'
             return self._failed(pair, received | decision.facts(), reason)
-        self.trouble = reason  # the gate has its own deadline, and decides
+        self.fault = reason  # the gate has its own deadline, and decides
         return FrameCommand(pair.stamp_ns, twist, lambda: received | decision.facts())
 
     def _failed(self, pair: Pair, facts: dict[str, Any], reason: str) -> FrameCommand:
         """Return the stop that answers a frame for which there is no good command."""
-        self.trouble = reason
+        self.fault = reason
         return FrameCommand(pair.stamp_ns, STOP, lambda: facts | {'agent_error': reason})

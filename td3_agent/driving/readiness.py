@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Attendance: who must be there for a step, who is missing, and whether idle ticks would help.
+"""StepReadiness: who must be there for a step, who is missing, and whether idle ticks would help.
 
 Pure logic: what the middleware knows goes in. A paused bridge spawns nothing, and
 ``carla_waypoint_publisher`` looks for the car only in a tick; so what a tick may bring is waited
@@ -20,7 +20,7 @@ CAMERA, ODOMETRY, ROUTE, GATE = 'camera', 'odometry', 'route', 'gate'  # what an
 TICK_BRINGS = frozenset({CAMERA, ODOMETRY, ROUTE})
 
 
-class Attendance:
+class StepReadiness:
     """Who is there, as of the newest look.
 
     Attributes:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from td3_agent.driving.agent import Agent, TwistEncoder
-from td3_agent.driving.answering import LONG_MISSING_NS, FrameAnswerer
 from td3_agent.driving.command import STOP, TwistConvention, twist_from_action
 from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.observation import ImageError, ImageView
+from td3_agent.driving.responder import LONG_MISSING_NS, FrameResponder
 from td3_agent.driving.route import Route
 from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
 
@@ -56,8 +56,8 @@ def state(stamp_ns):
     )
 
 
-def answerer(driver, *, lockstep=True, convention=TwistConvention.VELOCITY):
-    return FrameAnswerer(
+def responder(driver, *, lockstep=True, convention=TwistConvention.VELOCITY):
+    return FrameResponder(
         Agent(driver), TwistEncoder(convention), lockstep=lockstep, max_frame_age_ns=MAX_AGE_NS
     )
 
@@ -68,7 +68,7 @@ def driver():
 
 
 def test_lockstep_answers_when_the_second_half_arrives_in_either_order(driver):
-    agent = answerer(driver)
+    agent = responder(driver)
     assert agent.on_image(START_NS, IMAGE, 1) is None
     first = agent.on_motion(state(START_NS), 2)
     second_ns = START_NS + FRAME_NS
@@ -82,7 +82,7 @@ def test_lockstep_answers_when_the_second_half_arrives_in_either_order(driver):
 
 def test_an_image_is_prepared_when_it_comes_and_only_if_its_frame_needs_it(driver):
     prepared = []
-    agent = answerer(driver)
+    agent = responder(driver)
     agent._agent.see = lambda image: prepared.append(image) or Agent.see(agent._agent, image)
     agent.on_image(START_NS, IMAGE, 1)
     assert len(prepared) == 1
@@ -99,14 +99,14 @@ def test_an_image_is_prepared_when_it_comes_and_only_if_its_frame_needs_it(drive
 
 
 def test_halves_of_different_frames_are_never_paired(driver):
-    agent = answerer(driver)
+    agent = responder(driver)
     assert agent.on_image(START_NS, IMAGE, 1) is None
     assert agent.on_motion(state(START_NS + 1), 2) is None
     assert driver.calls == 0
 
 
 def test_repeated_messages_give_no_second_command(driver):
-    agent = answerer(driver)
+    agent = responder(driver)
     agent.on_image(START_NS, IMAGE, 1)
     assert agent.on_motion(state(START_NS), 2) is not None
     assert agent.on_motion(state(START_NS), 3) is None
@@ -115,29 +115,29 @@ def test_repeated_messages_give_no_second_command(driver):
 
 
 def test_a_failing_driver_stops_the_car_and_is_reported(driver):
-    agent = answerer(driver)
+    agent = responder(driver)
     driver.error = RuntimeError('no network')
     agent.on_image(START_NS, IMAGE, 1)
     command = agent.on_motion(state(START_NS), 2)
     assert command.twist == STOP
-    assert 'no network' in agent.trouble
+    assert 'no network' in agent.fault
     driver.error = None
     agent.on_image(START_NS + FRAME_NS, IMAGE, 3)
     assert agent.on_motion(state(START_NS + FRAME_NS), 4).twist != STOP
-    assert not agent.trouble
+    assert not agent.fault
 
 
 def test_an_action_that_is_no_number_stops_the_car(driver):
     driver.act = lambda _: np.array([np.nan, 0.0], dtype=np.float32)
-    agent = answerer(driver)
+    agent = responder(driver)
     agent.on_image(START_NS, IMAGE, 1)
     command = agent.on_motion(state(START_NS), 2)
     assert command.twist == STOP
-    assert 'finite' in agent.trouble
+    assert 'finite' in agent.fault
 
 
 def test_time_that_runs_back_starts_a_new_drive_once(driver):
-    agent = answerer(driver)
+    agent = responder(driver)
     for stamp_ns in (START_NS, START_NS + FRAME_NS, FRAME_NS, 2 * FRAME_NS):
         agent.on_image(stamp_ns, IMAGE, 1)
         assert agent.on_motion(state(stamp_ns), 1).stamp_ns == stamp_ns
@@ -146,7 +146,7 @@ def test_time_that_runs_back_starts_a_new_drive_once(driver):
 
 
 def test_upstream_convention_waits_for_the_geometry_and_then_answers(driver):
-    agent = answerer(driver, convention=TwistConvention.CARLA_TWIST_TO_CONTROL)
+    agent = responder(driver, convention=TwistConvention.CARLA_TWIST_TO_CONTROL)
     agent.on_image(START_NS, IMAGE, 1)
     assert agent.on_motion(state(START_NS), 2) is None
     assert driver.calls == 0
@@ -156,7 +156,7 @@ def test_upstream_convention_waits_for_the_geometry_and_then_answers(driver):
 
 
 def test_free_running_answers_only_on_the_timer_and_each_frame_once(driver):
-    agent = answerer(driver, lockstep=False)
+    agent = responder(driver, lockstep=False)
     assert agent.on_timer(0) is None
     agent.on_image(START_NS, IMAGE, 10)
     assert agent.on_motion(state(START_NS), 20) is None
@@ -168,17 +168,17 @@ def test_free_running_answers_only_on_the_timer_and_each_frame_once(driver):
 
 
 def test_free_running_stops_when_the_newest_frame_is_too_old_and_recovers(driver):
-    agent = answerer(driver, lockstep=False)
+    agent = responder(driver, lockstep=False)
     agent.on_image(START_NS, IMAGE, 0)
     agent.on_motion(state(START_NS), 10)
     assert agent.on_timer(10 + MAX_AGE_NS).twist != STOP
     assert agent.on_timer(11 + MAX_AGE_NS).twist == STOP
-    assert 'too old' in agent.trouble
+    assert 'too old' in agent.fault
     now_ns = 20 + MAX_AGE_NS
     agent.on_image(START_NS + FRAME_NS, IMAGE, now_ns)
     agent.on_motion(state(START_NS + FRAME_NS), now_ns)
     assert agent.on_timer(now_ns).twist != STOP
-    assert not agent.trouble
+    assert not agent.fault
 
 
 def frame(agent, number, now_ns=0):
@@ -189,38 +189,38 @@ def frame(agent, number, now_ns=0):
 
 
 def test_free_running_stops_at_the_third_refusal_in_a_row_and_recovers(driver):
-    agent = answerer(driver, lockstep=False)
+    agent = responder(driver, lockstep=False)
     frame(agent, 0)
     assert agent.on_timer(1).twist != STOP
-    assert [agent.on_refused('bad'), agent.on_refused('bad')] == [None, None]
+    assert [agent.on_rejected('bad'), agent.on_rejected('bad')] == [None, None]
     frame(agent, 1)  # one good frame begins the count anew
-    assert [agent.on_refused('bad'), agent.on_refused('bad')] == [None, None]
+    assert [agent.on_rejected('bad'), agent.on_rejected('bad')] == [None, None]
     assert agent.on_timer(2).twist != STOP
-    stop = agent.on_refused('x_m must be finite')
+    stop = agent.on_rejected('x_m must be finite')
     assert (stop.twist, stop.stamp_ns, stop.facts) == (STOP, START_NS + FRAME_NS, None)
-    assert 'x_m must be finite' in agent.trouble
+    assert 'x_m must be finite' in agent.fault
     assert agent.on_timer(3).twist == STOP
     frame(agent, 2)
     assert agent.on_timer(4).twist != STOP
-    assert not agent.trouble
+    assert not agent.fault
 
 
 def test_in_lockstep_the_stop_after_refusals_is_the_gates(driver):
-    agent = answerer(driver)
+    agent = responder(driver)
     frame(agent, 0)
-    assert [agent.on_refused('bad') for _ in range(5)] == [None] * 5
-    assert 'bad' in agent.trouble
+    assert [agent.on_rejected('bad') for _ in range(5)] == [None] * 5
+    assert 'bad' in agent.fault
     assert frame(agent, 1).twist != STOP
-    assert not agent.trouble
+    assert not agent.fault
 
 
 def test_refusals_before_any_frame_say_nothing(driver):
-    agent = answerer(driver, lockstep=False)
-    assert [agent.on_refused('bad') for _ in range(5)] == [None] * 5
+    agent = responder(driver, lockstep=False)
+    assert [agent.on_rejected('bad') for _ in range(5)] == [None] * 5
 
 
 def test_another_size_within_a_drive_is_refused_and_a_new_drive_may_have_it(driver):
-    agent = answerer(driver)
+    agent = responder(driver)
     frame(agent, 0)
     small = ImageView(data=bytes(64 * 80), height=64, width=80, encoding='mono8', step=80)
     with pytest.raises(ValueError, match=r'\(84, 84\) \[px\].*got \(64, 80\)'):
@@ -237,7 +237,7 @@ def test_another_size_within_a_drive_is_refused_and_a_new_drive_may_have_it(driv
 
 
 def test_first_image_does_not_decide_on_the_size_before_its_frame_is_whole(driver):
-    agent = answerer(driver)
+    agent = responder(driver)
     frame(agent, 0)
     agent.reset()
     small = ImageView(data=bytes(64 * 80), height=64, width=80, encoding='mono8', step=80)
@@ -247,7 +247,7 @@ def test_first_image_does_not_decide_on_the_size_before_its_frame_is_whole(drive
 
 @pytest.mark.parametrize('error', [TypeError('no'), IndexError('out'), MemoryError(), KeyError(1)])
 def test_whatever_a_driver_raises_the_car_is_stopped(driver, error):
-    agent = answerer(driver)
+    agent = responder(driver)
     driver.error = error
     command = frame(agent, 0)
     assert command.twist == STOP
@@ -255,16 +255,16 @@ def test_whatever_a_driver_raises_the_car_is_stopped(driver, error):
 
 
 def test_what_a_driver_says_when_it_fails_is_not_endless(driver):
-    agent = answerer(driver)
+    agent = responder(driver)
     driver.error = ValueError('x' * 10**6)
     assert len(frame(agent, 0).facts()['agent_error']) == 1000
 
 
 class TestSlowDriver:
     @staticmethod
-    def answerer(driver, took_ns, *, lockstep):
+    def responder(driver, took_ns, *, lockstep):
         clock = iter([0, 0, took_ns] * 9)  # image prepared, observed, decided
-        return FrameAnswerer(
+        return FrameResponder(
             Agent(driver, None, lambda: next(clock)),
             TwistEncoder(TwistConvention.VELOCITY),
             lockstep=lockstep,
@@ -272,35 +272,35 @@ class TestSlowDriver:
         )
 
     def test_free_running_a_late_answer_is_a_stop(self, driver):
-        agent = self.answerer(driver, MAX_AGE_NS + 1, lockstep=False)
+        agent = self.responder(driver, MAX_AGE_NS + 1, lockstep=False)
         frame(agent, 0)
         command = agent.on_timer(0)
         assert command.twist == STOP
         assert 'driver answered after 0.50 s, expected <= 0.5 s' in command.facts()['agent_error']
-        assert 'the car is stopped' in agent.trouble
+        assert 'the car is stopped' in agent.fault
 
     def test_in_lockstep_the_gate_decides_and_the_trouble_is_told(self, driver):
-        agent = self.answerer(driver, MAX_AGE_NS + 1, lockstep=True)
+        agent = self.responder(driver, MAX_AGE_NS + 1, lockstep=True)
         assert frame(agent, 0).twist != STOP
-        assert 'driver answered after' in agent.trouble
+        assert 'driver answered after' in agent.fault
 
     @pytest.mark.parametrize('lockstep', [False, True])
     def test_at_the_limit_is_in_time(self, driver, lockstep):
-        agent = self.answerer(driver, MAX_AGE_NS, lockstep=lockstep)
+        agent = self.responder(driver, MAX_AGE_NS, lockstep=lockstep)
         command = frame(agent, 0) or agent.on_timer(0)
         assert command.twist != STOP
-        assert not agent.trouble
+        assert not agent.fault
 
 
 class TestMissingHalf:
     def test_the_other_half_is_waited_for_a_while(self, driver):
-        agent = answerer(driver)
+        agent = responder(driver)
         agent.on_motion(state(START_NS), 0)
         assert agent.missing(LONG_MISSING_NS - 1) == ''
         assert agent.missing(LONG_MISSING_NS).startswith('no image for the frame at 10 s, 0 inc')
 
     def test_camera_that_is_always_late_is_named_with_its_delay_and_the_remedy(self, driver):
-        agent = answerer(driver)
+        agent = responder(driver)
         for number in range(5):  # the gate has braked, and the next frame has begun meanwhile
             agent.on_motion(state(START_NS + number * FRAME_NS), number * 450_000_000)
             if number:
@@ -314,23 +314,23 @@ class TestMissingHalf:
         assert agent.missing(10**10 + 5_000_000) == ''
 
     def test_either_half_is_named(self, driver):
-        agent = answerer(driver)
+        agent = responder(driver)
         agent.on_image(START_NS, IMAGE, 0)
         assert agent.missing(LONG_MISSING_NS).startswith('no odometry for the frame')
 
     def test_complete_frames_leave_nothing_to_name(self, driver):
-        agent = answerer(driver)
+        agent = responder(driver)
         agent.on_motion(state(START_NS), 0)
         agent.on_motion(state(START_NS + FRAME_NS), 0)
         agent.on_image(START_NS + FRAME_NS, IMAGE, 1)
         assert agent.missing(10**12) == ''
 
     def test_paused_simulator_is_no_fault(self, driver):
-        assert answerer(driver).missing(10**12) == ''
+        assert responder(driver).missing(10**12) == ''
 
 
 def test_an_encoding_that_the_policy_was_not_trained_with_is_refused(driver):
-    agent = FrameAnswerer(
+    agent = FrameResponder(
         Agent(driver),
         TwistEncoder(TwistConvention.VELOCITY),
         lockstep=True,
@@ -343,7 +343,7 @@ def test_an_encoding_that_the_policy_was_not_trained_with_is_refused(driver):
 
 
 def test_the_watch_sees_what_is_answered(driver):
-    agent = answerer(driver)
+    agent = responder(driver)
     for frame in range(60):
         stamp_ns = START_NS + frame * FRAME_NS
         if frame % 2:
@@ -355,26 +355,26 @@ def test_the_watch_sees_what_is_answered(driver):
 
 class TestWithdrawnRoute:
     def test_every_frame_gets_a_stop_until_there_is_another(self, driver):
-        agent = answerer(driver)
+        agent = responder(driver)
         assert frame(agent, 0).twist != STOP
         agent.set_route(None)
         stop = frame(agent, 1)
         assert stop.twist == STOP
         assert driver.calls == 1  # the driver would go on by the old one
-        assert 'the route was withdrawn' in agent.trouble
-        assert stop.facts()['agent_error'] == agent.trouble
+        assert 'the route was withdrawn' in agent.fault
+        assert stop.facts()['agent_error'] == agent.fault
         agent.set_route(Route([(0.0, 0.0), (9.0, 0.0)]))
-        assert agent.trouble == ''
+        assert agent.fault == ''
         assert driver.resets == 2  # one at the first frame
         assert frame(agent, 2).twist != STOP
 
     def test_the_timer_stops_at_once(self, driver):
-        agent = answerer(driver, lockstep=False)
+        agent = responder(driver, lockstep=False)
         frame(agent, 0)
         assert agent.on_timer(1).twist != STOP
         agent.set_route(None)
         assert agent.on_timer(2).twist == STOP
-        assert 'the route was withdrawn' in agent.trouble
+        assert 'the route was withdrawn' in agent.fault
         agent.set_route(Route([(0.0, 0.0), (9.0, 0.0)]))
         frame(agent, 1)
         assert agent.on_timer(3).twist != STOP

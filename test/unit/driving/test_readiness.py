@@ -6,21 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from td3_agent.driving.attendance import Attendance
+from td3_agent.driving.readiness import StepReadiness
 
 ROLE = 'ego_vehicle'
 VEHICLE, GATE, AGENT = f'vehicle of {ROLE}', f'gate of {ROLE}', f'agent of {ROLE}'
 ALL = {'bridge', VEHICLE, GATE, AGENT}
 
 
-def attendance(present=ALL, waits=(), *, under_way=False, roles=(ROLE,)):
-    found = Attendance(roles, wait_for_agent=True)
+def readiness(present=ALL, waits=(), *, under_way=False, roles=(ROLE,)):
+    found = StepReadiness(roles, wait_for_agent=True)
     found.look(present, {ROLE: waits} if waits else {}, under_way=under_way)
     return found
 
 
 def test_all_there_means_a_step_and_no_idle_ticks():
-    found = attendance()
+    found = readiness()
     assert (found.absent, found.describe(), found.needs_ticks) == ([], '', False)
 
 
@@ -39,14 +39,14 @@ def test_all_there_means_a_step_and_no_idle_ticks():
     ],
 )
 def test_ticks_are_wanted_for_what_they_bring(missing, waits, ticks, text):
-    found = attendance(ALL - missing, waits)
+    found = readiness(ALL - missing, waits)
     assert found.needs_ticks == ticks
     assert text in found.describe()
     assert bool(found.describe()) == bool(missing)
 
 
 def test_after_a_restart_a_vehicle_counts_once_it_is_heard_of():
-    found = attendance()
+    found = readiness()
     found.follow(1, None)
     assert found.absent == [VEHICLE]  # its publisher in the graph may be that of a dead bridge
     found.look(ALL, {}, under_way=True)
@@ -59,7 +59,7 @@ def test_after_a_restart_a_vehicle_counts_once_it_is_heard_of():
 
 def test_odometry_that_overtakes_the_clock_of_a_jump_is_heard():
     roles = ('red', 'blue')
-    found = attendance(set(Attendance(roles, wait_for_agent=True).names), roles=roles)
+    found = readiness(set(StepReadiness(roles, wait_for_agent=True).names), roles=roles)
     found.moved('red', 900)
     found.moved('blue', 900)
     found.moved('red', 100)  # time has run back, and its /clock is still on its way
@@ -70,7 +70,7 @@ def test_odometry_that_overtakes_the_clock_of_a_jump_is_heard():
 
 
 def test_vehicle_that_was_exchanged_counts_once_it_is_heard_of():
-    found = attendance()
+    found = readiness()
     found.look(ALL - {VEHICLE}, {}, under_way=True)
     found.look(ALL, {}, under_way=True)
     assert found.absent == [VEHICLE]
@@ -79,7 +79,7 @@ def test_vehicle_that_was_exchanged_counts_once_it_is_heard_of():
 
 
 def test_without_idle_ticks_a_vehicle_need_not_be_heard_of():
-    found = Attendance([ROLE], wait_for_agent=True, idle_ticks=False)
+    found = StepReadiness([ROLE], wait_for_agent=True, idle_ticks=False)
     found.look(ALL, {}, under_way=True)
     found.follow(1, None)  # the paused bridge would never send another odometry
     assert found.absent == []
@@ -91,29 +91,29 @@ def test_without_idle_ticks_a_vehicle_need_not_be_heard_of():
 
 
 def test_vehicle_of_a_paused_bridge_need_not_be_heard_of():
-    assert attendance().vehicles_present
+    assert readiness().vehicles_present
 
 
 def test_agent_that_is_gone_does_not_stop_the_others_once_they_are_under_way():
     roles = ('red', 'blue')
-    names = set(Attendance(roles, wait_for_agent=True).names)
-    found = attendance(names - {'agent of red'}, under_way=True, roles=roles)
+    names = set(StepReadiness(roles, wait_for_agent=True).names)
+    found = readiness(names - {'agent of red'}, under_way=True, roles=roles)
     assert (found.absent, found.braked) == ([], ['agent of red'])
-    found = attendance(names - {'agent of red', 'agent of blue'}, under_way=True, roles=roles)
+    found = readiness(names - {'agent of red', 'agent of blue'}, under_way=True, roles=roles)
     assert (found.absent, found.braked) == (['agent of red', 'agent of blue'], [])
 
 
 def test_one_vehicle_of_two_that_is_gone_means_idle_ticks_for_both():
     roles = ('red', 'blue')
-    names = set(Attendance(roles, wait_for_agent=True).names)
-    found = attendance(names - {'vehicle of blue'}, under_way=True, roles=roles)
+    names = set(StepReadiness(roles, wait_for_agent=True).names)
+    found = readiness(names - {'vehicle of blue'}, under_way=True, roles=roles)
     assert found.needs_ticks
     assert not found.vehicles_present
 
 
 @given(st.lists(st.sets(st.integers(0, 3)), max_size=8))
 def test_another_bridge_is_one_that_was_not_there(looks):
-    found, known = Attendance([ROLE], wait_for_agent=True), set()
+    found, known = StepReadiness([ROLE], wait_for_agent=True), set()
     for publishers in looks:
         assert found.is_another_bridge(publishers) == bool(known and publishers - known)
         known |= publishers
