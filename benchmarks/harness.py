@@ -269,7 +269,7 @@ class Observer:
 def check_alive(group: ProcessGroup) -> None:
     """Raise BenchError if a process of the group has ended with an error."""
     if dead := group.ended_early():
-        raise BenchError(f'{dead.name} ended with {dead.process.returncode}: {dead.last_words()}')
+        raise BenchError(f'{dead.name} ended with {dead.process.returncode}: {dead.last_output()}')
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def running(side: str) -> Iterator[tuple[Program, ProcessGroup]]:
             end_s = time.monotonic() + START_PATIENCE_S
             while send(sender, group, SIZES['160x120'], 1, PROBE_S) == [None]:
                 if time.monotonic() > end_s:
-                    words = group.nodes[0].last_words()
+                    words = group.nodes[0].last_output()
                     raise BenchError(f'{side}: no answer within {START_PATIENCE_S:g} s: {words}')
             yield sender, group
 

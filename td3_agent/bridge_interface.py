@@ -1,12 +1,12 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Commands for a CARLA vehicle from any Python program, by a transport that is named.
+"""Commands for a CARLA vehicle from any Python program, by an explicit transport.
 
 The class keeps the interface that programs around the CARLA ROS bridge have used:
 ``publish_control(throttle, steer, brake, reverse=False)`` and ``close()``. By default it is one
 long-lived rclpy publisher. ``use_docker_exec=True`` starts a process in the bridge's container
-for every command, as people did; it is there to be compared, and takes seconds for each. There is
-no fallback from one to the other: the transport asked for is used, recorded, or refused.
+for every command, which takes seconds; it exists for comparison. One never falls back to the
+other: if the requested transport does not work, BridgeError is raised.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ if TYPE_CHECKING:
 DEFAULT_CONTAINER = 'ros2-bridge'
 DEFAULT_SETUP_FILES = ('/opt/ros/humble/setup.bash',)
 DEFAULT_WHEEL_ANGLE_RAD = 1.2217  # 70 degrees, most CARLA cars
-# The publisher waits for a listener without end; ending docker from outside would leave it there.
+# The publisher waits for a subscriber without end; killing docker here would leave it running.
 EXEC_TIMEOUT_S = 30.0
 EXEC_MARGIN_S = 10.0  # docker's own time around what runs in the container
-# How long a listener may take to acknowledge the final stop. That it has it soon is not enough:
-# Fast DDS asks for acknowledgements every 3 s.
+# How long a subscriber may take to acknowledge the final stop: Fast DDS asks for
+# acknowledgements only every 3 s.
 ACK_S = 5.0
 LOOK_S = 0.005
-# What a program inside of the container ends with when `timeout` had to end it.
+# Exit status of `timeout` inside the container.
 STATUS_TIMED_OUT = 124
-ROLE_NAME = re.compile('[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*')  # as ROS 2 has it
+ROLE_NAME = re.compile('[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*')  # a ROS 2 name
 CONTROL_RANGES = {'throttle': '[0, 1]', 'steer': '[-1, 1]', 'brake': '[0, 1]'}
 
 logger = logging.getLogger(__name__)
 
 
 class BridgeError(ValueError):
-    """A command could not be sent by the transport that was asked for."""
+    """The requested transport could not send a command."""
 
 
 class Transport(Enum):
@@ -71,14 +71,14 @@ class Transport(Enum):
 
 
 class NativeSender:
-    """One rclpy publisher in a context of its own, which disturbs no other rclpy user."""
+    """One rclpy publisher in its own context, apart from other rclpy users of the process."""
 
     def __init__(self, topic: str, match_timeout_s: float, domain_id: int | None = None) -> None:
-        """Wait until somebody listens to the topic; 0 [s] does not wait.
+        """Wait for a subscriber to the topic; 0 [s] does not wait.
 
         Raises:
-            BridgeError: rclpy cannot be imported here, refuses domain or topic, or nobody listens
-                in time.
+            BridgeError: rclpy cannot be imported, rejects domain or topic, or no subscriber
+                appears in time.
         """
         try:
             import rclpy  # noqa: PLC0415  docker exec needs no ROS 2 on this side
@@ -98,20 +98,20 @@ class NativeSender:
                 node = rclpy.create_node('td3_agent_bridge_interface', context=context)
                 opened.callback(node.destroy_node)
                 self._publisher = node.create_publisher(Twist, topic, RELIABLE)
-            except Exception as error:  # rclpy's have no kind in common
+            except Exception as error:  # rclpy's errors have no common base
                 raise BridgeError(f'rclpy cannot publish {topic}: {error}') from error
             self._executor = SingleThreadedExecutor(context=context)
             opened.callback(self._executor.shutdown, timeout_sec=1.0)
             self._executor.add_node(node)
-            self._wait_for_listener(match_timeout_s)
+            self._wait_for_subscriber(match_timeout_s)
             self._opened = opened.pop_all()
 
-    def _wait_for_listener(self, timeout_s: float) -> None:
+    def _wait_for_subscriber(self, timeout_s: float) -> None:
         end_s = time.monotonic() + timeout_s
         while timeout_s > 0.0 and not self._publisher.get_subscription_count():
             if time.monotonic() > end_s:
                 raise BridgeError(
-                    f'nobody listens to {self._topic} after {timeout_s:g} s: start '
+                    f'no subscriber on {self._topic} after {timeout_s:g} s: start '
                     f'gate_node with input:=twist, or carla_twist_to_control'
                 )
             self._executor.spin_once(timeout_sec=LOOK_S)
@@ -125,40 +125,38 @@ class NativeSender:
         if not twist.is_finite:
             raise BridgeError(f'a Twist must be finite, got {twist}')
         msg = self._kind()
-        # The message takes anything, and puts the memory of what is no float of Python's own on
-        # the wire as if it were one.
+        # The message accepts any object; one that is no Python float would go out as garbage.
         msg.linear.x, msg.angular.z = float(twist.linear_x), float(twist.angular_z)
         self._publisher.publish(msg)
 
     def deliver(self, twist: TwistCommand) -> None:
-        """Publish, and wait until every listener has it.
+        """Publish, and wait until every subscriber has acknowledged.
 
         Raises:
-            BridgeError: there is no listener, or one does not say that it has it.
+            BridgeError: there is no subscriber, or one does not acknowledge in time.
         """
         from rclpy.duration import Duration  # noqa: PLC0415
 
-        listened = self._publisher.get_subscription_count()
+        had_subscriber = self._publisher.get_subscription_count()
         self.send(twist)
         end_s = time.monotonic() + ACK_S
-        # In short looks: while rclpy waits, no other thread of the program runs.
+        # Polled: while rclpy waits, no other thread of the program runs.
         while not self._publisher.wait_for_all_acked(Duration()):
             if time.monotonic() > end_s:
                 raise BridgeError(f'not acknowledged on {self._topic} in {ACK_S:g} s')
             self._executor.spin_once(timeout_sec=LOOK_S)
-        # Where nobody listens there is nothing to wait for: that is no acknowledgement.
-        if not (listened and self._publisher.get_subscription_count()):
-            raise BridgeError(f'nobody listens to {self._topic}')
+        # Without a subscriber the wait above returns at once.
+        if not (had_subscriber and self._publisher.get_subscription_count()):
+            raise BridgeError(f'no subscriber on {self._topic}')
 
     def close(self) -> None:
-        """End executor, node and context."""
         self._opened.close()
 
 
 class DockerExecSender:
     """A process in the bridge's container for every command."""
 
-    def __init__(  # noqa: PLR0913  what the command line is made of
+    def __init__(  # noqa: PLR0913  the parts of the command line
         self,
         topic: str,
         container: str,
@@ -171,7 +169,7 @@ class DockerExecSender:
         """See :class:`ROSBridgeInterface` for the arguments; nothing is started yet.
 
         Raises:
-            ValueError: files or variables are not what a command line is made of.
+            ValueError: ``setup_files`` or ``environment`` have the wrong type.
         """
         self._topic, self._container, self._docker = topic, container, docker
         self._timeout_s = timeout_s
@@ -181,7 +179,7 @@ class DockerExecSender:
         self._variables = [word for pair in pairs for word in ('-e', '='.join(pair))]
 
     def command(self, message: str, kind: str = 'geometry_msgs/msg/Twist') -> list[str]:
-        """Return the command line that publishes one message, written as YAML."""
+        """Return the command line that publishes one message, given as YAML."""
         publish = ['timeout', f'{self._timeout_s:g}', 'ros2', 'topic', 'pub', '--once']
         publish += [self._topic, kind, message]
         script = f'{self._before}exec {shlex.join(publish)}'
@@ -189,7 +187,7 @@ class DockerExecSender:
 
     def send(self, twist: TwistCommand) -> None:
         """Run the command in the container and wait for its end."""
-        # Written out: YAML reads 1e-07 as text.
+        # Without an exponent: YAML reads 1e-07 as text.
         x, z = f'{twist.linear_x:.12f}', f'{twist.angular_z:.12f}'
         longest_s = self._timeout_s + EXEC_MARGIN_S
         try:
@@ -200,7 +198,7 @@ class DockerExecSender:
                 errors='replace',
                 check=False,
                 timeout=longest_s,
-                start_new_session=True,  # Ctrl-C is ours alone: the stop must still get through
+                start_new_session=True,  # Ctrl-C must not reach it: the stop still has to be sent
             )
         except OSError as error:
             raise BridgeError(f'docker exec needs {self._docker}: {error}') from error
@@ -208,14 +206,14 @@ class DockerExecSender:
             raise BridgeError(f'docker exec did not end in {longest_s:g} s') from None
         if done.returncode == STATUS_TIMED_OUT:
             raise BridgeError(
-                f'nobody listens to {self._topic} in container {self._container} after '
+                f'no subscriber on {self._topic} in container {self._container} after '
                 f'{self._timeout_s:g} s'
             )
         if done.returncode:
             words = (done.stderr.strip() or done.stdout.strip() or 'no output').splitlines()[-1]
             raise BridgeError(f'docker exec ended with {done.returncode}: {words}')
 
-    deliver = send  # what runs in the container ends when the command is out
+    deliver = send  # the process in the container ends once its message is acknowledged
 
     def close(self) -> None:
         """Nothing is held between commands."""
@@ -225,9 +223,9 @@ class ROSBridgeInterface:
     """Sends vehicle commands as Twist messages; leaving the context stops the car.
 
     Attributes:
-        transport: how commands travel; what was asked for, never another.
+        transport: how commands travel.
         topic: topic of the commands.
-        commands: how many were sent, the final stop not counted.
+        commands: number of commands sent, without the final stop.
     """
 
     def __init__(  # noqa: PLR0913  all but the first have a default that suits most
@@ -249,23 +247,23 @@ class ROSBridgeInterface:
         """Open the transport.
 
         Args:
-            use_docker_exec: a process in ``container`` for every command.
+            use_docker_exec: start a process in ``container`` for every command.
             role_name: role name of the vehicle.
             topic: topic of the commands; empty: ``/carla/<role_name>/twist``.
             twist_convention: ``velocity`` for our gate, ``carla_twist_to_control`` for
                 upstream's node.
             max_steer_angle_rad: wheel angle at full steer [rad]; upstream's convention only.
-            match_timeout_s: native: longest wait for a listener [s]; 0 does not wait.
-            domain_id: native: ROS domain; None is that of the environment.
-            container: docker exec: name of the container.
-            setup_files: docker exec: files in the container that are sourced.
+            match_timeout_s: native: longest wait for a subscriber [s]; 0 does not wait.
+            domain_id: native: ROS domain; None takes it from the environment.
+            container: docker exec: its name.
+            setup_files: docker exec: files in the container to source.
             docker: docker exec: the executable.
-            exec_environment: docker exec: variables that are set in the container.
+            exec_environment: docker exec: variables to set in the container.
             exec_timeout_s: docker exec: longest time of one command [s].
 
         Raises:
-            BridgeError: the native transport cannot be had, or nobody listens.
-            ValueError: an argument is refused.
+            BridgeError: rclpy is not available, or there is no subscriber in time.
+            ValueError: an argument is invalid.
         """
         known = [convention.value for convention in TwistConvention]
         if twist_convention not in known:
@@ -308,15 +306,15 @@ class ROSBridgeInterface:
 
         Args:
             throttle: in [0, 1].
-            steer: in [-1, 1], right positive, as in CARLA; ROS's left-positive yaw is made here.
+            steer: in [-1, 1], right positive, as in CARLA; the Twist has ROS's left-positive yaw.
             brake: in [0, 1].
             reverse: gearbox in reverse.
 
-        Numbers may also be those of NumPy or PyTorch.
+        Scalars of NumPy and PyTorch work too.
 
         Raises:
-            ValueError: a value is no number, out of range or not finite; every fault is named.
-            BridgeError: it could not be sent.
+            ValueError: a value is no number, not finite or out of range; the text names each.
+            BridgeError: the command could not be sent.
         """
         if self._closed:
             raise BridgeError('publish_control() after close(): the car has been stopped')
@@ -325,10 +323,10 @@ class ROSBridgeInterface:
         self.commands += 1
 
     def close(self) -> None:
-        """Send a stop and let go of the transport; a second call does nothing.
+        """Send a stop and close the transport; a second call does nothing.
 
         Raises:
-            BridgeError: the stop may not have arrived; the transport is let go of all the same.
+            BridgeError: the stop may not have arrived; the transport is closed anyway.
         """
         if self._closed:
             return
@@ -341,7 +339,7 @@ class ROSBridgeInterface:
             self._sender.close()
 
     def record(self) -> dict[str, object]:
-        """Return what a result file has to say about how commands travelled."""
+        """Return what a result file records of the transport."""
         return {
             'transport': self.transport.value,
             'container': self.container,
@@ -356,7 +354,6 @@ class ROSBridgeInterface:
         return upstream_twist_from_control(control, self._max_steer_angle_rad)
 
     def __enter__(self) -> Self:
-        """Return the interface itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -366,14 +363,14 @@ class ROSBridgeInterface:
         except BridgeError as error:
             if kind is None:
                 raise
-            logger.error('%s', error)  # noqa: TRY400  its traceback says no more
+            logger.error('%s', error)  # noqa: TRY400  its traceback adds nothing
 
 
 def _control(throttle: object, steer: object, brake: object, reverse: object) -> VehicleControl:
-    """Return a command of Python's own numbers.
+    """Return a command of plain Python floats.
 
     Raises:
-        ValueError: naming every value that is none, or out of range.
+        ValueError: naming every value that is no number or out of range.
     """
     given = {'throttle': throttle, 'steer': steer, 'brake': brake}
     numbers = {name: _number(value) for name, value in given.items()}
@@ -382,7 +379,7 @@ def _control(throttle: object, steer: object, brake: object, reverse: object) ->
         for name, number in numbers.items()
         if number is None
     ]
-    is_flag = isinstance(reverse, (bool, np.bool_))  # any text is true, and so is NaN
+    is_flag = isinstance(reverse, (bool, np.bool_))  # bool() would accept text and NaN
     if not is_flag:
         faults.append(f'reverse must be True or False, got {reverse!r}')
     control = VehicleControl(
@@ -396,8 +393,8 @@ def _control(throttle: object, steer: object, brake: object, reverse: object) ->
     return control
 
 
-def _number(value: Any) -> float | None:  # noqa: ANN401  whatever a program passes
-    """Return a number, also one of NumPy or PyTorch, as Python's own; None for anything else."""
+def _number(value: Any) -> float | None:  # noqa: ANN401  any object
+    """Return a number of Python, NumPy or PyTorch as a float; None for anything else."""
     try:
         plain = value.item() if hasattr(value, 'item') else value
         return float(plain) if isinstance(plain, Real) else None
@@ -406,10 +403,10 @@ def _number(value: Any) -> float | None:  # noqa: ANN401  whatever a program pas
 
 
 def _amount(name: str, value: object, unit: str, *, zero: bool = False) -> float:
-    """Return a finite number > 0, or >= 0 where ``zero`` will do.
+    """Return a finite number > 0, or >= 0 with ``zero``.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is none.
     """
     number = _number(value)
     if number is None or not (0.0 < number < math.inf or (zero and number == 0.0)):
@@ -418,10 +415,10 @@ def _amount(name: str, value: object, unit: str, *, zero: bool = False) -> float
 
 
 def _known_domain_id(domain_id: int | None) -> int:
-    """Return the ROS domain, that of the environment for None.
+    """Return the ROS domain; None takes it from the environment.
 
     Raises:
-        BridgeError: there is no such domain; the middleware would end the whole program.
+        BridgeError: there is no such domain; the middleware would abort the process.
     """
     if domain_id is None:
         try:
@@ -436,15 +433,15 @@ def _known_domain_id(domain_id: int | None) -> int:
 
 
 def _checked_paths(paths: Sequence[str]) -> tuple[str, ...]:
-    """Return paths; one alone would be read as a list of its letters."""
+    """Return the paths; a single str would be taken for a sequence of letters."""
     listed = isinstance(paths, Sequence) and not isinstance(paths, str)
     if not listed or not all(isinstance(path, str) for path in paths):
-        raise ValueError(f'setup_files must be a list of paths as text, got {paths!r}')
+        raise ValueError(f'setup_files must be a list of strings, got {paths!r}')
     return tuple(paths)
 
 
 def _checked_variables(variables: Mapping[str, str]) -> dict[str, str]:
     odd = {n: text for n, text in variables.items() if {type(n), type(text)} != {str}}
     if odd:
-        raise ValueError(f'exec_environment must give a text for each name, got {odd}')
+        raise ValueError(f'exec_environment must map strings to strings, got {odd}')
     return dict(variables)

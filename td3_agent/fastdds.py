@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Fast DDS profiles: which one a process gets, and what Fast DDS takes from it."""
+"""Fast DDS profiles: which one a process gets, and which of its settings Fast DDS uses."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ FAST_DDS_2, FAST_DDS_3 = 'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROF
 PROFILE_VARIABLES = (FAST_DDS_2, FAST_DDS_3)
 DISTROS_WITH_FAST_DDS_2 = ('humble', 'iron', 'jazzy')
 LOOPBACK_PROFILE = 'config/fastdds_loopback.xml'  # nothing leaves the machine
-CAMERA_PROFILE = 'config/fastdds_camera.xml'  # the bridge may be on another one
-# Each without shared memory, beside it.
+CAMERA_PROFILE = 'config/fastdds_camera.xml'  # the bridge may run on another machine
+# The same without shared memory, in the same folder.
 UDP_LOOPBACK = 'fastdds_loopback_udp.xml'
 UDP_PROFILES = {
     'fastdds_loopback.xml': UDP_LOOPBACK,
     'fastdds_camera.xml': 'fastdds_camera_udp.xml',
 }
 DISCOVERY_RANGE, LOCALHOST_ONLY = 'ROS_AUTOMATIC_DISCOVERY_RANGE', 'ROS_LOCALHOST_ONLY'
-BUILTIN_TRANSPORTS = 'FASTDDS_BUILTIN_TRANSPORTS'  # heeded where no profile names transports
+BUILTIN_TRANSPORTS = 'FASTDDS_BUILTIN_TRANSPORTS'  # used if no profile names transports
 
 
 def profile_variables(environment: Mapping[str, str], path: Path) -> dict[str, str]:
-    """Return the variable that names the profile at ``path``; none where one is named already.
+    """Return the variable that selects the profile at ``path``; empty if one is selected already.
 
-    Which one depends on ``ROS_DISTRO``: Fast DDS 3 complains of the name that its predecessor
-    reads, and obeys it.
+    The name depends on ``ROS_DISTRO``: Fast DDS 3 warns about the variable of Fast DDS 2.
     """
     if any(environment.get(name) for name in PROFILE_VARIABLES):
         return {}
@@ -39,7 +38,7 @@ def profile_variables(environment: Mapping[str, str], path: Path) -> dict[str, s
 
 
 def profile_variable(environment: Mapping[str, str]) -> str:
-    """Return the variable that the Fast DDS of an environment's ROS 2 reads."""
+    """Return the name of the variable that the Fast DDS of ``ROS_DISTRO`` reads."""
     distro = environment.get('ROS_DISTRO')
     return FAST_DDS_2 if distro in DISTROS_WITH_FAST_DDS_2 else FAST_DDS_3
 
@@ -47,18 +46,19 @@ def profile_variable(environment: Mapping[str, str]) -> str:
 def udp_variables(environment: Mapping[str, str], config: Path) -> dict[str, str]:
     """Return the variables with which a process shares no memory with others.
 
-    The lock of a shared memory that a killed process was writing into stays closed for up to 3 s,
-    and so long everybody waits who publishes to its reader. A profile of the user's own stays.
+    A process killed while writing leaves its segment locked for up to 3 s; every publisher to
+    that reader blocks until then. A profile of the user's own stays.
 
     Args:
         environment: of the process.
-        config: folder of the profiles that ship.
+        config: folder of the shipped profiles.
     """
     named = [environment[name] for name in PROFILE_VARIABLES if environment.get(name)]
     if any(Path(path).name not in UDP_PROFILES for path in named):
         return {}
     if stays_on_this_machine(environment):
-        # Told so, rmw_fastrtps adds shared memory of its own; this profile says so by itself.
+        # The profile keeps discovery on this machine. With the variables rmw_fastrtps would do so
+        # too, but add shared memory.
         profile = {profile_variable(environment): str(config / UDP_LOOPBACK)}
         old = {LOCALHOST_ONLY: '0'} if environment.get(LOCALHOST_ONLY) else {}
         return profile | old | {DISCOVERY_RANGE: 'SYSTEM_DEFAULT'}
@@ -69,7 +69,7 @@ def udp_variables(environment: Mapping[str, str], config: Path) -> dict[str, str
 
 
 def stays_on_this_machine(environment: Mapping[str, str]) -> bool:
-    """Whether the environment keeps discovery on this machine."""
+    """Whether discovery is limited to this machine."""
     if environment.get(LOCALHOST_ONLY) == '1':
         return True
     return environment.get(DISCOVERY_RANGE, '').upper() == 'LOCALHOST'
@@ -77,21 +77,21 @@ def stays_on_this_machine(environment: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class Profile:
-    """A Fast DDS profile, as far as a participant takes it that asks for none by name."""
+    """The settings of a Fast DDS profile that apply to a participant without a profile name."""
 
-    path: str = ''  # empty where none is named
-    segment_bytes: int | None = None  # of shared memory; None where the profile sets no size
+    path: str = ''  # empty: none is selected
+    segment_bytes: int | None = None  # of shared memory; None: not set
     loopback_only: bool = False  # its network is bound to this machine
-    error: str = ''  # why it could not be read; empty where it could
-    is_default: bool = True  # such a participant takes something from it
-    shares_memory: bool = False  # it names a transport of shared memory
-    builtin: bool = True  # the transports that Fast DDS has by itself are in use
+    error: str = ''  # why it could not be read; empty: it was read
+    is_default: bool = True  # it has a default participant profile
+    shares_memory: bool = False  # it has a shared memory transport
+    builtin: bool = True  # Fast DDS's built-in transports are in use
 
 
 def read_profile(environment: Mapping[str, str]) -> Profile:
-    """Return the Fast DDS profile that the environment names, in a variable that is read.
+    """Return the Fast DDS profile that the environment selects.
 
-    Fast DDS 3 takes the variable of its predecessor as well, before its own.
+    Fast DDS 3 reads the variable of Fast DDS 2 too, before its own.
     """
     read = PROFILE_VARIABLES[: 1 + (profile_variable(environment) == FAST_DDS_3)]
     path = next((environment[name] for name in read if environment.get(name)), '')
@@ -110,7 +110,7 @@ def _profile(path: str, root: ET.Element) -> Profile:
         raise ValueError(f'its root must be <profiles> or <dds>, got <{_tag(root)}>')
     profiles = [root] if _tag(root) == 'profiles' else [*_below(root, 'profiles')]
     participants = [found for part in profiles for found in _below(part, 'participant')]
-    # Where several say so, the last one counts.
+    # Of several defaults the last one counts.
     default = [p for p in participants if p.get('is_default_profile') == 'true'][-1:]
     if not default:
         return Profile(path, is_default=False)
@@ -128,7 +128,7 @@ def _profile(path: str, root: ET.Element) -> Profile:
 
 
 def _transports_of(participant: ET.Element, profiles: list[ET.Element]) -> list[ET.Element]:
-    """Return the descriptors of the transports that a participant names."""
+    """Return the transport descriptors of a participant."""
     path = ('transport_descriptors', 'transport_descriptor')
     known = {_text(one, 'transport_id'): one for part in profiles for one in _below(part, *path)}
     names = [_text(one) for one in _below(participant, 'rtps', 'userTransports', 'transport_id')]
@@ -150,18 +150,18 @@ def _is_loopback(transport: ET.Element) -> bool:
 
 
 def _tag(element: ET.Element) -> str:
-    """Return its name without a namespace: Fast DDS heeds none."""
+    """Return its name without the namespace, which Fast DDS ignores."""
     return element.tag.rpartition('}')[2]
 
 
 def _below(element: ET.Element, *path: str) -> Iterator[ET.Element]:
-    """Yield what lies at a path below an element; ``*`` is any name."""
+    """Yield the elements at a path below an element; ``*`` is any name."""
     for child in element:
         if path[0] in {_tag(child), '*'}:
             yield from _below(child, *path[1:]) if path[1:] else (child,)
 
 
 def _text(element: ET.Element, *path: str) -> str:
-    """Return the text of an element, or of the first at a path below it; empty where none is."""
+    """Return the text of an element, or of the first at a path below it; else empty."""
     found = next(_below(element, *path), None) if path else element
     return (found.text or '').strip() if found is not None else ''

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What may have been meant by a path that is the wrong one: the end of an error's text."""
+"""Hints for errors about a wrong path: files nearby that the user may have meant."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 POLICY_SUFFIX = '.safetensors'
-SNAPSHOT = 'state.safetensors'  # of a training that can be resumed
+SNAPSHOT = 'state.safetensors'  # of a training run that can be resumed
 BAG_FILES = ('metadata.yaml', '*.mcap', '*.db3', '*.mcap.zst*', '*.db3.zst*')
 LFS_HEAD = b'version https://git-lfs'
 IS_LFS = 'a Git LFS pointer in the place of the file: git lfs pull'
 MOST_DEPTH = 4
-MOST_LOOKED_AT = 2000  # folders; a home is not searched for long
+MOST_LOOKED_AT = 2000  # folders; bounds the search of a home directory
 MOST_NAMED = 5
 
 
 def holds(folder: Path, patterns: tuple[str, ...]) -> bool:
-    """Whether a folder has a file of such a name; False if it cannot be read."""
+    """Whether a folder has a file that matches; False if it cannot be read."""
     try:
         names = os.listdir(folder)  # noqa: PTH208  names alone
     except OSError:
@@ -32,24 +32,24 @@ def holds(folder: Path, patterns: tuple[str, ...]) -> bool:
 
 
 def if_policy(path: Path) -> str:
-    """Return that a file, or the first one in a folder, is a policy; empty if it is not."""
+    """Return a hint that a file, or the first file in a folder, is a policy; else empty."""
     found = _policies(path) if path.is_dir() else [path] if path.suffix == POLICY_SUFFIX else []
     return f'; {found[0]} is a policy: --policy {found[0]}' if found else ''
 
 
 def if_bag(path: Path) -> str:
-    """Return that a folder, or the folder of a file, is a bag; empty if it is not."""
+    """Return a hint that a folder, or the folder of a file, is a bag; else empty."""
     folder = path if path.is_dir() else path.parent
     return f'; {folder} is a bag: td3_agent replay {folder}' if holds(folder, BAG_FILES) else ''
 
 
 def did_you_mean(path: Path, patterns: tuple[str, ...]) -> str:
-    """Return which folders below a folder have a file of such a name; empty if none does."""
+    """Return a hint with the folders below ``path`` that have a file that matches; else empty."""
     return _meant(_below(path, lambda folder: [folder] if holds(folder, patterns) else []))
 
 
 def which_policy(path: Path) -> str:
-    """Return which policies lie in a folder or below it; empty if none does."""
+    """Return a hint with the policies in a folder or below it; else empty."""
     return _meant((_policies(path) + _below(path, _policies))[:MOST_NAMED])
 
 
@@ -61,7 +61,7 @@ def _meant(found: list[Path]) -> str:
 
 
 def _policies(folder: Path) -> list[Path]:
-    """Return the policies in a folder, sorted; hidden files are half written ones."""
+    """Return the policies in a folder, sorted; hidden files may be incomplete."""
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208  names alone
     except OSError:
@@ -74,7 +74,7 @@ def _policies(folder: Path) -> list[Path]:
 
 
 def _below(path: Path, find: Callable[[Path], list[Path]]) -> list[Path]:
-    """Return some of what is found in the folders below a folder, the nearest first."""
+    """Return at most MOST_NAMED results of ``find`` in the folders below, the nearest first."""
     level, found, looked_at = [path], list[Path](), 0
     for _ in range(MOST_DEPTH):
         level = [child for folder in level for child in _folders(folder)][:MOST_LOOKED_AT]
@@ -86,7 +86,7 @@ def _below(path: Path, find: Callable[[Path], list[Path]]) -> list[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, sorted, without links and hidden ones."""
+    """Return the folders in a folder, sorted, without links and hidden folders."""
     try:
         with os.scandir(folder) as entries:
             names = [e.name for e in entries if e.is_dir(follow_symlinks=False)]

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Starts node programs as processes of their own and ends every one of them."""
+"""Starts node programs as child processes, watches them and ends them; free ROS domains."""
 
 from __future__ import annotations
 
@@ -40,31 +40,31 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DOMAIN_IDS = range(1, LAST_SAFE_DOMAIN + 1)
-PARTICIPANTS = 16  # that are looked for
-LOCK_S = 15.0  # longer than the first process needs to be seen
+PARTICIPANTS = 16  # ports probed per domain
+LOCK_S = 15.0  # longer than a process takes from its start to its first participant
 DOMAIN_WAIT_S = 2.0 * LOCK_S
 DOMAIN_LOOK_S = 0.25
-# Seen by every user and container that shares the ports, and gone with the process.
+# An abstract socket: visible wherever the ports are shared, released when the process ends.
 LOCK_ADDRESS = '\0td3_agent_domain_'
-_locks: deque[tuple[float, int]] = deque()  # when taken, and the open socket; the oldest first
+_locks: deque[tuple[float, int]] = deque()  # time of locking and socket, the oldest first
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Ends with its parent, however that ends.
+# Ends once its parent has ended.
 BUSY = 'import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(10_000))'
 ENDING = ((signal.SIGINT, 5.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0))
 
 
 def free_domain_id() -> int:
-    """Return a ROS domain id that nobody on this machine uses, and that nobody else is given.
+    """Return a ROS domain id that is not in use on this machine, and lock it for a while.
 
-    It takes a moment until the first participant can be seen; a lock keeps the domain until then.
-    Where many were given away lately, one is waited for.
+    The lock holds until the first participant is visible. If all domains are in use or locked,
+    this waits for one.
 
     Raises:
         RuntimeError: all of them stay in use.
     """
     end_s = time.monotonic() + DOMAIN_WAIT_S
     while True:
-        _let_go_of_old_locks()
+        _release_old_locks()
         for domain_id in random.SystemRandom().sample(DOMAIN_IDS, len(DOMAIN_IDS)):
             if not _is_in_use(domain_id) and _lock_domain(domain_id):
                 return domain_id
@@ -74,7 +74,7 @@ def free_domain_id() -> int:
 
 
 def _is_in_use(domain_id: int) -> bool:
-    """Whether a participant listens in a domain; the first ones may have ended before others."""
+    """Whether a participant has a port of the domain; not only the first: it may have ended."""
     first_port = PORT_BASE + PORT_DOMAIN_GAIN * domain_id + PORT_UNICAST
     for participant in range(PARTICIPANTS):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -86,7 +86,7 @@ def _is_in_use(domain_id: int) -> bool:
 
 
 def _lock_domain(domain_id: int) -> bool:
-    """Take the lock of a domain for :data:`LOCK_S`, unless another program or call holds it."""
+    """Lock a domain for :data:`LOCK_S`; False if another program or call holds the lock."""
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         lock.bind(f'{LOCK_ADDRESS}{domain_id}')
@@ -97,7 +97,7 @@ def _lock_domain(domain_id: int) -> bool:
     return True
 
 
-def _let_go_of_old_locks() -> None:
+def _release_old_locks() -> None:
     """Release the domains that are in use by now, or never will be."""
     while _locks and time.monotonic() - _locks[0][0] > LOCK_S:
         os.close(_locks.popleft()[1])
@@ -106,7 +106,7 @@ def _let_go_of_old_locks() -> None:
 def ros_environment(domain_id: int) -> dict[str, str]:
     """Return an environment in which ROS traffic stays on this machine and in one domain.
 
-    Fast DDS gets the package's profile, unless another one is named already.
+    Fast DDS gets the package's profile, unless the environment selects another one.
     """
     environment = dict(os.environ, ROS_DOMAIN_ID=str(domain_id))
     environment |= profile_variables(environment, shared_path(LOOPBACK_PROFILE))
@@ -129,7 +129,7 @@ def node_command(name: str, parameters: Mapping[str, object], namespace: str = '
 
 
 def _yaml(value: object) -> str:
-    """Write a parameter value so that YAML reads the same type again."""
+    """Write a parameter value as YAML of the same type."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -144,17 +144,16 @@ class NodeProcess:
     Attributes:
         name: program name.
         process: the process.
-        log_path: where its output goes.
-        aside: whether the others can go on without it.
+        log_path: its output.
+        optional: the others go on when it ends.
     """
 
     name: str
     process: subprocess.Popen[bytes]
     log_path: Path
-    aside: bool = False
+    optional: bool = False
 
-    def last_words(self, lines: int = 5) -> str:
-        """Return the end of its output."""
+    def last_output(self, lines: int = 5) -> str:
         text = self.log_path.read_text(encoding='utf-8', errors='replace')
         return '\n'.join(text.splitlines()[-lines:])
 
@@ -162,15 +161,15 @@ class NodeProcess:
 class ProcessGroup:
     """Node processes that are started together; leaving the context ends every one.
 
-    They run in sessions of their own: Ctrl-C reaches this process alone, which then ends them
-    in order, each with the time to say its last word. Programs of this package also end when
-    this process is gone.
+    They run in their own sessions: Ctrl-C reaches this process alone, which then ends them in
+    order, each with time to stop its car. Programs of this package also end once this process
+    is gone.
     """
 
     popen: ClassVar[Callable[..., subprocess.Popen[bytes]]] = subprocess.Popen
 
     def __init__(self, log_folder: Path, environment: Mapping[str, str]) -> None:
-        """Write outputs to ``log_folder``, one file per process."""
+        """Write the output of each process to a file in ``log_folder``."""
         self._log_folder = log_folder
         self._environment = environment
         self.nodes: list[NodeProcess] = []
@@ -178,15 +177,12 @@ class ProcessGroup:
     def start(
         self, program: str, parameters: Mapping[str, object], namespace: str = ''
     ) -> NodeProcess:
-        """Start a node program; in a namespace, its process is called PROGRAM.NAMESPACE."""
+        """Start a node program; in a namespace its process is called PROGRAM.NAMESPACE."""
         name = f'{program}.{namespace}' if namespace else program
         return self.run(name, node_command(program, parameters, namespace))
 
-    def run(self, name: str, command: Sequence[str], *, aside: bool = False) -> NodeProcess:
-        """Start a program by its command line, under a name of its own in this group.
-
-        One that runs ``aside`` may end early: the others go on without it.
-        """
+    def run(self, name: str, command: Sequence[str], *, optional: bool = False) -> NodeProcess:
+        """Start a command line under a unique name; see :attr:`NodeProcess.optional`."""
         log_path = self._log_folder / f'{name}.log'
         with log_path.open('wb') as log, _interruptions_held_back():
             process = self.popen(
@@ -197,39 +193,36 @@ class ProcessGroup:
                 env={**self._environment, PARENT_VARIABLE: str(os.getpid())},
                 start_new_session=True,
             )
-            node = NodeProcess(name, process, log_path, aside)
+            node = NodeProcess(name, process, log_path, optional)
             self.nodes.append(node)
         return node
 
     def ended_early(self) -> NodeProcess | None:
-        """Return a process that has ended with an error, if there is one."""
-        needed = (node for node in self.nodes if not node.aside)
+        """Return a process that has failed, or None."""
+        needed = (node for node in self.nodes if not node.optional)
         return next((node for node in needed if node.process.poll() not in (None, 0)), None)
 
     def end(self) -> dict[str, int]:
-        """End all processes, the last started first; return their exit statuses by name."""
-        with _interruptions_held_back(for_good=True):  # a second Ctrl-C leaves nobody behind
+        """End all processes, the newest first; return their exit statuses by name."""
+        with _interruptions_held_back(for_good=True):  # a second Ctrl-C must not orphan them
             for node in reversed(self.nodes):
                 _end(node.process)
         return {node.name: node.process.returncode for node in self.nodes}
 
     def __enter__(self) -> Self:
-        """Return the group itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End everything, whatever happened."""
         self.end()
 
 
 @dataclass
 class Interruption:
-    """Whether this program was asked to end."""
+    """Whether the user has asked this program to end."""
 
     happened: bool = False
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if it was."""
         if self.happened:
             raise KeyboardInterrupt
 
@@ -238,14 +231,14 @@ class Interruption:
 def interruptions_noted(
     *, raising: bool = False, patient: bool = False, numbers: Sequence[int] = INTERRUPTIONS
 ) -> Iterator[Interruption]:
-    """Note a Ctrl-C and its like, for the block to look at where it can end cleanly.
+    """Record Ctrl-C and similar signals; the block checks where it can end cleanly.
 
-    As an exception alone it may come up inside a destructor or a callback, and is lost there.
+    A KeyboardInterrupt alone may be raised inside a destructor or a callback, and is lost there.
 
     Args:
-        raising: raise it too, for blocks that are long between two looks.
-        patient: raise it from the second one on only.
-        numbers: signals; outside of the main thread none of them comes.
+        raising: also raise KeyboardInterrupt, for blocks that rarely check.
+        patient: raise it only from the second signal on.
+        numbers: signals; none arrives outside of the main thread.
     """
     noted = Interruption()
     if threading.current_thread() is not threading.main_thread():
@@ -257,7 +250,7 @@ def interruptions_noted(
         if raising and (again or not patient):
             raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, note) for number in _heard(numbers)}
+    previous = {number: signal.signal(number, note) for number in _not_ignored(numbers)}
     try:
         yield noted
     finally:
@@ -265,20 +258,20 @@ def interruptions_noted(
             signal.signal(number, handler)
 
 
-def _heard(numbers: Sequence[int]) -> list[int]:
-    """Return signals without a hang-up that nohup had this program ignore."""
+def _not_ignored(numbers: Sequence[int]) -> list[int]:
+    """Return the signals without SIGHUP if nohup has set it to be ignored."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [number for number in numbers if not (ignored and number == signal.SIGHUP)]
 
 
 @contextmanager
 def _interruptions_held_back(*, for_good: bool = False) -> Iterator[None]:
-    """Let a Ctrl-C wait until the block is done, or be forgotten.
+    """Delay a Ctrl-C until the block is done; drop it with ``for_good``.
 
-    Held back, not ignored: a process inherits what is ignored when it is started.
+    It is not ignored: child processes would inherit that.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals never interrupt this one
+        yield  # signals do not interrupt other threads
         return
     held: list[int] = []
     previous = {n: signal.signal(n, lambda n, _: held.append(n)) for n in INTERRUPTIONS}
@@ -292,7 +285,7 @@ def _interruptions_held_back(*, for_good: bool = False) -> Iterator[None]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end, then insist."""
+    """End a process: SIGINT, then SIGTERM, then SIGKILL."""
     for number, patience_s in ENDING:
         if process.poll() is not None:
             return
@@ -304,7 +297,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Keep so many processes computing at normal priority within the block."""
+    """Run ``count`` busy processes at normal priority within the block."""
     started = [
         subprocess.Popen([sys.executable, '-c', BUSY], start_new_session=True)  # noqa: S603  ours
         for _ in range(count)

@@ -367,7 +367,7 @@ def run_live(args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inp
         for _ in play(node):
             progress.update(len(node.replay.records) - progress.n)
             if dead := group.ended_early():
-                raise BagError(f'the agent ended: {dead.last_words()}')
+                raise BagError(f'the agent ended: {dead.last_output()}')
             if interruption.happened:
                 break
         if not node.replay.records:

@@ -245,7 +245,7 @@ def start_recorder(
         bag.rmdir()
     command = [sys.executable, '-m', 'td3_agent', 'record', '--out', str(bag)]
     command += ['--storage', args.record_storage, '--compression', args.record_compression]
-    recorder = group.run('recorder', command, aside=True)
+    recorder = group.run('recorder', command, optional=True)
     deadline_s = time.monotonic() + START_PATIENCE_S
     while recorder.process.poll() is None and time.monotonic() < deadline_s and not bag.is_dir():
         interruption.check()

@@ -157,17 +157,17 @@ class RosWorld:
         except BridgeTakenError:
             raise  # the bridge is well
         except BridgeLostError as error:
-            last_words = self._last_words()
+            output = self._last_output()
             self.close()
-            raise BridgeLostError(f'{error}{last_words}') from error
+            raise BridgeLostError(f'{error}{output}') from error
         except Exception:
             self.close()
             raise
 
-    def _last_words(self) -> str:
+    def _last_output(self) -> str:
         if self.bridge is None or self.bridge.process.poll() is None:
             return ''
-        return f'; its last words: {self.bridge.last_words() or "none"}'
+        return f'; its last output: {self.bridge.last_output() or "none"}'
 
     def _connected(self) -> LockstepClient:
         """Return the client; make one, and a bridge for it, where there is none."""

@@ -138,7 +138,7 @@ def follow(
         if is_enough(tail.read()):
             return ''
         if (dead := group.ended_early()) and dead is not synchronizer:
-            return f'{dead.name} ended with {dead.process.returncode}: {dead.last_words()}'
+            return f'{dead.name} ended with {dead.process.returncode}: {dead.last_output()}'
         if time.monotonic() > deadline_s:
             return f'not finished in time: {len(tail.records)} frames'
         time.sleep(POLL_S)

@@ -177,7 +177,7 @@ def test_slow_reader(rig):
 
 def counts(reader):
     """Return how many images a slow reader has read, and how many passed it by."""
-    last = reader.last_words(1).split()
+    last = reader.last_output(1).split()
     return tuple(map(int, last)) if len(last) == 2 and all(map(str.isdigit, last)) else (0, 0)
 
 

@@ -132,7 +132,7 @@ def test_other_middleware(rig):
         keeper = rig.start(
             'full_shm', [*unshared(), 'sh', '-c', FULL_SHM], (0, -signal.SIGINT, -signal.SIGTERM)
         )
-        rig.wait_for(lambda: 'ready' in keeper.last_words(), 'a full /dev/shm')
+        rig.wait_for(lambda: 'ready' in keeper.last_output(), 'a full /dev/shm')
         rig.prefix = joining(keeper.process.pid)
         expect_same_drive(rig, 'shm full', frames)
         rig.prefix = []

@@ -116,7 +116,7 @@ def test_recorder_on_full_disk(rig):
     too_much = ('--min-free-space', str(TOO_MUCH_MB))
     rejecting = start_recorder(rig, rig.folder / 'none', *too_much, statuses=(1, 2))
     rig.wait_for(lambda: rejecting.process.poll() is not None, 'the recorder to end')
-    assert 'must stay free' in rejecting.last_words()
+    assert 'must stay free' in rejecting.last_output()
     rig.expect_single_steps()
     drive.finish(since_ns=begun_ns)
 

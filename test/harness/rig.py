@@ -236,7 +236,7 @@ class Rig:
         for node in self.group.nodes:
             if self._is_unexpected(node):
                 status = node.process.returncode
-                pytest.fail(f'{node.name} ended with {status}: {node.last_words()}')
+                pytest.fail(f'{node.name} ended with {status}: {node.last_output()}')
 
     def p0(self, since_ns=None, before_ns=None, longest_silence_s=LONGEST_SILENCE_S):
         """End everything, and expect P0; silences count since ``since_ns`` [ns, steady]."""

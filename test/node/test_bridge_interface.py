@@ -267,7 +267,7 @@ class TestStopThatDoesNotArrive:
         interface = ROSBridgeInterface()
         interface.publish_control(1.0, 0.0, 0.0)
         listener.communicate()
-        text = f'the stop may not have arrived: nobody listens to {TOPIC}'
+        text = f'the stop may not have arrived: no subscriber on {TOPIC}'
         with pytest.raises(BridgeError, match=text), interface:
             pass
 
@@ -278,7 +278,7 @@ class TestStopThatDoesNotArrive:
             ROSBridgeInterface(match_timeout_s=0, domain_id=ros.domain_id),
         ):
             raise kind('the true reason')
-        assert caplog.messages == [f'the stop may not have arrived: nobody listens to {TOPIC}']
+        assert caplog.messages == [f'the stop may not have arrived: no subscriber on {TOPIC}']
 
     def test_in_the_container(self, setup_file):
         options = {'docker': DOCKER, 'container': 'gone', 'setup_files': [str(setup_file)]}
@@ -308,12 +308,12 @@ def test_closed_is_closed(ros, background):
 
 class TestNoFallback:
     def test_nobody_listens_natively(self, ros):
-        with pytest.raises(BridgeError, match=r'nobody listens to /carla/ego_vehicle/twist after'):
+        with pytest.raises(BridgeError, match=r'no subscriber on /carla/ego_vehicle/twist after'):
             ROSBridgeInterface(match_timeout_s=0.05, domain_id=ros.domain_id)
 
     def test_nobody_listens_in_the_container(self, ros, setup_file):
         interface = ROSBridgeInterface(**options(EXEC, ros, setup_file, exec_timeout_s=1.0))
-        with pytest.raises(BridgeError, match=r'nobody listens to .* in container ros2-bridge'):
+        with pytest.raises(BridgeError, match=r'no subscriber on .* in container ros2-bridge'):
             interface.publish_control(1.0, 0.0, 0.0)
         assert interface.transport is Transport.DOCKER_EXEC
         assert interface.commands == 0
@@ -392,10 +392,10 @@ def test_docker_exec_needs_no_ros_on_this_side():
         ({'role_name': ''}, "role_name must be letters, digits and '_', .*, got ''"),
         ({'role_name': 'a\n'}, 'role_name must be letters, digits'),
         ({'setup_files': '/opt/x.bash'}, "setup_files must be a list .*, got '/opt/x.bash'"),
-        ({'setup_files': [Path('/x')]}, 'setup_files must be a list of paths as text'),
+        ({'setup_files': [Path('/x')]}, 'setup_files must be a list of strings'),
         (
             {'exec_environment': {'A': 'b', 'ROS_DOMAIN_ID': 5}},
-            r"exec_environment must give a text for each name, got \{'ROS_DOMAIN_ID': 5\}",
+            r"exec_environment must map strings to strings, got \{'ROS_DOMAIN_ID': 5\}",
         ),
     ],
 )

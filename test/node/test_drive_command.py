@@ -77,5 +77,5 @@ class TestDriveVerb:
         assert end.value.code == 1
         said = capsys.readouterr()
         assert json.loads(said.out)['stopped'] is False
-        text = f'the stop may not have arrived: nobody listens to {TOPIC}'
+        text = f'the stop may not have arrived: no subscriber on {TOPIC}'
         assert said.err == f'td3_agent drive: {text}\n'

@@ -217,7 +217,7 @@ def test_interrupted_while_waiting_for_each_other(rig):
     deadline_s = time.monotonic() + 3.0 * rig.patience
     for node in drive.nodes.values():
         status = node.process.wait(max(deadline_s - time.monotonic(), 0.01))
-        assert status == 0, (node.name, node.last_words(20))
+        assert status == 0, (node.name, node.last_output(20))
 
 
 class TestDemo:
