@@ -27,7 +27,7 @@ from td3_agent.driving.gate import (
     FreeRunningGate,
     Outcome,
 )
-from td3_agent.driving.stepping import Request
+from td3_agent.driving.stepping import BridgeRequest
 from td3_agent.driving.velocity_control import (
     TwistConverter,
 )
@@ -150,7 +150,7 @@ def test_converter_stops_with_full_brake():
 
 def tick(bridge, meanwhile):
     """Step a paused bridge; ``meanwhile`` commands come before it begins to wait for one."""
-    bridge.on_control(Request.STEP_ONCE)
+    bridge.on_control(BridgeRequest.STEP_ONCE)
     bridge.advance()
     for _ in range(meanwhile):
         bridge.on_command(ROLE)
