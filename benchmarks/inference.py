@@ -2,15 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """One observation in, one action out: PyTorch beside ONNX Runtime, each on one thread.
 
-The two take turns, frame by frame. The policy is exported, and thereby compared, first. Needs
-onnx and onnxruntime.
+The two take turns, frame by frame. Their actions are compared first. Needs onnx and
+onnxruntime.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-import shutil
-import tempfile
+from importlib.metadata import version
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +17,8 @@ import torch
 from benchmarks.harness import check_least, p50_p99_ms
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.policy.checkpoint import load_checkpoint
-from td3_agent.policy.onnx_policy import export_policy, load_onnx_policy, sample_observations
-from td3_agent.policy.policy_file import policy_file
+from td3_agent.policy.onnx_policy import OnnxPolicy, sample_observations
+from td3_agent.policy.policy_file import policy_file, read_policy
 
 if TYPE_CHECKING:
     import argparse
@@ -39,10 +37,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     check_least(args, frames=1)
     torch.set_num_threads(1)
     keep_freed_memory()
-    with tempfile.TemporaryDirectory() as parent:
-        path = Path(shutil.copy(policy_file(POLICY), parent))
-        record = export_policy(path)
-        drivers = {'torch': load_checkpoint(path)[0], 'onnx': load_onnx_policy(path)[0]}
+    weights, manifest = read_policy(policy_file(POLICY))
+    onnx = OnnxPolicy(manifest.actor, weights, trained=manifest.trained)
+    drivers = {'torch': load_checkpoint(policy_file(POLICY))[0], 'onnx': onnx}
+    compared = sample_observations(manifest.actor, args.frames)
+    difference, _ = onnx.compare(drivers['torch'].action, compared)
     times_ms: dict[str, list[float]] = {runtime: [] for runtime in drivers}
     for state, image in sample_observations(drivers['torch'].config, WARM_UP + args.frames):
         for runtime, policy in drivers.items():
@@ -55,6 +54,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         'frames': args.frames,
         'latency': latency,
         'ratio': latency['torch']['p50_ms'] / latency['onnx']['p50_ms'],
-        'largest_difference': record.largest_difference,
-        'versions': {'torch': record.torch, 'onnxruntime': record.onnxruntime},
+        'largest_difference': difference,
+        'versions': {'torch': torch.__version__, 'onnxruntime': version('onnxruntime')},
     }

@@ -93,7 +93,7 @@ DRIVER = {
     'driver': Argument('td3', 'who drives', choices_of('driver')),
     'policy': Argument('lane', f'of the td3 driver: {SHIPPED_NAMES}, untrained, or a file'),
     'inference': Argument(
-        'torch', 'of the td3 driver; onnx is for an exported policy', choices_of('inference')
+        'auto', 'of the td3 driver: what computes the policy', choices_of('inference')
     ),
     'twist_convention': Argument('velocity', 'how Twist is meant', choices_of('twist_convention')),
 }

@@ -11,11 +11,19 @@ from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.observation import ObservationSpec
 from td3_agent.driving.parameters import Params, param
 from td3_agent.driving.pure_pursuit import PurePursuitDriver
-from td3_agent.policy.policy_file import SHIPPED_NAMES, UNTRAINED, policy_file, read_manifest
+from td3_agent.policy.network_driver import PolicyError
+from td3_agent.policy.onnx_policy import OnnxPolicy
+from td3_agent.policy.policy_file import (
+    SHIPPED_NAMES,
+    UNTRAINED,
+    CheckpointError,
+    policy_file,
+    read_manifest,
+    read_policy,
+)
 
 if TYPE_CHECKING:
     from td3_agent.driving.agent import Driver
-    from td3_agent.policy.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +40,13 @@ class DriverParams(Params):
     )
     policy_seed: int = param(0, 'seed of the untrained policy', low=0)
     inference: str = param(
-        'torch',
-        "what computes the policy: PyTorch, or ONNX Runtime on what 'td3_agent export' wrote",
-        choices=('torch', 'onnx'),
+        'auto',
+        'what computes the policy: ONNX Runtime or PyTorch; auto: ONNX Runtime where it is '
+        'installed and its actions are right',
+        choices=('auto', 'onnx', 'torch'),
     )
     torch_threads: int = param(
-        1, 'threads of torch; more than one misses deadlines on busy cores', low=1, high=64
+        1, 'threads of PyTorch; more than one misses deadlines on busy cores', low=1, high=64
     )
     cruise_speed_mps: float = param(
         8.0, 'cruising speed of pure pursuit', unit='m/s', low=0.5, high=8.33
@@ -76,40 +85,56 @@ def make_driver(params: DriverParams) -> LoadedDriver:
 
 
 def _td3_driver(params: DriverParams) -> LoadedDriver:
-    """Return the TD3 policy; torch is imported only where a network drives."""
+    """Return the TD3 policy; torch is imported only where it computes.
+
+    Raises:
+        ValueError: the checkpoint was refused, or what is to compute it is not installed.
+    """
+    if params.policy == UNTRAINED and params.inference == 'onnx':
+        raise ValueError(f"inference must be 'torch' for policy {UNTRAINED!r}, got 'onnx'")
+    try:
+        if params.policy == UNTRAINED:
+            return LoadedDriver(_torch_policy(params), ObservationSpec(), 'TD3, UNTRAINED policy')
+        return _trained_driver(params)
+    except ImportError as error:
+        raise ValueError(
+            f'{error.name} is not installed: "pip install onnx onnxruntime" for inference by '
+            'ONNX Runtime, "pip install torch" for PyTorch'
+        ) from error
+
+
+def _trained_driver(params: DriverParams) -> LoadedDriver:
+    """Return the policy of a file; ImportError where what is to compute it is not installed."""
+    path, why_not = policy_file(params.policy), ''
+    weights, manifest = read_policy(path, kind='driving')
+    spec = manifest.observation_spec
+    about = {'needs_route': spec.path, 'contract': manifest.inputs.contract()}
+    if params.inference != 'torch':
+        try:
+            driver = OnnxPolicy(manifest.actor, weights, trained=manifest.trained)
+            return LoadedDriver(driver, spec, f'TD3, {params.policy}, ONNX Runtime', **about)
+        except ImportError:
+            if params.inference == 'onnx':
+                raise
+        except (ValueError, PolicyError) as error:
+            if params.inference == 'onnx':
+                raise CheckpointError(path, [str(error)]) from error
+            why_not = f' ({error})'
+    title = f'TD3, {params.policy}, PyTorch{why_not}'
+    return LoadedDriver(_torch_policy(params), spec, title, **about)
+
+
+def _torch_policy(params: DriverParams) -> Driver:
+    """Return the policy under PyTorch, which computes on as many threads as asked."""
     import torch  # noqa: PLC0415
 
     from td3_agent.policy.checkpoint import load_checkpoint  # noqa: PLC0415
     from td3_agent.policy.policy import untrained_policy  # noqa: PLC0415
 
     torch.set_num_threads(params.torch_threads)
-    if params.inference == 'onnx':
-        return _onnx_driver(params)
     if params.policy == UNTRAINED:
-        policy = untrained_policy(params.policy_seed)
-        return LoadedDriver(policy, ObservationSpec(), 'TD3, UNTRAINED policy')
-    policy, manifest = load_checkpoint(policy_file(params.policy), kind='driving')
-    return _loaded(policy, manifest, f'TD3, {params.policy}')
-
-
-def _onnx_driver(params: DriverParams) -> LoadedDriver:
-    """Return the TD3 policy under ONNX Runtime.
-
-    Raises:
-        ValueError: there is no export, it is stale, or ONNX Runtime is not installed.
-    """
-    from td3_agent.policy.onnx_policy import load_onnx_policy  # noqa: PLC0415
-
-    if params.policy == UNTRAINED:
-        raise ValueError(f"inference must be 'torch' for policy {UNTRAINED!r}, got 'onnx'")
-    policy, manifest = load_onnx_policy(policy_file(params.policy), kind='driving')
-    return _loaded(policy, manifest, f'TD3, {params.policy}, ONNX Runtime')
-
-
-def _loaded(policy: Driver, manifest: Manifest, title: str) -> LoadedDriver:
-    spec = manifest.observation_spec
-    contract = manifest.inputs.contract()
-    return LoadedDriver(policy, spec, title, needs_route=spec.path, contract=contract)
+        return untrained_policy(params.policy_seed)
+    return load_checkpoint(policy_file(params.policy), kind='driving')[0]
 
 
 def needs_route(params: DriverParams) -> bool:

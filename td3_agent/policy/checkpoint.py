@@ -17,23 +17,21 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 
 from td3_agent.nearby import POLICY_SUFFIX
 from td3_agent.policy.manifest import SCHEMA, CreatedBy, InputContract, Manifest, OutputContract
-from td3_agent.policy.policy import Actor, Policy, PolicyError
+from td3_agent.policy.network_driver import PolicyError
+from td3_agent.policy.policy import Actor, Policy
 from td3_agent.policy.policy_file import (
     LENGTH_BYTES,
     MANIFEST_KEY,
-    PICKLE_SUFFIXES,
     CheckpointError,
     opened,
-    read_exactly,
-    read_head,
+    read_all,
     read_manifest,
-    refuse_open_folder,
+    read_policy,
 )
 
 if TYPE_CHECKING:
@@ -126,44 +124,14 @@ def load_checkpoint(
     Raises:
         CheckpointError: naming every fault that was found.
     """
-    if (suffix := Path(path).suffix.lower()) in PICKLE_SUFFIXES:
-        what = f'a {suffix} file can hold a pickle, and a pickle can run any code: it is never'
-        raise CheckpointError(path, [f'{what} opened, expected a {POLICY_SUFFIX} file'])
-    with opened(path) as (handle, size):
-        refuse_open_folder(path)
-        return _loaded(path, handle, size, kind, device)
-
-
-def _loaded(
-    path: str | os.PathLike[str], handle: int, size: int, kind: str | None, device: str
-) -> tuple[Policy, Manifest]:
-    head = read_head(path, handle, size, kind)
-    os.lseek(handle, 0, os.SEEK_SET)
-    actor = _actor_of(path, read_exactly(handle, size), head.size, head.manifest)
-    try:
-        return Policy(actor, trained=head.manifest.trained, device=device), head.manifest
-    except PolicyError as error:
-        raise CheckpointError(path, [str(error)]) from error
-
-
-def _actor_of(path: str | os.PathLike[str], data: bytes, start: int, manifest: Manifest) -> Actor:
-    """Return the actor with its weights, whose sizes are known to fit.
-
-    Raises:
-        CheckpointError: they are others than the manifest says, or overlap.
-    """
-    digest = hashlib.sha256(data[start:]).hexdigest()
-    if digest != manifest.weights_sha256:
-        fault = f'SHA-256 of the weights is {digest}, expected {manifest.weights_sha256!r:.80}'
-        raise CheckpointError(path, [fault])
-    try:
-        tensors = safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(path, [str(error)]) from error
+    weights, manifest = read_policy(path, kind=kind)
     with torch.random.fork_rng(devices=[]):
         actor = Actor(manifest.actor)
-    actor.load_state_dict(tensors, strict=True)
-    return actor
+    actor.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    try:
+        return Policy(actor, trained=manifest.trained, device=device), manifest
+    except PolicyError as error:
+        raise CheckpointError(path, [str(error)]) from error
 
 
 # ---- Writing ------------------------------------------------------------------------------------
@@ -199,7 +167,7 @@ def _refuse_foreign(target: Path) -> None:
 
 def _refuse_unreadable(path: Path) -> None:
     with opened(path) as (handle, size):
-        _loaded(path, handle, size, None, 'cpu')
+        read_all(path, handle, size)
 
 
 def replace_file(path: Path, data: bytes, check: Callable[[Path], None] = lambda _: None) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+import hashlib
 from importlib import resources
 import math
 import os
@@ -20,6 +21,9 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
+import safetensors
+import safetensors.numpy
 
 from td3_agent.driving.parameters import did_you_mean, expanded
 from td3_agent.nearby import IS_LFS, LFS_HEAD, POLICY_SUFFIX, if_bag, which_policy
@@ -27,6 +31,10 @@ from td3_agent.policy.manifest import SCHEMA, Manifest, contract_faults, short, 
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    Weights = dict[str, NDArray[np.float32]]
 
 UNTRAINED = 'untrained'
 SHIPPED = ('lane', 'route')
@@ -103,6 +111,52 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     """
     with opened(path) as (handle, size):
         return read_head(path, handle, size).manifest
+
+
+def read_policy(
+    path: str | os.PathLike[str], *, kind: str | None = None
+) -> tuple[Weights, Manifest]:
+    """Read and check weights and manifest; nothing in the file is executed.
+
+    Args:
+        path: the file.
+        kind: the only kind wanted, or None for any.
+
+    Raises:
+        CheckpointError: naming every fault that was found.
+    """
+    if (suffix := Path(path).suffix.lower()) in PICKLE_SUFFIXES:
+        what = f'a {suffix} file can hold a pickle, and a pickle can run any code: it is never'
+        raise CheckpointError(path, [f'{what} opened, expected a {POLICY_SUFFIX} file'])
+    with opened(path) as (handle, size):
+        refuse_open_folder(path)
+        return read_all(path, handle, size, kind)
+
+
+def read_all(
+    path: str | os.PathLike[str], handle: int, size: int, kind: str | None = None
+) -> tuple[Weights, Manifest]:
+    """Read and check an open file; arguments as of :func:`read_head`.
+
+    Raises:
+        CheckpointError: as :func:`read_head`; or the weights are others than the manifest says,
+            overlap, or are not finite.
+    """
+    head = read_head(path, handle, size, kind)
+    os.lseek(handle, 0, os.SEEK_SET)
+    data = read_exactly(handle, size)
+    digest, expected = hashlib.sha256(data[head.size :]).hexdigest(), head.manifest.weights_sha256
+    if digest != expected:
+        fault = f'SHA-256 of the weights is {digest}, expected {expected!r:.80}'
+        raise CheckpointError(path, [fault])
+    try:
+        weights = safetensors.numpy.load(data)
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(path, [str(error)]) from error
+    for name, values in weights.items():
+        if not np.isfinite(values).all():
+            raise CheckpointError(path, [f'weight {name} is not finite'])
+    return weights, head.manifest
 
 
 @contextmanager

@@ -1,66 +1,91 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The agent node with ``inference: onnx``: it drives on an export, and refuses a stale one."""
+"""The parameter ``inference``: what computes the policy, and what is done without it."""
 
-import shutil
+import subprocess
+import sys
 
-from diagnostic_msgs.msg import DiagnosticStatus
 import pytest
 
-torch = pytest.importorskip('torch')
+from td3_agent.driving.parameters import ParameterError
+from td3_agent.nodes.drivers import DriverParams, make_driver
+from td3_agent.policy import onnx_policy
 
-from harness.ros import lifecycle_state  # noqa: E402
+WITHOUT_TORCH = """
+import sys
+from td3_agent.nodes.drivers import DriverParams, make_driver
+assert make_driver(DriverParams()).title == 'TD3, lane, ONNX Runtime'
+import td3_agent.nodes.td3_agent_node
+assert 'torch' not in sys.modules
+"""
 
-from td3_agent.driving.parameters import ParameterError  # noqa: E402
-from td3_agent.nodes.drivers import DriverParams, make_driver  # noqa: E402
-from td3_agent.nodes.td3_agent_node import Td3AgentNode  # noqa: E402
-from td3_agent.policy.policy_file import policy_file  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def threads():
     """Hand back the threads that making a driver takes away."""
+    torch = pytest.importorskip('torch')
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
 
 
 @pytest.fixture
-def exported(tmp_path):
+def needs_onnx():
     for name in ('onnx', 'onnxruntime'):
         pytest.importorskip(name, reason=f'{name} is optional, and not installed')
-    from td3_agent.policy.onnx_policy import export_policy
-
-    policy = tmp_path / 'lane.safetensors'
-    shutil.copyfile(policy_file('lane'), policy)
-    export_policy(policy)
-    return policy
 
 
-def test_export_drives(ros, exported):
-    node = ros.make(Td3AgentNode, policy=str(exported), inference='onnx')
-    ros.spin_until(lambda: lifecycle_state(node) == 'active', 'active')
-    assert node.loaded.title.endswith('ONNX Runtime')
-    torch_driver = make_driver(DriverParams(policy=str(exported)))
-    assert torch_driver.spec == node.loaded.spec
-    assert torch_driver.needs_route == node.loaded.needs_route
+@pytest.mark.usefixtures('needs_onnx')
+def test_onnx_runtime_computes_where_it_is_installed_and_torch_is_not_imported():
+    subprocess.run([sys.executable, '-c', WITHOUT_TORCH], check=True)
 
 
-def test_stale_export_leaves_the_node_inactive_with_the_reason(ros, exported, diagnosed):
-    shutil.copyfile(policy_file('route'), exported)
-    node = ros.make(Td3AgentNode, policy=str(exported), inference='onnx')
-    assert lifecycle_state(node) == 'unconfigured'
-    ros.spin_until(lambda: diagnosed('td3_agent') is not None, 'diagnostics')
-    status = diagnosed('td3_agent')
-    assert status.level == DiagnosticStatus.ERROR
-    assert 'stale, exported from weights' in status.message
+@pytest.mark.usefixtures('needs_onnx', 'threads')
+def test_both_runtimes_drive_alike():
+    drivers = [make_driver(DriverParams(inference=name)) for name in ('onnx', 'torch')]
+    onnx, torch = drivers
+    assert torch.title == 'TD3, lane, PyTorch'
+    assert (onnx.spec, onnx.needs_route, onnx.contract) == (
+        torch.spec,
+        torch.needs_route,
+        torch.contract,
+    )
+    observations = onnx_policy.sample_observations(onnx.driver.config, 5)
+    onnx.driver.compare(torch.driver.action, observations)
 
 
-def test_untrained_policy_has_no_export():
+@pytest.mark.usefixtures('threads')
+@pytest.mark.parametrize('name', ['onnx', 'onnxruntime'])
+def test_torch_computes_where_onnx_runtime_is_not_installed(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    assert make_driver(DriverParams()).title == 'TD3, lane, PyTorch'
+    with pytest.raises(ValueError, match=f'{name} is not installed: "pip install onnx onnxrunt'):
+        make_driver(DriverParams(inference='onnx'))
+
+
+@pytest.mark.usefixtures('needs_onnx', 'threads')
+def test_torch_computes_where_onnx_runtime_answers_differently(monkeypatch):
+    monkeypatch.setattr(onnx_policy, 'TOLERANCE', 0.0)
+    fault = 'action of ONNX Runtime for observation 1 is'
+    title = make_driver(DriverParams()).title
+    assert title.startswith(f'TD3, lane, PyTorch ({fault}')
+    with pytest.raises(ValueError, match=fault):
+        make_driver(DriverParams(inference='onnx'))
+
+
+@pytest.mark.usefixtures('needs_onnx')
+def test_without_either_the_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    monkeypatch.setitem(sys.modules, 'torch', None)
+    with pytest.raises(ValueError, match=r'torch is not installed: .*"pip install torch"'):
+        make_driver(DriverParams())
+
+
+def test_untrained_policy_is_torch_alone():
     with pytest.raises(ValueError, match="inference must be 'torch' for policy 'untrained'"):
         make_driver(DriverParams(policy='untrained', inference='onnx'))
 
 
 def test_other_runtimes_are_refused_by_name():
-    with pytest.raises(ParameterError, match='inference must be one of torch, onnx, got'):
+    with pytest.raises(ParameterError, match='inference must be one of auto, onnx, torch, got'):
         DriverParams(inference='tensorrt')

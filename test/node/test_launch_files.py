@@ -203,7 +203,7 @@ def test_arguments_that_are_not_given_leave_a_parameter_file_alone(path, tmp_pat
     [
         (['polcy:=route'], "no launch argument 'polcy', did you mean 'policy'"),
         (['driver:=foo'], "driver must be one of td3, pure_pursuit, got 'foo'"),
-        (['inference:=tensorrt'], "inference must be one of torch, onnx, got 'tensorrt'"),
+        (['inference:=tensorrt'], "inference must be one of auto, onnx, torch, got 'tensorrt'"),
         (['policy:=nonexist'], "policy must be one of lane, .*, got 'nonexist'"),
         (['role_name:=a b'], "role_name must make a topic name, got 'a b': .*topic name must not"),
         (['params_file:=/none.yaml'], "params_file must be a file, got '/none.yaml'"),

@@ -11,11 +11,11 @@ import torch
 from td3_agent.driving.observation import Observation
 from td3_agent.driving.vehicle import VehicleState
 from td3_agent.policy.manifest import DRIVING_ACTOR, ActorConfig, tensor_shapes
+from td3_agent.policy.network_driver import PolicyError
 from td3_agent.policy.policy import (
     LAST_LAYER_BOUND,
     Actor,
     Encoder,
-    PolicyError,
     build_actor,
     untrained_policy,
 )

@@ -1,0 +1,104 @@
+# Copyright 2026 td3_agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A network as a driver: one checked observation in, one checked action out. No torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from td3_agent.driving.observation import Observation
+    from td3_agent.driving.route import Route
+    from td3_agent.policy.manifest import ActorConfig
+
+WARM_UP_CALLS = 3
+
+
+class PolicyError(RuntimeError):
+    """The policy cannot answer: the observation does not fit it, or its answer is no number."""
+
+
+class NetworkDriver:
+    """Runs a network on single observations; implements the Driver protocol.
+
+    The answer depends on nothing but the observation: :meth:`reset` has nothing to forget.
+
+    Attributes:
+        config: architecture of the network.
+        trained: whether the weights come from training; for the reader of a report.
+    """
+
+    def __init__(self, config: ActorConfig, *, trained: bool) -> None:
+        """Warm up; a subclass is ready to answer before it calls this."""
+        self.config = config
+        self.trained = trained
+        self._low = np.array(config.action_low, dtype=np.float32)
+        self._high = np.array(config.action_high, dtype=np.float32)
+        self.warm_up()
+
+    def _answer(
+        self, state: NDArray[np.float32], image: NDArray[np.uint8] | None
+    ) -> NDArray[np.float32]:
+        """Return what the network says, (actions,), of inputs that fit it."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Begin a new drive; a policy without memory has nothing to forget."""
+
+    def set_route(self, route: Route) -> None:
+        """Do nothing: a policy sees of the route what its observation holds."""
+
+    def act(self, observation: Observation) -> NDArray[np.float32]:
+        """Return the action, (actions,) float32 within the bounds.
+
+        Raises:
+            PolicyError: shape or type does not fit, or the answer is not finite.
+        """
+        return self.action(observation.state, observation.image)
+
+    def action(
+        self, state: NDArray[np.float32], image: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the action for a state vector and, where the actor has eyes, an image stack.
+
+        Args:
+            state: (state_size,) float32.
+            image: (C, H, W) uint8, ignored by an actor without image input.
+
+        Raises:
+            PolicyError: shape or type does not fit, or the answer is not finite.
+        """
+        _check('state', state, (self.config.state_size,), np.float32)
+        if self.config.image_shape is None:
+            image = None
+        else:
+            _check('image', image, self.config.image_shape, np.uint8)
+        answer = self._answer(state, image)
+        if not np.isfinite(answer).all():
+            raise PolicyError(f'action is not finite: {answer.tolist()}')
+        clipped: NDArray[np.float32] = np.clip(answer, self._low, self._high)
+        return clipped
+
+    def warm_up(self, calls: int = WARM_UP_CALLS) -> None:
+        """Answer a few empty observations, so that the first real one is not the slowest."""
+        state = np.zeros(self.config.state_size, dtype=np.float32)
+        shape = self.config.image_shape
+        image = None if shape is None else np.zeros(shape, dtype=np.uint8)
+        for _ in range(calls):
+            self.action(state, image)
+
+
+def _check(name: str, value: object, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+    """Refuse what the network would misread.
+
+    Raises:
+        PolicyError: naming what was given and what was expected.
+    """
+    if isinstance(value, np.ndarray) and value.shape == shape and value.dtype == dtype:
+        return
+    got = f'{value.shape} {value.dtype}' if isinstance(value, np.ndarray) else type(value).__name__
+    raise PolicyError(f'{name} must be {shape} {dtype.__name__}, got {got}')
