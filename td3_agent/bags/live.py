@@ -41,7 +41,7 @@ from td3_agent.bags.storage import BagError
 from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.responder import FramePairer
 from td3_agent.nodes import topics
-from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
+from td3_agent.nodes.conversions import fields_from_report, stamp_ns, time_from_ns
 from td3_agent.nodes.runtime import LATCHED, RELIABLE, REPORTS, make_executor, own_context
 from td3_agent.processes import ProcessGroup, interruptions_noted, ros_environment
 from td3_agent.ros_domain import domain_id_of
@@ -272,7 +272,7 @@ class PlayerNode(Node):
         """Publish one half of a frame."""
         if read.topic == self._inputs.report:
             with self._change:
-                self._recorded.add(read.stamp_ns, recorded_facts(facts_from_report(read.content)))
+                self._recorded.add(read.stamp_ns, recorded_facts(fields_from_report(read.content)))
             return
         with self._change:  # before it goes out: the answer must not be faster
             self._frames.sent(read.stamp_ns, is_image=read.topic == self._inputs.image)
@@ -298,7 +298,7 @@ class PlayerNode(Node):
 
     def _on_report(self, msg: DiagnosticArray) -> None:
         """Take the agent's word on a frame."""
-        stamp, facts = stamp_ns(msg.header.stamp), facts_from_report(msg)
+        stamp, facts = stamp_ns(msg.header.stamp), fields_from_report(msg)
         with self._change:
             self.unknown_frames += stamp not in self._frames.complete
             self._frames.answered(stamp)

@@ -25,7 +25,7 @@ from td3_agent.driving.vehicle import DEFAULT_WHEELBASE_M
 from td3_agent.driving.velocity_control import TwistConverter
 from td3_agent.nodes.conversions import (
     announced_route,
-    facts_from_report,
+    fields_from_report,
     geometry_from_info,
     state_from_odometry,
 )
@@ -168,11 +168,11 @@ def replay_offline(  # noqa: PLR0913  what is replayed, by what, and how
 
 def note_step(replay: Replay, step: Step, encoder: TwistEncoder, world: BagWorld) -> None:
     """Enter one frame into a replay."""
-    frame, decision = step.frame, step.decision
-    twist = encoder.encode(decision.twist, frame.state, frame.geometry)
+    frame, response = step.frame, step.response
+    twist = encoder.encode(response.twist, frame.state, frame.geometry)
     motion = asdict(frame.state)
     stamp_ns = motion.pop('stamp_ns')
-    record = replay.add(stamp_ns, world.inputs.role_name, motion | decision.facts())
+    record = replay.add(stamp_ns, world.inputs.role_name, motion | response.record())
     record['published_twist'] = [twist.linear_x, twist.angular_z]
     world.recorded.frame(record)
 
@@ -332,7 +332,7 @@ class BagWorld:
         self._is_fresh = self._is_fresh or self.route is None
 
     def _on_report(self, message: Input) -> None:
-        facts = facts_from_report(message.content)
+        facts = fields_from_report(message.content)
         self.recorded.add(message.stamp_ns, recorded_facts(facts))
 
     def _on_twist(self, message: Input) -> None:

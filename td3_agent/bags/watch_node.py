@@ -24,7 +24,7 @@ from td3_agent.driving.observation import ENCODINGS, ObservationBuilder
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import (
     announced_route,
-    facts_from_report,
+    fields_from_report,
     image_view,
     stamp_ns,
     state_from_odometry,
@@ -113,7 +113,7 @@ class WatchNode(Node):
         pixels = view.pixels()[:, :, [red, green, blue]]
         self._at(stamp_ns(msg.header.stamp))
         self._log.log('camera/image', rr.Image(pixels, color_model='RGB'))
-        self._log.log('network/input', rr.Image(self._builder.frame(view), color_model='L'))
+        self._log.log('network/input', rr.Image(self._builder.preprocess(view), color_model='L'))
 
     def _on_odometry(self, msg: Odometry) -> None:
         state = state_from_odometry(msg)
@@ -150,7 +150,7 @@ class WatchNode(Node):
             self._log.log(f'control/{name}', rr.Scalars([getattr(msg, name)]))
 
     def _on_report(self, msg: DiagnosticArray) -> None:
-        facts = facts_from_report(msg)
+        facts = fields_from_report(msg)
         if 'twist_published_ns' in facts and 'image_received_ns' in facts:
             self._at(stamp_ns(msg.header.stamp))
             span_ms = (facts['twist_published_ns'] - facts['image_received_ns']) / 1e6

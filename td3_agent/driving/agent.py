@@ -1,15 +1,14 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The agent of one vehicle: observation, driver, action; the same code on every path.
+"""The agent of one vehicle: from observation to action, the same code on every path.
 
-The ROS node, the direct environment and bag replay all drive through :class:`Agent`, which is
-why their ledgers can be compared hash by hash.
+The ROS node, the in-process environment and bag replay all drive through :class:`Agent`, so their
+ledgers can be compared hash by hash.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 import hashlib
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,7 +25,7 @@ from td3_agent.driving.observation import ObservationBuilder, ObservationSpec
 from td3_agent.driving.velocity_control import VelocityController
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -42,7 +41,7 @@ class Driver(Protocol):
         """Forget the past: the next observation starts a new drive."""
 
     def set_route(self, route: Route) -> None:
-        """Take note of the route; drivers that only look ahead have nothing to do."""
+        """Use this route from now on; a driver that needs no route ignores it."""
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """Return the action, (2,) float32 in [-1, 1]: target speed and yaw rate.
@@ -52,51 +51,42 @@ class Driver(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
-    """What the agent will see of one image.
+class Response:
+    """The command for one frame, and what the ledger records of it.
 
     Attributes:
-        frame: (height, width) uint8, grey, in the network's size.
-        image_size: (height, width) of the image itself [px].
-        times: when it was made of the image [ns, steady]; empty where nobody asked for it.
+        stamp_ns: simulated time of the frame [ns].
+        twist: in the velocity convention, or encoded for the receiver by a :class:`TwistEncoder`.
+        action: (2,) float32, as the driver returned it; None where no driver was asked.
+        observation: the driver's input; None where no driver was asked.
+        timestamps: when the parts of the response were ready [ns, steady]; empty without a clock.
+        error: why the car is stopped; empty if it is not.
     """
 
-    frame: NDArray[np.uint8]
-    image_size: tuple[int, int]
-    times: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    """What the agent made of one frame.
-
-    Attributes:
-        twist: command in the velocity convention.
-        action: (2,) float32 in [-1, 1], as the driver gave it.
-        observation: what the driver saw.
-        times: when the image was prepared, the observation was built and the driver had answered
-            [ns, steady]; empty where nobody asked for it.
-    """
-
+    stamp_ns: int
     twist: TwistCommand
-    action: NDArray[np.float32]
-    observation: Observation
-    times: dict[str, int] = field(default_factory=dict)
+    action: NDArray[np.float32] | None = None
+    observation: Observation | None = None
+    timestamps: dict[str, int] = field(default_factory=dict)
+    error: str = ''
 
-    @cached_property
-    def observation_sha256(self) -> str:
-        """Hash of what the driver saw; taken when asked for, a command need not wait for it."""
-        return self.observation.sha256()
+    def record(self) -> dict[str, Any]:
+        """Return the fields of the ledger; empty for a command that repeats an earlier one.
 
-    def facts(self) -> dict[str, Any]:
-        """Return what the ledger records of a decision."""
-        return {
-            'observation_sha256': self.observation_sha256,
-            'action': [float(value) for value in self.action],
-            'action_sha256': action_sha256(self.action),
-            'twist': [self.twist.linear_x, self.twist.angular_z],
-            **self.times,
-        }
+        Hashes take time: publish the command first.
+        """
+        fields: dict[str, Any] = dict(self.timestamps)
+        if self.observation is not None and self.action is not None:
+            twist = twist_from_action(self.action)
+            fields |= {
+                'observation_sha256': self.observation.sha256(),
+                'action': [float(value) for value in self.action],
+                'action_sha256': action_sha256(self.action),
+                'twist': [twist.linear_x, twist.angular_z],
+            }
+        if self.error:
+            fields['agent_error'] = self.error
+        return fields
 
 
 def action_sha256(action: ArrayLike) -> str:
@@ -105,7 +95,13 @@ def action_sha256(action: ArrayLike) -> str:
 
 
 class Agent:
-    """Turns image and motion of one frame into a command; remembers stack and last action."""
+    """Turns image and motion of one frame into a command; remembers image stack and last action.
+
+    Args:
+        driver: computes actions.
+        spec: how observations are made.
+        clock_ns: steady clock [ns] for timestamps; None for none.
+    """
 
     def __init__(
         self,
@@ -113,20 +109,13 @@ class Agent:
         spec: ObservationSpec | None = None,
         clock_ns: Callable[[], int] | None = None,
     ) -> None:
-        """Drive with ``driver``, which sees observations made after ``spec``.
-
-        Args:
-            driver: answers observations.
-            spec: how these are made.
-            clock_ns: steady clock [ns] that decisions are timed with; None times nothing.
-        """
         self._driver = driver
         self._clock_ns = clock_ns
         self._builder = ObservationBuilder(spec)
         self._previous_action = np.zeros(ACTION_SIZE, dtype=np.float32)
 
     def set_route(self, route: Route) -> None:
-        """Drive along this route from now on, as far as driver and observation know of any."""
+        """Follow this route from now on, as far as driver and observation use one."""
         self._driver.set_route(route)
         self._builder.set_route(route)
 
@@ -136,39 +125,61 @@ class Agent:
         self._builder.reset()
         self._previous_action = np.zeros(ACTION_SIZE, dtype=np.float32)
 
-    def see(self, image: ImageView) -> Sight:
-        """Prepare an image, which may come before the motion of its frame; changes nothing."""
-        times: dict[str, int] = {}
-        frame = self._builder.frame(image)
-        self._mark(times, 'image_prepared_ns')
-        return Sight(frame=frame, image_size=(image.height, image.width), times=times)
+    def preprocess(
+        self, image: ImageView, timestamps: dict[str, int] | None = None
+    ) -> NDArray[np.uint8]:
+        """Return an image in the network's size, (height, width) uint8; the agent stays as it is.
 
-    def decide(self, sight: Sight, state: VehicleState) -> Decision:
-        """Return the command for one frame.
+        The image may come before the motion of its frame. ``timestamps`` gets
+        ``image_prepared_ns``.
+        """
+        preprocessed = self._builder.preprocess(image)
+        self._mark(timestamps, 'image_prepared_ns')
+        return preprocessed
+
+    def respond(
+        self,
+        preprocessed: NDArray[np.uint8],
+        state: VehicleState,
+        timestamps: Mapping[str, int] | None = None,
+    ) -> Response:
+        """Return the command for one frame, in the velocity convention.
+
+        Args:
+            preprocessed: image of the frame, from :meth:`preprocess`.
+            state: motion of the vehicle in the frame.
+            timestamps: of the frame so far [ns, steady]; part of the response.
 
         Raises:
             ValueError: the driver's action is not finite or has the wrong shape.
         """
-        times = dict(sight.times)
-        observation = self._builder.build_from(sight.frame, state, self._previous_action)
-        self._mark(times, 'observed_ns')
+        timestamps = dict(timestamps or {})
+        observation = self._builder.build_from(preprocessed, state, self._previous_action)
+        self._mark(timestamps, 'observed_ns')
         action = self._driver.act(observation)
-        self._mark(times, 'decided_ns')
+        self._mark(timestamps, 'decided_ns')
         twist = twist_from_action(action)
         self._previous_action = np.clip(action, -1.0, 1.0)  # as executed
-        return Decision(twist=twist, action=action, observation=observation, times=times)
+        return Response(
+            stamp_ns=state.stamp_ns,
+            twist=twist,
+            action=action,
+            observation=observation,
+            timestamps=timestamps,
+        )
 
-    def _mark(self, times: dict[str, int], name: str) -> None:
-        """Note what time it is, if there is a clock."""
-        if self._clock_ns is not None:
-            times[name] = self._clock_ns()
+    def _mark(self, timestamps: dict[str, int] | None, name: str) -> None:
+        if self._clock_ns is not None and timestamps is not None:
+            timestamps[name] = self._clock_ns()
 
 
 class TwistEncoder:
-    """Says the agent's velocity command in the convention that the receiver understands."""
+    """Encodes the agent's velocity command in the convention of its receiver.
+
+    Upstream's convention needs a speed loop on this side.
+    """
 
     def __init__(self, convention: TwistConvention) -> None:
-        """Encode for ``convention``; upstream's needs a speed loop on this side."""
         self.convention = convention
         self._controller = VelocityController()
 
@@ -178,7 +189,6 @@ class TwistEncoder:
         return self.convention is TwistConvention.CARLA_TWIST_TO_CONTROL
 
     def reset(self) -> None:
-        """Forget the speed loop's state."""
         self._controller.reset()
 
     def encode(

@@ -131,7 +131,7 @@ class InputWatch:
         self._take(self._motions, stamp_ns)
         self._alone = max(self._alone, 0) + 1
 
-    def on_answer(self, stamp_ns: int, *, speed_mps: float, commanded_mps: float) -> None:
+    def on_response(self, stamp_ns: int, *, speed_mps: float, commanded_mps: float) -> None:
         """Take a frame that is answered for the first time."""
         self._answered.append(stamp_ns)
         self._motion.add(stamp_ns, speed_mps=speed_mps, commanded_mps=commanded_mps)

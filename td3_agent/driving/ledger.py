@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from td3_agent.driving.command import FULL_BRAKE
 from td3_agent.driving.endpoints import Finding
 from td3_agent.driving.gate import Outcome
-from td3_agent.driving.stages import stage_spans_ns
+from td3_agent.driving.stages import stage_durations_ns
 from td3_agent.driving.stepping import MOST_SKIPPED, Break, Cause, EndedFrame
 
 if TYPE_CHECKING:
@@ -124,9 +124,9 @@ class FrameLog:
         self._idle_stop: dict[str, Any] | None = None  # the newest stop sent between frames
         self.counts = LogCounts()
 
-    def note(self, stamp_ns: int, **facts: Any) -> None:  # noqa: ANN401  JSON values
-        """Add facts to the record of frame ``stamp_ns`` [ns]."""
-        self._part(stamp_ns).update(facts)
+    def note(self, stamp_ns: int, **fields: Any) -> None:  # noqa: ANN401  JSON values
+        """Add fields to the record of frame ``stamp_ns`` [ns]."""
+        self._part(stamp_ns).update(fields)
 
     def note_command(self, stamp_ns: int, control: VehicleControl, received_ns: int) -> None:
         """Add the command seen for a frame; a second one is a violation."""
@@ -190,8 +190,8 @@ class FrameLog:
         self._parts = {at: p for at, p in self._parts.items() if at > ended.stamp_ns}
         return records
 
-    def _event(self, name: str, **facts: int) -> dict[str, Any]:
-        return {EVENT: name, 'role_name': self._role_name, **facts}
+    def _event(self, name: str, **fields: int) -> dict[str, Any]:
+        return {EVENT: name, 'role_name': self._role_name, **fields}
 
     def flush(self) -> list[dict[str, Any]]:
         """Return the remaining records; the last frame's command stays unconfirmed."""
@@ -262,9 +262,9 @@ class FrameLog:
             'applied': following.get('echo'),
             **part,
         }
-        spans = stage_spans_ns(record)
-        if spans is not None:
-            record['stages_ns'] = spans
+        durations = stage_durations_ns(record)
+        if durations is not None:
+            record['stages_ns'] = durations
         self.counts.add(record)
         return record
 

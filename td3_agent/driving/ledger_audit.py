@@ -40,7 +40,7 @@ from td3_agent.driving.ledger import (
     parse_line,
     read_header,
 )
-from td3_agent.driving.stages import boundaries_ns, end_to_end_ns, stage_spans_ns
+from td3_agent.driving.stages import end_to_end_ns, stage_durations_ns, timestamps_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -193,8 +193,8 @@ def _lacks(record: Record) -> str:
     if EVENT in record:
         return ', '.join(_of_another_type(record, NEEDED_BY_EVENTS))
     skipped = record.get('outcome') == SKIPPED
-    instants = {name: int for name in record if name.endswith('_ns') and name != 'stages_ns'}
-    needed = NEEDED | instants | ({} if skipped else NEEDED_UNLESS_SKIPPED)
+    timestamps = {name: int for name in record if name.endswith('_ns') and name != 'stages_ns'}
+    needed = NEEDED | timestamps | ({} if skipped else NEEDED_UNLESS_SKIPPED)
     faults = _of_another_type(record, needed)
     there = () if skipped else MAY_BE_NULL_UNLESS_SKIPPED
     return ', '.join(faults + [f'{name} must be there' for name in there if name not in record])
@@ -410,15 +410,15 @@ def _action(record: Record) -> list[float] | None:
 
 
 def _check_stages(records: Sequence[Record]) -> CheckResult:
-    """Stages are what the instants say, and add up to the end-to-end time."""
+    """Stages are what the timestamps say, and add up to the end-to-end time."""
     timed, faults, largest = 0, [], 0.0
     for record in records:
-        if boundaries_ns(record) is None or record['outcome'] != Outcome.OK.value:
+        if timestamps_ns(record) is None or record['outcome'] != Outcome.OK.value:
             continue
         timed += 1
         stages, whole_ns = record.get('stages_ns'), end_to_end_ns(record) or 0
-        if stages is None or stages != stage_spans_ns(record):
-            faults.append(f'frame {record["frame"]}: stages_ns is not what the instants say')
+        if stages is None or stages != stage_durations_ns(record):
+            faults.append(f'frame {record["frame"]}: stages_ns is not what the timestamps say')
             continue
         share = abs(sum(stages.values()) - whole_ns) / max(whole_ns, 1)
         largest = max(largest, share)

@@ -23,7 +23,7 @@ from td3_agent.driving.ledger import FrameLog
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from td3_agent.driving.agent import Agent, Decision
+    from td3_agent.driving.agent import Agent, Response
     from td3_agent.driving.loop_check import Contract
     from td3_agent.driving.observation import ImageView
     from td3_agent.driving.route import Route
@@ -128,12 +128,12 @@ class Step:
 
     Attributes:
         frame: the frame.
-        decision: of the agent.
-        control: the command that answers it.
+        response: of the agent.
+        control: the command that the vehicle gets.
     """
 
     frame: Frame
-    decision: Decision
+    response: Response
     control: VehicleControl
 
 
@@ -147,11 +147,11 @@ def respond(agent: Agent, converter: TwistConverter, frame: Frame) -> Step:
         agent.reset()
         converter.reset()
     try:
-        decision = agent.decide(agent.see(frame.image), frame.state)
+        response = agent.respond(agent.preprocess(frame.image), frame.state)
     except Exception as error:  # whatever a driver raises
         raise DriverError(f'frame {frame.number}: driver failed: {error}') from error
-    control = converter.convert(decision.twist, frame.state, frame.geometry)
-    return Step(frame, decision, control)
+    control = converter.convert(response.twist, frame.state, frame.geometry)
+    return Step(frame, response, control)
 
 
 def drive(world: World, agent: Agent, converter: TwistConverter) -> Iterator[Step]:
@@ -182,15 +182,15 @@ def ledger_records(
     log = FrameLog(role_name)
     for step in steps:
         frame = step.frame
-        facts = asdict(frame.state)
-        stamp_ns = facts.pop('stamp_ns')
+        fields = asdict(frame.state)
+        stamp_ns = fields.pop('stamp_ns')
         if frame.collision is not None:
-            facts['collision'] = frame.collision
+            fields['collision'] = frame.collision
         if frame.crossed_markings:
-            facts['lane_invasion'] = list(frame.crossed_markings)
+            fields['lane_invasion'] = list(frame.crossed_markings)
         if frame.applied is not None:
             log.note_status(stamp_ns, frame.applied)
         log.note_command(stamp_ns, step.control, received_ns=0)
-        log.note(stamp_ns, outcome=Outcome.OK.value, **step.decision.facts(), **facts)
+        log.note(stamp_ns, outcome=Outcome.OK.value, **step.response.record(), **fields)
         yield from log.close_frame(frame.number, stamp_ns)
     yield from log.flush()

@@ -163,8 +163,8 @@ class ObservationBuilder:
         if self._tracker is not None:
             self._tracker.reset()
 
-    def frame(self, image: ImageView) -> NDArray[np.uint8]:
-        """Return what the network sees of one image, (height, width) uint8; nothing is kept."""
+    def preprocess(self, image: ImageView) -> NDArray[np.uint8]:
+        """Return one image as the network gets it, (height, width) uint8; nothing is kept."""
         cut_rows = int(image.height * self._spec.crop_top)
         grey = grey_from_image(image, cut_rows)
         return resize_area(grey, self._spec.image_height_px, self._spec.image_width_px)
@@ -190,13 +190,16 @@ class ObservationBuilder:
         Raises:
             ValueError: the spec has ``path`` and there is no route yet.
         """
-        return self.build_from(self.frame(image), state, previous_action)
+        return self.build_from(self.preprocess(image), state, previous_action)
 
     def build_from(
-        self, frame: NDArray[np.uint8], state: VehicleState, previous_action: NDArray[np.float32]
+        self,
+        preprocessed: NDArray[np.uint8],
+        state: VehicleState,
+        previous_action: NDArray[np.float32],
     ) -> Observation:
-        """Do what :meth:`build` does with the frame that :meth:`frame` has made of the image."""
-        self._stack = self._pushed(frame)
+        """Do as :meth:`build` with an image that :meth:`preprocess` has returned."""
+        self._stack = self._pushed(preprocessed)
         vector = np.zeros(self._spec.state_size, dtype=np.float32)
         vector[0] = state.speed_mps / CONTROL_MAX_SPEED_MPS
         vector[1] = state.yaw_rate_radps

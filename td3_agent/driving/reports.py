@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What nodes say: of themselves as a status, of a frame as facts.
+"""What nodes say: of themselves as a status, of a frame as fields.
 
 A frame report comes over the network and goes into the ledger, so nothing in it is believed:
 names that are not known, other values than a name asks for and texts without end are rejected.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CAUSE = 'cause'  # value of a status: the key of its worst finding
 
-MOST_FACTS = 64
+MOST_FIELDS = 64
 LONGEST_TEXT = 1024
 MOST_NUMBERS = 16
 LATEST_NS = (1 << 63) - 1
@@ -32,7 +32,7 @@ DIGITS = re.compile('[0-9]{1,19}')
 NUMBER = re.compile(r'-?[0-9]{1,30}(\.[0-9]{1,30})?(e[-+][0-9]{1,3})?')
 
 
-def _instant(text: str) -> int | None:
+def _timestamp(text: str) -> int | None:
     return int(text) if DIGITS.fullmatch(text) and int(text) <= LATEST_NS else None
 
 
@@ -56,59 +56,59 @@ def _text(text: str) -> str | None:
     return text if len(text) <= LONGEST_TEXT else None
 
 
-# How the text of a fact is read, None if it is not one; and what it has to be.
+# How the text of a field is read, None if it is not one; and what it has to be.
 Check = tuple[Callable[[str], object], str]
-INSTANT: Check = (_instant, 'a steady time [ns]')
+TIMESTAMP: Check = (_timestamp, 'a steady time [ns]')
 NUMBERS: Check = (_numbers, f'up to {MOST_NUMBERS} finite numbers, separated by spaces')
 HASH: Check = (_hash, '64 hexadecimal digits')
-AGENT_FACTS: dict[str, Check] = {
+AGENT_FIELDS: dict[str, Check] = {
     'observation_sha256': HASH,
     'action': NUMBERS,
     'action_sha256': HASH,
     'twist': NUMBERS,
     'agent_error': (_text, f'a text of up to {LONGEST_TEXT} characters'),
-    'image_received_ns': INSTANT,
-    'image_prepared_ns': INSTANT,
-    'odometry_received_ns': INSTANT,
-    'observed_ns': INSTANT,
-    'decided_ns': INSTANT,
-    'twist_published_ns': INSTANT,
+    'image_received_ns': TIMESTAMP,
+    'image_prepared_ns': TIMESTAMP,
+    'odometry_received_ns': TIMESTAMP,
+    'observed_ns': TIMESTAMP,
+    'decided_ns': TIMESTAMP,
+    'twist_published_ns': TIMESTAMP,
 }
-GATE_FACTS: dict[str, Check] = {
+GATE_FIELDS: dict[str, Check] = {
     'outcome': (_word, 'lower-case letters and underscores, at most 40'),
-    'twist_received_ns': INSTANT,
-    'gate_published_ns': INSTANT,
+    'twist_received_ns': TIMESTAMP,
+    'gate_published_ns': TIMESTAMP,
 }
-ALL_FACTS = AGENT_FACTS | GATE_FACTS
+ALL_FIELDS = AGENT_FIELDS | GATE_FIELDS
 
 
-def fact_text(value: object) -> str:
-    """Return the value of a fact as it is sent: plain text, of a list its numbers with spaces."""
+def field_text(value: object) -> str:
+    """Return the value of a field as it is sent: plain text, of a list its numbers with spaces."""
     return ' '.join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def checked_facts(pairs: Iterable[tuple[str, str]], known: dict[str, Check]) -> dict[str, Any]:
-    """Return the facts of a report by name.
+def checked_fields(pairs: Iterable[tuple[str, str]], known: dict[str, Check]) -> dict[str, Any]:
+    """Return the fields of a report by name.
 
     Args:
-        pairs: names, and values as :func:`fact_text` gives them.
-        known: :data:`AGENT_FACTS` or :data:`GATE_FACTS`.
+        pairs: names, and values as :func:`field_text` gives them.
+        known: :data:`AGENT_FIELDS` or :data:`GATE_FIELDS`.
 
     Raises:
         ValueError: an unknown name, or a value that is not what its name asks for.
     """
-    facts: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, text in pairs:
-        if len(facts) >= MOST_FACTS:
-            raise ValueError(f'a report must have at most {MOST_FACTS} facts')
+        if len(fields) >= MOST_FIELDS:
+            raise ValueError(f'a report must have at most {MOST_FIELDS} fields')
         if name not in known:
-            raise ValueError(f'a report has no fact {shown(name)}')
+            raise ValueError(f'a report has no field {shown(name)}')
         read, expected = known[name]
         value = read(text)
         if value is None:
             raise ValueError(f'{name} must be {expected}, got {shown(text)}')
-        facts[name] = value
-    return facts
+        fields[name] = value
+    return fields
 
 
 def shown(value: object) -> str:

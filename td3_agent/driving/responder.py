@@ -1,20 +1,21 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""From the messages of a frame to its command: what the agent node does, without the node.
+"""From the messages of a frame to its command: the agent node without ROS.
 
-A frame is a stamp, never an arrival: image and odometry are paired by stamp. Two topics have no
-common order, so either may come first; what belongs to a frame that was left is dropped.
+A frame is a stamp: image and odometry are paired by equal stamps, in whatever order they arrive.
+A half of an older frame than the newest complete one is dropped.
 
-In lockstep every complete frame is answered once, at once. Free-running, a timer asks for a
-command; the same frame gives the same command again, and a frame that is too old gives a stop.
-Every call is given the steady time [ns].
+In lockstep every complete frame gets one response, at once. Free-running, a timer asks for a
+command: the same frame gives the same command again, and a frame that is too old gives a stop.
+Every call takes the steady time [ns].
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from td3_agent.driving.agent import Response
 from td3_agent.driving.command import STOP
 from td3_agent.driving.geometry import GAP_NS, JUMP_BACK_NS
 from td3_agent.driving.input_watch import InputWatch
@@ -22,10 +23,7 @@ from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.observation import ENCODINGS, ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from td3_agent.driving.agent import Agent, TwistEncoder
-    from td3_agent.driving.command import TwistCommand
     from td3_agent.driving.observation import ImageView
     from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class PairingCounts:
-    """How often what happened to the halves of frames."""
+    """What happened to the halves of frames, and how often."""
 
     paired: int = 0
     stale: int = 0
@@ -44,14 +42,14 @@ class PairingCounts:
 
 @dataclass
 class Pair:
-    """The halves of one frame; None is a half that has not come.
+    """The halves of one frame; None is a half that has not arrived.
 
     Attributes:
         stamp_ns: simulated time of the frame [ns].
-        image: what was made of the image.
-        motion: what arrived on the odometry topic.
-        image_ns: when the image came [ns, steady].
-        motion_ns: when the odometry came [ns, steady].
+        image: what the caller keeps of the image.
+        motion: what the caller keeps of the odometry.
+        image_ns: when the image arrived [ns, steady].
+        motion_ns: when the odometry arrived [ns, steady].
         fresh_start: time jumped since the last pair: forget stacked frames and last action.
     """
 
@@ -64,16 +62,16 @@ class Pair:
 
     @property
     def complete_ns(self) -> int:
-        """When the second half came [ns, steady]."""
+        """When the second half arrived [ns, steady]."""
         return max(self.image_ns, self.motion_ns)
 
 
 @dataclass
 class FramePairer:
-    """Collects halves by stamp and hands out each frame once, in order of stamps.
+    """Collects halves by stamp and returns each frame once, in order of stamps.
 
     Attributes:
-        capacity: incomplete frames kept at most; the oldest is given up first.
+        capacity: incomplete frames kept at most; the oldest is dropped first.
         counts: what happened so far.
     """
 
@@ -84,7 +82,7 @@ class FramePairer:
     _fresh: bool = True
 
     def wants_image(self, stamp_ns: int) -> bool:
-        """Whether an image with this stamp [ns] would be the first of a frame not left yet."""
+        """Whether an image with this stamp [ns] is the first of its frame, and not stale."""
         halves = self._open.get(stamp_ns)
         return not self._is_stale(stamp_ns) and (halves is None or halves.image is None)
 
@@ -116,7 +114,7 @@ class FramePairer:
         return self._open[min(self._open)] if self._open else None
 
     def _halves(self, stamp_ns: int) -> Pair | None:
-        """Return the halves kept for a stamp, or None when its frame was already left."""
+        """Return the halves kept for a stamp, or None when it is stale."""
         if self._is_stale(stamp_ns):
             self.counts.stale += 1
             return None
@@ -128,12 +126,11 @@ class FramePairer:
         return self._open[stamp_ns]
 
     def _is_stale(self, stamp_ns: int) -> bool:
-        """Whether a stamp belongs to a frame that was left, and not to a new beginning."""
+        """Whether a stamp is no newer than the last complete frame, without a jump back."""
         is_old = self._last_ns is not None and stamp_ns <= self._last_ns
         return is_old and not self.runs_back(stamp_ns)
 
     def _restart(self) -> None:
-        """Begin anew: simulated time ran back."""
         self.counts.resets += 1
         self.counts.unpaired += len(self._open)
         self._open.clear()
@@ -141,13 +138,12 @@ class FramePairer:
         self._fresh = True
 
     def _make_room(self) -> None:
-        """Give up the oldest incomplete frame when there are too many."""
         while len(self._open) >= self.capacity:
             del self._open[min(self._open)]
             self.counts.unpaired += 1
 
     def _complete(self, halves: Pair) -> Pair | None:
-        """Return the frame if both halves are there, and leave all older frames behind."""
+        """Return the frame if both halves are there, and drop all older frames."""
         if halves.image is None or halves.motion is None:
             return None
         stamp_ns = halves.stamp_ns
@@ -163,43 +159,26 @@ class FramePairer:
 
 
 REJECTED_IN_A_ROW = 3  # a single bad message is no reason to stop; the next frame is 50 ms away
-LONGEST_REASON = 1000  # characters of what a driver said when it failed
+LONGEST_REASON = 1000  # characters of a driver's error text
 
 NO_ROUTE = 'the route was withdrawn and the car is stopped, until another route comes'
 # A frame's other half is a few milliseconds behind; in time for the car to be braked.
 LONG_MISSING_NS = 300_000_000
-MOTIONS_KEPT = 32  # an image that is late is so by some frames
-
-
-@dataclass(frozen=True)
-class FrameCommand:
-    """What is to be published for a frame.
-
-    Attributes:
-        stamp_ns: simulated time of the frame [ns].
-        twist: in the convention that the receiver understands.
-        facts: what the ledger records of it, to be asked for when the command is out: hashes take
-            their time. None for a repeated command.
-    """
-
-    stamp_ns: int
-    twist: TwistCommand
-    facts: Callable[[], dict[str, Any]] | None = None
+MOTIONS_KEPT = 32  # an image may be late by some frames
 
 
 class ImageCheck:
-    """Refuses images that do not go on with a drive."""
+    """Rejects images that a drive cannot continue with."""
 
     def __init__(self, contract: Contract) -> None:
-        """Expect what the driver's contract names."""
         self._encodings = contract.encodings or tuple(ENCODINGS)
         self._size: tuple[int, int] | None = None
 
     def check(self, image: ImageView, *, begins: bool) -> None:
-        """Look at an image, of which only a complete frame decides on the size of the drive.
+        """Check an image.
 
         Args:
-            image: to be looked at.
+            image: to be checked.
             begins: whether a drive begins with it.
 
         Raises:
@@ -225,7 +204,20 @@ class ImageCheck:
 
 
 class FrameResponder:
-    """Pairs, decides and encodes for one vehicle."""
+    """Pairs the messages of one vehicle and computes its commands.
+
+    Args:
+        agent: computes them.
+        encoder: puts them into the receiver's convention.
+        lockstep: respond to each frame when it is complete; otherwise in :meth:`on_timer` alone.
+        max_frame_age_ns: free-running, an older newest frame gives a stop [ns, steady]; in either
+            mode a slower response is a fault.
+        contract: what the driver was trained with.
+
+    Attributes:
+        watch: whether the inputs are as the driver needs them.
+        fault: what is wrong at present, as a sentence; empty if nothing is.
+    """
 
     def __init__(
         self,
@@ -236,17 +228,8 @@ class FrameResponder:
         max_frame_age_ns: int,
         contract: Contract | None = None,
     ) -> None:
-        """Answer with ``agent``.
-
-        Args:
-            agent: decides.
-            encoder: says the decision in the receiver's convention.
-            lockstep: answer frames as they come; otherwise only :meth:`on_timer` answers.
-            max_frame_age_ns: free-running: an older newest frame gives a stop [ns, steady]; a
-                decision that takes longer is a fault in either mode.
-            contract: what the driver was trained with.
-        """
         self.watch = InputWatch(contract or Contract())
+        self.fault = ''
         self._check = ImageCheck(self.watch.contract)
         self._agent = agent
         self._encoder = encoder
@@ -255,16 +238,14 @@ class FrameResponder:
         self._pairer = FramePairer()
         self._geometry: VehicleGeometry | None = None
         self._newest: Pair | None = None
-        self._answered: FrameCommand | None = None
+        self._sent: Response | None = None
         self._rejected_in_a_row = 0
-        self._motions_ns: dict[int, int] = {}  # when odometry came [ns, steady], by stamp [ns]
+        self._motions_ns: dict[int, int] = {}  # when odometry arrived [ns, steady], by stamp [ns]
         self._image_delay_ns = 0  # of the newest image, after the odometry of its frame
         self._is_withdrawn = False  # whether the route is
-        self.fault = ''  # what is wrong at present, as a sentence
 
     @property
     def counts(self) -> PairingCounts:
-        """What became of the halves of frames."""
         return self._pairer.counts
 
     @property
@@ -280,31 +261,35 @@ class FrameResponder:
         self._agent.set_route(route)
         if was_withdrawn:
             self.fault = ''
-            self._agent.reset()  # what it saw last is some time ago
+            self._agent.reset()  # its image stack is from before the stop
             self._encoder.reset()
 
     def reset(self) -> None:
         """Forget the past: a new drive begins."""
-        self._answered = None
+        self._sent = None
         self._check.keep(None)
         self._rejected_in_a_row = 0
         self.fault = ''
         self._agent.reset()
         self._encoder.reset()
 
-    def on_image(self, stamp_ns: int, image: ImageView, now_ns: int) -> FrameCommand | None:
-        """Take the image of a frame; it is prepared now, while the odometry is on its way.
+    def on_image(self, stamp_ns: int, image: ImageView, now_ns: int) -> Response | None:
+        """Take the image of a frame; preprocess it now, while the odometry is on its way.
 
         Raises:
-            ImageError: it does not go on with the drive.
+            ImageError: the drive cannot continue with it.
         """
         self.watch.on_image(stamp_ns, image.width, image.height)
         self._image_delay_ns = now_ns - self._motions_ns.get(stamp_ns, now_ns)
         self._check.check(image, begins=self._pairer.runs_back(stamp_ns))
-        sight = self._agent.see(image) if self._pairer.wants_image(stamp_ns) else None
-        return self._on_pair(self._pairer.add_image(stamp_ns, sight, now_ns))
+        half = None
+        if self._pairer.wants_image(stamp_ns):
+            timestamps: dict[str, int] = {}
+            preprocessed = self._agent.preprocess(image, timestamps)
+            half = preprocessed, (image.height, image.width), timestamps
+        return self._on_pair(self._pairer.add_image(stamp_ns, half, now_ns))
 
-    def on_motion(self, state: VehicleState, now_ns: int) -> FrameCommand | None:
+    def on_motion(self, state: VehicleState, now_ns: int) -> Response | None:
         """Take the odometry of a frame."""
         self.watch.on_motion(state.stamp_ns)
         self._motions_ns[state.stamp_ns] = now_ns
@@ -312,11 +297,11 @@ class FrameResponder:
             del self._motions_ns[next(iter(self._motions_ns))]
         return self._on_pair(self._pairer.add_motion(state.stamp_ns, state, now_ns))
 
-    def on_rejected(self, reason: object) -> FrameCommand | None:
-        """Take note that half of a frame could not be used, and why.
+    def on_rejected(self, reason: object) -> Response | None:
+        """Note a rejected half of a frame, and why.
 
         Free-running, the third in a row stops the car; in lockstep the gate has stopped it at
-        the first one, whose frame stays without a command.
+        the first one, whose frame gets no command.
         """
         self._rejected_in_a_row += 1
         if self._rejected_in_a_row < REJECTED_IN_A_ROW:
@@ -324,37 +309,37 @@ class FrameResponder:
         self.fault = f'nothing usable arrives and the car is stopped: {reason}'
         return self._free_stop()
 
-    def on_geometry(self, geometry: VehicleGeometry) -> FrameCommand | None:
+    def on_geometry(self, geometry: VehicleGeometry) -> Response | None:
         """Take the vehicle's geometry; a frame may have been waiting for it."""
         self._geometry = geometry
-        return self._answer_once() if self._lockstep else None
+        return self._respond_once() if self._lockstep else None
 
-    def on_timer(self, now_ns: int) -> FrameCommand | None:
+    def on_timer(self, now_ns: int) -> Response | None:
         """Free-running: command from the newest frame, or a stop when that is too old."""
         pair = self._newest
         if pair is None:
             return None
         if self._rejected_in_a_row >= REJECTED_IN_A_ROW:
-            return self._free_stop()  # the fault has been told
+            return self._free_stop()  # on_rejected has set the fault
         if self._is_withdrawn:
             self.fault = NO_ROUTE
             return self._free_stop()
         if now_ns - pair.complete_ns > self._max_frame_age_ns:
             self.fault = 'the newest frame is too old: the car is stopped'
             return self._free_stop()
-        fresh = self._answer_once()
-        if fresh is None and self._answered is not None:  # same frame, same command
-            return FrameCommand(pair.stamp_ns, self._answered.twist)
+        fresh = self._respond_once()
+        if fresh is None and self._sent is not None:  # same frame, same command
+            return Response(stamp_ns=pair.stamp_ns, twist=self._sent.twist)
         return fresh
 
-    def _free_stop(self) -> FrameCommand | None:
-        """Return a stop for the newest frame; in lockstep the stop is the gate's."""
+    def _free_stop(self) -> Response | None:
+        """Return a stop for the newest frame; in lockstep the gate stops the car."""
         if self._lockstep or self._newest is None:
             return None
-        return FrameCommand(self._newest.stamp_ns, STOP)
+        return Response(stamp_ns=self._newest.stamp_ns, twist=STOP)
 
     def missing(self, now_ns: int) -> str:
-        """Return which half of a frame has not come for long, or came late; empty if none."""
+        """Return which half of a frame is missing for long, or was late; empty if neither."""
         if self._image_delay_ns >= LONG_MISSING_NS:
             return (
                 f'the image comes {self._image_delay_ns / 1e9:.2f} s after the odometry of its '
@@ -371,59 +356,57 @@ class FrameResponder:
             f'does the bridge publish it, and under the same stamp?'
         )
 
-    def _on_pair(self, pair: Pair | None) -> FrameCommand | None:
-        """Keep a complete frame, and answer it now in lockstep."""
+    def _on_pair(self, pair: Pair | None) -> Response | None:
+        """Keep a complete frame; in lockstep, respond to it now."""
         if pair is None:
             return None
         self._newest = pair
         if pair.fresh_start:
             self.reset()
         self._rejected_in_a_row = 0
-        self._check.keep(pair.image.image_size)
-        return self._answer_once() if self._lockstep else None
+        _, size, _ = pair.image
+        self._check.keep(size)
+        return self._respond_once() if self._lockstep else None
 
-    def _answer_once(self) -> FrameCommand | None:
-        """Answer the newest frame unless it was answered, or something needed is missing."""
+    def _respond_once(self) -> Response | None:
+        """Respond to the newest frame, unless that was done or something is missing for it."""
         pair = self._newest
         if pair is None or (self._encoder.needs_geometry and self._geometry is None):
             return None
-        if self._answered is not None and self._answered.stamp_ns == pair.stamp_ns:
+        if self._sent is not None and self._sent.stamp_ns == pair.stamp_ns:
             return None
-        self._answered = self._answer(pair)
-        return self._answered
+        self._sent = self._respond(pair)
+        return self._sent
 
-    def _answer(self, pair: Pair) -> FrameCommand:
-        """Decide and encode; a driver that fails stops the car."""
-        received = {
-            'image_received_ns': pair.image_ns,
-            'odometry_received_ns': pair.motion_ns,
-        }
+    def _respond(self, pair: Pair) -> Response:
+        """Compute and encode the command; a driver that fails stops the car."""
+        preprocessed, _, timestamps = pair.image
+        timestamps |= {'image_received_ns': pair.image_ns, 'odometry_received_ns': pair.motion_ns}
+        stop = Response(stamp_ns=pair.stamp_ns, twist=STOP, timestamps=timestamps)
         if self._is_withdrawn:
-            return self._failed(pair, received, NO_ROUTE)
+            return self._failed(stop, NO_ROUTE)
         state: VehicleState = pair.motion
         try:
-            decision = self._agent.decide(pair.image, state)
-            twist = self._encoder.encode(decision.twist, state, self._geometry)
-            self.watch.on_answer(
-                pair.stamp_ns, speed_mps=state.speed_mps, commanded_mps=decision.twist.linear_x
+            response = self._agent.respond(preprocessed, state, timestamps)
+            twist = self._encoder.encode(response.twist, state, self._geometry)
+            self.watch.on_response(
+                pair.stamp_ns, speed_mps=state.speed_mps, commanded_mps=response.twist.linear_x
             )
         except Exception as error:  # noqa: BLE001  whatever a driver raises, the car must stop
-            return self._failed(pair, received, f'driver failed: {error}'[:LONGEST_REASON])
-        took_ns = decision.times.get('decided_ns', 0) - pair.complete_ns
-        if took_ns <= self._max_frame_age_ns:
-            self.fault = ''
-            return FrameCommand(pair.stamp_ns, twist, lambda: received | decision.facts())
-        reason = (
-            f'driver answered after {took_ns / 1e9:.2f} s, expected <= '
-            f'{self._max_frame_age_ns / 1e9:g} s; see what else uses the processor'
-        )
-        if not self._lockstep:
-            reason += ': the car is stopped'
-            return self._failed(pair, received | decision.facts(), reason)
-        self.fault = reason  # the gate has its own deadline, and decides
-        return FrameCommand(pair.stamp_ns, twist, lambda: received | decision.facts())
+            return self._failed(stop, f'driver failed: {error}'[:LONGEST_REASON])
+        took_ns = response.timestamps.get('decided_ns', 0) - pair.complete_ns
+        self.fault = ''
+        if took_ns > self._max_frame_age_ns:
+            reason = (
+                f'driver answered after {took_ns / 1e9:.2f} s, expected <= '
+                f'{self._max_frame_age_ns / 1e9:g} s; see what else uses the processor'
+            )
+            if not self._lockstep:
+                return self._failed(response, f'{reason}: the car is stopped')
+            self.fault = reason  # the gate has its own deadline, and decides
+        return replace(response, twist=twist)
 
-    def _failed(self, pair: Pair, facts: dict[str, Any], reason: str) -> FrameCommand:
-        """Return the stop that answers a frame for which there is no good command."""
+    def _failed(self, response: Response, reason: str) -> Response:
+        """Return a response with a stop in place of its command."""
         self.fault = reason
-        return FrameCommand(pair.stamp_ns, STOP, lambda: facts | {'agent_error': reason})
+        return replace(response, twist=STOP, error=reason)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the time of a frame goes: the stages between its step and its end, and their sum.
 
-All instants are of one steady clock (CLOCK_MONOTONIC), which the processes of one machine
+All timestamps are of one steady clock (CLOCK_MONOTONIC), which the processes of one machine
 share. Each stage ends where the next one begins, so none is counted twice and none is left out;
 the whole, from ``step_sent_ns`` to ``frame_closed_ns``, is measured by the synchronizer alone.
 
@@ -42,20 +42,20 @@ PERCENTILES = {'p50': 50.0, 'p99': 99.0}
 NANOSECONDS_PER_MILLISECOND = 1e6
 
 
-def stage_spans_ns(record: Mapping[str, Any]) -> dict[str, int] | None:
-    """Return how long each stage of a frame took [ns], from the instants in its record.
+def stage_durations_ns(record: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return how long each stage of a frame took [ns], from the timestamps in its record.
 
-    None where an instant is not known (no agent, no answer in time, the direct path), and where
+    None where a timestamp is not known (no agent, no answer in time, the direct path), and where
     they are out of order: the frame was not stepped, or not closed, by its own answer.
     """
-    instants = boundaries_ns(record)
-    return None if instants is None else spans_ns(STAGES, instants)
+    timestamps = timestamps_ns(record)
+    return None if timestamps is None else durations_ns(STAGES, timestamps)
 
 
-def boundaries_ns(record: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """Return the instants between the stages [ns, steady], one more than there are stages."""
+def timestamps_ns(record: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Return the timestamps between the stages [ns, steady], one more than there are stages."""
     try:
-        agent_ns = _agent_instants_ns(record)
+        agent_ns = _agent_timestamps_ns(record)
         return (
             record['step_sent_ns'],
             min(record['announced_ns'], agent_ns[0]),
@@ -68,19 +68,19 @@ def boundaries_ns(record: Mapping[str, Any]) -> tuple[int, ...] | None:
         return None
 
 
-def agent_spans_ns(facts: Mapping[str, Any]) -> dict[str, int] | None:
+def agent_durations_ns(fields: Mapping[str, Any]) -> dict[str, int] | None:
     """Return the stages that the agent can tell by itself [ns]; None as above."""
     try:
-        instants = (*_agent_instants_ns(facts), facts['twist_published_ns'])
+        timestamps = (*_agent_timestamps_ns(fields), fields['twist_published_ns'])
     except KeyError:
         return None
-    return spans_ns(AGENT_STAGES, instants)
+    return durations_ns(AGENT_STAGES, timestamps)
 
 
-def spans_ns(names: Sequence[str], instants: Sequence[int]) -> dict[str, int] | None:
-    """Return the spans between instants by name [ns]; None when one would be negative."""
-    spans = [end - start for start, end in pairwise(instants)]
-    return dict(zip(names, spans, strict=True)) if min(spans) >= 0 else None
+def durations_ns(names: Sequence[str], timestamps: Sequence[int]) -> dict[str, int] | None:
+    """Return the durations between timestamps by name [ns]; None when one would be negative."""
+    durations = [end - start for start, end in pairwise(timestamps)]
+    return dict(zip(names, durations, strict=True)) if min(durations) >= 0 else None
 
 
 def end_to_end_ns(record: Mapping[str, Any]) -> int | None:
@@ -94,7 +94,7 @@ def percentiles_ms(frames: Iterable[Mapping[str, int]]) -> dict[str, dict[str, f
     """Return ``p50`` and ``p99`` [ms] of each stage and of their sum; empty without frames.
 
     Args:
-        frames: spans of each frame [ns], all with the same stages.
+        frames: durations of each frame [ns], all with the same stages.
     """
     rows = list(frames)
     if not rows:
@@ -115,10 +115,10 @@ class StageWindow:
         """Keep so many frames."""
         self._frames: deque[Mapping[str, int]] = deque(maxlen=frames)
 
-    def add(self, spans: Mapping[str, int] | None) -> None:
-        """Take the spans of a frame [ns]; None is a frame whose stages are not known."""
-        if spans is not None:
-            self._frames.append(spans)
+    def add(self, durations: Mapping[str, int] | None) -> None:
+        """Take the durations of a frame [ns]; None is a frame whose stages are not known."""
+        if durations is not None:
+            self._frames.append(durations)
 
     def figures(self) -> dict[str, float]:
         """Return ``<stage>_p50_ms`` and ``<stage>_p99_ms`` of each stage and of their sum."""
@@ -129,7 +129,7 @@ class StageWindow:
         }
 
 
-def _agent_instants_ns(record: Mapping[str, Any]) -> tuple[int, ...]:
+def _agent_timestamps_ns(record: Mapping[str, Any]) -> tuple[int, ...]:
     """Return when the agent's stages begin, and when the last but one ends [ns].
 
     An image that comes before the odometry is prepared in the meantime; that counts as if it were

@@ -75,12 +75,12 @@ class DriveLedger:
         """Frames skipped, duplicate or misapplied."""
         return sum(log.counts.violations for log in self.logs.values())
 
-    def close_ended(self, ended: Iterable[EndedFrame | Break], facts: Mapping[str, int]) -> None:
-        """Enter what has ended, a frame with the facts of its step."""
+    def close_ended(self, ended: Iterable[EndedFrame | Break], fields: Mapping[str, int]) -> None:
+        """Enter what has ended, a frame with the fields of its step."""
         for one in ended:
             for log in self.logs.values():
                 if isinstance(one, EndedFrame) and not one.is_idle:
-                    log.note(one.stamp_ns, **facts)
+                    log.note(one.stamp_ns, **fields)
                 self._write(log.close(one))
 
     def close(self, others: Iterable[Finding] = ()) -> list[Finding]:
@@ -261,9 +261,9 @@ class Synchronizer:
 
     def on_motion(self, role: str, state: VehicleState) -> None:
         """Take the odometry of a vehicle."""
-        facts = asdict(state)
-        stamp_ns = facts.pop('stamp_ns')
-        self.ledger.logs[role].note(stamp_ns, **facts)
+        fields = asdict(state)
+        stamp_ns = fields.pop('stamp_ns')
+        self.ledger.logs[role].note(stamp_ns, **fields)
         self.readiness.moved(role, stamp_ns)
         self.lockstep.on_motion(stamp_ns)
 
@@ -271,14 +271,14 @@ class Synchronizer:
         """Take a command on its way to the bridge; that it is out tells only its report."""
         self.ledger.logs[role].note_command(stamp_ns, control, now_ns)
 
-    def on_gate_report(self, role: str, stamp_ns: int, facts: dict[str, Any]) -> None:
+    def on_gate_report(self, role: str, stamp_ns: int, fields: dict[str, Any]) -> None:
         """Take the gate's word that its command is out.
 
         The command itself may reach us before it reaches the bridge; the report is sent when
         publishing has returned, so a step sent now cannot overtake the command.
         """
-        self.ledger.logs[role].note(stamp_ns, **facts)
-        outcome = facts.get('outcome')
+        self.ledger.logs[role].note(stamp_ns, **fields)
+        outcome = fields.get('outcome')
         if outcome == Outcome.SILENCE.value:  # no new answer, but a stop between frames
             self.ledger.logs[role].note_idle_stop(stamp_ns)
             self._stopped.add(role)

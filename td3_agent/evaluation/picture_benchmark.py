@@ -308,7 +308,7 @@ class Examined:
                 step=width * channels,
             )
             self._agent.reset()
-            twist = self._agent.decide(self._agent.see(image), state).twist
+            twist = self._agent.respond(self._agent.preprocess(image), state).twist
             commands.append((twist.linear_x, twist.angular_z))
         return np.array(commands)
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
     from rclpy.subscription import Subscription
 
-    from td3_agent.driving.responder import FrameCommand, FrameResponder
+    from td3_agent.driving.agent import Response
+    from td3_agent.driving.responder import FrameResponder
     from td3_agent.nodes.parameters import Td3AgentParams
 
 INFO = 'vehicle_info'
@@ -47,7 +48,7 @@ class AgentTopics:
         responder: FrameResponder,
         *,
         needs_route: bool,
-        on_sent: Callable[[FrameCommand], None],
+        on_sent: Callable[[Response], None],
         on_route_lost: Callable[[], None],
     ) -> None:
         """Offer the command topics, closed until activation, and listen to the vehicle.
@@ -158,16 +159,16 @@ class AgentTopics:
             f'no {names.get(name, name)} yet on {at[name]}' for name in self.missing()
         )
 
-    def publish(self, command: FrameCommand | None) -> None:
+    def publish(self, response: Response | None) -> None:
         """Send a command, if there is one."""
-        if command is None:
+        if response is None:
             return
-        stamp = conversions.time_from_ns(command.stamp_ns)
+        stamp = conversions.time_from_ns(response.stamp_ns)
         self._stamped_pub.publish(
-            conversions.stamped_twist_message(command.twist, stamp, self._params.role_name)
+            conversions.stamped_twist_message(response.twist, stamp, self._params.role_name)
         )
-        self._twist_pub.publish(conversions.twist_message(command.twist))
-        self._on_sent(command)
+        self._twist_pub.publish(conversions.twist_message(response.twist))
+        self._on_sent(response)
 
     def on_rejected(self, topic: str, reason: object) -> None:
         """Stop the car, once too much of image or odometry could not be used."""

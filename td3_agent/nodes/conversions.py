@@ -25,7 +25,7 @@ from td3_agent.driving.geometry import (
     yaw_from_quaternion,
 )
 from td3_agent.driving.observation import ImageView
-from td3_agent.driving.reports import ALL_FACTS, checked_facts, fact_text
+from td3_agent.driving.reports import ALL_FIELDS, checked_fields, field_text
 from td3_agent.driving.route import route_from_points
 from td3_agent.driving.vehicle import (
     MAX_COORDINATE_M,
@@ -302,21 +302,23 @@ def crossed_markings(msg: CarlaLaneInvasionEvent) -> list[int]:
     return list(msg.crossed_lane_markings)
 
 
-def report_message(stamp: Time, name: str, facts: dict[str, Any]) -> DiagnosticArray:
+def report_message(stamp: Time, name: str, record: dict[str, Any]) -> DiagnosticArray:
     """Return what a node has to say of one frame: names and plain values, under its stamp."""
-    values = [KeyValue(key=key, value=fact_text(value)) for key, value in facts.items()]
+    values = [KeyValue(key=key, value=field_text(value)) for key, value in record.items()]
     msg = DiagnosticArray(status=[DiagnosticStatus(name=name, values=values)])
     msg.header.stamp = stamp
     return msg
 
 
-def facts_from_report(msg: DiagnosticArray, known: dict[str, Check] = ALL_FACTS) -> dict[str, Any]:
+def fields_from_report(
+    msg: DiagnosticArray, known: dict[str, Check] = ALL_FIELDS
+) -> dict[str, Any]:
     """Return the keys and values of a frame report, which may have those ``known``.
 
     Raises:
         ValueError: an unknown key, or another value than its key asks for.
     """
-    return checked_facts(
+    return checked_fields(
         ((pair.key, pair.value) for status in msg.status for pair in status.values), known
     )
 

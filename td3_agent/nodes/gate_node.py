@@ -170,10 +170,10 @@ class GateNode(Node):
             if not answer.is_sent_already:
                 stamp = time_from_ns(max(answer.stamp_ns, 0))
                 self._control_pub.publish(control_message(answer.control, stamp))
-            facts = {'outcome': answer.outcome.value, 'gate_published_ns': steady_ns()}
+            record = {'outcome': answer.outcome.value, 'gate_published_ns': steady_ns()}
             if answer.twist_received_ns is not None:
-                facts['twist_received_ns'] = answer.twist_received_ns
-            self._readiness.report(answer.stamp_ns, facts)
+                record['twist_received_ns'] = answer.twist_received_ns
+            self._readiness.report(answer.stamp_ns, record)
             self.wiring.changed()
         self._deadline.at(self.gate.due_ns)
         self._silence.at(self.watch.idle_stop.due_ns)

@@ -133,10 +133,10 @@ class Readiness:
         self._looks_ready = 0
         self._timer = steady_timer(node, LOOK_PERIOD_S, self._look)
 
-    def report(self, stamp_ns: int, facts: dict[str, Any]) -> None:
+    def report(self, stamp_ns: int, fields: dict[str, Any]) -> None:
         """Publish what there is to say of the frame ``stamp_ns`` [ns], if anybody can hear it."""
         if self._publisher is not None:
-            message = report_message(time_from_ns(stamp_ns), self._node.get_name(), facts)
+            message = report_message(time_from_ns(stamp_ns), self._node.get_name(), fields)
             self._publisher.publish(message)
 
     def withdraw(self) -> None:

@@ -28,7 +28,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from td3_agent.driving.lockstep import Phase
-from td3_agent.driving.reports import AGENT_FACTS, GATE_FACTS
+from td3_agent.driving.reports import AGENT_FIELDS, GATE_FIELDS
 from td3_agent.driving.stepping import BridgeRequest
 from td3_agent.driving.synchronizer import Synchronizer, SynchronizerParams
 from td3_agent.nodes import conversions, topics
@@ -159,14 +159,14 @@ class SynchronizerNode(Node):
         self._note(role, msg, {'lane_invasion': conversions.crossed_markings(msg)})
 
     def _on_agent_report(self, role: str, msg: DiagnosticArray) -> None:
-        self._note(role, msg, conversions.facts_from_report(msg, AGENT_FACTS))
+        self._note(role, msg, conversions.fields_from_report(msg, AGENT_FIELDS))
 
-    def _note(self, role: str, msg: Any, facts: dict[str, Any]) -> None:  # noqa: ANN401
-        self.core.ledger.logs[role].note(stamp_ns(msg.header.stamp), **facts)
+    def _note(self, role: str, msg: Any, fields: dict[str, Any]) -> None:  # noqa: ANN401
+        self.core.ledger.logs[role].note(stamp_ns(msg.header.stamp), **fields)
 
     def _on_gate_report(self, role: str, msg: DiagnosticArray) -> None:
-        facts = conversions.facts_from_report(msg, GATE_FACTS)
-        self.core.on_gate_report(role, stamp_ns(msg.header.stamp), facts)
+        fields = conversions.fields_from_report(msg, GATE_FIELDS)
+        self.core.on_gate_report(role, stamp_ns(msg.header.stamp), fields)
         self._advance()
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.task import Future
 
-from td3_agent.driving.agent import Agent, TwistEncoder
+from td3_agent.driving.agent import Agent, Response, TwistEncoder
 from td3_agent.driving.command import STOP, TwistConvention
 from td3_agent.driving.reports import Status, loop_status
-from td3_agent.driving.responder import FrameCommand, FrameResponder
-from td3_agent.driving.stages import StageWindow, agent_spans_ns
+from td3_agent.driving.responder import FrameResponder
+from td3_agent.driving.stages import StageWindow, agent_durations_ns
 from td3_agent.nodes import topics
 from td3_agent.nodes.agent_topics import AgentTopics
 from td3_agent.nodes.diagnostics import ACTIVE, LOOP
@@ -151,7 +151,7 @@ class Td3AgentNode(LifecycleNode):
         self._readiness.withdraw()
         stamp = self.responder.newest_stamp_ns
         if stamp is not None:
-            self.link.publish(FrameCommand(stamp, STOP))
+            self.link.publish(Response(stamp_ns=stamp, twist=STOP))
         self.wiring.changed()
         return super().on_deactivate(state)
 
@@ -187,13 +187,13 @@ class Td3AgentNode(LifecycleNode):
         if self.link is not None:
             self.link.on_rejected(topic, reason)
 
-    def _on_sent(self, command: FrameCommand) -> None:
-        """Report what the ledger wants to know of a command."""
-        if command.facts is not None:
-            published_ns = steady_ns()
-            facts = command.facts() | {'twist_published_ns': published_ns}
-            self._readiness.report(command.stamp_ns, facts)
-            self._stages.add(agent_spans_ns(facts))
+    def _on_sent(self, response: Response) -> None:
+        """Report a response for the ledger, unless it repeats an earlier one."""
+        published_ns = steady_ns()
+        if record := response.record():
+            record['twist_published_ns'] = published_ns
+            self._readiness.report(response.stamp_ns, record)
+            self._stages.add(agent_durations_ns(record))
         self.wiring.changed()
 
     def _loop_status(self) -> Status:

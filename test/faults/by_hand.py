@@ -15,7 +15,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 from td3_agent.nodes import topics
-from td3_agent.nodes.conversions import facts_from_report, stamp_ns, time_from_ns
+from td3_agent.nodes.conversions import fields_from_report, stamp_ns, time_from_ns
 from td3_agent.nodes.runtime import LATCHED, REPORTS
 
 
@@ -39,7 +39,7 @@ class BridgeByHand:
 
     def _on_report(self, msg):
         with suppress(ValueError):  # a case may have published rubbish
-            self.reports.append(facts_from_report(msg) | {'stamp_ns': stamp_ns(msg.header.stamp)})
+            self.reports.append(fields_from_report(msg) | {'stamp_ns': stamp_ns(msg.header.stamp)})
 
     def publish_latched(self):
         self.info_pub.publish(vehicle_info())

@@ -21,7 +21,7 @@ from td3_agent.nodes.conversions import report_message, time_from_ns
 from td3_agent.nodes.runtime import REPORTS, steady_ns
 
 PAUSE, STEP_ONCE = CarlaControl.PAUSE, CarlaControl.STEP_ONCE
-AGENT_INSTANTS = (
+AGENT_TIMESTAMPS = (
     'image_received_ns',
     'image_prepared_ns',
     'odometry_received_ns',
@@ -29,7 +29,7 @@ AGENT_INSTANTS = (
     'decided_ns',
     'twist_published_ns',
 )
-GATE_INSTANTS = ('twist_received_ns', 'gate_published_ns')
+GATE_TIMESTAMPS = ('twist_received_ns', 'gate_published_ns')
 
 
 class Vehicle:
@@ -77,11 +77,11 @@ class Vehicle:
         command.header.stamp = stamp
         self.command_pub.publish(command)
         if self.agent_pub:
-            facts = {'action': [0.5, 0.0]} | dict.fromkeys(AGENT_INSTANTS, now_ns)
-            self.agent_pub.publish(report_message(stamp, 'agent', facts))
+            fields = {'action': [0.5, 0.0]} | dict.fromkeys(AGENT_TIMESTAMPS, now_ns)
+            self.agent_pub.publish(report_message(stamp, 'agent', fields))
         if self.gate_pub:
-            facts = {'outcome': 'ok'} | dict.fromkeys(GATE_INSTANTS, now_ns)
-            self.gate_pub.publish(report_message(stamp, 'gate', facts))
+            fields = {'outcome': 'ok'} | dict.fromkeys(GATE_TIMESTAMPS, now_ns)
+            self.gate_pub.publish(report_message(stamp, 'gate', fields))
 
 
 class FakeBridge:

@@ -28,7 +28,7 @@ def command(i):
 
 
 def facts_of(i):
-    """Return what is learnt of frame i, each as (method, arguments, facts)."""
+    """Return what is learnt of frame i, each as (method, arguments, fields)."""
     return [
         ('note_command', (stamp(i), command(i)), {'received_ns': 1000 + i}),
         ('note_status', (stamp(i), command(i - 1)), {}),
@@ -37,8 +37,8 @@ def facts_of(i):
     ]
 
 
-def tell(log, facts):
-    method, args, kwargs = facts
+def tell(log, fields):
+    method, args, kwargs = fields
     getattr(log, method)(*args, **kwargs)
 
 
@@ -46,8 +46,8 @@ def clean_drive(frames, log=None):
     """Return the log and all records of a drive in which everything comes in order."""
     log, records = log or FrameLog(ROLE), []
     for i in range(1, frames + 1):
-        for facts in facts_of(i):
-            tell(log, facts)
+        for fields in facts_of(i):
+            tell(log, fields)
         records += log.close_frame(FRAME_ZERO + i, stamp(i))
     return log, records + log.flush()
 

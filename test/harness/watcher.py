@@ -21,7 +21,7 @@ from rosgraph_msgs.msg import Clock
 
 from td3_agent.driving.gate import Outcome
 from td3_agent.nodes import topics
-from td3_agent.nodes.conversions import control_from_message, facts_from_report, stamp_ns
+from td3_agent.nodes.conversions import control_from_message, fields_from_report, stamp_ns
 from td3_agent.nodes.runtime import executors, own_context
 
 DEEP = QoSProfile(depth=2000, reliability=ReliabilityPolicy.RELIABLE)
@@ -156,7 +156,7 @@ class Watcher:
         ]
 
     def _outcomes(self):
-        facts = ((each.at_ns, facts_from_report(each.what)) for each in tuple(self.reports))
+        facts = ((each.at_ns, fields_from_report(each.what)) for each in tuple(self.reports))
         return [(at_ns, fact['outcome']) for at_ns, fact in facts if 'outcome' in fact]
 
     def outcomes(self, after_ns=0):
@@ -171,7 +171,7 @@ class Watcher:
         silences = Counter(
             stamp_ns(each.what.header.stamp)
             for each in tuple(self.reports)
-            if facts_from_report(each.what).get('outcome') == Outcome.SILENCE.value
+            if fields_from_report(each.what).get('outcome') == Outcome.SILENCE.value
         )
         found = []
         for command in reversed([c for c in tuple(self.commands) if c.at_ns >= after_ns]):

@@ -31,7 +31,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from td3_agent.driving.stages import AGENT_STAGES, END_TO_END
 from td3_agent.nodes import topics
-from td3_agent.nodes.conversions import facts_from_report
+from td3_agent.nodes.conversions import fields_from_report
 from td3_agent.nodes.liveliness import WAITING
 from td3_agent.nodes.runtime import LATCHED, REPORTS
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
@@ -92,9 +92,9 @@ class Bench:
     def frames(self):
         return frames_of(self.stamped)
 
-    def facts(self, count):
+    def fields(self, count):
         self.ros.spin_until(lambda: len(self.reports) >= count, 'reports')
-        return [facts_from_report(msg) for msg in self.reports]
+        return [fields_from_report(msg) for msg in self.reports]
 
     def refused(self, count):
         self.ros.spin_until(lambda: self.node.wiring.rejections.count == count, f'{count} refused')
@@ -132,23 +132,23 @@ class TestFrames:
     def test_answer_and_report_carry_the_stamp_of_the_observation(self, bench):
         bench.frame(7)
         answer = bench.wait(1)
-        (facts,) = bench.facts(1)
+        (fields,) = bench.fields(1)
         assert answer.header.stamp == bench.reports[0].header.stamp == time_of(7)
         assert answer.header.frame_id == ROLE
         assert bench.plain == [answer.twist]
-        assert len(facts['observation_sha256']) == 64
-        assert len(facts['action']) == 2
-        assert facts['twist'] == [answer.twist.linear.x, answer.twist.angular.z]
-        instants = [
-            max(facts['image_prepared_ns'], facts['odometry_received_ns']),
-            *(facts[name] for name in ('observed_ns', 'decided_ns', 'twist_published_ns')),
+        assert len(fields['observation_sha256']) == 64
+        assert len(fields['action']) == 2
+        assert fields['twist'] == [answer.twist.linear.x, answer.twist.angular.z]
+        timestamps = [
+            max(fields['image_prepared_ns'], fields['odometry_received_ns']),
+            *(fields[name] for name in ('observed_ns', 'decided_ns', 'twist_published_ns')),
         ]
-        assert instants == sorted(instants)
-        assert facts['image_received_ns'] <= facts['image_prepared_ns']
+        assert timestamps == sorted(timestamps)
+        assert fields['image_received_ns'] <= fields['image_prepared_ns']
 
     def test_stages_are_diagnosed(self, bench, diagnosed):
         bench.frame(1)
-        bench.facts(1)
+        bench.fields(1)
         bench.ros.spin_until(
             lambda: (said := diagnosed('td3_agent')) and figures_of(said), 'diagnosed'
         )
@@ -178,7 +178,7 @@ class TestRefusals:
         bench.node.loaded.driver.act = fails
         bench.frame(1, speed=5.0)
         assert is_stop(bench.wait(1))
-        assert 'out of order' in bench.facts(1)[0]['agent_error']
+        assert 'out of order' in bench.fields(1)[0]['agent_error']
         diagnosed.wait('td3_agent', 'driver failed: out of order')
         bench.node.loaded.driver.act = act
         bench.frame(2, speed=5.0)
@@ -413,7 +413,7 @@ class TestFreeRunning:
         assert len(driving) >= 3
         assert all(msg == driving[0] for msg in driving)
         assert set(bench.frames()) == {1}
-        assert len(bench.facts(1)) == 1  # the policy was asked once
+        assert len(bench.fields(1)) == 1  # the policy was asked once
         diagnosed.wait('td3_agent', 'the newest frame is too old')
         count = len(bench.stamped)
         ros.spin_until(lambda: len(bench.stamped) >= count + 3, 'it goes on stopping')

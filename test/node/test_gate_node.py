@@ -35,7 +35,7 @@ from td3_agent.driving.velocity_control import TwistConverter
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import (
     control_from_message,
-    facts_from_report,
+    fields_from_report,
 )
 from td3_agent.nodes.gate_node import GateNode
 from td3_agent.nodes.runtime import LATCHED, REPORTS
@@ -111,7 +111,7 @@ class Bench:
     def outcomes(self, count):
         """Outcome of each frame, as reported."""
         self.ros.spin_until(lambda: len(self.reports) >= count, 'reports')
-        return [facts_from_report(msg)['outcome'] for msg in self.reports]
+        return [fields_from_report(msg)['outcome'] for msg in self.reports]
 
     def counted(self, **wanted):
         """Spin until the gate has counted so many."""

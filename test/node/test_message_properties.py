@@ -16,7 +16,7 @@ import pytest
 from sensor_msgs.msg import Image
 
 from td3_agent.driving.parameters import ParameterError
-from td3_agent.driving.reports import AGENT_FACTS
+from td3_agent.driving.reports import AGENT_FIELDS
 from td3_agent.driving.synchronizer import SynchronizerParams
 from td3_agent.driving.vehicle import (
     MAX_COORDINATE_M,
@@ -26,7 +26,7 @@ from td3_agent.driving.vehicle import (
 )
 from td3_agent.nodes.conversions import (
     checked_control,
-    facts_from_report,
+    fields_from_report,
     geometry_from_info,
     goal_from_pose,
     image_view,
@@ -138,15 +138,15 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*AGENT_FACTS, 'stamp_ns', 'self']), JSON))
+@given(st.dictionaries(st.sampled_from([*AGENT_FIELDS, 'stamp_ns', 'self']), JSON))
 def test_report_is_plain_finite_json_or_refused(facts):
     values = [KeyValue(key=key, value=json.dumps(value)) for key, value in facts.items()]
     msg = DiagnosticArray(status=[DiagnosticStatus(values=values)])
     try:
-        found = facts_from_report(msg, AGENT_FACTS)
+        found = fields_from_report(msg, AGENT_FIELDS)
     except ValueError:
         return
-    assert found.keys() <= AGENT_FACTS.keys()
+    assert found.keys() <= AGENT_FIELDS.keys()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 

@@ -59,7 +59,7 @@ def test_plain_node_drives_as_the_agent_does(ros):
             speed_mps=SPEED_MPS,
             yaw_rate_radps=YAW_RATE_RADPS,
         )
-        wanted = agent.decide(agent.see(image_view(image)), state).twist
+        wanted = agent.respond(agent.preprocess(image_view(image)), state).twist
         assert stamp_ns(answers[-1].header.stamp) == number * PERIOD_NS
         assert twist.linear.x == pytest.approx(wanted.linear_x, abs=0.3)
         assert twist.angular.z == pytest.approx(wanted.angular_z, abs=0.06)

@@ -438,13 +438,13 @@ class TestReports:
         node = start(ledger_flush_frames=most_lost)
         close_ended, ended, lost = node.core.ledger.close_ended, [], []
 
-        def looked_at(found, facts):
+        def looked_at(found, fields):
             if not found:
                 return
             ended.append(node.core.lockstep.frame)
             on_disk = [record['frame'] for record in read_ledger(tmp_path / 'ledger.jsonl')]
             lost.append(ended[-1] + 1 - max(on_disk, default=ended[0] - 1))
-            close_ended(found, facts)
+            close_ended(found, fields)
 
         node.core.ledger.close_ended = looked_at
         ros.spin_until(lambda: bridge.steps >= 20, 'steps')

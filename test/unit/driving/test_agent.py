@@ -59,21 +59,21 @@ def moving(frame=0, speed_mps=2.0):
     )
 
 
-def decide(agent, view, state):
-    return agent.decide(agent.see(view), state)
+def respond(agent, view, state, timestamps=None):
+    return agent.respond(agent.preprocess(view, timestamps), state, timestamps)
 
 
-def test_decision_is_the_drivers_action_as_a_twist():
-    decision = decide(Agent(FakeDriver((0.0, 0.5)), SPEC), image(1), moving())
-    assert decision.twist == TwistCommand(pytest.approx(4.165), 0.5)
-    np.testing.assert_array_equal(decision.action, np.array([0.0, 0.5], dtype=np.float32))
+def test_response_is_the_drivers_action_as_a_twist():
+    response = respond(Agent(FakeDriver((0.0, 0.5)), SPEC), image(1), moving())
+    assert response.twist == TwistCommand(pytest.approx(4.165), 0.5)
+    np.testing.assert_array_equal(response.action, np.array([0.0, 0.5], dtype=np.float32))
 
 
 def test_previous_action_is_fed_back():
     driver = FakeDriver((0.1, 0.2), (0.3, 0.4), (0.5, 0.6))
     agent = Agent(driver, SPEC)
     for frame in range(3):
-        decide(agent, image(frame), moving(frame))
+        respond(agent, image(frame), moving(frame))
     fed_back = [seen.state[2:].tolist() for seen in driver.seen]
     np.testing.assert_allclose(fed_back, [[0.0, 0.0], [0.1, 0.2], [0.3, 0.4]], rtol=1e-6)
 
@@ -82,7 +82,7 @@ def test_driver_sees_stack_and_motion_of_the_same_frame():
     driver = FakeDriver((0.0, 0.0))
     agent = Agent(driver, SPEC)
     for frame, level in enumerate((10, 20)):
-        decide(agent, image(level), moving(frame, speed_mps=float(level)))
+        respond(agent, image(level), moving(frame, speed_mps=float(level)))
     assert driver.seen[-1].image[:, 0, 0].tolist() == [10, 10, 20]
     assert driver.seen[-1].vehicle == moving(1, speed_mps=20.0)
 
@@ -90,19 +90,19 @@ def test_driver_sees_stack_and_motion_of_the_same_frame():
 def test_hash_is_that_of_what_the_driver_saw():
     driver = FakeDriver((0.3, 0.0))
     agent = Agent(driver, SPEC)
-    decisions = [decide(agent, image(level), moving()) for level in (10, 10, 20)]
-    assert [d.observation_sha256 for d in decisions] == [seen.sha256() for seen in driver.seen]
-    assert len({d.observation_sha256 for d in decisions}) == 3
+    responses = [respond(agent, image(level), moving()) for level in (10, 10, 20)]
+    assert [d.observation.sha256() for d in responses] == [seen.sha256() for seen in driver.seen]
+    assert len({d.observation.sha256() for d in responses}) == 3
 
 
 def test_reset_forgets_stack_and_action_and_tells_the_driver():
     driver = FakeDriver((0.5, 0.5))
     agent = Agent(driver, SPEC)
-    first = decide(agent, image(10), moving())
-    decide(agent, image(20), moving())
+    first = respond(agent, image(10), moving())
+    respond(agent, image(20), moving())
     agent.reset()
     assert driver.resets == 1
-    assert decide(agent, image(10), moving()).observation_sha256 == first.observation_sha256
+    assert respond(agent, image(10), moving()).observation.sha256() == first.observation.sha256()
     assert driver.seen[-1].image[:, 0, 0].tolist() == [10, 10, 10]
     assert driver.seen[-1].state[2:].tolist() == [0.0, 0.0]
 
@@ -118,31 +118,31 @@ def test_reset_forgets_stack_and_action_and_tells_the_driver():
 def test_bad_action_is_refused_and_not_fed_back(action, text):
     driver = FakeDriver((0.1, 0.2), action, (0.0, 0.0))
     agent = Agent(driver, SPEC)
-    decide(agent, image(1), moving(0))
+    respond(agent, image(1), moving(0))
     with pytest.raises(ValueError, match=text):
-        decide(agent, image(2), moving(1))
-    decide(agent, image(3), moving(2))
+        respond(agent, image(2), moving(1))
+    respond(agent, image(3), moving(2))
     np.testing.assert_allclose(driver.seen[-1].state[2:], [0.1, 0.2], rtol=1e-6)
 
 
-def test_facts_of_a_decision_survive_json():
-    decision = decide(Agent(FakeDriver((0.0, 0.25)), SPEC), image(1), moving())
-    facts = json.loads(json.dumps(decision.facts()))
-    assert facts == {
-        'observation_sha256': decision.observation_sha256,
+def test_facts_of_a_response_survive_json():
+    response = respond(Agent(FakeDriver((0.0, 0.25)), SPEC), image(1), moving())
+    fields = json.loads(json.dumps(response.record()))
+    assert fields == {
+        'observation_sha256': response.observation.sha256(),
         'action': [0.0, 0.25],
-        'action_sha256': action_sha256(decision.action),
+        'action_sha256': action_sha256(response.action),
         'twist': [pytest.approx(4.165), 0.25],
     }
 
 
-def test_decisions_are_timed_where_there_is_a_clock():
+def test_responses_are_timed_where_there_is_a_clock():
     ticks = iter((600, 700, 900))
     agent = Agent(FakeDriver((0.0, 0.25)), SPEC, lambda: next(ticks))
-    timed = decide(agent, image(1), moving())
-    untimed = decide(Agent(FakeDriver((0.0, 0.25)), SPEC), image(1), moving())
+    timed = respond(agent, image(1), moving(), {})
+    untimed = respond(Agent(FakeDriver((0.0, 0.25)), SPEC), image(1), moving())
     times = {'image_prepared_ns': 600, 'observed_ns': 700, 'decided_ns': 900}
-    assert timed.facts() == untimed.facts() | times
+    assert timed.record() == untimed.record() | times
 
 
 def test_velocity_convention_says_the_twist_as_it_is():

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger: records in order without gaps, whatever order the facts came in."""
+"""The ledger: records in order without gaps, whatever order the fields came in."""
 
 from harness.ledgers import (
     FRAME_ZERO,
@@ -76,12 +76,12 @@ def test_frames_are_released_with_a_lag_for_late_reports():
 def test_facts_may_come_in_any_order_within_the_lag(data):
     frames, delays = 7, st.integers(0, LAG_FRAMES - 1)
     reports = [
-        (i + data.draw(delays), facts) for i in range(1, frames + 1) for facts in facts_of(i)
+        (i + data.draw(delays), fields) for i in range(1, frames + 1) for fields in facts_of(i)
     ]
     log, records = FrameLog(ROLE), []
     for i in range(1, frames + LAG_FRAMES):
-        for facts in data.draw(st.permutations([f for when, f in reports if when == i])):
-            tell(log, facts)
+        for fields in data.draw(st.permutations([f for when, f in reports if when == i])):
+            tell(log, fields)
         if i <= frames:
             records += log.close_frame(FRAME_ZERO + i, stamp(i))
     assert records + log.flush() == clean_drive(frames)[1]
@@ -90,8 +90,8 @@ def test_facts_may_come_in_any_order_within_the_lag(data):
 def test_facts_may_come_before_their_frame_is_closed_or_known():
     log = FrameLog(ROLE)
     for i in range(1, 4):
-        for facts in facts_of(i):
-            tell(log, facts)
+        for fields in facts_of(i):
+            tell(log, fields)
     records = [r for i in range(1, 4) for r in log.close_frame(FRAME_ZERO + i, stamp(i))]
     assert records + log.flush() == clean_drive(3)[1]
 
@@ -271,8 +271,8 @@ def drive(log, frames, first=1):
     """Close good frames in order; return the records that are complete by then."""
     records = []
     for i in range(first, first + frames):
-        for facts in facts_of(i):
-            tell(log, facts)
+        for fields in facts_of(i):
+            tell(log, fields)
         records += log.close(EndedFrame(FRAME_ZERO + i, stamp(i)))
     return records
 

@@ -21,7 +21,7 @@ from td3_agent.driving.ledger import (
     control_record,
 )
 from td3_agent.driving.ledger_audit import audit_ledger
-from td3_agent.driving.stages import stage_spans_ns
+from td3_agent.driving.stages import stage_durations_ns
 
 STEP_NS = 50_000_000
 ROLE = 'ego_vehicle'
@@ -59,7 +59,7 @@ def record(i, **changes):
         'action_sha256': action_sha256(action),
         'twist': [twist.linear_x, twist.angular_z],
         **times,
-        'stages_ns': stage_spans_ns(times),
+        'stages_ns': stage_durations_ns(times),
         **changes,
     }
 
@@ -214,17 +214,17 @@ PLANTED = {
     'changed twist': (planted(twist=[1.0, 0.25]), {'hashes': 'does not come from action'}),
     'changed stage': (
         planted(stages_ns=GOOD[5]['stages_ns'] | {'gate': 1}),
-        {'stages': 'not what the instants say'},
+        {'stages': 'not what the timestamps say'},
     ),
-    'instants out of order': (
+    'timestamps out of order': (
         planted(gate_published_ns=GOOD[5]['frame_closed_ns'] + 1),
-        {'stages': 'not what the instants say'},
+        {'stages': 'not what the timestamps say'},
     ),
     'field of another type': (
         planted(commands='1'),
         {'file': 'commands must be int', 'frames': 'frame 106 follows frame 104'},
     ),
-    'instant that is none': (
+    'timestamp that is none': (
         planted(observed_ns='soon'),
         {'file': "observed_ns must be int, got 'soon'", 'frames': 'frame 106 follows frame 104'},
     ),

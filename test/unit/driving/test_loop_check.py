@@ -290,7 +290,7 @@ def watched(images, motions, watch=None):
         if is_motion:
             watch.on_motion(stamp)
             if stamp in images:
-                watch.on_answer(stamp, speed_mps=5.0, commanded_mps=5.0)
+                watch.on_response(stamp, speed_mps=5.0, commanded_mps=5.0)
         else:
             watch.on_image(stamp, 160, 120)
     return watch

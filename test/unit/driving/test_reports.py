@@ -7,19 +7,19 @@ from hypothesis import strategies as st
 import pytest
 
 from td3_agent.driving.reports import (
-    AGENT_FACTS,
-    ALL_FACTS,
-    GATE_FACTS,
-    checked_facts,
-    fact_text,
+    AGENT_FIELDS,
+    ALL_FIELDS,
+    GATE_FIELDS,
+    checked_fields,
+    field_text,
     shown,
 )
 
 HASH = 'a' * 64
 
 
-def wire(**facts):
-    return [(name, fact_text(value)) for name, value in facts.items()]
+def wire(**fields):
+    return [(name, field_text(value)) for name, value in fields.items()]
 
 
 def test_what_agent_and_gate_say_is_taken():
@@ -36,16 +36,16 @@ def test_what_agent_and_gate_say_is_taken():
         'twist_published_ns': 6,
     }
     gate = {'outcome': 'stopped_no_command', 'gate_published_ns': 9, 'twist_received_ns': 0}
-    assert checked_facts(wire(**agent), AGENT_FACTS) == agent
-    assert checked_facts(wire(**gate), GATE_FACTS) == gate
+    assert checked_fields(wire(**agent), AGENT_FIELDS) == agent
+    assert checked_fields(wire(**gate), GATE_FIELDS) == gate
 
 
 @pytest.mark.parametrize(
     ('pair', 'text'),
     [
-        (('stamp_ns', '1'), "no fact 'stamp_ns'"),  # would be an argument of FrameLog.note
-        (('self', '1'), "no fact 'self'"),
-        (('outcome', 'ok'), "no fact 'outcome'"),  # the gate's to say, not the agent's
+        (('stamp_ns', '1'), "no field 'stamp_ns'"),  # would be an argument of FrameLog.note
+        (('self', '1'), "no field 'self'"),
+        (('outcome', 'ok'), "no field 'outcome'"),  # the gate's to say, not the agent's
         (('x' * 1000, '1'), '(1000 characters)'),
         (('action', 'nan 0'), 'action must be up to 16 finite numbers'),
         (('action', 'inf'), 'finite'),
@@ -67,8 +67,8 @@ def test_what_agent_and_gate_say_is_taken():
     ids=lambda value: value[0][:20] if isinstance(value, tuple) else '',
 )
 def test_everything_else_is_refused_by_name(pair, text):
-    with pytest.raises(ValueError, match=r'must|fact') as refusal:
-        checked_facts([pair], AGENT_FACTS)
+    with pytest.raises(ValueError, match=r'must|field') as refusal:
+        checked_fields([pair], AGENT_FIELDS)
     assert text in str(refusal.value)
     assert len(str(refusal.value)) < 250
 
@@ -76,31 +76,31 @@ def test_everything_else_is_refused_by_name(pair, text):
 def test_outcome_is_a_word():
     for bad in ('OK!', 'x' * 41, '', 3):
         with pytest.raises(ValueError, match='outcome must be lower-case letters'):
-            checked_facts(wire(outcome=bad), GATE_FACTS)
+            checked_fields(wire(outcome=bad), GATE_FIELDS)
 
 
 def test_endless_reports_are_refused():
-    with pytest.raises(ValueError, match='at most 64 facts'):
-        checked_facts(
+    with pytest.raises(ValueError, match='at most 64 fields'):
+        checked_fields(
             wire(**{f'fact_{n}': 1 for n in range(100)}),
             {f'fact_{n}': (str, '') for n in range(100)},
         )
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([*ALL_FACTS, 'frame']), st.text() | st.binary().map(repr)))
+    st.lists(st.tuples(st.sampled_from([*ALL_FIELDS, 'frame']), st.text() | st.binary().map(repr)))
 )
 def test_any_text_is_either_a_fact_or_refused(pairs):
     try:
-        facts = checked_facts(pairs, ALL_FACTS)
+        fields = checked_fields(pairs, ALL_FIELDS)
     except ValueError:
         return
-    assert checked_facts(wire(**facts), ALL_FACTS) == facts
+    assert checked_fields(wire(**fields), ALL_FIELDS) == fields
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=16))
 def test_numbers_arrive_bit_by_bit(numbers):
-    (found,) = checked_facts(wire(action=numbers), AGENT_FACTS).values()
+    (found,) = checked_fields(wire(action=numbers), AGENT_FIELDS).values()
     assert list(map(repr, found)) == list(map(repr, numbers))
 
 

@@ -76,14 +76,15 @@ def test_lockstep_answers_when_the_second_half_arrives_in_either_order(driver):
     second = agent.on_image(second_ns, IMAGE, 4)
     assert (first.stamp_ns, second.stamp_ns) == (START_NS, second_ns)
     assert first.twist == twist_from_action(np.array([-0.99, 0.5], dtype=np.float32))
-    facts = second.facts()
-    assert (facts['odometry_received_ns'], facts['image_received_ns']) == (3, 4)
+    fields = second.record()
+    assert (fields['odometry_received_ns'], fields['image_received_ns']) == (3, 4)
 
 
 def test_an_image_is_prepared_when_it_comes_and_only_if_its_frame_needs_it(driver):
     prepared = []
     agent = responder(driver)
-    agent._agent.see = lambda image: prepared.append(image) or Agent.see(agent._agent, image)
+    preprocess = agent._agent.preprocess
+    agent._agent.preprocess = lambda *args: prepared.append(args) or preprocess(*args)
     agent.on_image(START_NS, IMAGE, 1)
     assert len(prepared) == 1
     agent.on_image(START_NS, IMAGE, 2)  # once more
@@ -162,8 +163,8 @@ def test_free_running_answers_only_on_the_timer_and_each_frame_once(driver):
     assert agent.on_motion(state(START_NS), 20) is None
     first = agent.on_timer(30)
     again = agent.on_timer(40)
-    assert first.facts is not None
-    assert (again.stamp_ns, again.twist, again.facts) == (first.stamp_ns, first.twist, None)
+    assert first.record()
+    assert (again.stamp_ns, again.twist, again.record()) == (first.stamp_ns, first.twist, {})
     assert driver.calls == 1
 
 
@@ -197,7 +198,7 @@ def test_free_running_stops_at_the_third_refusal_in_a_row_and_recovers(driver):
     assert [agent.on_rejected('bad'), agent.on_rejected('bad')] == [None, None]
     assert agent.on_timer(2).twist != STOP
     stop = agent.on_rejected('x_m must be finite')
-    assert (stop.twist, stop.stamp_ns, stop.facts) == (STOP, START_NS + FRAME_NS, None)
+    assert (stop.twist, stop.stamp_ns, stop.record()) == (STOP, START_NS + FRAME_NS, {})
     assert 'x_m must be finite' in agent.fault
     assert agent.on_timer(3).twist == STOP
     frame(agent, 2)
@@ -251,13 +252,13 @@ def test_whatever_a_driver_raises_the_car_is_stopped(driver, error):
     driver.error = error
     command = frame(agent, 0)
     assert command.twist == STOP
-    assert command.facts()['agent_error'].startswith('driver failed: ')
+    assert command.record()['agent_error'].startswith('driver failed: ')
 
 
 def test_what_a_driver_says_when_it_fails_is_not_endless(driver):
     agent = responder(driver)
     driver.error = ValueError('x' * 10**6)
-    assert len(frame(agent, 0).facts()['agent_error']) == 1000
+    assert len(frame(agent, 0).record()['agent_error']) == 1000
 
 
 class TestSlowDriver:
@@ -276,7 +277,7 @@ class TestSlowDriver:
         frame(agent, 0)
         command = agent.on_timer(0)
         assert command.twist == STOP
-        assert 'driver answered after 0.50 s, expected <= 0.5 s' in command.facts()['agent_error']
+        assert 'driver answered after 0.50 s, expected <= 0.5 s' in command.record()['agent_error']
         assert 'the car is stopped' in agent.fault
 
     def test_in_lockstep_the_gate_decides_and_the_trouble_is_told(self, driver):
@@ -362,7 +363,7 @@ class TestWithdrawnRoute:
         assert stop.twist == STOP
         assert driver.calls == 1  # the driver would go on by the old one
         assert 'the route was withdrawn' in agent.fault
-        assert stop.facts()['agent_error'] == agent.fault
+        assert stop.record()['agent_error'] == agent.fault
         agent.set_route(Route([(0.0, 0.0), (9.0, 0.0)]))
         assert agent.fault == ''
         assert driver.resets == 2  # one at the first frame

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Stages lie end to end: whatever the instants are, they add up to the whole."""
+"""Stages lie end to end: whatever the timestamps are, they add up to the whole."""
 
 import json
 
@@ -15,11 +15,11 @@ from td3_agent.driving.stages import (
     END_TO_END,
     STAGES,
     StageWindow,
-    agent_spans_ns,
-    boundaries_ns,
+    agent_durations_ns,
     end_to_end_ns,
     percentiles_ms,
-    stage_spans_ns,
+    stage_durations_ns,
+    timestamps_ns,
 )
 
 START_NS = 10**12
@@ -49,33 +49,35 @@ SPANS = {
 
 
 def at(**offsets):
-    """Return the frame with other instants."""
+    """Return the frame with other timestamps."""
     return FRAME | {f'{name}_ns': START_NS + offset for name, offset in offsets.items()}
 
 
 def test_each_stage_of_a_known_frame():
-    assert stage_spans_ns(FRAME) == SPANS
+    assert stage_durations_ns(FRAME) == SPANS
     assert sum(SPANS.values()) == end_to_end_ns(FRAME) == 3000
 
 
 def test_odometry_may_come_first():
-    spans = stage_spans_ns(at(odometry_received=300, image_received=420, image_prepared=450))
-    assert (spans['receive'], spans['pair'], spans['preprocess']) == (200, 120, 80)
+    durations = stage_durations_ns(
+        at(odometry_received=300, image_received=420, image_prepared=450)
+    )
+    assert (durations['receive'], durations['pair'], durations['preprocess']) == (200, 120, 80)
 
 
 def test_receiver_that_has_a_message_ends_its_sending():
     """The sender may lose the processor between publishing and looking at the clock."""
-    spans = stage_spans_ns(at(twist_published=2050))
-    assert (spans['publish'], spans['gate']) == (300, 300)
-    spans = stage_spans_ns(at(announced=900))
-    assert (spans['tick'], spans['receive']) == (300, 0)
+    durations = stage_durations_ns(at(twist_published=2050))
+    assert (durations['publish'], durations['gate']) == (300, 300)
+    durations = stage_durations_ns(at(announced=900))
+    assert (durations['tick'], durations['receive']) == (300, 0)
 
 
 @pytest.mark.parametrize('name', list(FRAME))
 def test_stages_are_unknown_without_any_one_instant(name):
     record = {key: value for key, value in FRAME.items() if key != name}
-    assert boundaries_ns(record) is None
-    assert stage_spans_ns(record) is None
+    assert timestamps_ns(record) is None
+    assert stage_durations_ns(record) is None
 
 
 @pytest.mark.parametrize(
@@ -89,8 +91,8 @@ def test_stages_are_unknown_without_any_one_instant(name):
     ],
 )
 def test_stages_are_unknown_when_instants_are_out_of_order(offsets):
-    assert boundaries_ns(at(**offsets)) is not None
-    assert stage_spans_ns(at(**offsets)) is None
+    assert timestamps_ns(at(**offsets)) is not None
+    assert stage_durations_ns(at(**offsets)) is None
 
 
 @given(
@@ -106,15 +108,15 @@ def test_stages_add_up_whatever_the_instants(offsets, odometry_first, lag_ns):
         record['image_received_ns'] = prepared_ns
         record['image_prepared_ns'] = record['odometry_received_ns']
         record['odometry_received_ns'] = image_ns
-    spans = stage_spans_ns(record)
-    assert list(spans) == list(STAGES)
-    assert min(spans.values()) >= 0
-    assert sum(spans.values()) == end_to_end_ns(record)
+    durations = stage_durations_ns(record)
+    assert list(durations) == list(STAGES)
+    assert min(durations.values()) >= 0
+    assert sum(durations.values()) == end_to_end_ns(record)
 
 
 def test_agent_knows_its_own_stages():
-    assert agent_spans_ns(FRAME) == {name: SPANS[name] for name in AGENT_STAGES}
-    assert agent_spans_ns({'image_received_ns': 1, 'odometry_received_ns': 2}) is None
+    assert agent_durations_ns(FRAME) == {name: SPANS[name] for name in AGENT_STAGES}
+    assert agent_durations_ns({'image_received_ns': 1, 'odometry_received_ns': 2}) is None
 
 
 def test_end_to_end_needs_both_ends():
