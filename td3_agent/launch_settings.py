@@ -24,7 +24,7 @@ from td3_agent.driving.parameters import (
     Params,
     did_you_mean,
     expanded,
-    refuse_unknown,
+    reject_unknown,
 )
 from td3_agent.nodes.share import shared_path
 from td3_agent.starting import SIGNALLED
@@ -280,7 +280,7 @@ def node_values(
     of_user = file.of(program.node, names_of(executable))
     values = {**config.get('**', {}), **own, **of_user, **given}
     checked = {name: value for name, value in values.items() if not RCLPY_OWN.match(name)}
-    refuse_unknown(checked, cls, program.node)
+    reject_unknown(checked, cls, program.node)
     refuse_unusable(cls(**checked))
     return values
 
@@ -303,9 +303,9 @@ def refuse_unusable(params: Params) -> None:
         OSError: it cannot be read or written.
     """
     if hasattr(params, 'policy') and params.driver == 'td3':
-        from td3_agent.policy.policy_file import refuse_missing_policy  # noqa: PLC0415
+        from td3_agent.policy.policy_file import reject_missing_policy  # noqa: PLC0415
 
-        refuse_missing_policy(params.policy)
+        reject_missing_policy(params.policy)
     if hasattr(params, 'map'):
         from td3_agent.sim.maps import load_map  # noqa: PLC0415  only where a world is simulated
 

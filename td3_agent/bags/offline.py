@@ -105,7 +105,7 @@ class Replay:
             self.images_ns,
             self.motions_ns,
             [record['stamp_ns'] for record in self.records if 'action' in record],
-            refused=self.refused.get(inputs.image, (0, ''))[0],
+            rejected=self.refused.get(inputs.image, (0, ''))[0],
             contract=contract,
             camera=camera,
         )

@@ -72,11 +72,10 @@ class VehicleControl:
 
     @property
     def is_finite(self) -> bool:
-        """Whether throttle, steer and brake are finite numbers."""
         return all(math.isfinite(value) for value in (self.throttle, self.steer, self.brake))
 
     def faults(self) -> list[str]:
-        """Name every field that CARLA must not be given (it forwards values unchecked)."""
+        """Name every field with a value outside CARLA's range; CARLA itself does not check."""
         return [
             f'{name} must be in [{low}, {high}], got {value}'
             for name, value, low, high in (
@@ -107,7 +106,6 @@ class TwistCommand:
 
     @property
     def is_finite(self) -> bool:
-        """Whether both components are finite numbers."""
         return math.isfinite(self.linear_x) and math.isfinite(self.angular_z)
 
 
@@ -115,7 +113,7 @@ STOP = TwistCommand(0.0, 0.0)
 
 
 def clamp(value: float, low: float, high: float) -> float:
-    """Return the value limited to [low, high]; NaN is the caller's to refuse."""
+    """Return the value limited to [low, high]; the caller rejects NaN."""
     return min(max(value, low), high)
 
 
@@ -205,7 +203,7 @@ def control_from_upstream_twist(twist: TwistCommand, max_steer_angle_rad: float)
 def upstream_twist_from_control(
     control: VehicleControl, max_steer_angle_rad: float, brake_threshold: float = 0.1
 ) -> TwistCommand:
-    """Say a control in upstream's vocabulary, as well as it can be said.
+    """Return the Twist that makes upstream's converter produce ``control``, as nearly as it can.
 
     Upstream knows no partial brake and no coasting at rest: braking above the threshold
     becomes the all-zero Twist (full brake, wheels straight); coasting keeps a hair of forward

@@ -85,16 +85,16 @@ class LastSeen:
     _last: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
 
     def note(self, name: str, instance: str, now_ns: int, *, active: bool = True) -> None:
-        """Take note of a sign of life of a node and whether it is at work."""
+        """Note a heartbeat of a node, and whether the node is active."""
         if instance != self.instance:
             self._last[name, instance] = (now_ns, active)
 
     def is_alive(self, name: str, now_ns: int) -> bool:
-        """Whether another process of this name has spoken lately."""
+        """Whether another process of this name sent a heartbeat lately."""
         return any(now_ns - at_ns <= SILENCE_NS for at_ns, _ in self._of(name))
 
     def is_at_work(self, name: str, now_ns: int) -> bool:
-        """Whether another process of this name has said lately that it is at work."""
+        """Whether another process of this name lately said that it is active."""
         return any(now_ns - at_ns <= SILENCE_NS and active for at_ns, active in self._of(name))
 
     def _of(self, name: str) -> list[tuple[int, bool]]:
@@ -139,7 +139,7 @@ def other_publishers(expected: ExpectedEndpoint, writers: Iterable[Endpoint]) ->
 
 
 def _mismatches(expected: ExpectedEndpoint, others: list[Endpoint]) -> list[Finding]:
-    """Name ends that do not understand ours."""
+    """Name endpoints whose type or QoS does not match ours."""
     mine, found = expected.end, []
     for other in others:
         offered, wanted = (mine, other) if expected.writes else (other, mine)
@@ -164,7 +164,7 @@ def _mismatches(expected: ExpectedEndpoint, others: list[Endpoint]) -> list[Find
 def _duplicate_publishers(
     expected: ExpectedEndpoint, writers: list[Endpoint], *, duplicate_is_alive: bool
 ) -> list[Finding]:
-    """Name publishers beside the one that there may be."""
+    """Name the publishers of an exclusive topic if there are several."""
     foreign = other_publishers(expected, writers)
     if not expected.writes:
         foreign = foreign if len(foreign) > 1 else []
@@ -205,7 +205,6 @@ class Breaks:
 
     @property
     def total(self) -> int:
-        """All of them."""
         return self.violations + self.restarts
 
 
@@ -242,13 +241,13 @@ class Duplicates:
         _noted(self._seen, kind, seen, counts, breaks)
 
     def note_stranger(self, topic: str, name: str, now_ns: int, breaks: Breaks) -> None:
-        """Take note of another program, ``name``, that publishes ``topic`` as well."""
+        """Note another program, ``name``, that also publishes ``topic``."""
         key = f'{name} also publishes {topic}'
         seen = _Several(0, '', now_ns, now_ns, has_come=False, start=breaks, newest=breaks)
         _noted(self._strangers, key, seen, Counter([name]), breaks)
 
     def findings(self, now_ns: int) -> list[Finding]:
-        """Return who there was twice, or besides, until the steady time ``now_ns`` [ns]."""
+        """Return the duplicates seen until the steady time ``now_ns`` [ns]."""
         found = []
         for kind, seen in _flat(self._seen):
             where, lasted = f'in ROS domain {self.domain_id}', f' for {seen.lasted_ns / 1e9:.1f} s'
@@ -291,7 +290,6 @@ class _Several:
     broke_ns: list[int] = field(default_factory=list)
 
     def note(self, counts: Counter[str], now_ns: int, breaks: Breaks) -> None:
-        """Take note that they are there still."""
         self.names, self.last_ns = _named(counts), now_ns
         self.count = max(self.count, counts.total())
         if breaks.total > self.newest.total:
@@ -304,12 +302,12 @@ class _Several:
 
     @property
     def grown(self) -> int:
-        """Breaks while they were there."""
+        """Breaks while several were there."""
         return self.newest.total - self.start.total
 
     @property
     def is_error(self) -> bool:
-        """Whether one of them cannot be what a killed process left."""
+        """Whether one of them cannot be the remains of a killed process."""
         if self.lasted_ns > LEASE_NS or (self.grown > 1 and not self.has_come):
             return True
         # Each bridge that follows another makes time run back once.
@@ -326,7 +324,7 @@ def _noted(
     counts: Counter[str],
     breaks: Breaks,
 ) -> None:
-    """Enter a look: those that were there still, or several once more, as ``new``."""
+    """Note a look: continue the newest entry of ``key``, or begin another with ``new``."""
     times = seen.setdefault(key, [])
     if not times or new.last_ns - times[-1].last_ns > AGAIN_NS:
         times.append(new)
@@ -350,5 +348,5 @@ def _plural(kind: str) -> str:
 
 
 def _growing(text: str, time: str, *, is_error: bool) -> Finding:
-    """Return a finding whose sentence has, at its braces, a time that grows; the key has none."""
+    """Return a finding with a time at the braces of its sentence; its key has none."""
     return Finding(text.format(time), is_error, text.format(''))

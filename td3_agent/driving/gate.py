@@ -158,7 +158,6 @@ class Gate:
         return None if self._frame is FrameState.ANSWERED else self._stamp_ns
 
     def _on(self, event: FrameEvent) -> GateResponse | None:
-        """Move the frame on; return its answer, if that is due."""
         found = self.TRANSITIONS.get((self._frame, event))
         if found is None:
             return None
@@ -166,7 +165,7 @@ class Gate:
         return act(self)
 
     def on_frame(self, stamp_ns: int, now_ns: int) -> GateResponse | None:
-        """Take note that frame ``stamp_ns`` exists (from /clock or odometry)."""
+        """Note that frame ``stamp_ns`` exists (from /clock or odometry)."""
         if stamp_ns <= self._stamp_ns:
             if self._stamp_ns - stamp_ns <= JUMP_BACK_NS:
                 return None
@@ -208,7 +207,7 @@ class Gate:
         return self._on(FrameEvent.STEP_ENDED)
 
     def on_rejected_state(self, _: int) -> GateResponse | None:
-        """Ignore odometry that could not be used: its frame ends at the deadline."""
+        """Ignore rejected odometry: the deadline ends its frame."""
 
     def on_geometry(self, geometry: VehicleGeometry) -> GateResponse | None:
         """Take the vehicle's geometry; a frame may have been waiting for it."""
@@ -248,7 +247,7 @@ class Gate:
         return self._on(FrameEvent.DEADLINE)
 
     def _answer_in_advance(self) -> GateResponse | None:
-        """End a frame whose step has ended although no answer was sent."""
+        """End a frame whose step has ended although no command was sent."""
         if self._ended_ns != self._stamp_ns:
             return None
         self._doubts -= 1
@@ -260,7 +259,7 @@ class Gate:
         return self._answer_if_complete()
 
     def _answer_if_complete(self) -> GateResponse | None:
-        """Answer the open frame when nothing is missing that may still come."""
+        """Answer the open frame when nothing that may still arrive is missing."""
         # Even a bad command waits for the odometry: a stop sent before the frame is complete
         # would be the early answer that shifts the bridge's count.
         if self._state is None:
@@ -273,7 +272,7 @@ class Gate:
         return self._answer(self._outcome())
 
     def _outcome(self) -> Outcome:
-        """Return what comes of the open frame as it is."""
+        """Return the outcome of the open frame with what has arrived."""
         received = self._commands.get(self._stamp_ns)
         if self.is_idle:
             return Outcome.IDLE
@@ -286,7 +285,7 @@ class Gate:
         return Outcome.NO_VEHICLE_INFO if self.geometry is None else Outcome.OK
 
     def _answer(self, outcome: Outcome) -> GateResponse:
-        """Close the frame with its one answer: the agent's command, or full brake."""
+        """Close the frame: with the agent's command, or full brake."""
         self.counts.answered += 1
         self._frame = FrameState.ANSWERED
         received = self._commands.pop(self._stamp_ns, None)
@@ -299,7 +298,6 @@ class Gate:
         return GateResponse(self._stamp_ns, control, outcome, received_ns)
 
     def _restart(self) -> None:
-        """Forget the past: simulated time ran back."""
         self.counts.resets += 1
         self._commands.clear()
         self._frame, self._ended_ns, self._doubts = FrameState.ANSWERED, -1, 0
@@ -360,13 +358,12 @@ class FreeRunningGate:
         return self._due_ns
 
     def on_state(self, state: VehicleState, now_ns: int) -> GateResponse | None:
-        """Take the newest odometry."""
         self._state, self._state_received_ns = state, now_ns
         self._rejected_in_a_row = 0
         return None
 
     def on_rejected_state(self, now_ns: int) -> GateResponse | None:
-        """Take note of odometry that could not be used; the third in a row brakes the car."""
+        """Note rejected odometry; the third in a row brakes the car."""
         self._rejected_in_a_row += 1
         if self._rejected_in_a_row < REJECTED_IN_A_ROW or self._due_ns is None:
             return None
@@ -375,12 +372,11 @@ class FreeRunningGate:
         return self._stop(Outcome.NO_ODOMETRY)
 
     def on_geometry(self, geometry: VehicleGeometry) -> GateResponse | None:
-        """Take the vehicle's geometry; it serves from the next command on."""
         self.geometry = geometry
         return None
 
     def on_command(self, stamp_ns: int, twist: TwistCommand, now_ns: int) -> GateResponse | None:
-        """Convert a command at once; an older one than the last is dropped."""
+        """Convert a command at once; a command older than the last is dropped."""
         if stamp_ns < self._last_command_ns <= stamp_ns + JUMP_BACK_NS:
             self.counts.late += 1
             return None
@@ -398,14 +394,14 @@ class FreeRunningGate:
         return GateResponse(stamp_ns, control, Outcome.OK)
 
     def on_time(self, now_ns: int) -> GateResponse | None:
-        """Brake, and go on braking, while commands stay away."""
+        """Brake, repeatedly, while no command comes."""
         if self._due_ns is None or now_ns < self._due_ns:
             return None
         self._due_ns = now_ns + self.repeat_ns
         return self._stop(Outcome.NO_COMMAND)
 
     def _stop(self, outcome: Outcome) -> GateResponse:
-        """Return full brake, stamped with the last command's instant."""
+        """Return full brake with the stamp of the last command."""
         self.counts.answered += 1
         self.counts.stopped += 1
         return GateResponse(self._last_command_ns, self.converter.stopped(), outcome)

@@ -147,19 +147,15 @@ class FollowingDriver:
         sees: Callable[[], Lead | None],
         params: IdmParams = PARAMS,
     ) -> None:
-        """Keep its parts."""
         self._pursuit, self._sees, self._params = pursuit, sees, params
 
     def reset(self) -> None:
-        """Forget the past: the next observation starts a new drive."""
         self._pursuit.reset()
 
     def set_route(self, route: Route) -> None:
-        """Follow another route from now on."""
         self._pursuit.set_route(route)
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
-        """Return the action, (2,) float32 in [-1, 1]: target speed and yaw rate."""
         twist = self._pursuit.twist(observation.vehicle)
         lead = self._sees()
         if lead is not None:

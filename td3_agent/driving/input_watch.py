@@ -49,11 +49,10 @@ class MotionWindow:
     """Commanded and driven speed of the newest :data:`STANDS_S` of simulated time."""
 
     def __init__(self) -> None:
-        """Start with nothing."""
         self._moments: deque[_Moment] = deque()
 
     def add(self, stamp_ns: int, *, speed_mps: float, commanded_mps: float) -> None:
-        """Take an answered frame: its stamp [ns], its speed, and the speed asked for."""
+        """Add a frame: its stamp [ns], its speed, and the commanded speed."""
         if self._moments and not 0 < stamp_ns - self._moments[-1].stamp_ns <= GAP_NS:
             self._moments.clear()
         self._moments.append(_Moment(stamp_ns, speed_mps, commanded_mps))
@@ -105,7 +104,7 @@ class InputWatch:
     _are_bad: bool = False
 
     def on_image(self, stamp_ns: int, width_px: int, height_px: int) -> None:
-        """Take an image's stamp [ns] and size."""
+        """Take stamp [ns] and size of an image."""
         self._take(self._images, stamp_ns)
         self._alone = min(self._alone, 0) - 1
         if self.camera is None or (width_px, height_px) != (
@@ -115,29 +114,28 @@ class InputWatch:
             self.camera = CameraView(width_px=width_px, height_px=height_px)
 
     def on_camera_info(self, width_px: int, height_px: int, focal_px: float) -> None:
-        """Take what camera_info says of the lens."""
+        """Take image size and focal length from camera_info."""
         fov_deg = field_of_view_deg(width_px, focal_px)
         if fov_deg is not None and height_px > 0:
             self.camera = CameraView(width_px=width_px, height_px=height_px, fov_deg=fov_deg)
 
     @property
     def wants_lens(self) -> bool:
-        """Whether camera_info would tell something new."""
+        """Whether camera_info would add something."""
         has_it = self.camera is not None and self.camera.fov_deg is not None
         return self.contract.camera is not None and not has_it
 
     def on_motion(self, stamp_ns: int) -> None:
-        """Take an odometry's stamp [ns]."""
+        """Take the stamp of an odometry [ns]."""
         self._take(self._motions, stamp_ns)
         self._alone = max(self._alone, 0) + 1
 
     def on_response(self, stamp_ns: int, *, speed_mps: float, commanded_mps: float) -> None:
-        """Take a frame that is answered for the first time."""
+        """Take a frame that got its first response."""
         self._answered.append(stamp_ns)
         self._motion.add(stamp_ns, speed_mps=speed_mps, commanded_mps=commanded_mps)
 
     def restart(self) -> None:
-        """Forget the past: a new drive begins."""
         for stamps in (self._images, self._motions, self._answered):
             stamps.clear()
         self._found, self._are_bad = [], False
@@ -146,18 +144,18 @@ class InputWatch:
 
     @property
     def names_missing_halves(self) -> bool:
-        """Whether what is wrong with the stamps has been found; a single frame adds nothing."""
+        """Whether findings name a fault of the stamps, which explains incomplete frames."""
         return self._are_bad
 
     def findings(self) -> list[Finding]:
-        """Return what is wrong; quick, because it looks at some of the messages only."""
+        """Return what is wrong, recomputed every few messages."""
         if self._messages - self._looked >= MESSAGES_PER_LOOK:
             self._looked = self._messages
             self._found = self._look()
         return self._found
 
     def _take(self, stamps: deque[int], stamp_ns: int) -> None:
-        """Keep a stamp; one that runs back far begins a drive anew."""
+        """Keep a stamp; one that runs back far starts a new drive."""
         self._messages += 1
         if stamps and stamps[-1] - stamp_ns > JUMP_BACK_NS:
             self.restart()

@@ -84,11 +84,10 @@ class LogCounts:
 
     @property
     def violations(self) -> int:
-        """Broken promises of the lockstep: frames skipped, duplicate or misapplied."""
+        """Frames skipped, plus duplicate and misapplied commands."""
         return self.skipped + self.duplicate + self.misapplied
 
     def add(self, record: dict[str, Any]) -> None:
-        """Count one record of a ledger."""
         outcome = record['outcome']
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         if outcome == SKIPPED:
@@ -116,7 +115,6 @@ class FrameLog:
     """
 
     def __init__(self, role_name: str) -> None:
-        """Log the frames of the vehicle ``role_name``."""
         self._role_name = role_name
         self._parts: dict[int, dict[str, Any]] = {}  # by stamp [ns]
         self._closed: list[_Closed] = []  # not yet released
@@ -129,7 +127,7 @@ class FrameLog:
         self._part(stamp_ns).update(fields)
 
     def note_command(self, stamp_ns: int, control: VehicleControl, received_ns: int) -> None:
-        """Add the command seen for a frame; a second one is a violation."""
+        """Add a command seen for a frame; a second one is a duplicate."""
         part = self._part(stamp_ns)
         part['commands'] = part.get('commands', 0) + 1
         if 'sent' not in part:
@@ -146,11 +144,11 @@ class FrameLog:
         self._idle_stop = part['idle_stop'] = control_record(FULL_BRAKE)
 
     def note_status(self, stamp_ns: int, control: VehicleControl) -> None:
-        """Add what vehicle_status of a frame echoes: the command executed during its step."""
+        """Add the command that vehicle_status of a frame reports as executed during its step."""
         self._part(stamp_ns)['echo'] = control_record(control)
 
     def close(self, ended: EndedFrame | Break) -> list[dict[str, Any]]:
-        """End a frame, or note what lies between two; return what is complete by now."""
+        """End a frame, or note a break; return the records that are complete."""
         if isinstance(ended, Break):
             return self._close_break(ended)
         if ended.is_idle:
@@ -158,12 +156,12 @@ class FrameLog:
         return self.close_frame(ended.frame, ended.stamp_ns)
 
     def close_frame(self, frame: int, stamp_ns: int) -> list[dict[str, Any]]:
-        """End a frame; return the records that are complete by now, oldest first."""
+        """End a frame; return the records that are complete, oldest first."""
         self._closed.append(_Closed(frame, stamp_ns))
         return self._release(LAG_FRAMES)
 
     def _close_break(self, found: Break) -> list[dict[str, Any]]:
-        """Note a break; after a restart nothing of before counts."""
+        """Note a break; a restart drops what came before."""
         event = self._event(found.cause.value, frames=found.frames)
         self._closed.append(_Closed(event=event))
         if found.cause is not Cause.RESTARTED:
@@ -176,7 +174,7 @@ class FrameLog:
         return records
 
     def _close_idle(self, ended: EndedFrame) -> list[dict[str, Any]]:
-        """Count an idle tick; those that follow each other are one event."""
+        """Count an idle tick; consecutive ones are one event."""
         last = self._closed[-1] if self._closed else None
         if last is None or last.event.get(EVENT) != IDLE or last.frame != ended.frame - 1:
             event = self._event(IDLE, frames=0, last_frame=ended.frame)
@@ -198,7 +196,7 @@ class FrameLog:
         return self._release(0)
 
     def _part(self, stamp_ns: int) -> dict[str, Any]:
-        """Return what is known of a frame; frames that were never closed are forgotten."""
+        """Return the known fields of a frame; frames that were never closed are dropped."""
         if stamp_ns not in self._parts and len(self._parts) >= PARTS_KEPT:
             closed = {one.stamp_ns for one in self._closed}
             del self._parts[min(self._parts.keys() - closed)]
@@ -241,7 +239,6 @@ class FrameLog:
         return records
 
     def _record(self, frame: int, stamp_ns: int, next_stamp_ns: int | None) -> dict[str, Any]:
-        """Return the record of one closed frame."""
         part = self._parts.get(stamp_ns, {})
         part.pop('echo', None)
         if idle_stops := part.pop('idle_stops', 0):
@@ -311,7 +308,6 @@ class LedgerWriter:
         self._file.flush()  # a file without its header is no ledger
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record."""
         start_ns = time.monotonic_ns()
         self._append(record)
         self._records += 1
@@ -322,7 +318,7 @@ class LedgerWriter:
         self.slowest_ns = max(self.slowest_ns, time.monotonic_ns() - start_ns)
 
     def close(self, findings: Iterable[Finding] = ()) -> None:
-        """Write what is buffered and the end, with what was wrong, and close the file."""
+        """Write the rest and the end record with the findings, and close the file."""
         if not self._file.closed:
             end: dict[str, Any] = {'end': True, 'records': self._records}
             told = [{'text': one.text, 'is_error': one.is_error} for one in findings]
@@ -332,16 +328,15 @@ class LedgerWriter:
             self._file.close()
 
     def abandon(self) -> None:
-        """Close the file without an end; what the disk does not take is lost."""
+        """Close the file without an end record, whatever the disk still takes."""
         with suppress(OSError):
             self._file.close()
 
     def __enter__(self) -> Self:
-        """Return the writer itself."""
         return self
 
     def __exit__(self, error: object, *_: object) -> None:
-        """Close the file whatever happened; only a whole ledger gets its end."""
+        """Close the file; after an error it has no end record."""
         if error is None:
             self.close()
         self._file.close()
@@ -408,7 +403,7 @@ def read_header(path: Path, line: bytes) -> dict[str, Any]:
 
 
 def is_end(record: dict[str, Any]) -> bool:
-    """Whether a line is the end that a writer puts when it closes a ledger."""
+    """Whether a line is the end record that a writer adds on closing."""
     return record.get('end') is True
 
 

@@ -79,7 +79,6 @@ class CheckResult:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing was found."""
         return not self.faults
 
 
@@ -105,7 +104,7 @@ class Audit:
 
     @property
     def holds(self) -> bool:
-        """Whether every check holds; a torn last line alone is no fault."""
+        """Whether every check holds; a torn last line is no fault."""
         return all(check.holds for check in self.checks.values())
 
 
@@ -156,7 +155,7 @@ def audit_ledger(path: Path) -> Audit:
 
 
 def _read(path: Path) -> _Lines:
-    """Read a whole file; a line that is no record becomes a fault, a torn last one does not."""
+    """Read a whole file; an invalid line is a fault, a torn last one is not."""
     with path.open('rb') as file:
         first = next(file, b'')
         read_header(path, first)
@@ -172,7 +171,6 @@ def _read(path: Path) -> _Lines:
 
 
 def _take_line(lines: _Lines, path: Path, number: int, line: bytes) -> None:
-    """Add one line to what was read."""
     if lines.end is not None:
         lines.faults.append(f'line {number} comes after the end')
     try:
@@ -189,7 +187,7 @@ def _take_line(lines: _Lines, path: Path, number: int, line: bytes) -> None:
 
 
 def _lacks(record: Record) -> str:
-    """Return what a record needs and has not, as a sentence; empty if it has all."""
+    """Return the missing fields of a record, as a sentence; empty if none is missing."""
     if EVENT in record:
         return ', '.join(_of_another_type(record, NEEDED_BY_EVENTS))
     skipped = record.get('outcome') == SKIPPED
@@ -209,7 +207,7 @@ def _of_another_type(record: Record, needed: Mapping[str, type]) -> list[str]:
 
 
 def _follow_chain(lines: _Lines, number: int, before: str, line: bytes) -> str:
-    """Check the hash of a line; return the one that the next line builds upon."""
+    """Check the hash of a line; return the one that the next line continues."""
     tail = CHAIN_TAIL.search(line)
     if tail is None:
         lines.chain_faults.append(f'line {number} has no hash')
@@ -236,7 +234,7 @@ def _check_file(lines: _Lines) -> CheckResult:
 
 
 def _check_chain(lines: _Lines) -> CheckResult:
-    """Every line is the one that was written after the line before it."""
+    """Every line follows the line before it."""
     return CheckResult('every line follows the one before', lines.chain_faults)
 
 
@@ -255,7 +253,6 @@ def _without_stamp(record: Record) -> Record:
 
 
 def misapplied_text(record: Record) -> str:
-    """Return what the vehicle executed in place of what was sent."""
     return f'frame {record["frame"]}: applied {record["applied"]}, sent {record["sent"]}'
 
 
@@ -274,7 +271,7 @@ def order_faults(before: Record, record: Record) -> list[str]:
 
 
 def _check_events(events: Sequence[Record]) -> CheckResult:
-    """Every event is one that is known; what there was is told, once for each role at most."""
+    """Every event is known."""
     faults = [f'unknown event {event[EVENT]!r}' for event in events if event[EVENT] not in EVENTS]
     faults += [f'{e[EVENT]} of {e["frames"]} frames' for e in events if e['frames'] < 0]
     counted: Counter[tuple[str, str]] = Counter()
@@ -313,7 +310,7 @@ def _check_stamps(records: Sequence[Record]) -> CheckResult:
 
 
 def _check_outcomes(records: Sequence[Record], counts: LogCounts) -> CheckResult:
-    """Every outcome is one that is known."""
+    """Every outcome is known."""
     faults = [
         f'frame {record["frame"]}: unknown outcome {record["outcome"]!r}'
         for record in records
@@ -323,7 +320,7 @@ def _check_outcomes(records: Sequence[Record], counts: LogCounts) -> CheckResult
 
 
 def _check_commands(records: Sequence[Record]) -> CheckResult:
-    """Every frame got exactly one command, and the gate has said so."""
+    """Every frame got exactly one command, and the gate reported it."""
     faults = []
     for record in records:
         outcome = record['outcome']
@@ -353,7 +350,7 @@ def _check_applied(records: Sequence[Record], readable: Sequence[Record]) -> Che
 
 
 def _is_vehicle_gone(record: Record) -> bool:
-    """Whether the vehicle may have been destroyed in the tick of a frame: it said nothing."""
+    """Whether the vehicle may have been destroyed in the tick of a frame."""
     return record['outcome'] != Outcome.OK.value and record.get('applied') is None
 
 
@@ -380,7 +377,6 @@ def _check_hashes(records: Sequence[Record], readable: Sequence[Record]) -> Chec
 
 
 def _hash_faults(record: Record, counted: Counter[str]) -> Iterator[str]:
-    """Yield what is wrong with the hashes of one frame."""
     seen, action = record.get('observation_sha256'), _action(record)
     if seen is None and 'action' not in record:
         if record['outcome'] == Outcome.OK.value:
@@ -402,7 +398,7 @@ def _hash_faults(record: Record, counted: Counter[str]) -> Iterator[str]:
 
 
 def _action(record: Record) -> list[float] | None:
-    """Return the action of a frame, or None if that is not what is recorded."""
+    """Return the action of a frame, or None if it is not two finite numbers."""
     action = record.get('action')
     if not isinstance(action, list) or len(action) != ACTION_SIZE:
         return None
@@ -410,7 +406,7 @@ def _action(record: Record) -> list[float] | None:
 
 
 def _check_stages(records: Sequence[Record]) -> CheckResult:
-    """Stages are what the timestamps say, and add up to the end-to-end time."""
+    """Stages agree with the timestamps and add up to the end-to-end time."""
     timed, faults, largest = 0, [], 0.0
     for record in records:
         if timestamps_ns(record) is None or record['outcome'] != Outcome.OK.value:

@@ -77,7 +77,7 @@ class Lockstep:
     """
 
     def __init__(self, params: LockstepParams, step_ns: int) -> None:
-        """PendingStep a simulator whose fixed step is ``step_ns`` [ns]."""
+        """Step a simulator whose fixed step is ``step_ns`` [ns]."""
         factor = params.real_time_factor
         self._params = params
         self._barrier = StepBarrier(params.role_names)
@@ -112,14 +112,13 @@ class Lockstep:
         return self._barrier.missing
 
     def take_ended(self) -> list[EndedFrame | Break]:
-        """Return, once, what has ended since the last call, in order."""
+        """Return, once, the frames and breaks since the last call, in order."""
         ended, self._ended = self._ended, []
         return ended
 
     # Events
 
     def _on(self, event: Event, now_ns: int = 0) -> BridgeRequest | None:
-        """Move to the next phase; return what is to be sent for it."""
         found = self.TRANSITIONS.get((self.phase, event))
         if found is None:
             return None
@@ -127,11 +126,10 @@ class Lockstep:
         return act(self, now_ns)
 
     def stop(self) -> None:
-        """End: ask for nothing any more."""
         self._on(Event.STOPPED)
 
     def restart(self) -> None:
-        """Take note that another bridge, or another time, has begun: pause it, then go on."""
+        """Note that another bridge, or another time, has begun: pause it, then step it."""
         self.counts.restarts += 1
         self._interruptions.note(Cause.RESTARTED)
         self._barrier = StepBarrier(self._params.role_names)
@@ -160,7 +158,7 @@ class Lockstep:
             self._on_ticked(running=running, now_ns=now_ns)
 
     def on_clock(self, stamp_ns: int) -> None:
-        """Take a /clock message [ns]; a repeated or slightly older one says nothing new."""
+        """Take a /clock message [ns]; a repeated or slightly older one is ignored."""
         if stamp_ns == self._clock_ns and self._is_clockless:  # only overtaken by the odometry
             self.counts.no_clock -= 1
         elif not self._open(stamp_ns):
@@ -195,14 +193,14 @@ class Lockstep:
         return True
 
     def on_command(self, role_name: str, stamp_ns: int) -> Verdict:
-        """Take note that the gate's command of one role for a frame is out."""
+        """Note that the gate has sent the command of one role for a frame."""
         verdict = self._barrier.answer(role_name, stamp_ns)
         if verdict is Verdict.REPEATED:
             self.counts.repeated += 1
         return verdict
 
     def _on_new_frame(self, grown: int) -> None:
-        """Count frames without a step of ours, and take the bridge back."""
+        """Count frames without a step of ours, and pause the bridge again."""
         asked_for = not self._step.is_seen
         self._step.is_seen = True
         free = grown - asked_for
@@ -215,7 +213,7 @@ class Lockstep:
         self._on_went_on()
 
     def _on_ticked(self, *, running: bool, now_ns: int) -> None:
-        """Take a status since the tick: the acknowledgement, or the word that it goes on."""
+        """Take a status since the tick: the acknowledgement, or that the bridge runs on."""
         if not running:
             self._on(Event.ACKNOWLEDGED, now_ns)
             self.counts.early_acknowledgements += bool(self._barrier.missing)
@@ -225,7 +223,7 @@ class Lockstep:
             self._on_went_on()  # longer than any wait for a command: this is no single step
 
     def _on_went_on(self) -> None:
-        """Take note that the bridge goes on by itself: pause it again."""
+        """Note that the bridge runs by itself: pause it again."""
         if self._is_held:
             self._interruptions.note(Cause.FREE_RUNNING)
         else:
@@ -233,7 +231,7 @@ class Lockstep:
         self._on(Event.WENT_ON)
 
     def _on_paused(self, now_ns: int) -> None:
-        """Leave the wait for the pause; a step in which time ran back is one of ours."""
+        """Leave the wait for the pause; a step during which time ran back is still ours."""
         step = self._step
         in_step = step.is_open and step.stamp_ns is not None and step.is_ours(self._frame)
         self._on(Event.PAUSED_IN_STEP if in_step else Event.PAUSED, now_ns)
@@ -273,7 +271,7 @@ class Lockstep:
         return self._poll_idle(now_ns) if needs_ticks or not vehicles_present else None
 
     def wake_ns(self, now_ns: int) -> int | None:
-        """Return the steady time [ns] by which :meth:`poll` wants to be called again."""
+        """Return the steady time [ns] of the next due :meth:`poll`."""
         if self.phase is Phase.PAUSING:
             return (self._sent_ns or now_ns) + _ns(self._params.pause_timeout_s)
         if self.phase is Phase.STEPPING:
@@ -285,7 +283,7 @@ class Lockstep:
         return None
 
     def _poll_pausing(self, now_ns: int, *, asks: bool) -> BridgeRequest | None:
-        """Ask for the pause, and again while the bridge goes on ticking."""
+        """Ask for the pause, and again while the bridge ticks."""
         if self._sent_ns is None or (asks and not self._asked_to_pause):
             self._sent_ns = self._last_status_ns = now_ns
             self._asked_to_pause = asks
@@ -299,7 +297,6 @@ class Lockstep:
         return None
 
     def _poll_ready(self, now_ns: int) -> BridgeRequest | None:
-        """PendingStep when it is time, or end."""
         if self._params.max_frames and self.counts.steps >= self._params.max_frames:
             return self._on(Event.ENOUGH)
         if now_ns < self._pacer.due_ns(now_ns):
@@ -307,7 +304,7 @@ class Lockstep:
         return self._on(Event.DUE, now_ns)
 
     def _poll_idle(self, now_ns: int) -> BridgeRequest | None:
-        """Tick slowly, so that what is missing can appear; the gates know by then, and brake."""
+        """Tick slowly, so that what is missing can appear; the gates know, and brake."""
         period_ns = _ns(self._params.idle_period_s)
         if self._idle_due_ns is None:
             self._idle_due_ns = now_ns + max(period_ns, FIRST_IDLE_NS)
@@ -334,13 +331,13 @@ class Lockstep:
         return BridgeRequest.STEP_ONCE
 
     def _answer_due_ns(self, now_ns: int) -> int:
-        """Return when the bridge must have answered a step; the drive waits for an idle tick."""
+        """Return when the bridge must have acknowledged a step; idle ticks have less time."""
         params = self._params
         patience_s = params.pause_timeout_s if self._step.is_idle else params.step_timeout_s
         return max(self._sent_ns or now_ns, self._last_status_ns) + _ns(patience_s)
 
     def _poll_holding(self, now_ns: int) -> None:
-        """Leave an acknowledged step when all commands are in, or have been waited for."""
+        """Leave an acknowledged step when all commands are in, or time is up."""
         is_complete = self._step.has_clock and not self._barrier.missing
         if not is_complete:
             if now_ns - self._step.acked_ns < _ns(self._params.command_timeout_s):
@@ -358,7 +355,7 @@ class Lockstep:
         self._begin_pausing(now_ns)
 
     def _tell_break(self, _: int) -> None:
-        """Enter what happened since the last step; a second /clock alone is not a frame yet."""
+        """Enter what broke the steps; a second /clock alone is not a frame yet."""
         self._ended += self._interruptions.take(self._clock_ns)
 
     def _resume_step(self, now_ns: int) -> None:
@@ -380,12 +377,12 @@ class Lockstep:
         return BridgeRequest.STEP_ONCE
 
     def _wait_for_commands(self, now_ns: int) -> None:
-        """Wait for what is missing of a frame whose step has ended."""
+        """Wait for what a frame lacks after its step has ended."""
         self._is_held = True
         self._step.acked_ns = now_ns
 
     def _close_step(self, _: int) -> None:
-        """Enter the frame of the step in flight; without a time of its own it is a gap."""
+        """Enter the frame of the step in flight; one without a stamp is a gap."""
         step = self._step
         stamp_ns = self._clock_ns if step.is_idle and step.stamp_ns is None else step.stamp_ns
         if step.is_open and stamp_ns is not None and step.is_ours(self._frame):
@@ -395,7 +392,7 @@ class Lockstep:
     # What it says of itself
 
     def fault(self, now_ns: int) -> str:
-        """Return what the bridge owes us at the steady time ``now_ns`` [ns]; empty if nothing."""
+        """Return what the bridge should have done by ``now_ns`` [ns, steady]; empty if nothing."""
         if self.phase is Phase.STEPPING:
             if now_ns - max(self._sent_ns or now_ns, self._last_status_ns) <= FAULT_NS:
                 return ''
@@ -413,7 +410,7 @@ class Lockstep:
         return ''
 
     def interruption(self, now_ns: int) -> str:
-        """Return what has interrupted the steps a short while ago [ns, steady]; or nothing."""
+        """Return what interrupted the steps a short while ago [ns, steady]; empty if nothing."""
         return self._interruptions.describe(now_ns, self.counts)
 
     # From a phase and an event to the next phase and what is done. What is not here changes
@@ -440,5 +437,4 @@ class Lockstep:
 
 
 def _ns(seconds: float) -> int:
-    """Return seconds as integer nanoseconds."""
     return round(seconds * NANOSECONDS_PER_SECOND)

@@ -119,7 +119,7 @@ class World(Protocol):
         """
 
     def close(self) -> None:
-        """Give back what the world holds."""
+        """Release what the world holds."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def drive(world: World, agent: Agent, converter: TwistConverter) -> Iterator[Ste
 def ledger_records(
     steps: Iterable[Step], role_name: str = 'ego_vehicle'
 ) -> Iterator[dict[str, Any]]:
-    """Yield the ledger records of steps; each comes when the next frame has confirmed it."""
+    """Yield the ledger records of steps, each when the next frame has confirmed it."""
     log = FrameLog(role_name)
     for step in steps:
         frame = step.frame

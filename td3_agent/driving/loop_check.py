@@ -108,7 +108,7 @@ def outcome_findings(
 
 
 def drive_findings(outcomes: Mapping[str, int]) -> list[Finding]:
-    """Return what is wrong with a whole drive, by the outcomes of its frames: all of it errors."""
+    """Return what is wrong with a whole drive, by the outcomes of its frames, as errors."""
     return [replace(found, is_error=True) for found in outcome_findings(outcomes)]
 
 
@@ -116,22 +116,20 @@ class OutcomeWindow:
     """Outcomes of the newest frames."""
 
     def __init__(self) -> None:
-        """Start with none."""
         self._outcomes: deque[str] = deque(maxlen=WINDOW_FRAMES)
         self._late: deque[int] = deque(maxlen=WINDOW_FRAMES)  # numbers of frames
         self._frames = 0
 
     def add(self, outcome: str) -> None:
-        """Take the outcome of the next frame."""
         self._frames += 1
         self._outcomes.append(outcome)
 
     def add_late(self) -> None:
-        """Take note of a command that came after its frame was stopped."""
+        """Note a command that came after its frame was stopped."""
         self._late.append(self._frames)
 
     def findings(self) -> list[Finding]:
-        """Return what is wrong with the newest frames; nothing before there are enough."""
+        """Return what is wrong with the newest frames; nothing while they are few."""
         if len(self._outcomes) < LEAST_FRAMES:
             return []
         bad = [i for i, outcome in enumerate(self._outcomes) if outcome != Outcome.OK.value]
@@ -221,7 +219,7 @@ def _bad_stamps(what: str, stamps_ns: Sequence[int], least: int) -> list[Finding
 
 
 def _are_seldom_equal(images: NDArray[np.int64], motions: NDArray[np.int64]) -> bool:
-    """Whether most of the rarer stamps have no equal, in the time that both span."""
+    """Whether most of the rarer stamps have no equal, in the time that both cover."""
     first, last = max(images[0], motions[0]), min(images[-1], motions[-1])
     counts = [int(((s >= first) & (s <= last)).sum()) for s in (images, motions)]
     both = len(np.intersect1d(images, motions))
@@ -291,7 +289,7 @@ class CameraView:
     fov_deg: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no camera has.
+        """Reject what no camera has.
 
         Raises:
             ValueError: naming field, value and range.
@@ -303,7 +301,6 @@ class CameraView:
             raise ValueError(f'fov_deg must be in (0, 180) [deg], got {self.fov_deg}')
 
     def __str__(self) -> str:
-        """Return size and field of view for people."""
         fov = '' if self.fov_deg is None else f' {self.fov_deg:.4g} deg'
         return f'{self.width_px}x{self.height_px}{fov}'
 
@@ -380,7 +377,7 @@ def replay_findings(  # noqa: PLR0913  what a bag held, and what became of it
     motions_ns: Sequence[int],
     answered_ns: Sequence[int],
     *,
-    refused: int,
+    rejected: int,
     contract: Contract,
     camera: CameraView | None,
 ) -> list[Finding]:
@@ -390,7 +387,7 @@ def replay_findings(  # noqa: PLR0913  what a bag held, and what became of it
         images_ns: stamps of the images, in the order of the bag [ns].
         motions_ns: stamps of the odometry [ns].
         answered_ns: stamps of the frames that the driver answered [ns].
-        refused: images that could not be used.
+        rejected: images that could not be used.
         contract: what the driver was trained with.
         camera: what the camera showed.
     """
@@ -400,7 +397,7 @@ def replay_findings(  # noqa: PLR0913  what a bag held, and what became of it
         found += rate_findings(contract.rate_hz, rate_hz(answered_ns), images_hz)
     found += camera_findings(contract.camera, camera)
     warnings = [replace(finding, is_error=False) for finding in found]
-    count = len(images_ns) + refused
+    count = len(images_ns) + rejected
     if len(answered_ns) >= MOSTLY * count:
         return warnings
     text = f'{len(answered_ns)} of {count} images were answered, expected most of them'

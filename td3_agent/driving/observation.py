@@ -50,7 +50,7 @@ LOST_DISTANCE_M = 20.0  # farther from the route its points mean nothing
 
 
 class ImageError(ValueError):
-    """An image message was refused; the text names field, value and what was expected."""
+    """An image was rejected; the text names field, value and what was expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,6 @@ class ImageView:
     step: int
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be an image."""
         if self.encoding not in ENCODINGS:
             known = ', '.join(ENCODINGS)
             raise ImageError(f'encoding must be one of {known}, got {shown(self.encoding)}')
@@ -114,7 +113,7 @@ class ObservationSpec(Params):
 
     @property
     def state_size(self) -> int:
-        """How many numbers the state vector has."""
+        """Length of the state vector."""
         return STATE_SIZE + (2 * PATH_POINTS if self.path else 0)
 
 
@@ -143,7 +142,6 @@ class ObservationBuilder:
     """Keeps the frame stack and turns image and motion into an :class:`Observation`."""
 
     def __init__(self, spec: ObservationSpec | None = None) -> None:
-        """Start with an empty stack."""
         self._spec = spec or ObservationSpec()
         self._stack: NDArray[np.uint8] | None = None
         self._tracker: RouteTracker | None = None
@@ -154,7 +152,6 @@ class ObservationBuilder:
         return self._spec.path
 
     def set_route(self, route: Route) -> None:
-        """Show the points of this route from now on."""
         self._tracker = RouteTracker(route, LOST_DISTANCE_M)
 
     def reset(self) -> None:
@@ -219,7 +216,7 @@ class ObservationBuilder:
         return in_vehicle_frame(self._tracker.route.sample_array(ahead_m), state)
 
     def _pushed(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a new stack with ``frame`` last; the old one stays as it was given out."""
+        """Return a new stack with ``frame`` last; stacks that were returned do not change."""
         if self._stack is None:
             return np.repeat(frame[np.newaxis], self._spec.frame_stack, axis=0)
         stack = np.empty_like(self._stack)

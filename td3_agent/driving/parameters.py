@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ParameterError(ValueError):
-    """One or more parameter values were refused; the text names each with its limit."""
+    """One or more parameter values were rejected; the text names each with its limit."""
 
 
 def param(  # noqa: PLR0913  the six facts of a parameter
@@ -60,7 +60,7 @@ class Params:
     """Base of every parameter class: checks all fields and names every fault at once."""
 
     def __post_init__(self) -> None:
-        """Refuse values of the wrong type or outside their range.
+        """Reject values of the wrong type or outside their range.
 
         Raises:
             ParameterError: naming each field, its value, what was expected and the unit.
@@ -99,7 +99,7 @@ def _expanded_into(faults: list[str], name: str, path: str) -> str:
 
 
 def _as_declared(value: Any, declared: Any) -> Any:  # noqa: ANN401
-    """Turn the harmless near misses of YAML into the declared type."""
+    """Convert what YAML may give in place of the declared type."""
     if declared is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if declared == tuple[str, ...] and isinstance(value, list):
@@ -108,7 +108,6 @@ def _as_declared(value: Any, declared: Any) -> Any:  # noqa: ANN401
 
 
 def _faults_of(name: str, value: Any, declared: Any, metadata: Any) -> list[str]:  # noqa: ANN401
-    """Return what is wrong with one value, as sentences."""
     if declared == tuple[str, ...]:
         good = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
         return [] if good else [f'{name} must be a list of texts, got {value!r}']
@@ -145,13 +144,13 @@ def expected(metadata: Any) -> str:  # noqa: ANN401
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that names what is nearest to a misspelt name, if anything."""
+    """Return the end of a sentence with the nearest known name; empty if none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f', did you mean {near[0]!r}?' if near else ''
 
 
-def refuse_unknown(names: Iterable[str], cls: type[Params], where: str) -> None:
-    """Refuse names that ``cls`` does not declare, with the nearest known name.
+def reject_unknown(names: Iterable[str], cls: type[Params], where: str) -> None:
+    """Reject names that ``cls`` does not declare, with the nearest known name.
 
     Raises:
         ParameterError: naming every unknown name.
@@ -166,8 +165,8 @@ def refuse_unknown(names: Iterable[str], cls: type[Params], where: str) -> None:
         raise ParameterError('; '.join(faults))
 
 
-def refuse_bad_roles(role_names: tuple[str, ...]) -> None:
-    """Refuse role names that are empty or named twice.
+def reject_bad_roles(role_names: tuple[str, ...]) -> None:
+    """Reject role names that are empty or named twice.
 
     Raises:
         ParameterError: naming all of them.
@@ -191,7 +190,6 @@ def describe(cls: type[Params]) -> list[tuple[str, str, str, str, str]]:
 
 
 def _default_text(default: Any) -> str:  # noqa: ANN401
-    """Write a default as YAML would."""
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, tuple):

@@ -56,7 +56,6 @@ class SpeedTrim:
     """PI trim of the set point [m/s]; in saturation the integral stops, at either limit alike."""
 
     def __init__(self) -> None:
-        """Start with nothing integrated."""
         self.integral_mps = 0.0
 
     def update(self, error_mps: float, step_s: float) -> float:
@@ -79,7 +78,6 @@ class PurePursuitDriver:
     def __init__(
         self, *, cruise_speed_mps: float = CRUISE_SPEED_MPS, route: Route | None = None
     ) -> None:
-        """Drive straights at ``cruise_speed_mps``; the route may come later."""
         self._cruise_speed_mps = cruise_speed_mps
         self._tracker: RouteTracker | None = None
         self._profile_mps: list[float] = []
@@ -89,7 +87,6 @@ class PurePursuitDriver:
 
     @property
     def route(self) -> Route | None:
-        """The route that is followed."""
         return None if self._tracker is None else self._tracker.route
 
     @property
@@ -122,7 +119,6 @@ class PurePursuitDriver:
         self._arrived = False
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
-        """Return the action, (2,) float32 in [-1, 1]: target speed and yaw rate."""
         return action_from_twist(self.twist(observation.vehicle))
 
     def twist(self, state: VehicleState) -> TwistCommand:
@@ -237,7 +233,7 @@ def speed_profile(route: Route, cruise_speed_mps: float) -> list[float]:
 
 
 def _plan_stop(squared_limits: list[float], step_m: float) -> None:
-    """Make the profile end at a crawl where the stop is called, in place [m^2/s^2]."""
+    """Limit the end of the profile to a crawl, in place [m^2/s^2]."""
     last = len(squared_limits) - 1
     for i in range(max(last - math.ceil(STOP_DISTANCE_M / step_m), 0), last + 1):
         squared_limits[i] = CREEP_SPEED_MPS**2

@@ -66,7 +66,7 @@ class StepReadiness:
             self._update()
 
     def moved(self, role_name: str, stamp_ns: int) -> None:
-        """Take an odometry's stamp [ns]: a vehicle that was gone is there again."""
+        """Take the stamp of an odometry [ns]: a vehicle that was gone is back."""
         self._moved_ns[role_name] = stamp_ns
         if role_name in self._unmoved:
             self._unmoved.remove(role_name)
@@ -111,7 +111,6 @@ class StepReadiness:
 
     @property
     def vehicles_present(self) -> bool:
-        """Whether every role has its vehicle."""
         return not any(name.startswith(VEHICLE_OF) for name in self.absent)
 
     @property
@@ -127,7 +126,7 @@ class StepReadiness:
         return self._waits.get(name.removeprefix(AGENT_OF), ()) if AGENT_OF in name else ()
 
     def describe(self) -> str:
-        """Return who is waited for, as a sentence; empty if no one is."""
+        """Return what the next step waits for, as a sentence; empty if it is ready."""
         if not self.absent:
             return ''
         named = ', '.join(self._shown(name) for name in self.absent)

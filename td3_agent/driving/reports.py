@@ -83,7 +83,7 @@ ALL_FIELDS = AGENT_FIELDS | GATE_FIELDS
 
 
 def field_text(value: object) -> str:
-    """Return the value of a field as it is sent: plain text, of a list its numbers with spaces."""
+    """Return a value as text; a list as its numbers with spaces between."""
     return ' '.join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -112,7 +112,7 @@ def checked_fields(pairs: Iterable[tuple[str, str]], known: dict[str, Check]) ->
 
 
 def shown(value: object) -> str:
-    """Return a value for a sentence, cut short where it would flood the log."""
+    """Return a value for a sentence, shortened where it would flood the log."""
     text = repr(value[:SHOWN_CHARACTERS]) if isinstance(value, str) else repr(value)
     if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
         return f'{text}... ({len(value)} characters)'

@@ -196,12 +196,12 @@ class Route:
         return wrapped if wrapped < self._length_m else 0.0  # -1e-20 % length is length
 
     def advance(self, from_s_m: float, to_s_m: float) -> float:
-        """Signed way between two arc lengths [m], the short way round on a closed route."""
-        way = to_s_m - from_s_m
+        """Return the signed distance along the route [m], the shorter one on a closed route."""
+        distance_m = to_s_m - from_s_m
         if not self._closed:
-            return way
+            return distance_m
         half = 0.5 * self._length_m
-        return (way + half) % self._length_m - half
+        return (distance_m + half) % self._length_m - half
 
     def _build_segments(self) -> None:
         """Precompute, per segment, all that a projection and a sample need."""
@@ -297,7 +297,7 @@ class Route:
         return h0 + (h1 - h0) * (s_m - before) / (after - before)
 
     def _unwrapped(self, s: FloatArray) -> FloatArray:
-        """Heading that goes on growing from lap to lap of a closed route."""
+        """Heading without wrapping, over all laps of a closed route."""
         laps = np.floor(s / self._length_m) if self._closed else np.zeros_like(s)
         in_lap = s - laps * self._length_m
         heading = np.interp(in_lap, self._knot_s_array, self._knot_heading_array)
@@ -311,16 +311,14 @@ class Route:
 
 
 class RouteTracker:
-    """Keeps one's place on a route from frame to frame."""
+    """Tracks a position along a route from frame to frame."""
 
     def __init__(self, route: Route, lost_distance_m: float) -> None:
-        """Follow ``route``; farther away than ``lost_distance_m`` [m] the place is lost."""
         self.route = route
         self._lost_distance_m = lost_distance_m
         self._near_s_m: float | None = None
 
     def reset(self) -> None:
-        """Begin at the start again."""
         self._near_s_m = None
 
     def locate(self, x_m: float, y_m: float) -> float | None:

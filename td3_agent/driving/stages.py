@@ -69,7 +69,7 @@ def timestamps_ns(record: Mapping[str, Any]) -> tuple[int, ...] | None:
 
 
 def agent_durations_ns(fields: Mapping[str, Any]) -> dict[str, int] | None:
-    """Return the stages that the agent can tell by itself [ns]; None as above."""
+    """Return the stages that the agent measures itself [ns]; None as above."""
     try:
         timestamps = (*_agent_timestamps_ns(fields), fields['twist_published_ns'])
     except KeyError:
@@ -112,11 +112,10 @@ class StageWindow:
     """The stages of the newest frames."""
 
     def __init__(self, frames: int = WINDOW_FRAMES) -> None:
-        """Keep so many frames."""
         self._frames: deque[Mapping[str, int]] = deque(maxlen=frames)
 
     def add(self, durations: Mapping[str, int] | None) -> None:
-        """Take the durations of a frame [ns]; None is a frame whose stages are not known."""
+        """Add the durations of a frame [ns]; None is a frame whose stages are not known."""
         if durations is not None:
             self._frames.append(durations)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from td3_agent.driving.parameters import Params, param, refuse_bad_roles
+from td3_agent.driving.parameters import Params, param, reject_bad_roles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,13 +58,13 @@ class LockstepParams(Params):
     )
 
     def __post_init__(self) -> None:
-        """Refuse bad values, and roles that are empty or named twice.
+        """Reject bad values, and roles that are empty or named twice.
 
         Raises:
             ParameterError: naming each field and value.
         """
         super().__post_init__()
-        refuse_bad_roles(self.role_names)
+        reject_bad_roles(self.role_names)
 
 
 class Verdict(Enum):
@@ -77,13 +77,12 @@ class Verdict(Enum):
 
 
 class StepBarrier:
-    """Holds one simulated instant until every member has answered it.
+    """Holds one frame until every member has responded to it.
 
     Members are a set, not a counter: answering twice counts once.
     """
 
     def __init__(self, members: Iterable[str]) -> None:
-        """Wait for ``members``; no instant is open yet."""
         self._members = frozenset(members)
         self._missing: set[str] = set()
         self._early: dict[int, set[str]] = {}  # answers ahead of the clock, by stamp [ns]
@@ -91,12 +90,12 @@ class StepBarrier:
 
     @property
     def missing(self) -> frozenset[str]:
-        """Members still to answer; empty when the simulator may step."""
+        """Members that have not answered; empty when the simulator may step."""
         return frozenset(self._missing)
 
     @property
     def stamp_ns(self) -> int:
-        """The instant that is open [ns]; -1 before the first."""
+        """Stamp of the open frame [ns]; -1 before the first."""
         return self._stamp_ns
 
     def open(self, stamp_ns: int) -> None:
@@ -112,7 +111,7 @@ class StepBarrier:
         self._early = {s: who for s, who in self._early.items() if s > stamp_ns}
 
     def answer(self, member: str, stamp_ns: int) -> Verdict:
-        """Record that ``member`` answered the observation of ``stamp_ns`` [ns]."""
+        """Record that ``member`` has responded to frame ``stamp_ns`` [ns]."""
         if stamp_ns < self._stamp_ns:
             return Verdict.STALE
         if stamp_ns > self._stamp_ns:
@@ -137,13 +136,12 @@ class Pacer:
         self._due_ns: int | None = None
 
     def due_ns(self, now_ns: int) -> int:
-        """Return the steady time of the next step [ns]."""
         if self.period_ns == 0 or self._due_ns is None:
             return now_ns
         return self._due_ns
 
     def stepped(self, now_ns: int) -> None:
-        """Take note of a step; a lag beyond a few periods is given up, not caught up."""
+        """Note a step; a lag beyond a few periods is dropped, not caught up."""
         due = now_ns if self._due_ns is None else self._due_ns
         if now_ns - due > self.LARGEST_LAG_STEPS * self.period_ns:
             due = now_ns
@@ -159,7 +157,7 @@ class BridgeRequest(Enum):
 
 @dataclass
 class PendingStep:
-    """The newest step that was sent, and what has been heard of it.
+    """The newest step that was sent, and what the bridge has said about it.
 
     Attributes:
         frame_before: frame number when it was sent; None before any status.
@@ -186,7 +184,7 @@ class PendingStep:
         return frame is not None and frame != self.frame_before
 
     def is_ours(self, frame: int | None) -> bool:
-        """Whether ``frame`` is the one that the step has asked for."""
+        """Whether ``frame`` is the one that the step asked for."""
         return frame is not None and self.frame_before in {None, frame - 1}
 
 
@@ -256,14 +254,13 @@ class Interruptions:
     """
 
     def __init__(self) -> None:
-        """Begin without any."""
         self.ran_free = 0
         self._pending: Cause | None = None  # not entered
         self._newest: Cause | None = None  # told
         self._told_from_ns: int | None = None  # steady time when it was first told
 
     def note(self, cause: Cause) -> None:
-        """Take note of one; a bridge that runs freely after a restart is still that one."""
+        """Note one; a bridge that runs freely after a restart counts as restarted."""
         if cause is Cause.FREE_RUNNING:
             cause = self._pending or cause
         self._pending = self._newest = cause
@@ -282,7 +279,7 @@ class Interruptions:
         return [Break(cause, free, clock_ns)]
 
     def describe(self, now_ns: int, counts: LockstepCounts) -> str:
-        """Return the newest one, for a while [ns, steady]: to end it takes milliseconds."""
+        """Describe the newest one, for a while after it was over [ns, steady]."""
         if self._newest is None:
             return ''
         self._told_from_ns = now_ns if self._told_from_ns is None else self._told_from_ns

@@ -72,11 +72,10 @@ class DriveLedger:
 
     @property
     def violations(self) -> int:
-        """Frames skipped, duplicate or misapplied."""
         return sum(log.counts.violations for log in self.logs.values())
 
     def close_ended(self, ended: Iterable[EndedFrame | Break], fields: Mapping[str, int]) -> None:
-        """Enter what has ended, a frame with the fields of its step."""
+        """Enter frames and breaks; each frame gets the fields of its step."""
         for one in ended:
             for log in self.logs.values():
                 if isinstance(one, EndedFrame) and not one.is_idle:
@@ -103,7 +102,6 @@ class DriveLedger:
         return found
 
     def findings(self) -> list[Finding]:
-        """Return what is wrong with the newest frames."""
         return [
             finding
             for role, window in self._windows.items()
@@ -117,11 +115,11 @@ class DriveLedger:
         return [replace(one, text=f'{role}: {one.text}') for one in found]
 
     def figures(self) -> dict[str, float]:
-        """Return where the time goes: in frames, and to the disk."""
+        """Return the latency breakdown of frames and the slowest write."""
         return self._stages.figures() | self.disk_figures()
 
     def disk_figures(self) -> dict[str, float]:
-        """Return how long the disk has kept the drive waiting at most."""
+        """Return the slowest write to the disk so far."""
         if self.writer is None:
             return {}
         return {'ledger_slowest_write_ms': round(self.writer.slowest_ns / 1e6, 3)}
@@ -138,7 +136,7 @@ class DriveLedger:
                     self._end(error)
 
     def _end(self, error: OSError) -> None:
-        """Give the file up: what was written stays."""
+        """Stop writing the file; what was written stays."""
         if self.writer is not None:
             self.writer.abandon()
         self.writer = None
@@ -172,7 +170,7 @@ class SynchronizerParams(LockstepParams):
     )
 
     def __post_init__(self) -> None:
-        """Refuse bad values, and one odometry topic for several vehicles.
+        """Reject bad values, and one odometry topic for several vehicles.
 
         Raises:
             ParameterError: naming each field and value.
@@ -260,7 +258,6 @@ class Synchronizer:
             self._times['acknowledged_ns'] = now_ns
 
     def on_motion(self, role: str, state: VehicleState) -> None:
-        """Take the odometry of a vehicle."""
         fields = asdict(state)
         stamp_ns = fields.pop('stamp_ns')
         self.ledger.logs[role].note(stamp_ns, **fields)
@@ -268,7 +265,7 @@ class Synchronizer:
         self.lockstep.on_motion(stamp_ns)
 
     def on_command(self, role: str, stamp_ns: int, control: VehicleControl, now_ns: int) -> None:
-        """Take a command on its way to the bridge; that it is out tells only its report."""
+        """Take a command on its way to the bridge; its report says when it is out."""
         self.ledger.logs[role].note_command(stamp_ns, control, now_ns)
 
     def on_gate_report(self, role: str, stamp_ns: int, fields: dict[str, Any]) -> None:
@@ -290,7 +287,7 @@ class Synchronizer:
     # Decisions
 
     def advance(self, now_ns: int) -> Orders:
-        """Return what to send now; :meth:`write_ended` is called when it is out."""
+        """Return what to send now; call :meth:`write_ended` when it is out."""
         readiness, lockstep = self.readiness, self.lockstep
         readiness.follow(lockstep.counts.restarts, lockstep.stamp_ns)
         is_idle = readiness.needs_ticks
@@ -317,18 +314,17 @@ class Synchronizer:
         return frozenset(ended)
 
     def write_ended(self, now_ns: int) -> None:
-        """Enter into the ledger what has ended: the simulator works meanwhile."""
+        """Enter the ended frames into the ledger while the simulator works."""
         self.ledger.close_ended(
             self.lockstep.take_ended(), self._ended_times | {'frame_closed_ns': now_ns}
         )
 
     def wake_ns(self, now_ns: int) -> int | None:
-        """Return the steady time [ns] by which :meth:`advance` wants to be called again."""
+        """Return the steady time [ns] of the next due :meth:`advance`."""
         return None if self.readiness.absent else self.lockstep.wake_ns(now_ns)
 
     @property
     def has_bridge(self) -> bool:
-        """Whether there is a bridge to step."""
         return BRIDGE not in self.readiness.absent
 
     # The end
@@ -347,14 +343,13 @@ class Synchronizer:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the drive was no good one, or its ledger has ended early."""
+        """Whether the drive failed, or its ledger ended early."""
         return bool(self.ledger.violations or self.ledger.fault or self._drive_failed)
 
     # What it says of itself
 
     @property
     def breaks(self) -> Breaks:
-        """What broke the row of frames so far."""
         return Breaks(self.ledger.violations, self.lockstep.counts.restarts)
 
     def describe(self, now_ns: int, duplicates: Sequence[Finding], rejected: int) -> Status:
@@ -382,7 +377,6 @@ class Synchronizer:
         return Status(self.lockstep.phase.value, values=values)
 
     def loop_status(self, duplicates: Sequence[Finding]) -> Status:
-        """Say whether the loop drives as it should."""
         return loop_status([*duplicates, *self.ledger.findings()])
 
     def _faults(self, now_ns: int) -> Iterator[tuple[str, bool]]:

@@ -88,7 +88,7 @@ class TaskConfig(Params):
     time_limit_s: float = param(90.0, 'longest episode', unit='s', low=0.1, high=1e5)
 
     def __post_init__(self) -> None:
-        """Refuse weights that could make driving cost something."""
+        """Reject weights that could make driving cost something."""
         super().__post_init__()
         weights = (self.lateral_weight, self.steer_weight, self.jerk_weight, self.headway_weight)
         if sum(weights) > 1.0 + ROUNDING:
@@ -204,7 +204,7 @@ def follow(  # noqa: PLR0913  the facts of one step
 
 
 def ending(current: Situation, config: TaskConfig) -> Ending:
-    """Say whether and why the episode ends; termination goes before truncation."""
+    """Return whether and why the episode ends; termination comes before truncation."""
     if current.collided:
         return Ending.COLLISION
     if not abs(current.lateral_m) <= config.off_route_m:  # written so that NaN ends it too
@@ -342,7 +342,7 @@ class Task:
         return min(self.situation.progress_m / whole_m, 1.0) if whole_m > 0.0 else 0.0
 
     def _to_goal_m(self, s_m: float, travelled_m: float) -> float:
-        """Return the way left [m]."""
+        """Return the distance left [m]."""
         if not self._route.closed:
             return self._route.length_m - s_m
         return self._route.length_m - travelled_m if self._one_lap else math.inf

@@ -45,7 +45,6 @@ class VehicleState:
     yaw_rate_radps: float
 
     def __post_init__(self) -> None:
-        """Refuse what no vehicle does."""
         faults = [
             f'{name} must be finite and within +-{limit:g}, got {value}'
             for name, value, limit in (
@@ -62,7 +61,7 @@ class VehicleState:
             raise ValueError('; '.join(faults))
 
     def as_odometry(self) -> VehicleState:
-        """Return the state as it arrives: odometry carries the yaw as a quaternion."""
+        """Return the state as odometry carries it, with the yaw as a quaternion."""
         x, y, z, w = quaternion_from_rpy(0.0, 0.0, self.yaw_rad)
         return replace(self, yaw_rad=yaw_from_quaternion(x, y, z, w))
 
@@ -83,7 +82,6 @@ class VehicleGeometry:
     max_steer_angle_rad: float
 
     def __post_init__(self) -> None:
-        """Refuse what no road vehicle has."""
         limits = {'wheelbase_m': (0.5, 20.0, 'm'), 'max_steer_angle_rad': (0.05, 1.57, 'rad')}
         for field in fields(self):
             value = getattr(self, field.name)

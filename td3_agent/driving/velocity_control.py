@@ -68,7 +68,6 @@ class VelocityController:
     """
 
     def __init__(self, params: VelocityControlParams | None = None) -> None:
-        """Start at rest, with the given settings or the defaults."""
         self._params = params or VelocityControlParams()
         self.reset()
 
@@ -102,7 +101,7 @@ class VelocityController:
         return self._last
 
     def override(self, control: VehicleControl) -> None:
-        """Note that another command was sent instead (a safe stop): ramps start from it."""
+        """Note that a stop was sent instead: ramps start from it."""
         self._last = control
         self._integral = 0.0
 
@@ -162,7 +161,7 @@ class VelocityController:
     def _rate_limited(
         self, throttle: float, brake: float, steer: float, *, reverse: bool, step_s: float
     ) -> VehicleControl:
-        """Limit how fast throttle rises and steer moves; brake and lifting off are at once."""
+        """Limit the rise of throttle and the change of steer; braking is immediate."""
         steer_step = self._params.max_steer_rate * step_s
         return VehicleControl(
             throttle=min(throttle, self._last.throttle + self._params.max_throttle_rate * step_s),
@@ -178,12 +177,11 @@ class TwistConverter:
     def __init__(
         self, convention: TwistConvention, params: VelocityControlParams | None = None
     ) -> None:
-        """Convert Twists of ``convention``; ``params`` belong to the velocity convention."""
+        """Convert Twists of ``convention``; ``params`` apply to the velocity convention."""
         self._convention = convention
         self._controller = VelocityController(params)
 
     def reset(self) -> None:
-        """Forget the speed loop's state."""
         self._controller.reset()
 
     def convert(
@@ -203,6 +201,6 @@ class TwistConverter:
         return control.as_float32()
 
     def stopped(self) -> VehicleControl:
-        """Return full brake, and let the next ramp start from it."""
+        """Return full brake; the next ramp starts from it."""
         self._controller.override(FULL_BRAKE)
         return FULL_BRAKE

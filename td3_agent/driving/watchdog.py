@@ -28,7 +28,7 @@ SILENT_FRAMES = 4
 
 
 class IdleStopTimer:
-    """Says when a car that was told to drive must be told to stop, and keeps saying so.
+    """Says when a car without a next frame must be stopped, and repeats the stop.
 
     A paused or dead simulator asks for no frame, so no deadline runs: whatever was sent last
     would be executed by the next step, however late that comes.
@@ -55,23 +55,23 @@ class IdleStopTimer:
 
     @property
     def limit_ns(self) -> int:
-        """Silence after which the car is stopped at the moment [ns]."""
+        """Silence after which the car is stopped, at the present frame rate [ns]."""
         usual_ns = median(self._periods_ns) if self._periods_ns else 0
         return max(self._limit_ns, round(SILENT_FRAMES * usual_ns))
 
     def frame_begun(self, now_ns: int) -> None:
-        """Take note of a new frame: from now on its own deadline is in charge."""
+        """Note a new frame: its own deadline takes over."""
         if self._begun_ns is not None:
             self._periods_ns.append(now_ns - self._begun_ns)
         self._begun_ns = now_ns
         self._due_ns, self.is_stopping = None, False
 
     def answered(self, now_ns: int, *, stopped: bool) -> None:
-        """Take note that the frame has its command; ``stopped`` means that this is a stop."""
+        """Note that the frame has its command, and whether that is a stop."""
         self._due_ns = None if stopped else now_ns + self.limit_ns
 
     def on_time(self, now_ns: int) -> bool:
-        """Return whether the car is to be stopped now."""
+        """Return whether to send an idle stop now."""
         if self._due_ns is None or now_ns < self._due_ns:
             return False
         self.count += not self.is_stopping
@@ -107,7 +107,7 @@ class GateWatch:
         self._agent_seen_ns: int | None = None
 
     def note(self, answer: GateResponse | None, now_ns: int) -> None:
-        """Take what has come of an event at the gate."""
+        """Take the response to an event at the gate, if there is one."""
         self._note_lost()
         if isinstance(self._gate, Gate):
             self._note_frame(self._gate, answer, now_ns)
@@ -117,7 +117,7 @@ class GateWatch:
                 self._window.add(answer.outcome.value)
 
     def _note_frame(self, gate: Gate, answer: GateResponse | None, now_ns: int) -> None:
-        """Let the deadline of a frame take over from the watch over silence, and back."""
+        """Let the deadline of a frame take over from the idle stop, and back."""
         stamp_ns = gate.open_stamp_ns if answer is None else max(answer.stamp_ns, 0)
         if stamp_ns is not None and stamp_ns != self.frame_ns:
             self.frame_ns = stamp_ns
@@ -126,7 +126,6 @@ class GateWatch:
             self.idle_stop.answered(now_ns, stopped=answer.control == FULL_BRAKE)
 
     def _note_lost(self) -> None:
-        """Note what the gate has counted since the last look."""
         counts, (unanswered, late) = self._gate.counts, self._lost
         self._lost = (counts.unanswered, counts.late)
         for _ in range(counts.unanswered - unanswered):
@@ -135,18 +134,17 @@ class GateWatch:
             self._window.add_late()
 
     def look_for_agent(self, now_ns: int, *, is_there: bool) -> None:
-        """See whether the agent, once met, is gone for as long as a frame waits for it."""
+        """Note whether an agent, once seen, is gone for longer than a frame waits for it."""
         if is_there:
             self._agent_seen_ns = now_ns
         if isinstance(self._gate, Gate) and self._agent_seen_ns is not None:
             self._gate.agent_gone = now_ns - self._agent_seen_ns > self._gate.deadline_ns
 
     def findings(self) -> list[Finding]:
-        """Return what is wrong with the newest frames."""
         return self._window.findings()
 
     def describe(self, rejected: int) -> Status:
-        """Say how the gate stands, ``rejected`` messages so far."""
+        """Return the state of the gate, with ``rejected`` messages so far."""
         values: dict[str, object] = asdict(self._gate.counts)
         values |= {'idle_stops': self.idle_stop.count, 'rejected': rejected}
         if self._gate.geometry is None:
@@ -168,7 +166,7 @@ class GateWatch:
         return Status('every frame answered', values=values)
 
     def _remedy(self, outcome: Outcome) -> str:
-        """Return what to do about a frame that was answered with a stop."""
+        """Return what to do about a frame that got a stop."""
         gate = self._gate
         if outcome is not Outcome.NO_COMMAND or not isinstance(gate, Gate) or not gate.late_ns:
             return REMEDIES[outcome.value]

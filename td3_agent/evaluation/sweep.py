@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from td3_agent.driving.parameters import refuse_unknown
+from td3_agent.driving.parameters import reject_unknown
 from td3_agent.evaluation.curves import shown
 from td3_agent.evaluation.intervals import mean_with_t_interval
 from td3_agent.evaluation.result_tables import aligned
@@ -249,7 +249,7 @@ def values_of(text: str) -> tuple[str, list[Any]]:
         raise ValueError('--set seed: seeds are given by --seeds')
     if name not in known:
         owner = max(CLASSES, key=lambda cls: sum(name[:3] in spec.name for spec in fields(cls)))
-        refuse_unknown([name], owner, '--set')
+        reject_unknown([name], owner, '--set')
     kind = type(known[name].default)
     return name, [value_of(name, kind, value.strip()) for value in values.split(',')]
 

@@ -15,7 +15,7 @@ from td3_agent.driving.parameters import (
     expected,
     param,
     param_of,
-    refuse_unknown,
+    reject_unknown,
 )
 from td3_agent.driving.velocity_control import VelocityControlParams
 from td3_agent.nodes.drivers import DriverParams
@@ -48,7 +48,7 @@ def declare(node: Node, cls: type[ParamsT]) -> ParamsT:
     for name in RCLPY_OWN:
         if node.has_parameter(name) and not isinstance(node.get_parameter(name).value, bool):
             raise ParameterError(f'{name} must be bool, got {node.get_parameter(name).value!r}')
-    refuse_unknown(given, cls, node.get_name())
+    reject_unknown(given, cls, node.get_name())
     params = cls(**given)
     for spec in dataclasses.fields(cls):
         if spec.name in given:  # declared by rclpy without description, and writable

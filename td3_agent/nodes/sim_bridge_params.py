@@ -11,7 +11,7 @@ from td3_agent.driving.parameters import (
     Params,
     param,
     param_of,
-    refuse_bad_roles,
+    reject_bad_roles,
 )
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.traffic import TrafficConfig
@@ -95,7 +95,7 @@ class SimBridgeParams(Params):
             ParameterError: naming each field and value.
         """
         super().__post_init__()
-        refuse_bad_roles(self.role_names)
+        reject_bad_roles(self.role_names)
         steps = 1.0 / (self.camera_rate_hz * self.fixed_delta_seconds)
         if steps < 1.0 - RATE_TOLERANCE or abs(steps - round(steps)) > RATE_TOLERANCE * steps:
             raise ParameterError(

@@ -65,7 +65,7 @@ def save_checkpoint(  # noqa: PLR0913  the parts of a manifest
         The manifest as it was written.
 
     Raises:
-        CheckpointError: it would be refused when loaded, cannot be written, or something that
+        CheckpointError: it would be rejected when loaded, cannot be written, or something that
             is no checkpoint stands in its place.
     """
     manifest = Manifest(
@@ -99,10 +99,10 @@ def write_checkpoint(
         text = json.dumps(asdict(manifest), indent=2, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(target, [f'manifest: {error}']) from error
-    _refuse_foreign(target)
+    _reject_foreign(target)
     try:
         replace_file(
-            target, safetensors.torch.save(tensors, {MANIFEST_KEY: text}), _refuse_unreadable
+            target, safetensors.torch.save(tensors, {MANIFEST_KEY: text}), _reject_unreadable
         )
     except CheckpointError as error:
         raise CheckpointError(target, list(error.faults)) from error
@@ -145,7 +145,7 @@ def _versions() -> CreatedBy:
     return CreatedBy(td3_agent=own, torch=torch.__version__, numpy=np.__version__)
 
 
-def _refuse_foreign(target: Path) -> None:
+def _reject_foreign(target: Path) -> None:
     """Never replace something that is not a checkpoint.
 
     Raises:
@@ -165,7 +165,7 @@ def _refuse_foreign(target: Path) -> None:
         raise CheckpointError(target, [fault]) from error
 
 
-def _refuse_unreadable(path: Path) -> None:
+def _reject_unreadable(path: Path) -> None:
     with opened(path) as (handle, size):
         read_all(path, handle, size)
 

@@ -64,7 +64,6 @@ class ImageContract:
     camera: CameraView | None = None
 
     def observation_spec(self) -> ObservationSpec:
-        """Return the settings of the observation builder that this contract asks for."""
         return ObservationSpec(
             image_height_px=self.image_height_px,
             image_width_px=self.image_width_px,
@@ -91,7 +90,7 @@ class InputContract:
     rate_hz: float | None
 
     def contract(self) -> Contract:
-        """Return what is compared with the running loop."""
+        """Return what the running loop is compared with."""
         if self.image is None:
             return Contract(rate_hz=self.rate_hz)
         return Contract(
@@ -143,7 +142,6 @@ class ActorConfig:
     hidden: tuple[int, ...] = (256, 256)
 
     def __post_init__(self) -> None:
-        """Refuse what describes no network, or one beyond all reason."""
         faults = self._action_faults() + self._size_faults()
         if not faults and self.image_shape is not None:
             faults = _conv_faults(self.image_shape, self.conv)
@@ -175,7 +173,7 @@ class ActorConfig:
 
 
 def tensor_shapes(config: ActorConfig) -> dict[str, tuple[int, ...]]:
-    """Return name and shape of every weight of an actor, without taking memory for them."""
+    """Return name and shape of every weight of an actor, without allocating them."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def layer(name: str, *weight: int) -> None:
@@ -200,12 +198,11 @@ def tensor_shapes(config: ActorConfig) -> dict[str, tuple[int, ...]]:
 
 
 def conv_size(side: int, kernel: int, stride: int) -> int:
-    """Return the side of a convolution's output [px]."""
     return (side - kernel) // stride + 1
 
 
 def _conv_faults(image_shape: tuple[int, int, int], conv: tuple[Conv, ...]) -> list[str]:
-    """Name what is wrong with the convolutions, or what would take all memory or time."""
+    """Name convolutions that do not fit, or need too much memory or time."""
     inputs, height, width = image_shape
     if not (1 <= inputs <= MAX_CHANNELS and all(1 <= s <= MAX_SIDE_PX for s in (height, width))):
         limits = f'({MAX_CHANNELS}, {MAX_SIDE_PX}, {MAX_SIDE_PX})'
@@ -283,7 +280,6 @@ def _has_path(state: tuple[StateField, ...]) -> bool:
 def driving_inputs(
     spec: ObservationSpec | None = None, rate_hz: float = 20.0, camera: CameraView | None = None
 ) -> InputContract:
-    """Return the input contract of a policy that drives from camera and odometry."""
     spec = spec or ObservationSpec()
     settings = asdict(spec)
     has_path = settings.pop('path')
@@ -304,7 +300,6 @@ def driving_inputs(
 
 
 def driving_outputs() -> OutputContract:
-    """Return the output contract of every driving policy."""
     limit = CONTROL_MAX_YAW_RATE_RADPS
     actions = (
         ActionField(name='linear_x', unit='m/s', low=0.0, high=CONTROL_MAX_SPEED_MPS),
@@ -314,7 +309,7 @@ def driving_outputs() -> OutputContract:
 
 
 def short(value: object) -> str:
-    """Return a value as an error names it."""
+    """Return a value for an error text."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + '...'
 
@@ -323,7 +318,7 @@ def short(value: object) -> str:
 
 
 def contract_faults(manifest: Manifest) -> list[str]:
-    """Name where the parts of a manifest contradict each other or this software."""
+    """Name contradictions within a manifest, or between it and this software."""
     faults = _expect('kind', manifest.kind, KINDS, lambda value, known: value in known)
     faults += _shape_faults(manifest)
     faults += _range_faults(manifest)
@@ -381,7 +376,7 @@ def _range_faults(manifest: Manifest) -> list[str]:
 
 
 def _driving_faults(manifest: Manifest) -> list[str]:
-    """Name where a driving policy means something else than this software does."""
+    """Name differences from what this software expects of a driving policy."""
     actor, outputs = manifest.actor, driving_outputs()
     expected = driving_inputs(ObservationSpec(path=_has_path(manifest.inputs.state)))
     faults = _expect('inputs.state', manifest.inputs.state, expected.state)

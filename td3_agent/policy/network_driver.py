@@ -93,7 +93,7 @@ class NetworkDriver:
 
 
 def _check(name: str, value: object, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
-    """Refuse what the network would misread.
+    """Reject what the network would misread.
 
     Raises:
         PolicyError: naming what was given and what was expected.

@@ -56,7 +56,7 @@ TWO_FILES = (
 
 
 class CheckpointError(ValueError):
-    """A checkpoint was refused or could not be written.
+    """A checkpoint was rejected or could not be written.
 
     Attributes:
         path: the checkpoint.
@@ -64,21 +64,20 @@ class CheckpointError(ValueError):
     """
 
     def __init__(self, path: str | os.PathLike[str], faults: list[str]) -> None:
-        """Name the checkpoint and all its faults."""
         self.path = Path(path)
         self.faults = tuple(faults)
-        super().__init__(f'checkpoint {str(path)!r} refused: ' + '; '.join(faults))
+        super().__init__(f'checkpoint {str(path)!r} rejected: ' + '; '.join(faults))
 
 
 def policy_file(name: str) -> Path:
-    """Return the file of a policy that ships, or the one that is named."""
+    """Return the file of a shipped policy, or the file of that name."""
     if name not in SHIPPED:
         return Path(expanded(name))
     return Path(str(resources.files('td3_agent') / 'weights' / f'{name}{POLICY_SUFFIX}'))
 
 
-def refuse_missing_policy(name: str) -> None:
-    """Refuse a policy that is neither shipped nor there; what is in it is not looked at.
+def reject_missing_policy(name: str) -> None:
+    """Reject a policy that is neither shipped nor there; what is in it is not looked at.
 
     Raises:
         ValueError: naming it and the nearest that ships.
@@ -129,7 +128,7 @@ def read_policy(
         what = f'a {suffix} file can hold a pickle, and a pickle can run any code: it is never'
         raise CheckpointError(path, [f'{what} opened, expected a {POLICY_SUFFIX} file'])
     with opened(path) as (handle, size):
-        refuse_open_folder(path)
+        reject_open_folder(path)
         return read_all(path, handle, size, kind)
 
 
@@ -183,8 +182,8 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[int, int]]:
         os.close(handle)
 
 
-def refuse_open_folder(path: str | os.PathLike[str]) -> None:
-    """Refuse a file that any user of the machine could replace by another one.
+def reject_open_folder(path: str | os.PathLike[str]) -> None:
+    """Reject a file that any user of the machine could replace by another one.
 
     Raises:
         CheckpointError: its folder is open to everyone, and not sticky as /tmp is.
@@ -214,7 +213,7 @@ def _folder_text(path: Path) -> str:
 
 
 def is_two_files(folder: Path) -> bool:
-    """Whether a folder holds a policy as earlier versions wrote it."""
+    """Whether a folder holds a policy in the format of earlier versions."""
     return (folder / 'manifest.json').is_file()
 
 
@@ -233,7 +232,7 @@ def read_head(
     """Read and check all that stands before the tensors, and that the file can hold these.
 
     Args:
-        path: for the text of the refusal.
+        path: for the text of the rejection.
         handle: descriptor, at the beginning of the file.
         size: of the file [bytes].
         kind: the only kind wanted, or None for any.
@@ -279,7 +278,7 @@ def _manifest_of(path: str | os.PathLike[str], metadata: dict[str, Any]) -> Mani
         raise CheckpointError(path, [what])
     try:
         content = decoded(text, dict[str, Any])
-        _refuse_other_schema(content)
+        _reject_other_schema(content)
         manifest: Manifest = decoded(text, Manifest)
         faults = list(_unlike(content, asdict(manifest), ''))
     except (ValueError, RecursionError) as error:
@@ -289,7 +288,7 @@ def _manifest_of(path: str | os.PathLike[str], metadata: dict[str, Any]) -> Mani
     return manifest
 
 
-def _refuse_other_schema(content: dict[str, Any]) -> None:
+def _reject_other_schema(content: dict[str, Any]) -> None:
     """Name another schema alone: its fields are not known here.
 
     Raises:
@@ -301,7 +300,7 @@ def _refuse_other_schema(content: dict[str, Any]) -> None:
 
 
 def _unlike(given: Any, known: Any, where: str) -> Iterator[str]:  # noqa: ANN401  JSON
-    """Name the fields that a manifest has and its type does not, or the other way round."""
+    """Name fields that a manifest has and its type lacks, or the reverse."""
     if isinstance(known, dict):
         for name in sorted(given.keys() ^ known.keys()):
             yield f'{where}{short(name)} is {"unknown" if name in given else "missing"}'
@@ -315,7 +314,7 @@ def _unlike(given: Any, known: Any, where: str) -> Iterator[str]:  # noqa: ANN40
 def _tensor_faults(
     header: dict[str, dict[str, Any]], shapes: dict[str, tuple[int, ...]], size: int
 ) -> list[str]:
-    """Compare the tensors of a header, and the bytes there are for them, with the actor's."""
+    """Compare the tensors of a header, and the size of their data, with the actor's."""
     wanted = {name: ('F32', list(shape)) for name, shape in shapes.items()}
     found = {name: (entry.get('dtype'), entry.get('shape')) for name, entry in header.items()}
     faults = [

@@ -155,7 +155,6 @@ class Networks(nn.Module):
         initialise_twins(self.critic, generator)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """Return what sees images."""
         return [] if self.actor.encoder is None else list(self.actor.encoder.parameters())
 
     def critic_parameters(self) -> list[nn.Parameter]:
@@ -164,12 +163,12 @@ class Networks(nn.Module):
         return [*shared, *self.critic.parameters()]
 
     def actor_parameters(self) -> list[nn.Parameter]:
-        """Return what the actor's loss trains: all that the critics' does not."""
+        """Return what the actor's loss trains: the rest."""
         others = {id(parameter) for parameter in self.critic_parameters()}
         return [p for p in self.actor.parameters() if id(p) not in others]
 
     def views(self, state: Tensor, image: Tensor | None) -> Views:
-        """Return what both heads see; the image is encoded once."""
+        """Return the inputs of both heads; each image is encoded once."""
         own = state[:, : self.state_size]
         vectors = state if self.critic_sees_privileged else own
         if image is None or self.actor.encoder is None:
@@ -183,11 +182,11 @@ class Networks(nn.Module):
         return Views(actor, torch.cat((features, vectors), dim=1))
 
     def action(self, view: Tensor) -> Tensor:
-        """Return the normalised actions, (B, actions), for what the actor sees."""
+        """Return the normalised actions, (B, actions), for the actor's input."""
         return torch.tanh(self.actor.pre_tanh_from(view))
 
     def critic_views(self, state: Tensor, image: Tensor | None) -> Views:
-        """Return :meth:`views` for the critics: the actor's is whole only if they see images."""
+        """Return :meth:`views` for the critics; the actor's is complete if they see images."""
         return self.views(state, image if self.critic_sees_images else None)
 
 
@@ -261,7 +260,6 @@ class Learner:
 
     @property
     def actor(self) -> Actor:
-        """The policy that is learned, encoder included."""
         return self.networks.actor
 
     def batch(self, sample: Sample) -> Batch:
@@ -306,14 +304,13 @@ class Learner:
             self._soft_update(list(target.parameters()), list(networks.parameters()), 0)
 
     def _descend(self, adam: torch.optim.Adam, loss: Tensor) -> Tensor:
-        """Take a step down the gradient of a loss, for what that optimiser trains alone."""
+        """Take a gradient step of one optimiser's parameters only."""
         adam.zero_grad()
         loss.backward(inputs=adam.param_groups[0]['params'])  # type: ignore[no-untyped-call]
         adam.step()
         return loss.detach()
 
     def _actor_rate(self) -> float:
-        """Return the learning rate of the actor at this update."""
         params = self.params
         if params.actor_lr_decay_updates == 0:
             return params.actor_lr
@@ -335,11 +332,11 @@ class Learner:
                 mine.data.copy_(theirs.data)
 
     def policy_weights(self) -> NDArray[np.float32]:
-        """Return a copy of all weights of the policy, one after the other: what workers act by."""
+        """Return a copy of all weights of the policy in one vector, for workers."""
         return np.asarray(parameters_to_vector(self.actor.parameters()).detach().cpu().numpy())
 
     def actor_values(self, batch: Batch) -> Tensor:
-        """Return Q1 of the policy's own actions, (B, 1): what the actor is to make large."""
+        """Return Q1 of the policy's own actions, (B, 1): what the actor's loss maximises."""
         with torch.no_grad():
             return self._act_and_judge(self.networks.views(batch.state, batch.image))[1]
 
@@ -379,7 +376,7 @@ class Learner:
     # ---- Saving ---------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return everything there is to save: tensors (views) and plain JSON."""
+        """Return the state to save: tensors (views) and plain JSON."""
         tensors = self._weights()
         for name, adam in self._optimisers().items():
             for i, moments in adam.state_dict()['state'].items():
@@ -438,7 +435,6 @@ def actor_config(
     action_low: tuple[float, ...],
     action_high: tuple[float, ...],
 ) -> ActorConfig:
-    """Return the architecture of the policy that these settings ask for."""
     return ActorConfig(
         image_shape=shape.image_shape,
         state_size=shape.state_size,

@@ -90,7 +90,6 @@ class Td3Params(Params):
     )
 
     def __post_init__(self) -> None:
-        """Refuse values that contradict each other."""
         super().__post_init__()
         if self.n_step >= self.buffer_capacity:
             raise ParameterError(

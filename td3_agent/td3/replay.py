@@ -79,7 +79,7 @@ class ReplayBuffer:
 
     @property
     def transitions(self) -> int:
-        """How many steps are stored, whether they can still be sampled or not."""
+        """Number of stored steps, whether they can be sampled or not."""
         return int(self._has_action.sum())
 
     @property
@@ -163,7 +163,7 @@ class ReplayBuffer:
         self._open[stream] = not (terminated or truncated)
 
     def cut(self, stream: int = 0) -> None:
-        """End the episode where it stands, as after a crash: the step under way is lost."""
+        """End the episode without a last step, as after a crash."""
         self._open[stream] = False
 
     # ---- Fragments ------------------------------------------------------------------------------
@@ -222,15 +222,14 @@ class ReplayBuffer:
         return np.arange(first, end)
 
     def _slots(self, stream: int, numbers: Any) -> Any:  # noqa: ANN401  one or an array
-        """Return where a stream's observations are, by their numbers since the beginning."""
+        """Return the slots of a stream's observations, by their numbers since the start."""
         return stream * self._room + numbers % self._room
 
     def _newest(self, stream: int) -> int:
-        """Return where a stream's last observation is."""
+        """Return the slot of a stream's last observation."""
         return int(self._slots(stream, int(self._written[stream]) - 1))
 
     def _write(self, observed: Observed, stream: int, position: int) -> None:
-        """Put an observation after the newest one."""
         slot = self._slots(stream, int(self._written[stream]))
         states = self.shape.state_size
         self._vectors[slot, :states] = observed.state
@@ -245,7 +244,7 @@ class ReplayBuffer:
         self._written[stream] += 1
 
     def _check_stack(self, observed: Observed, stream: int) -> None:
-        """Refuse images that are not the last ones moved on by one frame."""
+        """Reject images that are not the last ones moved on by one frame."""
         previous, image = self._images[stream], observed.image
         if image is None or previous is None or self.shape.frame_stack == 1:
             return
@@ -312,7 +311,7 @@ class ReplayBuffer:
         still_share: float,
         tone_share: float,
     ) -> None:
-        """Make stacks still and change their tones, where that is drawn; see :meth:`sample`."""
+        """Make some stacks still and vary some tones; see :meth:`sample`."""
         size = len(image)
         if still_share:
             still = self.rng.random(size) < still_share
@@ -335,7 +334,7 @@ class ReplayBuffer:
             drawn = self.rng.integers(0, max(ends[-1], 1), wanted.size)
             found, good = self._valid(drawn, starts, ends)
             if not good.any():  # rare, except when there is nothing
-                self._refuse_empty(starts, ends)
+                self._reject_empty(starts, ends)
             slots[wanted] = found
             wanted = wanted[~good]
         return slots
@@ -343,7 +342,7 @@ class ReplayBuffer:
     def _valid(
         self, drawn: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return slots by number, oldest first and stream by stream, and which can be sampled."""
+        """Return slots by number, oldest first and stream by stream, and whether each is valid."""
         stream: Any = 0  # mostly there is one, and nothing to search
         if self._streams > 1:
             stream = np.minimum(np.searchsorted(ends, drawn, side='right'), self._streams - 1)
@@ -353,7 +352,7 @@ class ReplayBuffer:
         # The oldest slots may have lost the frames before them.
         return slots, self._has_action[slots] & (self._positions[slots] <= age)
 
-    def _refuse_empty(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+    def _reject_empty(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
         if not self._valid(np.arange(ends[-1]), starts, ends)[1].any():
             raise ReplayError('nothing to sample: no whole transition is stored')
 
@@ -386,7 +385,7 @@ class ReplayBuffer:
         }
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Return everything there is to save: arrays (views, filled part only) and plain JSON."""
+        """Return the state to save: arrays (views of the filled part) and plain JSON."""
         used = self._used()
         arrays = {
             name: array.reshape(self._streams, self._room, *array.shape[1:])[:, :used]
@@ -427,14 +426,13 @@ class ReplayBuffer:
         self.rng.bit_generator.state = facts['rng']
 
     def _newest_image(self, stream: int) -> NDArray[np.uint8] | None:
-        """Rebuild the last image that a stream was given."""
         if self._written[stream] == 0:
             return None
         image = self._stack(np.array([self._newest(stream)]))
         return None if image is None else image[0]
 
     def _used(self) -> int:
-        """Return how many slots of each stream hold something in at least one stream."""
+        """Return the number of filled slots of the fullest stream."""
         return int(np.minimum(self._written, self._room).max())
 
 

@@ -73,7 +73,6 @@ def save_snapshot(
 
 
 def _write(beside: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write the files of a snapshot into a folder, and force them to disk."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     safetensors.torch.save_file(contiguous, str(beside / TENSORS_NAME))
     digest = _sha256(beside / TENSORS_NAME)
@@ -127,7 +126,7 @@ def _checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         SnapshotError: what is there is no snapshot of this version.
     """
     for name in (FACTS_NAME, TENSORS_NAME):
-        _refuse_what_is_no_file(path / name)
+        _reject_what_is_no_file(path / name)
     if (size := (path / FACTS_NAME).stat().st_size) > MAX_FACTS_BYTES:
         limit = f'expected <= {MAX_FACTS_BYTES}'
         raise SnapshotError(f'{path}: {FACTS_NAME} has {size} bytes, {limit}')
@@ -141,8 +140,8 @@ def _checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return safetensors.torch.load_file(str(path / TENSORS_NAME)), facts
 
 
-def _refuse_what_is_no_file(path: Path) -> None:
-    """Refuse links, pipes and devices, which may lead anywhere or never end.
+def _reject_what_is_no_file(path: Path) -> None:
+    """Reject links, pipes and devices, which may lead anywhere or never end.
 
     Raises:
         SnapshotError: naming the file.

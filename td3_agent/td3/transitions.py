@@ -42,7 +42,6 @@ class ObservationShape:
     expert_size: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be an observation."""
         if self.state_size < 0 or self.privileged_size < 0:
             raise ReplayError(
                 f'state_size and privileged_size must be >= 0, got {self.state_size} '
@@ -65,14 +64,14 @@ class ObservationShape:
 
     @property
     def frame_shape(self) -> tuple[int, int, int] | None:
-        """Return (channels, height, width) of one frame."""
+        """(channels, height, width) of one frame."""
         if self.image_shape is None:
             return None
         channels, height, width = self.image_shape
         return channels // self.frame_stack, height, width
 
     def check(self, observed: Observed) -> None:
-        """Refuse an observation of other sizes, and numbers that are not finite.
+        """Reject an observation of other sizes, and numbers that are not finite.
 
         Raises:
             ReplayError: naming what was given and what was expected.
@@ -151,12 +150,11 @@ class Fragment(NamedTuple):
 
     @property
     def transitions(self) -> int:
-        """How many steps it holds."""
         return int(self.has_action.sum())
 
 
 def _check_vector(name: str, value: NDArray[np.float32] | None, size: int) -> None:
-    """Refuse vectors of another size, and numbers that are none.
+    """Reject vectors of another size, and numbers that are none.
 
     Raises:
         ReplayError: naming what was given and what was expected.

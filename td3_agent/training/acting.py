@@ -87,7 +87,6 @@ class Explorer:
         self._noise = np.zeros((streams, len(actor.config.action_low)))
 
     def begin(self, stream: int) -> None:
-        """Forget the noise of the last episode."""
         self._noise[stream] = 0.0
 
     def action(self, observed: Observed, step: int, stream: int) -> NDArray[np.float32]:
@@ -103,11 +102,10 @@ class Explorer:
         return np.asarray(np.clip(noisy, -1.0, 1.0), np.float32)
 
     def state(self) -> tuple[NDArray[np.float64], dict[str, Any]]:
-        """Return everything there is to save."""
         return self._noise, {'rng': self._rng.bit_generator.state}
 
     def restore(self, noise: NDArray[np.float64], facts: dict[str, Any]) -> None:
-        """Go on as the explorer that :meth:`state` was taken of."""
+        """Continue from :meth:`state`."""
         self._noise[:] = noise
         self._rng.bit_generator.state = facts['rng']
 
@@ -162,7 +160,7 @@ def evaluate(  # noqa: PLR0913  what an evaluation is made of
 def _whole_episode(
     actor: Actor, spaces: TaskSpaces, env: gymnasium.Env[Any, Any], number: int, longest: int
 ) -> tuple[list[float], dict[str, Any]]:
-    """Return the rewards of an episode that has not broken, and the info of its last step."""
+    """Return the rewards of an unbroken episode, and the info of its last step."""
     for _ in range(LARGEST_FAILURES - 1):
         with suppress(EnvFailureError):
             return _episode(actor, spaces, env, number, longest)

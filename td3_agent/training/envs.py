@@ -50,7 +50,7 @@ class StepResult(NamedTuple):
 
 
 def perform(env: gymnasium.Env[Any, Any], command: str, argument: Any) -> StepResult:  # noqa: ANN401
-    """Do what a port was asked for."""
+    """Reset or step an environment."""
     if command == 'reset':
         observation, info = env.reset(seed=argument)
         return StepResult(observation, info=info)
@@ -62,7 +62,6 @@ class LocalEnv:
     """An environment in this process; asked first and answering later, as :class:`ProcessEnv`."""
 
     def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]]) -> None:
-        """Make it at the first question."""
         self._make = make
         self._env: gymnasium.Env[Any, Any] | None = None
         self._question: tuple[str, Any] = ('', None)
@@ -86,7 +85,6 @@ class LocalEnv:
             raise EnvFailureError(f'{type(error).__name__}: {error}') from error
 
     def close(self) -> None:
-        """Let go of the environment."""
         if self._env is not None:
             self._env.close()
             self._env = None
@@ -96,7 +94,7 @@ class ProcessEnv:
     """An environment in a process of its own, which may crash or hang without harm."""
 
     def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]]) -> None:
-        """Start it at the first question; ``make`` must be picklable (it goes to a process)."""
+        """Start it with the first command; ``make`` must be picklable."""
         self._make = make
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection[Any, Any] | None = None
@@ -135,7 +133,7 @@ class ProcessEnv:
         return StepResult._make(answer)
 
     def close(self) -> None:
-        """Let the process close its environment and end, then insist."""
+        """Let the process close its environment and end; kill it if it does not."""
         if self._pipe is not None:
             self._pipe.close()  # nobody asks any more
         if self._process is not None:
@@ -147,7 +145,7 @@ class ProcessEnv:
 
 
 def serve(make: Callable[[], gymnasium.Env[Any, Any]], pipe: Connection[Any, Any]) -> None:
-    """Answer questions until nobody asks any more; what the process of an environment does."""
+    """Execute commands until the pipe is closed: the main function of a process."""
     env = None
     try:
         while True:
@@ -234,7 +232,6 @@ class Episodes:
         return self.port.answer().observation
 
     def state(self) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Return everything there is to save."""
         facts = {'number': self.number, 'failures': self.failures, 'steps': len(self.actions)}
         return np.array(self.actions, np.float32), facts  # (steps, actions), or (0,)
 

@@ -57,7 +57,7 @@ class Health:
     largest_return: float
 
     def alarms(self) -> dict[str, str]:
-        """Return what is wrong, a sentence by name; empty when all is well."""
+        """Return the alarms that are on, a sentence by name."""
         limit = BEYOND_ANY_RETURN * self.largest_return
         checks = {
             'saturation': (
@@ -148,7 +148,7 @@ def speed_state_of(env: gymnasium.Env[Any, Any]) -> SpeedState | None:
 
 
 def parked_alarm(shares: dict[str, float]) -> dict[str, str]:
-    """Return the alarm that the buffer holds little but a car that stands, by name."""
+    """Return an alarm, by name, if the buffer holds little but a standing car."""
     share = shares.get(PARKED, 0.0)
     if share <= LARGEST_PARKED_SHARE:
         return {}

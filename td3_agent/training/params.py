@@ -137,14 +137,13 @@ def saved_settings(out: Path) -> dict[str, Any]:
 def grouped(
     env_ids: tuple[str, ...], td3: Td3Params, train: TrainParams, ray: RayParams | None
 ) -> dict[str, Any]:
-    """Return all settings of a run as they are saved."""
     groups = zip(GROUPS, (td3, train, ray), strict=True)
     settings = {name: asdict(group) for name, group in groups if group is not None}
     return {'env': list(env_ids), **settings}
 
 
 def changes(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
-    """Return in what a run's settings differ from those saved, but for what may differ."""
+    """Return how a run's settings differ from the saved ones, where they must not."""
     same = saved.get('env') == mine['env']
     found = [] if same else [f'env was {saved.get("env")}']
     if ('ray' in saved) != ('ray' in mine):

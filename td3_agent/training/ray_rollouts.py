@@ -131,20 +131,19 @@ class RayRollouts:
 
     @property
     def episodes(self) -> int:
-        """How many there have been, besides those that are going on."""
+        """Number of finished episodes."""
         return self._past[0] + sum(slot.episodes for slot in self._slots)
 
     @property
     def failures(self) -> int:
-        """Episodes that broke, with their worker or without it."""
+        """Number of broken episodes, with their worker or without it."""
         return self._past[1] + sum(slot.failures for slot in self._slots) + self.lost
 
     def figures(self) -> dict[str, float]:
-        """Return what else belongs into a row of progress."""
         return {'workers_lost': self.lost, 'policy_lag_updates': statistics.fmean(self._lags)}
 
     def start(self) -> None:
-        """Start every worker; its first fragment is asked for once it is there."""
+        """Start every worker, and request its first fragment once it is ready."""
         for stream in range(self._params.workers):
             self._start_worker(stream)
 
@@ -192,7 +191,7 @@ class RayRollouts:
         return fragments, ready, dead
 
     def _answers(self) -> list[Any]:
-        """Return all answers that are there; wait for one if there are none, but not for long."""
+        """Return all results that are there; wait a little for one if there are none."""
         asked = list(self._asked)
         # On whatever machine they lie: what would have to be fetched first is there as well.
         ray.wait(asked, num_returns=1, timeout=LOOK_S, fetch_local=False)
@@ -205,7 +204,7 @@ class RayRollouts:
         return answers
 
     def _overdue(self, *, there: bool) -> dict[int, Any]:
-        """Return answers that are long in coming, by stream; of workers that are there, or not."""
+        """Return overdue results by stream, of workers that have started or not."""
         return {
             stream: answer
             for answer, stream in self._asked.items()
@@ -221,7 +220,7 @@ class RayRollouts:
         return dict.fromkeys(overdue, f'no answer within {PATIENCE_S:.0f} s')
 
     def _note_missing(self) -> None:
-        """Warn, once, of workers that should be there by now; the others go on meanwhile."""
+        """Warn, once, of workers that should have started by now."""
         missing = [self._slots[stream] for stream in self._overdue(there=False)]
         if not all(slot.is_missed for slot in missing):
             LOG.warning(
@@ -250,7 +249,7 @@ class RayRollouts:
             )
 
     def _store(self, stream: int, fragment: RolloutFragment) -> int:
-        """Store what a worker has sent, and return how many steps it was."""
+        """Store the steps of a fragment, and return their number."""
         self._buffer.extend(fragment.steps, stream)
         slot = self._slots[stream]
         slot.episodes, slot.failures, slot.losses = fragment.episodes, fragment.failures, 0
@@ -301,7 +300,7 @@ class RayRollouts:
         self._wait_for(slot.worker.__ray_ready__.remote(), stream)
 
     def _ask(self, stream: int, step: int) -> None:
-        """Ask for the next fragment, to be made with the newest policy that was sent out."""
+        """Request the next fragment, with the newest policy that was sent out."""
         updates, since = self._learner.updates, self._version
         if self._policy is None or updates >= since + self._params.broadcast_every:
             self._policy = ray.put(self._learner.policy_weights())
@@ -314,7 +313,7 @@ class RayRollouts:
         self._slots[stream].since_s = self._clock_s
 
     def state(self) -> State:
-        """Return everything there is to save; the steps under way are lost."""
+        """Return the state to save; steps under way are lost."""
         facts = {
             'past': [self.episodes + self._params.workers, self.failures - self.lost],
             'started': self._started,
@@ -324,7 +323,7 @@ class RayRollouts:
         return {}, facts
 
     def restore(self, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> bool:  # noqa: ARG002
-        """Go on with new episodes: workers cannot be brought back to where they were."""
+        """Continue with new episodes: workers cannot return to the middle of one."""
         episodes, failures = facts['past']
         self._past, self._started = (episodes, failures), facts['started']
         self.lost, self.finished = facts['lost'], facts['finished']
@@ -334,7 +333,6 @@ class RayRollouts:
         return False
 
     def close(self) -> None:
-        """End the workers."""
         for slot in self._slots:
             if slot.worker is not None:
                 ray.kill(slot.worker)

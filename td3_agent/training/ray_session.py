@@ -80,7 +80,7 @@ def session_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _end(number: int, _: FrameType | None) -> NoReturn:
-    """End the program as a signal does, but not before the session."""
+    """End the program as the signal would, through the session's clean-up."""
     sys.exit(128 + number)
 
 

@@ -64,24 +64,22 @@ class LocalRollouts:
 
     @property
     def episodes(self) -> int:
-        """How many there have been, besides those that are going on."""
+        """Number of finished episodes."""
         return sum(episodes.number for episodes in self._streams)
 
     @property
     def failures(self) -> int:
-        """Episodes that broke."""
+        """Number of broken episodes."""
         return sum(episodes.failures for episodes in self._streams)
 
     def figures(self) -> dict[str, float]:
-        """Return what else belongs into a row of progress: nothing."""
         return {}
 
     def start(self) -> None:
-        """Begin the first episodes."""
         self._observed = [self._begin(stream) for stream in range(len(self._streams))]
 
     def act(self, step: int) -> int:
-        """Take a step in every environment; they work at the same time."""
+        """Take a step in every environment; environments in processes work in parallel."""
         actions = []
         for stream, episodes in enumerate(self._streams):
             action = self._explorer.action(self._observed[stream], step + stream, stream)
@@ -99,7 +97,6 @@ class LocalRollouts:
         return len(self._streams)
 
     def _keep(self, stream: int, action: NDArray[np.float32], outcome: StepResult) -> None:
-        """Store what came of a step."""
         observed = self._spaces.observed(outcome.observation)
         self._store.add(
             action,
@@ -124,7 +121,6 @@ class LocalRollouts:
         return observed
 
     def state(self) -> State:
-        """Return everything there is to save."""
         noise, explorer = self._explorer.state()
         tensors = {'explorer.noise': torch.as_tensor(noise)}
         facts = {'explorer': explorer, 'returns': self._returns, 'finished': self.finished}
@@ -134,7 +130,7 @@ class LocalRollouts:
         return tensors, facts
 
     def restore(self, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> bool:
-        """Replay the episodes that were going on; one that takes another course is cut."""
+        """Replay the open episodes; one that takes another course is cut."""
         self._explorer.restore(tensors['explorer.noise'].numpy(), facts['explorer'])
         self._returns, self.finished = facts['returns'], facts['finished']
         replayed = []
@@ -149,7 +145,7 @@ class LocalRollouts:
     def _replayed(
         self, stream: int, actions: NDArray[np.float32], facts: dict[str, Any]
     ) -> tuple[Observed, bool]:
-        """Bring an episode back to where it was, and say whether that was possible."""
+        """Return the last observation of a replayed episode, and whether the replay was exact."""
         episodes = self._streams[stream]
         reason = 'the environment does not repeat itself'
         try:
@@ -163,7 +159,6 @@ class LocalRollouts:
         return self._begin(stream), False
 
     def close(self) -> None:
-        """Let go of the environments."""
         for episodes in self._streams:
             episodes.port.close()
 
@@ -228,7 +223,7 @@ class RolloutWorker:
     """Takes steps; its number decides on episodes and noise."""
 
     def __init__(self, config: WorkerConfig) -> None:
-        """Make everything but the environment, which comes with the first step."""
+        """Build everything but the environment, which is made for the first step."""
         torch.set_num_threads(1)
         keep_freed_memory()
         self._steps = config.steps

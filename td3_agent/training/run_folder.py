@@ -44,7 +44,7 @@ GIT_PATIENCE_S = 10.0
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of what a run's numbers depend on."""
+    """Return the versions that a run's numbers depend on."""
     return {
         'td3_agent': __version__,
         'commit': commit(),
@@ -85,7 +85,6 @@ class CsvLog:
         self._path = path
 
     def write(self, row: Mapping[str, float | str]) -> None:
-        """Add a row."""
         fresh = not self._path.exists() or self._path.stat().st_size == 0
         with self._path.open('a', newline='', encoding='utf-8') as file:
             writer = csv.DictWriter(file, list(row))
@@ -94,7 +93,7 @@ class CsvLog:
             writer.writerow(row)
 
     def rewind(self, step: int) -> None:
-        """Drop rows of later steps, and a last one that was cut off: they will come again."""
+        """Drop rows of later steps, and a torn last one: the resumed run writes them again."""
         if not self._path.exists():
             return
         with self._path.open(newline='', encoding='utf-8') as file:
@@ -110,7 +109,7 @@ class TensorBoard:
     """Scalars and texts for TensorBoard; does nothing, and says so, where it is not installed."""
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
-        """Write to ``folder``; steps from ``purge_step`` on are written anew."""
+        """Write to ``folder``; steps from ``purge_step`` on are written again."""
         self._writer: Any = None
         if find_spec('tensorboard') is None:
             LOG.info('tensorboard is not installed: the logs are the CSV files alone')
@@ -119,7 +118,6 @@ class TensorBoard:
             self._writer = module.SummaryWriter(str(folder), purge_step=purge_step)
 
     def write(self, group: str, row: Mapping[str, float | str], step: int) -> None:
-        """Add every number and text of a row."""
         if self._writer is not None:
             for name, value in row.items():
                 if isinstance(value, (int, float)):
@@ -128,7 +126,6 @@ class TensorBoard:
                     self._writer.add_text(f'{group}/{name}', value, step)
 
     def close(self) -> None:
-        """Flush what is left."""
         if self._writer is not None:
             self._writer.close()
 
@@ -179,7 +176,6 @@ class PolicySaver:
 def contract(
     spaces: TaskSpaces, env: gymnasium.Env[Any, Any]
 ) -> tuple[str, InputContract, OutputContract]:
-    """Return kind, inputs and outputs of a policy for a task."""
     spec = getattr(env.unwrapped, 'spec_of_observation', None)
     if spec is not None:  # only td3_agent/Driving-v0 has one
         seen = getattr(env.unwrapped, 'contract', None)

@@ -70,7 +70,7 @@ class TaskSpaces:
         return cls(shape, is_dict, low, high)
 
     def observed(self, observation: Any) -> Observed:  # noqa: ANN401  what Gymnasium returns
-        """Return an observation of the environment as the buffer takes it."""
+        """Return an observation of the environment in the buffer's form."""
         if self.is_dict:
             empty = np.zeros(0, np.float32)
             return Observed(
@@ -91,7 +91,7 @@ class TaskSpaces:
         return action if known is None else np.concatenate((known, action))
 
     def action(self, answer: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return an action in [-1, 1] as the environment takes it, never beyond its limits."""
+        """Return an action in [-1, 1] in the environment's units, within its limits."""
         action = denormalised(answer, self.low, self.high)
         return np.asarray(np.clip(action, self.low, self.high), np.float32)
 
@@ -126,14 +126,13 @@ def denormalised(action: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) ->
 
 
 def frames_of(env: gymnasium.Env[Any, Any]) -> int:
-    """Return how many frames the images of an environment hold, as far as it says."""
+    """Return the frame stack of an environment's images, 1 where it does not say."""
     inner = env.unwrapped
     inner = getattr(inner, 'spec_of_observation', inner)  # of td3_agent/Driving-v0
     return int(getattr(inner, 'frame_stack', 1))
 
 
 def _part_faults(parts: dict[str, Any]) -> list[str]:
-    """Name what cannot be observed."""
     faults = [f'observation part {name!r} is not one of {", ".join(PARTS)}' for name in parts]
     faults = [fault for fault, name in zip(faults, parts, strict=True) if name not in PARTS]
     for name in [name for name in parts if name in PARTS]:

@@ -27,7 +27,6 @@ class Identity(gymnasium.Env['NDArray[np.float32]', 'NDArray[np.float32]']):
     """
 
     def __init__(self) -> None:
-        """Two actions with unequal bounds, neither symmetric."""
         self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         low, high = np.array([-2.0, 0.0], np.float32), np.array([2.0, 0.5], np.float32)
         self.action_space = spaces.Box(low, high)
@@ -36,7 +35,6 @@ class Identity(gymnasium.Env['NDArray[np.float32]', 'NDArray[np.float32]']):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin an episode of ten questions."""
         super().reset(seed=seed, options=options)
         self._steps = 0
         return self._ask(), {}
@@ -44,7 +42,6 @@ class Identity(gymnasium.Env['NDArray[np.float32]', 'NDArray[np.float32]']):
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Take an answer and ask again."""
         low, high = self._bounds
         answer = (2.0 * action - low - high) / (high - low)
         reward = -float(np.sum((answer - self._shown) ** 2))
@@ -67,7 +64,6 @@ class Spot(gymnasium.Env[dict[str, 'NDArray[Any]'], 'NDArray[np.float32]']):
     frame_stack = 2
 
     def __init__(self) -> None:
-        """Small images, one action."""
         image = (self.frame_stack, self.SIDE_PX, self.SIDE_PX)
         # A Dict of Boxes gives dicts of arrays, which Gymnasium's types cannot say.
         self.observation_space = spaces.Dict(
@@ -82,7 +78,6 @@ class Spot(gymnasium.Env[dict[str, 'NDArray[Any]'], 'NDArray[np.float32]']):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Begin an episode of ten spots."""
         super().reset(seed=seed, options=options)
         self._steps = 0
         frame = self._draw()
@@ -92,7 +87,6 @@ class Spot(gymnasium.Env[dict[str, 'NDArray[Any]'], 'NDArray[np.float32]']):
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
-        """Take an answer and move the spot."""
         reward = -float((action[0] - self._column) ** 2)
         self._steps += 1
         self._image = np.concatenate((self._image[1:], self._draw()[np.newaxis]))
@@ -115,7 +109,7 @@ class Spot(gymnasium.Env[dict[str, 'NDArray[Any]'], 'NDArray[np.float32]']):
 
 
 def register() -> None:
-    """Make the tasks known to ``gymnasium.make``; doing it twice is harmless."""
+    """Register the tasks with Gymnasium; doing it twice is harmless."""
     for cls in (Identity, Spot):
         name = f'td3_agent/{cls.__name__}-v0'
         gymnasium.registry.pop(name, None)  # of td3_agent.envs

@@ -47,7 +47,6 @@ P = TypeVar('P', bound=Params)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments: those of the run, then every setting of it and of TD3."""
     add_task_arguments(parser)
     parser.add_argument('--out', type=Path, default=Path('train'), help='folder for the results')
     parser.add_argument('--resume', action='store_true', help='go on from the last snapshot')
@@ -56,7 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_task_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what is trained on, and the file of settings."""
     parser.add_argument(
         '--config', type=Path, help='YAML file of settings; options on the command line go before'
     )
@@ -74,7 +72,7 @@ def add_settings(
     classes: tuple[type[Params], ...],
     without: tuple[str, ...] = (),
 ) -> None:
-    """Declare every setting of some classes, but those that are named."""
+    """Declare every setting of some classes but ``without``."""
     for cls in classes:
         group = parser.add_argument_group(cls.__name__)
         for spec in fields(cls):
@@ -101,7 +99,7 @@ def params_of(settings: Mapping[str, Any], cls: type[P]) -> P:
     """Return the settings of one class.
 
     Raises:
-        ParameterError: naming every value that is refused.
+        ParameterError: naming every value that is rejected.
     """
     return cls(**{spec.name: settings[spec.name] for spec in fields(cls) if spec.name in settings})
 
@@ -152,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
     """Train, write the results, and return the exit status.
 
     Raises:
-        ValueError: a setting, the task or the folder is refused.
+        ValueError: a setting, the task or the folder is rejected.
     """
     logging.basicConfig(level=logging.INFO, format='%(levelname)s: %(message)s')
     settings = settings_of(args, saved_settings(args.out) if args.resume else None)
@@ -213,7 +211,7 @@ def trained(  # noqa: PLR0913  what a run is made of
 
 
 def finished_summary(out: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the summary of the run in a folder, if it has these settings and all of its steps."""
+    """Return the summary of the run in a folder if it has these settings and all of its steps."""
     try:
         summary = json.loads((out / 'summary.json').read_text(encoding='utf-8'))
         done = summary['step'] >= settings['train']['steps'] and not changes(summary, settings)
@@ -223,7 +221,7 @@ def finished_summary(out: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
 
 
 def way_on(out: Path) -> str:
-    """Return what becomes of a run that has ended early."""
+    """Return how to continue a run that ended early."""
     if snapshots(out / 'snapshots'):
         return f'--resume --out {out} goes on'
     return f'there is no snapshot to go on from, --resume --out {out} begins anew'
@@ -246,7 +244,7 @@ def ray_params(settings: Mapping[str, Any], address: str | None) -> RayParams | 
 
 
 def session(address: str | None, ray: RayParams | None) -> AbstractContextManager[None]:
-    """Return the session of Ray that a run needs; only here is Ray needed."""
+    """Return the Ray session of a run; Ray is imported only here."""
     if address is None or ray is None:
         return nullcontext()
     from td3_agent.training.ray_session import ray_session  # noqa: PLC0415
@@ -255,7 +253,7 @@ def session(address: str | None, ray: RayParams | None) -> AbstractContextManage
 
 
 def table(summary: dict[str, Any]) -> str:
-    """Return the outcome of a run as lines of text."""
+    """Return the summary of a run as lines of text."""
     names = ('env', 'step', 'best_return', 'last_return', 'steps_per_s', 'alarms', 'exact')
     return '\n'.join(f'{name:<12} {_shown(summary[name])}' for name in names)
 

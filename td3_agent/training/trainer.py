@@ -126,7 +126,7 @@ class Trainer:
         return 0 if self.train.start_policy else self.td3.start_steps
 
     def _local_rollouts(self) -> LocalRollouts:
-        """Return what acts in this process, or in a process for each environment."""
+        """Return rollouts in this process, or in one process per environment."""
         seed = self.train.seed
         port = ProcessEnv if self.train.processes else LocalEnv
         streams = [
@@ -143,7 +143,7 @@ class Trainer:
         return LocalRollouts(streams, explorer, self.spaces, self.buffer)
 
     def _ray_rollouts(self, ray: RayParams) -> RayRollouts:
-        """Return what has Ray's workers act; nothing else here needs Ray."""
+        """Return rollouts by Ray's workers; Ray is imported only here."""
         from td3_agent.training.ray_rollouts import RayRollouts  # noqa: PLC0415
 
         return RayRollouts(
@@ -182,7 +182,7 @@ class Trainer:
         return self._summary(time.monotonic() - begun_s, self.step - begun_at)
 
     def _rounds(self, interruption: Interruption) -> None:
-        """Take all steps that are left, or those up to an interruption."""
+        """Take all remaining steps, or those up to an interruption."""
         with (
             logging_redirect_tqdm(),
             tqdm(total=self.train.steps, initial=self.step, unit='step', disable=None) as progress,
@@ -205,7 +205,6 @@ class Trainer:
         self._clock = (time.monotonic(), self.step)
 
     def close(self) -> None:
-        """End environments and logs."""
         self._rollouts.close()
         for env in self._eval_envs:
             env.close()
@@ -213,14 +212,14 @@ class Trainer:
             self._board.close()
 
     def _shown(self) -> str:
-        """Return what stands beside the progress bar."""
+        """Return the text beside the progress bar."""
         parts = [] if self._last is None else [f'return {self._last["return_mean"]:.1f}']
         return ', '.join([*parts, *self._alarms.values()])
 
     # ---- One round ------------------------------------------------------------------------------
 
     def round(self) -> None:
-        """Take the next steps and make the updates, logs and snapshots that are due with them."""
+        """Take the next steps, with the updates, logs and snapshots that are due."""
         before = self.step
         self._act()
         batch = None
@@ -234,7 +233,7 @@ class Trainer:
             self._save()
 
     def _finish(self) -> None:
-        """Evaluate and save the last step, where it was not its turn anyway."""
+        """Evaluate and save the last step, if that was not done."""
         if self._last is None or self._last['step'] != self.step:
             self._evaluate()
         self._save_newest()
@@ -246,7 +245,7 @@ class Trainer:
         self.step += self._rollouts.act(self.step)
 
     def _updates_due(self) -> int:
-        """Return how many updates there should have been by now."""
+        """Return how many updates are due at this step."""
         return int(max(self.step - self.td3.start_steps, 0) * self.td3.updates_per_step)
 
     def _learn(self) -> Batch:
@@ -266,7 +265,7 @@ class Trainer:
     # ---- Logs ----------------------------------------------------------------------------------
 
     def _log(self, batch: Batch) -> None:
-        """Write a row of progress, and warn of what has become wrong since the last one."""
+        """Write a row of progress, and warn of new alarms."""
         health = examine(self.learner, batch, self.buffer.largest_reward)
         speeds = (
             {} if self._speed_state is None else self._speed_state.shares(self.buffer.states())
@@ -340,10 +339,10 @@ class Trainer:
     # ---- Saving and resuming -------------------------------------------------------------------
 
     def _open(self, *, resume: bool) -> None:
-        """Make the folder of the run, or go on with the one that is there."""
+        """Create the folder of the run, or continue with the existing one."""
         config = self.out / CONFIG
         if resume:
-            self._refuse_changes(saved_config(self.out))
+            self._reject_changes(saved_config(self.out))
             self._resume()
         elif config.exists():
             raise ValueError(f'{self.out} holds a run already; see --resume')
@@ -355,18 +354,17 @@ class Trainer:
         self._board = TensorBoard(self.out / 'tensorboard', self.step or None)
 
     def _save_newest(self) -> None:
-        """Write a snapshot of this step, if the run has snapshots and none of it yet."""
+        """Write a snapshot of this step, if snapshots are on and it has none."""
         if self.train.snapshot_every and self._saved_at != self.step:
             self._save()
 
     def _save(self) -> None:
-        """Write a snapshot of everything."""
         tensors, facts = self.state()
         save_snapshot(self.out / 'snapshots', self.step, tensors, facts, keep=self.train.keep)
         self._saved_at = self.step
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return everything there is to save: tensors and plain JSON."""
+        """Return the state to save: tensors and plain JSON."""
         parts: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = {
             'learner': self.learner.state(),
             'buffer': self.buffer.state(),
@@ -418,7 +416,7 @@ class Trainer:
         for table in (self._progress, self._evaluations):
             table.rewind(step)
 
-    def _refuse_changes(self, saved: dict[str, Any]) -> None:
+    def _reject_changes(self, saved: dict[str, Any]) -> None:
         mine = self._settings()
         if faults := changes(saved, mine):
             raise ValueError(f'cannot resume {self.out}: ' + '; '.join(faults))

@@ -115,7 +115,7 @@ def test_reset_forgets_stack_and_action_and_tells_the_driver():
         ((0.0, 0.0, 0.0), 'shape'),
     ],
 )
-def test_bad_action_is_refused_and_not_fed_back(action, text):
+def test_bad_action_is_rejected_and_not_fed_back(action, text):
     driver = FakeDriver((0.1, 0.2), action, (0.0, 0.0))
     agent = Agent(driver, SPEC)
     respond(agent, image(1), moving(0))

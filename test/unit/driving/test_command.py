@@ -67,14 +67,14 @@ def test_least_action_is_the_exact_stop():
 
 
 @pytest.mark.parametrize('shape', [(), (1,), (3,), (1, 2), (2, 1)])
-def test_action_of_another_shape_is_refused(shape):
+def test_action_of_another_shape_is_rejected(shape):
     with pytest.raises(ValueError, match=r'shape \(2,\)'):
         twist_from_action(np.zeros(shape, dtype=np.float32))
 
 
 @pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize('place', [0, 1])
-def test_action_that_is_not_finite_is_refused(bad, place):
+def test_action_that_is_not_finite_is_rejected(bad, place):
     values = action(0.0, 0.0)
     values[place] = bad
     with pytest.raises(ValueError, match='action must be finite'):
@@ -129,7 +129,7 @@ def test_velocity_formula(control):
 
 @pytest.mark.parametrize('bad', [-0.01, 1.01, math.nan, math.inf])
 @pytest.mark.parametrize('field', ['throttle', 'brake'])
-def test_pedal_out_of_range_is_refused(field, bad):
+def test_pedal_out_of_range_is_rejected(field, bad):
     with pytest.raises(ValueError, match=rf'{field} must be in \[0\.0, 1\.0\], got'):
         twist_from_control(VehicleControl(**{field: bad}))
 
@@ -213,7 +213,7 @@ def test_upstream_quadrants(twist, control):
 
 
 @pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
-def test_upstream_conversion_refuses_what_is_not_finite(bad):
+def test_upstream_conversion_rejects_what_is_not_finite(bad):
     for twist in (TwistCommand(bad, 0.0), TwistCommand(0.0, bad)):
         assert not twist.is_finite
         with pytest.raises(ValueError, match='twist must be finite'):

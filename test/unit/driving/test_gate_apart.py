@@ -75,7 +75,7 @@ class TestFreeRunningGate:
         assert gate.on_command(stamp(0), DRIVE, at_the_limit).outcome is Outcome.OK
         assert gate.on_command(stamp(1), DRIVE, too_late).outcome is Outcome.NO_ODOMETRY
 
-    def test_third_refused_odometry_in_a_row_brakes_at_once(self):
+    def test_third_rejected_odometry_in_a_row_brakes_at_once(self):
         gate = free_running()
         gate.on_state(moving(stamp(0)), 0)
         assert gate.on_command(stamp(0), DRIVE, 1).outcome is Outcome.OK
@@ -88,7 +88,7 @@ class TestFreeRunningGate:
         gate.on_state(moving(stamp(3)), 9)
         assert gate.on_command(stamp(3), DRIVE, 10).outcome is Outcome.OK
 
-    def test_refused_odometry_before_any_command_says_nothing(self):
+    def test_rejected_odometry_before_any_command_says_nothing(self):
         gate = free_running()
         assert [gate.on_rejected_state(n) for n in range(5)] == [None] * 5
 
@@ -139,7 +139,7 @@ def test_converter_forgets_on_reset():
 
 
 @pytest.mark.parametrize('convention', TwistConvention)
-def test_converter_refuses_what_is_not_finite(convention):
+def test_converter_rejects_what_is_not_finite(convention):
     with pytest.raises(ValueError, match='twist must be finite'):
         TwistConverter(convention).convert(NOT_FINITE, moving(0), GEOMETRY)
 

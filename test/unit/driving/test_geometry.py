@@ -175,7 +175,7 @@ def test_yaw_survives_roll_pitch_length_and_sign_of_the_quaternion(roll, pitch, 
         (0.0, 0.0, 0.0, math.nan),
     ],
 )
-def test_orientation_without_a_direction_is_refused(quaternion):
+def test_orientation_without_a_direction_is_rejected(quaternion):
     with pytest.raises(ValueError, match='finite non-zero quaternion'):
         yaw_from_quaternion(*quaternion)
 
@@ -222,7 +222,7 @@ def test_stamp_is_valid_and_not_later_than_the_time(seconds):
 
 
 @pytest.mark.parametrize('seconds', [-0.05, -1e-12, math.nan, math.inf, -math.inf])
-def test_time_that_no_simulator_has_is_refused(seconds):
+def test_time_that_no_simulator_has_is_rejected(seconds):
     with pytest.raises(ValueError, match=r'time must be finite and >= 0 \[s\]'):
         stamp_from_seconds(seconds)
 
@@ -242,6 +242,6 @@ def test_stamp_as_integer_nanoseconds():
         (0, -1, r'stamp\.nanosec must be in .* got -1'),
     ],
 )
-def test_stamps_that_are_no_time_are_refused(sec, nanosec, text):
+def test_stamps_that_are_no_time_are_rejected(sec, nanosec, text):
     with pytest.raises(ValueError, match=text):
         nanoseconds_from_stamp(sec, nanosec)

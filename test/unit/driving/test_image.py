@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Images: exact pixels, and messages that are refused."""
+"""Images: exact pixels, and messages that are rejected."""
 
 from fractions import Fraction
 import hashlib
@@ -281,7 +281,7 @@ def test_the_message_that_the_others_spoil_is_good():
 
 
 @pytest.mark.parametrize('encoding', ['', '16UC1', '32FC1', 'yuv422', 'BGRA8', 'bayer_rggb8'])
-def test_other_encodings_are_refused_by_name(encoding):
+def test_other_encodings_are_rejected_by_name(encoding):
     with pytest.raises(ImageError, match=f'encoding must be one of bgra8, .* got {encoding!r}'):
         message(encoding=encoding)
 
@@ -303,12 +303,12 @@ def test_other_encodings_are_refused_by_name(encoding):
         ({'height': 8193, 'data': bytes(8193 * 16)}, 'height must be'),
     ],
 )
-def test_fields_that_contradict_each_other_are_refused(fields, text):
+def test_fields_that_contradict_each_other_are_rejected(fields, text):
     with pytest.raises(ImageError, match=text):
         message(**fields)
 
 
-def test_huge_header_over_tiny_data_is_refused_before_anything_is_allocated():
+def test_huge_header_over_tiny_data_is_rejected_before_anything_is_allocated():
     tracemalloc.start()
     try:
         for side in (65535, 8192):
@@ -327,7 +327,7 @@ def test_huge_header_over_tiny_data_is_refused_before_anything_is_allocated():
     st.sampled_from([*ENCODINGS, 'mono16', '']),
     st.integers(0, 2**32 - 1) | st.integers(0, 50),
 )
-def test_any_header_is_either_refused_or_an_image(data, height, width, encoding, step):
+def test_any_header_is_either_rejected_or_an_image(data, height, width, encoding, step):
     try:
         image = ImageView(data=data, height=height, width=width, encoding=encoding, step=step)
     except ImageError:

@@ -346,7 +346,7 @@ def test_line_after_the_end_is_a_fault(tmp_path):
     assert audit.checks['chain'].faults == ['line 15 has no hash']
 
 
-def test_what_is_no_ledger_is_refused(tmp_path):
+def test_what_is_no_ledger_is_rejected(tmp_path):
     path = tmp_path / 'ledger.jsonl'
     path.write_text('hello\n', 'utf-8')
     with pytest.raises(LedgerError, match=r'ledger\.jsonl:1'):

@@ -101,7 +101,7 @@ def test_line_cut_short_by_a_kill_ends_the_ledger_without_an_error(tmp_path):
         ('{"schema_version":3}\n7\n', ':2: must be a JSON object'),
     ],
 )
-def test_what_is_no_ledger_is_refused_with_file_and_line(tmp_path, text, fault):
+def test_what_is_no_ledger_is_rejected_with_file_and_line(tmp_path, text, fault):
     path = tmp_path / 'ledger.jsonl'
     path.write_text(text, encoding='utf-8')
     with pytest.raises(LedgerError, match=f'ledger.jsonl.*{fault}'):

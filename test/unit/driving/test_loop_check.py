@@ -158,7 +158,7 @@ def test_stamps_that_are_cut_off_differently_are_told_by_their_difference():
 
 
 @pytest.mark.parametrize(
-    ('images', 'motions', 'refused', 'first'),
+    ('images', 'motions', 'rejected', 'first'),
     [
         (stamps(80), stamps(80), 0, None),
         (stamps(40, 2 * STEP_NS), stamps(80), 0, 'every second frame has no image'),
@@ -168,10 +168,10 @@ def test_stamps_that_are_cut_off_differently_are_told_by_their_difference():
         ([], [], 0, None),
     ],
 )
-def test_a_replay_fails_when_most_images_gave_no_action(images, motions, refused, first):
+def test_a_replay_fails_when_most_images_gave_no_action(images, motions, rejected, first):
     answered = sorted(set(images) & set(motions))
     found = replay_findings(
-        images, motions, answered, refused=refused, contract=Contract(), camera=None
+        images, motions, answered, rejected=rejected, contract=Contract(), camera=None
     )
     assert (found[0].text if found else '').startswith(first or '')
     assert bool(found) == bool(first)
@@ -246,7 +246,7 @@ def test_the_field_of_view_is_the_pinholes():
 
 
 @pytest.mark.parametrize('field', ['width_px', 'height_px', 'fov_deg'])
-def test_what_no_camera_has_is_refused(field):
+def test_what_no_camera_has_is_rejected(field):
     with pytest.raises(ValueError, match=f'{field} must be'):
         CameraView(**{'width_px': 160, 'height_px': 120, field: 0})
 

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Observations: exact pixels, refused messages, and a stack that never lies about the past."""
+"""Observations: exact pixels, rejected messages, and a stack that never lies about the past."""
 
 from dataclasses import replace
 import math
@@ -154,7 +154,7 @@ class TestPath:
             points = builder.build(grey_view(0), state, STOPPED).state[4::2] * PATH_SCALE_M
             np.testing.assert_allclose(points, self.AHEAD_M, atol=1e-3)
 
-    def test_no_route_is_refused(self):
+    def test_no_route_is_rejected(self):
         with pytest.raises(ValueError, match='no route has been given'):
             ObservationBuilder(self.SPEC).build(grey_view(0), moving(), STOPPED)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters: what a declaration accepts, refuses and says about itself."""
+"""Parameters: what a declaration accepts, rejects and says about itself."""
 
 from dataclasses import FrozenInstanceError, dataclass
 import math
@@ -14,7 +14,7 @@ from td3_agent.driving.parameters import (
     did_you_mean,
     param,
     param_of,
-    refuse_unknown,
+    reject_unknown,
 )
 
 
@@ -82,7 +82,7 @@ def test_limits_belong_to_the_range(name, values):
         ({'mode': ''}, "^mode must be one of fast, slow, got ''$"),
     ],
 )
-def test_value_out_of_range_is_refused_with_name_value_and_unit(values, text):
+def test_value_out_of_range_is_rejected_with_name_value_and_unit(values, text):
     with pytest.raises(ParameterError, match=text):
         Example(**values)
 
@@ -105,7 +105,7 @@ def test_value_out_of_range_is_refused_with_name_value_and_unit(values, text):
         ({'roles': None}, '^roles must be a list of texts, got None$'),
     ],
 )
-def test_value_of_another_type_is_refused(values, text):
+def test_value_of_another_type_is_rejected(values, text):
     with pytest.raises(ParameterError, match=text):
         Example(**values)
 
@@ -143,13 +143,13 @@ def test_parameter_error_is_a_value_error():
 
 
 def test_known_names_pass():
-    refuse_unknown(['frames', 'mode'], Example, 'example')
-    refuse_unknown([], Example, 'example')
+    reject_unknown(['frames', 'mode'], Example, 'example')
+    reject_unknown([], Example, 'example')
 
 
-def test_unknown_name_is_refused_with_the_nearest_known_one():
+def test_unknown_name_is_rejected_with_the_nearest_known_one():
     with pytest.raises(ParameterError) as caught:
-        refuse_unknown(['frame', 'speed_mph', 'qqqq', 'mode'], Example, 'example.yaml')
+        reject_unknown(['frame', 'speed_mph', 'qqqq', 'mode'], Example, 'example.yaml')
     assert str(caught.value) == (
         "example.yaml has no parameter 'frame', did you mean 'frames'?; "
         "example.yaml has no parameter 'speed_mph', did you mean 'speed_mps'?; "
@@ -198,7 +198,7 @@ def test_home_is_expanded_in_paths_alone(tmp_path, monkeypatch):
     assert Places(ledger='a/~/b').ledger == 'a/~/b'
 
 
-def test_home_of_no_user_is_refused():
+def test_home_of_no_user_is_rejected():
     with pytest.raises(ParameterError, match=r"^ledger: '~no-such-user/x' must begin with ~/ or"):
         Places(ledger='~no-such-user/x')
 

@@ -256,7 +256,7 @@ def test_reset_makes_the_next_drive_equal():
     np.testing.assert_array_equal(runs[0], runs[1])
 
 
-def test_bad_route_is_refused_and_the_old_one_kept():
+def test_bad_route_is_rejected_and_the_old_one_kept():
     driver = PurePursuitDriver(route=line())
     before = driver.route
     with pytest.raises(ValueError, match='finite'):

@@ -66,11 +66,11 @@ def test_what_agent_and_gate_say_is_taken():
     ],
     ids=lambda value: value[0][:20] if isinstance(value, tuple) else '',
 )
-def test_everything_else_is_refused_by_name(pair, text):
-    with pytest.raises(ValueError, match=r'must|field') as refusal:
+def test_everything_else_is_rejected_by_name(pair, text):
+    with pytest.raises(ValueError, match=r'must|field') as rejection:
         checked_fields([pair], AGENT_FIELDS)
-    assert text in str(refusal.value)
-    assert len(str(refusal.value)) < 250
+    assert text in str(rejection.value)
+    assert len(str(rejection.value)) < 250
 
 
 def test_outcome_is_a_word():
@@ -79,7 +79,7 @@ def test_outcome_is_a_word():
             checked_fields(wire(outcome=bad), GATE_FIELDS)
 
 
-def test_endless_reports_are_refused():
+def test_endless_reports_are_rejected():
     with pytest.raises(ValueError, match='at most 64 fields'):
         checked_fields(
             wire(**{f'fact_{n}': 1 for n in range(100)}),
@@ -90,7 +90,7 @@ def test_endless_reports_are_refused():
 @given(
     st.lists(st.tuples(st.sampled_from([*ALL_FIELDS, 'frame']), st.text() | st.binary().map(repr)))
 )
-def test_any_text_is_either_a_fact_or_refused(pairs):
+def test_any_text_is_either_a_fact_or_rejected(pairs):
     try:
         fields = checked_fields(pairs, ALL_FIELDS)
     except ValueError:

@@ -189,7 +189,7 @@ def frame(agent, number, now_ns=0):
     return agent.on_motion(state(stamp_ns), now_ns)
 
 
-def test_free_running_stops_at_the_third_refusal_in_a_row_and_recovers(driver):
+def test_free_running_stops_at_the_third_rejection_in_a_row_and_recovers(driver):
     agent = responder(driver, lockstep=False)
     frame(agent, 0)
     assert agent.on_timer(1).twist != STOP
@@ -206,7 +206,7 @@ def test_free_running_stops_at_the_third_refusal_in_a_row_and_recovers(driver):
     assert not agent.fault
 
 
-def test_in_lockstep_the_stop_after_refusals_is_the_gates(driver):
+def test_in_lockstep_the_stop_after_rejections_is_the_gates(driver):
     agent = responder(driver)
     frame(agent, 0)
     assert [agent.on_rejected('bad') for _ in range(5)] == [None] * 5
@@ -215,12 +215,12 @@ def test_in_lockstep_the_stop_after_refusals_is_the_gates(driver):
     assert not agent.fault
 
 
-def test_refusals_before_any_frame_say_nothing(driver):
+def test_rejections_before_any_frame_say_nothing(driver):
     agent = responder(driver, lockstep=False)
     assert [agent.on_rejected('bad') for _ in range(5)] == [None] * 5
 
 
-def test_another_size_within_a_drive_is_refused_and_a_new_drive_may_have_it(driver):
+def test_another_size_within_a_drive_is_rejected_and_a_new_drive_may_have_it(driver):
     agent = responder(driver)
     frame(agent, 0)
     small = ImageView(data=bytes(64 * 80), height=64, width=80, encoding='mono8', step=80)
@@ -330,7 +330,7 @@ class TestMissingHalf:
         assert responder(driver).missing(10**12) == ''
 
 
-def test_an_encoding_that_the_policy_was_not_trained_with_is_refused(driver):
+def test_an_encoding_that_the_policy_was_not_trained_with_is_rejected(driver):
     agent = FrameResponder(
         Agent(driver),
         TwistEncoder(TwistConvention.VELOCITY),

@@ -53,7 +53,7 @@ def winding_routes(draw):
         ([[0.0, 0.0], [np.inf, 0.0]], False, 'finite'),
     ],
 )
-def test_bad_points_are_refused(points, closed, message):
+def test_bad_points_are_rejected(points, closed, message):
     with pytest.raises(ValueError, match=message):
         Route(points, closed=closed)
 
@@ -138,7 +138,7 @@ def test_points_close_together_do_not_look_like_a_hairpin():
 
 @pytest.mark.parametrize('route', [straight(), circle()])
 @pytest.mark.parametrize('base_m', [0.0, -1.0, math.nan, math.inf])
-def test_bad_base_is_refused(route, base_m):
+def test_bad_base_is_rejected(route, base_m):
     with pytest.raises(ValueError, match='base_m must be > 0'):
         route.curvature(1.0, base_m)
 
@@ -153,7 +153,7 @@ def test_open_route_clamps_and_closed_route_wraps():
     assert lap.normalise(lap.length_m) == 0.0
 
 
-def test_not_finite_positions_are_refused():
+def test_not_finite_positions_are_rejected():
     for x, y, near in ((math.nan, 0.0, None), (0.0, math.inf, None), (0.0, 0.0, math.nan)):
         with pytest.raises(ValueError, match='finite'):
             straight().project(x, y, near)

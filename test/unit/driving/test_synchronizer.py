@@ -232,6 +232,6 @@ def test_a_drive_with_a_violation_has_failed():
     assert drive.core.has_failed
 
 
-def test_an_odometry_topic_for_several_vehicles_is_refused():
+def test_an_odometry_topic_for_several_vehicles_is_rejected():
     with pytest.raises(ParameterError, match="must be empty for 2 role_names, got '/odom'"):
         SynchronizerParams(role_names=(RED, BLUE), odometry_topic='/odom')

@@ -198,6 +198,6 @@ def test_weights_reach_the_reward():
         ({'stall_time_s': math.inf}, r'stall_time_s must be in .* \[s\], got inf'),
     ],
 )
-def test_bad_rules_are_refused(values, text):
+def test_bad_rules_are_rejected(values, text):
     with pytest.raises(ParameterError, match=text):
         TaskConfig(**values)

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Vehicle state and geometry: what is refused, and what the wheels tell."""
+"""Vehicle state and geometry: what is rejected, and what the wheels tell."""
 
 import math
 
@@ -87,7 +87,7 @@ def test_odometry_carries_the_yaw_as_a_quaternion_and_all_else_as_it_is(yaw):
         ('max_steer_angle_rad', math.nan),
     ],
 )
-def test_geometry_of_no_road_vehicle_is_refused(field, value):
+def test_geometry_of_no_road_vehicle_is_rejected(field, value):
     values = {'wheelbase_m': WHEELBASE_M, 'max_steer_angle_rad': MAX_STEER_RAD, field: value}
     with pytest.raises(ValueError, match=rf'{field} must be in .* \[(m|rad)\], got'):
         VehicleGeometry(**values)
@@ -126,6 +126,6 @@ def test_default_wheelbase_stands_in_where_the_wheels_do_not_tell(places):
 
 
 @pytest.mark.parametrize('angle', [0.0, math.nan, 70.0])
-def test_unusable_wheel_angle_is_refused_whatever_the_wheels(angle):
+def test_unusable_wheel_angle_is_rejected_whatever_the_wheels(angle):
     with pytest.raises(ValueError, match='max_steer_angle_rad'):
         geometry_from_wheels(wheels(), angle, DEFAULT_M)

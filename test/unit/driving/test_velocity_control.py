@@ -264,7 +264,7 @@ def test_gap_in_time_counts_as_a_fifth_of_a_second():
 
 @pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize('place', ['linear_x', 'angular_z'])
-def test_twist_that_is_not_finite_is_refused_and_leaves_no_trace(bad, place):
+def test_twist_that_is_not_finite_is_rejected_and_leaves_no_trace(bad, place):
     controller, untouched = VelocityController(), VelocityController()
     with pytest.raises(ValueError, match='twist must be finite'):
         controller.control(
@@ -314,6 +314,6 @@ def test_two_controllers_do_not_share_anything():
     assert other.control(STOP, moving(), GEOMETRY) == VehicleControl(brake=0.5)
 
 
-def test_settings_out_of_range_are_refused():
+def test_settings_out_of_range_are_rejected():
     with pytest.raises(ParameterError, match=r'max_speed_mps must be in \[0\.1, 60\] \[m/s\]'):
         VelocityControlParams(max_speed_mps=0.0)

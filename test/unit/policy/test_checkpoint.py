@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: what is written is read back exactly, and anything else is refused by name."""
+"""Checkpoints: what is written is read back exactly, and anything else is rejected by name."""
 
 import contextlib
 import dataclasses
@@ -84,7 +84,7 @@ def broken(good, tmp_path):
     return Path(shutil.copy(good, tmp_path / NAME))
 
 
-def refusal(path, **kwargs):
+def rejection(path, **kwargs):
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path, **kwargs)
     assert repr(str(path)) in str(caught.value)
@@ -155,7 +155,7 @@ def test_policy_that_sees_its_route_says_so(tmp_path):
     assert [field.name for field in manifest.inputs.state[4:6]] == ['route_x_0', 'route_y_0']
 
 
-def test_route_points_of_another_kind_are_refused(tmp_path):
+def test_route_points_of_another_kind_are_rejected(tmp_path):
     spec = ObservationSpec(path=True)
     save(
         tmp_path / NAME,
@@ -163,7 +163,7 @@ def test_route_points_of_another_kind_are_refused(tmp_path):
         inputs=driving_inputs(spec),
     )
     edit(tmp_path / NAME, lambda c: c['inputs']['state'][5].update(scale=12.0))
-    assert 'inputs.state' in refusal(tmp_path / NAME)
+    assert 'inputs.state' in rejection(tmp_path / NAME)
 
 
 def test_manifest_says_what_the_policy_needs_and_means(good):
@@ -210,7 +210,7 @@ def test_another_task_than_driving(tmp_path):
     with pytest.raises(ValueError, match='takes no image'):
         _ = manifest.observation_spec
     assert policy.action(np.zeros(3, dtype=np.float32)).shape == (1,)
-    reason = refusal(tmp_path / 'pendulum.safetensors', kind=DRIVING)
+    reason = rejection(tmp_path / 'pendulum.safetensors', kind=DRIVING)
     assert "kind is 'gymnasium', expected 'driving'" in reason
 
 
@@ -304,16 +304,16 @@ def test_what_is_no_checkpoint_is_never_replaced(tmp_path):
 
 
 def test_missing(tmp_path):
-    assert 'No such file or directory, expected a .safetensors file' in refusal(tmp_path / NAME)
-    assert refusal(tmp_path) == 'a folder, expected a .safetensors file'
-    assert 'null' in refusal('with\0null')
+    assert 'No such file or directory, expected a .safetensors file' in rejection(tmp_path / NAME)
+    assert rejection(tmp_path) == 'a folder, expected a .safetensors file'
+    assert 'null' in rejection('with\0null')
 
 
 @pytest.mark.parametrize('share', [0.0, 0.001, 0.1, 0.5, 0.99])
 def test_truncated(broken, share):
     data = broken.read_bytes()
     broken.write_bytes(data[: int(share * len(data))])
-    reason = refusal(broken)
+    reason = rejection(broken)
     assert 'empty (0 bytes)' in reason or 'header length is' in reason or 'bytes of w' in reason
     assert share > 0.0 or 'empty (0 bytes)' in reason
 
@@ -322,17 +322,17 @@ def test_one_flipped_bit_in_the_weights(broken):
     data = bytearray(broken.read_bytes())
     data[-3] ^= 1
     broken.write_bytes(data)
-    assert 'SHA-256 of the weights is ' in refusal(broken)
+    assert 'SHA-256 of the weights is ' in rejection(broken)
 
 
 def test_pipe_in_the_place_of_a_file(tmp_path):
     os.mkfifo(tmp_path / NAME)
-    assert refusal(tmp_path / NAME) == 'not a regular file'
+    assert rejection(tmp_path / NAME) == 'not a regular file'
 
 
 def test_git_lfs_pointer(broken):
     broken.write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\n')
-    assert refusal(broken) == 'a Git LFS pointer in the place of the file: git lfs pull'
+    assert rejection(broken) == 'a Git LFS pointer in the place of the file: git lfs pull'
 
 
 class TestAnotherFileIsMeant:
@@ -344,22 +344,22 @@ class TestAnotherFileIsMeant:
         for name in (*names, 'snapshots/step_000002000/state'):
             (run / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(good, run / f'{name}.safetensors')
-        assert refusal(run).endswith(
+        assert rejection(run).endswith(
             f'; did you mean {run}/best.safetensors? also there: '
             f'{run}/policies/step_000001000.safetensors, '
             f'{run}/policies/step_000002000.safetensors'
         )
-        assert f'; did you mean {run}/best.safetensors?' in refusal(tmp_path / 'train')
+        assert f'; did you mean {run}/best.safetensors?' in rejection(tmp_path / 'train')
 
     @pytest.mark.parametrize('name', ['metadata.yaml', 'drive_0.mcap', 'bag_0.db3.zstd'])
     def test_a_bag(self, name, tmp_path):
         (tmp_path / name).touch()
-        assert refusal(tmp_path).endswith(f'{tmp_path} is a bag: td3_agent replay {tmp_path}')
+        assert rejection(tmp_path).endswith(f'{tmp_path} is a bag: td3_agent replay {tmp_path}')
 
     def test_nothing_is_made_up(self, tmp_path):
         (tmp_path / 'logs').mkdir()
         (tmp_path / 'link').symlink_to('/')
-        assert refusal(tmp_path) == 'a folder, expected a .safetensors file'
+        assert rejection(tmp_path) == 'a folder, expected a .safetensors file'
 
 
 def two_files(folder, actor):
@@ -378,12 +378,12 @@ def two_files(folder, actor):
 
 
 class TestTwoFiles:
-    """The form of earlier versions is refused, and converted with the same actions."""
+    """The form of earlier versions is rejected, and converted with the same actions."""
 
-    def test_it_is_refused_with_what_converts_it(self, tmp_path):
+    def test_it_is_rejected_with_what_converts_it(self, tmp_path):
         folder = two_files(tmp_path / 'old', actor_of())
         for path in (folder, folder / 'actor.safetensors'):
-            assert 'scripts/convert_policy.py FOLDER POLICY.safetensors' in refusal(path)
+            assert 'scripts/convert_policy.py FOLDER POLICY.safetensors' in rejection(path)
 
     def test_it_is_converted(self, tmp_path):
         actor = actor_of(seed=3).eval()
@@ -416,11 +416,11 @@ def test_shipped_policies_lie_in_the_package():
 
 def test_writable_by_everyone(broken):
     broken.parent.chmod(0o777)
-    assert 'its folder is writable by everyone, expected chmod o-w' in refusal(broken)
+    assert 'its folder is writable by everyone, expected chmod o-w' in rejection(broken)
     broken.parent.chmod(0o1777)  # as /tmp is
     load_checkpoint(broken)
     broken.chmod(0o777)
-    assert refusal(broken).startswith('writable by everyone, expected chmod o-w')
+    assert rejection(broken).startswith('writable by everyone, expected chmod o-w')
 
 
 class Bomb:
@@ -434,18 +434,18 @@ class Bomb:
 
 
 @pytest.mark.parametrize('suffix', ['.pt', '.pth', '.pkl', '.PT', '.bin'])
-def test_pickle_is_refused_by_name_and_never_opened(tmp_path, suffix):
+def test_pickle_is_rejected_by_name_and_never_opened(tmp_path, suffix):
     file, canary = tmp_path / f'policy{suffix}', tmp_path / 'canary'
     torch.save({'actor': Bomb(canary)}, file)
-    assert 'it is never opened' in refusal(file)
+    assert 'it is never opened' in rejection(file)
     assert not canary.exists()
 
 
-def test_pickle_under_another_name_is_refused_and_never_run(broken, tmp_path):
+def test_pickle_under_another_name_is_rejected_and_never_run(broken, tmp_path):
     canary = tmp_path / 'canary'
     pickled = pickle.dumps(Bomb(canary)).ljust(broken.stat().st_size, b'.')
     broken.write_bytes(pickled)
-    assert 'header length is' in refusal(broken)
+    assert 'header length is' in rejection(broken)
     save(tmp_path / 'other.safetensors')
     header, body = parts_of(tmp_path / 'other.safetensors')
     write(broken, header, pickled[: len(body)])
@@ -455,20 +455,20 @@ def test_pickle_under_another_name_is_refused_and_never_run(broken, tmp_path):
     assert not canary.exists()
 
 
-def test_huge_file_is_refused_before_it_is_read(broken, monkeypatch):
+def test_huge_file_is_rejected_before_it_is_read(broken, monkeypatch):
     with broken.open('ab') as file:
         file.truncate(1 << 38)  # sparse
     read = []
     monkeypatch.setattr(os, 'read', count(read, os.read))
-    assert 'but the architecture needs' in refusal(broken)
+    assert 'but the architecture needs' in rejection(broken)
     assert sum(read) < 10_000
 
 
-def test_architecture_beyond_the_limit_is_refused_whatever_the_file_has(broken):
+def test_architecture_beyond_the_limit_is_rejected_whatever_the_file_has(broken):
     edit(broken, nested('actor', 'hidden', value=[4096] * 8))
     with broken.open('ab') as file:
         file.truncate(1 << 29)
-    assert f'at most {1 << 28}' in refusal(broken)
+    assert f'at most {1 << 28}' in rejection(broken)
 
 
 def count(sizes, function):
@@ -558,9 +558,9 @@ def test_the_camera_of_the_training_may_be_missing_and_is_read_where_it_is_not(b
         (nested('weights_sha256', value='0' * 64), 'SHA-256 of the weights is'),
     ],
 )
-def test_wrong_manifest_is_refused_by_field_and_value(broken, change, message):
+def test_wrong_manifest_is_rejected_by_field_and_value(broken, change, message):
     edit(broken, change)
-    assert message in refusal(broken)
+    assert message in rejection(broken)
 
 
 def test_all_contradictions_of_a_manifest_are_named_at_once(broken):
@@ -570,7 +570,7 @@ def test_all_contradictions_of_a_manifest_are_named_at_once(broken):
         content['inputs']['rate_hz'] = -1
 
     edit(broken, change)
-    reason = refusal(broken)
+    reason = rejection(broken)
     for field in ('kind is', 'actor.state_size is', 'inputs.rate_hz is'):
         assert f'manifest: {field}' in reason
 
@@ -590,18 +590,18 @@ def test_manifest_that_is_no_json_object(broken, text, message):
     header, body = parts_of(broken)
     header['__metadata__']['manifest'] = text
     write(broken, header, body)
-    assert message in refusal(broken)
+    assert message in rejection(broken)
 
 
 @pytest.mark.parametrize('header', [b'not json', b'\xff\xfe{}', b'[]', b'null', b'[' * 100_000])
 def test_header_that_is_no_json_object(broken, header):
     write(broken, header, b'')
-    assert 'header: not valid' in refusal(broken)
+    assert 'header: not valid' in rejection(broken)
 
 
 def test_file_without_a_manifest(broken):
     broken.write_bytes(safetensors.torch.save(tensors_of(broken)))
-    assert "its metadata has no 'manifest'" in refusal(broken)
+    assert "its metadata has no 'manifest'" in rejection(broken)
 
 
 # ---- Reading: the weights, with a manifest that vouches for them --------------------------------
@@ -612,7 +612,7 @@ def test_wrong_shape_missing_and_foreign_tensors_are_all_named(broken):
     tensors['head.weight'] = tensors['head.weight'].reshape(8, 2)
     tensors['foreign'] = tensors.pop('head.bias')
     set_tensors(broken, tensors)
-    reason = refusal(broken)
+    reason = rejection(broken)
     assert "tensor 'foreign' is ('F32', [2]), expected no such tensor" in reason
     assert "tensor 'head.bias' is 'missing', expected ('F32', [2])" in reason
     assert "tensor 'head.weight' is ('F32', [8, 2]), expected ('F32', [2, 8])" in reason
@@ -626,7 +626,7 @@ def test_wrong_dtype(broken, dtype):
     if dtype == torch.float32:
         load_checkpoint(broken)
     else:
-        assert "tensor 'head.bias' is (" in refusal(broken)
+        assert "tensor 'head.bias' is (" in rejection(broken)
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
@@ -634,7 +634,7 @@ def test_weights_that_are_no_numbers(broken, bad):
     tensors = tensors_of(broken)
     tensors['head.bias'][0] = bad
     set_tensors(broken, tensors)
-    assert 'weight head.bias is not finite' in refusal(broken)
+    assert 'weight head.bias is not finite' in rejection(broken)
 
 
 @pytest.mark.parametrize(
@@ -654,20 +654,20 @@ def test_forged_header(broken, change, message):
     header, body = parts_of(broken)
     change(header)
     write(broken, header, body)
-    assert message in refusal(broken)
+    assert message in rejection(broken)
 
 
 def test_forged_header_length(broken):
     data = broken.read_bytes()
     for length in (0, len(data), 1 << 40, (1 << 64) - 1):
         broken.write_bytes(length.to_bytes(8, 'little') + data[8:])
-        assert f'header length is {length}' in refusal(broken)
+        assert f'header length is {length}' in rejection(broken)
 
 
 def test_bytes_left_over(broken):
     broken.write_bytes(broken.read_bytes() + b'\0' * 16)
     vouch(broken)
-    assert 'bytes of weights, but the architecture needs' in refusal(broken)
+    assert 'bytes of weights, but the architecture needs' in rejection(broken)
 
 
 # ---- Any damage ---------------------------------------------------------------------------------
@@ -681,10 +681,10 @@ def test_bytes_left_over(broken):
     insert=st.booleans(),
     vouched=st.booleans(),
 )
-def test_random_damage_is_refused_or_harmless(  # noqa: PLR0913
+def test_random_damage_is_rejected_or_harmless(  # noqa: PLR0913
     good, good_action, place, in_header, junk, insert, vouched
 ):
-    """A refusal by name, or the very same policy; who fixes the hash too gets a finite one."""
+    """A rejection by name, or the very same policy; who fixes the hash too gets a finite one."""
     data = good.read_bytes()
     reach = len(data) - len(parts_of(good)[1]) if in_header else len(data)
     start = int(place * reach)

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The policy: its networks, what it answers as a driver, and what it refuses."""
+"""The policy: its networks, what it answers as a driver, and what it rejects."""
 
 import dataclasses
 
@@ -96,7 +96,7 @@ def test_image_only_actor():
     assert actor_of(config=config)(torch.zeros(2, 0), batch(2)[1]).shape == (2, 2)
 
 
-def test_missing_or_superfluous_image_is_refused():
+def test_missing_or_superfluous_image_is_rejected():
     state, image = batch(1)
     with pytest.raises(ValueError, match='takes an image'):
         actor_of()(state)
@@ -125,7 +125,7 @@ def test_missing_or_superfluous_image_is_refused():
         ({'conv': ((4096, 1, 1), (4096, 1, 1))}, 'multiplications'),
     ],
 )
-def test_impossible_architectures_are_refused(changes, message):
+def test_impossible_architectures_are_rejected(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(DRIVING_ACTOR, **changes)
 
@@ -207,13 +207,13 @@ def test_read_only_images_are_accepted_without_a_warning():
         (IMAGE, STATE.astype(np.float64), 'state must be .* got .* float64'),
     ],
 )
-def test_what_does_not_fit_is_refused(image, state, message):
+def test_what_does_not_fit_is_rejected(image, state, message):
     with pytest.raises(PolicyError, match=message):
         untrained_policy(0).act(observe(image, state))
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf])
-def test_answer_that_is_no_number_is_refused(bad):
+def test_answer_that_is_no_number_is_rejected(bad):
     state = STATE.copy()
     state[0] = bad
     with pytest.raises(PolicyError, match='action is not finite'):

@@ -294,7 +294,7 @@ def test_restored_learner_goes_on_to_the_last_bit(shape, how, saved_at):
     assert not changed(tensors_of(learner), copy_of_it, '')
 
 
-def test_another_network_is_refused():
+def test_another_network_is_rejected():
     tensors, facts = learner_of(hidden_units=8).state()
     with pytest.raises(ValueError, match=r'saved networks\.\S+ is \(.*\), expected'):
         learner_of().restore(tensors, facts)

@@ -233,7 +233,7 @@ class TestSaving:
         for mine, theirs in zip(recorder.buffer.sample(64), copy.sample(64), strict=True):
             np.testing.assert_array_equal(mine, theirs)
 
-    def test_other_sizes_are_refused(self):
+    def test_other_sizes_are_rejected(self):
         arrays, facts = filled().buffer.state()
         with pytest.raises(ReplayError, match=r"'room': 12.*expected.*'room': 20"):
             buffer_of(capacity=20).restore(arrays, facts)
@@ -307,7 +307,7 @@ class TestFragments:
         assert learner.transitions == 5
 
     @pytest.mark.parametrize('between', ['cut', 'other'])
-    def test_one_that_continues_nothing_is_refused(self, between):
+    def test_one_that_continues_nothing_is_rejected(self, between):
         worker, learner = filled(3), buffer_of()
         learner.extend(worker.buffer.take())
         if between == 'cut':
@@ -327,7 +327,7 @@ class TestFragments:
             filled(20).buffer.take()
 
 
-class TestRefusals:
+class TestRejections:
     @pytest.mark.parametrize(
         ('change', 'said'),
         [

@@ -82,7 +82,7 @@ def pipe(path):
         (FACTS_NAME, pipe),
     ],
 )
-def test_damaged_one_is_refused_and_the_one_before_is_taken(tmp_path, file, damage):
+def test_damaged_one_is_rejected_and_the_one_before_is_taken(tmp_path, file, damage):
     save(tmp_path, 1)
     path = save(tmp_path, 2)
     damage(path / file)

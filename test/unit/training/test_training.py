@@ -236,7 +236,7 @@ def test_policy_to_begin_with_acts_from_the_first_step(tmp_path):
     assert (plain._random_steps, begun._random_steps) == (10, 0)
 
 
-def test_policy_of_another_architecture_is_refused(tmp_path):
+def test_policy_of_another_architecture_is_rejected(tmp_path):
     trainer_of(tmp_path / 'other').run()
     wide = TINY | {'hidden_units': 9}
     with pytest.raises(ValueError, match=r'the policy to begin with must have .*9,.* got .*8,'):
@@ -420,7 +420,7 @@ def test_environment_that_does_not_repeat_itself_is_told(tmp_path, caplog):
         del gymnasium.registry['Forgetful-v0']
 
 
-def test_other_settings_are_refused(tmp_path):
+def test_other_settings_are_rejected(tmp_path):
     trainer_of(tmp_path / 'run', snapshot_every=20).run()
     with pytest.raises(ValueError, match=r'holds a run already; see --resume'):
         trainer_of(tmp_path / 'run').run()

@@ -222,7 +222,7 @@ def test_start_on_a_busy_machine_is_tried_again(tmp_path, monkeypatch, failures)
     assert not late
 
 
-def test_address_where_nobody_is_is_refused():
+def test_address_where_nobody_is_is_rejected():
     with socket.socket() as taken:
         taken.bind(('127.0.0.1', 0))  # and nobody listens
         address = f'127.0.0.1:{taken.getsockname()[1]}'
@@ -327,7 +327,7 @@ def test_simulator_that_is_gone_for_good_ends_the_run_with_a_snapshot(shared_fol
         ),
     ],
 )
-def test_contradictions_are_refused(tmp_path, capsys, words, said):
+def test_contradictions_are_rejected(tmp_path, capsys, words, said):
     with pytest.raises(SystemExit) as ended:
         main(['train', f'--env={IDENTITY}', f'--out={tmp_path / "run"}', *words])
     assert ended.value.code == 2

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Sweeps without Ray: which trials there are, what is refused, and what the tables say."""
+"""Sweeps without Ray: which trials there are, what is rejected, and what the tables say."""
 
 import csv
 
@@ -71,12 +71,12 @@ def test_settings_of_the_file_and_the_line_are_shared(tmp_path):
         (['--seeds', '1', '1'], r'--seeds must be unique, got \[1, 1\]'),
     ],
 )
-def test_what_is_no_sweep_is_refused(words, said):
+def test_what_is_no_sweep_is_rejected(words, said):
     with pytest.raises(ValueError, match=said):
         trials(*words)
 
 
-def test_folder_with_something_in_it_is_refused(tmp_path, capsys):
+def test_folder_with_something_in_it_is_rejected(tmp_path, capsys):
     (tmp_path / 'file').touch()
     with pytest.raises(SystemExit) as ended:
         main(['sweep', '--env=Task-v0', f'--out={tmp_path}'])
