@@ -51,11 +51,13 @@ WORKDIR /opt/td3_agent
 COPY requirements/ros_runtime.in requirements/lock_jazzy.txt requirements/
 RUN pip install --no-cache-dir -c requirements/lock_jazzy.txt -r requirements/ros_runtime.in
 COPY requirements/runtime.in requirements/
-# PyTorch's own tests and its C++ headers are 140 MB that nothing here reads.
+# Tests, C++ headers and build tools are 250 MB that nothing here reads; torch_shm_manager must exist
+# when torch is imported.
 RUN pip install --no-cache-dir ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} \
        -c requirements/lock_jazzy.txt -r requirements/runtime.in \
-    && rm -r /opt/venv/lib/python3*/site-packages/torch/test \
-       /opt/venv/lib/python3*/site-packages/torch/include
+    && find /opt/venv/lib -type f -path '*/torch/bin/*' ! -name torch_shm_manager -delete \
+    && find /opt/venv/lib -type d \
+       \( -name tests -o -path '*/torch/test' -o -path '*/torch/include' \) -prune -exec rm -r {} +
 COPY --from=messages /opt/carla_msgs /opt/carla_msgs
 ENV ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3 PYTHONUNBUFFERED=1
 ENV AMENT_PREFIX_PATH=/opt/carla_msgs:/opt/venv
@@ -67,7 +69,14 @@ ENTRYPOINT ["/opt/td3_agent/docker/entrypoint.sh"]
 
 FROM base AS sim_base
 COPY requirements/sim.in requirements/
-RUN pip install --no-cache-dir -c requirements/lock_jazzy.txt -r requirements/sim.in
+# The library of the carla wheel holds 146 MB of debugging symbols.
+RUN pip install --no-cache-dir -c requirements/lock_jazzy.txt -r requirements/sim.in \
+    && apt-get update \
+    && apt-get install -y --no-install-recommends binutils \
+    && strip --strip-unneeded /opt/venv/lib/python3*/site-packages/carla/libcarla*.so \
+    && apt-get purge -y --auto-remove binutils \
+    && rm -rf /var/lib/apt/lists/* \
+    && find /opt/venv/lib -type d -name tests -prune -exec rm -r {} +
 
 FROM sim_base AS sim
 COPY . .

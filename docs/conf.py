@@ -13,6 +13,8 @@ extensions = [
 ]
 # Attributes are described with their class, where they are also declared.
 napoleon_use_ivar = True
+# Types such as NDArray[np.bool_] would be read as links.
+napoleon_attr_annotations = False
 autosummary_generate = True
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'  # they stand in the signatures' sources, with names of ROS 2 in them

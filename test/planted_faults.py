@@ -23,7 +23,7 @@ from td3_agent.doctor.facts import (
     Torch,
     judged,
 )
-from td3_agent.doctor.graph_checks import GRAPH_CHECKS, Endpoint, Graph, Said, Topic
+from td3_agent.doctor.graph_checks import GRAPH_CHECKS, Endpoint, Graph, NodeStatus, Topic
 from td3_agent.doctor.machine_checks import MACHINE_CHECKS
 from td3_agent.fastdds import Profile
 
@@ -117,7 +117,10 @@ HEALTHY_GRAPH = Graph(
     seconds=3.0,
     images_ns=FRAMES_NS[:-1],
     motions_ns=FRAMES_NS,
-    said=(Said(AGENT[1:], 0, 'driving: TD3, lane'), Said(GATE[1:], 0, 'every frame answered')),
+    statuses=(
+        NodeStatus(AGENT[1:], 0, 'driving: TD3, lane'),
+        NodeStatus(GATE[1:], 0, 'every frame answered'),
+    ),
 )
 
 
@@ -267,7 +270,7 @@ PLANTED: dict[tuple[str, Level], dict[str, Machine | Graph]] = {
         'a broken protobuf': _imports(
             google__protobuf=Import(error='TypeError: no descriptors', alone=False)
         ),
-        'carla comes in alone, but not after cv2': _imports(
+        'carla imports alone, but not after cv2': _imports(
             carla=Import(error='ImportError: libstdc++.so.6', alone=True)
         ),
     },
@@ -275,7 +278,7 @@ PLANTED: dict[tuple[str, Level], dict[str, Machine | Graph]] = {
         'PyTorch takes longer than the doctor waits': _imports(torch=Import(error=NOT_IN_TIME)),
     },
     ('imports', NOTE): {
-        'what comes after an import that hangs': _imports(
+        'imports after one that hangs': _imports(
             carla=Import(error=NOT_TRIED), torch=Import(error=NOT_TRIED)
         ),
     },
@@ -348,7 +351,9 @@ PLANTED: dict[tuple[str, Level], dict[str, Machine | Graph]] = {
     },
     ('discovery', WARNING): {
         'old and new variable at once': _env(ROS_LOCALHOST_ONLY='1'),
-        'profile that is no default': _open(Profile('/home/driver/named.xml', is_default=False)),
+        'profile without a default participant': _open(
+            Profile('/home/driver/named.xml', is_default=False)
+        ),
         'profile in the variable of Fast DDS 2, kilted': _env(
             ROS_DISTRO='kilted', FASTRTPS_DEFAULT_PROFILES_FILE=LOOPBACK.path
         ),
@@ -398,16 +403,16 @@ PLANTED: dict[tuple[str, Level], dict[str, Machine | Graph]] = {
     },
     ('disk', ERROR): {
         'disk full': replace(HEALTHY, disk_free_bytes=1_000_000),
-        'results go where nobody may write': replace(
+        'a folder for results that is not writable': replace(
             HEALTHY, disk_free_bytes=0, disk_error='/results is not writable'
         ),
     },
     ('nodes', ERROR): {
-        'nobody there': Graph(domain_id=7),
+        'no nodes': Graph(domain_id=7),
         'wrong domain': Graph(
             domain_id=7, participants=(Participant(10, 1000, 'td3_agent_node'), Participant(10, 0))
         ),
-        'somebody there, but out of reach': Graph(
+        'a process of this domain that is not discovered': Graph(
             domain_id=7, participants=(Participant(7, 1000, 'td3_agent_node'),)
         ),
         'two agents of one name': replace(HEALTHY_GRAPH, nodes=(AGENT, BRIDGE, AGENT)),
@@ -416,22 +421,22 @@ PLANTED: dict[tuple[str, Level], dict[str, Machine | Graph]] = {
         'a bag plays its clock beside the bridge': _topics(clock=_two(CLOCK, BRIDGE, '/player')),
     },
     ('clock', WARNING): {
-        'nobody publishes /clock': _topics(clock=Topic()),
+        'no simulated time': _topics(clock=Topic()),
     },
-    ('writers', ERROR): {
+    ('publishers', ERROR): {
         'carla_manual_control beside the gate': _topics(
             vehicle_control_cmd=_two(CONTROL, GATE, '/carla_manual_control')
         ),
     },
-    ('ends', ERROR): {
+    ('endpoints', ERROR): {
         'bridge without odometry': _topics(odometry=Topic((), (Endpoint(AGENT, ODOMETRY),))),
         "role name not in the bridge's list": _topics(
             vehicle_control_cmd=Topic((Endpoint(GATE, CONTROL),))
         ),
-        'another role name asked for': replace(HEALTHY_GRAPH, role_name='hero'),
-        'another camera id asked for': replace(HEALTHY_GRAPH, camera_id='front'),
+        'another role name given': replace(HEALTHY_GRAPH, role_name='hero'),
+        'another camera id given': replace(HEALTHY_GRAPH, camera_id='front'),
     },
-    ('ends', WARNING): {
+    ('endpoints', WARNING): {
         'no agent': _unpublished('twist_stamped', TWIST, GATE),
         'no gate': _unpublished('vehicle_control_cmd', CONTROL, BRIDGE),
         'no synchronizer': _unpublished('step', STEP, BRIDGE),
@@ -476,7 +481,9 @@ PLANTED: dict[tuple[str, Level], dict[str, Machine | Graph]] = {
         'a camera of another name': _traffic(images_ns=()),
     },
     ('reports', WARNING): {
-        'a lens other than the trained one': _traffic(said=(Said(AGENT[1:], 1, OTHER_LENS),)),
+        'a lens other than the trained one': _traffic(
+            statuses=(NodeStatus(AGENT[1:], 1, OTHER_LENS),)
+        ),
     },
 }
 

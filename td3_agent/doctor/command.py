@@ -1,9 +1,9 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Look for what keeps this machine, or with --live the running graph, from driving.
+"""Find what keeps this machine, or with --live the running graph, from driving.
 
-One line per finding with the way to mend it. Nothing is changed. Exit status: 0, or 1 with an
-error among the findings (with --strict: or a warning). With --map, the map alone is looked at.
+Prints one line per finding, with its fix. Changes nothing. Exit status: 1 with an error among the
+findings (with --strict: or a warning), else 0. With --map, only the map is checked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from td3_agent.doctor.facts import ERROR, NOT_IN_TIME, NOTE, OK, WARNING, Finding, Level, judged
-from td3_agent.doctor.gather import Probe, gather_machine, look_at_graph
+from td3_agent.doctor.gather import Probe, gather_machine, read_graph
 from td3_agent.doctor.machine_checks import MACHINE_CHECKS
 
 if TYPE_CHECKING:
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from td3_agent.sim.road import RoadMap
 
 EXIT_FOUND, EXIT_INTERRUPTED = 1, 130  # 128 + SIGINT, as shells have it
-# Without these no node starts: what it then says would only lead astray.
+# Without these no node starts, and its own messages would mislead.
 FIRST = ('rmw', 'domain')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    add('--map', type=Path, metavar='FILE', help='look at an OpenDRIVE map (.xodr) instead')
-    add('--live', action='store_true', help='look at the running graph too')
-    add('--seconds', type=float, default=3.0, help='how long to look at the graph [s]')
+    add('--map', type=Path, metavar='FILE', help='check an OpenDRIVE map (.xodr) instead')
+    add('--live', action='store_true', help='check the running graph too')
+    add('--seconds', type=float, default=3.0, help='how long to watch the graph [s]')
     add('--role-name', default='ego_vehicle', help='role name of the vehicle')
     add('--camera-id', default='camera', help='id of the camera')
     add('--camera', default='320x240', metavar='WxH', help='size of its images [px]')
-    add('--out', type=Path, default=Path(), metavar='DIR', help='where results will go')
-    add('--patience', type=float, default=3.5, help='longest time for all imports [s]')
+    add('--out', type=Path, default=Path(), metavar='DIR', help='folder for results')
+    add('--patience', type=float, default=3.5, help='time limit of all imports [s]')
     add('--strict', action='store_true', help='warnings count as errors')
     add('--json', action='store_true', help='print JSON')
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Examine, print, and return the exit status.
 
     Raises:
-        ValueError: an argument was refused.
+        ValueError: an argument is invalid.
     """
     camera_px = camera_size(args.camera)
     for name in ('seconds', 'patience'):
@@ -69,55 +69,55 @@ def run(args: argparse.Namespace) -> int:
 def examine(args: argparse.Namespace, camera_px: tuple[int, int]) -> list[Finding]:
     """Return all findings: of the machine, and with ``--live`` of the graph.
 
-    Imports keep processes of their own busy, discovery is all waiting: both at once.
+    Both run at once: imports keep other processes busy, discovery waits.
     """
     with ExitStack() as stack:
-        look = stack.enter_context(look_of(args)) if args.live else None
+        look = stack.enter_context(graph_probe(args)) if args.live else None
         machine = gather_machine(
             camera_px=camera_px, out_folder=args.out, patience_s=args.patience
         )
         findings = judged(MACHINE_CHECKS, machine)
         if look is not None:
-            # The graph that is to be looked at: its processes are meant to be there.
+            # The processes of the graph are no fault.
             findings = [f for f in findings if (f.check, f.level) != ('domain', NOTE)]
             findings += live_findings(look, machine, findings)
     return findings
 
 
-def look_of(args: argparse.Namespace) -> Probe:
-    """Start to look at the graph."""
+def graph_probe(args: argparse.Namespace) -> Probe:
+    """Start to read the graph."""
     words = (str(args.seconds), args.role_name, args.camera_id)
-    return Probe(look_at_graph, *words, patience_s=args.seconds + args.patience)
+    return Probe(read_graph, *words, patience_s=args.seconds + args.patience)
 
 
 def live_findings(look: Probe, machine: Machine, found: Sequence[Finding]) -> list[Finding]:
-    """Return the findings of the running graph; one where it cannot be looked at.
+    """Return the findings of the running graph; one if it cannot be read.
 
     Args:
-        look: what :func:`look_of` returned.
-        machine: that of the graph.
+        look: what :func:`graph_probe` returned.
+        machine: facts of this machine.
         found: the findings of the machine.
     """
     first = [f.check for f in found if f.check in FIRST and f.level is ERROR]
     if first:
         fix = f'mend {" and ".join(first)} first'
-        return [Finding(WARNING, 'live', 'the graph was not looked at', fix)]
+        return [Finding(WARNING, 'live', 'the graph was not checked', fix)]
     ended = look.wait()
     answer = next(iter(look.answers()), {})
     if 'findings' in answer:
         return [Finding(**row | {'level': Level(row['level'])}) for row in answer['findings']]
     no_answer = f'no answer in {look.patience_s:g} s'
-    why = answer.get('error') or (no_answer if ended == NOT_IN_TIME else f'the look {ended}')
+    why = answer.get('error') or (no_answer if ended == NOT_IN_TIME else f'the probe {ended}')
     rclpy = machine.imports.get('rclpy')
-    fix = 'no node would start in this shell: mend what it says'
+    fix = 'no node starts in this shell: mend this error first'
     if rclpy is None or rclpy.error:
-        fix = 'mend what the imports say first'
-    return [Finding(ERROR, 'live', f'the graph cannot be looked at: {why}', fix)]
+        fix = 'mend the imports first'
+    return [Finding(ERROR, 'live', f'the graph cannot be read: {why}', fix)]
 
 
 def map_findings(path: Path) -> Iterator[Finding]:
-    """Yield all faults of a map file, what was cured, and what ``carla.Map`` makes of it."""
-    # No other check needs the simulator, and a map that is refused does not need all of it.
+    """Yield all faults of a map file, its repairs, and its size as ``carla.Map`` reads it."""
+    # No other check needs the simulator, and a rejected map does not need all of it.
     from td3_agent.sim.opendrive import MapError, prepared, read_opendrive  # noqa: PLC0415
 
     try:
@@ -155,25 +155,20 @@ def _size(road_map: RoadMap) -> str:
 
 
 def camera_size(text: str) -> tuple[int, int]:
-    """Return width and height [px] of ``800x600``.
-
-    Raises:
-        ValueError: it is not written so.
-    """
+    """Return width and height [px] of ``800x600``; ValueError for any other form."""
     width, _, height = text.partition('x')
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise ValueError(f'camera must be WIDTHxHEIGHT [px], as 800x600, got {text!r}')
+        raise ValueError(f'camera must be WIDTHxHEIGHT [px], such as 800x600, got {text!r}')
     return int(width), int(height)
 
 
 def is_bad(findings: Sequence[Finding], *, strict: bool) -> bool:
-    """Return whether something must be mended."""
     worst = max((finding.level for finding in findings), default=OK)
     return worst >= (WARNING if strict else ERROR)
 
 
 def report(findings: Sequence[Finding], *, as_json: bool, took_s: float) -> None:
-    """Print the findings, the worst last, where they are seen."""
+    """Print the findings, the worst last, next to the prompt."""
     counts = {level.name.lower(): sum(f.level is level for f in findings) for level in Level}
     if as_json:
         rows = [

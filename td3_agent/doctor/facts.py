@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is read of a machine, and what is found. Plain values, no library."""
+"""Facts of a machine, and the findings of checks. Plain values, no library."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import TypeVar
 
 from td3_agent.fastdds import Profile
 
-# Why an import, or what stood behind it, has no answer.
-NOT_IN_TIME, NOT_TRIED = 'not imported in time', 'not tried: one before it took all the time'
+# Why the result of an import is unknown.
+NOT_IN_TIME, NOT_TRIED = 'not imported in time', 'not tried: an import before it hung'
 APT_FOLDERS = ('/usr/lib/python3/dist-packages', '/opt/ros')
 DEFAULT_RMW = 'rmw_fastrtps_cpp'
 FAST_DDS_RMWS = (DEFAULT_RMW, 'rmw_fastrtps_dynamic_cpp')
 MEGABYTE = 1_000_000
 Version = tuple[int, int]
 
-# The Python of a distribution's apt packages; the wheels of rclpy on PyPI exist for several.
+# Of the apt packages; PyPI has wheels of rclpy for several Pythons.
 PYTHON_OF_DISTRO: dict[str, Version] = {
     'foxy': (3, 8),
     'galactic': (3, 8),
@@ -30,16 +30,16 @@ PYTHON_OF_DISTRO: dict[str, Version] = {
 }
 ENDED_DISTROS = ('foxy', 'galactic', 'iron')
 PYTHONS_OF_ROS_WHEELS: tuple[Version, ...] = ((3, 10), (3, 11), (3, 12))  # and of this package
-NUMPY_OF_ROS = 1  # major version that the packages of all these distributions are compiled against
+NUMPY_OF_ROS = 1  # major version that the apt packages of all distributions are compiled against
 PYTHONS_OF_CARLA: dict[str, tuple[Version, ...]] = {
     '0.9.13': ((3, 6), (3, 7), (3, 8)),
     '0.9.14': ((3, 7), (3, 8)),
     '0.9.15': ((3, 7), (3, 8), (3, 9), (3, 10)),
     '0.9.16': ((3, 10), (3, 11), (3, 12)),
 }
-SIM_CARLA = '0.9.16'  # the one that the embedded simulator is tested with
+SIM_CARLA = '0.9.16'  # which the embedded simulator is tested with
 
-# Type hashes (REP 2011) of carla_msgs 1.3.0, of what this package sends and reads.
+# Type hashes (REP 2011) of the messages of carla_msgs 1.3.0 that this package uses.
 CARLA_MSGS_HASHES = {
     f'carla_msgs/msg/Carla{name}': f'RIHS01_{digest}'
     for name, digest in (
@@ -56,7 +56,7 @@ CARLA_MSGS_HASHES = {
 
 
 class Level(IntEnum):
-    """How bad a finding is; an error keeps the vehicle from driving."""
+    """Severity of a finding; an error keeps the vehicle from driving."""
 
     OK = 0
     NOTE = 1
@@ -69,7 +69,7 @@ OK, NOTE, WARNING, ERROR = Level
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what was found, and what to do about it, if anything."""
+    """Result of a check: what was found, and what to do about it, if anything."""
 
     level: Level
     check: str
@@ -77,14 +77,13 @@ class Finding:
     fix: str = ''
 
     def line(self) -> str:
-        """Return the finding as one line."""
         fix = f'; fix: {self.fix}' if self.fix else ''
         return f'{self.level.name.lower():<8}{self.check:<11}{self.text}{fix}'.replace('\n', ' ')
 
 
 T = TypeVar('T')
-Fault = tuple[Level, str, str]  # how bad it is, what was found, and the fix
-# A check yields its faults, and returns what to say where there are none.
+Fault = tuple[Level, str, str]  # severity, text, fix
+# A check yields its faults, and returns the text for a subject without any.
 Faults = Generator[Fault, None, str]
 Checks = Mapping[str, Callable[[T], Faults]]
 
@@ -94,54 +93,52 @@ def judged(checks: Checks[T], subject: T) -> list[Finding]:
     return [
         Finding(level, name, text, fix)
         for name, check in checks.items()
-        for level, text, fix in _said(check(subject))
+        for level, text, fix in _faults(check(subject))
     ]
 
 
-def _said(faults: Faults) -> list[Fault]:
+def _faults(faults: Faults) -> list[Fault]:
     found: list[Fault] = []
     while True:
         try:
             found.append(next(faults))
-        except StopIteration as end:  # noqa: PERF203  the only way to what a generator returns
+        except StopIteration as end:  # noqa: PERF203  the only access to a generator's return value
             return found or [(OK, end.value, '')] * bool(end.value)
 
 
 def version_text(version: Version) -> str:
-    """Return a version as people write it."""
     return f'{version[0]}.{version[1]}'
 
 
 def distros_for_carla(version: str) -> list[str]:
-    """Return the distributions whose own Python has a wheel of this CARLA."""
+    """Return the distributions whose Python has a wheel of this CARLA."""
     pythons = PYTHONS_OF_CARLA.get(version, ())
     return [distro for distro, python in PYTHON_OF_DISTRO.items() if python in pythons]
 
 
 def megabytes(size_bytes: int) -> str:
-    """Return a size as people read it."""
     return f'{size_bytes / MEGABYTE:.1f} MB'
 
 
 @dataclass(frozen=True)
 class Import:
-    """What became of importing a module, in a process of its own."""
+    """Result of importing a module in a separate process."""
 
-    version: str = ''  # what the module says of itself, if anything
-    path: str = ''  # file or folder that it came from; empty where the import failed
-    error: str = ''  # why it failed; empty where it did not
-    missing: bool = False  # there is no such module at all
-    alone: bool | None = None  # whether it comes in with no other before it; None: not tried
+    version: str = ''  # its __version__, if any
+    path: str = ''  # file or folder; empty if the import failed
+    error: str = ''  # why it failed
+    missing: bool = False  # no such module exists
+    alone: bool | None = None  # whether the import works alone; None: not tried
 
     @property
     def failed(self) -> bool:
-        """Whether it was tried, to its end, and did not come in."""
+        """Whether the import ended, with an error."""
         return bool(self.error) and self.error not in {NOT_IN_TIME, NOT_TRIED}
 
 
 @dataclass(frozen=True)
 class Copy:
-    """An installed distribution, and the folder that it lies in."""
+    """An installed distribution and its folder."""
 
     name: str
     version: str
@@ -154,12 +151,12 @@ class Participant:
 
     domain_id: int
     user: int  # id
-    program: str = ''  # empty where it is not ours to see
+    program: str = ''  # empty if another user's
 
 
 @dataclass(frozen=True)
 class Torch:
-    """What PyTorch says: the CUDA that it was built for (empty: none), and whether it runs."""
+    """The CUDA that PyTorch was built for (empty: none), and whether it works here."""
 
     cuda_build: str = ''
     cuda_runs: bool = False
@@ -167,34 +164,34 @@ class Torch:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Everything that is known without looking at a graph."""
+    """Facts of a machine, without the ROS graph."""
 
     python: Version
     executable: str
-    environment: dict[str, str] = field(default_factory=dict)  # of ROS 2 and DDS, and HOME
-    imports: dict[str, Import] = field(default_factory=dict)  # in the order of trying
+    environment: dict[str, str] = field(default_factory=dict)  # of ROS 2, DDS and HOME
+    imports: dict[str, Import] = field(default_factory=dict)  # in the order of importing
     copies: tuple[Copy, ...] = ()  # in the order of sys.path
     ros_prefixes: tuple[str, ...] = ()  # of AMENT_PREFIX_PATH
-    rmw_installed: tuple[str, ...] = ()  # by these prefixes
+    rmw_installed: tuple[str, ...] = ()  # in these prefixes
     message_hashes: dict[str, str] = field(default_factory=dict)  # of the carla_msgs in use
     message_prefixes: tuple[str, ...] = ()  # that hold a carla_msgs, the one in use first
-    torch: Torch | None = None  # None where it cannot be imported
+    torch: Torch | None = None  # None if it cannot be imported
     nvidia_driver: bool = False
     profile: Profile = field(default_factory=Profile)
-    shm_total_bytes: int = 0  # of /dev/shm; 0 where there is none
+    shm_total_bytes: int = 0  # of /dev/shm; 0 without one
     shm_free_bytes: int = 0
     disk_free_bytes: int = 0  # where results go
     disk_folder: str = ''
-    disk_error: str = ''  # why nothing can be written there; empty where it can
-    checkout: str = ''  # this package's sources; empty where it is installed without them
-    config: str = 'config'  # folder of the profiles that ship
-    udp_ports: tuple[int, ...] = ()  # listened to in this network namespace
+    disk_error: str = ''  # why nothing can be written there
+    checkout: str = ''  # folder of this package's sources; empty without them
+    config: str = 'config'  # folder of the shipped profiles
+    udp_ports: tuple[int, ...] = ()  # open in this network namespace
     camera_px: tuple[int, int] = (320, 240)  # width and height
     user: int = 0  # our id
     participants: tuple[Participant, ...] = ()
 
     def shipped(self, name: str) -> str:
-        """Return the path of a file of ours, as ``config/fastdds_camera.xml``."""
+        """Return the path of a shipped file, such as ``config/fastdds_camera.xml``."""
         return f'{self.config}/{name.rpartition("/")[2]}'
 
     @property
@@ -212,11 +209,11 @@ class Machine:
 
     @property
     def uses_fast_dds(self) -> bool:
-        """Whether the middleware is Fast DDS, which is so where none is asked for."""
+        """Whether the middleware is Fast DDS, the default."""
         return (self.environment.get('RMW_IMPLEMENTATION') or DEFAULT_RMW) in FAST_DDS_RMWS
 
     @property
     def lacks_rmw(self) -> bool:
-        """Whether a middleware is asked for that is not installed: it ends rclpy's import."""
+        """Whether the chosen middleware is not installed, which ends rclpy's import."""
         wanted = self.environment.get('RMW_IMPLEMENTATION', '')
         return bool(wanted) and wanted not in self.rmw_installed

@@ -1,9 +1,9 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Reads this machine, and has the graph looked at, for the doctor's checks. Needs no ROS 2.
+"""Reads this machine and, in a probe, the graph for the doctor's checks. Needs no ROS 2.
 
-What may be broken is tried in a process of its own, which it may end, or hold. Such a probe
-answers in lines of JSON, on a descriptor that nothing else writes to.
+Imports that may crash or hang run in a separate process, a probe. It answers in lines of JSON, on
+a descriptor that nothing else writes to.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-# Torch last: it takes longest, and loads libraries that others may stumble over.
+# Torch last: it takes longest, and its libraries may break others.
 MODULES = (
     'numpy',
     'yaml',
@@ -61,22 +61,22 @@ MODULES = (
     'carla',
     'torch',
 )
-# On standard error, from an import that went on regardless.
+# On standard error, from an import that continued.
 HALF_BROKEN = ('_ARRAY_API', 'compiled using NumPy')
 WATCHED_VARIABLES = re.compile(r'HOME$|ROS_|RMW_|FASTRTPS_|FASTDDS_|CYCLONEDDS_|AMENT_')
-# Distributions whose second copy, or wrong version, has been seen to break something.
+# Distributions whose second copy or wrong version is known to break something.
 WATCHED_COPIES = re.compile(
     r'(numpy|scipy|protobuf|carla|torch|rclpy|carla-msgs|pyyaml|opencv-.*)'
 )
 MOST_PARTICIPANTS = 60
 SHARED_MEMORY = Path('/dev/shm')  # noqa: S108  where Fast DDS keeps its segments
 NVIDIA_DRIVER = Path('/proc/driver/nvidia/version')
-# The same modules are found as from here, wherever the program was started.
+# With this program's sys.path, wherever it was started.
 PROGRAM = f'import json, sys; sys.path[:] = json.loads(sys.argv[1]); import {__name__} as d; d.'
 
 
 class Probe:
-    """A program at work; it is killed at the end of the block, if it has not ended by itself."""
+    """A child process; the end of the block kills it if it still runs."""
 
     def __init__(self, program: Callable[[], None], *words: str, patience_s: float) -> None:
         """Start it.
@@ -84,11 +84,11 @@ class Probe:
         Args:
             program: a function of this module.
             words: its arguments, from ``sys.argv[2]`` on.
-            patience_s: longest time that it may take from now on [s].
+            patience_s: time limit from now on [s].
         """
         self.patience_s = patience_s
         self._end_s = time.monotonic() + patience_s
-        # In memory: no pipe that a grandchild holds open, no disk that is full.
+        # In memory: a grandchild could hold a pipe open, and a disk may be full.
         self._said = os.fdopen(os.memfd_create('answers'), 'rb')
         code = f'{PROGRAM}{program.__name__}()'
         self._process = subprocess.Popen(  # noqa: S603  our own program
@@ -99,17 +99,15 @@ class Probe:
         )
 
     def __enter__(self) -> Self:
-        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the program."""
         self._process.kill()
         self._process.wait()
         self._said.close()
 
     def wait(self) -> str:
-        """Return how it ended; NOT_IN_TIME where the time was up first."""
+        """Return how it ended; NOT_IN_TIME at the time limit."""
         try:
             status = self._process.wait(timeout=max(self._end_s - time.monotonic(), 0.01))
         except subprocess.TimeoutExpired:
@@ -120,15 +118,15 @@ class Probe:
         return by_signal if status < 0 else f'ended the program with {status}'
 
     def answers(self) -> list[dict[str, Any]]:
-        """Return what it has answered so far, whole lines only."""
+        """Return the answers so far, whole lines only."""
         self._said.seek(0)
         return [json.loads(line) for line in self._said.read().split(b'\n')[:-1]]
 
 
 def _answering() -> Callable[[dict[str, Any]], None]:
-    """Return what writes an answer of this probe, at once: the next step may be the last.
+    """Return a function that writes an answer of this probe, unbuffered: the next step may crash.
 
-    What else is printed from here on goes nowhere.
+    All other output is dropped from here on.
     """
     out = os.fdopen(os.dup(1), 'w', encoding='utf-8', buffering=1)
     with open(os.devnull, 'wb') as nowhere:  # noqa: PTH123  a device
@@ -136,10 +134,10 @@ def _answering() -> Callable[[dict[str, Any]], None]:
     return lambda row: print(json.dumps(row), file=out)
 
 
-def look_at_graph() -> None:
-    """Answer with the findings of the running graph, or with why it cannot be looked at.
+def read_graph() -> None:
+    """Answer with the findings of the running graph, or with why it cannot be read.
 
-    A program of :class:`Probe`; its arguments are how long to look [s], role name and camera id.
+    A program of :class:`Probe`; its arguments are a duration [s], role name and camera id.
     """
     answer = _answering()
     seconds, role_name, camera_id = sys.argv[2:]
@@ -153,22 +151,22 @@ def look_at_graph() -> None:
         answer({'findings': [asdict(finding) for finding in judged(GRAPH_CHECKS, graph)]})
     except Exception as error:  # noqa: BLE001  whatever it is, it is the answer
         answer({'error': f'{type(error).__name__}: {error}'})
-    os._exit(0)  # an end that crashes is not what was asked about
+    os._exit(0)  # a crash at exit is no finding
 
 
 def import_all() -> None:
-    """Answer with what becomes of each import, one after the other.
+    """Answer with the result of each import, one after the other.
 
     A program of :class:`Probe`; its arguments are the names of the modules.
     """
     answer = _answering()
     for name in sys.argv[2:]:
         answer({'name': name, **_tried(name)})
-    os._exit(0)  # an end that crashes is not what was asked about
+    os._exit(0)  # a crash at exit is no finding
 
 
 def _tried(name: str) -> dict[str, Any]:
-    """Import one module; what it writes to standard error is looked at, not shown."""
+    """Import one module; its standard error is read, not shown."""
     with os.fdopen(os.memfd_create('stderr'), 'rb') as said:
         kept = os.dup(2)
         os.dup2(said.fileno(), 2)
@@ -209,11 +207,11 @@ def _imported(name: str) -> dict[str, Any]:
 def gather_imports(
     modules: Sequence[str], patience_s: float
 ) -> tuple[dict[str, Import], Torch | None]:
-    """Return what became of each import, and what torch says of itself.
+    """Return the result of each import, and the facts of torch.
 
-    All are imported in one process, as the programs do. After one that ends the process, another
-    goes on with the rest; after one that takes all the time, nothing does. What failed is tried
-    again alone: so a clash can be told from a module that is broken by itself.
+    All are imported in one process, as in the programs. If one ends the process, another process
+    continues with the rest; if one hangs, the rest are not tried. Failed imports are tried again
+    alone, which tells a clash from a broken module.
     """
     end_s = time.monotonic() + patience_s
     answers = _answers(modules, end_s)
@@ -229,7 +227,7 @@ def gather_imports(
 
 
 def _answers(modules: Sequence[str], end_s: float) -> dict[str, dict[str, Any]]:
-    """Import all, in as many processes as it takes."""
+    """Import all, in as many processes as needed."""
     answers: dict[str, dict[str, Any]] = {}
     left = list(modules)
     while left:
@@ -242,7 +240,7 @@ def _answers(modules: Sequence[str], end_s: float) -> dict[str, dict[str, Any]]:
 
 
 def _probe(names: Sequence[str], end_s: float) -> dict[str, dict[str, Any]]:
-    """Import in one process, as far as it gets; the last answer is that of the end, if any."""
+    """Import in one process; if that ends early, the last answer says how."""
     with Probe(import_all, *names, patience_s=end_s - time.monotonic()) as probe:
         ended = probe.wait()
         answers = {answer.pop('name'): answer for answer in probe.answers()}
@@ -253,12 +251,12 @@ def _probe(names: Sequence[str], end_s: float) -> dict[str, dict[str, Any]]:
 
 
 def gather_machine(*, camera_px: tuple[int, int], out_folder: Path, patience_s: float) -> Machine:
-    """Return what the checks need to know.
+    """Return the facts of this machine.
 
     Args:
         camera_px: width and height of the camera's images [px].
-        out_folder: where results will go.
-        patience_s: longest time for all imports together [s].
+        out_folder: folder for results.
+        patience_s: time limit of all imports together [s].
     """
     imports, torch = gather_imports(MODULES, patience_s)
     environment = {k: v for k, v in os.environ.items() if WATCHED_VARIABLES.match(k)}
@@ -292,7 +290,7 @@ def gather_machine(*, camera_px: tuple[int, int], out_folder: Path, patience_s: 
 
 
 def package_folders() -> tuple[str, str]:
-    """Return the folder of our sources, empty where there are none, and that of our profiles."""
+    """Return the folder of our sources, empty without them, and that of our profiles."""
     root = Path(__file__).resolve().parents[2]
     if (root / 'env.sh').exists():
         return str(root), str(root / 'config')
@@ -302,7 +300,7 @@ def package_folders() -> tuple[str, str]:
 
 
 def disk_facts(folder: Path) -> dict[str, Any]:
-    """Return what :class:`Machine` says of the disk that results go to."""
+    """Return the fields of :class:`Machine` about the disk of results."""
     free_bytes, error = 0, ''
     try:
         folder = folder.absolute()
@@ -313,10 +311,10 @@ def disk_facts(folder: Path) -> dict[str, Any]:
 
 
 def _writable(folder: Path) -> Path:
-    """Return the folder that exists of one that is, or will be, written to.
+    """Return the nearest existing parent of a folder, or itself.
 
     Raises:
-        OSError: it cannot be made, or nothing can be written there.
+        OSError: it is no folder, or not writable.
     """
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not there.is_dir():
@@ -380,10 +378,10 @@ def udp_table(text: str | None = None) -> list[tuple[int, int, str]]:
 def participants(
     table: Sequence[tuple[int, int, str]], doctor: int | None = None
 ) -> Iterator[Participant]:
-    """Yield the DDS participants of this machine, but not those of the doctor's probes.
+    """Yield the DDS participants of this machine without the doctor's probes.
 
     Args:
-        table: UDP sockets; participants are known by their discovery ports.
+        table: UDP sockets; discovery ports belong to participants.
         doctor: process id of the doctor; None: this process.
     """
     by_domain = [(domain_of(port), user, inode) for port, user, inode in table]
@@ -396,7 +394,7 @@ def participants(
 
 
 def domain_of(port: int) -> int | None:
-    """Return the domain that a UDP port is a participant's discovery port of, if it is one."""
+    """Return the domain of a participant's discovery port; None for any other port."""
     domain_id, offset = divmod(port - PORT_BASE, PORT_DOMAIN_GAIN)
     number, odd = divmod(offset - PORT_UNICAST, PORT_PARTICIPANT_GAIN)
     if 0 <= domain_id <= LAST_SAFE_DOMAIN and 0 <= number < MOST_PARTICIPANTS and not odd:
@@ -405,7 +403,7 @@ def domain_of(port: int) -> int | None:
 
 
 def _programs(inodes: set[str], doctor: int) -> dict[str, str | None]:
-    """Return the programs that hold sockets, as far as we may see them; None for the doctor's."""
+    """Return the program of each socket, as far as permitted; None for the doctor's."""
     wanted = {f'socket:[{inode}]': inode for inode in inodes}
     names: dict[str, str | None] = {}
     for folder in Path('/proc').glob('[0-9]*') if wanted else ():
@@ -420,7 +418,7 @@ def _programs(inodes: set[str], doctor: int) -> dict[str, str | None]:
 
 
 def _program_name(words: Sequence[str]) -> str:
-    """Return what a command line runs, as people call it."""
+    """Return the program, script or module that a command line runs."""
     options = list(takewhile(lambda word: word.startswith('-'), words[1:]))
     rest = [word for word in words[1 + len(options) :] if word]
     name = Path(words[0]).name

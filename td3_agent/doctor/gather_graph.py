@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at a running graph for the doctor's checks, from a node that says nothing."""
+"""Reads a running graph for the doctor's checks, from a node that publishes nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from td3_agent.doctor.graph_checks import CLI_NODES, Endpoint, Graph, Said, Topic
+from td3_agent.doctor.graph_checks import CLI_NODES, Endpoint, Graph, NodeStatus, Topic
 from td3_agent.nodes import topics
 from td3_agent.nodes.runtime import own_context
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OWN_NAME = '_td3_agent_doctor'
 CLI_DAEMON = f'{CLI_NODES}_daemon'
 ENDLESS_NS = 1 << 60  # the middleware's "never"
-# Matches every publisher, and holds up none.
+# Matches every publisher, and slows none down.
 SPECTATOR = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 LITTLE_ENDIAN = 1
 # Of a serialised message that begins with a header: four bytes of encapsulation, then its stamp.
@@ -44,11 +44,11 @@ def gather_graph(
     message_hashes: Mapping[str, str],
     domain_id: int | None = None,
 ) -> Graph:
-    """Listen for so long [s], then return what has been found and heard."""
+    """Receive messages for some seconds, then return the graph."""
     context = own_context(domain_id)
     try:
         node = rclpy.create_node(OWN_NAME, context=context, enable_rosout=False)
-        heard = _heard(node, seconds, role_name, camera_id)
+        received = _received(node, seconds, role_name, camera_id)
         graph = Graph(
             domain_id=context.get_domain_id(),
             nodes=_nodes(node),
@@ -57,7 +57,7 @@ def gather_graph(
             camera_id=camera_id,
             message_hashes=dict(message_hashes),
             seconds=seconds,
-            **heard,
+            **received,
         )
         node.destroy_node()
     finally:
@@ -65,15 +65,16 @@ def gather_graph(
     return graph
 
 
-def _heard(node: Node, seconds: float, role_name: str, camera_id: str) -> dict[str, Any]:
-    """Spin a node for so long [s] and return what it heard; images are not unpacked."""
+def _received(node: Node, seconds: float, role_name: str, camera_id: str) -> dict[str, Any]:
+    """Spin a node for some seconds and return stamps and statuses; images stay serialised."""
     images: list[int] = []
     motions: list[int] = []
-    said: dict[str, Said] = {}
+    statuses: dict[str, NodeStatus] = {}
 
-    def hear(msg: DiagnosticArray) -> None:
+    def keep(msg: DiagnosticArray) -> None:
         for status in msg.status:
-            said[status.name] = Said(status.name, status.level[0], status.message)
+            kept = NodeStatus(status.name, status.level[0], status.message)
+            statuses[status.name] = kept
 
     for kind, topic, stamps in (
         (Image, topics.image(role_name, camera_id), images),
@@ -82,7 +83,7 @@ def _heard(node: Node, seconds: float, role_name: str, camera_id: str) -> dict[s
         node.create_subscription(
             kind, topic, lambda raw, kept=stamps: kept.append(stamp_of(raw)), SPECTATOR, raw=True
         )
-    node.create_subscription(DiagnosticArray, '/diagnostics', hear, SPECTATOR)
+    node.create_subscription(DiagnosticArray, '/diagnostics', keep, SPECTATOR)
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
     end_s = time.monotonic() + seconds
@@ -91,7 +92,7 @@ def _heard(node: Node, seconds: float, role_name: str, camera_id: str) -> dict[s
     executor.remove_node(node)
     executor.shutdown(timeout_sec=1.0)
     stamps_ns = {'images_ns': tuple(images), 'motions_ns': tuple(motions)}
-    return {**stamps_ns, 'said': tuple(said.values())}
+    return {**stamps_ns, 'statuses': tuple(statuses.values())}
 
 
 def stamp_of(raw: bytes) -> int:
@@ -119,7 +120,7 @@ def _topics(node: Node) -> dict[str, Topic]:
 
 
 def _endpoints(infos: list[TopicEndpointInfo]) -> tuple[Endpoint, ...]:
-    # A command by hand is a writer like any other; the daemon only looks.
+    # A command by hand is a publisher like any other; the daemon only reads.
     meant = [info for info in infos if not info.node_name.startswith((OWN_NAME, CLI_DAEMON))]
     return tuple(map(_endpoint, meant))
 

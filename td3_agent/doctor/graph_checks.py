@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is read of a running graph, and what is wrong with it. Pure: facts in, faults out."""
+"""Checks of a running graph. Pure: facts in, faults out."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ CLI_NODES = '_ros2cli'  # how the names of the ros2 command's nodes begin
 MANUAL_OVERRIDE = 'vehicle_control_manual_override'
 # Logs, parameters and diagnostics: every node has them.
 COMMON = ('/rosout', '/parameter_events', '/diagnostics')
-# What a bridge publishes of a vehicle: its role name, and the id of a camera.
+# Topics of a bridge that name a vehicle's role and the id of a camera.
 OF_VEHICLE = re.compile(r'/carla/([^/]+)/(?:odometry|vehicle_status|vehicle_info|([^/]+)/image)')
-LEAST_FRAMES = 6  # stopped frames take 0.4 s each: few fit into a look of seconds
+LEAST_FRAMES = 6  # stopped frames take 0.4 s each: few fit into some seconds
 LEVELS = {1: WARNING, 2: ERROR, 3: ERROR}  # of diagnostic_msgs
 
 
@@ -44,15 +44,15 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Topic:
-    """The two ends of one topic."""
+    """Publishers and subscriptions of one topic."""
 
     publishers: tuple[Endpoint, ...] = ()
     subscriptions: tuple[Endpoint, ...] = ()
 
 
 @dataclass(frozen=True)
-class Said:
-    """A status on /diagnostics: of a node, or of a part of one."""
+class NodeStatus:
+    """A status on /diagnostics, of a node or of a part of one."""
 
     name: str
     level: int  # of diagnostic_msgs/DiagnosticStatus: 0 is well, 1 a warning, 2 and 3 errors
@@ -61,7 +61,7 @@ class Said:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """What can be seen and heard of a running graph."""
+    """Nodes, topics and messages of a running graph."""
 
     domain_id: int
     nodes: tuple[str, ...] = ()  # full names, as often as there are nodes of that name
@@ -70,18 +70,18 @@ class Graph:
     camera_id: str = 'camera'
     message_hashes: dict[str, str] = field(default_factory=dict)  # as in Machine
     participants: tuple[Participant, ...] = ()
-    seconds: float = 0.0  # for how long it was listened to [s]; 0 is not at all
+    seconds: float = 0.0  # for how long messages were received [s]
     images_ns: tuple[int, ...] = ()  # stamps
     motions_ns: tuple[int, ...] = ()  # stamps of the odometry
-    said: tuple[Said, ...] = ()  # the newest of each node and part
+    statuses: tuple[NodeStatus, ...] = ()  # the last of each node and part
 
     def topic(self, name: str) -> Topic:
-        """Return the two ends of a topic; empty where the graph has no such topic."""
+        """Return a topic, empty if the graph has no such topic."""
         return self.topics.get(name, Topic())
 
 
 def check_nodes(graph: Graph) -> Faults:
-    """There are nodes, and no name twice."""
+    """The graph has nodes, each with a name of its own."""
     if not graph.nodes:
         yield _no_nodes(graph)
     for name in sorted(name for name, count in Counter(graph.nodes).items() if count > 1):
@@ -91,17 +91,17 @@ def check_nodes(graph: Graph) -> Faults:
 
 
 def _no_nodes(graph: Graph) -> Fault:
-    """Say where nodes are instead, as far as this machine shows it."""
+    """Name the domains of this machine that have nodes."""
     by_domain: dict[int, list[Participant]] = {}
     for one in graph.participants:
         by_domain.setdefault(one.domain_id, []).append(one)
-    said = f'nobody is in domain {graph.domain_id}'
+    said = f'domain {graph.domain_id} has no nodes'
     if here := by_domain.pop(graph.domain_id, None):
-        said = f'nobody answers in domain {graph.domain_id}, though {programs(here)} should'
+        said = f'domain {graph.domain_id} has {programs(here)}, but discovery found no node'
         fix = 'look longer (--seconds 10); compare discovery, middleware and user of both'
         return ERROR, said, fix
-    for domain_id, them in sorted(by_domain.items()):
-        said += f'; domain {domain_id} has {programs(them)}'
+    for domain_id, others in sorted(by_domain.items()):
+        said += f'; domain {domain_id} has {programs(others)}'
     fix = 'start the system, or export the ROS_DOMAIN_ID that it runs in'
     if len(by_domain) == 1:
         fix = f'export ROS_DOMAIN_ID={next(iter(by_domain))}, or start the system here'
@@ -113,14 +113,14 @@ def check_clock(graph: Graph) -> Faults:
     names = names_of(graph.topic(CLOCK).publishers)
     if not names:
         fix = 'start the bridge (or the embedded one), or a bag with --clock'
-        yield WARNING, 'nobody publishes /clock', fix
+        yield WARNING, '/clock has no publisher', fix
     elif len(graph.topic(CLOCK).publishers) > 1:
         fix = 'one simulator or bag per domain: end the other, or give it a domain of its own'
-        yield ERROR, f'/clock comes from {names}: time jumps back and forth', fix
-    return f'from {names}'
+        yield ERROR, f'/clock is published by {names}: time jumps back and forth', fix
+    return f'published by {names}'
 
 
-def check_writers(graph: Graph) -> Faults:
+def check_publishers(graph: Graph) -> Faults:
     """Each exclusive topic has exactly one publisher."""
     role = graph.role_name
     single = {
@@ -134,30 +134,30 @@ def check_writers(graph: Graph) -> Faults:
     }
     for name, fix in single.items():
         if len(publishers := graph.topic(name).publishers) > 1:
-            yield ERROR, f'{name} comes from {names_of(publishers)}', fix
-    return 'no topic has a writer too many'
+            yield ERROR, f'{name} is published by {names_of(publishers)}', fix
+    return 'no exclusive topic has two publishers'
 
 
-def check_ends(graph: Graph) -> Faults:
-    """The vehicle and its camera are there; each topic that is read or written has both ends."""
+def check_endpoints(graph: Graph) -> Faults:
+    """The vehicle and its camera exist; each topic in use has a publisher and a subscription."""
     vehicles = _vehicles(graph)
     cameras = vehicles.get(graph.role_name)
-    if vehicles and cameras is None:  # and explains all the rest
-        said = f'there is no vehicle {graph.role_name} (roles seen: {", ".join(vehicles)})'
+    if vehicles and cameras is None:  # which explains all other findings
+        said = f'no vehicle {graph.role_name} (role names seen: {", ".join(vehicles)})'
         fix = 'one role name for bridge, agent, gate, synchronizer, and here (--role-name)'
         yield ERROR, said, fix
         return ''
     read = [topics.odometry(graph.role_name), topics.image(graph.role_name, graph.camera_id)]
     if cameras is not None and graph.camera_id not in cameras:
-        said = f'nobody publishes {read.pop()} (cameras seen: {", ".join(cameras) or "none"})'
+        said = f'{read.pop()} has no publisher (cameras seen: {", ".join(cameras) or "none"})'
         fix = 'one camera id for the objects file, the agent, and here (--camera-id)'
         yield ERROR, said, fix
     fix = 'check role_name, camera_id and the objects file; name the topic in the parameters'
     for name in read:
         if waiting := _waiting(graph, name):
             yield ERROR, waiting, fix
-    yield from _unheard(graph)
-    yield from _absent(graph)
+    yield from _without_subscription(graph)
+    yield from _missing_nodes(graph)
     return ''
 
 
@@ -171,20 +171,21 @@ def _vehicles(graph: Graph) -> dict[str, list[str]]:
     return vehicles
 
 
-def _unheard(graph: Graph) -> Iterable[Fault]:
+def _without_subscription(graph: Graph) -> Iterable[Fault]:
     fix = "is the bridge's ego_vehicle_role_name this role? does the gate run?"
     for name in (topics.control(graph.role_name), topics.twist_stamped(graph.role_name)):
         topic = graph.topic(name)
         if topic.publishers and not topic.subscriptions:
-            yield ERROR, f'{names_of(topic.publishers)} publishes {name}, nobody listens', fix
+            said = f'{names_of(topic.publishers)} publishes {name}, which has no subscription'
+            yield ERROR, said, fix
 
 
-def _absent(graph: Graph) -> Iterable[Fault]:
-    """Yield which node is waited for and is not there."""
+def _missing_nodes(graph: Graph) -> Iterable[Fault]:
+    """Yield each node that others wait for and that does not exist."""
     role = graph.role_name
     twists = (topics.twist_stamped(role), topics.twist(role))
-    free = 'start synchronizer_node; a bridge that runs free (agent.launch.py) needs none'
-    for who, names, fix in (
+    free = 'start synchronizer_node; a free-running bridge (agent.launch.py) needs none'
+    for missing, names, fix in (
         ('agent', twists, 'start td3_agent_node, and activate it'),
         ('gate', (topics.control(role),), 'start gate_node'),
         ('synchronizer', (topics.CONTROL,), free),
@@ -192,31 +193,31 @@ def _absent(graph: Graph) -> Iterable[Fault]:
     ):
         waiting = [said for name in names if (said := _waiting(graph, name))]
         if waiting and not any(graph.topic(name).publishers for name in names):
-            yield WARNING, f'no {who}: {waiting[0]}', fix
+            yield WARNING, f'no {missing}: {waiting[0]}', fix
 
 
 def _waiting(graph: Graph, name: str) -> str:
-    """Say which nodes listen to a topic without publisher; nothing where that is not so."""
+    """Name the nodes that subscribe to a topic without publisher; empty if it has one."""
     topic = graph.topic(name)
     if topic.publishers or not topic.subscriptions:
         return ''
-    return f'{names_of(topic.subscriptions)} waits for {name}, nobody publishes it'
+    return f'{names_of(topic.subscriptions)} waits for {name}, which has no publisher'
 
 
 def names_of(ends: Iterable[Endpoint]) -> str:
-    """Return the names of their nodes."""
     return ' and '.join(sorted(end.node for end in ends))
 
 
 def check_qos(graph: Graph) -> Faults:
-    """Each subscription asks for no more than each publisher of its topic offers."""
+    """Each publisher offers what each subscription of its topic requires."""
     for name, topic in sorted(graph.topics.items()):
         for reader in topic.subscriptions:
             for writer in topic.publishers:
                 if name not in COMMON and (found := _mismatch(graph, name, writer, reader)):
                     why, fix = found
-                    yield ERROR, f'{name}: {writer.node} never reaches {reader.node}, {why}', fix
-    return f'{len(graph.topics)} topics, all ends match'
+                    said = f'{name}: {reader.node} receives nothing from {writer.node}, {why}'
+                    yield ERROR, said, fix
+    return f'{len(graph.topics)} topics, all publishers and subscriptions match'
 
 
 def _mismatch(
@@ -227,31 +228,30 @@ def _mismatch(
         fix = 'give both ends the same reliability'
         if name == topics.image(graph.role_name, graph.camera_id) and _name(reader) == AGENT:
             fix = 'camera_reliability:=best_effort for td3_agent_node'
-        return 'best effort is offered, reliable asked for', fix
+        return 'which offers best effort where reliable is required', fix
     if reader.latched and not writer.latched:
         fix = 'give both ends the same durability'
         by_hand = _name(writer).startswith(CLI_NODES)
         if by_hand or name == topics.of(graph.role_name, MANUAL_OVERRIDE):
             fix = 'publish transient local (ros2 topic pub --qos-durability transient_local)'
-        return 'volatile is offered, transient local asked for', fix
+        return 'which offers volatile where transient local is required', fix
     if reader.deadline_ns and not 0 < writer.deadline_ns <= reader.deadline_ns:
-        return 'a shorter deadline is asked for than is offered', 'give both the same deadline'
+        return 'which offers a longer deadline than required', 'give both the same deadline'
     return None
 
 
 def _name(end: Endpoint) -> str:
-    """Return the name of an end's node without its namespace."""
     return end.node.rpartition('/')[2]
 
 
 def check_types(graph: Graph) -> Faults:
-    """One message type per topic, of one definition."""
+    """Each topic has one message type, of one definition."""
     for name, topic in sorted(graph.topics.items()):
         ends = (*topic.publishers, *topic.subscriptions)
         kinds = sorted({end.kind for end in ends})
         if len(kinds) > 1:
             fix = 'two sensors or nodes share a topic name: rename one'
-            yield ERROR, f'{name} is {" and ".join(kinds)}', fix
+            yield ERROR, f'{name} has the types {" and ".join(kinds)}', fix
         elif kinds:
             yield from _hash_faults(graph, name, kinds[0], ends)
     return 'one type and one definition for each topic'
@@ -273,20 +273,20 @@ def _hash_faults(
 
 
 def check_frames(graph: Graph) -> Faults:
-    """Images and odometry come, and make frames."""
+    """Images and odometry arrive and pair into frames."""
     images, motions = graph.images_ns, graph.motions_ns
     if not graph.topic(topics.odometry(graph.role_name)).publishers or not graph.seconds:
-        return ''  # no vehicle; the other checks tell which node is missing
+        return ''  # no vehicle; the other checks name the missing node
     if not motions:
-        said = f'no odometry came in {graph.seconds:g} s: the simulator is paused, or waits'
-        yield WARNING, said, 'see what synchronizer and gate say; look longer (--seconds 10)'
+        said = f'no odometry in {graph.seconds:g} s: the simulator is paused or waiting'
+        yield WARNING, said, 'read the logs of synchronizer and gate; look longer (--seconds 10)'
         return ''
     if not images:
-        said = f'{len(motions)} odometry messages came in {graph.seconds:g} s, '
-        said += f'and no image on {topics.image(graph.role_name, graph.camera_id)}'
+        said = f'{len(motions)} odometry messages in {graph.seconds:g} s, '
+        said += f'but no image on {topics.image(graph.role_name, graph.camera_id)}'
         yield ERROR, said, 'name the camera with --camera-id'
         return ''
-    # The doctor starts where nothing is installed; where frames were heard, NumPy is.
+    # The doctor starts where nothing is installed; NumPy is where frames arrive.
     from td3_agent.driving.loop_check import rate_hz, stamp_findings  # noqa: PLC0415
 
     for one in stamp_findings(images, motions, LEAST_FRAMES):
@@ -296,21 +296,21 @@ def check_frames(graph: Graph) -> Faults:
     return f'{len(images)} images, {len(motions)} odometry messages{at}'
 
 
-def check_said(graph: Graph) -> Faults:
+def check_reports(graph: Graph) -> Faults:
     """No node of ours warns."""
-    said = sorted(graph.said, key=lambda one: one.name)
-    told: set[str] = set()
-    for one in said:
-        if one.level in LEVELS and one.message not in told:
-            told.add(one.message)
-            text, fix = _split(one.message)
-            yield LEVELS[one.level], f'{one.name}: {text}', fix
-    names = ', '.join(one.name for one in said if ':' not in one.name)
-    return f'nothing is wrong, say {names}' if said else ''
+    statuses = sorted(graph.statuses, key=lambda status: status.name)
+    reported: set[str] = set()
+    for status in statuses:
+        if status.level in LEVELS and status.message not in reported:
+            reported.add(status.message)
+            text, fix = _split(status.message)
+            yield LEVELS[status.level], f'{status.name}: {text}', fix
+    names = ', '.join(status.name for status in statuses if ':' not in status.name)
+    return f'no warnings from {names}' if statuses else ''
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Return what is wrong, and what to do about it."""
+    """Return the fault and its fix."""
     for mark in ('; ', ': '):
         said, found, fix = text.partition(mark)
         if found:
@@ -321,10 +321,10 @@ def _split(text: str) -> tuple[str, str]:
 GRAPH_CHECKS: Checks[Graph] = {
     'nodes': check_nodes,
     'clock': check_clock,
-    'writers': check_writers,
-    'ends': check_ends,
+    'publishers': check_publishers,
+    'endpoints': check_endpoints,
     'qos': check_qos,
     'types': check_types,
     'frames': check_frames,
-    'reports': check_said,
+    'reports': check_reports,
 }

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Judges a machine, and says how it is mended here. Pure: facts in, faults out."""
+"""Checks of a machine, and the commands that mend it. Pure: facts in, faults out."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NEEDED = ('rclpy', 'geometry_msgs.msg', 'carla_msgs.msg', 'numpy', 'yaml', 'torc
 SLOW = ('torch',)  # on a busy machine it takes long
 JUDGED_ELSEWHERE = ('carla', 'google.protobuf')
 ROS_PACKAGES = ('rclpy', 'carla-msgs')
-# What an extension says when it meets another NumPy, C++ library or Python than its own.
+# In errors of an extension built for another NumPy, C++ library or Python.
 ABI_SIGNS = (
     '_ARRAY_API',
     'numpy.core.multiarray failed',
@@ -63,7 +63,7 @@ OPENCV = (
     'opencv-contrib-python',
     'opencv-contrib-python-headless',
 )
-# A module's name need not be its package's, in pip or in apt; what is not here is not in apt.
+# Packages whose names differ from their modules'; modules not in the second one are not in apt.
 PIP_PACKAGES = {
     'cv2': 'opencv-python-headless',
     'google': 'protobuf',
@@ -77,7 +77,7 @@ APT_PACKAGES = {
     'numpy': 'python3-numpy',
     'yaml': 'python3-yaml',
 }
-# They come with a ROS 2 or a workspace: pip has them not at all, or another distribution's.
+# These come with ROS 2 or a workspace: pip has none, or another distribution's.
 ROS_MODULES = ('rclpy', 'geometry_msgs', 'carla_msgs')
 ROS_PREFIXES = ('rosidl_', 'rpyutils', 'ament_', 'rcl_', 'builtin_interfaces', 'unique_identifier')
 PYTORCH_INDEX = 'https://download.pytorch.org/whl'
@@ -85,7 +85,7 @@ UPSTREAM_MESSAGES = 'https://github.com/carla-simulator/ros-carla-msgs'
 
 
 def check_python(machine: Machine) -> Faults:
-    """This package's Python, and the distribution's."""
+    """This package and the distribution support this Python."""
     python, distro = machine.python, machine.distro
     found = f'Python {version_text(python)} ({machine.executable})'
     native = PYTHON_OF_DISTRO.get(distro)
@@ -101,7 +101,7 @@ def check_python(machine: Machine) -> Faults:
 
 
 def check_distro(machine: Machine) -> Faults:
-    """One distribution, a living one, and the one that was sourced."""
+    """One ROS 2 distribution is sourced, and it is still supported."""
     distro = machine.distro
     prefixes = [PurePath(prefix).parts for prefix in machine.ros_prefixes]
     sourced = {parts[3] for parts in prefixes if parts[:3] == ('/', 'opt', 'ros') and parts[3:]}
@@ -119,7 +119,7 @@ def check_distro(machine: Machine) -> Faults:
 
 
 def check_carla(machine: Machine) -> Faults:
-    """The CARLA wheel, its Python, and the distributions that share it."""
+    """The CARLA wheel fits this Python, and is the tested version."""
     carla = machine.imports.get('carla')
     version = next((copy.version for copy in machine.copies if copy.name == 'carla'), '')
     ours = f'pip install carla=={SIM_CARLA}'
@@ -142,7 +142,7 @@ def check_carla(machine: Machine) -> Faults:
 
 
 def check_imports(machine: Machine) -> Faults:
-    """Every module comes in, in one process with all others, and says from where."""
+    """Every module can be imported in one process with all others."""
     not_tried = [name for name, result in machine.imports.items() if result.error == NOT_TRIED]
     if not_tried:
         fix = 'mend that one, or try with --patience 60'
@@ -151,10 +151,10 @@ def check_imports(machine: Machine) -> Faults:
         if name in not_tried or (result.missing and name in JUDGED_ELSEWHERE):
             continue
         if result.error:
-            # Without its middleware rclpy ends every program: the check of that says so.
+            # Without its middleware rclpy ends every program; the check `rmw` reports that.
             if not (name == 'rclpy' and machine.lacks_rmw and not result.missing):
                 yield _failed_import(machine, name, result)
-        elif name != 'carla':  # has a check of its own
+        elif name != 'carla':  # which has its own check
             version = f' {result.version}' if result.version else ''
             yield OK, f'{name}{version} from {result.path}', ''
     return ''
@@ -173,7 +173,7 @@ def _failed_import(machine: Machine, name: str, result: Import) -> Fault:
 
 
 def _cause(machine: Machine, name: str, result: Import) -> tuple[str, str]:
-    """Return what is wrong with an import that failed, and the fix."""
+    """Return why an import failed, and the fix."""
     module, error = name.partition('.')[0], result.error
     if result.alone:
         said = f'{name} cannot be imported together with the others: {error}'
@@ -191,12 +191,12 @@ def _cause(machine: Machine, name: str, result: Import) -> tuple[str, str]:
 
 
 def _signal_fix(machine: Machine, module: str) -> str:
-    """A crash has many causes; one is known, and one is common."""
+    """Return the fix of a crash: one cause is known, another is common."""
     if module == 'carla' and 'HOME' not in machine.environment:
-        return 'export HOME=~ (or any folder): CARLA looks for it, and crashes where it is unset'
+        return 'export HOME=~ (or any folder): CARLA reads it, and crashes if it is unset'
     return (
         f'often, but not always, two builds of one library: {fit_together(machine, module)}; '
-        f'python3 -X faulthandler -c "import {module}" says where'
+        f'python3 -X faulthandler -c "import {module}" shows where'
     )
 
 
@@ -218,7 +218,7 @@ def _module_fix(machine: Machine, module: str, lacking: str) -> str:
 
 
 def check_copies(machine: Machine) -> Faults:
-    """No package is installed twice, from apt and from pip or in two folders."""
+    """No package is installed twice, by apt and pip or in two folders."""
     by_name: dict[str, list[Copy]] = defaultdict(list)
     for copy in machine.copies:
         by_name[copy.name].append(copy)
@@ -234,13 +234,13 @@ def check_copies(machine: Machine) -> Faults:
 def _one_copy(first: Copy) -> str:
     if first.name in ROS_PACKAGES:
         return 'open a new shell and source one ROS 2, or workspace, only'
-    if first.folder.startswith(APT_FOLDERS):  # pip does not touch it
-        return 'use a virtual environment of its own'
-    return f'keep one: pip uninstall {first.name}, or a virtual environment of its own'
+    if first.folder.startswith(APT_FOLDERS):  # which pip cannot uninstall
+        return 'use a separate virtual environment'
+    return f'keep one: pip uninstall {first.name}, or use a separate virtual environment'
 
 
 def check_opencv(machine: Machine) -> Faults:
-    """One OpenCV: all distributions write the same folder ``cv2``, and apt has its own."""
+    """One OpenCV is installed: all its pip packages write the same folder ``cv2``."""
     installed = sorted({copy.name for copy in machine.copies if copy.name in OPENCV})
     cv2 = machine.imports.get('cv2')
     if len(installed) > 1:
@@ -254,11 +254,11 @@ def check_opencv(machine: Machine) -> Faults:
 
 
 def check_numpy(machine: Machine) -> Faults:
-    """NumPy's major version is the one that the distribution's packages were compiled against."""
+    """NumPy has the major version that the distribution's packages were compiled against."""
     numpy = machine.imports.get('numpy')
     if numpy is None or numpy.error:
         return ''
-    major = re.match(r'\d+', numpy.version)  # one built from sources may have no number
+    major = re.match(r'\d+', numpy.version)  # a build from sources may have no number
     if _built_for_numpy(machine) and major and int(major[0]) != NUMPY_OF_ROS:
         said = f'NumPy {numpy.version} from {numpy.path}, but ROS 2 from apt was compiled against '
         fix = f"pip uninstall numpy, or pip install 'numpy<{NUMPY_OF_ROS + 1}'"
@@ -267,26 +267,26 @@ def check_numpy(machine: Machine) -> Faults:
 
 
 def _built_for_numpy(machine: Machine) -> bool:
-    """Whether packages of a distribution that is known here are compiled against a NumPy."""
+    """Whether ROS 2 comes from apt, compiled against a known NumPy."""
     return machine.is_apt and machine.distro in PYTHON_OF_DISTRO
 
 
 def check_protobuf(machine: Machine) -> Faults:
-    """One major version of protobuf on the path."""
+    """The path holds one major version of protobuf."""
     versions = [copy.version for copy in machine.copies if copy.name == 'protobuf']
     if len({version.partition('.')[0] for version in versions}) > 1:
-        fix = 'pip uninstall protobuf in the folder that should not win, '
+        fix = 'pip uninstall protobuf in one of the folders, '
         said = f'protobuf {" and ".join(versions)} are both on the path'
-        yield ERROR, said, f'{fix}or one environment for each'
+        yield ERROR, said, f'{fix}or use an environment for each'
     return versions[0] if versions else 'not installed, not needed'
 
 
 def check_torch(machine: Machine) -> Faults:
-    """PyTorch and the GPU fit each other."""
+    """PyTorch can use the GPU, if there is one."""
     torch = machine.torch
     if torch is None:
         return ''
-    if torch.cuda_runs:  # whatever the rest looks like: on WSL no driver is in /proc
+    if torch.cuda_runs:  # checked first: on WSL no driver is in /proc
         return 'GPU in use'
     built = f'PyTorch is built for CUDA {torch.cuda_build}'
     if torch.cuda_build and machine.nvidia_driver:
@@ -302,7 +302,7 @@ def check_torch(machine: Machine) -> Faults:
 
 
 def check_messages(machine: Machine) -> Faults:
-    """carla_msgs has the definitions that bridge and agent share."""
+    """carla_msgs is 1.3.0, and only one is sourced."""
     prefixes, hashes = machine.message_prefixes, machine.message_hashes
     if len(prefixes) > 1:
         said = f'carla_msgs in {prefixes[0]} hides the one in {", ".join(prefixes[1:])}'
@@ -310,10 +310,10 @@ def check_messages(machine: Machine) -> Faults:
     wrong = [n for n, wanted in CARLA_MSGS_HASHES.items() if hashes.get(n, wanted) != wanted]
     if wrong:
         names = ', '.join(name.rpartition('/')[2] for name in sorted(wrong))
-        said = f'carla_msgs is not 1.3.0, other definitions of {names}: the bridge is not heard'
+        said = f'carla_msgs is not 1.3.0, its {names} differ: no message of the bridge arrives'
         yield ERROR, said, build_messages(machine)
     elif prefixes and not hashes:
-        said = 'this ROS 2 has no type hashes: definitions of carla_msgs were not compared'
+        said = 'this ROS 2 has no type hashes: carla_msgs was not compared with 1.3.0'
         yield NOTE, said, ''
     return f'carla_msgs 1.3.0 by type hashes, in {prefixes[0]}' if prefixes and hashes else ''
 
@@ -323,14 +323,14 @@ def check_disk(machine: Machine) -> Faults:
     said = f'{megabytes(machine.disk_free_bytes)} free in {machine.disk_folder}'
     fix = 'make room, or point --out at another disk'
     if machine.disk_error:
-        said = f'no results can be written to {machine.disk_folder}: {machine.disk_error}'
-        yield ERROR, said, 'point --out at a folder of yours'
+        said = f'cannot write results to {machine.disk_folder}: {machine.disk_error}'
+        yield ERROR, said, 'give a writable folder with --out'
     elif machine.disk_free_bytes < ENOUGH_DISK_BYTES:
         yield ERROR if machine.disk_free_bytes < LEAST_DISK_BYTES else WARNING, said, fix
     return said
 
 
-# How what is missing or broken is installed here, in words that can be pasted into a shell.
+# Shell commands that install what is missing or broken.
 
 
 def make_setup(machine: Machine) -> str:
@@ -339,12 +339,11 @@ def make_setup(machine: Machine) -> str:
 
 
 def set_up(machine: Machine) -> str:
-    """Return how that environment is made and entered."""
+    """Return how to make and enter that environment."""
     return f'{make_setup(machine)}, then source {machine.checkout}/env.sh'
 
 
 def build_messages(machine: Machine) -> str:
-    """Return how to come by carla_msgs."""
     if not machine.checkout:
         return f'build {UPSTREAM_MESSAGES} in your workspace, then source its install/setup.bash'
     folder = f'{machine.checkout}/interfaces/carla_msgs'
@@ -352,7 +351,6 @@ def build_messages(machine: Machine) -> str:
 
 
 def install(machine: Machine, module: str) -> str:
-    """Return how to install what a module belongs to."""
     if module == 'carla_msgs':
         return build_messages(machine)
     if _is_ros(module):
@@ -363,7 +361,7 @@ def install(machine: Machine, module: str) -> str:
 
 
 def missing_module(error: ModuleNotFoundError) -> str:
-    """Return what to say of an import that failed, on a machine that was not looked at."""
+    """Return the message of a failed import, for a machine that was not examined."""
     module = (error.name or '').partition('.')[0]
     fix = f'pip install {_pip(module)}'
     if _is_ros(module):
@@ -372,7 +370,7 @@ def missing_module(error: ModuleNotFoundError) -> str:
 
 
 def reinstall(machine: Machine, module: str) -> str:
-    """Return how to install again what a module belongs to, in the version that is here."""
+    """Return how to reinstall the package of a module, in the same version."""
     if _is_ros(module):
         return install(machine, module)
     copy = _copy(machine, module)
@@ -384,12 +382,12 @@ def reinstall(machine: Machine, module: str) -> str:
 
 
 def fit_together(machine: Machine, module: str) -> str:
-    """Return how to come by a module and a NumPy that were built for each other."""
+    """Return how to install a module and a NumPy that were built for each other."""
     if module == 'numpy' or _is_ros(module):
         return reinstall(machine, module)
     copy = _copy(machine, module)
     name, index = copy.name if copy else _pip(module), ''
-    if copy and module != 'cv2':  # of which any version will do; the others are here for a reason
+    if copy and module != 'cv2':  # any version of it will do; the others are pinned for a reason
         name, index = f'{name}=={copy.version}', _index(copy)
     numpy = f"'numpy<{NUMPY_OF_ROS + 1}'" if _built_for_numpy(machine) else 'numpy'
     return f'pip install --force-reinstall {name} {numpy}{index}'
@@ -401,7 +399,7 @@ def _copy(machine: Machine, module: str) -> Copy | None:
 
 
 def _index(copy: Copy) -> str:
-    """Return where a build of PyTorch comes from: PyPI has another one."""
+    """Return the option for the index of a PyTorch build; PyPI has another build."""
     build = copy.version.partition('+')[2]
     return f' --extra-index-url {PYTORCH_INDEX}/{build}' if build else ''
 

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Judges how a machine's nodes would find and reach each other. Pure: facts in, faults out."""
+"""Checks of middleware, shared memory, discovery and domain. Pure: facts in, faults out."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ ROOT = 0
 
 
 def check_rmw(machine: Machine) -> Faults:
-    """The middleware that is asked for is installed."""
+    """The chosen middleware is installed."""
     wanted = machine.environment.get('RMW_IMPLEMENTATION', '')
     installed = [name for name in machine.rmw_installed if name != 'rmw_implementation']
     if machine.lacks_rmw:
@@ -65,7 +65,7 @@ def check_rmw(machine: Machine) -> Faults:
         yield ERROR, said, _other_rmw(machine, wanted)
     elif not machine.uses_fast_dds:
         said = f'{wanted}: every process, the bridge too, must use it; '
-        yield NOTE, f'{said}Fast DDS profiles do nothing', ''
+        yield NOTE, f'{said}Fast DDS profiles have no effect', ''
     return wanted or f'{DEFAULT_RMW} (by default)'
 
 
@@ -81,10 +81,10 @@ def _other_rmw(machine: Machine, wanted: str) -> str:
 def check_shared_memory(machine: Machine) -> Faults:
     """Images fit into the shared memory of a process, and all segments into /dev/shm."""
     if not machine.uses_fast_dds or machine.profile.error:
-        return ''  # the latter is reported by the check of discovery
+        return ''  # the check of discovery reports such a profile
     width_px, height_px = machine.camera_px
     image_bytes = width_px * height_px * BYTES_PER_PIXEL
-    what = f'an image of {width_px}x{height_px} has {megabytes(image_bytes)}'
+    what = f'an image of {width_px}x{height_px} takes {megabytes(image_bytes)}'
     segment_bytes = machine.profile.segment_bytes or DEFAULT_SEGMENT_BYTES
     without = [*_no_memory_faults(machine, what)]
     yield from without
@@ -96,23 +96,24 @@ def check_shared_memory(machine: Machine) -> Faults:
 
 
 def _transports(machine: Machine) -> str:
-    """Return the built-in transports that the environment asks for, without their options."""
+    """Return the built-in transports that the environment sets, without their options."""
     return machine.environment.get(BUILTIN_TRANSPORTS, '').partition('?')[0]
 
 
 def _no_memory_faults(machine: Machine, what: str) -> Iterable[Fault]:
-    """Neither profile nor environment leave shared memory; within one machine, rmw adds some."""
+    """Report images without shared memory; rmw adds it if discovery stays on this machine."""
     if machine.profile.shares_memory or stays_on_this_machine(machine.environment):
         return
-    said = f'{what}, and goes through the network, piece by piece: '
+    said = f'{what} and goes over the network in fragments: '
     if not machine.profile.builtin:
-        yield WARNING, f'{said}{machine.profile.path} names no shared memory', _take_ours(machine)
+        said += f'{machine.profile.path} configures no shared memory'
+        yield WARNING, said, _use_ours(machine)
     elif (given := _transports(machine)) in NETWORK_ONLY:
-        said += f'{BUILTIN_TRANSPORTS}={given} leaves no shared memory'
+        said += f'{BUILTIN_TRANSPORTS}={given} excludes shared memory'
         yield WARNING, said, f'unset {BUILTIN_TRANSPORTS}, for the bridge too'
 
 
-def _take_ours(machine: Machine) -> str:
+def _use_ours(machine: Machine) -> str:
     variable = profile_variable(machine.environment)
     return f'export {variable}={machine.shipped(CAMERA_PROFILE)}, for the bridge too'
 
@@ -123,10 +124,10 @@ def _segment_faults(
     profile, need_bytes = machine.profile, IMAGES_UNDER_WAY * image_bytes
     fix = f'segment_size of at least {need_bytes} in {profile.path}, for the bridge too'
     if not profile.shares_memory:
-        fix = _take_ours(machine)
+        fix = _use_ours(machine)
     if segment_bytes < image_bytes:
         said = f'{what}, the shared-memory segment {megabytes(segment_bytes)}: '
-        yield ERROR, f'{said}images come late or never', fix
+        yield ERROR, f'{said}images arrive late or never', fix
     elif segment_bytes < need_bytes and profile.segment_bytes:
         yield WARNING, f'{what}, the segment {megabytes(segment_bytes)}', fix
 
@@ -135,7 +136,7 @@ def _room_faults(machine: Machine, segment_bytes: int) -> Iterable[Fault]:
     need_bytes = 2 * segment_bytes + (PROCESSES - 2) * SMALL_SEGMENT_BYTES
     need = megabytes(need_bytes)
     if machine.shm_total_bytes < need_bytes:
-        # The next power of two, a quarter more at least: others put something there as well.
+        # The next power of two, at least a quarter more: other programs use it too.
         size_mib = max(LEAST_CONTAINER_SHM_MIB, 1 << (need_bytes * 5 // 4 >> 20).bit_length())
         said = f'{SHM} has {megabytes(machine.shm_total_bytes)}, bridge and agent need {need}'
         yield ERROR, said, f'docker run --shm-size={size_mib}m (compose: shm_size), or --ipc=host'
@@ -146,7 +147,7 @@ def _room_faults(machine: Machine, segment_bytes: int) -> Iterable[Fault]:
 
 
 def check_discovery(machine: Machine) -> Faults:
-    """The settings of discovery can be obeyed, and do not contradict each other."""
+    """The settings of discovery are valid and do not contradict each other."""
     yield from _range_faults(machine)
     yield from _peer_faults(machine)
     if machine.uses_fast_dds:
@@ -167,20 +168,20 @@ def _range_faults(machine: Machine) -> Iterable[Fault]:
     if machine.distro == 'humble':
         yield (
             WARNING,
-            f'Humble does not know {DISCOVERY_RANGE}',
+            f'Humble ignores {DISCOVERY_RANGE}',
             f'export {LOCALHOST_ONLY}=1 (or 0)',
         )
     elif reach not in RANGES:
-        yield ERROR, f'{DISCOVERY_RANGE}={reach} is none of its values', fix
+        yield ERROR, f'{DISCOVERY_RANGE}={reach} is not one of {", ".join(RANGES)}', fix
     elif reach == 'OFF':
         yield ERROR, 'discovery is off: no node finds another', fix
     elif _localhost_only(machine):
-        said = f'{LOCALHOST_ONLY}=1 overrides {DISCOVERY_RANGE}, and both are set'
+        said = f'{LOCALHOST_ONLY}=1 overrides {DISCOVERY_RANGE}, which is also set'
         yield WARNING, said, f'unset {LOCALHOST_ONLY}'
 
 
 def _localhost_only(machine: Machine) -> bool:
-    """Whether the old variable is in force; rcl heeds this one value alone."""
+    """Whether the old variable is in force: rcl knows no value but 1."""
     return machine.environment.get(LOCALHOST_ONLY) == '1'
 
 
@@ -191,19 +192,19 @@ def _peer_faults(machine: Machine) -> Iterable[Fault]:
         return
     if machine.distro == 'humble':
         fix = 'unset it; a Fast DDS profile can name them (initialPeersList)'
-        yield WARNING, f'Humble does not know {PEERS}', fix
+        yield WARNING, f'Humble ignores {PEERS}', fix
     elif _localhost_only(machine):
-        said = f'{LOCALHOST_ONLY}=1 overrides {PEERS}, and both are set'
+        said = f'{LOCALHOST_ONLY}=1 overrides {PEERS}, which is also set'
         yield WARNING, said, 'unset one of them'
     elif machine.profile.loopback_only:
         said = f'{PEERS}={peers}, but {machine.profile.path} keeps all traffic here'
         yield WARNING, said, f'{machine.shipped(CAMERA_PROFILE)} for peers elsewhere, or {fix}'
     else:
-        yield NOTE, f'{PEERS}={peers}: where a name cannot be resolved, no node starts', fix
+        yield NOTE, f'{PEERS}={peers}: a node starts only if each name can be resolved', fix
 
 
 def _variable_faults(machine: Machine) -> Iterable[Fault]:
-    """A profile is named in the variable that the distribution's Fast DDS reads."""
+    """Report a profile in a variable that the distribution's Fast DDS does not read."""
     right = profile_variable(machine.environment)
     other = next(name for name in PROFILE_VARIABLES if name != right)
     path = machine.environment.get(other, '')
@@ -211,7 +212,7 @@ def _variable_faults(machine: Machine) -> Iterable[Fault]:
         return
     level, said = ERROR, f'ROS 2 {machine.distro} does not read {other}: no profile is used'
     if other == FAST_DDS_2:
-        level, said = WARNING, f'{other} is read, but will not be for long'
+        level, said = WARNING, f'{other} is deprecated, but still read'
     yield level, said, f'export {right}={path}'
 
 
@@ -221,16 +222,16 @@ def _profile_faults(machine: Machine) -> Iterable[Fault]:
         fix = f'name another, as {machine.shipped(LOOPBACK_PROFILE)}, or unset the variable'
         yield ERROR, f'the Fast DDS profile {profile.path} cannot be used: {profile.error}', fix
     elif not profile.is_default:
-        said = f'nothing of {profile.path} is used: it has no default participant'
+        said = f'{profile.path} has no effect: it has no default participant'
         yield WARNING, said, 'write <participant is_default_profile="true" …>'
     elif profile.loopback_only and not stays_on_this_machine(machine.environment):
-        said = f'{profile.path} keeps all traffic on this machine, the environment does not'
+        said = f'{profile.path} keeps all traffic on this machine, but {DISCOVERY_RANGE} does not'
         fix = f'{machine.shipped(CAMERA_PROFILE)} for a bridge on another machine, '
         yield WARNING, said, f'{fix}{DISCOVERY_RANGE}=LOCALHOST for one on this'
 
 
 def _server_faults(machine: Machine) -> Iterable[Fault]:
-    """A node that asks a discovery server finds no other node without it."""
+    """Report a discovery server: without it, its clients find no node."""
     given = machine.environment.get(SERVER, '').strip(';')
     if not given:
         return
@@ -238,12 +239,12 @@ def _server_faults(machine: Machine) -> Iterable[Fault]:
     ports = [int(server[1] or SERVER_PORT) for server in local if server]
     silent = [port for port in ports if port not in machine.udp_ports]
     if silent:
-        said = f'{SERVER}={given}: nobody listens on port {silent[0]}, no node finds another'
+        said = f'{SERVER}={given}: port {silent[0]} is closed, so no node finds another'
         yield ERROR, said, f'fastdds discovery -i 0 -p {silent[0]}, or unset {SERVER}'
     else:
-        said = f'nodes find each other through the discovery server {given} alone'
-        fix = f'see that it runs, and that every process names it; or unset {SERVER}'
-        yield WARNING, said, f'{fix}; it is the same for every process'
+        said = f'nodes find each other only through the discovery server {given}'
+        fix = f'check that it runs and that all processes have this {SERVER}, or unset it'
+        yield WARNING, said, fix
 
 
 def _transport_faults(machine: Machine) -> Iterable[Fault]:
@@ -252,19 +253,19 @@ def _transport_faults(machine: Machine) -> Iterable[Fault]:
     if not name or name == 'DEFAULT':
         return
     if name not in TRANSPORTS:
-        yield WARNING, f'{said} is none of its values, and not obeyed', fix
+        yield WARNING, f'{said} is ignored: it is not one of {", ".join(TRANSPORTS)}', fix
     elif not machine.profile.builtin or stays_on_this_machine(machine.environment):
         by = 'the discovery range' if machine.profile.builtin else machine.profile.path
-        yield NOTE, f'{said} does nothing: {by} sets the transports', fix
+        yield NOTE, f'{said} has no effect: {by} sets the transports', fix
     elif name == NO_TRANSPORTS:
-        yield ERROR, f'{said}: nobody is reached', fix
+        yield ERROR, f'{said}: no node reaches another', fix
     elif name not in NETWORK_ONLY:  # those are judged with shared memory
         said += ': every process, the bridge too, must have it'
         yield NOTE, said, f'{fix}, or export it everywhere'
 
 
 def check_domain(machine: Machine) -> Faults:
-    """The ROS domain is a number that works, and no other user has nodes in it."""
+    """The ROS domain id is valid, and no other user has nodes in the domain."""
     given = given_domain_id(machine.environment)
     domain_id = read_domain_id(given)
     if domain_id is None:
@@ -273,9 +274,9 @@ def check_domain(machine: Machine) -> Faults:
         return ''
     if given != str(domain_id):
         said = f'ROS_DOMAIN_ID={given} is read as {domain_id} (leading 0: octal, 0x: hexadecimal)'
-        yield WARNING, said, f'export ROS_DOMAIN_ID={domain_id}, or the number that you mean'
+        yield WARNING, said, f'export ROS_DOMAIN_ID={domain_id}, or the number you meant'
     yield from _neighbour_faults(machine, domain_id)
-    return f'domain {domain_id}, nobody else on this machine'
+    return f'domain {domain_id}, no other nodes on this machine'
 
 
 def _neighbour_faults(machine: Machine, domain_id: int) -> Iterable[Fault]:
@@ -285,14 +286,14 @@ def _neighbour_faults(machine: Machine, domain_id: int) -> Iterable[Fault]:
         yield _strangers(machine, domain_id, strangers)
     elif domain_id > LAST_SAFE_DOMAIN:
         said = f'domain {domain_id} uses ports that Linux hands out to other programs; '
-        yield WARNING, f'{said}who else is in it was not looked at', _other_domain(machine)
+        yield WARNING, f'{said}its other nodes were not looked for', _other_domain(machine)
     elif here:
         said = f'domain {domain_id} already has {len(here)} of your processes: {programs(here)}'
-        yield NOTE, said, 'end them if they are not meant to be heard'
+        yield NOTE, said, 'end them if they are left over'
 
 
 def _strangers(machine: Machine, domain_id: int, strangers: set[int]) -> Fault:
-    """Root beside another user is most often a bridge in a container."""
+    """Report other users; root beside another user is most often a bridge in a container."""
     users = ', '.join(map(str, sorted(strangers)))
     said = f'domain {domain_id} is also used by user {users} of this machine'
     other = _other_domain(machine)
@@ -303,7 +304,6 @@ def _strangers(machine: Machine, domain_id: int, strangers: set[int]) -> Fault:
 
 
 def programs(participants: Sequence[Participant]) -> str:
-    """Return the names of their programs, each once."""
     return ', '.join(sorted({p.program or f'a process of user {p.user}' for p in participants}))
 
 

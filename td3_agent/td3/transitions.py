@@ -12,8 +12,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Flags = NDArray[np.bool_]  # by a name: Sphinx takes the underscore for a link
-
 
 class ReplayError(ValueError):
     """What was to be stored, sampled or restored does not fit the buffer."""
@@ -144,7 +142,7 @@ class Fragment(NamedTuple):
     rewards: NDArray[np.float32]
     bootstraps: NDArray[np.float32]
     positions: NDArray[np.uint8]
-    has_action: Flags
+    has_action: NDArray[np.bool_]
     continues: bool
     open: bool
 

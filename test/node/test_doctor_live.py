@@ -74,21 +74,21 @@ def test_two_clocks(ros, examine):
         node.create_publisher(Clock, '/clock', RELIABLE)
     (finding,) = examine('clock')
     assert finding.level is Level.ERROR
-    assert finding.text == '/clock comes from /bridge and /player: time jumps back and forth'
+    assert finding.text == '/clock is published by /bridge and /player: time jumps back and forth'
 
 
 def test_two_writers_of_the_command(ros, examine):
     for node in nodes(ros, 'gate', 'manual_control'):
         node.create_publisher(CarlaEgoVehicleControl, topics.control(ROLE), RELIABLE)
-    assert '/gate and /manual_control' in examine('writers')[0].text
-    assert 'nobody listens' in examine('ends')[0].text
+    assert '/gate and /manual_control' in examine('publishers')[0].text
+    assert 'has no subscription' in examine('endpoints')[0].text
 
 
 @pytest.mark.parametrize(
     ('offered', 'asked', 'words'),
     [
-        (qos_profile_sensor_data, RELIABLE, 'best effort is offered'),
-        (RELIABLE, LATCHED, 'volatile is offered'),
+        (qos_profile_sensor_data, RELIABLE, 'offers best effort'),
+        (RELIABLE, LATCHED, 'offers volatile'),
     ],
 )
 def test_ends_that_never_meet(ros, examine, offered, asked, words):
@@ -117,7 +117,10 @@ def test_one_topic_two_types(ros, examine, stranger):
     writer.create_publisher(Float32, '/carla/speedometer', RELIABLE)
     stranger.create_subscription(String, '/carla/speedometer', print, RELIABLE)
     (finding,) = examine('types')
-    assert finding.text == '/carla/speedometer is std_msgs/msg/Float32 and std_msgs/msg/String'
+    assert (
+        finding.text
+        == '/carla/speedometer has the types std_msgs/msg/Float32 and std_msgs/msg/String'
+    )
 
 
 def test_one_name_twice(ros, examine):
@@ -155,21 +158,21 @@ def test_command_by_hand_is_a_writer_but_no_node(ros, examine):
     gate, by_hand = nodes(ros, 'gate', '_ros2cli_42')
     for node in (gate, by_hand):
         node.create_publisher(CarlaEgoVehicleControl, topics.control(ROLE), RELIABLE)
-    assert '/_ros2cli_42 and /gate' in examine('writers')[0].text
+    assert '/_ros2cli_42 and /gate' in examine('publishers')[0].text
     assert examine.look(SHORT_S).nodes == ('/gate',)
 
 
 def test_gate_that_waits_for_an_agent(ros, examine):
     (gate,) = nodes(ros, 'gate')
     gate.create_subscription(TwistStamped, topics.twist_stamped(ROLE), print, RELIABLE)
-    (finding,) = examine('ends')
+    (finding,) = examine('endpoints')
     assert finding.text.startswith('no agent: /gate waits for')
 
 
 def test_agent_that_waits_for_a_route(ros, examine):
     (agent,) = nodes(ros, 'agent')
     agent.create_subscription(Path, topics.waypoints(ROLE), print, LATCHED)
-    (finding,) = examine('ends')
+    (finding,) = examine('endpoints')
     assert finding.text.startswith('no route: /agent waits for')
     assert finding.fix == 'start route_node, or carla_waypoint_publisher'
 
@@ -253,7 +256,7 @@ def test_the_verb_looks_from_a_process_of_its_own(ros):
         report = json.loads(process.stdout.read())
     assert process.returncode == (1 if report['counts']['error'] else 0)
     clock = next(f for f in report['findings'] if f['check'] == 'clock')
-    assert clock['text'] == 'from /bridge'
+    assert clock['text'] == 'published by /bridge'
     # The processes that it listens to are no strangers in the domain.
     assert not [f for f in report['findings'] if f['check'] == 'domain']
 
@@ -287,4 +290,4 @@ def test_a_bridge_that_waits_is_told(ros, examine):
     ros.talk(Odometry, topics.odometry(ROLE))
     (finding,) = examine('frames')
     assert finding.level is Level.WARNING
-    assert 'no odometry came in' in finding.text
+    assert 'no odometry in' in finding.text

@@ -162,13 +162,13 @@ class TestPureChecks:
 
     def test_graph_without_roles_is_not_blamed_for_them(self):
         graph = Graph(domain_id=7, nodes=('/a',), role_name='hero')
-        assert not any(f.check == 'ends' for f in findings_of(graph))
+        assert not any(f.check == 'endpoints' for f in findings_of(graph))
 
     def test_right_role_of_several_is_fine(self):
         odometry = HEALTHY_GRAPH.topics['/carla/ego_vehicle/odometry']
         topics = HEALTHY_GRAPH.topics | {'/carla/hero/odometry': odometry}
         graph = replace(HEALTHY_GRAPH, topics=topics)
-        assert not any(f.check == 'ends' for f in findings_of(graph))
+        assert not any(f.check == 'endpoints' for f in findings_of(graph))
 
     @pytest.mark.parametrize(
         ('levels', 'plain', 'strict'),
@@ -181,7 +181,9 @@ class TestPureChecks:
 
     @pytest.mark.parametrize('text', ['', '800', '0x600', '800x', 'x', '-1x5', '8.5x6'])
     def test_camera_size_is_refused(self, text):
-        with pytest.raises(ValueError, match=r'camera must be WIDTHxHEIGHT \[px\], as 800x600'):
+        with pytest.raises(
+            ValueError, match=r'camera must be WIDTHxHEIGHT \[px\], such as 800x600'
+        ):
             camera_size(text)
 
 
@@ -404,7 +406,7 @@ class TestVerb:
     @pytest.mark.parametrize(
         ('words', 'text'),
         [
-            (('--camera', '5'), "camera must be WIDTHxHEIGHT [px], as 800x600, got '5'"),
+            (('--camera', '5'), "camera must be WIDTHxHEIGHT [px], such as 800x600, got '5'"),
             (('--seconds', '0'), 'seconds must be in (0, 600] [s], got 0.0'),
             (('--patience', 'nan'), 'patience must be in (0, 600] [s], got nan'),
         ],

@@ -15,7 +15,7 @@ import time
 from planted_faults import HEALTHY, findings_of
 import pytest
 
-from td3_agent.doctor.command import live_findings, look_of
+from td3_agent.doctor.command import graph_probe, live_findings
 from td3_agent.doctor.facts import NOT_IN_TIME, NOT_TRIED, Level
 from td3_agent.doctor.gather import gather_imports
 
@@ -104,7 +104,7 @@ class TestLook:
 
     def look(self, patience_s=PATIENCE_S):
         words = Namespace(seconds=0.5, role_name='hero', camera_id='front', patience=patience_s)
-        with look_of(words) as look:
+        with graph_probe(words) as look:
             found = live_findings(look, replace(HEALTHY, imports={}), [])
         assert look._process.poll() is not None
         return found
@@ -115,13 +115,13 @@ class TestLook:
         (finding,) = self.look(patience_s=0.5)
         assert time.monotonic() - started_s < 100.0
         assert finding.level is Level.ERROR
-        assert finding.text == 'the graph cannot be looked at: no answer in 1 s'
+        assert finding.text == 'the graph cannot be read: no answer in 1 s'
 
     @pytest.mark.parametrize(
         ('text', 'words'),
         [
-            ('import os\nos._exit(3)', 'the look ended the program with 3'),
-            ('import os\nos.abort()', 'the look was ended by signal 6'),
+            ('import os\nos._exit(3)', 'the probe ended the program with 3'),
+            ('import os\nos.abort()', 'the probe was ended by signal 6'),
             ('print("{}")\nraise ImportError("torn")', 'ImportError: torn'),
         ],
         ids=['leaves', 'aborts', 'raises'],
@@ -129,7 +129,7 @@ class TestLook:
     def test_rclpy_that_ends_the_program_is_a_finding(self, plant, text, words):
         plant('rclpy', text)
         (finding,) = self.look()
-        assert finding.text == f'the graph cannot be looked at: {words}'
+        assert finding.text == f'the graph cannot be read: {words}'
 
 
 class TestInterrupt:
