@@ -1,9 +1,9 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What launch arguments and parameter files mean for each node, checked before any is started.
+"""The parameters of each node from launch arguments and parameter files, checked before start.
 
-A parameter has, the strongest first: the launch argument, if it is given; the user's parameter
-file; what the launch file itself asks for; the node's file in ``config/``. No launch imports here.
+Precedence, the strongest first: launch arguments that are given; the user's parameter file;
+values of the launch file itself; the node's file in ``config/``. Does not import ``launch``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
 LARGEST = sys.float_info.max
-# What an argument of a kind must be, and its least and largest value.
+# By type: the wording of errors, the least and the largest value.
 RANGES = {
     bool: ('true or false', 0, 1),
     int: ('a whole number of at most 64 bits', -(1 << 63), (1 << 63) - 1),
@@ -42,7 +42,7 @@ RANGES = {
 }
 SECTION = 'ros__parameters'
 EVERY_NODE = '/**'
-# Launch arguments that launch and launch_ros take for themselves.
+# Launch arguments of launch and launch_ros.
 LAUNCH_OWN = (
     'emulate_tty',
     'launch-prefix',
@@ -57,7 +57,7 @@ RCLPY_OWN = re.compile(r'use_sim_time|start_type_description_service|qos_overrid
 
 @dataclass(frozen=True)
 class Program:
-    """A node program: the name of its node, and where its parameters are declared."""
+    """A node program: the name of its node, and the class of its parameters."""
 
     node: str
     module: str
@@ -67,7 +67,7 @@ class Program:
         """Return the class of its parameters.
 
         Raises:
-            ModuleNotFoundError: something that the node needs is not installed.
+            ModuleNotFoundError: a dependency of the node is not installed.
         """
         return getattr(import_module(f'td3_agent.nodes.{self.module}'), self.params)
 
@@ -87,10 +87,10 @@ def as_declared(
     kind: Any,  # noqa: ANN401  the type of a field
     low: float = -math.inf,
 ) -> Any:  # noqa: ANN401  as above
-    """Return a launch argument as the type that a parameter is declared with.
+    """Return a launch argument as the declared type of its parameter.
 
     Raises:
-        ValueError: the text is none, or a number below ``low``; it names the argument.
+        ValueError: naming the argument; its text has another type, or a number below ``low``.
     """
     if kind is str:
         return text
@@ -108,7 +108,7 @@ def as_declared(
 
 
 def refuse_unknown_arguments(given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse launch arguments that nothing reads, with the nearest that exists.
+    """Refuse unknown launch arguments and suggest the nearest known ones.
 
     Raises:
         ValueError: naming all of them.
@@ -116,12 +116,14 @@ def refuse_unknown_arguments(given: Iterable[str], known: Iterable[str]) -> None
     known = list(known)
     unknown = [name for name in given if name not in known and name not in LAUNCH_OWN]
     if unknown:
-        faults = [f'no launch argument {name!r}{did_you_mean(name, known)}' for name in unknown]
+        faults = [
+            f'unknown launch argument {name!r}{did_you_mean(name, known)}' for name in unknown
+        ]
         raise ValueError('; '.join(faults) + '; --show-args lists them')
 
 
 def refuse_other_choice(name: str, value: str, choices: Collection[str]) -> None:
-    """Refuse a value that is none of the choices; without choices, every one is taken.
+    """Refuse a value that is not among the choices; without choices every value is valid.
 
     Raises:
         ValueError: naming the argument, the value and the choices.
@@ -134,7 +136,7 @@ def refuse_other_choice(name: str, value: str, choices: Collection[str]) -> None
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads numbers as ROS does: YAML 1.1 would take 1e-1 for a text."""
+    """Reads numbers as ROS does: in YAML 1.1 1e-1 is text."""
 
 
 _Loader.add_implicit_resolver(
@@ -148,7 +150,7 @@ def read_params_file(path: Path) -> dict[str, dict[str, Any]]:
     """Return the parameters of each node that a ROS parameter file names.
 
     Raises:
-        ParameterError: it cannot be read, or is no parameter file; the text says why.
+        ParameterError: it cannot be read, or is no parameter file.
     """
     try:
         content = yaml.load(path.read_text(encoding='utf-8'), Loader=_Loader)  # noqa: S506  safe
@@ -167,7 +169,7 @@ def read_params_file(path: Path) -> dict[str, dict[str, Any]]:
 def _sections(
     content: dict[str, Any], name: str, path: str
 ) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Yield each node's name, without its first slash, and its parameters."""
+    """Yield each node's name, without the leading slash, and its parameters."""
     for key, value in content.items():
         if key == SECTION:
             yield name.strip('/'), dict(_flat(value, ''))
@@ -178,7 +180,7 @@ def _sections(
 
 
 def _flat(content: Any, prefix: str) -> Iterable[tuple[str, Any]]:  # noqa: ANN401
-    """Yield parameters by their full names; a nested one has dots in it."""
+    """Yield parameters by their full names; nested names are joined by dots."""
     for key, value in content.items() if isinstance(content, dict) else ():
         if isinstance(value, dict):
             yield from _flat(value, f'{prefix}{key}.')
@@ -188,10 +190,10 @@ def _flat(content: Any, prefix: str) -> Iterable[tuple[str, Any]]:  # noqa: ANN4
 
 @dataclass
 class ParamsFile:
-    """A parameter file of the user's own, for all nodes of a launch.
+    """The user's parameter file, for all nodes of a launch.
 
     Attributes:
-        path: of the file; None: there is none.
+        path: of the file; None: no file.
         namespace: of the nodes.
         sections: parameters by node name.
     """
@@ -202,7 +204,7 @@ class ParamsFile:
 
     @classmethod
     def read(cls, path: str, namespace: str = '') -> ParamsFile:
-        """Read a file; an empty path is none.
+        """Read a file; an empty path means no file.
 
         Raises:
             ParameterError: it cannot be read, or is no parameter file.
@@ -213,19 +215,19 @@ class ParamsFile:
         return cls(file, namespace.strip('/'), read_params_file(file))
 
     def of(self, node: str, known: Iterable[str]) -> dict[str, Any]:
-        """Return the parameters of a node: its own, and what is for every node and it knows."""
+        """Return the parameters of a node: its own, and those of ``/**`` that it has."""
         everywhere = self.sections.get('**', {})
         shared = {name: value for name, value in everywhere.items() if name in set(known)}
         return shared | self.sections.get(node, {}) | self.sections.get(self._full(node), {})
 
     def check(self, executables: Iterable[str]) -> None:
-        """Refuse what no node of the launch would ever read.
+        """Refuse sections and parameters that no node of the launch reads.
 
         Args:
             executables: the node programs of the launch.
 
         Raises:
-            ParameterError: a node name like one that exists, or a parameter that no node has.
+            ParameterError: a misspelt node name, or a parameter that no node has.
         """
         if self.path is None:
             return
@@ -249,7 +251,7 @@ class ParamsFile:
 
 
 def _refuse_near_miss(name: str, nodes: set[str], path: str) -> None:
-    """Refuse the name of a node that is meant to be one of ours; other nodes may be in a file."""
+    """Refuse a misspelt name of one of our nodes; a file may also name other nodes."""
     programs = {executable: program.node for executable, program in PROGRAMS.items()}
     hint = f', did you mean {programs[name]!r}?' if name in programs else ''
     if name not in {*nodes, '**'} and (hint := hint or did_you_mean(name, nodes)):
@@ -266,13 +268,13 @@ def node_values(
 
     Args:
         executable: the node program.
-        file: the user's own parameter file.
-        own: what the launch file asks for.
-        given: the launch arguments that were given, by parameter.
+        file: the user's parameter file.
+        own: values of the launch file.
+        given: launch arguments, by parameter.
 
     Raises:
-        ParameterError: a parameter was refused; each is named.
-        ModuleNotFoundError: something that the node needs is not installed.
+        ParameterError: naming each invalid parameter.
+        ModuleNotFoundError: a dependency of the node is not installed.
     """
     program = PROGRAMS[executable]
     cls = program.load()
@@ -286,20 +288,20 @@ def node_values(
 
 
 def names_of(executable: str) -> list[str]:
-    """Return the names of a node's parameters."""
+    """Names of a node's parameters."""
     return [spec.name for spec in fields(PROGRAMS[executable].load())]
 
 
 def type_of(executable: str, parameter: str) -> Any:  # noqa: ANN401  a type
-    """Return the type that a parameter is declared with."""
+    """Declared type of a parameter."""
     return get_type_hints(PROGRAMS[executable].load())[parameter]
 
 
 def refuse_unusable(params: Params) -> None:
-    """Refuse a policy, a map or a ledger that the node could not use, as far as a look tells.
+    """Refuse a policy, map or ledger path that is missing, unreadable or not writable.
 
     Raises:
-        ValueError: it cannot be used.
+        ValueError: naming it.
         OSError: it cannot be read or written.
     """
     if hasattr(params, 'policy') and params.driver == 'td3':
@@ -307,7 +309,7 @@ def refuse_unusable(params: Params) -> None:
 
         reject_missing_policy(params.policy)
     if hasattr(params, 'map'):
-        from td3_agent.sim.maps import load_map  # noqa: PLC0415  only where a world is simulated
+        from td3_agent.sim.maps import load_map  # noqa: PLC0415  only for a simulated world
 
         load_map(params.map, params.map_seed)
     if getattr(params, 'ledger_path', ''):
@@ -315,7 +317,7 @@ def refuse_unusable(params: Params) -> None:
 
 
 def refuse_unwritable(name: str, path: Path) -> None:
-    """Refuse a path at which no file can be written; its folder is made.
+    """Refuse a path that is not writable; creates its folder.
 
     Raises:
         ValueError: naming the argument, the path and the reason.
@@ -334,7 +336,7 @@ def refuse_unwritable(name: str, path: Path) -> None:
 
 
 def refuse_existing(name: str, folder: Path) -> None:
-    """Refuse a folder that is there already, or that cannot be made.
+    """Refuse a folder that exists already or cannot be created.
 
     Raises:
         ValueError: naming the argument and the path.
@@ -345,19 +347,19 @@ def refuse_existing(name: str, folder: Path) -> None:
 
 
 def failure_of(name: str, status: int, *, ending: bool, may_end: bool) -> str:
-    """Return how a process has failed that ended with an exit status; empty if it has not.
+    """Return how a process that has ended has failed; empty if it has not.
 
     Args:
         name: of the process.
-        status: its exit status; that of a process killed by a signal is negative.
-        ending: whether all processes are being ended, by signals.
+        status: its exit status, negative after a signal.
+        ending: whether the launch is shutting down.
         may_end: whether it may end by itself.
     """
     by_signal = status < 0 or status > SIGNALLED
     if (ending and by_signal) or (status == 0 and (ending or may_end)):
         return ''
     if status == 0:
-        return f'{name} ended while it was needed'
+        return f'{name} ended, but was still needed'
     if by_signal:
         number = -status if status < 0 else status - SIGNALLED
         return f'{name} was ended by signal {number}'

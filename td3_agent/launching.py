@@ -1,9 +1,9 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the package's launch files share; imported by them alone.
+"""Shared code of the package's launch files.
 
-Everything that can be refused is looked at before the first process is started, and every process
-is watched: one that fails ends the others, and ``ros2 launch`` ends with 1.
+All settings are checked before the first process starts. A process that fails ends the others,
+and ``ros2 launch`` ends with 1.
 """
 
 from __future__ import annotations
@@ -66,10 +66,9 @@ class Argument:
     """A launch argument.
 
     Attributes:
-        default: what holds where neither it nor a parameter file says otherwise; None: it must
-            be given.
-        text: what it is, one line.
-        choices: the only values it takes.
+        default: without the argument and a parameter file; None: required.
+        text: one line of help.
+        choices: the valid values; empty: any.
     """
 
     default: Any
@@ -78,38 +77,40 @@ class Argument:
 
 
 def choices_of(parameter: str) -> tuple[str, ...]:
-    """Return the values that a parameter of the agent takes."""
+    """Return the valid values of a parameter of the agent."""
     return Td3AgentParams.__dataclass_fields__[parameter].metadata['choices']
 
 
 def switch(text: str) -> Argument:
-    """Return an argument that is false unless it is given."""
+    """Return a boolean argument with default false."""
     return Argument('false', text, (*BOOLEANS, 'True', 'False'))
 
 
 ROLE_NAME = Argument('ego_vehicle', 'role name of the vehicle')
-# Of the files that start an agent.
+# Arguments of launch files that start an agent.
 DRIVER = {
-    'driver': Argument('td3', 'who drives', choices_of('driver')),
+    'driver': Argument('td3', 'TD3 policy or pure pursuit', choices_of('driver')),
     'policy': Argument('lane', f'of the td3 driver: {SHIPPED_NAMES}, untrained, or a file'),
     'inference': Argument(
         'auto', 'of the td3 driver: what computes the policy', choices_of('inference')
     ),
-    'twist_convention': Argument('velocity', 'how Twist is meant', choices_of('twist_convention')),
+    'twist_convention': Argument(
+        'velocity', 'meaning of the Twist', choices_of('twist_convention')
+    ),
 }
-# Of the files whose agent can listen to something else than CARLA's bridge.
+# Arguments of launch files whose inputs may come from another source than CARLA's bridge.
 INPUTS = {
     'image_topic': Argument('', 'image topic; empty: /carla/<role_name>/<camera_id>/image'),
     'odometry_topic': Argument('', 'odometry topic; empty: /carla/<role_name>/odometry'),
 }
-# Of every file.
+# Arguments of every launch file.
 PARAMS_FILE = {
-    'params_file': Argument('', 'ROS parameter file for the nodes; arguments that are given win')
+    'params_file': Argument('', 'ROS parameter file for the nodes; arguments take precedence')
 }
-# Of the files that can record and show what they start.
+# Arguments of launch files that can record and show the drive.
 ASIDE = {
-    'watch': switch('whether the drive can be watched in the browser'),
-    'record': switch('whether the loop is recorded'),
+    'watch': switch('show the drive in the browser'),
+    'record': switch('record a bag'),
     'bag': Argument('bag', 'folder of the bag; must not exist'),
     'storage': Argument('mcap', 'format of the bag', ('mcap', 'sqlite3')),
 }
@@ -120,12 +121,12 @@ class Processes:
     """Makes the processes of one launch, and watches them.
 
     Attributes:
-        given: the launch arguments that were given; the defaults of the others are left out,
-            so that they do not come over a parameter file.
-        file: the user's own parameter file.
+        given: the launch arguments that were given, without defaults, which must not override
+            a parameter file.
+        file: the user's parameter file.
         prefix: of their command lines, as launch takes it.
-        failure: why the launch ends with an error; empty if it does not.
-        is_told: whether that was said.
+        failure: why the launch ends with an error; empty: it does not.
+        is_reported: whether that was printed.
         values: parameters of the nodes made so far, by program.
     """
 
@@ -133,10 +134,10 @@ class Processes:
     file: ParamsFile
     prefix: dict[str, str] = field(default_factory=dict)
     failure: str = ''
-    is_told: bool = False
+    is_reported: bool = False
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def node(  # noqa: PLR0913  what makes one node of a launch differ from others
+    def node(  # noqa: PLR0913  the ways in which nodes of a launch differ
         self,
         executable: str,
         takes: Iterable[str] = (),
@@ -151,13 +152,13 @@ class Processes:
         Args:
             executable: its program.
             takes: arguments that are parameters of the same name.
-            own: parameters that the launch file asks for; a parameter file comes over them.
-            over: parameters that come over a parameter file.
+            own: parameters set by the launch file; a parameter file overrides them.
+            over: parameters that override a parameter file.
             remappings: of its topics.
-            ends: what it means that the node has ended well; empty: it must not end.
+            ends: reason of the shutdown when the node ends with 0; empty: it must not end.
 
         Raises:
-            ValueError: a parameter was refused.
+            ValueError: a parameter is invalid.
         """
         given = {
             name: as_declared(name, self.given[name], type_of(executable, name))
@@ -188,11 +189,10 @@ class Processes:
         Args:
             name: the subcommand.
             words: its arguments.
-            title: what it is called in the output.
-            ends: what it means that it has ended well; empty: it must not end; None: the others
-                go on without it.
+            title: its name in the output.
+            ends: as for :meth:`node`; None: the others go on without it.
         """
-        ended = partial(self._aside_ended, title)
+        ended = partial(self._optional_ended, title)
         if ends is not None:
             ended = partial(self._ended, title, ends)
         return ExecuteProcess(
@@ -205,10 +205,10 @@ class Processes:
         )
 
     def recorder_and_watcher(self) -> list[ExecuteProcess]:
-        """Make the recorder and the live view, as far as they are asked for.
+        """Make the recorder and the live view if their arguments are true.
 
         Raises:
-            ValueError: the folder of the bag, or Rerun, cannot be used.
+            ValueError: the folder of the bag exists, or Rerun is not installed.
         """
         processes = []
         role = ['--role-name', self.role_name()]
@@ -223,45 +223,44 @@ class Processes:
         return processes
 
     def is_on(self, name: str, default: str = 'false') -> bool:
-        """Whether a switch is true."""
         return as_declared(name, self.given.get(name, default), bool)
 
     def follows_route(self) -> bool:
-        """Whether the driver of the agent that was made follows a route."""
+        """Whether the agent's driver needs a route."""
         values = self.values['td3_agent_node']
         known = {spec.name for spec in fields(DriverParams)}
         return needs_route(DriverParams(**{k: v for k, v in values.items() if k in known}))
 
     def role_name(self) -> str:
-        """Return the role name of the vehicle, as the agent has it."""
+        """Return the role name of the agent."""
         default = Td3AgentParams().role_name
         return self.values['td3_agent_node'].get('role_name', default)
 
     def control_remapping(self) -> list[tuple[str, str]]:
-        """Return the remapping of the topic on which the bridge takes commands, if it has one."""
+        """Return the remapping of the bridge's command topic; empty without ``control_topic``."""
         usual = f'/carla/{self.role_name()}/vehicle_control_cmd'
         return [(usual, self.given['control_topic'])] if 'control_topic' in self.given else []
 
     def _ended(
         self, name: str, ends: str, event: ProcessExited, context: LaunchContext
     ) -> list[Action] | None:
-        """End the launch with a process that has ended.
+        """Shut the launch down after a process that had to go on has ended.
 
         Raises:
-            RuntimeError: it failed, or one aside had: launch ends the others, and with 1.
+            RuntimeError: a process failed; launch ends the others and exits with 1.
         """
         ending = context.is_shutdown
         fault = failure_of(name, event.returncode, ending=ending, may_end=bool(ends))
         self.failure = self.failure or fault
-        if self.failure and not self.is_told:
-            self.is_told = True
-            raise RuntimeError(f'{self.failure}: see what it said last')
+        if self.failure and not self.is_reported:
+            self.is_reported = True
+            raise RuntimeError(f'{self.failure}: see its last output')
         return None if ending else [Shutdown(reason=ends)]
 
-    def _aside_ended(
+    def _optional_ended(
         self, name: str, event: ProcessExited, context: LaunchContext
     ) -> list[Action] | None:
-        """Let the others go on without a process; that it failed counts when they end."""
+        """Go on without an optional process; its failure sets the exit status of the launch."""
         if context.is_shutdown:
             return self._ended(name, name, event, context)
         fault = failure_of(name, event.returncode, ending=False, may_end=True)
@@ -270,10 +269,10 @@ class Processes:
 
 
 def prefix(configurations: Mapping[str, str]) -> dict[str, str]:
-    """Return what has processes start with SIGINT blocked, until they can take it.
+    """Return a prefix that starts processes with SIGINT blocked until they install a handler.
 
-    Python would answer one that comes while it starts itself with a traceback. A prefix of the
-    user's own stays, and an old ``env`` does without.
+    Otherwise a SIGINT during the start of Python ends in a traceback. The user's own
+    ``launch-prefix`` stays; an ``env`` without ``--block-signal`` gives none.
     """
     if 'launch-prefix' in configurations or not (env := shutil.which('env')):
         return {}
@@ -283,15 +282,15 @@ def prefix(configurations: Mapping[str, str]) -> dict[str, str]:
 
 
 def watching_parent() -> dict[str, str]:
-    """Return the environment in which a process ends with this one, however this one ends."""
+    """Return the environment that makes a process end with this one."""
     return {PARENT_VARIABLE: str(os.getpid())}
 
 
 def refuse_bad_topics(given: Mapping[str, str]) -> None:
-    """Refuse arguments of which no topic name can be made.
+    """Refuse arguments that make no valid topic name.
 
     Raises:
-        ValueError: naming the argument, its value and what is wrong with it.
+        ValueError: naming the argument, its value and the reason.
     """
     for name, value in given.items():
         if name in {'role_name', 'camera_id'}:
@@ -312,25 +311,25 @@ def launched(
     profile: str,
     start: Callable[[Processes], Iterable[Action]],
 ) -> LaunchDescription:
-    """Describe a launch whose processes are made when all of them are known to be startable.
+    """Describe a launch that starts no process before all settings are checked.
 
     Args:
         arguments: of the launch file, by name.
-        profile: Fast DDS profile of all processes, unless the user named one; its place in the
-            package's share.
+        profile: Fast DDS profile of all processes unless the user has set one; its path in the
+            package's share folder.
         start: makes the processes.
     """
     given: dict[str, str] = {}
 
     def note(context: LaunchContext) -> None:
-        """Note what was given, before the declarations add their defaults."""
+        """Keep the given arguments before the declarations add their defaults."""
         words = dict(word.split(':=', 1) for word in context.argv if ':=' in word)
-        # Where another launch file includes ours, the command line is for that one.
+        # If another launch file includes this one, the command line belongs to that file.
         if words.keys() == context.launch_configurations.keys():
             refuse_unknown_arguments(words, arguments)
         found = context.launch_configurations.items()
         given.update({name: value for name, value in found if name in arguments and value})
-        for name, value in given.items():  # launch would do so too, in two lines
+        for name, value in given.items():  # launch's own error takes two lines
             refuse_other_choice(name, value, arguments[name].choices)
 
     def begin(context: LaunchContext) -> list[Action]:
@@ -357,7 +356,7 @@ def launched(
 
 
 def declared(arguments: Mapping[str, Argument]) -> list[DeclareLaunchArgument]:
-    """Declare launch arguments."""
+    """Return the declarations for launch."""
     return [
         DeclareLaunchArgument(
             name,
@@ -370,7 +369,7 @@ def declared(arguments: Mapping[str, Argument]) -> list[DeclareLaunchArgument]:
 
 
 def fast_dds(profile: str) -> list[SetEnvironmentVariable]:
-    """Give all processes a Fast DDS profile of this package, unless the user named one."""
+    """Set the package's Fast DDS profile for all processes unless the user has set one."""
     path = Path(get_package_share_directory('td3_agent')) / profile
     return [
         SetEnvironmentVariable(name, value)
@@ -379,7 +378,7 @@ def fast_dds(profile: str) -> list[SetEnvironmentVariable]:
 
 
 def parameter(value: Any) -> ParameterValue:  # noqa: ANN401  any parameter type
-    """Return a parameter with its type; launch would guess that of a text from its looks."""
+    """Return a parameter with its type; launch would guess the type of a string."""
     if isinstance(value, (list, tuple)):
         kind = type(value[0]) if value else str
         return ParameterValue(list(value), value_type=list[kind])

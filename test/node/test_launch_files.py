@@ -201,7 +201,7 @@ def test_arguments_that_are_not_given_leave_a_parameter_file_alone(path, tmp_pat
 @pytest.mark.parametrize(
     ('argv', 'told'),
     [
-        (['polcy:=route'], "no launch argument 'polcy', did you mean 'policy'"),
+        (['polcy:=route'], "unknown launch argument 'polcy', did you mean 'policy'"),
         (['driver:=foo'], "driver must be one of td3, pure_pursuit, got 'foo'"),
         (['inference:=tensorrt'], "inference must be one of auto, onnx, torch, got 'tensorrt'"),
         (['policy:=nonexist'], "policy must be one of lane, .*, got 'nonexist'"),

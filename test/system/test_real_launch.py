@@ -74,7 +74,7 @@ def test_good_drive_ends_with_0(tmp_path):
     ('argument', 'told'),
     [
         ('duration:=x', "duration must be a finite number >= 0, got 'x'"),
-        ('polcy:=route', "no launch argument 'polcy', did you mean 'policy'?"),
+        ('polcy:=route', "unknown launch argument 'polcy', did you mean 'policy'?"),
         ('driver:=foo', "driver must be one of td3, pure_pursuit, got 'foo'"),
     ],
 )
