@@ -116,10 +116,8 @@ def refuse_unknown_arguments(given: Iterable[str], known: Iterable[str]) -> None
     known = list(known)
     unknown = [name for name in given if name not in known and name not in LAUNCH_OWN]
     if unknown:
-        faults = [
-            f'unknown launch argument {name!r}{did_you_mean(name, known)}' for name in unknown
-        ]
-        raise ValueError('; '.join(faults) + '; --show-args lists them')
+        hints = [f'{name!r}{did_you_mean(name, known)}' for name in unknown]
+        raise ValueError(f'unknown launch argument {"; ".join(hints)}; --show-args lists all')
 
 
 def refuse_other_choice(name: str, value: str, choices: Collection[str]) -> None:

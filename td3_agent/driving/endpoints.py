@@ -48,7 +48,7 @@ class ExpectedEndpoint:
         end: its own end.
         writes: whether it publishes; else it subscribes.
         exclusive: more than one publisher is a fault.
-        advice: what to do when nobody is at the other end; empty where nobody is needed.
+        advice: remedy when the other end is missing; empty if it need not exist.
     """
 
     topic: str
@@ -122,8 +122,9 @@ def findings(
     if expected.exclusive:
         found += _duplicate_publishers(expected, writers, duplicate_is_alive=duplicate_is_alive)
     if not others and expected.advice:
-        verb = 'subscribes to' if expected.writes else 'publishes'
-        found.append(Finding(f'nobody {verb} {expected.topic}: {expected.advice}', is_error=False))
+        missing = 'subscriber' if expected.writes else 'publisher'
+        text = f'no {missing} on {expected.topic}: {expected.advice}'
+        found.append(Finding(text, is_error=False))
     return found
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The topics of an agent, between its configuration and its clean-up.
 
-Wires :mod:`td3_agent.driving.responder` to ROS: messages go in, commands come out.
+Wires :mod:`td3_agent.driving.responder` to ROS.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ INFO = 'vehicle_info'
 
 
 class AgentTopics:
-    """Feeds an responder and publishes its commands.
+    """Feeds a responder and publishes its commands.
 
     Attributes:
-        is_active: whether frames are answered.
-        has_route: whether a route is known; None where none is needed.
+        is_active: whether frames get a response.
+        has_route: whether a route is known; None if the driver needs none.
     """
 
-    def __init__(  # noqa: PLR0913  what an responder is wired to
+    def __init__(  # noqa: PLR0913  the ends of the wiring
         self,
         node: LifecycleNode,
         params: Td3AgentParams,
@@ -51,15 +51,15 @@ class AgentTopics:
         on_sent: Callable[[Response], None],
         on_route_lost: Callable[[], None],
     ) -> None:
-        """Offer the command topics, closed until activation, and listen to the vehicle.
+        """Create the command topics, inactive, and subscribe to the vehicle.
 
         Args:
             node: whose topics they are.
             params: of the node.
-            wiring: makes them.
-            responder: gets what arrives.
+            wiring: creates them.
+            responder: gets the inputs.
             needs_route: whether its driver follows a route.
-            on_sent: called when a command is out.
+            on_sent: called after publishing a command.
             on_route_lost: called when the route is withdrawn.
         """
         self.is_active = False
@@ -91,7 +91,7 @@ class AgentTopics:
             self._timer = steady_timer(node, 1.0 / params.rate_hz, self._on_timer)
 
     def _subscribe(self, role: str, image_topic: str) -> dict[str, Subscription]:
-        """Listen to the vehicle; return the subscriptions by what they bring."""
+        """Return the subscriptions to the vehicle, by input."""
         params, subscribe = self._params, self._wiring.subscribe
         inputs = {
             CAMERA: subscribe(
@@ -122,13 +122,12 @@ class AgentTopics:
         return inputs
 
     def _advice(self) -> str:
-        """Return what to do for a reader; one of the topics is enough: converters take either."""
+        """Return the remedy for a missing subscriber; one of the two topics is enough."""
         pubs = (self._twist_pub, self._stamped_pub)
         has_reader = any(pub.get_subscription_count() for pub in pubs)
         return '' if has_reader else 'start gate_node'
 
     def close(self) -> None:
-        """Give all topics back."""
         self._lens.close()
         outputs = (self._twist_pub, self._stamped_pub)
         self._wiring.forget([pub.topic_name for pub in outputs])
@@ -141,7 +140,7 @@ class AgentTopics:
             self._node.destroy_timer(self._timer)
 
     def missing(self) -> list[str]:
-        """Return what is missing for every frame from now on to be answered."""
+        """Return what is missing before every frame can get a response."""
         there = {
             CAMERA: self._node.count_publishers(self._inputs[CAMERA].topic),
             ODOMETRY: self._node.count_publishers(self._inputs[ODOMETRY].topic),
@@ -151,7 +150,7 @@ class AgentTopics:
         return [name for name, is_there in there.items() if not is_there]
 
     def awaited(self) -> str:
-        """Return what is waited for, as a sentence; empty if nothing is."""
+        """Return the missing inputs as a sentence; empty if there are none."""
         names = {CAMERA: 'image', GATE: 'reader'}
         at = {name: subscription.topic for name, subscription in self._inputs.items()}
         at[GATE] = self._stamped_pub.topic_name
@@ -160,7 +159,6 @@ class AgentTopics:
         )
 
     def publish(self, response: Response | None) -> None:
-        """Send a command, if there is one."""
         if response is None:
             return
         stamp = conversions.time_from_ns(response.stamp_ns)
@@ -171,7 +169,7 @@ class AgentTopics:
         self._on_sent(response)
 
     def on_rejected(self, topic: str, reason: object) -> None:
-        """Stop the car, once too much of image or odometry could not be used."""
+        """Stop the car after too many rejected images or odometry messages."""
         if self.is_active and topic in {self._inputs[it].topic for it in (CAMERA, ODOMETRY)}:
             self.publish(self._responder.on_rejected(f'{topic}: {reason}'))
 

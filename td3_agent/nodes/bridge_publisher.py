@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 
 
 class BridgePublisher:
-    """Everything that leaves the embedded bridge."""
+    """All publishers of the embedded bridge."""
 
     def __init__(self, node: Node, params: SimBridgeParams, world: World) -> None:
-        """Create the publishers; nothing is published yet but the latched paths."""
+        """Create the publishers, and publish the latched paths."""
         self._world = world
         self._step_s = params.fixed_delta_seconds
         self.is_running = True
@@ -67,7 +67,7 @@ class BridgePublisher:
             self.spawn()
 
     def spawn(self) -> None:
-        """Create the publishers of all vehicles, unless they are there."""
+        """Create the publishers of all vehicles, unless they exist."""
         if not self.vehicles:
             self.vehicles = [
                 VehiclePublisher(self._node, self._params, self._world, car, role)
@@ -75,14 +75,13 @@ class BridgePublisher:
             ]
 
     def destroy(self) -> None:
-        """Take the publishers of all vehicles away."""
         for vehicle in self.vehicles:
             vehicle.destroy()
         self.vehicles = []
 
     @property
     def spawned_roles(self) -> tuple[str, ...]:
-        """Role names of the vehicles that are there."""
+        """Role names of the spawned vehicles."""
         return self._role_names if self.vehicles else ()
 
     def publish_status(self) -> None:
@@ -120,7 +119,7 @@ class BridgePublisher:
 
 
 class VehiclePublisher:
-    """Everything that is said of one vehicle."""
+    """All publishers of one vehicle."""
 
     def __init__(
         self, node: Node, params: SimBridgeParams, world: World, car: Car, role: str
@@ -151,7 +150,6 @@ class VehiclePublisher:
             publish(Path, topics.waypoints(role), LATCHED).publish(path_message(car))
 
     def destroy(self) -> None:
-        """Take the publishers away."""
         for publisher in self._publishers:
             self._node.destroy_publisher(publisher)
 
@@ -164,7 +162,7 @@ class VehiclePublisher:
         self._odometry.publish(conversions.odometry_message(self._car, stamp, self._role))
 
     def _publish_status(self, stamp: Time) -> None:
-        """Publish the status, whose command echo is the only proof of what was executed."""
+        """Publish the status; its echo of the command is the only proof of execution."""
         car = self._car
         state, _, velocity = car.as_carla_has_it()
         msg = CarlaEgoVehicleStatus(

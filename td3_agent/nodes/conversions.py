@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """ROS messages to plain values and back; every message field is checked here, once.
 
-What cannot be used is refused with a ValueError that names field, value and limit, before any
-memory is taken that a number in the message asks for. Limits that belong to a thing of the
-world stand with its type in :mod:`td3_agent.driving`.
+An invalid message raises a ValueError that names field, value and limit, before any allocation
+that a number in the message asks for. Limits of physical things are defined with their types in
+:mod:`td3_agent.driving`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from td3_agent.driving.vehicle import (
     geometry_from_wheels,
 )
 
-with suppress(ImportError):  # without ROS 2 messages can be read (of a bag), not made
+with suppress(ImportError):  # without ROS 2 messages of a bag can be read, but not created
     from builtin_interfaces.msg import Time
     from carla_msgs.msg import (
         CarlaActorInfo,
@@ -64,9 +64,9 @@ if TYPE_CHECKING:
     from td3_agent.sim.car import Car
     from td3_agent.sim.world import World
 
-MAX_PLACE_M = MAX_COORDINATE_M / 10.0  # it goes on driving from there
-MAP_FRAMES = ('map', 'carla_map')  # by the newer of the bridge's forks
-OTHER_VEHICLE = 'vehicle.generic.car'  # no blueprint of CARLA's: a box of its own size
+MAX_PLACE_M = MAX_COORDINATE_M / 10.0  # room for driving on from there
+MAP_FRAMES = ('map', 'carla_map')  # the second in newer forks of the bridge
+OTHER_VEHICLE = 'vehicle.generic.car'  # none of CARLA's blueprints: a box
 MAX_FRAME_ID_CHARACTERS = 255
 MAX_PATH_POSES = 100_000  # a pose every metre for 100 km
 MAX_WHEELS = 64
@@ -83,10 +83,10 @@ def stamp_ns(stamp: Time) -> int:
 
 
 def header_stamp_ns(header: Header) -> int:
-    """Return the stamp of a header whose sensor says in which frame it measures [ns].
+    """Return the stamp of a sensor message's header [ns].
 
     Raises:
-        ValueError: the stamp is no time, or ``frame_id`` is empty or endless.
+        ValueError: the stamp is invalid, or ``frame_id`` is empty or too long.
     """
     length = len(header.frame_id)
     if not 0 < length <= MAX_FRAME_ID_CHARACTERS:
@@ -103,9 +103,9 @@ def time_from_ns(nanoseconds: int) -> Time:
 
 
 def state_from_odometry(msg: Odometry) -> VehicleState:
-    """Return the motion that an odometry message carries.
+    """Return the motion of an odometry message.
 
-    Only ``angular.z`` of the angular velocity is meant the same in all the bridge's versions.
+    Of the angular velocity only ``angular.z`` has the same meaning in all versions of the bridge.
 
     Raises:
         ValueError: a field is not finite, out of range, or the orientation is zero.
@@ -126,7 +126,7 @@ def image_view(msg: Image) -> ImageView:
     """Return the pixels of an image message, not copied.
 
     Raises:
-        ImageError: encoding, size, step and data do not fit together.
+        ImageError: encoding, size, step and data do not match.
     """
     return ImageView(
         data=msg.data, height=msg.height, width=msg.width, encoding=msg.encoding, step=msg.step
@@ -134,12 +134,12 @@ def image_view(msg: Image) -> ImageView:
 
 
 def route_from_path(msg: Path) -> Route:
-    """Return the route that a path message describes; a path that ends at its start is a lap.
+    """Return the route of a path message; a path that ends at its start is a lap.
 
     Raises:
-        ValueError: too few or too many points, or one that is nowhere on earth.
+        ValueError: too few or too many points, or a point out of range.
     """
-    _refuse_more('poses', msg.poses, MAX_PATH_POSES)
+    _check_length('poses', msg.poses, MAX_PATH_POSES)
     points = [(p.pose.position.x, p.pose.position.y) for p in msg.poses]
     for i, (x_m, y_m) in enumerate(points):
         if not (abs(x_m) <= MAX_COORDINATE_M and abs(y_m) <= MAX_COORDINATE_M):  # nor NaN
@@ -153,8 +153,8 @@ def route_from_path(msg: Path) -> Route:
 def announced_route(msg: Path) -> Route | None:
     """Return the route of a path message; None for an empty one, which withdraws the route.
 
-    ``carla_waypoint_publisher`` sends one when its vehicle is gone, ``route_node`` when the town
-    is another.
+    ``carla_waypoint_publisher`` publishes one when its vehicle is gone, ``route_node`` in a new
+    town.
 
     Raises:
         ValueError: as :func:`route_from_path` does.
@@ -165,7 +165,7 @@ def announced_route(msg: Path) -> Route | None:
 def path_from_points(
     points: Iterable[tuple[float, float, float]], headings_rad: Iterable[float], header: Header
 ) -> Path:
-    """Return points [m] and the directions there [rad] as a path."""
+    """Return points [m] and headings [rad] as a path."""
     path = Path(header=header)
     for (x_m, y_m, z_m), heading_rad in zip(points, headings_rad, strict=True):
         pose = PoseStamped(header=header)
@@ -176,10 +176,10 @@ def path_from_points(
 
 
 def goal_from_pose(msg: PoseStamped) -> tuple[float, float]:
-    """Return the place that a goal message names, in the map frame [m]; its direction is free.
+    """Return x and y of a goal message, in the map frame [m]; its heading is ignored.
 
     Raises:
-        ValueError: another frame than the map's, or a place that is nowhere on earth.
+        ValueError: another frame than the map's, or a position out of range.
     """
     frame_id = msg.header.frame_id[: MAX_FRAME_ID_CHARACTERS + 1]
     if frame_id not in MAP_FRAMES:
@@ -192,8 +192,8 @@ def goal_from_pose(msg: PoseStamped) -> tuple[float, float]:
     return place
 
 
-def _refuse_more(name: str, items: Any, most: int) -> None:  # noqa: ANN401  any sequence
-    """Refuse a list that is longer than it can be meant.
+def _check_length(name: str, items: Any, most: int) -> None:  # noqa: ANN401  any sequence
+    """Limit the length of a list.
 
     Raises:
         ValueError: naming the field, its length and the limit.
@@ -210,13 +210,13 @@ def geometry_from_info(msg: CarlaEgoVehicleInfo, default_wheelbase_m: float) -> 
     """
     if not msg.wheels:
         raise ValueError('vehicle_info.wheels must not be empty')
-    _refuse_more('vehicle_info.wheels', msg.wheels, MAX_WHEELS)
+    _check_length('vehicle_info.wheels', msg.wheels, MAX_WHEELS)
     places = [(wheel.position.x, wheel.position.y) for wheel in msg.wheels]
     return geometry_from_wheels(places, msg.wheels[0].max_steer_angle, default_wheelbase_m)
 
 
 def command_from_twist(msg: Twist) -> TwistCommand:
-    """Return the two components that drive, and whether another one is not zero."""
+    """Return the two components in use, and whether another one is not zero."""
     others = (msg.linear.y, msg.linear.z, msg.angular.x, msg.angular.y)
     return TwistCommand(msg.linear.x, msg.angular.z, any(value != 0.0 for value in others))
 
@@ -230,7 +230,7 @@ def twist_message(command: TwistCommand) -> Twist:
 
 
 def stamped_twist_message(command: TwistCommand, stamp: Time, frame_id: str) -> TwistStamped:
-    """Return a command as a TwistStamped that answers the frame ``stamp``."""
+    """Return a command as the TwistStamped for the frame ``stamp``."""
     msg = TwistStamped(twist=twist_message(command))
     msg.header.stamp = stamp
     msg.header.frame_id = frame_id
@@ -238,10 +238,10 @@ def stamped_twist_message(command: TwistCommand, stamp: Time, frame_id: str) -> 
 
 
 def place_from_pose(msg: Pose) -> tuple[float, float, float]:
-    """Return x [m], y [m] and heading [rad] of a pose that a vehicle is to be put at.
+    """Return x [m], y [m] and heading [rad] of a pose to teleport a vehicle to.
 
     Raises:
-        ValueError: farther away than any map, or no direction.
+        ValueError: the position is out of range, or the orientation is zero.
     """
     x_m, y_m, q = msg.position.x, msg.position.y, msg.orientation
     if not (abs(x_m) <= MAX_PLACE_M and abs(y_m) <= MAX_PLACE_M):  # written for NaN too
@@ -250,7 +250,7 @@ def place_from_pose(msg: Pose) -> tuple[float, float, float]:
 
 
 def velocity_from_twist(msg: Twist) -> tuple[float, float, float]:
-    """Return the velocity x, y [m/s] and yaw rate [rad/s] that a vehicle is to be given.
+    """Return the velocity x, y [m/s] and yaw rate [rad/s] to set on a vehicle.
 
     Raises:
         ValueError: faster than any vehicle.
@@ -274,7 +274,7 @@ def control_message(control: VehicleControl, stamp: Time) -> CarlaEgoVehicleCont
 
 
 def control_from_message(msg: CarlaEgoVehicleControl) -> VehicleControl:
-    """Return the vehicle command of a message, float32 fields as they are."""
+    """Return the vehicle command of a message with its float32 values."""
     return VehicleControl(
         **{spec.name: getattr(msg, spec.name) for spec in fields(VehicleControl)}
     )
@@ -293,17 +293,17 @@ def checked_control(msg: CarlaEgoVehicleControl) -> VehicleControl:
 
 
 def crossed_markings(msg: CarlaLaneInvasionEvent) -> list[int]:
-    """Return the kinds of lane marking that the vehicle crossed.
+    """Return the types of the crossed lane markings.
 
     Raises:
         ValueError: more than any road has.
     """
-    _refuse_more('crossed_lane_markings', msg.crossed_lane_markings, MAX_CROSSED_MARKINGS)
+    _check_length('crossed_lane_markings', msg.crossed_lane_markings, MAX_CROSSED_MARKINGS)
     return list(msg.crossed_lane_markings)
 
 
 def report_message(stamp: Time, name: str, record: dict[str, Any]) -> DiagnosticArray:
-    """Return what a node has to say of one frame: names and plain values, under its stamp."""
+    """Return a frame report: names and plain values with the frame's stamp."""
     values = [KeyValue(key=key, value=field_text(value)) for key, value in record.items()]
     msg = DiagnosticArray(status=[DiagnosticStatus(name=name, values=values)])
     msg.header.stamp = stamp
@@ -313,17 +313,17 @@ def report_message(stamp: Time, name: str, record: dict[str, Any]) -> Diagnostic
 def fields_from_report(
     msg: DiagnosticArray, known: dict[str, Check] = ALL_FIELDS
 ) -> dict[str, Any]:
-    """Return the keys and values of a frame report, which may have those ``known``.
+    """Return the keys and values of a frame report.
 
     Raises:
-        ValueError: an unknown key, or another value than its key asks for.
+        ValueError: a key that is not ``known``, or an invalid value.
     """
     return checked_fields(
         ((pair.key, pair.value) for status in msg.status for pair in status.values), known
     )
 
 
-# ---- What the embedded bridge says --------------------------------------------------------------
+# ---- Messages of the embedded bridge ------------------------------------------------------------
 
 
 def image_message(pixels: NDArray[np.uint8], header: Header) -> Image:
@@ -356,9 +356,9 @@ def odometry_message(car: Car, stamp: Time, role_name: str) -> Odometry:
 
 
 def actor_list_message(world: World, role_names: tuple[str, ...]) -> CarlaActorList:
-    """Return all vehicles: driven, parked, and those that drive by themselves.
+    """Return all vehicles: driven, parked and traffic.
 
-    CARLA lists sensors and the street's furniture too; there are none here.
+    CARLA also lists sensors, traffic lights and signs.
     """
     driven = [
         CarlaActorInfo(id=car.actor_id, type=car.vehicle_info.type, rolename=role)
@@ -376,7 +376,7 @@ def actor_list_message(world: World, role_names: tuple[str, ...]) -> CarlaActorL
 
 
 def vector(xyz: tuple[float, float, float]) -> Vector3:
-    """Return three numbers as a Vector3."""
+    """Return x, y and z as a Vector3."""
     return Vector3(x=xyz[0], y=xyz[1], z=xyz[2])
 
 
@@ -387,7 +387,7 @@ def quaternion(yaw_rad: float) -> Quaternion:
 
 
 def camera_info_message(params: SimBridgeParams) -> CameraInfo:
-    """Return the intrinsics of the bridge's camera model: no distortion, square pixels."""
+    """Return the intrinsics of the camera: no distortion, square pixels."""
     width, height = params.camera_width, params.camera_height
     focal_px = width / (2.0 * math.tan(math.radians(params.camera_fov_deg) / 2.0))
     cx, cy = width / 2.0, height / 2.0
@@ -403,11 +403,11 @@ def camera_info_message(params: SimBridgeParams) -> CameraInfo:
 
 
 def vehicle_info_message(car: Car, role_name: str) -> CarlaEgoVehicleInfo:
-    """Return what the vehicle is made of; wheel angles in radians."""
+    """Return the vehicle's physics; wheel angles in radians."""
     info = car.vehicle_info
-    told = vars(info).keys() & CarlaEgoVehicleInfo.get_fields_and_field_types().keys()
-    alike = {name: getattr(info, name) for name in told - {'wheels', 'center_of_mass'}}
-    msg = CarlaEgoVehicleInfo(id=car.actor_id, rolename=role_name, **alike)
+    common = vars(info).keys() & CarlaEgoVehicleInfo.get_fields_and_field_types().keys()
+    plain = {name: getattr(info, name) for name in common - {'wheels', 'center_of_mass'}}
+    msg = CarlaEgoVehicleInfo(id=car.actor_id, rolename=role_name, **plain)
     msg.center_of_mass = vector(info.center_of_mass)
     for wheel in info.wheels:
         place = vector(np.float32(wheel.position).tolist())

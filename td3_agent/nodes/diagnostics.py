@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a node says of itself on /diagnostics: at 1 Hz, and at once when it changes."""
+"""A node's status on /diagnostics: at 1 Hz, and at once when it changes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from td3_agent.driving.reports import Status
 
-LOOP = 'loop'  # part of a node's diagnostics: what driving/loop_check.py finds
+LOOP = 'loop'  # part of the diagnostics with the findings of driving/loop_check.py
 PERIOD_S = 1.0
 LOOK_S = 0.2
-CONSOLE_S = 1.0  # from one line of the log to the next
-INSTANCE, ACTIVE = 'instance', 'active'  # values by which nodes of one name are told apart
+CONSOLE_S = 1.0  # at least, between two lines of the log
+INSTANCE, ACTIVE = 'instance', 'active'  # values that tell nodes of the same name apart
 PROCESS = uuid.uuid4().hex
 
 
@@ -42,13 +42,13 @@ class Diagnostics:
         figures: Callable[[], Mapping[str, object]] = dict,
         parts: Mapping[str, Callable[[], Status]] | None = None,
     ) -> None:
-        """Report for ``node`` from now on; the node need not keep this object.
+        """Report on ``node`` from now on; its timers keep this object alive.
 
         Args:
-            node: publishes, and is reported on.
-            describe: how it stands; asked after every frame, and must be quick.
-            figures: more values to publish; asked only when something is published.
-            parts: how parts of it stand, each with a status of its own, by name.
+            node: the reporting node.
+            describe: returns its status; called after every frame, so it must be quick.
+            figures: returns more values; called only before publishing.
+            parts: each returns the status of a part, by name.
         """
         self._node = node
         self._describe = describe
@@ -59,17 +59,16 @@ class Diagnostics:
         self._last: list[tuple[bytes, str]] | None = None
         self._written, self._written_s = '', -CONSOLE_S
         steady_timer(node, PERIOD_S, self.publish)
-        steady_timer(node, LOOK_S, self.changed)  # what does not come is a change
+        steady_timer(node, LOOK_S, self.changed)  # the absence of messages is a change too
 
     def changed(self) -> None:
-        """Publish at once if a level or a message differs from what was said last."""
+        """Publish at once if a level or a text differs from the last published ones."""
         said = self._all()
         self._write(said[''].console)
         if [(level_of(status), status.message) for status in said.values()] != self._last:
             self.publish()
 
     def publish(self) -> None:
-        """Say how things stand."""
         said = self._all()
         self._last = [(level_of(status), status.message) for status in said.values()]
         own = {**said[''].values, **self._figures(), INSTANCE: self._instance}
@@ -82,7 +81,7 @@ class Diagnostics:
         self._publisher.publish(msg)
 
     def _write(self, text: str) -> None:
-        """Write a line to the log for each new text, one a second at most."""
+        """Log each new text, at most one line a second."""
         now_s = time.monotonic()
         if text == self._written or (text and now_s - self._written_s < CONSOLE_S):
             return
@@ -92,8 +91,10 @@ class Diagnostics:
             self._node.get_logger().warning(text)
 
     def _all(self) -> dict[str, Status]:
-        """Return the node's own status, under no name, and those of its parts."""
-        return {'': self._describe()} | {name: tell() for name, tell in self._parts.items()}
+        """Return the node's own status, under an empty name, and those of its parts."""
+        return {'': self._describe()} | {
+            name: describe() for name, describe in self._parts.items()
+        }
 
 
 def level_of(status: Status) -> bytes:
@@ -104,7 +105,6 @@ def level_of(status: Status) -> bytes:
 
 
 def _message(name: str, status: Status, values: Mapping[str, object]) -> DiagnosticStatus:
-    """Return one status as it is published."""
     return DiagnosticStatus(
         level=level_of(status),
         name=name,

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 class DriverParams(Params):
     """Which driver, and what it needs to know."""
 
-    driver: str = param(
-        'td3', 'who drives: a TD3 policy, or pure pursuit', choices=('td3', 'pure_pursuit')
-    )
+    driver: str = param('td3', 'TD3 policy or pure pursuit', choices=('td3', 'pure_pursuit'))
     policy: str = param(
         'lane',
         f"a policy that ships ({SHIPPED_NAMES}), 'untrained', or a .safetensors file",
@@ -61,7 +59,7 @@ class LoadedDriver:
         driver: the driver.
         spec: how its observations are made.
         title: for logs and diagnostics; says so when the policy is untrained.
-        needs_route: whether it drives on ``/carla/<role>/waypoints``.
+        needs_route: whether it follows ``/carla/<role>/waypoints``.
         contract: what it was trained with.
     """
 
@@ -76,7 +74,7 @@ def make_driver(params: DriverParams) -> LoadedDriver:
     """Return the driver that the parameters name, loaded and checked.
 
     Raises:
-        ValueError: the checkpoint was refused; the text says which file, field and value.
+        ValueError: the checkpoint is invalid; the text names file, field and value.
     """
     if params.driver == 'pure_pursuit':
         driver = PurePursuitDriver(cruise_speed_mps=params.cruise_speed_mps)
@@ -146,4 +144,4 @@ def needs_route(params: DriverParams) -> bool:
     try:
         return read_manifest(policy_file(params.policy)).observation_spec.path
     except ValueError:
-        return False  # the agent refuses such a policy, and says why
+        return False  # the agent itself rejects such a policy, with the reason

@@ -48,12 +48,12 @@ from td3_agent.nodes.runtime import (
 from td3_agent.nodes.wiring import Wiring
 
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-GRAPH_PERIOD_S = 0.1  # how often it is looked whether the agent is there
-LAST_WORD_S = 0.5  # how long the final stop may take to reach the bridge
+GRAPH_PERIOD_S = 0.1  # between checks for the agent
+FINAL_STOP_S = 0.5  # how long the final stop may take to reach the bridge
 
 
 class GateNode(Node):
-    """Answers each frame with exactly one vehicle command."""
+    """Responds to each frame with exactly one vehicle command."""
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  what Node takes
         """Subscribe to commands and frames; keyword arguments go to ``rclpy.node.Node``."""
@@ -79,12 +79,12 @@ class GateNode(Node):
         self._deadline = WakeUp(self, self._on_deadline)
         self._silence = WakeUp(self, self._on_silence)
         if self._lockstep and params.input == 'twist_stamped':
-            self._agent_life = LivelinessWatch(self, topics.alive(topics.agent_report(role)))
-            steady_timer(self, GRAPH_PERIOD_S, self._look_around)
+            self._agent_liveliness = LivelinessWatch(self, topics.alive(topics.agent_report(role)))
+            steady_timer(self, GRAPH_PERIOD_S, self._look_for_agent)
         self._readiness = Readiness(self, topics.gate_report(role), self._missing)
 
     def _subscribe(self, role: str) -> None:
-        """Listen to the vehicle's data, to the agent, and to frames, in this order."""
+        """Subscribe to the vehicle, the agent and the frames, in this order."""
         subscribe = self.wiring.subscribe
         subscribe(CarlaEgoVehicleInfo, topics.vehicle_info(role), self._on_info, LATCHED)
         subscribe(
@@ -98,38 +98,37 @@ class GateNode(Node):
         stamped = (TwistStamped, topics.twist_stamped(role), self._on_twist_stamped)
         subscribe(
             *(plain if self._params.input == 'twist' else stamped),
-            # Free-running only the newest counts: what has piled up is not driven after.
+            # Free-running, only the newest command counts: queued ones are stale.
             RELIABLE if self._lockstep else NEWEST,
             exclusive=True,
-            advice='start td3_agent_node, or whoever is to drive',
+            advice='start td3_agent_node, or the program that drives',
         )
         if self._lockstep:
             subscribe(Clock, '/clock', self._on_clock, exclusive=True)
-            # No publisher of these is missed: it has nothing to say here.
+            # Optional: without a publisher there is nothing to know.
             ended = topics.step_ended(role)
             subscribe(Header, ended, self._on_step_ended, is_expected=False)
             subscribe(Bool, topics.idle(role), self._on_idle, LATCHED, is_expected=False)
 
     def _on_rejected(self, topic: str, _: object) -> None:
-        """Stop a freely running car whose motion is not known any more."""
+        """Stop a free-running car whose motion is unknown."""
         if topic == self._odometry_topic:
             self._send(self.gate.on_rejected_state(steady_ns()))
 
     def close(self) -> None:
-        """Say the last word: full brake, because CARLA keeps the last command for ever."""
+        """Publish full brake: CARLA keeps the last command for ever."""
         if self.gate.counts.answered:
             stamp = self.get_clock().now().to_msg()
             self._control_pub.publish(control_message(FULL_BRAKE, stamp))
-            self._control_pub.wait_for_all_acked(Duration(seconds=LAST_WORD_S))
+            self._control_pub.wait_for_all_acked(Duration(seconds=FINAL_STOP_S))
 
-    def _look_around(self) -> None:
-        """See whether the agent is there."""
+    def _look_for_agent(self) -> None:
         is_published = self.count_publishers(topics.twist_stamped(self._params.role_name)) > 0
-        is_there = is_published and not self._agent_life.is_lost
+        is_there = is_published and not self._agent_liveliness.is_lost
         self.watch.look_for_agent(steady_ns(), is_there=is_there)
 
     def _missing(self) -> list[str]:
-        """Return what is missing for every frame from now on to be answered."""
+        """Return what is missing before every frame can get a response."""
         found = [] if self.count_publishers(self._odometry_topic) else [ODOMETRY]
         return found if self._control_pub.get_subscription_count() else [*found, BRIDGE]
 
@@ -163,26 +162,26 @@ class GateNode(Node):
     def _on_deadline(self) -> None:
         self._send(self.gate.on_time(steady_ns()))
 
-    def _send(self, answer: GateResponse | None) -> None:
-        """Publish an answer, if there is one, and set the next deadline."""
-        self.watch.note(answer, steady_ns())
-        if answer is not None:
-            if not answer.is_sent_already:
-                stamp = time_from_ns(max(answer.stamp_ns, 0))
-                self._control_pub.publish(control_message(answer.control, stamp))
-            record = {'outcome': answer.outcome.value, 'gate_published_ns': steady_ns()}
-            if answer.twist_received_ns is not None:
-                record['twist_received_ns'] = answer.twist_received_ns
-            self._readiness.report(answer.stamp_ns, record)
+    def _send(self, response: GateResponse | None) -> None:
+        """Publish a response, if there is one, and set the next deadline."""
+        self.watch.note(response, steady_ns())
+        if response is not None:
+            if not response.is_sent_already:
+                stamp = time_from_ns(max(response.stamp_ns, 0))
+                self._control_pub.publish(control_message(response.control, stamp))
+            record = {'outcome': response.outcome.value, 'gate_published_ns': steady_ns()}
+            if response.twist_received_ns is not None:
+                record['twist_received_ns'] = response.twist_received_ns
+            self._readiness.report(response.stamp_ns, record)
             self.wiring.changed()
         self._deadline.at(self.gate.due_ns)
         self._silence.at(self.watch.idle_stop.due_ns)
 
     def _on_silence(self) -> None:
-        """Stop a car that was told to drive and then was asked for nothing more.
+        """Stop a car that still executes a command while no frame arrives.
 
-        It is reported as such: for the ledger it is no second answer to the frame, but that of
-        the next one.
+        The report names it an idle stop: in the ledger it is the response to the next frame, not
+        a second one to the last.
         """
         if self.watch.idle_stop.on_time(steady_ns()):
             frame_ns = self.watch.frame_ns
@@ -195,7 +194,7 @@ class GateNode(Node):
 
 
 def make_gate(params: GateParams) -> Gate | FreeRunningGate:
-    """Return the gate that the parameters ask for."""
+    """Return the gate for the mode."""
     control_params = VelocityControlParams(
         **{spec.name: getattr(params, spec.name) for spec in fields(VelocityControlParams)}
     )

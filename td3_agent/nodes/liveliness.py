@@ -1,11 +1,10 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which nodes are there and ready, which have died or hang, and which are there twice.
+"""Readiness, liveliness and duplicates of the nodes of a drive.
 
-A killed process stays in the graph until its lease ends, a stopped one for good. The liveliness
-of a topic is asserted by the middleware of the process itself, and its loss is known within
-:data:`LEASE_S`; no message is needed. Other nodes say in the part ``loop`` of their diagnostics
-why frames get no command.
+A killed process stays in the graph until its lease ends, a stopped one for ever. The middleware
+of each process asserts the liveliness of its topics without a message; others notice the loss
+within :data:`LEASE_S`. The part ``loop`` of a node's diagnostics names why frames get no command.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ if TYPE_CHECKING:
     from rclpy.publisher import Publisher
 
 LOOK_PERIOD_S = 0.1
-# The graph shows a publisher as soon as it is heard of; it may take a moment more until that one
-# has heard of us, and what it publishes in between is lost.
+# The graph shows a publisher as soon as it is discovered here; until it has discovered us too, its
+# messages are lost.
 LOOKS_IN_A_ROW = 4
-SETTLE_NS = 600_000_000  # until then the middleware has not heard of everybody
+SETTLE_NS = 600_000_000  # time for discovery
 LEASE_S = 1.0
 ALIVE = QoSProfile(
     depth=1,
@@ -52,7 +51,7 @@ ALIVE = QoSProfile(
     liveliness=LivelinessPolicy.AUTOMATIC,
     liveliness_lease_duration=Duration(seconds=LEASE_S),
 )
-# The same with a message: the newest one is kept for those who come late.
+# The same with a message, kept for late subscribers.
 WAITING = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
@@ -63,12 +62,12 @@ WAITING = QoSProfile(
 
 
 def liveliness_publisher(node: Node, topic: str) -> Publisher:
-    """Return a publisher whose existence says that the process lives."""
+    """Return a publisher that asserts the liveliness of the process."""
     return node.create_publisher(DiagnosticArray, topic, ALIVE)
 
 
 class LivelinessWatch:
-    """Knows whether somebody who has given a sign of life has stopped doing so."""
+    """Knows whether all publishers of a topic have lost their liveliness."""
 
     def __init__(
         self,
@@ -77,7 +76,7 @@ class LivelinessWatch:
         qos: QoSProfile = ALIVE,
         on_message: Callable[[DiagnosticArray], None] | None = None,
     ) -> None:
-        """Watch ``topic``; a middleware that cannot tell leaves it at the graph."""
+        """Watch ``topic``; without liveliness events of the middleware nothing is ever lost."""
         self._alive = self._not_alive = 0
         callbacks = SubscriptionEventCallbacks(liveliness=self._on_change)
         try:
@@ -89,7 +88,7 @@ class LivelinessWatch:
 
     @property
     def is_lost(self) -> bool:
-        """Whether there was a sign of life, and none is left."""
+        """Whether there was a live publisher, and none is left."""
         return self._not_alive > 0 and self._alive == 0
 
     def _on_change(self, info: object) -> None:
@@ -98,15 +97,14 @@ class LivelinessWatch:
 
 
 def _ignore(_: DiagnosticArray) -> None:
-    """Nobody publishes here."""
+    """Do nothing: the topic carries liveliness, not messages."""
 
 
 class Readiness:
-    """Offers frame reports and a sign of life while its node is ready, and none before.
+    """Publishes frame reports, and asserts liveliness, only while its node is ready.
 
-    The synchronizer takes the presence of both as the sign that it may step: frame one must not
-    be lost because a subscription was not matched yet. Until then the node may say what it waits
-    for.
+    The synchronizer steps once both publishers exist: the first frame must not be lost because a
+    subscription was not matched yet. Until then the node may publish what it waits for.
     """
 
     def __init__(
@@ -116,13 +114,13 @@ class Readiness:
         missing: Callable[[], Sequence[str] | None],
         waits_topic: str = '',
     ) -> None:
-        """Look every 0.1 s (steady clock) what is missing, until nothing has been for a while.
+        """Check every 0.1 s (steady clock) until nothing is missing several times in a row.
 
         Args:
-            node: that reports.
+            node: the reporting node.
             topic: of its frame reports.
-            missing: gives the names of what the node waits for; None while it is not at work.
-            waits_topic: on which it says so, for those who can do something about it.
+            missing: returns the names of what the node waits for; None while it is inactive.
+            waits_topic: where these names are published; empty: nowhere.
         """
         self._node = node
         self._topic = topic
@@ -134,34 +132,34 @@ class Readiness:
         self._timer = steady_timer(node, LOOK_PERIOD_S, self._look)
 
     def report(self, stamp_ns: int, fields: dict[str, Any]) -> None:
-        """Publish what there is to say of the frame ``stamp_ns`` [ns], if anybody can hear it."""
+        """Publish the report of the frame ``stamp_ns`` [ns]; does nothing before readiness."""
         if self._publisher is not None:
             message = report_message(time_from_ns(stamp_ns), self._node.get_name(), fields)
             self._publisher.publish(message)
 
     def withdraw(self) -> None:
-        """Take the sign back: frames are not answered any more."""
+        """End readiness: the node does not respond to frames any more."""
         for publisher in (self._life, self._publisher):
             if publisher is not None:
                 self._node.destroy_publisher(publisher)
         self._publisher = self._life = None
-        self._say_waits([])
+        self._publish_waits([])
         self._looks_ready = 0
         self._timer.reset()
 
     def _look(self) -> None:
-        """Announce once everything has been there for a while."""
+        """Become ready once nothing was missing LOOKS_IN_A_ROW times."""
         missing = self._missing()
-        self._say_waits(missing or [])
+        self._publish_waits(missing or [])
         self._looks_ready = self._looks_ready + 1 if missing is not None and not missing else 0
         if self._looks_ready >= LOOKS_IN_A_ROW:
             self._timer.cancel()
             self._publisher = self._node.create_publisher(DiagnosticArray, self._topic, REPORTS)
-            # Last: who is told of it has been told of the reports, and none of them is lost.
+            # Last: a node that discovers it has discovered the reports before.
             self._life = liveliness_publisher(self._node, topics.alive(self._topic))
 
-    def _say_waits(self, missing: Sequence[str]) -> None:
-        """Say what is waited for, as long as anything is."""
+    def _publish_waits(self, missing: Sequence[str]) -> None:
+        """Publish the names of what is missing; without any, remove the publisher."""
         if not self._waits_topic or list(missing) == self._waits:
             return
         self._waits = list(missing)
@@ -177,19 +175,19 @@ class Readiness:
         self._waits_pub.publish(DiagnosticArray(status=status))
 
 
-class OtherDrivers:
-    """Looks for other publishers of an agent's command topics, and for signs of their life.
+class DuplicateAgentCheck:
+    """Exclusive-publisher check of an agent's command topics.
 
-    With two agents on one role, neither drives. The middleware's books are no proof: a killed
-    agent stays in them until its lease is over, and must not keep its successor from driving.
-    Living agents speak on /diagnostics, at 1 Hz.
+    With two agents on one role, neither drives. The graph is no proof: a killed agent stays there
+    until its lease ends, and must not keep its successor from driving. A live agent publishes its
+    diagnostics, at 1 Hz.
     """
 
-    def __init__(self, node: Node, topics: Sequence[str]) -> None:
-        """Listen from now on, until :meth:`settled`."""
+    def __init__(self, node: Node, role_name: str) -> None:
+        """Listen to /diagnostics until :meth:`settled`."""
         self._node = node
         self._own = node.get_fully_qualified_name()
-        self._topics = topics
+        self._topics = (topics.twist(role_name), topics.twist_stamped(role_name))
         self._started_ns = steady_ns()
         self._listener = Listener(node)
         self._listener.start()
@@ -198,20 +196,20 @@ class OtherDrivers:
         self._timer.cancel()
 
     def when_known(self, then: Callable[[], object]) -> None:
-        """Call ``then`` once :meth:`fault` can tell."""
+        """Call ``then`` once the result of :meth:`fault` is reliable."""
         self._then = then
         self._timer.reset()
 
     def settled(self) -> None:
-        """Listen no more: the decision has been taken."""
+        """Stop listening after the decision."""
         self._timer.cancel()
         self._listener.stop()
 
     def fault(self) -> str:
-        """Return why this agent must not drive, as a sentence with what to do; or nothing.
+        """Return why this agent must not drive, with the remedy; empty if it may.
 
-        A publisher of another name may be any program, and counts unless it says itself that it
-        is not at work. One of our own name counts while it is not known to be dead.
+        A publisher of another name counts unless its diagnostics show that it is inactive. One of
+        our own name counts until it is known to be dead.
         """
         self._listener.start()
         for topic, names in self._others().items():
@@ -221,17 +219,17 @@ class OtherDrivers:
         return ''
 
     def _fault_of(self, name: str, topic: str) -> str:
-        """Say why we must not drive beside a publisher of this name; or nothing."""
-        now_ns, heard = steady_ns(), self._listener.last_seen
-        is_twin, is_alive = name == self._own, heard.is_alive(name, now_ns)
-        if is_twin and not is_alive and not self._has_listened():
+        """Return why we must not drive beside a publisher of this name; empty if we may."""
+        now_ns, seen = steady_ns(), self._listener.last_seen
+        is_namesake, is_alive = name == self._own, seen.is_alive(name, now_ns)
+        if is_namesake and not is_alive and not self._has_listened():
             return f'{topic} has another publisher named {name}: try again in 3 s'
-        if heard.is_at_work(name, now_ns) or not (is_twin or is_alive):
+        if seen.is_at_work(name, now_ns) or not (is_namesake or is_alive):
             return f'{name} publishes {topic} already: end it, or deactivate it'
         return ''
 
     def _others(self) -> dict[str, list[str]]:
-        """Return the names of the other publishers of each topic; our own name is a twin's."""
+        """Return the names of the other publishers of each topic, which may equal our own."""
         mine = {publisher.topic_name for publisher in self._node.publishers}
         found = {}
         for topic in self._topics:
@@ -242,12 +240,12 @@ class OtherDrivers:
         return found
 
     def _has_listened(self) -> bool:
-        """Whether a living twin would have been heard by now."""
+        """Whether every live node has published its diagnostics meanwhile."""
         since_ns = self._listener.since_ns
         return since_ns is not None and steady_ns() - since_ns >= SILENCE_NS
 
     def _look(self) -> None:
-        """Go on as soon as it is known what there is to know."""
+        """Call back once the graph is complete and, beside others, their state is known."""
         settled = steady_ns() - self._started_ns >= SETTLE_NS
         others = any(self._others().values())
         if settled and (self._has_listened() or not others) and self._then is not None:
@@ -256,16 +254,16 @@ class OtherDrivers:
             then()
 
 
-MOST_SAID = 16  # causes that are kept of one drive
+MOST_FINDINGS = 16  # of other nodes, kept per drive
 
 
 @dataclass(frozen=True)
-class Exclusive:
-    """A topic that may have one publisher only.
+class ExclusiveTopic:
+    """A topic with exactly one publisher.
 
     Attributes:
         topic: its name.
-        reads: what programs of the publisher's kind subscribe to.
+        reads: a topic to which publishers of this kind subscribe.
     """
 
     topic: str
@@ -273,7 +271,7 @@ class Exclusive:
 
 
 class Members:
-    """Who the middleware shows, and the word to the gates about idle ticks."""
+    """Presence of the members of a drive in the graph, and the idle flag for the gates."""
 
     def __init__(
         self,
@@ -284,8 +282,9 @@ class Members:
         """Watch for ``node``.
 
         Args:
-            node: sees the graph.
-            odometry: topics, by role name; a vehicle is there when it has this, its last object.
+            node: whose graph is used.
+            odometry: topics, by role name; a vehicle is present once it publishes this, the last
+                of its objects.
             names: of the members.
         """
         self._node, self._odometry = node, odometry
@@ -295,7 +294,7 @@ class Members:
             offers[GATE_OF + role] = topics.gate_report(role)
             offers[AGENT_OF + role] = topics.agent_report(role)
         self._offers = {name: offers[name] for name in names}
-        self.life = {
+        self.liveliness = {
             name: LivelinessWatch(node, topics.alive(topic))
             for name, topic in self._offers.items()
             if name.startswith((GATE_OF, AGENT_OF))
@@ -312,21 +311,21 @@ class Members:
         ]
 
     @property
-    def exclusive(self) -> dict[str, Exclusive]:
-        """Topics that may have one publisher only, by what that is."""
+    def exclusive(self) -> dict[str, ExclusiveTopic]:
+        """Exclusive topics, by the member that publishes them."""
         reads = {BRIDGE: topics.CONTROL}
         for role, topic in self._odometry.items():
             reads |= {GATE_OF + role: topics.idle(role), AGENT_OF + role: topic}
         found = {
-            name: Exclusive(topic, reads[name])
+            name: ExclusiveTopic(topic, reads[name])
             for name, topic in self._offers.items()
             if name in reads
         }
         waits = topics.agent_waits(next(iter(self._odometry)))
-        return found | {'synchronizer': Exclusive(topics.CONTROL, waits)}
+        return found | {'synchronizer': ExclusiveTopic(topics.CONTROL, waits)}
 
     def look(self) -> tuple[set[str], dict[str, list[str]]]:
-        """Return the names of those that are there, and what the agent of a role waits for."""
+        """Return the names of the present members, and what the agent of each role waits for."""
         present = {name for name, topic in self._offers.items() if self._is_there(name, topic)}
         waits = {
             role: self._said.get(role, [])
@@ -336,17 +335,17 @@ class Members:
         return present, waits
 
     def bridges(self) -> list[tuple[int, ...]]:
-        """Return the ids of the publishers of the bridge's status."""
+        """Return the endpoint ids of the publishers of the bridge's status."""
         infos = self._node.get_publishers_info_by_topic(self._resolved(topics.STATUS))
         return [tuple(info.endpoint_gid) for info in infos]
 
-    def tell_gates(self, *, is_idle: bool) -> None:
-        """Tell the gates whether the ticks from now on are idle."""
+    def publish_idle(self, *, is_idle: bool) -> None:
+        """Tell the gates whether the next ticks are idle."""
         for publisher in self._idle_pubs:
             publisher.publish(Bool(data=is_idle))
 
     def _is_there(self, name: str, topic: str) -> bool:
-        is_lost = name in self.life and self.life[name].is_lost
+        is_lost = name in self.liveliness and self.liveliness[name].is_lost
         return self._is_published(topic) and not is_lost
 
     def _is_published(self, topic: str) -> bool:
@@ -360,44 +359,43 @@ class Members:
 
 
 class DriveCheck:
-    """Looks and listens for the node that steps a drive.
+    """Finds duplicates, and collects other nodes' findings, for the node that steps a drive.
 
     Attributes:
-        is_driving: whether the first step has been sent; before it nothing counts.
+        is_driving: whether the first step has been sent; nothing counts before.
     """
 
     def __init__(
-        self, node: Node, exclusive: Mapping[str, Exclusive], breaks: Callable[[], Breaks]
+        self, node: Node, exclusive: Mapping[str, ExclusiveTopic], breaks: Callable[[], Breaks]
     ) -> None:
-        """Look at the graph ten times a second (steady clock).
+        """Check the graph ten times a second (steady clock).
 
         Args:
-            node: looks and listens.
-            exclusive: topics that may have one publisher only, by what that is.
-            breaks: gives what broke the row of frames so far.
+            node: whose graph and subscriptions are used.
+            exclusive: exclusive topics, by the member that publishes them.
+            breaks: returns the breaks in the sequence of frames so far.
         """
         self.is_driving = False
         self._node, self._exclusive, self._breaks = node, exclusive, breaks
         self._name = node.get_fully_qualified_name().lstrip('/')
         self._duplicates = Duplicates(node.context.get_domain_id())
-        self._said: dict[tuple[str, str], Finding] = {}
+        self._reported: dict[tuple[str, str], Finding] = {}
         node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, RELIABLE)
         steady_timer(node, LOOK_PERIOD_S, self._look)
 
     def duplicates(self) -> list[Finding]:
-        """Return who there is, or was, twice."""
         return self._duplicates.findings(steady_ns())
 
-    def said(self) -> list[Finding]:
-        """Return what other nodes have found of the loop; by itself it is no error."""
-        return list(self._said.values())
+    def reported(self) -> list[Finding]:
+        """Return the findings of other nodes, as warnings."""
+        return list(self._reported.values())
 
     def _look(self) -> None:
         if not self.is_driving:
             return
         for kind, one in self._exclusive.items():
             writers = self._writers(one.topic)
-            strangers = set() if len(writers) < 2 else set(writers) - self._of_the_kind(one)
+            strangers = set() if len(writers) < 2 else set(writers) - self._same_kind(one)
             now_ns, breaks = steady_ns(), self._breaks()
             alike = [name for name in writers if name not in strangers]
             self._duplicates.note(kind, alike, now_ns, breaks)
@@ -405,14 +403,14 @@ class DriveCheck:
                 self._duplicates.note_stranger(one.topic, name, now_ns, breaks)
 
     def _writers(self, topic: str) -> list[str]:
-        """Return the nodes that publish a topic; the names of a single one do not matter."""
+        """Return the names of the publishers of a topic; empty if there is only one."""
         topic = self._node.resolve_topic_name(topic)
         if self._node.count_publishers(topic) < 2:
             return []
         return [writer.node for writer in ends_of(self._node, topic)[0] if writer.node]
 
-    def _of_the_kind(self, one: Exclusive) -> set[str]:
-        """Return the nodes that listen as the kind does; a player of bags does not."""
+    def _same_kind(self, one: ExclusiveTopic) -> set[str]:
+        """Return the nodes that subscribe as this kind does; a bag player, for one, does not."""
         readers = ends_of(self._node, self._node.resolve_topic_name(one.reads))[1]
         return {reader.node for reader in readers}
 
@@ -424,9 +422,9 @@ class DriveCheck:
                 self._keep(name, values.get(CAUSE, ''), status.message)
 
     def _keep(self, name: str, cause: str, text: str) -> None:
-        """Keep the newest wording of each cause that a node has named."""
+        """Keep the newest text of each cause of a node."""
         if cause == WITHOUT_COMMAND:
-            return  # the ledger has it
+            return  # it is in the ledger
         key = (name, cause)
-        if key in self._said or len(self._said) < MOST_SAID:
-            self._said[key] = Finding(f'{name}: {text}', is_error=False)
+        if key in self._reported or len(self._reported) < MOST_FINDINGS:
+            self._reported[key] = Finding(f'{name}: {text}', is_error=False)

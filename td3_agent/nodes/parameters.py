@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The one helper between a parameter dataclass and ROS, and the parameters of agent and gate."""
+"""Declares parameter dataclasses as ROS parameters; the parameters of agent and gate."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 ParamsT = TypeVar('ParamsT', bound=Params)
 
-# What rclpy itself declares from overrides.
+# Parameters that rclpy itself declares.
 RCLPY_OWN = ('use_sim_time', 'start_type_description_service')
 RCLPY_OWN_PREFIXES = ('qos_overrides.', 'diagnostic_updater.')
-DEADLINE_SHARE = 0.9  # of the bridge's wait; the rest is for the way there
+DEADLINE_SHARE = 0.9  # of the bridge's wait; the rest is transport time
 
 
 def declare(node: Node, cls: type[ParamsT]) -> ParamsT:
     """Declare one read-only parameter per field of ``cls`` and build it from their values.
 
-    The node must have been made with ``automatically_declare_parameters_from_overrides=True``:
-    that is how a misspelt name is seen, which plain rclpy ignores in silence.
+    The node must have been created with ``automatically_declare_parameters_from_overrides=True``,
+    which makes misspelt names visible; rclpy ignores them otherwise.
 
     Raises:
-        ParameterError: an unknown name, or values that ``cls`` refused; all are named.
+        ParameterError: naming each unknown parameter or invalid value.
     """
     given = {
         name: parameter.value
@@ -87,7 +87,7 @@ class Td3AgentParams(DriverParams):
     )
     twist_convention: str = param(
         'velocity',
-        'how linear.x and angular.z are meant',
+        'meaning of linear.x and angular.z',
         choices=('velocity', 'carla_twist_to_control'),
     )
     camera_reliability: str = param(
@@ -106,7 +106,7 @@ class Td3AgentParams(DriverParams):
         high=60.0,
     )
     default_wheelbase_m: float = param(
-        2.87, 'wheelbase when vehicle_info does not tell', unit='m', low=1.0, high=10.0
+        2.87, 'wheelbase when vehicle_info has none', unit='m', low=1.0, high=10.0
     )
     autostart: bool = param(True, 'configure and activate at start, without a lifecycle manager')
 
@@ -118,18 +118,18 @@ class GateParams(VelocityControlParams):
     role_name: str = param_of(Td3AgentParams, 'role_name')
     mode: str = param(
         'lockstep',
-        'one answer per frame, or newest command with a watchdog',
+        'one response per frame, or newest command with a watchdog',
         choices=('lockstep', 'free_running'),
     )
     twist_convention: str = param_of(Td3AgentParams, 'twist_convention')
     input: str = param(
         'twist_stamped',
-        'topic that commands come from; a plain twist answers the frame that is open',
+        'topic of the commands; a plain twist is the response to the open frame',
         choices=('twist_stamped', 'twist'),
     )
     deadline_s: float = param(
         0.4,
-        'full brake when no command has come for so long (steady clock); at most 0.9 of '
+        'full brake when no command arrives for this long (steady clock); at most 0.9 of '
         'bridge_wait_s',
         unit='s',
         low=0.02,
@@ -137,14 +137,14 @@ class GateParams(VelocityControlParams):
     )
     silence_s: float = param(
         0.4,
-        'lockstep: full brake when no frame has come for so long (steady clock), or for four '
-        'of the usual periods of frames if that is longer',
+        'lockstep: full brake when no frame arrives for this long (steady clock), or for four '
+        'typical frame periods if that is longer',
         unit='s',
         low=0.02,
         high=600.0,
     )
     bridge_wait_s: float = param(
-        1.0, 'the bridge gives up waiting after so long; 1.0 upstream', unit='s', low=0.1
+        1.0, 'how long the bridge waits for a command; 1.0 upstream', unit='s', low=0.1
     )
     default_wheelbase_m: float = param_of(Td3AgentParams, 'default_wheelbase_m')
     odometry_topic: str = param_of(Td3AgentParams, 'odometry_topic')

@@ -1,9 +1,9 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Plans the route of one vehicle, in the town and from the place that the bridge publishes.
+"""Plans the route of one vehicle, from the town and the pose that the bridge publishes.
 
 Wires :mod:`td3_agent.sim.navigator` to ROS. Neither a CARLA server nor its ``agents`` package is
-needed, only the bridge's topics and the wheel ``carla``, which reads the town.
+needed, only the bridge's topics and the wheel ``carla``, which parses the town.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from td3_agent.sim.route_planner import PlannedRoute
 
 ROOT_ELEMENT = '<OpenDRIVE'
-NAMED = 40  # characters of a text that are shown
-READING_PERIOD_S = 0.1  # between looks whether the town has been read
+SHOWN = 40  # characters of a rejected text
+READING_PERIOD_S = 0.1  # between checks whether the town is parsed
 WITHOUT_CARLA = (
     'route_node reads the town with the Python package carla, which is not installed: '
     "'pip install carla==0.9.16' (Python 3.10 to 3.12 on x86-64), or publish the route from "
@@ -51,10 +51,10 @@ class RouteNodeParams(NavigatorParams):
 
 
 class RouteNode(Node):
-    """Publishes a route when the vehicle needs one, and never in between."""
+    """Publishes a route only when the vehicle needs a new one."""
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  what Node takes
-        """Listen; keyword arguments go to ``rclpy.node.Node``.
+        """Subscribe; keyword arguments go to ``rclpy.node.Node``.
 
         Raises:
             MapError: the package ``carla`` is not installed.
@@ -90,16 +90,15 @@ class RouteNode(Node):
         self._timer.cancel()
 
     def close(self) -> None:
-        """Leave no child process behind."""
         if self._reader is not None:
             self._reader.cancel()
 
     def _on_world_info(self, msg: CarlaWorldInfo) -> None:
-        """Have another town read; the same one, from a bridge that has come back, is known."""
+        """Parse the town, unless it is the known one, from a restarted bridge."""
         if ROOT_ELEMENT not in msg.opendrive:  # the reader reports every other fault
             raise ValueError(
-                f'opendrive of map {msg.map_name[:NAMED]!r} must be an OpenDRIVE text, got '
-                f'{msg.opendrive[:NAMED]!r}'
+                f'opendrive of map {msg.map_name[:SHOWN]!r} must be an OpenDRIVE text, got '
+                f'{msg.opendrive[:SHOWN]!r}'
             )
         if msg.opendrive == self._opendrive:
             return
@@ -112,7 +111,6 @@ class RouteNode(Node):
         self._publish()
 
     def _on_timer(self) -> None:
-        """Take the town that has been read."""
         if self._reader is None or not self._reader.done:
             return
         self._timer.cancel()
@@ -128,22 +126,21 @@ class RouteNode(Node):
         frame_id = msg.header.frame_id if msg.header.frame_id in MAP_FRAMES else MAP_FRAMES[0]
         self._header = Header(stamp=msg.header.stamp, frame_id=frame_id)
         self._navigator.update(state)
-        self._publish_if_changed()  # diagnostics look for themselves, five times a second
+        self._publish_if_changed()  # diagnostics have a timer of their own
 
     def _on_goal(self, msg: PoseStamped) -> None:
         self._navigator.set_goal(*conversions.goal_from_pose(msg))
         self._publish()
 
     def _publish(self) -> None:
-        """Publish the route in force if it has changed, and the status."""
         self._publish_if_changed()
         self.wiring.changed()
 
     def _publish_if_changed(self) -> None:
-        """Publish the route in force if it has changed.
+        """Publish the current route if it has changed.
 
-        An empty path withdraws a route through another town, or from another place: the old one
-        is latched, and vehicles would keep following it.
+        An empty path withdraws a route of another town or from another place: the old one is
+        latched, so vehicles would keep following it.
         """
         route = self._navigator.route
         if route is self._published:
@@ -166,7 +163,6 @@ class RouteNode(Node):
         )
 
     def _describe(self) -> Status:
-        """Say how the route stands."""
         navigator = self._navigator
         if missing := self._missing():
             return Status(missing, is_warning=True, console=missing)
@@ -186,7 +182,7 @@ class RouteNode(Node):
         return Status(text, is_warning=bool(fault), values=values, console=text if fault else '')
 
     def _missing(self) -> str:
-        """Return what is missing for a route; empty if nothing is."""
+        """Return what is missing before a route can be planned; else empty."""
         navigator = self._navigator
         if self._map_fault:
             return ''
@@ -203,10 +199,10 @@ class RouteNode(Node):
 
 
 def refuse_without_carla() -> None:
-    """Refuse to plan where nothing can read the town.
+    """Refuse to plan without the parser of towns.
 
     Raises:
-        MapError: the package ``carla`` is not installed; says what to do.
+        MapError: the package ``carla`` is not installed; with the remedy.
     """
     if find_spec('carla') is None:
         raise MapError(WITHOUT_CARLA)

@@ -1,10 +1,10 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What all node programs share: qualities of service, steady timers, signals, a clean end.
+"""Shared by all node programs: qualities of service, steady timers, signals, shutdown.
 
-rclpy's own signal handler shuts the context down at once, and then nothing can be published
-any more. A car must not be left driving on its last command, so signals only ask for the end
-here: the node says its last word first.
+rclpy's own signal handler shuts the context down at once; after that nothing can be published. A
+car must not keep driving on its last command, so here a signal only requests the shutdown: the
+node first publishes its final stop.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.timer import Timer
 
-# The bridge's endpoints are all RELIABLE and KEEP_LAST; only durability and depth vary.
+# All endpoints of the bridge are RELIABLE and KEEP_LAST; only durability and depth vary.
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
-# Reports are collected frame by frame; a short stall of the reader must not lose any.
+# Deep enough for a short stall of the reader.
 REPORTS = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 
 EXIT_BROKEN, EXIT_REFUSED = 1, 2
@@ -63,7 +63,7 @@ LONGEST_SPIN_S = 60.0
 EXECUTOR_VARIABLE = 'TD3_AGENT_EXECUTOR'
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MIN_TIMER_NS = 1_000
-# An argument, a parameter, a name, a map or a path that was refused: told in one sentence.
+# Errors of the user's arguments, parameters, names, maps and paths: reported in one sentence.
 REFUSALS = (
     ValueError,
     OSError,
@@ -75,32 +75,32 @@ REFUSALS = (
 
 
 def steady_ns() -> int:
-    """Return the steady time [ns]; on one machine all processes share it."""
+    """Return the steady time [ns], which all processes of a machine share."""
     return time.monotonic_ns()
 
 
 def camera_qos(reliability: str) -> QoSProfile:
     """Return the camera subscription's quality of service: ``reliable`` or ``best_effort``.
 
-    Best effort matches every known publisher; reliable does not lose large frames, but lets a
-    slow reader hold up the bridge's tick.
+    Best effort matches every known publisher; reliable does not lose large frames, but a slow
+    reader then delays the bridge's tick.
     """
     policy = ReliabilityPolicy[reliability.upper()]
     return QoSProfile(depth=5, reliability=policy)
 
 
 def steady_timer(node: Node, period_s: float, callback: Callable[[], object]) -> Timer:
-    """Return a timer on the steady clock [s]: simulated time stands still when it is needed."""
+    """Return a timer on the steady clock [s]; simulated time stops when timers matter."""
     return node.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
 
 def own_context(domain_id: int | None) -> Context:
-    """Return a context of its own for a part of a larger program; ``rclpy.shutdown`` ends it.
+    """Return a separate context for a part of a larger program; end it with ``rclpy.shutdown``.
 
-    Signals stay with the program: only it knows in which order to end things.
+    It installs no signal handlers: the program decides in which order things end.
 
     Args:
-        domain_id: ROS domain; None is that of the environment.
+        domain_id: ROS domain; None takes it from the environment.
     """
     context = Context()
     rclpy.init(
@@ -118,14 +118,14 @@ class WakeUp:
     FAR_NS = 3_600_000_000_000
 
     def __init__(self, node: Node, callback: Callable[[], None]) -> None:
-        """Call ``callback`` once whenever the time set with :meth:`at` has come."""
+        """Call ``callback`` once at each time set with :meth:`at`."""
         self._callback = callback
         self._due_ns: int | None = None
         self._timer = steady_timer(node, self.FAR_NS / 1e9, self._fire)
         self._timer.cancel()
 
     def at(self, due_ns: int | None) -> None:
-        """Wake at this steady time [ns], now if it has passed; None sleeps."""
+        """Wake at this steady time [ns], at once if it has passed; None cancels."""
         if due_ns == self._due_ns:
             return
         self._due_ns = due_ns
@@ -136,17 +136,17 @@ class WakeUp:
         self._timer.reset()
 
     def _fire(self) -> None:
-        """Sleep first, then call: the callback may set the next time."""
+        """Cancel first: the callback may set the next time."""
         self._timer.cancel()
         self._due_ns = None
         self._callback()
 
 
 def refuse_illegal_transitions(node: LifecycleNode) -> None:
-    """Let the node's ``change_state`` service answer what it cannot do with ``success: false``.
+    """Make ``change_state`` respond ``success: false`` to an illegal transition.
 
-    Up to Jazzy, rclpy lets the state machine's refusal escape from the service's callback, which
-    ends the process: a manager that activates twice would take the driver away from a moving car.
+    Up to Jazzy, rclpy raises the state machine's error from the service's callback, which ends
+    the process: a manager that activates twice would end the driver of a moving car.
     """
     for service in node.services:
         if service.srv_name.endswith('/change_state'):
@@ -156,7 +156,7 @@ def refuse_illegal_transitions(node: LifecycleNode) -> None:
 def _change_if_legal(change: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:  # noqa: ANN401
     try:
         return change(request, response)
-    except RuntimeError:  # RCLError; the log has told which transition and state
+    except RuntimeError:  # RCLError; rcl has logged transition and state
         response.success = False
         return response
 
@@ -166,32 +166,32 @@ def run_program(
 ) -> NoReturn:
     """Run a node as this process's only task, and end the process with its exit status.
 
-    Without ``shared_memory`` no other process can hold up what it publishes.
+    Without ``shared_memory`` no other process can block its publishers.
 
-    The node may offer ``finished`` (a Future; done when it has nothing more to do), ``close()``
-    (its last word, while it can still publish) and ``exit_status``.
+    The node may have ``finished`` (a Future, done when the node has nothing more to do),
+    ``close()`` (called while it can still publish) and ``exit_status``.
     """
     end_at_once()
     if not shared_memory:
         os.environ.update(udp_variables(os.environ, shared_path('config')))
     try:
         _refuse_other_arguments(args)
-        domain_id_of(os.environ)  # the middleware's own sentence names neither value nor range
+        domain_id_of(os.environ)  # the middleware's own error names neither value nor range
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         executor, node = make_executor(), make_node()
-    except REFUSALS as error:  # an argument, parameter, map or path that was refused
+    except REFUSALS as error:
         sys.stderr.write(f'{refusal_text(error)}\n')
         status = EXIT_REFUSED
     else:
         status = _run(executor, node)
         del executor, node
-    gc.collect()  # only when nothing refers to them do a lifecycle node's last parts go
+    gc.collect()  # a lifecycle node's last parts are only freed without references
     rclpy.try_shutdown()
     _leave(status)
 
 
 def _refuse_other_arguments(args: list[str] | None) -> None:
-    """Refuse what is no ROS argument: a parameter without ``-p`` would do nothing.
+    """Refuse arguments that are no ROS arguments, such as a parameter without ``-p``.
 
     Raises:
         ValueError: naming all of them.
@@ -216,7 +216,7 @@ def other_arguments(words: list[str]) -> list[str]:
 
 
 def refusal_text(error: Exception) -> str:
-    """Return what was refused, without the places in ROS's sources that refused it."""
+    """Return the error's text without locations in the sources of ROS."""
     text = re.sub(r', at [^\s,]+:\d+', '', ' '.join(str(error).split()))
     text = text.removeprefix('failed to initialize rcl: ').removesuffix('. Error: error not set')
     return (
@@ -227,9 +227,9 @@ def refusal_text(error: Exception) -> str:
 
 
 def _run(executor: Executor, node: Node) -> int:
-    """Spin the node and let it end cleanly; return the exit status."""
-    # Else clearing pages takes longer than all copies of a large image. Only from here on: what
-    # a node needs once, to start, is better given back.
+    """Spin the node, end it cleanly and return the exit status."""
+    # Otherwise clearing pages takes longer than all copies of a large image. Not before: memory
+    # that only the start needs is better returned.
     keep_freed_memory()
     executor.add_node(node)
     finished = getattr(node, 'finished', None) or Future()
@@ -247,20 +247,19 @@ def _run(executor: Executor, node: Node) -> int:
 def executors() -> dict[str, Callable[..., Executor]]:
     """Return rclpy's executors by name, the fastest first.
 
-    The single-threaded one gathers all subscriptions, timers and services of the node anew for
-    every message. The events executor, where there is one (Jazzy and later), is told what has
-    arrived, in the order of arrival.
+    The single-threaded executor collects all subscriptions, timers and services of the node again
+    for every message. The events executor (Jazzy and later) is notified of each event, in order.
     """
     found: dict[str, Callable[..., Executor]] = {}
     with contextlib.suppress(ImportError):
-        from rclpy.experimental import EventsExecutor  # noqa: PLC0415  not everywhere there
+        from rclpy.experimental import EventsExecutor  # noqa: PLC0415  not in every rclpy
 
         found['events'] = EventsExecutor
     return {**found, 'single_threaded': SingleThreadedExecutor}
 
 
 def make_executor(context: Context | None = None) -> Executor:
-    """Return the fastest executor there is, or the one that ``TD3_AGENT_EXECUTOR`` names.
+    """Return the fastest available executor, or the one that ``TD3_AGENT_EXECUTOR`` names.
 
     Args:
         context: of its nodes; None is the default one.
@@ -278,21 +277,21 @@ def make_executor(context: Context | None = None) -> Executor:
 
 
 def _spin(executor: Executor, finished: Future) -> int:
-    """Work until it is time to end; return the exit status as far as it is known."""
+    """Spin until the node is finished; return 1 after an uncaught exception, else 0."""
     try:
-        while not finished.done():  # without a time limit, the events executor never sleeps
+        while not finished.done():  # the events executor would busy-wait without a time limit
             executor.spin_until_future_complete(finished, timeout_sec=LONGEST_SPIN_S)
-    except Exception:  # noqa: BLE001  whatever it was, the last word must still be said
+    except Exception:  # noqa: BLE001  the final stop must still be published
         traceback.print_exc()
         return EXIT_BROKEN
     return 0
 
 
 def _bound_clean_up(status: int) -> None:
-    """Leave in :data:`CLEAN_UP_S` at the latest: everything has been said.
+    """End the process in :data:`CLEAN_UP_S` at the latest; everything is published by now.
 
-    A peer that was killed while it held a lock in shared memory can keep the middleware from
-    letting go, and whoever waits for this process would have to kill it.
+    A peer that was killed while it held a lock in shared memory can block the middleware's
+    clean-up.
     """
     watchdog = threading.Timer(CLEAN_UP_S, _leave, (status,))
     watchdog.daemon = True
@@ -300,28 +299,28 @@ def _bound_clean_up(status: int) -> None:
 
 
 def _leave(status: int) -> NoReturn:
-    """End the process at once, without the interpreter's own end.
+    """End the process at once, without the interpreter's finalisation.
 
-    That would hand signals back to their defaults, so a second one would change the status,
-    and destroy what is left of the middleware, which has hung there.
+    Finalisation restores the default signal handlers, so a second signal would change the exit
+    status, and destroys the rest of the middleware, which has hung there.
     """
-    with contextlib.suppress(OSError):  # what read it may be gone
+    with contextlib.suppress(OSError):  # a broken pipe
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(status)
 
 
 def stop_on_signal(finished: Future) -> None:
-    """Complete ``finished`` when the process is asked to stop.
+    """Complete ``finished`` on SIGINT or SIGTERM.
 
-    A Python handler would run only once the executor's wait in C returns; the byte that the
-    interpreter writes to the wake-up descriptor is seen at once, by a thread of its own.
+    A Python handler only runs once the executor's wait in C returns. A separate thread reads the
+    byte that the interpreter writes to the wake-up descriptor, at once.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
-    for number in STOP_SIGNALS:  # also where a shell started us with SIGINT ignored
-        signal.signal(number, _noted)
+    for number in STOP_SIGNALS:  # also if a shell has started us with SIGINT ignored
+        signal.signal(number, _ignore)
 
     def wait() -> None:
         os.read(reader, 1)
@@ -331,5 +330,5 @@ def stop_on_signal(finished: Future) -> None:
     threading.Thread(target=wait, name='signals', daemon=True).start()
 
 
-def _noted(number: int, frame: FrameType | None) -> None:
-    """Let a signal pass: the wake-up descriptor has told of it."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Do nothing: the wake-up descriptor carries the signal."""

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embedded simulator behind the CARLA ROS bridge's topics and synchronous protocol.
 
-A stand-in for CARLA and its bridge where there is no GPU: whatever leaves it looks like the
-bridge (names, types, QoS, frame ids, stamps, order). The loop has a thread of its own, as
-upstream; callbacks run on the executor's.
+A stand-in for CARLA and its bridge where there is no GPU: its topics have the bridge's names,
+types, QoS, frame ids, stamps and order. As upstream, the loop has its own thread; callbacks run on
+the executor's.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
     from td3_agent.sim.car import Car
 
-END_WAIT_S = 2.0  # the loop may be in the middle of a frame
+END_WAIT_S = 2.0  # for the loop to finish its frame
 
 
 @dataclass
 class _Vehicle:
-    """One driven vehicle as commands reach it."""
+    """One driven vehicle and its newest command."""
 
     car: Car
     control: VehicleControl
@@ -53,7 +53,7 @@ class _Vehicle:
 
 
 class SimBridgeNode(Node):
-    """One world and its driven vehicles, seen through the bridge's topics."""
+    """One world and its driven vehicles on the bridge's topics."""
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  what Node takes
         """Build the world and start the loop; keyword arguments go to ``rclpy.node.Node``."""
@@ -71,8 +71,7 @@ class SimBridgeNode(Node):
         self._starts = [(at.x_m, at.y_m, at.yaw_rad, at.z_m) for at in states]
         self._commands = CommandWait()
         self.output = BridgePublisher(self, params, self.world)
-        tell = self.output.publish_running
-        self.run_state = RunState(tell, start_paused=params.start_paused)
+        self.run_state = RunState(self.output.publish_running, start_paused=params.start_paused)
         self.finished, self.exit_status = Future(), 0
         self.timeouts = self.unexpected = 0
         self.wiring = Wiring(self, self._describe)
@@ -81,10 +80,10 @@ class SimBridgeNode(Node):
         )
         for role in params.role_names:
             self._subscribe_role(role)
-        # Last: the executor serves ready subscriptions in this order, and a command that came
-        # before a step must be taken before it.
-        subscribe = self.wiring.subscribe
-        subscribe(CarlaControl, topics.CONTROL, self._on_carla_control, exclusive=True)
+        # Last: the executor serves subscriptions in this order, and a command that arrived before
+        # a step must be taken before it.
+        on_control = self._on_carla_control
+        self.wiring.subscribe(CarlaControl, topics.CONTROL, on_control, exclusive=True)
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         if not params.spawned:
             for name, task in (('spawn', self._spawn), ('destroy', self.output.destroy)):
@@ -100,7 +99,7 @@ class SimBridgeNode(Node):
         self._loop.join(END_WAIT_S)
 
     def _subscribe_role(self, role: str) -> None:
-        """Listen to everything that one vehicle is told."""
+        """Subscribe to the commands of one vehicle."""
         manual = topics.of(role, 'vehicle_control_cmd_manual')
         override = topics.of(role, 'vehicle_control_manual_override')
         for kind, topic, handler, qos in (
@@ -128,13 +127,13 @@ class SimBridgeNode(Node):
         self.vehicles[role].manual_override = msg.data
 
     def _apply(self, role: str, msg: CarlaEgoVehicleControl) -> None:
-        """Take the newest command; it persists until the next, and its header is ignored."""
+        """Keep the command until the next one; its header is ignored."""
         control = checked_control(msg)
         with self._lock:
             self.vehicles[role].control = control
         if not self._params.synchronous_mode_wait_for_vehicle_control_command:
             return
-        # A stop when nothing waits is the gate's: at the end of a drive, or when no frame comes.
+        # The gate sends a stop at the end of a drive and when no frame arrives.
         if not self._commands.received(role) and control != FULL_BRAKE:
             self.unexpected += 1
             text = f'Unexpected vehicle control command received from {role}'
@@ -154,16 +153,15 @@ class SimBridgeNode(Node):
     def _on_task(
         self, task: Callable[[], None], _: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
-        """Queue a task for the next tick, as upstream's services do; say yes at once."""
+        """Queue a task for the next tick and respond at once, as upstream does."""
         self._tasks.put(task)
         response.success = True
         return response
 
     def _run_loop(self) -> None:
-        """Step the world until the node ends, paced only while it plays freely.
+        """Step the world until the node ends; paced only in PLAY.
 
-        A loop that breaks ends the process: upstream's node stays alive, and every topic just
-        goes silent.
+        An error ends the process; upstream's node stays alive with silent topics.
         """
         try:
             while self.run_state.wait_for_turn():
@@ -173,7 +171,7 @@ class SimBridgeNode(Node):
                 if self.run_state.is_playing and factor > 0.0:
                     period_s = self._params.fixed_delta_seconds / factor
                     time.sleep(max(0.0, started_s + period_s - time.monotonic()))
-        except Exception as error:  # noqa: BLE001  whatever it was, nobody may wait for us
+        except Exception as error:  # noqa: BLE001  a silent bridge is worse
             self.get_logger().fatal(f'the simulation loop broke: {error!r}')
             self.exit_status = 1
             self.finished.set_result(None)
@@ -204,7 +202,6 @@ class SimBridgeNode(Node):
         self.output.spawn()
 
     def _describe(self) -> Status:
-        """Say how the bridge stands."""
         values = {
             'frame': self.world.frame,
             'command_timeouts': self.timeouts,

@@ -17,7 +17,7 @@ from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.traffic import TrafficConfig
 from td3_agent.sim.world import World, WorldConfig
 
-# A camera period within this share of a whole number of steps divides exactly.
+# Relative deviation within which a camera period counts as a whole number of steps.
 RATE_TOLERANCE = 1e-6
 
 

@@ -29,7 +29,6 @@ from std_srvs.srv import Trigger
 
 from td3_agent.driving.lockstep import Phase
 from td3_agent.driving.reports import AGENT_FIELDS, GATE_FIELDS
-from td3_agent.driving.stepping import BridgeRequest
 from td3_agent.driving.synchronizer import Synchronizer, SynchronizerParams
 from td3_agent.nodes import conversions, topics
 from td3_agent.nodes.conversions import stamp_ns
@@ -47,19 +46,14 @@ from td3_agent.nodes.runtime import (
 )
 from td3_agent.nodes.wiring import Wiring
 
-COMMANDS = {
-    BridgeRequest.PAUSE: CarlaControl.PAUSE,
-    BridgeRequest.STEP_ONCE: CarlaControl.STEP_ONCE,
-}
 LAST_REPORTS_NS = 300_000_000
-GRAPH_PERIOD_S = 0.1  # how often it is looked whether everybody is there
+GRAPH_PERIOD_S = 0.1  # between looks at the graph
 
 
 class SynchronizerNode(Node):
-    """Owns the bridge's clock: one STEP_ONCE each time all roles have answered the frame."""
+    """Owns the bridge's clock: one STEP_ONCE once all roles have responded to the frame."""
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  what Node takes
-        """Start to pause the bridge; keyword arguments go to ``rclpy.node.Node``."""
         super().__init__(
             'synchronizer', automatically_declare_parameters_from_overrides=True, **kwargs
         )
@@ -95,7 +89,7 @@ class SynchronizerNode(Node):
         steady_timer(self, GRAPH_PERIOD_S, self._look_around)
 
     def _subscribe_role(self, role: str, odometry_topic: str) -> None:
-        """Listen to everything that is said of one vehicle."""
+        """Subscribe to all topics of one vehicle."""
         for kind, topic, handler, exclusive in (
             (CarlaEgoVehicleControl, topics.control(role), self._on_command, True),
             (CarlaEgoVehicleStatus, topics.vehicle_status(role), self._on_vehicle, True),
@@ -111,12 +105,12 @@ class SynchronizerNode(Node):
 
     @property
     def exit_status(self) -> int:
-        """That of the program: 1 if the drive was no good one, or its ledger has ended early."""
+        """1 if the drive has an error or its ledger has ended early, else 0."""
         return EXIT_BROKEN if self.core.has_failed else 0
 
     def close(self) -> None:
-        """Leave the bridge paused and the ledger whole."""
-        for finding in self.core.close(self._check.duplicates() + self._check.said()):
+        """Leave the bridge paused and the ledger complete."""
+        for finding in self.core.close(self._check.duplicates() + self._check.reported()):
             if finding.is_error:  # rclpy refuses two severities from one line
                 self.get_logger().error(finding.text)
             else:
@@ -126,7 +120,7 @@ class SynchronizerNode(Node):
 
     def _on_status(self, msg: CarlaStatus) -> None:
         now_ns = steady_ns()
-        if self.core.lockstep.phase is Phase.PAUSING:  # before it is told what had made it run
+        if self.core.lockstep.phase is Phase.PAUSING:  # before the status explains why it ran
             self.core.on_bridges(self.members.bridges())
         self.core.on_status(
             msg.frame,
@@ -176,7 +170,7 @@ class SynchronizerNode(Node):
         return response
 
     def _look_around(self) -> None:
-        """See who is there; a bridge or a gate may come, go and come back."""
+        """Update who is present; a bridge or a gate may go and come back."""
         self.core.on_bridges(self.members.bridges())
         present, waits = self.members.look()
         under_way = self.core.lockstep.counts.steps > 0
@@ -184,17 +178,19 @@ class SynchronizerNode(Node):
         self._advance()
 
     def _advance(self) -> None:
-        """Send what is to be sent now, and see to it that this is asked again in time."""
-        # A subscription alone may be that of a recorder.
+        """Publish what is due, and schedule the next call."""
+        # A subscription alone may be a recorder's.
         if not self.core.has_bridge or self._control_pub.get_subscription_count() == 0:
             return
         now_ns = steady_ns()
         orders = self.core.advance(now_ns)
         if orders.is_idle is not None:  # before the step, so that none of the drive is braked
-            self.members.tell_gates(is_idle=orders.is_idle)
+            self.members.publish_idle(is_idle=orders.is_idle)
         if orders.request is not None:
             self._check.is_driving = self.core.is_driving
-            self._control_pub.publish(CarlaControl(command=COMMANDS[orders.request]))
+            self._control_pub.publish(
+                CarlaControl(command=getattr(CarlaControl, orders.request.name))
+            )
         for role in orders.ended:
             stamp = conversions.time_from_ns(self.core.lockstep.stamp_ns)
             self._step_ended_pubs[role].publish(Header(stamp=stamp))
@@ -204,7 +200,7 @@ class SynchronizerNode(Node):
         self._wake.at(self.core.wake_ns(now_ns))
 
     def _end(self) -> None:
-        """Stop stepping, and end the program once the last frame's reports can be in."""
+        """Stop stepping; end the program after the time that the last reports may take."""
         self.core.lockstep.stop()
         if self._last_reports is None:
             self._last_reports = WakeUp(self, lambda: self.finished.set_result(None))

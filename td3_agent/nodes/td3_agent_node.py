@@ -3,7 +3,7 @@
 """The driving agent as a lifecycle node: camera and odometry in, Twist out.
 
 Configure loads and checks the policy, activate opens the command topics, deactivate and shutdown
-end with a stop. What lies in between is in :mod:`td3_agent.nodes.agent_topics`.
+publish a stop. The handling of frames is in :mod:`td3_agent.nodes.agent_topics`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from td3_agent.nodes import topics
 from td3_agent.nodes.agent_topics import AgentTopics
 from td3_agent.nodes.diagnostics import ACTIVE, LOOP
 from td3_agent.nodes.drivers import LoadedDriver, make_driver
-from td3_agent.nodes.liveliness import OtherDrivers, Readiness
+from td3_agent.nodes.liveliness import DuplicateAgentCheck, Readiness
 from td3_agent.nodes.parameters import Td3AgentParams, declare
 from td3_agent.nodes.runtime import (
     EXIT_REFUSED,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Td3AgentNode(LifecycleNode):
-    """Answers every complete frame with one Twist."""
+    """Responds to every complete frame with one Twist."""
 
     def __init__(
         self,
@@ -64,13 +64,12 @@ class Td3AgentNode(LifecycleNode):
         self.loaded: LoadedDriver | None = None
         self.responder: FrameResponder | None = None
         self.link: AgentTopics | None = None  # from configuration to clean-up
-        self._fault = ''  # why it is not active
+        self._fault = ''  # why it is inactive
         role = self.params.role_name
-        self._readiness = Readiness(
-            self, topics.agent_report(role), self._missing, topics.agent_waits(role)
-        )
+        report, waits = topics.agent_report(role), topics.agent_waits(role)
+        self._readiness = Readiness(self, report, self._missing, waits)
         self._stages = StageWindow()
-        self._others = OtherDrivers(self, [topics.twist(role), topics.twist_stamped(role)])
+        self._duplicates = DuplicateAgentCheck(self, role)
         self.wiring = Wiring(
             self,
             self._describe,
@@ -82,29 +81,25 @@ class Td3AgentNode(LifecycleNode):
             self.start()
 
     def start(self) -> None:
-        """Configure, and activate unless another agent drives; end if that is refused.
+        """Configure, and activate unless another agent drives; end if that fails.
 
-        Only a lifecycle manager could configure again, and with autostart there is none.
+        With autostart no lifecycle manager would try again.
         """
         if self.trigger_configure() is TransitionCallbackReturn.SUCCESS:
-            self._others.when_known(self.trigger_activate)
+            self._duplicates.when_known(self.trigger_activate)
         else:
             self.exit_status = EXIT_REFUSED
             self.finished.set_result(None)
 
     def close(self) -> None:
-        """Say the last word: stop."""
         if self._is_active:
             self.trigger_deactivate()
 
-    # Lifecycle
-
     def on_configure(self, state: State) -> TransitionCallbackReturn:
-        """Load and check the policy, and listen."""
         try:
             self.loaded = self._load_driver(self.params)
         except (ValueError, OSError) as error:
-            return self._refused(f'policy refused: {error}')
+            return self._failed(f'policy rejected: {error}')
         self._fault = ''
         self.get_logger().info(f'driver: {self.loaded.title}')
         self.responder = FrameResponder(
@@ -126,11 +121,11 @@ class Td3AgentNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
-        """Open the command topics, unless somebody else drives this vehicle."""
-        if fault := self._others.fault():
-            return self._refused(fault)
+        """Open the command topics, unless another agent drives this vehicle."""
+        if fault := self._duplicates.fault():
+            return self._failed(fault)
         self._fault = ''
-        self._others.settled()
+        self._duplicates.settled()
         self.responder.reset()
         self.responder.watch.restart()
         result = super().on_activate(state)
@@ -138,15 +133,14 @@ class Td3AgentNode(LifecycleNode):
         self.wiring.changed()
         return result
 
-    def _refused(self, fault: str) -> TransitionCallbackReturn:
-        """Stay as it is, and tell why."""
+    def _failed(self, fault: str) -> TransitionCallbackReturn:
+        """Keep the state and report the fault."""
         self._fault = fault
         self.get_logger().error(fault)
         self.wiring.changed()
         return TransitionCallbackReturn.FAILURE
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """End with a stop."""
         self.link.is_active = False
         self._readiness.withdraw()
         stamp = self.responder.newest_stamp_ns
@@ -156,13 +150,11 @@ class Td3AgentNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
-        """Give back policy and topics."""
         self._close_link()
         self.loaded = self.responder = None
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
-        """End with a stop, whatever the state was."""
         if self._is_active:
             self.on_deactivate(state)
         self._close_link()
@@ -180,7 +172,7 @@ class Td3AgentNode(LifecycleNode):
         return self.link is not None and self.link.is_active
 
     def _missing(self) -> list[str] | None:
-        """Return what is missing for every frame from now on to be answered; None if inactive."""
+        """Return what is missing before every frame can get a response; None if inactive."""
         return self.link.missing() if self._is_active else None
 
     def _on_rejected(self, topic: str, reason: object) -> None:
@@ -197,18 +189,12 @@ class Td3AgentNode(LifecycleNode):
         self.wiring.changed()
 
     def _loop_status(self) -> Status:
-        """Say why the loop does not drive, or not as the policy was trained."""
         return loop_status(self.responder.watch.findings() if self._is_active else [])
 
     def _describe(self) -> Status:
-        """Say how the agent stands."""
         if not self._is_active:
-            return Status(
-                self._fault or 'not active',
-                is_error=bool(self._fault),
-                is_warning=True,
-                values={ACTIVE: False},
-            )
+            is_error, text = bool(self._fault), self._fault or 'not active'
+            return Status(text, is_error=is_error, is_warning=True, values={ACTIVE: False})
         values = asdict(self.responder.counts)
         values |= {'rejected': self.wiring.rejections.count, ACTIVE: True}
         fault = self.responder.fault

@@ -46,12 +46,12 @@ def vehicle_status(role_name: str) -> str:
 
 
 def waypoints(role_name: str) -> str:
-    """nav_msgs/Path, latched, from route_node or another waypoint publisher."""
+    """nav_msgs/Path, latched, from route_node or carla_waypoint_publisher."""
     return of(role_name, 'waypoints')
 
 
 def goal(role_name: str) -> str:
-    """geometry_msgs/PoseStamped, where the vehicle is to drive; from RViz, for example."""
+    """geometry_msgs/PoseStamped, goal of the vehicle, for example from RViz."""
     return of(role_name, 'goal')
 
 
@@ -86,22 +86,22 @@ def agent_report(role_name: str) -> str:
 
 
 def alive(report_topic: str) -> str:
-    """diagnostic_msgs/DiagnosticArray, never sent: its liveliness is that of the reporter."""
+    """diagnostic_msgs/DiagnosticArray, never published; carries the reporter's liveliness."""
     return f'{report_topic}/alive'
 
 
 def agent_waits(role_name: str) -> str:
-    """diagnostic_msgs/DiagnosticArray, latched: names of what an agent waits for, not ready."""
+    """diagnostic_msgs/DiagnosticArray, latched: what an agent that is not ready waits for."""
     return of(role_name, 'agent/waits')
 
 
 def idle(role_name: str) -> str:
-    """std_msgs/Bool, latched, from the synchronizer to the gate: whether the ticks are idle."""
+    """std_msgs/Bool, latched, from the synchronizer to the gate: whether ticks are idle."""
     return of(role_name, 'gate/idle')
 
 
 def step_ended(role_name: str) -> str:
-    """std_msgs/Header with a frame's stamp, from the synchronizer to a gate not heard of yet."""
+    """std_msgs/Header with a frame's stamp, from the synchronizer to a gate without a report."""
     return of(role_name, 'gate/step_ended')
 
 

@@ -1,9 +1,8 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""A node's topics: input is checked, both ends of each topic are looked at, faults are published.
+"""A node's topics: checks input, watches both ends of each topic, publishes faults.
 
-A topic whose two ends do not fit each other is silent, and so is one without a publisher:
-without this, a wrong type or quality of service looks like a dead camera.
+Without this, a wrong type or quality of service looks like a dead camera: the topic is silent.
 """
 
 from __future__ import annotations
@@ -29,21 +28,21 @@ if TYPE_CHECKING:
 
 UNKNOWN = '_NODE_NAME_UNKNOWN_'
 LOOK_PERIOD_S = 0.25
-LOOKS = 8  # every topic is looked at once in so many periods: 2 s
-GRACE_NS = 2_000_000_000  # a system that is just starting is not complete yet
+LOOKS = 8  # periods in which every topic is checked once: 2 s
+GRACE_NS = 2_000_000_000  # for missing ends after the start of a node
 LOG_PERIOD_NS = 1_000_000_000
-FRESH_NS = 3_000_000_000  # a rejection is told in diagnostics for so long
-LONGEST_REASON = 300  # characters: a message must not flood the log with itself
+FRESH_NS = 3_000_000_000  # diagnostics show a rejection for this long
+LONGEST_REASON = 300  # characters: the content of a message must not flood the log
 WANTED_PERIOD_S = 1.0
-# Matches every publisher; a lost message is followed by the next one.
+# Matches every publisher; a lost message does not matter.
 ANY = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 class Wiring:
-    """Makes a node's endpoints and its diagnostics, so that no input is unchecked or unwatched.
+    """Creates a node's endpoints and diagnostics, so that every input is checked and watched.
 
     Attributes:
-        rejections: messages that were not used.
+        rejections: messages that failed validation.
     """
 
     def __init__(
@@ -55,14 +54,14 @@ class Wiring:
         parts: Mapping[str, Callable[[], Status]] | None = None,
         on_rejected: Callable[[str, object], None] = lambda *_: None,
     ) -> None:
-        """Wire ``node``; its endpoints are made with :meth:`subscribe` and :meth:`publisher`.
+        """Wire ``node``; create endpoints with :meth:`subscribe` and :meth:`publisher`.
 
         Args:
             node: whose topics they are.
             describe: as :class:`Diagnostics` takes it.
             figures: likewise.
             parts: likewise.
-            on_rejected: called with topic and reason of each message that was not used.
+            on_rejected: called with topic and reason of each rejected message.
         """
         self._node = node
         self._expected: list[tuple[ExpectedEndpoint, Callable[[], str]]] = []  # and advice
@@ -73,7 +72,7 @@ class Wiring:
         self._diagnostics = Diagnostics(node, describe, figures, inputs | dict(parts or {}))
 
     def expected(self) -> list[ExpectedEndpoint]:
-        """Return what the node expects of its topics at the moment."""
+        """Return the endpoints that the node expects now, with current advice."""
         return [replace(one, advice=advice()) for one, advice in self._expected]
 
     def changed(self) -> None:
@@ -81,10 +80,10 @@ class Wiring:
         self._diagnostics.changed()
 
     def expect(self, one: ExpectedEndpoint, advice: Callable[[], str] | None = None) -> None:
-        """Look at the ends of a topic from now on; ``advice`` gives what to do at the moment."""
+        """Watch the ends of a topic from now on; ``advice()`` is the current remedy."""
         self._expected.append((one, advice or (lambda: one.advice)))
 
-    def subscribe(  # noqa: PLR0913  what there is to say of a subscription
+    def subscribe(  # noqa: PLR0913  the settings of a subscription
         self,
         kind: type[Any],
         topic: str,
@@ -95,16 +94,16 @@ class Wiring:
         advice: str = '',
         is_expected: bool = True,
     ) -> Subscription:
-        """Return a subscription whose bad messages are rejected.
+        """Return a subscription that rejects invalid messages.
 
         Args:
             kind: type of the messages.
             topic: name.
-            handler: takes a message; its ValueErrors are rejections.
+            handler: takes a message; raises ValueError to reject it.
             qos: quality of service.
             exclusive: more than one publisher is a fault.
             advice: what to do when there is no publisher; empty where none is needed.
-            is_expected: whether the other end is looked at.
+            is_expected: whether the other end is watched.
         """
         if is_expected:
             about = {'exclusive': exclusive, 'advice': advice}
@@ -115,13 +114,13 @@ class Wiring:
     def publisher(
         self, kind: type[Any], topic: str, qos: QoSProfile = RELIABLE, *, advice: str = ''
     ) -> Publisher:
-        """Return the publisher of a topic that must have no other one."""
+        """Return the publisher of an exclusive topic."""
         about = {'exclusive': True, 'advice': advice}
         self.expect(expected_endpoint(self._node, kind, topic, qos, writes=True, **about))
         return self._node.create_publisher(kind, topic, qos)
 
     def forget(self, topics: Sequence[str]) -> None:
-        """Expect nothing of these topics any more."""
+        """Stop watching these topics."""
         self._expected = [it for it in self._expected if it[0].topic not in topics]
 
     def _rejected(self, topic: str, reason: object) -> None:
@@ -129,21 +128,21 @@ class Wiring:
         self.changed()
 
 
-# ---- Messages that are not used -----------------------------------------------------------------
+# ---- Rejected messages --------------------------------------------------------------------------
 
 
 @dataclass
-class _Topic:
-    """What was rejected of one topic."""
+class _TopicRejections:
+    """Rejections of one topic; times are steady."""
 
     count: int = 0
     last_ns: int = 0
-    told_ns: int = -LOG_PERIOD_NS
-    told: str = ''  # the reason that was logged last
+    logged_ns: int = -LOG_PERIOD_NS
+    reason: str = ''  # that was logged last
 
 
 class Rejections:
-    """Keeps a node alive and honest about input that its conversions reject.
+    """Counts, logs and reports the messages that a node rejects.
 
     Attributes:
         count: messages rejected so far, of all topics.
@@ -152,41 +151,41 @@ class Rejections:
     def __init__(
         self, node: Node, on_rejected: Callable[[str, object], None] = lambda *_: None
     ) -> None:
-        """Log through ``node``; ``on_rejected`` is called with topic and reason of each one."""
         self._node = node
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[str, _TopicRejections] = {}
         self._on_rejected = on_rejected
         self.count = 0
 
     def guard(self, topic: str, handler: Callable[[Any], None]) -> Callable[[Any], None]:
-        """Return ``handler`` for a subscription to ``topic``; its ValueErrors are rejections."""
+        """Return a callback that rejects a message if ``handler`` raises ValueError."""
         return partial(self._handle, topic, handler)
 
     def reject(self, topic: str, reason: object) -> None:
-        """Count one message that was not used; log it unless the topic's last is just told."""
+        """Count a rejected message; log it, at most once a second per topic."""
         self.count += 1
-        entry, now_ns = self._topics.setdefault(topic, _Topic()), steady_ns()
+        entry, now_ns = self._topics.setdefault(topic, _TopicRejections()), steady_ns()
         entry.count += 1
         entry.last_ns = now_ns
-        if now_ns - entry.told_ns >= LOG_PERIOD_NS:
-            entry.told, entry.told_ns = str(reason)[:LONGEST_REASON], now_ns
+        if now_ns - entry.logged_ns >= LOG_PERIOD_NS:
+            entry.reason, entry.logged_ns = str(reason)[:LONGEST_REASON], now_ns
             self._node.get_logger().warning(
-                f'{topic} refused ({entry.count} so far): {entry.told}'
+                f'{topic}: message rejected ({entry.count} so far): {entry.reason}'
             )
         self._on_rejected(topic, reason)
 
     def status(self) -> Status:
-        """Name what was rejected within the last seconds and what to do, and all counts."""
+        """Name recent rejections and the remedy, and all counts."""
         oldest_ns = steady_ns() - FRESH_NS
-        told = [
-            f'{topic} refused: {entry.told} (ros2 topic info -v {topic} names its publisher)'
+        recent = [
+            f'{topic}: message rejected: {entry.reason} '
+            f'(ros2 topic info -v {topic} names its publisher)'
             for topic, entry in self._topics.items()
             if entry.last_ns >= oldest_ns
         ]
         values: dict[str, object] = {topic: entry.count for topic, entry in self._topics.items()}
-        if told:
-            return Status('; '.join(told), is_warning=True, values=values)
-        return Status('every message was used', values=values)
+        if recent:
+            return Status('; '.join(recent), is_warning=True, values=values)
+        return Status('no message was rejected', values=values)
 
     def _handle(self, topic: str, handler: Callable[[Any], None], msg: Any) -> None:  # noqa: ANN401
         try:
@@ -198,7 +197,7 @@ class Rejections:
 # ---- Ends of topics -----------------------------------------------------------------------------
 
 
-def expected_endpoint(  # noqa: PLR0913  what there is to say of a topic
+def expected_endpoint(  # noqa: PLR0913  the settings of an endpoint
     node: Node,
     kind: type[Any],
     topic: str,
@@ -208,7 +207,7 @@ def expected_endpoint(  # noqa: PLR0913  what there is to say of a topic
     exclusive: bool = False,
     advice: str = '',
 ) -> ExpectedEndpoint:
-    """Return what ``node`` expects of a topic that it publishes or subscribes to."""
+    """Return the endpoint that ``node`` expects on a topic, with its own end."""
     end = Endpoint(
         node=node.get_fully_qualified_name(),
         type=type_name(kind),
@@ -221,12 +220,12 @@ def expected_endpoint(  # noqa: PLR0913  what there is to say of a topic
 
 
 def type_name(kind: type[Any]) -> str:
-    """Return the name of a message type as the middleware tells it."""
+    """Return the name of a message type as in the graph."""
     return f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
 
 
 def endpoint(info: Any) -> Endpoint:  # noqa: ANN401  rclpy's TopicEndpointInfo
-    """Return what the middleware tells of one end of a topic."""
+    """Return one end of a topic as the graph shows it."""
     name = f'{info.node_namespace.rstrip("/")}/{info.node_name}'
     return Endpoint(
         node='' if UNKNOWN in name else name,
@@ -245,7 +244,7 @@ def ends_of(node: Node, topic: str) -> tuple[list[Endpoint], list[Endpoint]]:
 
 
 class Connections:
-    """Watches the topics of one node."""
+    """Checks the ends of one node's topics."""
 
     def __init__(
         self,
@@ -253,11 +252,11 @@ class Connections:
         expected: Callable[[], Sequence[ExpectedEndpoint]],
         changed: Callable[[], None],
     ) -> None:
-        """Look at all topics once in 2 s.
+        """Check each topic every 2 s.
 
         Args:
             node: whose topics they are.
-            expected: gives what it expects of them at the moment.
+            expected: returns the endpoints that it expects now.
             changed: called after findings have changed.
         """
         self._node = node
@@ -271,16 +270,16 @@ class Connections:
         steady_timer(node, LOOK_PERIOD_S, self._look)
 
     def status(self) -> Status:
-        """Say what does not fit, all of it."""
+        """Report all findings."""
         found = [finding for topic in self._found.values() for finding in topic]
         if not found:
-            return Status('every topic has the ends that it needs')
+            return Status('every topic has the publishers and subscribers that it needs')
         is_error = any(finding.is_error for finding in found)
         text = '; '.join(finding.text for finding in found)
         return Status(text, is_error=is_error, is_warning=not is_error)
 
     def _look(self) -> None:
-        """Look at some of the topics."""
+        """Check the next few topics."""
         expected = self._expected()
         before = dict(self._found)
         self._forget_all_but({one.topic for one in expected})
@@ -300,7 +299,7 @@ class Connections:
         self._twins &= topics
 
     def _look_at(self, one: ExpectedEndpoint) -> None:
-        """Note what is wrong with one topic, after a while of grace for missing ends."""
+        """Check one topic; a missing end is no fault within GRACE_NS."""
         writers, readers = ends_of(self._node, one.topic)
         alive = self._listener.last_seen.is_alive(one.end.node, steady_ns())
         found = findings(one, writers, readers, duplicate_is_alive=alive)
@@ -315,17 +314,15 @@ class Connections:
 
 
 class Listener:
-    """Hears on /diagnostics which nodes live; only while it is wanted."""
+    """Collects from /diagnostics which nodes are alive, between start() and stop()."""
 
     def __init__(self, node: Node) -> None:
-        """Listen with ``node``, not yet."""
         self._node = node
         self._subscription: Subscription | None = None
         self.since_ns: int | None = None
         self.last_seen = LastSeen(instance_of(node))
 
     def start(self) -> None:
-        """Listen from now on."""
         if self._subscription is None:
             self.since_ns = steady_ns()
             self._subscription = self._node.create_subscription(
@@ -333,7 +330,6 @@ class Listener:
             )
 
     def stop(self) -> None:
-        """Listen no more."""
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription = self.since_ns = None
@@ -348,7 +344,7 @@ class Listener:
 
 
 class WhileWanted:
-    """Subscribes to what comes with every frame and seldom changes, such as camera_info."""
+    """Subscribes only while messages are wanted, to topics such as camera_info."""
 
     def __init__(
         self,
@@ -358,7 +354,7 @@ class WhileWanted:
         handler: Callable[[Any], None],
         wanted: Callable[[], bool],
     ) -> None:
-        """Look once a second (steady clock) whether messages are ``wanted``."""
+        """Check ``wanted()`` once a second (steady clock)."""
         self._node, self._wanted = node, wanted
         self._arguments = (kind, topic, handler, ANY)
         self._subscription: Subscription | None = None
@@ -366,7 +362,6 @@ class WhileWanted:
         self._look()
 
     def close(self) -> None:
-        """Take no message any more."""
         self._node.destroy_timer(self._timer)
         self._drop()
 

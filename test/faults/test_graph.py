@@ -120,8 +120,8 @@ def test_agent_alone(rig):
     bridge = BridgeByHand(ros, 'another_role')
     ros.make(Td3AgentNode, driver='pure_pursuit')
     for what, words in (
-        ('no camera', ('nobody publishes', 'camera/image', 'odometry', 'start the bridge')),
-        ('no gate', ('nobody subscribes', 'twist', 'start gate_node')),
+        ('no camera', ('no publisher on', 'camera/image', 'odometry', 'start the bridge')),
+        ('no gate', ('no subscriber on', 'twist', 'start gate_node')),
     ):
         expect_named(rig, bridge, what, AT_AGENT, words)
 

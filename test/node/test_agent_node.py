@@ -171,7 +171,7 @@ class TestRefusals:
         bench.frame(2)
         bench.wait(1)
         assert bench.frames() == [2]
-        assert f'{topic} refused (1 so far):' in capfd.readouterr().err
+        assert f'{topic}: message rejected (1 so far):' in capfd.readouterr().err
 
     def test_driver_that_fails_stops_the_car(self, bench, diagnosed):
         act = bench.node.loaded.driver.act
@@ -285,7 +285,7 @@ class TestLifecycle:
         assert lifecycle_state(node) == 'unconfigured'
         said = diagnosed.wait('td3_agent')
         assert said.level == DiagnosticStatus.ERROR
-        assert said.message.startswith('policy refused: ')
+        assert said.message.startswith('policy rejected: ')
         assert str(tmp_path) in said.message
         assert not inputs_of(node)
         assert not node.count_publishers(topics.twist(ROLE))

@@ -47,7 +47,7 @@ def test_missing_ends_are_named_after_a_while_and_no_longer_once_they_are_there(
         status = diagnosed(name)
         return status is not None and all(word in status.message for word in words)
 
-    ros.spin_until(lambda: says('nobody publishes', TWIST, 'start td3_agent_node'), 'twist')
+    ros.spin_until(lambda: says('no publisher on', TWIST, 'start td3_agent_node'), 'twist')
     assert diagnosed(name).level == DiagnosticStatus.WARN
     ros.talk(TwistStamped, TWIST)
     ros.spin_until(lambda: says('odometry') and not says(TWIST), 'no longer')
@@ -93,7 +93,7 @@ class TestDead:
     def test_one_that_lives_and_drives_is_a_rival(self, node, monkeypatch, active, wanted):
         now_ns = liveliness.steady_ns() + SILENCE_NS
         monkeypatch.setattr(liveliness, 'steady_ns', lambda: now_ns)
-        heard = node._others._listener.last_seen
+        heard = node._duplicates._listener.last_seen
         heard.note('/td3_agent', 'another process', now_ns, active=active)
         assert node.trigger_activate() is wanted
 
@@ -112,8 +112,8 @@ class TestRefusals:
             found.reject('/b', 'another')
         clock[0] += wiring.LOG_PERIOD_NS
         found.reject('/a', 'x' * 10_000)
-        lines = [line for line in capfd.readouterr().err.splitlines() if 'refused' in line]
-        assert [line.split('] ')[-1].split(' refused')[0][-2:] for line in lines] == [
+        lines = [line for line in capfd.readouterr().err.splitlines() if 'rejected' in line]
+        assert [line.split('] ')[-1].split(': message')[0][-2:] for line in lines] == [
             '/a',
             '/b',
             '/a',
@@ -129,7 +129,7 @@ class TestRefusals:
         assert not found.status().is_warning
         found.reject('/a', 'x_m must be finite')
         assert found.status().is_warning
-        assert '/a refused: x_m must be finite' in found.status().message
+        assert '/a: message rejected: x_m must be finite' in found.status().message
         assert 'ros2 topic info -v /a' in found.status().message
         clock[0] += wiring.FRESH_NS + 1
         assert not found.status().is_warning

@@ -11,7 +11,7 @@ from td3_agent.driving.endpoints import Breaks
 from td3_agent.driving.loop_check import LATE_COMMAND, WITHOUT_COMMAND
 from td3_agent.driving.reports import CAUSE
 from td3_agent.nodes import topics
-from td3_agent.nodes.liveliness import DriveCheck, Exclusive
+from td3_agent.nodes.liveliness import DriveCheck, ExclusiveTopic
 
 REPORTS = topics.gate_report('ego_vehicle')
 SLOW_CAMERA = 'every second frame has no image: camera 10 Hz, bridge 20 Hz'
@@ -24,14 +24,14 @@ class Drive:
         self.breaks = Breaks()
         node = ros.make(Node, 'stepper')
         exclusive = {
-            'bridge': Exclusive(topics.STATUS, reads=topics.CONTROL),
-            'synchronizer': Exclusive(topics.CONTROL, reads=REPORTS),
+            'bridge': ExclusiveTopic(topics.STATUS, reads=topics.CONTROL),
+            'synchronizer': ExclusiveTopic(topics.CONTROL, reads=REPORTS),
         }
         self.check = DriveCheck(node, exclusive, lambda: self.breaks)
         self.check.is_driving = True
 
     def texts(self):
-        return [finding.text for finding in self.check.duplicates() + self.check.said()]
+        return [finding.text for finding in self.check.duplicates() + self.check.reported()]
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_causes_that_others_name_are_kept_in_their_newest_words(ros, drive):
     ros.spin_until_matched()
     for part, text, cause, level in (
         ('td3_agent: loop', 'the loop drives as it should', '', DiagnosticStatus.OK),
-        ('td3_agent: connections', 'nobody publishes', 'no_image', DiagnosticStatus.WARN),
+        ('td3_agent: connections', 'no publisher on', 'no_image', DiagnosticStatus.WARN),
         ('gate: loop', 'in the ledger', WITHOUT_COMMAND, DiagnosticStatus.WARN),
         ('td3_agent: loop', 'camera 9 Hz', 'no_image', DiagnosticStatus.WARN),
         ('td3_agent: loop', SLOW_CAMERA, 'no_image', DiagnosticStatus.ERROR),
@@ -105,4 +105,4 @@ def test_causes_that_others_name_are_kept_in_their_newest_words(ros, drive):
         diagnostics.publish(say(part, text, cause, level))
     ros.spin_until(lambda: len(drive.texts()) == 2, 'heard')
     assert drive.texts() == [f'td3_agent: {SLOW_CAMERA}', 'gate: too late']
-    assert not any(finding.is_error for finding in drive.check.said())
+    assert not any(finding.is_error for finding in drive.check.reported())

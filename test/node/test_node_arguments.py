@@ -90,7 +90,7 @@ def test_program_says_it_in_one_line(words, variables, told):
 
 def test_refused_policy_ends_an_agent_that_starts_by_itself():
     done = run('--ros-args', '-p', 'policy:=/nowhere', name='td3_agent_node')
-    assert done.stderr.count('policy refused') == 1
+    assert done.stderr.count('policy rejected') == 1
     assert done.returncode == 2
 
 

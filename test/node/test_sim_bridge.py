@@ -295,7 +295,10 @@ class TestControl:
         bench.pose.publish(pose)
         ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 2, 'refused')
         assert bench.world.ego.state.x_m == x_m
-        assert 'control/set_transform refused (1 so far): orientation' in capfd.readouterr().err
+        assert (
+            'control/set_transform: message rejected (1 so far): orientation'
+            in capfd.readouterr().err
+        )
 
     def test_target_velocity(self, bench):
         bench.push(6.0)

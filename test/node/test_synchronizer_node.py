@@ -183,7 +183,7 @@ class TestSignsOfLife:
         """The graph still shows the agent; its middleware has gone silent."""
         node = start()
         ros.spin_until(lambda: bridge.steps >= 3, 'steps')
-        watch = node.members.life[f'agent of {ROLE}']
+        watch = node.members.liveliness[f'agent of {ROLE}']
         lost = {'is_lost': True}
         monkeypatch.setattr(
             LivelinessWatch, 'is_lost', property(lambda it: it is watch and lost['is_lost'])

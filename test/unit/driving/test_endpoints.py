@@ -40,8 +40,8 @@ def test_what_fits_is_not_named():
 
 
 def test_nobody_at_the_other_end_is_a_warning_with_advice():
-    assert texts(READS, [], [OWN]) == [('nobody publishes /t: start the bridge', False)]
-    assert texts(WRITES, [OWN], []) == [('nobody subscribes to /t: start a reader', False)]
+    assert texts(READS, [], [OWN]) == [('no publisher on /t: start the bridge', False)]
+    assert texts(WRITES, [OWN], []) == [('no subscriber on /t: start a reader', False)]
     assert texts(replace(READS, advice=''), [], [OWN]) == []
 
 
