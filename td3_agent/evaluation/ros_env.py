@@ -134,7 +134,7 @@ class RosWorld:
         if self.client is None:
             raise BridgeLostError('step() without a bridge: call reset() first')
         with self._closed_if_lost():
-            self.client.answer(control)
+            self.client.respond(control)
             return self.client.advance()
 
     def close(self) -> None:
@@ -206,7 +206,7 @@ class RosWorld:
         client.move(x_m, y_m, z_m, yaw_rad)
         for number in range(1, MOST_SETTLING + 1):
             if client.awaits():
-                client.answer(FULL_BRAKE)
+                client.respond(FULL_BRAKE)
             frame = client.advance()
             state = frame.state
             there = math.dist((state.x_m, state.y_m), (x_m, y_m)) < NEAR_M

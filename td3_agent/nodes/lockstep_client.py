@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps a CARLA ROS bridge, real or embedded, frame by frame from a plain Python program.
 
-The client is agent, gate and synchronizer in one: it answers each frame with one command, waits
-until the bridge has taken it, and asks for the next frame. The bridge must be synchronous, wait
-for commands, and have nobody else who steps it or commands the vehicle.
+The client is agent, gate and synchronizer in one: it sends one command per frame, waits until the
+bridge has taken it, and requests the next frame. The bridge must be synchronous and wait for
+commands, and no other program may step it or command the vehicle.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ if TYPE_CHECKING:
     from td3_agent.driving.vehicle import VehicleGeometry
 
 LOOK_S = 0.1
-DELIVERED_S = 0.002  # a message on its way within one machine
-PAUSE_S = 2.5  # silence after PAUSE that means: was paused already
-GAP_S = 0.5  # after the frame's last message: what has not come by then was not sent
-MOST_GAPS = 20  # frames in a row
-KEPT_FRAMES = 4  # of messages whose counterparts have not come yet
+DELIVERED_S = 0.002  # transport time within one machine
+PAUSE_S = 2.5  # without a status after PAUSE: the bridge was paused already
+GAP_S = 0.5  # after the frame's last message; later ones were not sent
+MOST_GAPS = 20  # incomplete frames in a row
+KEPT_FRAMES = 4  # incomplete ones
 RELIABILITIES = ('reliable', 'best_effort')
-# By domain and role: who steps the vehicle's bridge, of all clients of this process.
+# By domain and role: the client of this process that steps the vehicle's bridge.
 _owners: WeakValueDictionary[tuple[int, str], LockstepClient] = WeakValueDictionary()
 _numbers = count()
 
@@ -79,9 +79,9 @@ class BridgeTakenError(BridgeLostError):
 
 
 class LockstepClient:
-    """Talks to the bridge; leaving the context ends the node, not the bridge."""
+    """Steps the bridge; leaving the context ends the node, not the bridge."""
 
-    def __init__(  # noqa: PLR0913  where the bridge is and what it calls things
+    def __init__(  # noqa: PLR0913  the bridge and its names
         self,
         *,
         role_name: str = 'ego_vehicle',
@@ -96,13 +96,13 @@ class LockstepClient:
         Args:
             role_name: role name of the vehicle.
             camera_id: id of its camera.
-            camera_reliability: reliable or best_effort, as the bridge publishes images.
-            domain_id: ROS domain; None is that of the environment.
-            patience_s: longest wait for any answer of the bridge [s, steady].
-            alive: whether the bridge's process still runs, as far as that is known.
+            camera_reliability: reliable or best_effort, of the image subscription.
+            domain_id: ROS domain; None takes it from the environment.
+            patience_s: longest wait for any message of the bridge [s, steady].
+            alive: returns whether the bridge's process still runs.
 
         Raises:
-            ParameterError: there is no such reliability.
+            ParameterError: the reliability is unknown.
         """
         if camera_reliability not in RELIABILITIES:
             raise ParameterError(
@@ -113,9 +113,9 @@ class LockstepClient:
         self._context = own_context(domain_id)
         self._bridge = (self._context.get_domain_id(), role_name)
         self._node = rclpy.create_node(
-            f'lockstep_client_{os.getpid()}_{next(_numbers)}',  # no two of a graph are namesakes
+            f'lockstep_client_{os.getpid()}_{next(_numbers)}',  # unique in the graph
             context=self._context,
-            start_parameter_services=False,  # it has none, and each costs time at every wait
+            start_parameter_services=False,  # unused, and each slows every wait
         )
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
@@ -123,17 +123,17 @@ class LockstepClient:
         self._latched: dict[str, Any] = {}
         self._running: bool | None = None
         self._number = 0  # of steps; CarlaStatus has the world's own, but no stamp
-        self._events: dict[str, Any] = {}  # of the frame that is under way
+        self._events: dict[str, Any] = {}  # of the open frame
         self._newest: Frame | None = None
         self._stamp_ns = -1
-        self._open = False  # a frame that is not answered
-        self._ahead = False  # the last command came while nobody waited for it
+        self._open = False  # whether a frame has no command yet
+        self._ahead = False  # whether the bridge did not wait for the last command
         self._command = FULL_BRAKE
-        self.late = 0  # commands that came while the bridge did not wait, any more or at all
-        self.gaps = 0  # frames that something was missing of
+        self.late = 0  # commands for which the bridge did not wait (any more)
+        self.gaps = 0  # incomplete frames
         try:
             self._connect_topics(camera_id, camera_reliability)
-        except Exception:  # a name that is none
+        except Exception:  # an invalid name
             self.close()
             raise
 
@@ -167,7 +167,7 @@ class LockstepClient:
         self._latched['info'] = msg
 
     def _on_path(self, msg: Path) -> None:
-        if msg.poses:  # an empty path says that there is no route yet, or no more
+        if msg.poses:  # an empty path withdraws the route
             self._latched['route'] = msg
 
     def _on_status(self, msg: CarlaStatus) -> None:
@@ -180,28 +180,30 @@ class LockstepClient:
         self._events['crossed_markings'] = tuple(crossed_markings(msg))
 
     def connect(self, *, paused: bool = False) -> None:
-        """Wait until bridge and vehicle are there, take the bridge, and pause it.
+        """Wait for bridge and vehicle, take the bridge, and pause it.
 
         Args:
-            paused: it is known to be paused.
+            paused: the bridge is known to be paused.
 
         Raises:
-            BridgeLostError: they are not, in time.
+            BridgeLostError: bridge or vehicle is not there in time.
         """
         ends = (self._control_pub, self._step_pub, self._pose_pub)
-        self._wait(lambda: all(end.get_subscription_count() for end in ends), 'listens')
-        # The last object that is spawned, and a paused bridge spawns nothing.
+        self._wait(
+            lambda: all(end.get_subscription_count() for end in ends), 'subscribe to commands'
+        )
+        # The last object to be spawned; a paused bridge spawns nothing.
         odometry = topics.odometry(self._role)
-        self._wait(lambda: self._node.count_publishers(odometry) > 0, 'publishes odometry')
+        self._wait(lambda: self._node.count_publishers(odometry) > 0, 'publish odometry')
         left_paused = self.take()
         if not (paused or left_paused):
             self._pause()
 
     def take(self) -> bool:
-        """Become the one client of this process that steps the bridge; the others' calls fail.
+        """Become the client of this process that steps the bridge; calls of the others fail.
 
         Returns:
-            Whether the one that did has left it paused.
+            Whether the previous one has left it paused.
         """
         before = _owners.get(self._bridge)
         if before is self:
@@ -212,24 +214,24 @@ class LockstepClient:
         return left_paused
 
     def leave(self) -> bool:
-        """Brake where a command is awaited; return whether the bridge is known to be paused."""
+        """Brake if the bridge waits for a command; return whether it is known to be paused."""
         if self.awaits():
             self._publish(FULL_BRAKE)
             self._listen(PAUSE_S, lambda: self._running is False)
         return self._running is False
 
     def awaits(self) -> bool:
-        """Whether the bridge waits for the answer to the frame."""
-        if self._ahead:  # a command too many counts for the next frame, which is not waited for
+        """Whether the bridge waits for the command of the frame."""
+        if self._ahead:  # a surplus command counts for the next frame: no wait there
             self._listen(LOOK_S, lambda: self._running is False)
         self._take_statuses()
         return self._open and self._running is not False and self._alive()
 
     def _pause(self) -> None:
-        """Pause the bridge, and forget the frames that came before it was.
+        """Pause the bridge, and drop earlier frames.
 
-        One that was paused already says nothing; one that waits for a command answers only when it
-        has given up.
+        A paused bridge publishes nothing; one that waits for a command publishes its status only
+        after its timeout.
         """
         self._running = None
         self._say(CarlaControl.PAUSE)
@@ -237,36 +239,37 @@ class LockstepClient:
         self._forget()
 
     def _forget(self) -> None:
-        """Let go of all frames so far; listen first, to what is still under way."""
+        """Drop all frames so far, also those still in transport."""
         self._listen(LOOK_S, lambda: False)
         self._skip_frame()
         self._events.clear()
-        self._ahead = True  # for all that is known of those who were here before
+        self._ahead = True  # possibly: a previous client is unknown
 
     def _skip_frame(self) -> None:
         self._stamp_ns = max(self._parts, default=self._stamp_ns)
         self._parts.clear()
 
     def start(self) -> Frame:
-        """Return a first frame, and with it what is latched: vehicle and route.
+        """Return a first frame; vehicle and route, which are latched, are known then.
 
         Raises:
-            BridgeLostError: there is none in time.
+            BridgeLostError: there is no frame in time.
         """
         parts = self._advanced()
-        self._wait(lambda: {'info', 'route'} <= self._latched.keys(), 'vehicle_info and waypoints')
+        self._wait(
+            lambda: {'info', 'route'} <= self._latched.keys(), 'publish vehicle_info and waypoints'
+        )
         return self._frame(parts)
 
     @property
     def newest(self) -> Frame:
-        """The newest frame."""
         if self._newest is None:
             raise BridgeLostError('there is no frame: start() comes first')
         return self._newest
 
     @property
     def route(self) -> Route:
-        """The route that the bridge, or its waypoint publisher, has announced."""
+        """The route that the bridge or its waypoint publisher has published."""
         return route_from_path(self._latched['route'])
 
     @property
@@ -275,26 +278,26 @@ class LockstepClient:
         return geometry_from_info(self._latched['info'], DEFAULT_WHEELBASE_M)
 
     def height_m(self, x_m: float, y_m: float) -> float | None:
-        """Height of the route closest to a place [m]; None of one that tells no heights."""
+        """Height of the closest point of the route [m]; None for a route without heights."""
         places = [pose.pose.position for pose in self._latched['route'].poses]
         if not any(place.z for place in places):
             return None
         return min(places, key=lambda place: math.hypot(place.x - x_m, place.y - y_m)).z
 
     def advance(self) -> Frame:
-        """Ask for the next frame and return it.
+        """Request the next frame and return it.
 
-        One that something is missing of, as it happens to images, is counted and passed over, the
+        An incomplete frame, such as one without an image, is counted and skipped with the last
         command repeated.
 
         Raises:
-            BridgeLostError: it does not come.
+            BridgeLostError: there is no frame in time.
         """
         return self._frame(self._advanced())
 
     def _advanced(self) -> dict[str, Any]:
-        """Ask for frames until one is complete; return its messages."""
-        self._check_that_it_is_ours()
+        """Request frames until one is complete; return its messages."""
+        self._check_ownership()
         for _ in range(MOST_GAPS):
             parts = self._stepped()
             if parts is not None:
@@ -305,11 +308,11 @@ class LockstepClient:
         raise BridgeLostError(f'image, odometry or status was missing of {MOST_GAPS} frames')
 
     def _stepped(self) -> dict[str, Any] | None:
-        """Ask for the next frame; return its messages, None where one of them is missing."""
+        """Request the next frame; return its messages, or None if one is missing."""
         self._running = None
         self._number += 1
         self._say(CarlaControl.STEP_ONCE)
-        self._wait(lambda: self._complete() is not None or self._is_over(), 'the next frame')
+        self._wait(lambda: self._complete() is not None or self._is_over(), 'publish a frame')
         self._listen(GAP_S, lambda: self._complete() is not None)
         stamp = self._complete()
         if stamp is None:
@@ -319,16 +322,16 @@ class LockstepClient:
         return parts
 
     def _is_over(self) -> bool:
-        """Whether the bridge has sent all that it sends of a frame; the odometry is the last."""
+        """Whether the bridge has sent the whole frame; the odometry comes last."""
         return self._running is False or any('odometry' in it for it in self._parts.values())
 
     def _pass_over(self) -> None:
-        """Repeat the command, for a frame that cannot be looked at."""
+        """Repeat the command for an incomplete frame."""
         self._skip_frame()
         self._take_statuses()
-        if self._running is not False:  # else it has given up, and keeps the command by itself
+        if self._running is not False:  # else its wait has timed out, and the command persists
             self._publish(self._command)
-            self._wait(lambda: self._running is False, 'an acknowledgement')
+            self._wait(lambda: self._running is False, 'acknowledge the command')
 
     def _frame(self, parts: dict[str, Any]) -> Frame:
         acceleration = parts['status'].acceleration.linear
@@ -344,39 +347,39 @@ class LockstepClient:
         self._events.clear()
         return self._newest
 
-    def answer(self, control: VehicleControl) -> None:
-        """Answer the frame, once, and wait until the bridge has taken the command.
+    def respond(self, control: VehicleControl) -> None:
+        """Send the one command of the frame, and wait until the bridge has taken it.
 
         Raises:
-            BridgeLostError: it does not say so.
+            BridgeLostError: there is no acknowledgement in time.
         """
-        self._check_that_it_is_ours()
+        self._check_ownership()
         self._ahead = not self.awaits()
         self.late += self._ahead
         self._publish(control)
         if self._ahead:
-            # Nobody acknowledges it; it serves the next step, and has to be there before that.
+            # Not acknowledged; it counts for the next step, and must arrive before it.
             self._listen(DELIVERED_S, lambda: False)
         else:
-            self._wait(lambda: self._running is False, 'an acknowledgement')
+            self._wait(lambda: self._running is False, 'acknowledge the command')
 
     def _publish(self, control: VehicleControl) -> None:
         self._open, self._command = False, control
         self._control_pub.publish(control_message(control, time_from_ns(self._stamp_ns)))
 
-    def _check_that_it_is_ours(self) -> None:
+    def _check_ownership(self) -> None:
         if _owners.get(self._bridge) is not self:
             raise BridgeTakenError('another environment has begun an episode on this bridge')
 
     def move(self, x_m: float, y_m: float, z_m: float, yaw_rad: float) -> None:
-        """Put the car elsewhere in the map frame; it is there some frames later."""
+        """Teleport the car in the map frame; takes effect some frames later."""
         pose = Pose()
         pose.position.x, pose.position.y, pose.position.z = x_m, y_m, z_m
         pose.orientation.z, pose.orientation.w = math.sin(yaw_rad / 2.0), math.cos(yaw_rad / 2.0)
         self._pose_pub.publish(pose)
 
     def close(self) -> None:
-        """End the node; a bridge that waits is left paused."""
+        """End the node; leaves the bridge paused."""
         if not self._context.ok():
             return
         if _owners.get(self._bridge) is self:
@@ -387,20 +390,20 @@ class LockstepClient:
         rclpy.shutdown(context=self._context)
 
     def _listen(self, duration_s: float, enough: Callable[[], bool]) -> None:
-        """Take messages for so long [s], or until it is enough."""
+        """Take messages for ``duration_s`` [s], or until ``enough()``."""
         end_s = time.monotonic() + duration_s
         while not enough() and (left_s := end_s - time.monotonic()) > 0.0:
             self._executor.spin_once(timeout_sec=left_s)
 
     def _take_statuses(self) -> None:
-        """Take what the bridge has said already; the executor would take a millisecond for it."""
+        """Take the statuses that have arrived; the executor would need a millisecond."""
         queue = self._status_sub.handle
         with queue:
             while (taken := queue.take_message(CarlaStatus, False)) is not None:  # noqa: FBT003
                 self._on_status(taken[0])
 
     def _complete(self) -> int | None:
-        """Return the newest stamp of which everything has come."""
+        """Return the newest stamp with all messages."""
         whole = (stamp for stamp, parts in self._parts.items() if len(parts) == 3)
         return max(whole, default=None)
 
@@ -411,16 +414,14 @@ class LockstepClient:
         end_s = time.monotonic() + self._patience_s
         while not condition():
             if not self._alive():
-                raise BridgeLostError(f'the bridge has ended; {what} was awaited')
+                raise BridgeLostError(f'the bridge has ended; it did not {what}')
             left_s = end_s - time.monotonic()
             if left_s <= 0.0:
-                raise BridgeLostError(f'nothing of the bridge in {self._patience_s:g} s: {what}')
+                raise BridgeLostError(f'the bridge did not {what} within {self._patience_s:g} s')
             self._executor.spin_once(timeout_sec=min(LOOK_S, left_s))
 
     def __enter__(self) -> Self:
-        """Return the client itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the node."""
         self.close()
