@@ -410,7 +410,7 @@ class LockstepClient:
     def _say(self, command: int) -> None:
         self._step_pub.publish(CarlaControl(command=command))
 
-    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+    def _wait(self, condition: Callable[[], object], what: str) -> None:
         end_s = time.monotonic() + self._patience_s
         while not condition():
             if not self._alive():
