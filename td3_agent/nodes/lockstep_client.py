@@ -79,7 +79,13 @@ class BridgeTakenError(BridgeLostError):
 
 
 class LockstepClient:
-    """Steps the bridge; leaving the context ends the node, not the bridge."""
+    """Steps the bridge; leaving the context ends the node, not the bridge.
+
+    Attributes:
+        latched: newest ``info`` (vehicle_info) and ``route`` (path), as messages.
+        late: commands for which the bridge did not wait (any more).
+        gaps: incomplete frames.
+    """
 
     def __init__(  # noqa: PLR0913  the bridge and its names
         self,
@@ -120,7 +126,7 @@ class LockstepClient:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._parts: dict[int, dict[str, Any]] = {}
-        self._latched: dict[str, Any] = {}
+        self.latched: dict[str, Any] = {}
         self._running: bool | None = None
         self._number = 0  # of steps; CarlaStatus has the world's own, but no stamp
         self._events: dict[str, Any] = {}  # of the open frame
@@ -129,8 +135,7 @@ class LockstepClient:
         self._open = False  # whether a frame has no command yet
         self._ahead = False  # whether the bridge did not wait for the last command
         self._command = FULL_BRAKE
-        self.late = 0  # commands for which the bridge did not wait (any more)
-        self.gaps = 0  # incomplete frames
+        self.late = self.gaps = 0
         try:
             self._connect_topics(camera_id, camera_reliability)
         except Exception:  # an invalid name
@@ -164,11 +169,11 @@ class LockstepClient:
         return take
 
     def _on_info(self, msg: CarlaEgoVehicleInfo) -> None:
-        self._latched['info'] = msg
+        self.latched['info'] = msg
 
     def _on_path(self, msg: Path) -> None:
         if msg.poses:  # an empty path withdraws the route
-            self._latched['route'] = msg
+            self.latched['route'] = msg
 
     def _on_status(self, msg: CarlaStatus) -> None:
         self._running = msg.synchronous_mode_running
@@ -257,7 +262,7 @@ class LockstepClient:
         """
         parts = self._advanced()
         self._wait(
-            lambda: {'info', 'route'} <= self._latched.keys(), 'publish vehicle_info and waypoints'
+            lambda: {'info', 'route'} <= self.latched.keys(), 'publish vehicle_info and waypoints'
         )
         return self._frame(parts)
 
@@ -270,16 +275,16 @@ class LockstepClient:
     @property
     def route(self) -> Route:
         """The route that the bridge or its waypoint publisher has published."""
-        return route_from_path(self._latched['route'])
+        return route_from_path(self.latched['route'])
 
     @property
     def geometry(self) -> VehicleGeometry:
         """Wheelbase and largest wheel angle of the vehicle."""
-        return geometry_from_info(self._latched['info'], DEFAULT_WHEELBASE_M)
+        return geometry_from_info(self.latched['info'], DEFAULT_WHEELBASE_M)
 
     def height_m(self, x_m: float, y_m: float) -> float | None:
         """Height of the closest point of the route [m]; None for a route without heights."""
-        places = [pose.pose.position for pose in self._latched['route'].poses]
+        places = [pose.pose.position for pose in self.latched['route'].poses]
         if not any(place.z for place in places):
             return None
         return min(places, key=lambda place: math.hypot(place.x - x_m, place.y - y_m)).z

@@ -86,7 +86,7 @@ class SynchronizerNode(Node):
         self.finished = Future()
         self._wake = WakeUp(self, self._advance)
         self._last_reports: WakeUp | None = None
-        steady_timer(self, GRAPH_PERIOD_S, self._look_around)
+        steady_timer(self, GRAPH_PERIOD_S, self.look_around)
 
     def _subscribe_role(self, role: str, odometry_topic: str) -> None:
         """Subscribe to all topics of one vehicle."""
@@ -169,7 +169,7 @@ class SynchronizerNode(Node):
         response.message = f'ended after {self.core.lockstep.counts.steps} steps'
         return response
 
-    def _look_around(self) -> None:
+    def look_around(self) -> None:
         """Update who is present; a bridge or a gate may go and come back."""
         self.core.on_bridges(self.members.bridges())
         present, waits = self.members.look()

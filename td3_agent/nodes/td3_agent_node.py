@@ -64,7 +64,7 @@ class Td3AgentNode(LifecycleNode):
         self.loaded: LoadedDriver | None = None
         self.responder: FrameResponder | None = None
         self.link: AgentTopics | None = None  # from configuration to clean-up
-        self._fault = ''  # why it is inactive
+        self.fault = ''  # why it is inactive
         role = self.params.role_name
         report, waits = topics.agent_report(role), topics.agent_waits(role)
         self._readiness = Readiness(self, report, self._missing, waits)
@@ -100,7 +100,7 @@ class Td3AgentNode(LifecycleNode):
             self.loaded = self._load_driver(self.params)
         except (ValueError, OSError) as error:
             return self._failed(f'policy rejected: {error}')
-        self._fault = ''
+        self.fault = ''
         self.get_logger().info(f'driver: {self.loaded.title}')
         self.responder = FrameResponder(
             Agent(self.loaded.driver, self.loaded.spec, steady_ns),
@@ -124,7 +124,7 @@ class Td3AgentNode(LifecycleNode):
         """Open the command topics, unless another agent drives this vehicle."""
         if fault := self._duplicates.fault():
             return self._failed(fault)
-        self._fault = ''
+        self.fault = ''
         self._duplicates.settled()
         self.responder.reset()
         self.responder.watch.restart()
@@ -135,7 +135,7 @@ class Td3AgentNode(LifecycleNode):
 
     def _failed(self, fault: str) -> TransitionCallbackReturn:
         """Keep the state and report the fault."""
-        self._fault = fault
+        self.fault = fault
         self.get_logger().error(fault)
         self.wiring.changed()
         return TransitionCallbackReturn.FAILURE
@@ -193,7 +193,7 @@ class Td3AgentNode(LifecycleNode):
 
     def _describe(self) -> Status:
         if not self._is_active:
-            is_error, text = bool(self._fault), self._fault or 'not active'
+            is_error, text = bool(self.fault), self.fault or 'not active'
             return Status(text, is_error=is_error, is_warning=True, values={ACTIVE: False})
         values = asdict(self.responder.counts)
         values |= {'rejected': self.wiring.rejections.count, ACTIVE: True}

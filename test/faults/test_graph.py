@@ -104,7 +104,7 @@ def test_intruders(rig):
     for name in ('second_agent', 'td3_agent'):
         second = ros.make(Td3AgentNode, node_name=name, driver='pure_pursuit')
         sent = len(bridge.twists)
-        ros.spin_until(lambda s=second: 'publishes' in s._fault, f'{name} decides')
+        ros.spin_until(lambda s=second: 'publishes' in s.fault, f'{name} decides')
         bridge.answered(bridge.give())
         assert lifecycle_state(second) == 'inactive', name
         assert len(bridge.twists) - sent == 1, 'commands for a frame'

@@ -9,7 +9,7 @@ import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 
-from td3_agent.driving.endpoints import SILENCE_NS, Endpoint
+from td3_agent.driving.endpoints import SILENCE_NS, Endpoint, LastSeen
 from td3_agent.nodes import liveliness, topics, wiring
 from td3_agent.nodes.gate_node import GateNode
 from td3_agent.nodes.runtime import LATCHED, RELIABLE, camera_qos
@@ -64,11 +64,11 @@ def test_another_publisher_keeps_a_managed_agent_from_activating_until_it_is_gon
     assert node.trigger_configure() is SUCCESS
     ros.spin_until(lambda: node.count_publishers(TWIST) == 2, 'both')
     assert node.trigger_activate() is FAILURE
-    assert '/joystick publishes' in node._fault
+    assert '/joystick publishes' in node.fault
     ros.drop(other)
     ros.spin_until(lambda: node.count_publishers(TWIST) == 1, 'alone')
     assert node.trigger_activate() is SUCCESS
-    assert not node._fault
+    assert not node.fault
 
 
 class TestDead:
@@ -84,21 +84,21 @@ class TestDead:
 
     def test_it_is_waited_for_until_it_would_have_spoken(self, node, monkeypatch):
         assert node.trigger_activate() is FAILURE
-        assert 'try again' in node._fault
+        assert 'try again' in node.fault
         now_ns = liveliness.steady_ns()
         monkeypatch.setattr(liveliness, 'steady_ns', lambda: now_ns + SILENCE_NS)
         assert node.trigger_activate() is SUCCESS
 
     @pytest.mark.parametrize(('active', 'wanted'), [(True, FAILURE), (False, SUCCESS)])
-    def test_one_that_lives_and_drives_is_a_rival(self, node, monkeypatch, active, wanted):
+    def test_a_live_one_keeps_ours_inactive(self, node, monkeypatch, active, wanted):
         now_ns = liveliness.steady_ns() + SILENCE_NS
         monkeypatch.setattr(liveliness, 'steady_ns', lambda: now_ns)
-        heard = node._duplicates._listener.last_seen
-        heard.note('/td3_agent', 'another process', now_ns, active=active)
+        monkeypatch.setattr(LastSeen, 'is_alive', lambda *_: True)
+        monkeypatch.setattr(LastSeen, 'is_at_work', lambda *_: active)
         assert node.trigger_activate() is wanted
 
 
-class TestRefusals:
+class TestRejections:
     @pytest.fixture
     def clock(self, monkeypatch):
         now = [10_000_000_000]

@@ -12,10 +12,10 @@ from td3_agent.nodes.lockstep_client import LockstepClient
 
 def test_an_empty_path_is_no_route_and_takes_none_away():
     """As ``carla_waypoint_publisher`` sends it while its vehicle is not there."""
-    client = SimpleNamespace(_latched={})
+    client = SimpleNamespace(latched={})
     LockstepClient._on_path(client, Path())
-    assert client._latched == {}
+    assert client.latched == {}
     route = Path(poses=[PoseStamped()] * 3)
     for msg in (route, Path()):
         LockstepClient._on_path(client, msg)
-        assert client._latched == {'route': route}
+        assert client.latched == {'route': route}

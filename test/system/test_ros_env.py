@@ -113,7 +113,7 @@ def test_the_road_s_height_is_the_one_of_the_new_place(env, monkeypatch):
     )
     env.reset(seed=0)  # the oval is flat, and says so
     assert moves[0][2] == pytest.approx(env.world.client.newest.state.z_m)
-    poses = env.world.client._latched['route'].poses
+    poses = env.world.client.latched['route'].poses
     for pose in poses:
         pose.pose.position.z = pose.pose.position.x / 10.0
     try:
