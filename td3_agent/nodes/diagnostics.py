@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""A node's status on /diagnostics: at 1 Hz, and at once when it changes."""
+"""A node's status on /diagnostics: at 1 Hz, and within 0.2 s when it changes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Diagnostics:
 
         Args:
             node: the reporting node.
-            describe: returns its status; called after every frame, so it must be quick.
+            describe: returns its status; called five times a second, so it must be quick.
             figures: returns more values; called only before publishing.
             parts: each returns the status of a part, by name.
         """

@@ -173,7 +173,8 @@ class GateNode(Node):
             if response.twist_received_ns is not None:
                 record['twist_received_ns'] = response.twist_received_ns
             self._readiness.report(response.stamp_ns, record)
-            self.wiring.changed()
+            if response.outcome is not Outcome.OK:  # otherwise the timer of diagnostics is enough
+                self.wiring.changed()
         self._deadline.at(self.gate.due_ns)
         self._silence.at(self.watch.idle_stop.due_ns)
 

@@ -231,6 +231,8 @@ def _run(executor: Executor, node: Node) -> int:
     # Otherwise clearing pages takes longer than all copies of a large image. Not before: memory
     # that only the start needs is better returned.
     keep_freed_memory()
+    gc.collect()
+    gc.freeze()  # no later collection, between two frames, has to look at what is there now
     executor.add_node(node)
     finished = getattr(node, 'finished', None) or Future()
     stop_on_signal(finished)

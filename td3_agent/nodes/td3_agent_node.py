@@ -186,7 +186,8 @@ class Td3AgentNode(LifecycleNode):
             record['twist_published_ns'] = published_ns
             self._readiness.report(response.stamp_ns, record)
             self._stages.add(agent_durations_ns(record))
-        self.wiring.changed()
+        if self.responder.fault:  # otherwise the timer of diagnostics is enough
+            self.wiring.changed()
 
     def _loop_status(self) -> Status:
         return loop_status(self.responder.watch.findings() if self._is_active else [])
