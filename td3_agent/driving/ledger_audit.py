@@ -416,9 +416,9 @@ def _check_stages(records: Sequence[Record]) -> CheckResult:
         if stages is None or stages != stage_durations_ns(record):
             faults.append(f'frame {record["frame"]}: stages_ns is not what the timestamps say')
             continue
-        share = abs(sum(stages.values()) - whole_ns) / max(whole_ns, 1)
-        largest = max(largest, share)
-        if share > SUM_TOLERANCE:
+        fraction = abs(sum(stages.values()) - whole_ns) / max(whole_ns, 1)
+        largest = max(largest, fraction)
+        if fraction > SUM_TOLERANCE:
             faults.append(
                 f'frame {record["frame"]}: stages take {sum(stages.values()) / 1e6:.3f} ms, '
                 f'the whole {whole_ns / 1e6:.3f} ms'

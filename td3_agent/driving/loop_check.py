@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 # Newest frames that count: five seconds at 20 Hz. What was mended is forgotten after them.
 WINDOW_FRAMES = 100
-# One second at 20 Hz; a share of fewer frames says little.
+# One second at 20 Hz; a fraction of fewer frames says little.
 LEAST_FRAMES = 20
 # A loaded machine loses single frames; a wrong camera loses one in ten or more.
-MOST_SHARE = 0.05
+MOST_FRACTION = 0.05
 LEAST_BAD_FRAMES = 3
 # From here on the loop does not drive: an error, not a warning.
 MOSTLY = 0.5
@@ -76,7 +76,7 @@ LATE_REMEDY = (
 
 def is_too_much(bad: int, frames: int) -> bool:
     """Whether so many bad frames are more than an accident."""
-    return bad == frames > 0 or (bad >= LEAST_BAD_FRAMES and bad > MOST_SHARE * frames)
+    return bad == frames > 0 or (bad >= LEAST_BAD_FRAMES and bad > MOST_FRACTION * frames)
 
 
 def outcome_findings(
@@ -135,8 +135,8 @@ class OutcomeWindow:
         bad = [i for i, outcome in enumerate(self._outcomes) if outcome != Outcome.OK.value]
         late = sum(number > self._frames - len(self._outcomes) for number in self._late)
         # A text that changes with every frame would be published with every frame.
-        share = f'about {_tens(len(bad), len(self._outcomes))} % of the frames are'
-        which = f'{regular} is' if (regular := _regular(bad)) else share
+        fraction = f'about {_tens(len(bad), len(self._outcomes))} % of the frames are'
+        which = f'{regular} is' if (regular := _regular(bad)) else fraction
         return outcome_findings(Counter(self._outcomes), late=late, regular=which)
 
 

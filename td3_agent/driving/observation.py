@@ -108,7 +108,7 @@ class ObservationSpec(Params):
     image_height_px: int = param(84, 'rows of the network input', unit='px', low=8, high=1024)
     image_width_px: int = param(84, 'columns of the network input', unit='px', low=8, high=1024)
     frame_stack: int = param(4, 'frames the network sees at once, oldest first', low=1, high=32)
-    crop_top: float = param(0.0, 'share of the image cut off above (sky)', low=0.0, high=0.9)
+    crop_top: float = param(0.0, 'fraction of the image cut off above (sky)', low=0.0, high=0.9)
     path: bool = param(default=False, text='whether the points of the route ahead are seen too')
 
     @property
@@ -325,7 +325,7 @@ def _weighted_rows(values: NDArray[Any], size: int, kind: type[Any]) -> NDArray[
 
 @lru_cache(maxsize=32)
 def _area_taps(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return (taps, weights), each (K, target): input rows of each output row, and their share.
+    """Return (taps, weights), each (K, target): input rows of each output row, and their fraction.
 
     Weights are integers that sum to WEIGHT_ONE for every output row.
     """
@@ -334,7 +334,7 @@ def _area_taps(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.f
     count = int(np.max(np.ceil(edges[1:]).astype(np.intp) - first))
     taps = first[np.newaxis, :] + np.arange(count)[:, np.newaxis]
     overlap = np.minimum(taps + 1, edges[1:]) - np.maximum(taps, edges[:-1])
-    share = np.clip(overlap, 0.0, None) * (target / source)
-    bounds = np.rint(np.cumsum(share, axis=0) * WEIGHT_ONE)  # differences sum exactly
+    fraction = np.clip(overlap, 0.0, None) * (target / source)
+    bounds = np.rint(np.cumsum(fraction, axis=0) * WEIGHT_ONE)  # differences sum exactly
     weights = np.diff(bounds, axis=0, prepend=0.0)
     return np.minimum(taps, source - 1), weights

@@ -50,22 +50,22 @@ class TaskConfig(Params):
         high=60.0,
     )
     lateral_weight: float = param(
-        0.5, 'share of the reward lost at lateral_scale_m', low=0.0, high=1.0
+        0.5, 'fraction of the reward lost at lateral_scale_m', low=0.0, high=1.0
     )
     lateral_scale_m: float = param(
-        1.75, 'lateral error that costs the whole share', unit='m', low=0.1, high=20.0
+        1.75, 'lateral error that costs the whole fraction', unit='m', low=0.1, high=20.0
     )
     steer_weight: float = param(
-        0.2, 'share of the reward lost to a full change of steer', low=0.0, high=1.0
+        0.2, 'fraction of the reward lost to a full change of steer', low=0.0, high=1.0
     )
     jerk_weight: float = param(
-        0.3, 'share of the reward lost at jerk_scale_mps3', low=0.0, high=1.0
+        0.3, 'fraction of the reward lost at jerk_scale_mps3', low=0.0, high=1.0
     )
     jerk_scale_mps3: float = param(
-        10.0, 'jerk that costs the whole share', unit='m/s^3', low=0.1, high=1000.0
+        10.0, 'jerk that costs the whole fraction', unit='m/s^3', low=0.1, high=1000.0
     )
     headway_weight: float = param(
-        0.0, 'share of the reward lost bumper to bumper', low=0.0, high=1.0
+        0.0, 'fraction of the reward lost bumper to bumper', low=0.0, high=1.0
     )
     headway_scale_s: float = param(
         1.0, 'time to the vehicle ahead from which on nothing is lost', unit='s', low=0.1, high=10
@@ -226,11 +226,11 @@ def reward(previous: Situation, current: Situation, config: TaskConfig) -> float
         return -config.collision_penalty
     if how is Ending.OFF_ROUTE:
         return -config.off_route_penalty
-    earned = progress_share(previous, current, config) * quality(previous, current, config)
+    earned = progress_fraction(previous, current, config) * quality(previous, current, config)
     return min(1.0, earned + config.goal_bonus) if how is Ending.GOAL else earned
 
 
-def progress_share(previous: Situation, current: Situation, config: TaskConfig) -> float:
+def progress_fraction(previous: Situation, current: Situation, config: TaskConfig) -> float:
     """New ground per reference speed, in [0, 1]."""
     step_s = current.elapsed_s - previous.elapsed_s
     if step_s <= 0.0:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: writes an actor with its manifest to one file, and rebuilds a policy from it.
 
-A file is written beside its place, forced to disk, read back, and moved there whole.
+A file is written to a temporary name, synced to disk, read back, and renamed.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ def save_checkpoint(  # noqa: PLR0913  the parts of a manifest
     outputs: OutputContract,
     training: dict[str, Any] | None = None,
 ) -> Manifest:
-    """Write a checkpoint whole or not at all; one that is there is replaced in one step.
+    """Write a checkpoint atomically; it replaces an older one.
 
     Args:
-        path: the file to be, ``.safetensors``; its folder must exist.
+        path: of the new file, ``.safetensors``; its folder must exist.
         actor: the network whose weights are saved.
         kind: one of :data:`~td3_agent.policy.manifest.KINDS`.
         trained: whether the weights come from training.
         inputs: what the policy must be given.
-        outputs: what its answer means.
-        training: free notes, plain JSON.
+        outputs: what its actions mean.
+        training: notes, plain JSON.
 
     Returns:
         The manifest as it was written.
 
     Raises:
         CheckpointError: it would be rejected when loaded, cannot be written, or something that
-            is no checkpoint stands in its place.
+            is no checkpoint is in its place.
     """
     manifest = Manifest(
         schema=SCHEMA,
@@ -146,10 +146,10 @@ def _versions() -> CreatedBy:
 
 
 def _reject_foreign(target: Path) -> None:
-    """Never replace something that is not a checkpoint.
+    """Reject a target that is not a checkpoint.
 
     Raises:
-        CheckpointError: naming what stands there.
+        CheckpointError: naming what is there.
     """
     if target.suffix != POLICY_SUFFIX:
         fault = f'its name ends in {target.suffix!r}, expected {POLICY_SUFFIX}'
@@ -157,11 +157,11 @@ def _reject_foreign(target: Path) -> None:
     if not os.path.lexists(target):
         return
     if target.is_symlink() or not target.is_file():
-        raise CheckpointError(target, ['a folder or link stands there, expected a file'])
+        raise CheckpointError(target, ['a folder or link is there, expected a file'])
     try:
         read_manifest(target)
     except CheckpointError as error:
-        fault = f'a file that is no policy stands there: {"; ".join(error.faults)}'
+        fault = f'a file that is no policy is there: {"; ".join(error.faults)}'
         raise CheckpointError(target, [fault]) from error
 
 
@@ -171,10 +171,10 @@ def _reject_unreadable(path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes, check: Callable[[Path], None] = lambda _: None) -> None:
-    """Write a file whole or not at all: beside its place, forced to disk, checked, moved.
+    """Write a file atomically: to a temporary name, synced to disk, checked, renamed.
 
     Raises:
-        OSError: it cannot be written; an older one is as it was.
+        OSError: it cannot be written; an older file is unchanged.
     """
     beside = path.with_name(f'.{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}')
     try:

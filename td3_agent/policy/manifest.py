@@ -1,9 +1,8 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of a policy besides its weights. No torch.
+"""The manifest of a policy: its inputs, its outputs, and how its network, the actor, is built.
 
-The manifest says what the policy must be given, what its answer means, and how its network, the
-actor, is built.
+No torch.
 """
 
 from __future__ import annotations
@@ -49,9 +48,9 @@ class ImageContract:
 
     Attributes:
         encodings: camera encodings that may be fed.
-        colour: what becomes of colours.
+        colour: how colours become grey.
         normalisation: what the network does to a pixel x in 0 ... 255.
-        camera: what the camera showed in training; None where nobody wrote it down.
+        camera: what the camera showed in training; None where it is unknown.
     """
 
     encodings: tuple[str, ...]
@@ -74,7 +73,7 @@ class ImageContract:
 
 @dataclass(frozen=True, kw_only=True)
 class StateField:
-    """One number of the state vector: the network is given the quantity / ``scale``."""
+    """One number of the state vector: the network gets the quantity / ``scale``."""
 
     name: str
     unit: str
@@ -83,7 +82,7 @@ class StateField:
 
 @dataclass(frozen=True, kw_only=True)
 class InputContract:
-    """What the policy must be given, and how often [Hz]; None where it does not apply."""
+    """The inputs of a policy, and their rate [Hz]; None where it does not apply."""
 
     image: ImageContract | None
     state: tuple[StateField, ...]
@@ -110,7 +109,7 @@ class ActionField:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputContract:
-    """What the policy's answer means."""
+    """The meaning of a policy's actions."""
 
     actions: tuple[ActionField, ...]
     twist_convention: str | None
@@ -118,13 +117,13 @@ class OutputContract:
 
 @dataclass(frozen=True, kw_only=True)
 class ActorConfig:
-    """Architecture of an actor; with it, and the weights, the actor is complete.
+    """Architecture of an actor.
 
     Attributes:
         image_shape: (channels, height, width) of the uint8 image stack, None without images.
         state_size: numbers in the state vector, >= 0; 0 only with images.
         action_low: lower limit of each action.
-        action_high: upper limit of each action, > ``action_low``.
+        action_high: upper limit of each action.
         conv: (output channels, kernel, stride) of each convolution; unused without images.
         features: size of the image feature vector; unused without images.
         hidden: units of each hidden layer.
@@ -240,14 +239,14 @@ class CreatedBy:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """All that is known of a checkpoint besides its weights.
+    """The content of a checkpoint besides its weights.
 
     Attributes:
         schema: version of this format.
         kind: one of :data:`KINDS`.
         trained: whether the weights come from training.
-        weights_sha256: of the bytes that follow the header of the file.
-        training: free notes of the trainer (task, seed, steps, settings), plain JSON.
+        weights_sha256: of the bytes after the header of the file.
+        training: notes of the trainer (task, seed, steps, settings), plain JSON.
     """
 
     schema: int
@@ -265,11 +264,11 @@ class Manifest:
         """Settings of the observation builder that this policy needs.
 
         Raises:
-            ValueError: the policy takes no image; one of kind 'driving' always does.
+            ValueError: the policy takes no image; a driving policy always does.
         """
         if self.inputs.image is None:
             raise ValueError(f'a policy of kind {self.kind!r} takes no image')
-        # A driving policy sees its route exactly where its state has more than the vehicle's own.
+        # The state of a driving policy is longer than the vehicle's own if it holds the route.
         return replace(self.inputs.image.observation_spec(), path=_has_path(self.inputs.state))
 
 

@@ -19,13 +19,13 @@ WARM_UP_CALLS = 3
 
 
 class PolicyError(RuntimeError):
-    """The policy cannot answer: the observation does not fit it, or its answer is no number."""
+    """The observation does not fit the policy, or its action is not finite."""
 
 
 class NetworkDriver:
     """Runs a network on single observations; implements the Driver protocol.
 
-    The answer depends on nothing but the observation: :meth:`reset` has nothing to forget.
+    The action depends on the observation alone: :meth:`reset` does nothing.
 
     Attributes:
         config: architecture of the network.
@@ -33,58 +33,58 @@ class NetworkDriver:
     """
 
     def __init__(self, config: ActorConfig, *, trained: bool) -> None:
-        """Warm up; a subclass is ready to answer before it calls this."""
+        """Warm up; a subclass must be able to infer before it calls this."""
         self.config = config
         self.trained = trained
         self._low = np.array(config.action_low, dtype=np.float32)
         self._high = np.array(config.action_high, dtype=np.float32)
         self.warm_up()
 
-    def _answer(
+    def _infer(
         self, state: NDArray[np.float32], image: NDArray[np.uint8] | None
     ) -> NDArray[np.float32]:
-        """Return what the network says, (actions,), of inputs that fit it."""
+        """Return the network's action, (actions,), for checked inputs."""
         raise NotImplementedError
 
     def reset(self) -> None:
-        """Begin a new drive; a policy without memory has nothing to forget."""
+        """Do nothing: the policy has no memory."""
 
     def set_route(self, route: Route) -> None:
-        """Do nothing: a policy sees of the route what its observation holds."""
+        """Do nothing: the observation holds what the policy uses of the route."""
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """Return the action, (actions,) float32 within the bounds.
 
         Raises:
-            PolicyError: shape or type does not fit, or the answer is not finite.
+            PolicyError: shape or type does not fit, or the action is not finite.
         """
         return self.action(observation.state, observation.image)
 
     def action(
         self, state: NDArray[np.float32], image: NDArray[np.uint8] | None = None
     ) -> NDArray[np.float32]:
-        """Return the action for a state vector and, where the actor has eyes, an image stack.
+        """Return the action for a state vector and, where the actor takes images, an image stack.
 
         Args:
             state: (state_size,) float32.
             image: (C, H, W) uint8, ignored by an actor without image input.
 
         Raises:
-            PolicyError: shape or type does not fit, or the answer is not finite.
+            PolicyError: shape or type does not fit, or the action is not finite.
         """
         _check('state', state, (self.config.state_size,), np.float32)
         if self.config.image_shape is None:
             image = None
         else:
             _check('image', image, self.config.image_shape, np.uint8)
-        answer = self._answer(state, image)
-        if not np.isfinite(answer).all():
-            raise PolicyError(f'action is not finite: {answer.tolist()}')
-        clipped: NDArray[np.float32] = np.clip(answer, self._low, self._high)
+        action = self._infer(state, image)
+        if not np.isfinite(action).all():
+            raise PolicyError(f'action is not finite: {action.tolist()}')
+        clipped: NDArray[np.float32] = np.clip(action, self._low, self._high)
         return clipped
 
     def warm_up(self, calls: int = WARM_UP_CALLS) -> None:
-        """Answer a few empty observations, so that the first real one is not the slowest."""
+        """Infer a few empty observations: the first calls are the slowest."""
         state = np.zeros(self.config.state_size, dtype=np.float32)
         shape = self.config.image_shape
         image = None if shape is None else np.zeros(shape, dtype=np.uint8)

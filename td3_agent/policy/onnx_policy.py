@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 OPSET, IR_VERSION = 17, 8  # the first with LayerNormalization; ONNX Runtime 1.12 and later
 NORM_EPSILON = 1e-5  # PyTorch's
-# Largest difference of an action, as a share of half its range. All compute with 24 bits or more
-# and sum in different orders: some 1e-6 is the rule.
+# Largest difference of an action, as a fraction of half its range. Summation orders differ: about
+# 1e-6 is usual.
 TOLERANCE = 1e-4
 RANDOM_AT_START = 4  # observations that are compared at every start, beside the edges
 SEED = 0
@@ -67,7 +67,7 @@ class OnnxPolicy(NetworkDriver):
         """Compare the actions with those that ``expected`` returns for the same arguments.
 
         Returns:
-            Largest difference of an action as a share of half its range; observations compared.
+            Largest difference of an action as a fraction of half its range; observations compared.
 
         Raises:
             ValueError: a difference is beyond :data:`TOLERANCE`; the text has the observation.
@@ -86,7 +86,7 @@ class OnnxPolicy(NetworkDriver):
             largest = max(largest, difference)
         return largest, number
 
-    def _answer(
+    def _infer(
         self, state: NDArray[np.float32], image: NDArray[np.uint8] | None
     ) -> NDArray[np.float32]:
         feeds: dict[str, NDArray[Any]] = {'state': state[np.newaxis]}
@@ -117,7 +117,7 @@ def _session(model: bytes) -> Any:  # noqa: ANN401  an optional library's
 def onnx_model(config: ActorConfig, weights: Weights) -> bytes:
     """Return an actor as an ONNX model for one observation at a time.
 
-    Inputs ``state`` (1, state_size) float32 and, where the actor has eyes, ``image`` (1, C, H, W)
+    Inputs ``state`` (1, state_size) float32 and, for an actor with images, ``image`` (1, C, H, W)
     uint8; output ``action`` (1, actions) float32.
 
     Raises:
@@ -171,13 +171,13 @@ def numpy_action(
     state: NDArray[np.float32],
     image: NDArray[np.uint8] | None,
 ) -> Floats:
-    """Return what the network answers, (actions,): what a runtime is compared with.
+    """Return the action of the network, (actions,): the reference for a runtime.
 
     Args:
         config: its architecture.
         weights: its weights, by name.
         state: (state_size,).
-        image: (C, H, W), for an actor with eyes.
+        image: (C, H, W), for an actor that takes images.
     """
 
     def linear(name: str, value: Floats) -> Floats:

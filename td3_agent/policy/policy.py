@@ -6,7 +6,7 @@ The actor follows TD3 (Fujimoto et al. 2018, arXiv:1802.09477, appendix C): two 
 256 and a tanh. Deviations, each against a saturated tanh, whose gradient is zero:
 
 - the image features pass a projection, LayerNorm and tanh (as in DrQ, Kostrikov et al. 2020,
-  arXiv:2004.13649, appendix B), so that the head sees numbers within [-1, 1];
+  arXiv:2004.13649, appendix B), so that the head gets numbers within [-1, 1];
 - the last layer starts small (as in DDPG, Lillicrap et al. 2015, arXiv:1509.02971, section 7).
 """
 
@@ -137,7 +137,7 @@ class Actor(nn.Module):
         return self.pre_tanh_from(self.inputs(state, image))
 
     def inputs(self, state: Tensor, image: Tensor | None = None) -> Tensor:
-        """Return what the first hidden layer sees, (B, features + state_size)."""
+        """Return the input of the first hidden layer, (B, features + state_size)."""
         if (self.encoder is None) != (image is None):
             wanted = 'no image' if self.encoder is None else 'an image'
             raise ValueError(f'this actor takes {wanted}')
@@ -205,7 +205,7 @@ class Policy(NetworkDriver):
         self._device = torch.device(device)
         super().__init__(actor.config, trained=trained)
 
-    def _answer(
+    def _infer(
         self, state: NDArray[np.float32], image: NDArray[np.uint8] | None
     ) -> NDArray[np.float32]:
         pixels = None if image is None else self._batch_of_one(image)
@@ -215,10 +215,10 @@ class Policy(NetworkDriver):
         return values
 
     def _batch_of_one(self, values: object) -> torch.Tensor:
-        """Copy an array to the device; torch warns of arrays that it may not write to."""
+        """Copy an array to the device; torch warns about arrays that are read-only."""
         return torch.from_numpy(np.array(values)[np.newaxis]).to(self._device)
 
 
 def untrained_policy(seed: int, config: ActorConfig = DRIVING_ACTOR) -> Policy:
-    """Return a policy with fresh weights: the zero line that training has to beat."""
+    """Return a policy with fresh weights: the baseline that training has to beat."""
     return Policy(build_actor(config, torch.Generator().manual_seed(seed)), trained=False)

@@ -1,11 +1,10 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files of policies: which ones ship, and what stands in one before its tensors. No torch.
+"""Policy files: which ones ship, and the header before their tensors. No torch.
 
 A policy is one safetensors file: 8 bytes with the length of the header, little-endian; the header,
 JSON; the tensors. The metadata of the header holds the manifest, a JSON string. A file is
-untrusted input: nothing in it is ever executed or unpickled, no size in it is believed before it
-is checked, and it is read only where all of them fit.
+untrusted input: nothing in it is executed or unpickled, and every size is checked before use.
 """
 
 from __future__ import annotations
@@ -77,10 +76,10 @@ def policy_file(name: str) -> Path:
 
 
 def reject_missing_policy(name: str) -> None:
-    """Reject a policy that is neither shipped nor there; what is in it is not looked at.
+    """Reject a policy name that is neither shipped nor an existing file; the file is not read.
 
     Raises:
-        ValueError: naming it and the nearest that ships.
+        ValueError: naming it and the nearest shipped policy.
     """
     if name != UNTRAINED and not policy_file(name).exists():
         raise ValueError(
@@ -91,11 +90,11 @@ def reject_missing_policy(name: str) -> None:
 
 @dataclass(frozen=True)
 class Head:
-    """What stands before the tensors of a checkpoint, checked.
+    """The checked header of a checkpoint.
 
     Attributes:
         manifest: the manifest.
-        size: bytes of all of it; the tensors follow.
+        size: of the header [bytes]; the tensors follow.
     """
 
     manifest: Manifest
@@ -183,10 +182,10 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[int, int]]:
 
 
 def reject_open_folder(path: str | os.PathLike[str]) -> None:
-    """Reject a file that any user of the machine could replace by another one.
+    """Reject a file that every user of the machine could replace.
 
     Raises:
-        CheckpointError: its folder is open to everyone, and not sticky as /tmp is.
+        CheckpointError: its folder is writable by everyone, without the sticky bit.
     """
     mode = Path(path).resolve().parent.stat().st_mode
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
@@ -229,10 +228,10 @@ def read_exactly(handle: int, size: int) -> bytes:
 def read_head(
     path: str | os.PathLike[str], handle: int, size: int, kind: str | None = None
 ) -> Head:
-    """Read and check all that stands before the tensors, and that the file can hold these.
+    """Read and check the header, and that the size of the file fits its tensors.
 
     Args:
-        path: for the text of the rejection.
+        path: for error texts.
         handle: descriptor, at the beginning of the file.
         size: of the file [bytes].
         kind: the only kind wanted, or None for any.
@@ -259,10 +258,10 @@ def read_head(
 
 
 def decoded(text: bytes | str, kind: Any) -> Any:  # noqa: ANN401  an instance of kind
-    """Return parsed JSON as the type ``kind``; nothing is converted but whole numbers to float.
+    """Return parsed JSON as the type ``kind``; only whole numbers are converted, to float.
 
     Raises:
-        ValueError: it is no JSON, or does not fit; the text names the first field that does not.
+        ValueError: it is no JSON, or a field does not fit; the text names the first such field.
     """
     try:
         return msgspec.json.decode(text, type=kind)
@@ -289,10 +288,10 @@ def _manifest_of(path: str | os.PathLike[str], metadata: dict[str, Any]) -> Mani
 
 
 def _reject_other_schema(content: dict[str, Any]) -> None:
-    """Name another schema alone: its fields are not known here.
+    """Reject another schema before its unknown fields are named.
 
     Raises:
-        ValueError: it is not that of this version.
+        ValueError: it is not the schema of this version.
     """
     found = content.get('schema', SCHEMA)
     if type(found) is not int or found != SCHEMA:

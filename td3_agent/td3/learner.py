@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """TD3: Fujimoto, van Hoof, Meger 2018, arXiv:1802.09477, Algorithm 1.
 
-Inside the learner an action is normalised, [-1, 1] in every dimension, and so is the noise on
-it: a policy's own bounds, unequal as they may be, apply where actions enter and leave. All
-deviations from the paper are listed, with their reasons, in ``docs/td3.md``.
+Inside the learner, actions and their noise are normalised to [-1, 1] in every dimension; the
+bounds of the environment apply where actions enter and leave. ``docs/td3.md`` lists all deviations
+from the paper, with their reasons.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from td3_agent.td3.transitions import ObservationShape, Sample
 
 
-LEAST_VALUE = 1e-3  # fresh critics say next to nothing
+LEAST_VALUE = 1e-3  # fresh critics return values near zero
 LAST_RATE = 0.1  # of the actor's learning rate, where it falls
 TWINS = 2
 
@@ -52,11 +52,11 @@ class Batch(NamedTuple):
 
 
 class Views(NamedTuple):
-    """What the two heads are given of an observation.
+    """The inputs of the two heads.
 
     Attributes:
         actor: (B, ·) image features and state.
-        critic: (B, ·) the same, or with simulator state in place or on top of it.
+        critic: (B, ·) the same, or with simulator state instead or in addition.
     """
 
     actor: Tensor
@@ -115,10 +115,10 @@ def initialise_twins(critic: TwinCritic, generator: torch.Generator) -> None:
 class Networks(nn.Module):
     """Actor and twin critics, with one image encoder; a target is a copy of all of it.
 
-    The critics' loss trains the encoder and the actor is given its output without a gradient
-    (Yarats et al. 2019, arXiv:1910.01741), so both always see the same features. Critics that
-    see simulator state in place of images (Pinto et al. 2017, arXiv:1710.06542) have no use
-    for the encoder: then the actor's loss trains it.
+    The critics' loss trains the encoder and the actor gets its output without a gradient (Yarats
+    et al. 2019, arXiv:1910.01741), so both use the same features. Asymmetric critics, with
+    simulator state in place of images (Pinto et al. 2017, arXiv:1710.06542), do not use the
+    encoder: then the actor's loss trains it.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Networks(nn.Module):
             generator: draws the weights.
 
         Raises:
-            ValueError: simulator state is asked for and there is none.
+            ValueError: the critics need simulator state and there is none.
         """
         super().__init__()
         if critic_input != OBSERVATION and privileged_size == 0:
@@ -192,16 +192,16 @@ class Networks(nn.Module):
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Take numbers below 1.2e-38 for zero, in this thread and until it ends.
+    """Flush numbers below 1.2e-38 to zero in this thread.
 
-    The processor computes with them in microcode, and some never go away by themselves: 0.9 of
-    the smallest one is rounded to itself.
+    The processor computes with them in microcode, and decay does not end them: 0.9 of the smallest
+    one is rounded to itself.
     """
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)  # what a program begins with
+        torch.set_flush_denormal(False)  # the default
 
 
 class Learner:
@@ -209,14 +209,14 @@ class Learner:
 
     Attributes:
         params: the settings.
-        networks: what is learned.
-        target: slow copy of all of it.
-        updates: how many there have been.
+        networks: the trained networks.
+        target: their slow copy.
+        updates: so far.
         critic_loss: of the last update, (), no gradient.
         actor_loss: of the last update of the actor, ().
     """
 
-    def __init__(  # noqa: PLR0913  what a task is made of
+    def __init__(  # noqa: PLR0913  keywords only
         self,
         params: Td3Params,
         shape: ObservationShape,
@@ -268,7 +268,7 @@ class Learner:
             None if part is None else torch.from_numpy(part).to(self.device) for part in sample
         )
 
-    @flushed_denormals()  # Adam's moments of idle weights fade into them, at ten times the price
+    @flushed_denormals()  # moments of idle weights decay into them, at ten times the cost
     def update(self, batch: Batch) -> None:
         """Make one step of Algorithm 1 with a batch of transitions (s, a, r, s').
 
@@ -292,10 +292,10 @@ class Learner:
         self.updates += 1
         if self.updates % params.policy_delay == 0 and self.updates > params.actor_start_updates:
             # phi: up the gradient N^-1 sum grad_a Q_theta_1(s, a) grad_phi pi_phi(s)
-            action, value = self._act_and_judge(self._actor_views(batch, seen))
+            action, value = self._action_and_value(self._actor_views(batch, seen))
             loss = -value.mean()
             if params.imitation_weight > 0.0:
-                loss = self._imitated(loss, batch, action, value)
+                loss = self._with_imitation(loss, batch, action, value)
             self._actor_adam.param_groups[0]['lr'] = self._actor_rate()
             self.actor_loss = self._descend(self._actor_adam, loss)
             self._head_gradient = self.actor.head.weight.grad.norm()  # type: ignore[union-attr]
@@ -317,15 +317,15 @@ class Learner:
         done = min(self.updates / params.actor_lr_decay_updates, 1.0)
         return params.actor_lr * (1.0 - (1.0 - LAST_RATE) * done)
 
-    def adopt(self, actor: Actor) -> None:
-        """Begin with the weights of another actor, its target included; critics stay fresh.
+    def warm_start(self, actor: Actor) -> None:
+        """Take the weights of another actor, for the target too; critics stay fresh.
 
         Raises:
-            ValueError: it is an actor of another architecture.
+            ValueError: its architecture differs.
         """
         if actor.config != self.actor.config:
             raise ValueError(
-                f'the policy to begin with must have {self.actor.config}, got {actor.config}'
+                f'the policy of a warm start must have {self.actor.config}, got {actor.config}'
             )
         for own in (self.networks.actor, self.target.actor):
             for mine, theirs in zip(own.parameters(), actor.parameters(), strict=True):
@@ -338,30 +338,30 @@ class Learner:
     def actor_values(self, batch: Batch) -> Tensor:
         """Return Q1 of the policy's own actions, (B, 1): what the actor's loss maximises."""
         with torch.no_grad():
-            return self._act_and_judge(self.networks.views(batch.state, batch.image))[1]
+            return self._action_and_value(self.networks.views(batch.state, batch.image))[1]
 
     def _actor_views(self, batch: Batch, seen: Views) -> Views:
         """Return what the actor's loss is computed from.
 
-        Not in the paper: where the encoder is the critics', that is what their loss was computed
-        from, one step of Adam old, so that an update encodes each image once (as Yarats et al.
-        2021, arXiv:2107.09645, do).
+        Not in the paper: where the critics train the encoder, the actor's loss reuses the features
+        of their loss, one step of Adam old, so that an update encodes each image once (as Yarats
+        et al. 2021, arXiv:2107.09645).
         """
         if self.networks.critic_sees_images:
             return Views(seen.actor.detach(), seen.critic.detach())
         return self.networks.views(batch.state, batch.image)
 
-    def _act_and_judge(self, seen: Views) -> tuple[Tensor, Tensor]:
+    def _action_and_value(self, seen: Views) -> tuple[Tensor, Tensor]:
         """Return the policy's actions, (B, actions), and their Q1, (B, 1)."""
         action = self.networks.action(seen.actor)
         return action, self.networks.critic(seen.critic, action, twins=1)[0]
 
-    def _imitated(self, loss: Tensor, batch: Batch, action: Tensor, value: Tensor) -> Tensor:
-        """Return the actor's loss with the expert's action in it.
+    def _with_imitation(self, loss: Tensor, batch: Batch, action: Tensor, value: Tensor) -> Tensor:
+        """Return the actor's loss with the imitation (BC) term.
 
         Not in the paper: TD3+BC (Fujimoto & Gu 2021, arXiv:2106.06860), whose value term is
-        divided by the mean of |Q|, but what is imitated is not the action that was taken: it is
-        what an expert does in that state (Ross et al. 2011, arXiv:1011.0686).
+        divided by the mean of |Q|; the imitated action is the expert's in that state (Ross et al.
+        2011, arXiv:1011.0686), not the action that was taken.
         """
         scale = value.detach().abs().mean().clamp(min=LEAST_VALUE)
         apart = action - batch.state[:, -action.shape[1] :]
@@ -382,15 +382,15 @@ class Learner:
             for i, moments in adam.state_dict()['state'].items():
                 tensors |= {f'{name}.{i}.{key}': value for key, value in moments.items()}
         tensors['noise_generator'] = self._generator.get_state()
-        tensors['head_gradient'] = self._head_gradient  # a log right after resuming shows it
+        tensors['head_gradient'] = self._head_gradient  # for a log right after resuming
         tensors['critic_loss'], tensors['actor_loss'] = self.critic_loss, self.actor_loss
         return tensors, {'updates': self.updates}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Become the learner that :meth:`state` was taken of.
+        """Restore :meth:`state`.
 
         Raises:
-            ValueError: it was a learner with other networks.
+            ValueError: the saved networks have other shapes.
         """
         for name, mine in self._weights().items():
             if tensors[name].shape != mine.shape:

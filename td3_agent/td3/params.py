@@ -28,7 +28,7 @@ class Td3Params(Params):
     """TD3 as in Fujimoto et al. 2018 and the authors' code; deviations in ``docs/td3.md``."""
 
     discount: float = param(0.99, 'weight of the next step (gamma)', low=0.0, high=0.9999)
-    tau: float = param(0.005, 'share of the networks in their targets per update', low=0, high=1)
+    tau: float = param(0.005, 'weight of the networks in the soft target update', low=0, high=1)
     policy_delay: int = param(2, 'critic updates per actor update (d)', low=1, high=100)
     actor_start_updates: int = param(
         0, 'critic updates before the first of the actor, for one that can do something', low=0
@@ -50,11 +50,11 @@ class Td3Params(Params):
     encoder: str = param('lean', 'convolutions for images', choices=tuple(ENCODERS))
     features: int = param(64, 'size of the image features', low=1, high=4096)
     still_share: float = param(
-        0.0, 'share of sampled image stacks that repeat their newest frame', low=0.0, high=1.0
+        0.0, 'fraction of sampled image stacks that repeat their newest frame', low=0.0, high=1.0
     )
     tone_share: float = param(
         0.0,
-        'share of sampled transitions whose grey levels go through a random curve',
+        'fraction of sampled transitions whose grey levels go through a random curve',
         low=0.0,
         high=1.0,
     )

@@ -3,7 +3,7 @@
 """Replay buffer: every observation is stored once, image stacks are rebuilt at sampling.
 
 A ring of slots. A slot holds an observation (newest frame and vectors), and, once the step has
-been taken, its action, reward and what multiplies the bootstrap. The next observation of slot i
+been taken, its action, reward and bootstrap factor. The next observation of slot i
 is slot i + 1, so the last observation of an episode takes a slot without an action, which is
 never sampled as a start. One 84 x 84 grey transition takes 7.1 kB::
 
@@ -12,8 +12,8 @@ never sampled as a start. One 84 x 84 grey transition takes 7.1 kB::
     action      a0    a1    a2    -     a0'   -         o1' is the newest: step not taken yet
     position    0     1     2     3     0     1         steps since the episode began
 
-Several environments at once write to streams of their own, rings side by side. What a stream was
-given goes to another buffer as fragments, runs of slots.
+Each environment writes to its own stream, a ring beside the others. Fragments, runs of slots,
+carry the content of a stream to another buffer.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ReplayBuffer:
         seed: int | np.random.SeedSequence,
         streams: int = 1,
     ) -> None:
-        """Reserve the memory; the system hands it out page by page as it is filled.
+        """Reserve the memory; the system provides pages as they are filled.
 
         Args:
             shape: sizes of an observation.
@@ -53,7 +53,7 @@ class ReplayBuffer:
             streams: environments that write.
 
         Raises:
-            ReplayError: a stream would have no room for a transition with its frames.
+            ReplayError: a stream has no room for a transition with its frames.
         """
         self._room = capacity // streams
         least = max(shape.frame_stack, 1) + 2
@@ -74,7 +74,7 @@ class ReplayBuffer:
         self._has_action = np.zeros(slots, np.bool_)
         self._written = np.zeros(streams, np.int64)  # observations ever written, by stream
         self._taken = np.zeros(streams, np.int64)  # of these, how many went into fragments
-        self._open = np.zeros(streams, np.bool_)  # whether an episode is going on
+        self._open = np.zeros(streams, np.bool_)  # whether an episode is open
         self._images: list[NDArray[np.uint8] | None] = [None] * streams  # newest, to compare
 
     @property
@@ -92,10 +92,10 @@ class ReplayBuffer:
         return self._vectors[self._has_action, : self.shape.state_size]
 
     def newest(self, stream: int = 0) -> Observed:
-        """Return a copy of the last observation that a stream was given.
+        """Return a copy of the last observation of a stream.
 
         Raises:
-            ReplayError: it was given none.
+            ReplayError: it has none.
         """
         if self._written[stream] == 0:
             raise ReplayError(f'stream {stream} has no observation yet')
@@ -107,7 +107,7 @@ class ReplayBuffer:
     # ---- Writing --------------------------------------------------------------------------------
 
     def begin(self, observed: Observed, stream: int = 0) -> None:
-        """Begin an episode; one that was going on is cut, without a transition across.
+        """Begin an episode; an open one is cut, without a transition across.
 
         Raises:
             ReplayError: the observation does not fit, or its image is no stack of one frame.
@@ -136,16 +136,16 @@ class ReplayBuffer:
         Args:
             action: (actions,) in [-1, 1].
             reward: finite.
-            observed: what followed, also when the episode ended with it.
-            terminated: nothing can follow: the target does not bootstrap.
-            truncated: the episode was merely cut off: the target bootstraps.
+            observed: the next observation, also at the end of an episode.
+            terminated: the target does not bootstrap.
+            truncated: the episode was cut off: the target bootstraps.
             stream: environment it comes from.
 
         Raises:
-            ReplayError: no episode is going on, or something does not fit.
+            ReplayError: no episode is open, or something does not fit.
         """
         if not self._open[stream]:
-            raise ReplayError('no episode is going on, call begin first')
+            raise ReplayError('no episode is open, call begin first')
         if np.shape(action) != self._actions.shape[1:]:
             expected = self._actions.shape[1:]
             raise ReplayError(f'action must be {expected}, got {np.shape(action)}')
@@ -169,10 +169,10 @@ class ReplayBuffer:
     # ---- Fragments ------------------------------------------------------------------------------
 
     def take(self, stream: int = 0) -> Fragment:
-        """Return a copy of what a stream was given since the last call; it stays here too.
+        """Return a copy of the steps of a stream since the last call.
 
         Raises:
-            ReplayError: that was more than the stream has room for.
+            ReplayError: they are more than the stream has room for.
         """
         first, end = int(self._taken[stream]), int(self._written[stream])
         self._taken[stream] = end
@@ -183,10 +183,10 @@ class ReplayBuffer:
         return Fragment(**arrays, continues=continues, open=bool(self._open[stream]))
 
     def extend(self, fragment: Fragment, stream: int = 0) -> None:
-        """Store what another buffer's stream was given; steps as by :meth:`begin` and :meth:`add`.
+        """Store a fragment of another buffer.
 
         Raises:
-            ReplayError: it is of other sizes, or continues something else than what is here.
+            ReplayError: its sizes differ, or it does not continue the episode of the stream.
         """
         first = int(self._written[stream]) - fragment.continues
         end = first + len(fragment.rewards)
@@ -272,11 +272,11 @@ class ReplayBuffer:
             size: how many (B).
             n_step: rewards summed, fewer at the end of an episode.
             discount: of the second and later of those rewards.
-            still_share: share of image stacks that hold their newest frame alone, repeated as at
-                the start of an episode: it must tell what the others would (copycat problem, Wen
-                et al. 2020, arXiv:2010.14876).
-            tone_share: share of transitions whose grey levels go through a tone curve of their
-                own, so that no level means anything: see :func:`tone_curves`.
+            still_share: fraction of image stacks that repeat their newest frame, as at the start
+                of an episode, against imitation of past motion (copycat problem, Wen et al. 2020,
+                arXiv:2010.14876).
+            tone_share: fraction of transitions whose grey levels pass a random curve, see
+                :func:`tone_curves`.
 
         Raises:
             ReplayError: nothing can be sampled yet.
@@ -286,11 +286,11 @@ class ReplayBuffer:
         following = self._after(slots)
         for i in range(1, n_step):
             # A slot without a step is the end of its episode, or the newest observation.
-            going_on = self._has_action[following]
-            reward += np.where(going_on, discount**i * self._rewards[following], 0.0)
+            is_open = self._has_action[following]
+            reward += np.where(is_open, discount**i * self._rewards[following], 0.0)
             grown = discount * bootstrap * self._bootstraps[following]
-            bootstrap = np.where(going_on, grown, bootstrap)
-            following = np.where(going_on, self._after(following), following)
+            bootstrap = np.where(is_open, grown, bootstrap)
+            following = np.where(is_open, self._after(following), following)
         image, next_image = self._stack(slots), self._stack(following)
         if image is not None and next_image is not None:
             self._vary(image, next_image, still_share, tone_share)
@@ -333,7 +333,7 @@ class ReplayBuffer:
         while wanted.size:
             drawn = self.rng.integers(0, max(ends[-1], 1), wanted.size)
             found, good = self._valid(drawn, starts, ends)
-            if not good.any():  # rare, except when there is nothing
+            if not good.any():  # rare, except in an empty buffer
                 self._reject_empty(starts, ends)
             slots[wanted] = found
             wanted = wanted[~good]
@@ -343,7 +343,7 @@ class ReplayBuffer:
         self, drawn: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return slots by number, oldest first and stream by stream, and whether each is valid."""
-        stream: Any = 0  # mostly there is one, and nothing to search
+        stream: Any = 0  # usually there is one stream
         if self._streams > 1:
             stream = np.minimum(np.searchsorted(ends, drawn, side='right'), self._streams - 1)
         age = drawn - (ends[stream] - starts[stream])  # 0 is the oldest
@@ -401,10 +401,10 @@ class ReplayBuffer:
         return arrays, facts
 
     def restore(self, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
-        """Become the buffer that :meth:`state` was taken of, its random numbers included.
+        """Restore :meth:`state`, random numbers included.
 
         Raises:
-            ReplayError: it was a buffer of other sizes.
+            ReplayError: the saved buffer has other sizes.
         """
         sizes = {'streams': self._streams, 'room': self._room}
         given = {name: facts[name] for name in sizes}
@@ -439,8 +439,7 @@ class ReplayBuffer:
 def tone_curves(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return random curves from grey level to grey level, (count, 256).
 
-    Straight between levels that are drawn independently: what was brighter may become darker.
-    A picture keeps its edges and loses what its brightness tells.
+    Piecewise linear between independent random levels: edges stay, brightness loses its meaning.
     """
     places = np.linspace(0.0, 255.0, TONES)
     levels = rng.uniform(0.0, 255.0, (count, TONES))

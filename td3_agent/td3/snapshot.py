@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Snapshots of a whole training run: ``state.safetensors`` and ``state.json``, never a pickle.
 
-A snapshot is written beside its place, forced to disk and renamed, so that there is a whole one
-or none; which of the last ones is whole is told by its hash.
+A snapshot is written to a temporary name, synced to disk and renamed. Its hash shows whether it is
+whole.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SnapshotError(ValueError):
 def save_snapshot(
     parent: Path, step: int, tensors: dict[str, Tensor], facts: dict[str, Any], *, keep: int
 ) -> Path:
-    """Write ``parent/step_<step>`` whole or not at all, then drop all but the last ``keep``.
+    """Write ``parent/step_<step>`` atomically, then delete all but the last ``keep``.
 
     Args:
         parent: folder of all snapshots of a run.
@@ -49,20 +49,20 @@ def save_snapshot(
         keep: >= 1.
 
     Raises:
-        OSError: it cannot be written; the older ones are as they were.
+        OSError: it cannot be written; older ones are unchanged.
     """
     parent.mkdir(parents=True, exist_ok=True)
     target = parent / f'step_{step:010d}'
     beside = parent / f'.{target.name}.tmp'
     for leftover in parent.glob('.step_*.tmp'):
         shutil.rmtree(leftover)
-    shutil.rmtree(target, ignore_errors=True)  # unreadable: a readable one would be resumed
+    shutil.rmtree(target, ignore_errors=True)  # unreadable, or the run had resumed from it
     beside.mkdir()
     try:
         _write(beside, tensors, facts)
         beside.rename(target)
     except (OSError, safetensors.SafetensorError) as error:
-        shutil.rmtree(beside, ignore_errors=True)  # half of one must not keep the disk full
+        shutil.rmtree(beside, ignore_errors=True)  # a partial one would keep the disk full
         if isinstance(error, OSError):
             raise
         raise OSError(f'{target}: {error}') from error
@@ -92,7 +92,7 @@ def load_newest(parent: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors and facts of the newest snapshot that is whole.
 
     Raises:
-        SnapshotError: none is, with the reason for each.
+        SnapshotError: none is whole; the text has the reason for each.
     """
     faults = []
     for path in reversed(snapshots(parent)):
@@ -107,7 +107,7 @@ def load_snapshot(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors and facts.
 
     Raises:
-        SnapshotError: something is missing, damaged or of another version.
+        SnapshotError: a part is missing, damaged or of another version.
     """
     try:
         return _checked(path)
@@ -120,13 +120,13 @@ def load_snapshot(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return tensors and facts; nothing is read before it is known to be a file and not endless.
+    """Return tensors and facts, after checks of file types and sizes.
 
     Raises:
-        SnapshotError: what is there is no snapshot of this version.
+        SnapshotError: this is no snapshot of this version.
     """
     for name in (FACTS_NAME, TENSORS_NAME):
-        _reject_what_is_no_file(path / name)
+        _reject_special_file(path / name)
     if (size := (path / FACTS_NAME).stat().st_size) > MAX_FACTS_BYTES:
         limit = f'expected <= {MAX_FACTS_BYTES}'
         raise SnapshotError(f'{path}: {FACTS_NAME} has {size} bytes, {limit}')
@@ -140,12 +140,12 @@ def _checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return safetensors.torch.load_file(str(path / TENSORS_NAME)), facts
 
 
-def _reject_what_is_no_file(path: Path) -> None:
-    """Reject links, pipes and devices, which may lead anywhere or never end.
+def _reject_special_file(path: Path) -> None:
+    """Reject links, pipes and devices.
 
     Raises:
         SnapshotError: naming the file.
-        OSError: there is none.
+        OSError: it does not exist.
     """
     if not stat.S_ISREG(path.lstat().st_mode):
         raise SnapshotError(f'{path} is no regular file')

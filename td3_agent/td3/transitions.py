@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a replay buffer is given and gives: observations, transitions, and runs of steps."""
+"""The data of a replay buffer: observations, transitions, and fragments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ReplayError(ValueError):
-    """What was to be stored, sampled or restored does not fit the buffer."""
+    """Data to be stored, sampled or restored does not fit the buffer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +26,11 @@ class ObservationShape:
         image_shape: (channels, height, width) of the uint8 image, None without images.
         frame_stack: how many successive frames the image's channels hold, oldest first;
             1 stores the image as it is.
-        privileged_size: numbers only the critics are given, >= 0.
-        expert_size: how many of those, the last ones, are the action of an expert.
+        privileged_size: numbers for the critics only, >= 0.
+        expert_size: the last of those, the expert's action.
 
     Raises:
-        ReplayError: the channels are no multiple of the frames, or there is nothing to see.
+        ReplayError: the channels are no multiple of the frames, or the observation is empty.
     """
 
     state_size: int
@@ -72,7 +72,7 @@ class ObservationShape:
         """Reject an observation of other sizes, and numbers that are not finite.
 
         Raises:
-            ReplayError: naming what was given and what was expected.
+            ReplayError: naming value and expectation.
         """
         _check_vector('state', observed.state, self.state_size)
         _check_vector('privileged', observed.privileged, self.privileged_size)
@@ -105,8 +105,8 @@ class Sample(NamedTuple):
         image: (B, C, H, W) uint8, None without images.
         action: (B, actions) float32 in [-1, 1].
         reward: (B, 1) float32, the discounted sum of up to ``n_step`` rewards.
-        bootstrap: (B, 1) float32, what multiplies discount * value of the next observation:
-            0 where the episode terminated, else discount ** (steps summed - 1).
+        bootstrap: (B, 1) float32, factor of discount * value of the next observation: 0 where
+            the episode terminated, else discount ** (steps summed - 1).
         next_state: as ``state``, after those steps.
         next_image: as ``image``, after those steps.
     """
@@ -121,7 +121,7 @@ class Sample(NamedTuple):
 
 
 class Fragment(NamedTuple):
-    """Successive observations of one stream and the steps between them, as they lie in its slots.
+    """Successive observations of one stream and the steps between them, as in its slots.
 
     Attributes:
         frames: (N, pixels) uint8, newest frame of each observation.
@@ -131,9 +131,9 @@ class Fragment(NamedTuple):
         bootstraps: (N,) float32, 0 where the episode terminated with the step.
         positions: (N,) uint8, steps since the episode began, at most ``frame_stack - 1``.
         has_action: (N,) bool, whether a step was taken.
-        continues: whether the first observation is the last one of the fragment before, given
-            again with the step that was taken from it since.
-        open: whether an episode is going on at the end.
+        continues: whether the first observation repeats the last one of the previous fragment,
+            now with its step.
+        open: whether an episode is open at the end.
     """
 
     frames: NDArray[np.uint8]
@@ -152,7 +152,7 @@ class Fragment(NamedTuple):
 
 
 def _check_vector(name: str, value: NDArray[np.float32] | None, size: int) -> None:
-    """Reject vectors of another size, and numbers that are none.
+    """Reject vectors of another size, and numbers that are not finite.
 
     Raises:
         ReplayError: naming what was given and what was expected.

@@ -1,9 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""How a policy acts in training: random at first, with noise, and in evaluations as it is.
-
-An evaluation has environments of its own and fixed seeds.
-"""
+"""How a policy acts: in training at random and with noise, in evaluations without noise."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ if TYPE_CHECKING:
     from td3_agent.td3.transitions import Observed
     from td3_agent.training.spaces import TaskSpaces
 
-EVALUATION_SEED = 20180226  # the same episodes in every run, whatever its seed
+EVALUATION_SEED = 20180226  # the same episodes in every run
 
 
 def greedy(actor: Actor, observed: Observed) -> NDArray[np.float32]:
@@ -55,13 +52,21 @@ def noise_at(step: int, params: Td3Params) -> float:
     """Return the standard deviation of the noise at a step of the run, in half ranges."""
     if params.exploration_decay_steps == 0:
         return params.exploration_noise
-    share = min(step / params.exploration_decay_steps, 1.0)
+    fraction = min(step / params.exploration_decay_steps, 1.0)
     change = params.exploration_noise_end - params.exploration_noise
-    return params.exploration_noise + share * change
+    return params.exploration_noise + fraction * change
 
 
 class Explorer:
-    """Chooses the actions of training; noise is per dimension, in half ranges of the action."""
+    """Chooses the actions of training; noise is per dimension, in half ranges of the action.
+
+    Args:
+        actor: the policy.
+        params: how it explores.
+        streams: parallel episodes.
+        seed: of the noise.
+        random_steps: steps taken with random actions before learning starts.
+    """
 
     def __init__(
         self,
@@ -72,15 +77,6 @@ class Explorer:
         seed: np.random.SeedSequence,
         random_steps: int,
     ) -> None:
-        """Explore around a policy, with a generator of its own.
-
-        Args:
-            actor: the policy.
-            params: how it explores.
-            streams: episodes that go on side by side.
-            seed: of the noise.
-            random_steps: first steps of the run, taken with random actions.
-        """
         self._actor, self._params = actor, params
         self._random_steps = random_steps
         self._rng = np.random.default_rng(seed)
@@ -110,7 +106,7 @@ class Explorer:
         self._rng.bit_generator.state = facts['rng']
 
 
-def evaluate(  # noqa: PLR0913  what an evaluation is made of
+def evaluate(  # noqa: PLR0913  keywords only
     actor: Actor,
     spaces: TaskSpaces,
     envs: Sequence[gymnasium.Env[Any, Any]],
@@ -119,24 +115,24 @@ def evaluate(  # noqa: PLR0913  what an evaluation is made of
     longest: int,
     step: int,
 ) -> dict[str, float]:
-    """Run the policy as it is through the fixed episodes, in turn in each environment.
+    """Run the policy without noise through fixed episodes, in each environment in turn.
 
-    An environment may tell success by ``is_success`` in the info of an episode's last step. An
-    episode that breaks is begun again.
+    An environment may report ``is_success`` in the info of an episode's last step. An episode
+    that breaks is repeated.
 
     Args:
         actor: the policy that is evaluated.
         spaces: of the task.
-        envs: of the evaluation alone.
+        envs: used by the evaluation only.
         episodes: how many.
-        longest: steps after which an episode is cut; some tasks never end by themselves.
+        longest: steps after which an episode is cut.
         step: environment steps trained so far.
 
     Returns:
-        The figures that are logged; a success rate where environments tell success.
+        The figures to log; a success rate where environments report success.
 
     Raises:
-        EnvFailureError: an episode broke again and again.
+        EnvFailureError: an episode broke several times in a row.
     """
     returns, lengths, successes = [], [], []
     for episode in range(episodes):

@@ -1,10 +1,10 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Environments to learn from: here or in a process of their own, always replayable.
+"""Environments to learn from, in this process or in their own, and how episodes are replayed.
 
-Every episode begins with a seed of its own, which follows from the run's seed, the stream and
-the episode's number. So seed and actions are all it takes to get back to any point of it, in
-any environment that is deterministic: that is how a run resumes in the middle of an episode.
+The seed of an episode follows from the run's seed, the stream and the episode's number. In a
+deterministic environment, seed and actions lead back to any point of an episode: a run resumes in
+the middle of one.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class EnvFailureError(RuntimeError):
 
 
 class ResumeError(RuntimeError):
-    """An episode could not be brought back to where it was."""
+    """An episode could not be replayed."""
 
 
 class StepResult(NamedTuple):
-    """What an environment answered to a step, or to a reset (then without reward)."""
+    """The result of a step, or of a reset (without reward)."""
 
     observation: Any
     reward: float = 0.0
@@ -59,29 +59,29 @@ def perform(env: gymnasium.Env[Any, Any], command: str, argument: Any) -> StepRe
 
 
 class LocalEnv:
-    """An environment in this process; asked first and answering later, as :class:`ProcessEnv`."""
+    """An environment in this process, with the interface of :class:`ProcessEnv`."""
 
     def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]]) -> None:
         self._make = make
         self._env: gymnasium.Env[Any, Any] | None = None
-        self._question: tuple[str, Any] = ('', None)
+        self._command: tuple[str, Any] = ('', None)
 
-    def ask(self, command: str, argument: Any) -> None:  # noqa: ANN401
-        """Ask for ``reset`` with a seed or ``step`` with an action."""
-        self._question = (command, argument)
+    def send(self, command: str, argument: Any) -> None:  # noqa: ANN401
+        """Prepare ``reset`` with a seed, or ``step`` with an action."""
+        self._command = (command, argument)
 
-    def answer(self) -> StepResult:
-        """Return the answer to the last question.
+    def receive(self) -> StepResult:
+        """Execute the last command.
 
         Raises:
-            EnvFailureError: the environment broke; the next question begins with a fresh one.
+            EnvFailureError: the environment broke; the next command starts a fresh one.
         """
         try:
             if self._env is None:
                 self._env = self._make()
-            return perform(self._env, *self._question)
+            return perform(self._env, *self._command)
         except FAILURES as error:
-            self._env = None  # it may not even close any more
+            self._env = None  # it may not even close
             raise EnvFailureError(f'{type(error).__name__}: {error}') from error
 
     def close(self) -> None:
@@ -99,8 +99,8 @@ class ProcessEnv:
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection[Any, Any] | None = None
 
-    def ask(self, command: str, argument: Any) -> None:  # noqa: ANN401
-        """Ask for ``reset`` with a seed or ``step`` with an action."""
+    def send(self, command: str, argument: Any) -> None:  # noqa: ANN401
+        """Send ``reset`` with a seed, or ``step`` with an action."""
         if self._pipe is None:
             # Spawned: a fork would copy torch's threads in the middle of their work.
             context = multiprocessing.get_context('spawn')
@@ -111,31 +111,31 @@ class ProcessEnv:
         try:
             self._pipe.send((command, argument))
         except OSError:
-            return  # gone: the answer will say so
+            return  # the process is gone: receive raises
 
-    def answer(self) -> StepResult:
-        """Return the answer to the last question, as soon as it is there.
+    def receive(self) -> StepResult:
+        """Wait for the result of the last command.
 
         Raises:
-            EnvFailureError: the environment broke; the next question begins with a fresh one.
+            EnvFailureError: the environment broke; the next command starts a fresh one.
         """
-        assert self._pipe is not None  # noqa: S101  a question came first
+        assert self._pipe is not None  # noqa: S101  send comes first
         try:
             if not self._pipe.poll(PATIENCE_S):
                 raise TimeoutError(f'no answer within {PATIENCE_S:.0f} s')
-            answer = self._pipe.recv()
+            result = self._pipe.recv()
         except FAILURES as error:
             self.close()
             raise EnvFailureError(f'{type(error).__name__}: {error}') from error
-        if isinstance(answer, str):
+        if isinstance(result, str):
             self.close()
-            raise EnvFailureError(answer)
-        return StepResult._make(answer)
+            raise EnvFailureError(result)
+        return StepResult._make(result)
 
     def close(self) -> None:
         """Let the process close its environment and end; kill it if it does not."""
         if self._pipe is not None:
-            self._pipe.close()  # nobody asks any more
+            self._pipe.close()  # serve ends
         if self._process is not None:
             self._process.join(CLOSING_S)
             self._process.kill()
@@ -172,13 +172,13 @@ def episode_seed(seed: int, purpose: int, stream: int, episode: int) -> int:
 
 @dataclass
 class Episodes:
-    """One stream of episodes, with what it takes to get back to where it stands.
+    """One stream of episodes, with what is needed to replay the open one.
 
     Attributes:
         port: the environment.
         seed: of the run.
         stream: number of this stream.
-        number: of the episode that is going on, -1 before the first.
+        number: of the open episode, -1 before the first.
         actions: taken in it so far.
         failures: episodes that broke.
     """
@@ -193,10 +193,10 @@ class Episodes:
     def begin(self) -> Any:  # noqa: ANN401  an observation
         """Begin the next episode and return its first observation.
 
-        An environment that breaks is made anew, with the next episode.
+        An environment that breaks is replaced, for the next episode.
 
         Raises:
-            EnvFailureError: it broke again and again.
+            EnvFailureError: it broke several times in a row.
         """
         for attempt in range(LARGEST_FAILURES):
             self.number += 1
@@ -210,43 +210,43 @@ class Episodes:
                 time.sleep(0.1 * 2**attempt)  # a server may need its time to come back
         raise AssertionError
 
-    def ask(self, action: NDArray[np.float32]) -> None:
-        """Take a step; :meth:`answer` tells what came of it."""
+    def step_async(self, action: NDArray[np.float32]) -> None:
+        """Start a step; :meth:`step_wait` returns its result."""
         self.actions.append(action)
-        self.port.ask('step', action)
+        self.port.send('step', action)
 
-    def answer(self) -> StepResult:
-        """Return what came of the step.
+    def step_wait(self) -> StepResult:
+        """Return the result of the step.
 
         Raises:
-            EnvFailureError: the environment broke; :meth:`begin` goes on.
+            EnvFailureError: the environment broke; :meth:`begin` starts the next episode.
         """
         try:
-            return self.port.answer()
+            return self.port.receive()
         except EnvFailureError:
             self.failures += 1
             raise
 
     def _reset(self) -> Any:  # noqa: ANN401
-        self.port.ask('reset', episode_seed(self.seed, TRAINING, self.stream, self.number))
-        return self.port.answer().observation
+        self.port.send('reset', episode_seed(self.seed, TRAINING, self.stream, self.number))
+        return self.port.receive().observation
 
     def state(self) -> tuple[NDArray[np.float32], dict[str, Any]]:
         facts = {'number': self.number, 'failures': self.failures, 'steps': len(self.actions)}
         return np.array(self.actions, np.float32), facts  # (steps, actions), or (0,)
 
     def restore(self, actions: NDArray[np.float32], facts: dict[str, Any]) -> Any:  # noqa: ANN401
-        """Replay the episode and return the observation that it stands at.
+        """Replay the episode and return its newest observation.
 
         Raises:
-            ResumeError: the environment takes another course this time.
+            ResumeError: the environment takes another course.
         """
         self.number, self.failures = facts['number'], facts['failures']
         self.actions = list(actions)
         observation = self._reset()
         for action in self.actions:
-            self.port.ask('step', action)
-            outcome = self.port.answer()
+            self.port.send('step', action)
+            outcome = self.port.receive()
             if outcome.terminated or outcome.truncated:
                 raise ResumeError(f'episode {self.number} of stream {self.stream} ends early')
             observation = outcome.observation

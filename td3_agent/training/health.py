@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Figures that tell the illnesses of a learner and of its buffer early, and their alarms."""
+"""Figures that show early what is wrong with a learner or its buffer, and their alarms."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ LARGEST_Q_GAP = 1e-3
 BEYOND_ANY_RETURN = 2.0
 EDGES_MPS = (-math.inf, 0.5, 2.0, 4.0, 6.0, 8.0, math.inf)
 PARKED = 'speed_below_0.5_mps'
-LARGEST_PARKED_SHARE = 0.8
+LARGEST_PARKED_FRACTION = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """State of a learner, seen on one batch.
+    """The state of a learner, measured on one batch.
 
     Attributes:
-        saturation: share of the policy's actions beyond 0.99 of their range, in [0, 1].
+        saturation: fraction of the policy's actions beyond 0.99 of their range, in [0, 1].
         pre_tanh: mean magnitude of the last layer's output.
         head_gradient: norm of the last gradient of that layer.
         q_actor: mean Q1 of the policy's actions, as the actor's loss computes it.
         q_critic: mean Q1 of the stored actions, as the critics' loss computes it.
-        q_gap: largest difference of the two computations on the *same* actions, relative;
-            beyond rounding, the actor would be following another network's features.
+        q_gap: largest relative difference of the two computations on the *same* actions; beyond
+            rounding, actor and critics use different features.
         critic_loss: of the last update.
         actor_loss: of the last update of the actor.
-        largest_return: no return can be larger than this, given the rewards seen so far.
+        largest_return: bound of any return, given the rewards so far.
     """
 
     saturation: float
@@ -76,11 +76,11 @@ class Health:
 
 
 def examine(learner: Learner, batch: Batch, largest_reward: float) -> Health:
-    """Return the health of a learner; nothing in it changes.
+    """Return the health of a learner, which stays as it is.
 
     Args:
         learner: after at least one update of its actor.
-        batch: transitions, those of the last update say.
+        batch: transitions, for example of the last update.
         largest_reward: largest magnitude of a reward so far.
     """
     networks, discount = learner.networks, learner.params.discount
@@ -106,7 +106,7 @@ def examine(learner: Learner, batch: Batch, largest_reward: float) -> Health:
 
 @dataclass(frozen=True)
 class SpeedState:
-    """Where the speed stands in a state vector.
+    """Where a state vector holds the speed.
 
     Attributes:
         index: of the number.
@@ -116,8 +116,8 @@ class SpeedState:
     index: int
     scale_mps: float
 
-    def shares(self, states: NDArray[np.float32]) -> dict[str, float]:
-        """Return the share of states in each range of speed, by name; half-open ranges.
+    def fractions(self, states: NDArray[np.float32]) -> dict[str, float]:
+        """Return the fraction of states in each range of speed, by name; half-open ranges.
 
         Args:
             states: (N, state_size), N >= 1.
@@ -134,22 +134,22 @@ def _name(low_mps: float, high_mps: float) -> str:
 
 
 def speed_state_of(env: gymnasium.Env[Any, Any]) -> SpeedState | None:
-    """Return where an environment shows a vehicle's speed, None where there is none.
+    """Return where the state of an environment holds a vehicle's speed; None without a vehicle.
 
-    It may say so by an attribute ``speed_state`` (index, scale [m/s]).
+    Its attribute ``speed_state`` (index, scale [m/s]) comes first.
     """
     inner = env.unwrapped
-    told = getattr(inner, 'speed_state', None)
-    if told is not None:
-        return SpeedState(*told)
+    given = getattr(inner, 'speed_state', None)
+    if given is not None:
+        return SpeedState(*given)
     # The vector of td3_agent.driving.observation begins with the speed.
     drives = hasattr(inner, 'spec_of_observation')
     return SpeedState(0, CONTROL_MAX_SPEED_MPS) if drives else None
 
 
-def parked_alarm(shares: dict[str, float]) -> dict[str, str]:
+def parked_alarm(fractions: dict[str, float]) -> dict[str, str]:
     """Return an alarm, by name, if the buffer holds little but a standing car."""
-    share = shares.get(PARKED, 0.0)
-    if share <= LARGEST_PARKED_SHARE:
+    fraction = fractions.get(PARKED, 0.0)
+    if fraction <= LARGEST_PARKED_FRACTION:
         return {}
-    return {'parked': f'the car stands in {share:.0%} of the buffer'}
+    return {'parked': f'the car stands in {fraction:.0%} of the buffer'}

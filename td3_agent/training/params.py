@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a training run, besides those of the algorithm, and how its folder keeps them."""
+"""Settings of a training run besides those of the algorithm, and their file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from td3_agent.td3.params import Td3Params
 
 DEVICES = ('auto', 'cpu', 'cuda')
-LOCAL = 'local'  # a Ray that is started and ended with the program
+LOCAL = 'local'  # a Ray that starts and ends with the program
 GROUPS = ('td3', 'train', 'ray')  # of the settings that a run keeps
 CONFIG = 'config.json'
-# What a resumed run may do otherwise than the run it goes on with.
+# Settings that a resumed run may change.
 MAY_CHANGE = (
     'steps',
     'keep',
@@ -35,13 +35,13 @@ MAY_CHANGE = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainParams(Params):
-    """How long, on what, and how often to look, write and save."""
+    """Settings of a run: length, device, intervals."""
 
     steps: int = param(20_000, 'environment steps, of all environments together', low=1)
     seed: int = param(0, 'seed of everything random', low=0)
     start_policy: str = param(
         '',
-        'policy to begin with, its name or file; empty: fresh weights, random actions first',
+        'policy for a warm start, its name or file; empty: fresh weights, random actions first',
         path=True,
     )
     eval_env: str = param('', 'Gymnasium id to evaluate on; empty: those that are trained on')
@@ -61,14 +61,12 @@ class TrainParams(Params):
 
 @dataclass(frozen=True, kw_only=True)
 class RayParams(Params):
-    """How the steps of a run are taken by Ray's workers; for ``--ray`` alone."""
+    """Settings of Ray's workers, for ``--ray`` only."""
 
     workers: int = param(2, 'rollout workers, each with an environment', low=1, high=10_000)
-    fragment_steps: int = param(
-        64, 'steps that a worker takes before it sends them', low=1, high=100_000
-    )
+    fragment_steps: int = param(64, 'steps of a rollout fragment', low=1, high=100_000)
     broadcast_every: int = param(
-        50, 'least updates between two policies that are sent to the workers', low=1
+        50, 'least updates between two policies sent to the workers', low=1
     )
 
 
@@ -90,11 +88,11 @@ def add_ray_argument(parser: argparse.ArgumentParser, about: str) -> None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return what a run was begun with: ``env``, groups of settings, and versions.
+    """Return the configuration of a run: ``env``, groups of settings, and versions.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: naming the file, which cannot be read or holds something else.
+        ValueError: the file cannot be read or holds something else.
     """
     try:
         config = json.loads(path.read_text(encoding='utf-8'))
@@ -112,22 +110,22 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def saved_config(out: Path) -> dict[str, Any]:
-    """Return what the run in a folder was begun with.
+    """Return the configuration of the run in a folder.
 
     Raises:
-        ValueError: there is none, or it cannot be read.
+        ValueError: it is missing or cannot be read.
     """
     try:
         return read_config(out / CONFIG)
     except FileNotFoundError:
-        raise ValueError(f'{out} holds no run to go on with') from None
+        raise ValueError(f'{out} holds no run to resume') from None
 
 
 def saved_settings(out: Path) -> dict[str, Any]:
     """Return the settings of the run in a folder, by name.
 
     Raises:
-        ValueError: there is none, or it cannot be read.
+        ValueError: they are missing or cannot be read.
     """
     config = saved_config(out)
     settings = {name: value for group in GROUPS for name, value in config.get(group, {}).items()}

@@ -1,12 +1,11 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Rollouts by Ray's workers: each takes steps on its own, the learner stores what has come.
+"""Rollouts by Ray's workers: each takes steps on its own, and the learner stores its fragments.
 
-A worker is asked for a rollout fragment, and for the next one as soon as that is here, so workers
-and learner are at work at the same time; updates stay as many per step as without Ray, and a
-worker's policy is at most a fragment old. A worker that dies takes along what it has not sent, and
-with it the end of its episode; another one takes its slot, with seeds of its own. One that the
-cluster has no room for is waited for, while the others go on.
+Each worker always has one rollout fragment requested, so workers and learner run in parallel;
+there are as many updates per step as without Ray, and a worker's policy is at most a fragment old.
+When a worker dies, the steps it has not sent are lost and its episode is cut; another worker takes
+its slot, with its own seeds. Workers that wait for room in the cluster do not hold up the others.
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ if TYPE_CHECKING:
     from td3_agent.training.spaces import TaskSpaces
 
 LOG = logging.getLogger(__name__)
-PATIENCE_S = 300.0  # for a fragment, and for a worker to start before a warning
+PATIENCE_S = 300.0  # for a fragment; and for a worker to start, before a warning
 GIVE_UP_S = (LARGEST_FAILURES + 1) * PATIENCE_S  # without a fragment from any worker
-LOOK_S = 5.0  # longest wait: between two of them a Ctrl-C is looked for
-AWAY_S = 60.0  # that count of a longer time between two looks: silence cannot be seen then
+LOOK_S = 5.0  # longest wait without a look for Ctrl-C
+AWAY_S = 60.0  # at most this much of the time between two looks counts as silence
 
 
 @dataclass
@@ -51,11 +50,11 @@ class _WorkerSlot:
 
     Attributes:
         worker: Ray's handle; None before the first one.
-        is_there: whether the worker has been started by now.
-        since_s: when its answer was asked for, by the clock of the rollouts.
-        is_missed: whether a warning has told that the worker is long in coming.
+        is_there: whether the worker has started.
+        since_s: when its result was requested, by the clock of the rollouts.
+        is_missed: whether a warning was logged because it has not started.
         losses: workers of this slot that died in a row.
-        episodes, failures: counts that the worker has told last.
+        episodes, failures: last counts from the worker.
     """
 
     worker: Any = None
@@ -75,7 +74,7 @@ class RayRollouts:
         lost: workers that died.
     """
 
-    def __init__(  # noqa: PLR0913  what a task is made of
+    def __init__(  # noqa: PLR0913  keywords only
         self,
         env_ids: tuple[str, ...],
         spaces: TaskSpaces,
@@ -86,7 +85,7 @@ class RayRollouts:
         random_steps: int,
         params: RayParams,
     ) -> None:
-        """Prepare; workers start with the first steps.
+        """Prepare; :meth:`start` starts the workers.
 
         Args:
             env_ids: Gymnasium ids, which workers are given in turn.
@@ -94,8 +93,8 @@ class RayRollouts:
             learner: whose policy acts.
             buffer: takes the steps, a stream for each worker.
             seed: of the run.
-            random_steps: first steps of the run, taken with random actions.
-            params: how many workers, and how much at a time.
+            random_steps: steps taken with random actions before learning starts.
+            params: number of workers and size of fragments.
 
         Raises:
             ValueError: there are fewer workers than environments, or a worker's part of the buffer
@@ -117,8 +116,8 @@ class RayRollouts:
         self._random_steps = random_steps
         self._make = ray.remote(num_cpus=1)(RolloutWorker)
         self._slots = [_WorkerSlot() for _ in range(params.workers)]
-        self._asked: dict[Any, int] = {}  # answer to come: its stream
-        self._past = (0, 0)  # episodes and failures of workers that are no more
+        self._asked: dict[Any, int] = {}  # requested result: its stream
+        self._past = (0, 0)  # episodes and failures of dead workers
         self._started = 0
         self._policy: Any = None  # where Ray keeps it
         self._version = 0
@@ -148,10 +147,10 @@ class RayRollouts:
             self._start_worker(stream)
 
     def act(self, step: int) -> int:
-        """Store what has come, wait a little if nothing has; return how many steps it was.
+        """Store the fragments that have arrived; return how many steps they hold.
 
         Raises:
-            EnvFailureError: the run cannot go on; nothing was stored, so what is counted agrees.
+            EnvFailureError: the run cannot continue; nothing was stored, so all counts agree.
         """
         fragments, ready, dead = self._received()
         for stream, reason in (dead | self._silent()).items():
@@ -166,10 +165,10 @@ class RayRollouts:
         return taken
 
     def _received(self) -> tuple[dict[int, RolloutFragment], list[int], dict[int, str]]:
-        """Return what has come since the last look.
+        """Return what has arrived.
 
         Returns:
-            Fragments by stream, streams whose worker can be asked for the next one, and why the
+            Fragments by stream, streams whose worker is free for the next one, and why the
             workers of other streams died.
         """
         fragments, ready, dead = {}, [], {}
@@ -178,7 +177,7 @@ class RayRollouts:
             try:
                 result = ray.get(answer)
             except RayTaskError as error:
-                # A mistake in the program or in the task, not a death.
+                # A bug in the program or in the task.
                 raise error.cause from error
             except RayError as error:
                 dead[stream] = str(error)
@@ -193,7 +192,7 @@ class RayRollouts:
     def _answers(self) -> list[Any]:
         """Return all results that are there; wait a little for one if there are none."""
         asked = list(self._asked)
-        # On whatever machine they lie: what would have to be fetched first is there as well.
+        # Results on other machines count as ready too: fetch_local would wait for their transfer.
         ray.wait(asked, num_returns=1, timeout=LOOK_S, fetch_local=False)
         answers: list[Any] = ray.wait(
             asked, num_returns=len(asked), timeout=0.0, fetch_local=False
@@ -234,7 +233,7 @@ class RayRollouts:
             slot.is_missed = True
 
     def _note_delivery(self, fragments: dict[int, RolloutFragment]) -> None:
-        """Remember when the last fragment came.
+        """Note when the last fragment arrived.
 
         Raises:
             EnvFailureError: that was too long ago.
@@ -259,10 +258,10 @@ class RayRollouts:
         return fragment.steps.transitions
 
     def _replace(self, stream: int, reason: str) -> None:
-        """Start another worker in the slot of a dead one; its episode is cut where it was sent.
+        """Start another worker in the slot of a dead one, whose open episode is cut.
 
         Raises:
-            EnvFailureError: those before it died too.
+            EnvFailureError: too many in a row died.
         """
         slot = self._slots[stream]
         ray.kill(slot.worker)
@@ -282,7 +281,7 @@ class RayRollouts:
     def _start_worker(self, stream: int) -> None:
         """Start a worker.
 
-        Not restarted by Ray: that one would begin with the seeds of the first.
+        Ray does not restart it: a restarted one would repeat its first seeds.
         """
         config = WorkerConfig(
             env_id=self._env_ids[stream % len(self._env_ids)],

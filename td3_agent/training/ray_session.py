@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Being part of a Ray cluster: one that runs already, or one on this machine for a while."""
+"""Connect to a Ray cluster, or start one on this machine for the time of a block."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 LOG = logging.getLogger(__name__)
-# Fragments on their way and one policy; what does not fit goes to the disk. Ray's own choice would
-# be a third of the machine's memory.
+# Room for fragments in transit and one policy; the rest is spilled to disk. Ray's default is a
+# third of the machine's memory.
 OBJECT_STORE_BYTES = 128 << 20
 CONNECT_S = 10.0
 STARTS = 3
@@ -33,19 +33,19 @@ LONGEST_SOCKET = '/ray_abcdefgh/session_2026-12-31_23-59-59_999999_4194304/socke
 LONGEST_TEMPORARY_FOLDER = 107 - len(LONGEST_SOCKET)
 ENVIRONMENT = {
     'RAY_USAGE_STATS_ENABLED': '0',
-    'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',  # what later versions do; else it is warned of
+    'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',  # the default of later versions; avoids a warning
 }
 
 
 @contextmanager
 def ray_session(address: str, processes: int) -> Iterator[None]:
-    """Be connected to Ray while the block runs; a block inside another one shares its session.
+    """Stay connected to Ray while the block runs; nested blocks share one session.
 
     Args:
         address: of a cluster that this machine belongs to, as ``ray.init`` takes it, or ``LOCAL``
-            to start Ray here: on the loopback interface, without dashboard and usage statistics,
-            all of it ended with the block.
-        processes: that will be at work at once.
+            to start Ray here: on the loopback interface, without dashboard and usage statistics;
+            it ends with the block.
+        processes: parallel ones.
 
     Raises:
         OSError: there is no cluster at that address, or none can be started here.
@@ -61,7 +61,7 @@ def ray_session(address: str, processes: int) -> Iterator[None]:
                 _start(processes, folder)
             else:
                 _join(address, processes)
-            # Ray has put its own in the place, which aborts.
+            # Ray has installed a handler that aborts.
             signal.signal(signal.SIGTERM, handler if callable(handler) else _end)
             yield
         finally:
@@ -90,36 +90,36 @@ def _start(processes: int, folder: str) -> None:
     Raises:
         TimeoutError: the machine is too busy for it.
     """
-    # Its own way to keep to the loopback interface, as it does on other systems: an address that
-    # it is given as such it replaces. Once for the processes to come, once for this one.
+    # Ray's own switch for the loopback interface; it would replace an address given to init. The
+    # variable is for new processes, the constant for this one.
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = '0'
     ray_constants.ENABLE_RAY_CLUSTER = False
     for tries_left in reversed(range(STARTS)):
         try:
             ray.init(
                 address=LOCAL,
-                num_cpus=processes,  # as many at once as were asked for, on however many cores
-                num_gpus=0,  # the learner's, and it is no task of Ray's
+                num_cpus=processes,  # however many cores there are
+                num_gpus=0,  # the learner uses the GPU, outside Ray
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.WARNING,
                 _temp_dir=folder,
             )
-        except Exception as error:  # noqa: PERF203  of no kind of its own, and rare
+        except Exception as error:  # noqa: PERF203  Ray has no class for it
             if 'timed out during startup' not in str(error):
                 raise
             if tries_left == 0:
                 text = f'Ray was not up within its 30 s, {STARTS} times: is the machine too busy?'
                 raise TimeoutError(text) from error
-            # What has been started ends with this program, and is idle until then.
+            # What has started idles until this program ends.
             LOG.warning('Ray was not up within its 30 s and is started again')
         else:
             return
 
 
 def _join(address: str, processes: int) -> None:
-    """Connect to a cluster, and tell if it is small.
+    """Connect to a cluster; warn if it is small.
 
     Raises:
         ConnectionError: there is none.
@@ -128,7 +128,7 @@ def _join(address: str, processes: int) -> None:
     if colon and '/' not in address and port.isdigit():
         try:
             socket.create_connection((host, int(port)), CONNECT_S).close()
-        except OSError as error:  # Ray would go on trying for minutes, and say so every second
+        except OSError as error:  # Ray would retry for minutes
             raise ConnectionError(f'--ray {address}: no cluster answers there: {error}') from error
     ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     cpus = int(ray.cluster_resources().get('CPU', 0))

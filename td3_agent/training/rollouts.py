@@ -1,9 +1,9 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Taking steps in environments and storing them: here, or in a worker of Ray.
+"""Rollouts: steps taken in environments and stored in a buffer, here or in a Ray worker.
 
-A worker is a plain class without Ray, around the rollouts that train without it: its buffer is a
-small one, whose fragments go to the learner's.
+A worker wraps the rollouts of this process and does not import Ray: its small buffer yields
+fragments for the learner's buffer.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class LocalRollouts:
         self._streams, self._explorer = streams, explorer
         self._spaces, self._store = spaces, store
         self._observed: list[Observed] = []
-        self._returns = [0.0] * len(streams)  # of the episodes that are going on
+        self._returns = [0.0] * len(streams)  # of the open episodes
         self.finished: list[float] = []
 
     @property
@@ -83,12 +83,12 @@ class LocalRollouts:
         actions = []
         for stream, episodes in enumerate(self._streams):
             action = self._explorer.action(self._observed[stream], step + stream, stream)
-            episodes.ask(self._spaces.action(action))
+            episodes.step_async(self._spaces.action(action))
             actions.append(action)
         for stream, episodes in enumerate(self._streams):
             try:
-                outcome = episodes.answer()
-            except EnvFailureError as error:  # noqa: PERF203  a step costs a thousand times more
+                outcome = episodes.step_wait()
+            except EnvFailureError as error:  # noqa: PERF203  a step costs far more
                 LOG.warning('environment %d broke, its episode is cut: %s', stream, error)
                 self._store.cut(stream)
                 self._observed[stream] = self._begin(stream)
@@ -176,17 +176,17 @@ def _equal(one: Observed, other: Observed) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig:
-    """The task of a worker.
+    """What a worker needs to start.
 
     Attributes:
         env_id: Gymnasium id of its environment.
         spaces: of the task.
         actor: architecture of the policies that will be sent.
-        td3: settings; of these, how it explores.
+        td3: settings; a worker uses those of exploration.
         seed: of the run.
-        number: of the worker; no other one of the run ever has it.
-        steps: that it takes each time it is asked.
-        random_steps: first steps of the run, taken with random actions.
+        number: of the worker, unique in the run.
+        steps: in one fragment.
+        random_steps: steps taken with random actions before learning starts.
     """
 
     env_id: str
@@ -200,15 +200,15 @@ class WorkerConfig:
 
 
 class RolloutFragment(NamedTuple):
-    """What a worker sends.
+    """The steps of a worker, and its counts.
 
     Attributes:
-        steps: the steps, as the buffer takes them.
-        version: updates that had been made to the policy that took them.
-        episodes: how many there have been, besides the one that is going on.
-        finished: returns of the last episodes that came to an end in the meantime.
-        failures: episodes that broke, ever.
-        warnings: what was logged meanwhile.
+        steps: in the buffer's form.
+        version: updates of the policy that took them.
+        episodes: finished so far.
+        finished: returns of the episodes that ended within the fragment.
+        failures: episodes that broke so far.
+        warnings: logged within the fragment.
     """
 
     steps: Fragment
@@ -220,14 +220,14 @@ class RolloutFragment(NamedTuple):
 
 
 class RolloutWorker:
-    """Takes steps; its number decides on episodes and noise."""
+    """Takes steps with the policies it is sent; its number determines episodes and noise."""
 
     def __init__(self, config: WorkerConfig) -> None:
         """Build everything but the environment, which is made for the first step."""
         torch.set_num_threads(1)
         keep_freed_memory()
         self._steps = config.steps
-        # Whatever its weights are: a policy comes before the first step.
+        # Its weights do not matter: a policy arrives before the first step.
         self._actor = build_actor(config.actor, torch.Generator())
         self._buffer = ReplayBuffer(
             config.spaces.shape,
@@ -252,10 +252,10 @@ class RolloutWorker:
         logging.getLogger('td3_agent').addHandler(self._warnings)
 
     def collect(self, policy: NDArray[np.float32], version: int, step: int) -> RolloutFragment:
-        """Take steps with a policy.
+        """Take the steps of a fragment.
 
         Args:
-            policy: its parameters, one after the other.
+            policy: its parameters in one vector.
             version: updates that were made to it.
             step: environment steps of the whole run so far.
         """

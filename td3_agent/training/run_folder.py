@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a run leaves in its folder: logs, the policies to deploy, and what it was made with."""
+"""The folder of a run: logs, deployable policies, and versions."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def commit() -> str | None:
 
 
 class CsvLog:
-    """A table whose rows survive a crash; a resumed run goes on with it."""
+    """A table whose rows survive a crash; a resumed run continues it."""
 
     def __init__(self, path: Path) -> None:
         """Append to ``path``; the first row decides on the columns."""
@@ -102,11 +102,11 @@ class CsvLog:
         beside = self._path.with_suffix('.tmp')
         with beside.open('w', newline='', encoding='utf-8') as file:
             csv.writer(file).writerows([header, *kept] if kept else [])
-        os.replace(beside, self._path)  # noqa: PTH105  says best what is meant
+        os.replace(beside, self._path)  # noqa: PTH105  clearer than Path.replace
 
 
 class TensorBoard:
-    """Scalars and texts for TensorBoard; does nothing, and says so, where it is not installed."""
+    """Scalars and texts for TensorBoard; logs that it does nothing where that is not installed."""
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
         """Write to ``folder``; steps from ``purge_step`` on are written again."""
@@ -134,25 +134,24 @@ class TensorBoard:
 
 
 class PolicySaver:
-    """Writes deployable checkpoints of one run: the last ones, and the best."""
+    """Writes deployable checkpoints of one run: the last ones, and the best.
+
+    Args:
+        out: folder of the run.
+        spaces: of the task.
+        env: an environment of the task; a driving one defines how images are preprocessed.
+        keep: number of last checkpoints to keep.
+    """
 
     def __init__(
         self, out: Path, spaces: TaskSpaces, env: gymnasium.Env[Any, Any], *, keep: int
     ) -> None:
-        """Save below ``out``.
-
-        Args:
-            out: folder of the run.
-            spaces: of the task.
-            env: an environment of the task; one that drives says how its images are made.
-            keep: last checkpoints that are kept.
-        """
         self._folder, self._best = out / 'policies', out / f'best{POLICY_SUFFIX}'
         self._keep = keep
         self._kind, self._inputs, self._outputs = contract(spaces, env)
 
     def save(self, actor: Actor, step: int, notes: dict[str, Any], *, best: bool) -> None:
-        """Write ``policies/step_<step>.safetensors``, and ``best.safetensors`` where it is.
+        """Write ``policies/step_<step>.safetensors``, and ``best.safetensors`` if it is the best.
 
         Raises:
             CheckpointError: it cannot be written.

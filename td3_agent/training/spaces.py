@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""From Gymnasium spaces to the learner's terms and back."""
+"""Conversion between Gymnasium spaces and the learner's observations and actions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARTS = ('image', 'state', 'privileged', 'expert')
 
 @dataclass(frozen=True)
 class TaskSpaces:
-    """What a task shows and takes.
+    """Observations and actions of a task.
 
     Attributes:
         shape: sizes of an observation.
@@ -42,7 +42,7 @@ class TaskSpaces:
         Args:
             env: its observations are a Box of numbers, a uint8 Box of an image (C, H, W), or a
                 Dict of ``image``, ``state``, ``privileged`` and ``expert``, an action.
-            frame_stack: frames in an image, 0 asks the environment.
+            frame_stack: frames in an image; 0 uses the environment's own.
 
         Raises:
             ValueError: observations or actions are of another kind.
@@ -83,21 +83,21 @@ class TaskSpaces:
         return Observed(observation)
 
     def _privileged(self, observation: dict[str, Any]) -> NDArray[np.float32] | None:
-        """Return what only the simulator knows, the expert's action in [-1, 1] last."""
+        """Return the privileged state, with the expert's action in [-1, 1] at its end."""
         known, expert = observation.get('privileged'), observation.get('expert')
         if expert is None:
             return known
         action = np.clip(normalised(expert, self.low, self.high), -1.0, 1.0).astype(np.float32)
         return action if known is None else np.concatenate((known, action))
 
-    def action(self, answer: NDArray[np.float32]) -> NDArray[np.float32]:
+    def action(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return an action in [-1, 1] in the environment's units, within its limits."""
-        action = denormalised(answer, self.low, self.high)
-        return np.asarray(np.clip(action, self.low, self.high), np.float32)
+        wanted = denormalised(action, self.low, self.high)
+        return np.asarray(np.clip(wanted, self.low, self.high), np.float32)
 
 
 def common_spaces(envs: dict[str, gymnasium.Env[Any, Any]], frame_stack: int) -> TaskSpaces:
-    """Return the spaces that all environments, given by id, have.
+    """Return the common spaces of environments, given by id.
 
     Raises:
         ValueError: they differ.
@@ -149,7 +149,7 @@ def _limits(space: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:  # n
     """Return the limits of actions.
 
     Raises:
-        ValueError: actions are no bounded vector.
+        ValueError: actions are not a bounded vector.
     """
     if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
         raise ValueError(f'actions must be a bounded Box of 1 dimension, got {space}')

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Two tasks with a known optimum, learned in seconds: proof that the whole machinery works.
+"""Two tasks with a known optimum, learned in seconds, to test training as a whole.
 
 ``td3_agent.training.tasks:td3_agent/Identity-v0`` and ``...:td3_agent/Spot-v0``.
 """
@@ -20,10 +20,10 @@ EPISODE_STEPS = 10
 
 
 class Identity(gymnasium.Env['NDArray[np.float32]', 'NDArray[np.float32]']):
-    """Answer with the number that is shown, scaled to each action's own range.
+    """The action must equal the observation, scaled to each action's own range.
 
-    Reward of a step: minus the squared error in half ranges; the best return is 0, that of a
-    constant answer about -10 * 2 / 3.
+    The reward is minus the squared error in half ranges; the best return is 0, that of a constant
+    action about -10 * 2 / 3.
     """
 
     def __init__(self) -> None:
@@ -43,8 +43,8 @@ class Identity(gymnasium.Env['NDArray[np.float32]', 'NDArray[np.float32]']):
         self, action: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         low, high = self._bounds
-        answer = (2.0 * action - low - high) / (high - low)
-        reward = -float(np.sum((answer - self._shown) ** 2))
+        normalised = (2.0 * action - low - high) / (high - low)
+        reward = -float(np.sum((normalised - self._shown) ** 2))
         self._steps += 1
         return self._ask(), reward, False, self._steps == EPISODE_STEPS, {}
 
@@ -54,10 +54,10 @@ class Identity(gymnasium.Env['NDArray[np.float32]', 'NDArray[np.float32]']):
 
 
 class Spot(gymnasium.Env[dict[str, 'NDArray[Any]'], 'NDArray[np.float32]']):
-    """Point at the bright spot in the newest of two frames; only the image tells where it is.
+    """The action must point at the bright spot in the newest of two frames.
 
-    Reward of a step: minus the squared distance of answer and column, both in [-1, 1]; the best
-    return is 0, that of a constant answer about -10 / 3. ``privileged`` holds the column.
+    The reward is minus the squared distance of action and column, both in [-1, 1]; the best return
+    is 0, that of a constant action about -10 / 3. ``privileged`` holds the column.
     """
 
     SIDE_PX = 12
@@ -65,7 +65,7 @@ class Spot(gymnasium.Env[dict[str, 'NDArray[Any]'], 'NDArray[np.float32]']):
 
     def __init__(self) -> None:
         image = (self.frame_stack, self.SIDE_PX, self.SIDE_PX)
-        # A Dict of Boxes gives dicts of arrays, which Gymnasium's types cannot say.
+        # Gymnasium's types cannot express a Dict of Boxes.
         self.observation_space = spaces.Dict(
             {  # type: ignore[assignment]
                 'image': spaces.Box(0, 255, image, np.uint8),
@@ -112,7 +112,7 @@ def register() -> None:
     """Register the tasks with Gymnasium; doing it twice is harmless."""
     for cls in (Identity, Spot):
         name = f'td3_agent/{cls.__name__}-v0'
-        gymnasium.registry.pop(name, None)  # of td3_agent.envs
+        gymnasium.registry.pop(name, None)  # registered by td3_agent.envs
         gymnasium.register(id=name, entry_point=f'{__name__}:{cls.__name__}')
 
 

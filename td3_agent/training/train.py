@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train TD3 on a Gymnasium task: logs, snapshots to resume from, and the policy to deploy.
 
-In the folder: ``config.json``, ``progress.csv``, ``eval.csv``, ``tensorboard/`` (if installed),
-``snapshots/`` for --resume, ``policies/`` (the last ones), ``best.safetensors`` (the deployable
-policy with the best evaluation), and ``summary.json`` at the end.
+The folder holds ``config.json``, ``progress.csv``, ``eval.csv``, ``tensorboard/`` (if installed),
+``snapshots/`` for --resume, ``policies/`` (the last ones), ``best.safetensors`` (the policy with
+the best evaluation), and ``summary.json`` at the end.
 """
 
 from __future__ import annotations
@@ -49,21 +49,23 @@ P = TypeVar('P', bound=Params)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_task_arguments(parser)
     parser.add_argument('--out', type=Path, default=Path('train'), help='folder for the results')
-    parser.add_argument('--resume', action='store_true', help='go on from the last snapshot')
+    parser.add_argument('--resume', action='store_true', help='continue from the last snapshot')
     add_ray_argument(parser, 'have workers of Ray take the steps')
     add_settings(parser, CLASSES)
 
 
 def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        '--config', type=Path, help='YAML file of settings; options on the command line go before'
+        '--config',
+        type=Path,
+        help='YAML file of settings; the command line overrides it',
     )
     parser.add_argument(
         '--env',
         action='append',
         default=argparse.SUPPRESS,
         metavar='ID',
-        help='Gymnasium id, "module:id" imports first; several are trained on side by side',
+        help='Gymnasium id, "module:id" imports the module first; repeat it to train on several',
     )
 
 
@@ -99,7 +101,7 @@ def params_of(settings: Mapping[str, Any], cls: type[P]) -> P:
     """Return the settings of one class.
 
     Raises:
-        ParameterError: naming every value that is rejected.
+        ParameterError: naming every rejected value.
     """
     return cls(**{spec.name: settings[spec.name] for spec in fields(cls) if spec.name in settings})
 
@@ -107,14 +109,14 @@ def params_of(settings: Mapping[str, Any], cls: type[P]) -> P:
 def settings_of(
     args: argparse.Namespace, saved: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return all settings that are given, those of the command line before those of the file.
+    """Return all given settings; the command line overrides the file.
 
     Args:
         args: of the command line.
-        saved: settings of the run that is gone on with; the file goes before them.
+        saved: settings of a resumed run; the file overrides them.
 
     Raises:
-        ValueError: the file cannot be read, or holds a name that is none.
+        ValueError: the file cannot be read, or holds an unknown name.
     """
     names = {'env', *(spec.name for cls in CLASSES for spec in fields(cls))}
     settings = dict(saved or {})
@@ -129,14 +131,14 @@ def _read_config(path: Path, names: set[str]) -> dict[str, Any]:
     """Return the settings in a file.
 
     Raises:
-        ValueError: it cannot be read, or holds a name that is none.
+        ValueError: it cannot be read, or holds an unknown name.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f'config {path} cannot be read: {error}') from error
     if not isinstance(content, dict) or not isinstance(content.get('env', []), list):
-        # The content of a file is bad, not the type of an argument.
+        # The content of the file is invalid, not the type of an argument.
         raise ValueError(  # noqa: TRY004
             f'config {path} must be a mapping of settings, with a list as env'
         )
@@ -150,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
     """Train, write the results, and return the exit status.
 
     Raises:
-        ValueError: a setting, the task or the folder is rejected.
+        ValueError: a setting, the task or the folder is invalid.
     """
     logging.basicConfig(level=logging.INFO, format='%(levelname)s: %(message)s')
     settings = settings_of(args, saved_settings(args.out) if args.resume else None)
@@ -161,16 +163,16 @@ def run(args: argparse.Namespace) -> int:
             env_ids = tuple(settings['env'])
             summary = trained(env_ids, td3, train, args.out, ray=ray, resume=args.resume)
     except KeyboardInterrupt:
-        sys.stderr.write(f'interrupted; {way_on(args.out)}\n')
+        sys.stderr.write(f'interrupted; {how_to_resume(args.out)}\n')
         return EXIT_INTERRUPTED
     except EnvFailureError as error:
-        sys.stderr.write(f'td3_agent train: {error}; {way_on(args.out)}\n')
+        sys.stderr.write(f'td3_agent train: {error}; {how_to_resume(args.out)}\n')
         return EXIT_FAILED
     sys.stdout.write(table(summary) + f'\n\nresults in {args.out}\n')
     return 0
 
 
-def trained(  # noqa: PLR0913  what a run is made of
+def trained(  # noqa: PLR0913  keywords only
     env_ids: tuple[str, ...],
     td3: Td3Params,
     train: TrainParams,
@@ -181,10 +183,10 @@ def trained(  # noqa: PLR0913  what a run is made of
 ) -> dict[str, Any]:
     """Train, write the summary beside the other results, and return it.
 
-    A run that is gone on with and has come to its end already keeps the summary that it has.
+    A resumed run that had already ended keeps its summary.
 
     Raises:
-        ValueError: Gymnasium knows no such task, cannot make it, or it is for one process.
+        ValueError: Gymnasium does not know the task, cannot make it, or it needs one process.
     """
     if (train.processes or ray is not None) and any(
         env_id.endswith(IN_TURNS) for env_id in env_ids
@@ -192,7 +194,7 @@ def trained(  # noqa: PLR0913  what a run is made of
         raise ValueError(
             f'{", ".join(env_ids)}: one process steps that bridge: leave out processes and --ray'
         )
-    register()  # so that Gymnasium's errors know them
+    register()  # so that Gymnasium's errors suggest them
     settings = grouped(env_ids, td3, train, ray)
     if resume and (finished := finished_summary(out, settings)) is not None:
         return finished
@@ -203,7 +205,7 @@ def trained(  # noqa: PLR0913  what a run is made of
         raise ValueError(f'Gymnasium: {error}{meant}') from error
     except (gymnasium.error.Error, ImportError) as error:
         if isinstance(error, ImportError) and error.name:
-            raise  # Python's own, which names what is not installed
+            raise  # Python's own error names the missing package
         raise ValueError(f'Gymnasium: {error}') from error
     text = json.dumps(summary, indent=2) + '\n'
     (out / 'summary.json').write_text(text, encoding='utf-8')
@@ -216,30 +218,30 @@ def finished_summary(out: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
         summary = json.loads((out / 'summary.json').read_text(encoding='utf-8'))
         done = summary['step'] >= settings['train']['steps'] and not changes(summary, settings)
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # there is none that is whole
+        return None  # none, or not a whole one
     return dict(summary) if done else None
 
 
-def way_on(out: Path) -> str:
+def how_to_resume(out: Path) -> str:
     """Return how to continue a run that ended early."""
     if snapshots(out / 'snapshots'):
-        return f'--resume --out {out} goes on'
-    return f'there is no snapshot to go on from, --resume --out {out} begins anew'
+        return f'--resume --out {out} continues'
+    return f'there is no snapshot to continue from, --resume --out {out} starts again'
 
 
 def ray_params(settings: Mapping[str, Any], address: str | None) -> RayParams | None:
     """Return the settings of Ray's workers, None where there is no ``--ray``.
 
     Raises:
-        ValueError: there are such settings without it, or others that contradict it.
+        ValueError: such settings without ``--ray``, or settings that contradict it.
     """
     if address is not None:
         if settings.get('processes'):
-            raise ValueError('processes is for environments here: leave it out with --ray')
+            raise ValueError('processes is for training without --ray: leave one of them out')
         return params_of(settings, RayParams)
     given = [spec.name for spec in fields(RayParams) if spec.name in settings]
     if given:
-        raise ValueError(f'{", ".join(given)}: for --ray alone, which is not given')
+        raise ValueError(f'{", ".join(given)}: only with --ray, which is not given')
     return None
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The training loop, and everything it takes to stop it anywhere and go on as if nothing was."""
+"""The training loop, which can stop anywhere and resume exactly."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ LOG = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Trains one policy on one or more environments of the same spaces.
+    """Trains one policy on one or more environments with the same spaces.
 
     Attributes:
         step: environment steps so far.
-        exact: whether the run is what its seed makes of it, with interruptions or without; with
-            Ray never, for there the machines decide on the order of steps.
+        exact: whether the run depends on its seed alone, not on interruptions; False with Ray,
+            where the order of steps depends on the machines.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class Trainer:
         out: Path,
         ray: RayParams | None = None,
     ) -> None:
-        """Make environments, learner and buffer; nothing is written yet.
+        """Build environments, learner and buffer; nothing is written yet.
 
         Args:
             env_ids: Gymnasium ids, with their modules.
             td3: settings of the algorithm.
             train: settings of the run.
             out: folder of the results.
-            ray: have Ray's workers take the steps; a session of Ray must be there.
+            ray: settings of Ray's workers, in a session of Ray; None takes the steps here.
 
         Raises:
             ValueError: the task cannot be learned with these settings.
@@ -97,7 +97,7 @@ class Trainer:
         )
         if train.start_policy:
             policy, _ = load_checkpoint(policy_file(train.start_policy))
-            self.learner.adopt(policy.actor)
+            self.learner.warm_start(policy.actor)
         self.buffer = ReplayBuffer(
             self.spaces.shape,
             len(low),
@@ -111,8 +111,8 @@ class Trainer:
         self._progress, self._evaluations = CsvLog(out / 'progress.csv'), CsvLog(out / 'eval.csv')
         self._board: TensorBoard | None = None
         self._speed_state = speed_state_of(self._eval_envs[0])
-        self._alarms: dict[str, str] = {}  # that are on, by name
-        self._alarmed: dict[str, int] = {}  # rows of progress.csv that each was on
+        self._alarms: dict[str, str] = {}  # present ones, by name
+        self._alarmed: dict[str, int] = {}  # number of rows of progress.csv with each
         self._best_return: float | None = None
         self._last: dict[str, float] | None = None
         self._saved_at = 0
@@ -160,10 +160,11 @@ class Trainer:
         """Train to the last step and return the summary.
 
         Raises:
-            KeyboardInterrupt: the run was asked to end, by Ctrl-C, SIGTERM or a hang-up. After the
-                round that it was in it has saved a snapshot; asked again, it ends at once.
-            EnvFailureError: environments or workers broke again and again; a snapshot is saved.
-            ValueError: the folder is that of another run, or of none to go on with.
+            KeyboardInterrupt: Ctrl-C, SIGTERM or a hang-up. The run saves a snapshot after the
+                present round first; a second signal ends it at once.
+            EnvFailureError: environments or workers broke several times in a row; a snapshot is
+                saved.
+            ValueError: the folder holds another run, or none to resume.
         """
         with interruptions_noted(raising=True, patient=True) as interruption:
             try:
@@ -193,15 +194,15 @@ class Trainer:
                 progress.set_postfix_str(self._shown(), refresh=False)
 
     def begin(self, *, resume: bool = False) -> None:
-        """Open the folder and begin, or go on; what :meth:`run` does before its rounds.
+        """Open the folder and begin, or resume: the part of :meth:`run` before its rounds.
 
         Raises:
-            ValueError: the folder is that of another run, or of none to go on with.
+            ValueError: the folder holds another run, or none to resume.
         """
         self._open(resume=resume)
         if self.step == 0:
             self._rollouts.start()
-            self._evaluate()  # the untrained policy: what training has to beat
+            self._evaluate()  # the untrained policy is the baseline
         self._clock = (time.monotonic(), self.step)
 
     def close(self) -> None:
@@ -268,9 +269,9 @@ class Trainer:
         """Write a row of progress, and warn of new alarms."""
         health = examine(self.learner, batch, self.buffer.largest_reward)
         speeds = (
-            {} if self._speed_state is None else self._speed_state.shares(self.buffer.states())
+            {} if self._speed_state is None else self._speed_state.fractions(self.buffer.states())
         )
-        # Whether the actor has had a gradient.
+        # Whether the actor has had a gradient yet.
         begun = self.learner.updates >= self.td3.actor_start_updates + self.td3.policy_delay
         alarms = (health.alarms() if begun else {}) | parked_alarm(speeds)
         for name in alarms.keys() - self._alarms.keys():
@@ -345,9 +346,9 @@ class Trainer:
             self._reject_changes(saved_config(self.out))
             self._resume()
         elif config.exists():
-            raise ValueError(f'{self.out} holds a run already; see --resume')
+            raise ValueError(f'{self.out} already holds a run; see --resume')
         self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / 'summary.json').unlink(missing_ok=True)  # of the run that is made longer
+        (self.out / 'summary.json').unlink(missing_ok=True)  # of a run that is extended
         beside = config.with_suffix('.tmp')
         beside.write_text(json.dumps(self._settings(), indent=2) + '\n', encoding='utf-8')
         beside.replace(config)
@@ -387,10 +388,10 @@ class Trainer:
         return tensors | acting, facts
 
     def _resume(self) -> None:
-        """Become the trainer whose snapshot is the newest; without one the run begins anew.
+        """Restore the newest snapshot; without one the run starts again.
 
         Raises:
-            ValueError: there are snapshots, but none is whole.
+            ValueError: no snapshot is whole.
         """
         folder = self.out / 'snapshots'
         if not snapshots(folder):
@@ -421,17 +422,17 @@ class Trainer:
         if faults := changes(saved, mine):
             raise ValueError(f'cannot resume {self.out}: ' + '; '.join(faults))
         if saved.get('versions') != mine['versions']:
-            LOG.warning('resuming with other versions, exactness is not promised')
+            LOG.warning('resuming with other versions: the result may differ')
 
 
 def device_of(name: str) -> str:
     """Return the torch device for a choice.
 
     Raises:
-        ValueError: there is no such device here.
+        ValueError: this machine has no such device.
     """
     if name == 'auto':
         return 'cuda' if torch.cuda.is_available() else 'cpu'
     if name == 'cuda' and not torch.cuda.is_available():
-        raise ValueError('device cuda was asked for, but torch finds no GPU here')
+        raise ValueError('device is cuda, but torch finds no GPU here: set it to cpu or auto')
     return name

@@ -293,7 +293,7 @@ def test_what_is_no_checkpoint_is_never_replaced(tmp_path):
     (tmp_path / 'link.safetensors').symlink_to(tmp_path / 'file.safetensors')
     before = snapshot(tmp_path)
     for name in ('file', 'model', 'folder', 'link'):
-        with pytest.raises(CheckpointError, match='stands there'):
+        with pytest.raises(CheckpointError, match='is there'):
             save(tmp_path / f'{name}.safetensors')
     with pytest.raises(CheckpointError, match=r"ends in '.pt', expected .safetensors"):
         save(tmp_path / 'policy.pt')

@@ -40,8 +40,8 @@ class Drive(gymnasium.Env):
 
 def test_shares_of_speed_are_those_of_the_stored_states():
     states = np.array([[9.0, -0.1], [9.0, 0.0], [9.0, 0.05], [9.0, 0.7], [9.0, 0.9]], np.float32)
-    shares = SpeedState(1, 10.0).shares(states)
-    assert shares == {
+    fractions = SpeedState(1, 10.0).fractions(states)
+    assert fractions == {
         'speed_below_0.5_mps': 0.4,
         'speed_from_0.5_mps': 0.2,  # its lower end belongs to a range
         'speed_from_2_mps': 0.0,
@@ -51,9 +51,9 @@ def test_shares_of_speed_are_those_of_the_stored_states():
     }
 
 
-@pytest.mark.parametrize(('share', 'alarmed'), [(0.8, False), (0.81, True)])
-def test_parked_buffer_is_an_alarm(share, alarmed):
-    assert bool(parked_alarm({PARKED: share})) == alarmed
+@pytest.mark.parametrize(('fraction', 'alarmed'), [(0.8, False), (0.81, True)])
+def test_parked_buffer_is_an_alarm(fraction, alarmed):
+    assert bool(parked_alarm({PARKED: fraction})) == alarmed
     assert parked_alarm({}) == {}
 
 

@@ -37,7 +37,7 @@ TINY |= {'exploration_decay_steps': 30}
 TINY |= {'encoder': 'small_images', 'features': 4, 'buffer_capacity': 40}
 SHORT = {'steps': 60, 'eval_every': 30, 'eval_episodes': 1, 'eval_steps': 20, 'log_every': 20}
 SHORT |= {'device': 'cpu'}
-TIMES = ('steps_per_s',)  # columns that no two runs share
+TIMES = ('steps_per_s',)  # columns that no two runs fraction
 
 
 class AdvisedSpot(Spot):
@@ -239,7 +239,7 @@ def test_policy_to_begin_with_acts_from_the_first_step(tmp_path):
 def test_policy_of_another_architecture_is_rejected(tmp_path):
     trainer_of(tmp_path / 'other').run()
     wide = TINY | {'hidden_units': 9}
-    with pytest.raises(ValueError, match=r'the policy to begin with must have .*9,.* got .*8,'):
+    with pytest.raises(ValueError, match=r'the policy of a warm start must have .*9,.* got .*8,'):
         trainer_of(
             tmp_path / 'wide', td3=wide, start_policy=str(tmp_path / 'other/best.safetensors')
         )
@@ -422,7 +422,7 @@ def test_environment_that_does_not_repeat_itself_is_told(tmp_path, caplog):
 
 def test_other_settings_are_rejected(tmp_path):
     trainer_of(tmp_path / 'run', snapshot_every=20).run()
-    with pytest.raises(ValueError, match=r'holds a run already; see --resume'):
+    with pytest.raises(ValueError, match=r'already holds a run; see --resume'):
         trainer_of(tmp_path / 'run').run()
     other = trainer_of(tmp_path / 'run', td3=TINY | {'tau': 0.1}, snapshot_every=20, seed=3)
     with pytest.raises(ValueError, match=r'tau was 0.005, now 0.1; seed was 0, now 3'):
@@ -487,9 +487,9 @@ class Interrupting(Breaking):
 @pytest.mark.parametrize(
     ('env', 'status', 'begin', 'every', 'end'),
     [
-        (Ruined, 1, 'td3_agent train: ConnectionError: server is gone; ', 99, '{} goes on'),
-        (Interrupting, 130, 'interrupted; ', 99, '{} goes on'),
-        (Interrupting, 130, 'interrupted; there is no snapshot', 0, '{} begins anew'),
+        (Ruined, 1, 'td3_agent train: ConnectionError: server is gone; ', 99, '{} continues'),
+        (Interrupting, 130, 'interrupted; ', 99, '{} continues'),
+        (Interrupting, 130, 'interrupted; there is no snapshot', 0, '{} starts again'),
     ],
 )
 def test_run_that_ends_early_says_what_becomes_of_it(  # noqa: PLR0913  what is given and expected
@@ -555,7 +555,7 @@ def test_resuming_needs_no_more_than_the_folder(tmp_path, capsys):
 @pytest.mark.parametrize(
     ('text', 'said'),
     [
-        (None, 'holds no run to go on with'),
+        (None, 'holds no run to resume'),
         ('{', 'config.json cannot be read'),
     ],
 )

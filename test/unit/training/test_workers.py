@@ -62,9 +62,9 @@ def test_death_of_a_process_costs_one_step_of_its_own_episode(tmp_path):
 def closed_in_s(name):
     """How long it takes to close a worker process with such an environment [s]."""
     port = envs.ProcessEnv(partial(gymnasium.make, f'closing_envs:{name}-v0'))
-    port.ask('reset', 0)
-    port.answer()
-    port.ask('step', np.zeros(1, np.float32))  # whose answer nobody takes
+    port.send('reset', 0)
+    port.receive()
+    port.send('step', np.zeros(1, np.float32))  # whose result is never received
     started_s = time.monotonic()
     port.close()
     return time.monotonic() - started_s
