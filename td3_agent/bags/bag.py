@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 
 COMPRESSED = ('.zstd', '.zst')
 METADATA = 'metadata.yaml'
-WITHOUT = 'remove metadata.yaml, and the files that are there are read'
+WITHOUT = 'remove metadata.yaml to read the existing files'
 MAX_METADATA_BYTES = 16 * 1024 * 1024
 MAX_QOS_BYTES = 64 * 1024
 STORAGES: dict[str, type[McapFile | SqliteFile]] = {'.mcap': McapFile, '.db3': SqliteFile}
 REMEDIES = {
-    '.bag': 'it is of ROS 1: rosbags-convert --src {file} --dst FOLDER',
+    '.bag': 'a bag of ROS 1: convert it with rosbags-convert --src {file} --dst FOLDER',
     '.bz2': 'decompress it first: bunzip2 {file}',
     '.gz': 'unpack it first: gunzip {file}',
     '.lz4': 'decompress it first: lz4 -d {file}',
     '.tar': 'unpack it first: tar xf {file}',
     '.xz': 'decompress it first: unxz {file}',
-    '.yaml': 'name the folder that it is in',
+    '.yaml': 'name its folder instead',
     '.zip': 'unpack it first: unzip {file}',
 }
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in a bag."""
+    """Topics, counts and times of a bag."""
 
     topics: dict[str, RawTopic]
     counts: Counter[str]  # messages by topic
-    first_ns: int  # when the first message was received, since 1970; 0 without any
+    first_ns: int  # arrival of the first message, since 1970; 0 without messages
     last_ns: int
     torn: list[str] = field(default_factory=list)  # where files are cut off or damaged
 
@@ -56,13 +56,13 @@ class Contents:
 
 
 class Bag:
-    """Reads a bag, as often as it is asked to; nothing of it stays in memory."""
+    """Reads a bag, any number of times; keeps nothing in memory."""
 
     def __init__(self, path: Path) -> None:
         """Find the files of ``path``.
 
         Raises:
-            BagError: there is no bag, or its metadata cannot be believed.
+            BagError: there is no bag, or its metadata is invalid.
             OSError: it cannot be read.
         """
         self.path = path
@@ -72,21 +72,21 @@ class Bag:
     def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
         """Yield the messages of these topics, of all if None, file by file.
 
-        Those after a damage are left out; :meth:`contents` says where.
+        Ends each file at its first damage, which :meth:`contents` names.
 
         Raises:
-            BagError: a file holds something else than messages of ROS 2.
-            OSError: it cannot be read.
+            BagError: a file does not hold messages of ROS 2.
+            OSError: a file cannot be read.
         """
         for file in self._files:
             yield from file.messages(topics)
 
     def contents(self) -> Contents:
-        """Read the whole bag once and say what is in it.
+        """Read the whole bag once and return its contents.
 
         Raises:
-            BagError: nothing is left of it, or a file holds something else than messages.
-            OSError: it cannot be read.
+            BagError: no message is readable, or a file does not hold messages of ROS 2.
+            OSError: a file cannot be read.
         """
         topics: dict[str, RawTopic] = {}
         counts: Counter[str] = Counter()
@@ -106,13 +106,12 @@ class Bag:
         return Contents(topics, counts, first_ns, last_ns, torn)
 
     def _find(self) -> list[Path]:
-        """Return the paths of the files."""
         if self.path.is_file():
             return [self.path]
         if not self.path.is_dir():
             raise BagError(f'{self.path}: there is no bag')
         metadata = self.path / METADATA
-        files = self._lying_there() if _is_blank(metadata) else self._named_in(metadata)
+        files = self._listed() if _is_blank(metadata) else self._named_in(metadata)
         if not files:
             meant = if_policy(self.path) or did_you_mean(self.path, BAG_FILES)
             there = _unread(self.path)
@@ -121,8 +120,8 @@ class Bag:
             )
         return files
 
-    def _lying_there(self) -> list[Path]:
-        """Return what a recorder has left that could not write its metadata."""
+    def _listed(self) -> list[Path]:
+        """Return the files of a folder without metadata, as a killed recorder leaves it."""
         names = {_plain_name(path.name) for path in self.path.iterdir()}
         found = [Path(name) for name in names if Path(name).suffix in STORAGES]
         return [self._inside(path.name) for path in sorted(found, key=_split_number)]
@@ -139,13 +138,13 @@ class Bag:
         return [self._inside(name) for name in names]
 
     def _inside(self, name: str) -> Path:
-        """Return the path of a file of the bag; metadata cannot point at anything else."""
+        """Return the path of a file of the bag; BagError for a path outside its folder."""
         parts = PurePosixPath(name).parts
         # Until Foxy the paths began with the name of the folder.
         old_style = len(parts) == 2 and parts[0] == self.path.resolve().name
         path = self.path / (parts[-1] if parts else '')
         outside = (len(parts) != 1 and not old_style) or parts[-1] in {'..', '/'}
-        # As it is named, or decompressed or compressed since.
+        # Under its name, or since decompressed or compressed.
         plain = _plain_name(path.name)
         names = dict.fromkeys((plain, path.name, *(plain + end for end in COMPRESSED)))
         found = [path.with_name(name) for name in names if not outside]
@@ -155,11 +154,10 @@ class Bag:
             if path.is_file():
                 return path
         raise BagError(
-            f'{self.path}: {name[:120]!r} is named in {METADATA}, but not there; {WITHOUT}'
+            f'{self.path}: {name[:120]!r} is named in {METADATA}, but missing; {WITHOUT}'
         )
 
     def _opened(self, path: Path) -> Storage:
-        """Return a reader of a file."""
         plain = Path(_plain_name(path.name))
         if plain.suffix not in STORAGES:
             remedy = REMEDIES.get(path.suffix, f'must end in {" or ".join(STORAGES)}')
@@ -177,7 +175,7 @@ def _plain_name(name: str) -> str:
 
 
 def is_latched(topic: RawTopic) -> bool:
-    """Whether a topic's publishers keep their last message for those who come late."""
+    """Whether a topic's publishers keep their last message for late subscribers."""
     if len(topic.qos) > MAX_QOS_BYTES:
         return False
     with suppress(yaml.YAMLError, RecursionError):
@@ -189,11 +187,7 @@ def is_latched(topic: RawTopic) -> bool:
 
 
 def _information(path: Path) -> dict[str, Any]:
-    """Return what a ``metadata.yaml`` says.
-
-    Raises:
-        BagError: it is too large, no YAML, or something else.
-    """
+    """Return the content of a ``metadata.yaml``; BagError if it is invalid or too large."""
     if path.stat().st_size > MAX_METADATA_BYTES:
         raise BagError(f'{path}: must hold at most {MAX_METADATA_BYTES} bytes')
     try:
@@ -208,7 +202,7 @@ def _information(path: Path) -> dict[str, Any]:
 
 
 def _is_blank(path: Path) -> bool:
-    """Whether a metadata.yaml is missing, or as empty as a power cut leaves it."""
+    """Whether a metadata.yaml is missing, or empty after a power cut."""
     if not path.exists():
         return True
     with path.open('rb') as file:
@@ -216,7 +210,7 @@ def _is_blank(path: Path) -> bool:
 
 
 def _unread(folder: Path) -> str:
-    """Return what to do about a file that cannot be read as it is; empty if it can."""
+    """Return how to convert a file that cannot be read; empty without such a file."""
     for path in sorted(folder.iterdir()):
         if path.suffix in REMEDIES and path.name != METADATA:
             return f'; {path}: {REMEDIES[path.suffix].format(file=path)}'
@@ -224,6 +218,6 @@ def _unread(folder: Path) -> str:
 
 
 def _split_number(path: Path) -> tuple[int, str]:
-    """Return what sorts the parts of a bag: ``bag_10`` comes after ``bag_9``."""
+    """Return the sort key of a part of a bag: ``bag_10`` comes after ``bag_9``."""
     number = re.search(r'_(\d{1,9})$', path.stem)
     return (int(number[1]) if number else -1, path.name)

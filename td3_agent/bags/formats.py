@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the two file formats of rosbag2, MCAP and SQLite3, whatever state a file is in.
 
-Bags are not trusted, and their writers are killed: every size is compared with a limit before
-memory is taken, and no index is needed. Reading ends where a file is damaged, and says where; what
-comes before is read. ``rosbags`` and ``mcap`` read whole files alone.
+Bags are not trusted, and their writers may be killed: every size is compared with a limit before
+memory is allocated, and no index is needed. Reading ends at the first damage and names it.
+``rosbags`` and ``mcap`` read only intact files.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ SQLITE_ERRORS = (sqlite3.Error, OverflowError, UnicodeDecodeError, DamageError)
 
 
 def not_a(kind: str, head: bytes) -> str:
-    """Return what is to be said of a file that does not begin as its kind does."""
+    """Return the error for a file with another magic number."""
     return IS_LFS if head.startswith(LFS_HEAD) else f'not {kind} file'
 
 
 class _Record(NamedTuple):
-    """One record of MCAP: what it is, where it begins in its file, and what is in it."""
+    """One record of MCAP: type, offset in its file, content."""
 
     code: int
     offset: int
@@ -72,10 +72,9 @@ class _Record(NamedTuple):
 
 
 class McapFile(Storage):
-    """One MCAP file; the zeros that a power cut leaves at its end are no part of it."""
+    """One MCAP file, without the zeros that a power cut leaves at its end."""
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
-        """Yield the messages of these topics, of all if None, in the order of the file."""
         self.torn = ''
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, RawTopic] = {}
@@ -101,7 +100,7 @@ class McapFile(Storage):
         """Yield the records up to the end of the data; note where the file is cut off.
 
         Raises:
-            DamageError: there is something else than a record.
+            DamageError: a record is invalid.
         """
         head = file.read(HEAD_BYTES)
         if not head.startswith(MCAP_MAGIC):
@@ -133,7 +132,7 @@ class McapFile(Storage):
             offset += RECORD_HEAD.size + length
 
     def _opened(self, record: _Record) -> tuple[Iterable[_Record], bool]:
-        """Return the records of a chunk, or the record itself; and whether they were checked.
+        """Return the records of a chunk, or the record itself; and whether a checksum matched.
 
         Raises:
             DamageError: a chunk cannot be decompressed, or its checksum does not match.
@@ -166,10 +165,10 @@ class McapFile(Storage):
         return self._inner_records(content, record), bool(crc or form)
 
     def _inner_records(self, content: bytes, chunk: _Record) -> Iterator[_Record]:
-        """Yield the records of a chunk; of one that is cut off, the whole ones.
+        """Yield the complete records of a chunk.
 
         Raises:
-            DamageError: there is something else than a record.
+            DamageError: a record is invalid.
         """
         view, offset = memoryview(content), 0
         where = f'{self.path}: chunk at byte {chunk.offset}'
@@ -186,10 +185,10 @@ class McapFile(Storage):
             offset = end
 
     def _message(self, record: _Record, topics: Collection[str] | None) -> RawMessage | None:
-        """Learn from a record; return its message, if it is one that is wanted.
+        """Return the message of a record, if it has a wanted one; keep schemas and channels.
 
         Raises:
-            DamageError: it does not hold what a record of its type holds.
+            DamageError: the record's content is invalid.
         """
         try:
             if record.code == MESSAGE:
@@ -200,7 +199,7 @@ class McapFile(Storage):
             elif record.code in {SCHEMA, CHANNEL}:
                 self._learn(record)
         except KeyError as error:
-            text = f'of channel {error}, which was not introduced'
+            text = f'of channel {error}, which has no record'
             raise DamageError(f'{self.path}: message at byte {record.offset} {text}') from error
         except (struct.error, EOFError, UnicodeDecodeError) as error:
             what = f'record of type {record.code} at byte {record.offset} is too short, or no text'
@@ -208,7 +207,6 @@ class McapFile(Storage):
         return None
 
     def _learn(self, record: _Record) -> None:
-        """Keep a schema or a channel."""
         fields = io.BytesIO(record.body)
         number = int.from_bytes(_taken(fields, 2), 'little')
         if record.code == SCHEMA:
@@ -229,11 +227,7 @@ class McapFile(Storage):
 
 
 def _taken(fields: io.BytesIO, size: int) -> bytes:
-    """Return the next bytes.
-
-    Raises:
-        EOFError: there are fewer.
-    """
+    """Return the next bytes; EOFError if there are fewer."""
     found = fields.read(size)
     if len(found) < size:
         raise EOFError
@@ -259,11 +253,11 @@ def _size_without_zeros(file: BinaryIO) -> int:
 class SqliteFile(Storage):
     """One SQLite3 file with tables ``topics`` and ``messages``, read by the time of arrival.
 
-    The rows are read one by one, never through an index: where that is damaged nothing is missing.
-    What was not committed is taken back by SQLite, and is no damage.
+    Rows are read one by one, without an index, so a damaged index loses nothing. SQLite rolls back
+    uncommitted rows, which is no damage.
     """
 
-    # Time and row of the first message that is damaged, and how: every reading ends there.
+    # Time and row of the first damaged message, and the error: every reading ends there.
     _damage: tuple[tuple[int, int], Exception] | None = None
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
@@ -276,14 +270,14 @@ class SqliteFile(Storage):
             self._tear('', error)
 
     def _tear(self, where: str, error: Exception) -> None:
-        """Note the damage; the library's text may hold what it could not read."""
+        """Note the damage, with the first line of the library's text."""
         self.torn = f'{self.torn or self.path}: {where}{"".join(str(error).splitlines()[:1])}'
 
     def _connect(self) -> sqlite3.Connection:
-        """Open the file; only a journal that a killed writer has left makes it be written.
+        """Open the file, read-only unless a killed writer has left a journal.
 
         Raises:
-            DamageError: it is no such file.
+            DamageError: it is no SQLite3 file.
             sqlite3.Error: it cannot be opened.
         """
         with self.path.open('rb') as file:
@@ -292,16 +286,16 @@ class SqliteFile(Storage):
         if not head.startswith(SQLITE_MAGIC):
             raise DamageError(not_a('an SQLite3', head))
         journal, wal = (self.path.with_name(self.path.name + end) for end in ('-journal', '-wal'))
-        whole = 0 if journal.exists() or wal.exists() else _size_said(head)
+        whole = 0 if journal.exists() or wal.exists() else _size_in_header(head)
         if size < whole:
             self.torn = f'{self.path}: cut off at byte {size} of {whole}'
         mode = 'rw' if journal.exists() else 'ro'
         connection = sqlite3.connect(f'file:{quote(str(self.path))}?mode={mode}', uri=True)
         connection.execute('PRAGMA trusted_schema = OFF')
         try:
-            connection.execute('SELECT count(*) FROM sqlite_master').fetchone()  # takes back
+            connection.execute('SELECT count(*) FROM sqlite_master').fetchone()  # rolls back
         except sqlite3.DatabaseError:
-            # Lets a file be opened that is shorter than its first page says.
+            # Opens a file that is shorter than its first page says.
             connection.execute('PRAGMA writable_schema = ON')
         connection.execute('PRAGMA query_only = ON')
         return connection
@@ -311,8 +305,7 @@ class SqliteFile(Storage):
     ) -> Iterator[RawMessage]:
         """Yield the rows of ``messages`` before the first damage, by their times.
 
-        What is overwritten begins in the middle of something: the last message before the
-        damage is left out.
+        The last message before the damage may be damaged too, and is left out.
         """
         known = self._topics(connection)
         wanted = {n for n, topic in known.items() if topics is None or topic.name in topics}
@@ -334,13 +327,13 @@ class SqliteFile(Storage):
     def _keys(
         self, connection: sqlite3.Connection, known: Collection[int], wanted: Collection[int]
     ) -> Iterator[tuple[int, int]]:
-        """Yield times and rows of the messages that are wanted, sorted, up to the first damage."""
+        """Yield times and rows of the wanted messages, sorted, up to the first damage."""
         rows, times_ns = array('q'), array('q')
         last = 0
         try:
             for row, received_ns, number in connection.execute(KEYS):
                 if number not in known or not isinstance(received_ns, int):
-                    raise DamageError(f'a message of topic {number!r}, which is not there')
+                    raise DamageError(f'a message of topic {number!r}, which does not exist')
                 if number in wanted:
                     rows.append(row)
                     times_ns.append(received_ns)
@@ -356,7 +349,7 @@ class SqliteFile(Storage):
         """Return one message.
 
         Raises:
-            DamageError: it is gone, or its data are no BLOB.
+            DamageError: it is missing, or its data are no BLOB.
             sqlite3.Error: it cannot be read.
         """
         found = connection.execute(ROW, (MAX_BYTES, row)).fetchone()
@@ -372,7 +365,6 @@ class SqliteFile(Storage):
         return RawMessage(topic, received_ns, data)
 
     def _topics(self, connection: sqlite3.Connection) -> dict[int, RawTopic]:
-        """Return the topics by number."""
         tables = connection.execute(
             'SELECT name FROM sqlite_master '
             "WHERE type = 'table' AND name IN ('topics', 'messages')"
@@ -391,8 +383,8 @@ class SqliteFile(Storage):
         return topics
 
 
-def _size_said(head: bytes) -> int:
-    """Return the size of the file that its head names [bytes]; 0 if the head does not hold."""
+def _size_in_header(head: bytes) -> int:
+    """Return the file size in the header [bytes]; 0 if that is invalid."""
     if len(head) < HEAD_BYTES or head[24:28] != head[92:96]:
         return 0
     page_size = int.from_bytes(head[16:18], 'big')

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The messages of a bag that matter to the agent, typed, in the order of their stamps.
 
-Two topics have no common order in a bag. Messages wait until their stamp is half a second old;
-stamps that run back by more are a new drive, before which everything is handed out. The
-definitions that a bag brings along are never used: ``rosbags`` makes Python source of them.
+Two topics have no common order in a bag, so messages wait until their stamp is half a second old.
+Stamps that run back by more start a new drive, after all waiting messages. The definitions in a
+bag are never used, because ``rosbags`` makes Python source of them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MOST_NAMED = 12
 HELD_MOST_BYTES = 64 * 1024 * 1024
 PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
 JPEG_MAGIC = b'\xff\xd8'
-# carla_msgs 1.3.0, as far as replay reads it; a machine without ROS 2 has no other copy.
+# The messages of carla_msgs 1.3.0 that replay reads; without ROS 2 no other copy is installed.
 CARLA_TYPES = {
     'carla_msgs/msg/CarlaEgoVehicleInfoWheel': """
         float32 tire_friction
@@ -80,7 +80,7 @@ CARLA_TYPES = {
 
 @cache
 def known_types() -> Typestore:
-    """Return the types that replay reads; needs no ROS 2."""
+    """Return the types that replay reads, without ROS 2."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for name, text in CARLA_TYPES.items():
         store.register(get_types_from_msg(text, name))
@@ -89,24 +89,23 @@ def known_types() -> Typestore:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The topics of one vehicle in a bag; only its images and odometry must be there."""
+    """The topics of one vehicle in a bag; only images and odometry are required."""
 
     role_name: str
     image: str  # raw or compressed
     odometry: str
     info: str
     path: str
-    report: str  # what the agent reported of its frames
-    twist: str  # what the agent commanded, stamped
+    report: str  # the agent's frame reports
+    twist: str  # the agent's commands, stamped
 
     @property
     def names(self) -> frozenset[str]:
-        """All of them."""
         return frozenset(self.kinds)
 
     @property
     def kinds(self) -> dict[str, tuple[str, ...]]:
-        """What type each of them must have."""
+        """Allowed types of each topic."""
         return {
             self.image: (IMAGE, COMPRESSED),
             self.odometry: (ODOMETRY,),
@@ -119,7 +118,7 @@ class Inputs:
 
     @property
     def lens(self) -> str:
-        """What tells the camera's field of view; may be missing in the bag."""
+        """The topic with the camera's field of view."""
         return topics.beside(self.image.removesuffix('/compressed'), 'camera_info')
 
 
@@ -130,12 +129,12 @@ def find_inputs(
 
     Args:
         contents: of the bag.
-        role_name: of the vehicle; empty: the only one there is.
+        role_name: of the vehicle; empty: the only one.
         image_topic: empty: the only camera of the vehicle.
         odometry_topic: empty: ``/carla/<role_name>/odometry``.
 
     Raises:
-        BagError: there is none, or there are several; the text names those that there are.
+        BagError: there is none, or there are several; the text names them.
     """
     role_name = role_name or _only_role(contents, odometry_topic)
     odometry = odometry_topic or topics.odometry(role_name)
@@ -148,7 +147,7 @@ def find_inputs(
         cameras = [name for name in contents.of_type(IMAGE, COMPRESSED) if name == image_topic]
     raw = [name for name in cameras if contents.topics[name].msgtype == IMAGE]
     if len(raw) == 1 and all(name.startswith(raw[0]) for name in cameras):
-        cameras = raw  # what else there is are copies of it
+        cameras = raw  # the others are copies of it
     if len(cameras) != 1:
         wanted = image_topic or f'one camera of {role_name!r} (or name it with --image-topic)'
         there = f'{_there(contents, IMAGE, COMPRESSED)}{"" if cameras else _options(contents)}'
@@ -165,7 +164,6 @@ def find_inputs(
 
 
 def _only_role(contents: Contents, odometry_topic: str) -> str:
-    """Return the role name of the only vehicle."""
     if odometry_topic.count('/') >= 3 and odometry_topic.startswith('/carla/'):
         return odometry_topic.split('/')[2]
     found = [
@@ -187,11 +185,11 @@ def _there(contents: Contents, *msgtypes: str) -> str:
         return f'it has {", ".join(names)}'
     every = sorted(contents.topics)
     more = ', ...' if len(every) > MOST_NAMED else ''
-    return f'it has none of that type, but {", ".join(every[:MOST_NAMED]) or "nothing"}{more}'
+    return f'it has no such topic, but {", ".join(every[:MOST_NAMED]) or "none at all"}{more}'
 
 
 def _options(contents: Contents) -> str:
-    """Return the options with which a bag of other names could be read; empty if none could."""
+    """Return options that select the topics of a vehicle with other names, if there are any."""
     motions, cameras = contents.of_type(ODOMETRY), contents.of_type(IMAGE, COMPRESSED)
     pairs = [(len(commonpath((m, c))), m, c) for m in motions for c in cameras]
     if not pairs:
@@ -199,15 +197,11 @@ def _options(contents: Contents) -> str:
     _, odometry, camera = max(pairs, key=itemgetter(0))
     role = ['', *odometry.split('/')][-2] or 'ego_vehicle'
     names = f'--role-name {role} --odometry-topic {odometry} --image-topic {camera}'
-    return f'; if these are of the vehicle: {names}'
+    return f'; to replay these: {names}'
 
 
 def begin_ns(contents: Contents, start_offset_s: float) -> int:
-    """Return when the part of a bag begins that is to be replayed [ns since 1970].
-
-    Raises:
-        BagError: not within the bag.
-    """
+    """Return the start of the replayed part [ns since 1970]; BagError if not in the bag."""
     if not start_offset_s >= 0.0:  # written so that NaN fails too
         raise BagError(f'start offset must be >= 0 [s], got {start_offset_s:g}')
     length_s = (contents.last_ns - contents.first_ns) / 1e9
@@ -224,16 +218,16 @@ class Input:
 
     topic: str
     received_ns: int  # since 1970
-    content: Any  # an ImageView if it is an image
-    stamp_ns: int | None = None  # simulated time of its frame; None for what has no frame
+    content: Any  # an ImageView for an image
+    stamp_ns: int | None = None  # simulated time of its frame, if it belongs to one
 
 
 def read_input(message: RawMessage, inputs: Inputs) -> Input:
     """Return a message as the agent takes it.
 
     Raises:
-        ValueError: its bytes are not what its type says, its type is not that of its topic, or
-            its image cannot be used.
+        ValueError: its bytes do not fit its type, its type does not fit its topic, or its image
+            is invalid.
     """
     kind, wanted = message.topic.msgtype, inputs.kinds[message.topic.name]
     if kind not in wanted:
@@ -253,7 +247,7 @@ def deserialized(message: RawMessage) -> Any:  # noqa: ANN401  a message of any 
     """Return a typed message.
 
     Raises:
-        ValueError: the type is not known here, or the bytes are not a message of it.
+        ValueError: the type is unknown, or the bytes do not fit it.
     """
     name, store = message.topic.msgtype, known_types()
     if name not in store.fielddefs:
@@ -267,10 +261,10 @@ def deserialized(message: RawMessage) -> Any:  # noqa: ANN401  a message of any 
 def decoded_image(form: str, data: np.ndarray[Any, Any]) -> ImageView:
     """Return the pixels of a JPEG or PNG as ``bgr8``.
 
-    The size is read from the file's head before it is decoded.
+    The size is read from the file's header before decoding.
 
     Raises:
-        ValueError: it is something else, too large, or damaged.
+        ValueError: it has another format, is too large, or damaged.
     """
     try:
         import cv2  # noqa: PLC0415  of the extra [sim]; raw images need none
@@ -302,7 +296,7 @@ def decoded_image(form: str, data: np.ndarray[Any, Any]) -> ImageView:
 
 
 def _png_size(file: bytes) -> tuple[int, int] | None:
-    """Return width and height of a PNG, or None if its head is not whole."""
+    """Return width and height of a PNG, or None if its header is incomplete."""
     if len(file) < 24 or file[12:16] != b'IHDR':
         return None
     width, height = struct.unpack('>II', file[16:24])
@@ -322,10 +316,9 @@ def _jpeg_size(file: bytes) -> tuple[int, int] | None:
 
 
 class StampOrder:
-    """Sorts messages by their stamps, as they come, with little memory."""
+    """Sorts messages by their stamps as they arrive, with little memory."""
 
     def __init__(self) -> None:
-        """Start with nothing."""
         self._waiting: list[tuple[int, int, Input]] = []
         self._newest_ns: int | None = None
         self._number = count()
@@ -333,7 +326,7 @@ class StampOrder:
     def add(self, message: Input) -> Iterator[Input]:
         """Take a message; yield those that are due."""
         stamp = message.stamp_ns
-        if stamp is None:  # belongs to the frames that have come so far
+        if stamp is None:  # sorts after the frames so far
             if self._newest_ns is None:
                 yield message
                 return
@@ -349,7 +342,7 @@ class StampOrder:
             yield heapq.heappop(self._waiting)[2]
 
     def rest(self) -> Iterator[Input]:
-        """Yield everything that is left: a drive is over."""
+        """Yield all waiting messages, at the end of a drive."""
         while self._waiting:
             yield heapq.heappop(self._waiting)[2]
         self._newest_ns = None
@@ -358,8 +351,8 @@ class StampOrder:
 def latched_first(messages: Iterable[RawMessage], inputs: Inputs) -> Iterator[RawMessage]:
     """Yield the first route and vehicle_info before everything else.
 
-    They are older than the bag: a recorder hears them when it meets their publisher, which may be
-    after the first frames.
+    They are older than the bag: a recorder receives them when it discovers their publisher, which
+    may be after the first frames.
     """
     wanted = {inputs.info, inputs.path}
     held: deque[RawMessage] = deque()

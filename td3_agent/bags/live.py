@@ -3,8 +3,8 @@
 """Plays a bag to a running agent: publishes what the bridge published, and hears the answers.
 
 Messages go out at the intervals of their arrival, divided by the rate; but never so far ahead of
-the agent that a frame could be pushed out of its queue. What agent, gate and synchronizer had
-said is not published: an agent that is there says it again.
+the agent that a frame could be pushed out of its queue. Recorded messages of agent, gate and
+synchronizer are not published: the running agent publishes its own.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ if TYPE_CHECKING:
     from td3_agent.bags.inputs import Inputs
     from td3_agent.bags.storage import RawMessage, RawTopic
 
-# Names below /carla/<role_name> that are answers, not input.
-ANSWERS = ('twist', 'twist_stamped', 'agent/frame_report', 'gate/frame_report')
+# Names below /carla/<role_name> that are responses, not input.
+RESPONSES = ('twist', 'twist_stamped', 'agent/frame_report', 'gate/frame_report')
 CONTROLS = ('vehicle_control_cmd', 'vehicle_control_cmd_manual')
 OF_THE_BRIDGE = ('/clock', topics.STATUS, topics.WORLD_INFO, '/tf', '/tf_static')
 CLOCK = '/clock'
-MOST_AHEAD = 3  # frames not answered yet; the agent's queue holds five images
+MOST_AHEAD = 3  # frames without a response; the agent's queue holds five images
 ANSWER_PATIENCE_S = 1.0
 AGENT_PATIENCE_S = 60.0
 LOOK_S = 0.05
@@ -71,25 +71,24 @@ STAMPED = {IMAGE, COMPRESSED, ODOMETRY}
 
 @dataclass(frozen=True, kw_only=True)
 class LiveParams:
-    """How a bag is played.
+    """How to play a bag.
 
     Raises:
-        BagError: a value that nothing can be played with.
+        BagError: a value is out of range.
     """
 
     rate: float = 1.0  # recorded time per wall time, > 0
-    loop: bool = False  # begin again at the end, until asked to stop
-    start_offset_s: float = 0.0  # begin this long after the first message; latched ones still come
+    loop: bool = False  # repeat until asked to stop
+    start_offset_s: float = 0.0  # leave out this much of the start; latched messages still come
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be played."""
         if not 0.0 < self.rate <= 1000.0:
             raise BagError(f'--rate must be in (0, 1000], got {self.rate}')
 
 
 @dataclass
 class _Frames:
-    """Frames that went out, and which of them were answered."""
+    """Published frames, and those without a response."""
 
     pairer: FramePairer = field(default_factory=FramePairer)
     complete: set[int] = field(default_factory=set)
@@ -103,13 +102,13 @@ class _Frames:
             self.open.append(stamp)
 
     def answered(self, stamp: int) -> None:
-        """Note an answer: older frames are not waited for any more."""
+        """Note a response, after which none to an older frame is expected."""
         if stamp in self.open:
             del self.open[: self.open.index(stamp) + 1]
 
 
 class PlayerNode(Node):
-    """Plays one bag from a thread of its own; the executor hears the answers."""
+    """Plays one bag from a separate thread; the executor receives the responses."""
 
     def __init__(
         self,
@@ -119,17 +118,17 @@ class PlayerNode(Node):
         params: LiveParams,
         **kwargs: Any,  # noqa: ANN401  what Node takes
     ) -> None:
-        """Offer the topics of the bag; :meth:`play` begins.
+        """Create the publishers; :meth:`play` starts.
 
         Raises:
-            BagError: a type of the bag is not installed, or the offset is not within the bag.
+            BagError: a type of the bag is not installed, or the offset is beyond its end.
         """
         super().__init__('bag_player', start_parameter_services=False, **kwargs)
         self.replay = Replay('live')
         self.replay.torn = contents.torn
         self.unknown_frames = 0
         self.rounds = 0
-        self.trouble = ''
+        self.error = ''
         self.finished = Future()
         self._bag, self._contents, self._inputs, self._params = bag, contents, inputs, params
         self._begin_ns = begin_ns(contents, params.start_offset_s)
@@ -154,11 +153,9 @@ class PlayerNode(Node):
         self._thread = threading.Thread(target=self._run, name='bag player', daemon=True)
 
     def play(self) -> None:
-        """Begin."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop playing."""
         with self._change:
             self._stopping = True
             self._change.notify_all()
@@ -166,7 +163,6 @@ class PlayerNode(Node):
             self._thread.join()
 
     def _offer(self, topic: RawTopic) -> Publisher:
-        """Return the publisher of a topic."""
         if topic.name == self._inputs.image:
             return self.create_publisher(Image, self._image_topic, RELIABLE)
         known = topic.name in {self._inputs.info, self._inputs.path}
@@ -189,13 +185,13 @@ class PlayerNode(Node):
                 if not self._params.loop:
                     break
         except (ValueError, OSError) as error:
-            self.trouble = str(error)
+            self.error = str(error)
         self.replay.wall_s = time.monotonic() - start_s
         if not self.finished.done():
             self.finished.set_result(None)
 
     def _latched_first(self) -> None:
-        """Publish what was latched when the bag, or its part that is played, began."""
+        """Publish the latched messages of the start of the bag, or of its played part."""
         names = {
             name
             for name in self._wanted
@@ -210,19 +206,15 @@ class PlayerNode(Node):
             self._publishers_by_topic[message.topic.name].publish(bytes(message.data))
 
     def _wait_for_agent(self) -> None:
-        """Wait until an agent says that it is ready.
-
-        Raises:
-            BagError: there is none.
-        """
+        """Wait until an agent is ready; BagError if none is in time."""
         deadline_s = time.monotonic() + AGENT_PATIENCE_S
         looks = 0
         while looks < LOOKS_IN_A_ROW and not self._stopping:
             looks = looks + 1 if self.count_publishers(self._reports.topic_name) else 0
             if time.monotonic() > deadline_s:
                 raise BagError(
-                    f'no agent is ready: nobody publishes {self._reports.topic_name} '
-                    f'after {AGENT_PATIENCE_S:.0f} s'
+                    f'no agent is ready: {self._reports.topic_name} has no publisher '
+                    f'after {AGENT_PATIENCE_S:.0f} s; use --start-agent or start one'
                 )
             self._wait_until(lambda: False, LOOK_S)
 
@@ -234,24 +226,23 @@ class PlayerNode(Node):
                 continue
             due_s = start_s + (message.received_ns - self._begin_ns) / 1e9 / self._params.rate
             self._wait_until(lambda: False, due_s - time.monotonic())
-            held_up_s = self._let_the_agent_follow()
-            start_s += held_up_s
+            start_s += self._wait_for_responses()
             if self._stopping:
                 return
             self._send(message)
 
-    def _let_the_agent_follow(self) -> float:
-        """Wait while too many frames are not answered; return how long [s]."""
+    def _wait_for_responses(self) -> float:
+        """Wait while too many frames have no response; return how long [s]."""
         if len(self._frames.open) < MOST_AHEAD:
             return 0.0
         start_s = time.monotonic()
         if not self._wait_until(lambda: len(self._frames.open) < MOST_AHEAD, ANSWER_PATIENCE_S):
             with self._change:
-                self._frames.open.clear()  # these will not be answered
+                self._frames.open.clear()  # the agent skipped them
         return time.monotonic() - start_s
 
     def _send(self, message: RawMessage) -> None:
-        """Publish one message, or note what was recorded of a frame."""
+        """Publish one message, or keep the recorded report of a frame."""
         name = message.topic.name
         if message.topic.msgtype in {*STAMPED, REPORT} and name in self._inputs.names:
             try:
@@ -260,12 +251,12 @@ class PlayerNode(Node):
             except BagError:
                 raise
             except (ValueError, RecursionError) as error:
-                self.replay.refuse(name, error)
+                self.replay.reject(name, error)
         elif name in self._publishers_by_topic and self._is_of_its_type(message):
             self._publishers_by_topic[name].publish(bytes(message.data))
 
     def _is_of_its_type(self, message: RawMessage) -> bool:
-        """Whether a message has the type that its topic began with."""
+        """Whether a message has the type of the first message of its topic."""
         return message.topic.msgtype == self._contents.topics[message.topic.name].msgtype
 
     def _send_input(self, read: Input, message: RawMessage) -> None:
@@ -274,7 +265,7 @@ class PlayerNode(Node):
             with self._change:
                 self._recorded.add(read.stamp_ns, recorded_facts(fields_from_report(read.content)))
             return
-        with self._change:  # before it goes out: the answer must not be faster
+        with self._change:  # before publishing: the response may come at once
             self._frames.sent(read.stamp_ns, is_image=read.topic == self._inputs.image)
         if self.rounds == 0:
             self.replay.note_stamp(read, self._inputs)
@@ -287,7 +278,7 @@ class PlayerNode(Node):
             publisher.publish(bytes(message.data))
 
     def _wait_until(self, condition: Any, patience_s: float) -> bool:  # noqa: ANN401
-        """Wait for a condition, or to be stopped; return whether it holds."""
+        """Wait for a condition or for :meth:`close`; return whether the condition holds."""
         if patience_s <= 0.0:
             return bool(condition())
         with self._change:
@@ -297,7 +288,6 @@ class PlayerNode(Node):
     # The executor
 
     def _on_report(self, msg: DiagnosticArray) -> None:
-        """Take the agent's word on a frame."""
         stamp, facts = stamp_ns(msg.header.stamp), fields_from_report(msg)
         with self._change:
             self.unknown_frames += stamp not in self._frames.complete
@@ -309,15 +299,14 @@ class PlayerNode(Node):
 
 
 def is_played(topic: str, role_name: str) -> bool:
-    """Whether a topic of a bag is published: what came from the bridge is."""
+    """Whether to publish a topic of a bag: those of the bridge are."""
     if topic in OF_THE_BRIDGE:
         return True
     prefix = topics.of(role_name, '')
-    return topic.startswith(prefix) and topic.removeprefix(prefix) not in ANSWERS + CONTROLS
+    return topic.startswith(prefix) and topic.removeprefix(prefix) not in RESPONSES + CONTROLS
 
 
 def raw_image(read: Input, role_name: str) -> Image:
-    """Return a decoded image as the message that the agent takes."""
     view = read.content
     msg = Image(height=view.height, width=view.width, encoding=view.encoding, step=view.step)
     msg.header.stamp = time_from_ns(read.stamp_ns)
@@ -327,7 +316,7 @@ def raw_image(read: Input, role_name: str) -> Image:
 
 
 def play(node: PlayerNode) -> Iterator[None]:
-    """Spin the node until the bag is over; yield now and then."""
+    """Spin the node until the end of the bag; yield several times a second."""
     executor = make_executor(node.context)
     executor.add_node(node)
     node.play()
@@ -342,11 +331,11 @@ def play(node: PlayerNode) -> Iterator[None]:
 
 
 def run_live(args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inputs) -> Replay:
-    """Play the bag to the agent of this ROS domain; a Ctrl-C ends it with what there is.
+    """Play the bag to the agent of this ROS domain; Ctrl-C ends it with the results so far.
 
     Raises:
-        BagError: no agent is there, it ended, or the bag is damaged.
-        KeyboardInterrupt: asked to end before anything was answered.
+        BagError: no agent is ready, it ended, or the bag is damaged.
+        KeyboardInterrupt: Ctrl-C before the first response.
     """
     params = LiveParams(rate=args.rate, loop=args.loop, start_offset_s=args.start_offset)
     environment = ros_environment(domain_id_of(os.environ))
@@ -372,9 +361,9 @@ def run_live(args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inp
                 break
         if not node.replay.records:
             interruption.check()
-    if node.trouble:
-        raise BagError(node.trouble)
-    node.replay.judge(inputs, Contract(), None)  # the agent itself tells what it was trained with
+    if node.error:
+        raise BagError(node.error)
+    node.replay.judge(inputs, Contract(), None)  # the agent reports its own contract
     node.replay.pairing = {
         'answered': len(node.replay.records),
         'answered_without_frame': node.unknown_frames,
@@ -384,7 +373,7 @@ def run_live(args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inp
 
 
 def agent_parameters(args: argparse.Namespace, inputs: Inputs) -> dict[str, object]:
-    """Return the parameters of an agent that answers every frame of the bag."""
+    """Return the parameters of an agent that responds to every frame of the bag."""
     policy = (args.policy or ['lane'])[0]
     driver = {'driver': policy} if policy == 'pure_pursuit' else {'policy': policy}
     return {

@@ -52,27 +52,25 @@ LARGEST = 1e6  # of any number of a command
 
 @dataclass
 class Replay:
-    """What a driver made of a bag."""
+    """A driver's actions on a bag, and the faults of the bag."""
 
     title: str  # of the driver
-    # One per frame: what the agent did, and under ``recorded`` what it had done.
+    # One per frame: the agent's response, and under ``recorded`` the recorded one.
     records: list[dict[str, Any]] = field(default_factory=list)
-    # Messages that could not be used, by topic: how many, and the first reason.
-    refused: dict[str, tuple[int, str]] = field(default_factory=dict)
-    pairing: dict[str, int] = field(default_factory=dict)  # what became of the halves of frames
-    wall_s: float = 0.0  # how long it took
+    # Rejected messages by topic: how many, and the first reason.
+    rejected: dict[str, tuple[int, str]] = field(default_factory=dict)
+    pairing: dict[str, int] = field(default_factory=dict)  # counts of halves of frames
+    wall_s: float = 0.0  # duration
     torn: list[str] = field(default_factory=list)  # where files are cut off or damaged
     images_ns: list[int] = field(default_factory=list)  # stamps, in the order of the bag
     motions_ns: list[int] = field(default_factory=list)  # stamps of the odometry
-    findings: list[Finding] = field(default_factory=list)  # what is wrong with bag and replay
+    findings: list[Finding] = field(default_factory=list)  # faults of bag and replay
 
-    def refuse(self, topic: str, error: Exception) -> None:
-        """Count a message that cannot be used."""
-        number, reason = self.refused.get(topic, (0, str(error)))
-        self.refused[topic] = (number + 1, reason)
+    def reject(self, topic: str, error: Exception) -> None:
+        number, reason = self.rejected.get(topic, (0, str(error)))
+        self.rejected[topic] = (number + 1, reason)
 
     def note_stamp(self, message: Input, inputs: Inputs) -> None:
-        """Keep the stamp of half a frame."""
         if message.topic == inputs.image:
             self.images_ns.append(message.stamp_ns)
         elif message.topic == inputs.odometry:
@@ -100,12 +98,12 @@ class Replay:
         return record
 
     def judge(self, inputs: Inputs, contract: Contract, camera: CameraView | None) -> None:
-        """Find what is wrong, once everything was played."""
+        """Find faults, after the whole bag."""
         self.findings = replay_findings(
             self.images_ns,
             self.motions_ns,
             [record['stamp_ns'] for record in self.records if 'action' in record],
-            rejected=self.refused.get(inputs.image, (0, ''))[0],
+            rejected=self.rejected.get(inputs.image, (0, ''))[0],
             contract=contract,
             camera=camera,
         )
@@ -119,16 +117,15 @@ def replay_offline(  # noqa: PLR0913  what is replayed, by what, and how
     convention: str = TwistConvention.VELOCITY.value,
     start_offset_s: float = 0.0,
 ) -> Replay:
-    """Return what the driver makes of the bag, as fast as the machine allows.
+    """Run a driver on every frame of a bag, as fast as the machine allows.
 
     Args:
         bag: to be read.
-        contents: of it.
-        inputs: its topics.
+        contents: of the bag.
+        inputs: topics of the vehicle.
         loaded: the driver.
-        convention: how its Twist is meant.
-        start_offset_s: begin this long after the first message [s]; route and vehicle_info of
-            before still come.
+        convention: meaning of its Twist.
+        start_offset_s: leave out this much of the start [s], but for route and vehicle_info.
 
     Raises:
         BagError: the bag is damaged, or lacks what the driver needs.
@@ -167,7 +164,6 @@ def replay_offline(  # noqa: PLR0913  what is replayed, by what, and how
 
 
 def note_step(replay: Replay, step: Step, encoder: TwistEncoder, world: BagWorld) -> None:
-    """Enter one frame into a replay."""
     frame, response = step.frame, step.response
     twist = encoder.encode(response.twist, frame.state, frame.geometry)
     motion = asdict(frame.state)
@@ -178,31 +174,31 @@ def note_step(replay: Replay, step: Step, encoder: TwistEncoder, world: BagWorld
 
 
 class BagWorld:
-    """A recorded vehicle: its frames come whatever is commanded, see :mod:`~.driving.loop`.
+    """A recorded vehicle as a world (:mod:`~.driving.loop`); commands have no effect.
 
-    A frame is complete with image and odometry; one that comes before what the driver needs, or
-    while its route is withdrawn, is passed over.
+    A frame is complete with image and odometry. Frames are skipped until the driver has all its
+    inputs, and while its route is withdrawn.
 
     Args:
-        messages: returns those of the inputs, from the first one on.
-        inputs: their topics.
-        replay: takes stamps and refused messages.
-        begin_ns: messages received before are left out, but for route and vehicle_info [ns].
-        images: says which images go on with the drive.
-        needs_route: whether a frame without a route is passed over.
-        needs_geometry: whether a frame without vehicle_info is.
+        messages: returns an iterator over the messages of the inputs.
+        inputs: topics of the vehicle.
+        replay: receives stamps and rejected messages.
+        begin_ns: skip messages received before, but for route and vehicle_info [ns].
+        images: rejects images of another size within a drive.
+        needs_route: skip frames without a route.
+        needs_geometry: skip frames without vehicle_info.
 
     Attributes:
-        inputs: topics.
-        route: that the vehicle follows; None while there is none.
-        recorded: what was recorded of the frames besides.
-        watch: knows what the camera shows.
+        inputs: topics of the vehicle.
+        route: of the vehicle; None without one.
+        recorded: recorded reports and Twists of the frames.
+        watch: size and field of view of the camera.
     """
 
     step_s = STEP_S
     contract = None
 
-    def __init__(  # noqa: PLR0913  what is replayed, and for whom
+    def __init__(  # noqa: PLR0913  bag and needs of the driver
         self,
         messages: Callable[[], Iterable[RawMessage]],
         inputs: Inputs,
@@ -213,7 +209,6 @@ class BagWorld:
         needs_route: bool = False,
         needs_geometry: bool = False,
     ) -> None:
-        """Stand before the first frame."""
         self.inputs = inputs
         self._messages, self._replay, self._begin_ns = messages, replay, begin_ns
         self._check = images or ImageCheck(Contract())
@@ -242,15 +237,10 @@ class BagWorld:
 
     @property
     def counts(self) -> PairingCounts:
-        """What became of the halves of frames."""
         return self._pairer.counts
 
     def reset(self, seed: int | None = None) -> Frame:
-        """Return the first frame of the bag; nothing is drawn.
-
-        Raises:
-            WorldEndError: the bag has no frame.
-        """
+        """Return the first frame of the bag; WorldEndError if it has none."""
         del seed
         self._rewind()
         return self.step(VehicleControl())
@@ -259,7 +249,7 @@ class BagWorld:
         """Return the next frame.
 
         Raises:
-            WorldEndError: there is none.
+            WorldEndError: the bag has no further frame.
             BagError: the bag is damaged.
         """
         del control
@@ -267,17 +257,17 @@ class BagWorld:
             try:
                 pair = self._handlers[message.topic](message)
             except (ValueError, RecursionError) as error:
-                self._replay.refuse(message.topic, error)
+                self._replay.reject(message.topic, error)
                 continue
             if pair is not None and (frame := self._frame(pair)) is not None:
                 return frame
         raise WorldEndError
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no file stays open."""
 
     def _in_order(self) -> Iterator[Input]:
-        """Yield the inputs by their stamps; what cannot be used is counted."""
+        """Yield the inputs by their stamps; count rejected messages."""
         order, latched = StampOrder(), {self.inputs.info, self.inputs.path}
         for raw in latched_first(self._messages(), self.inputs):
             if raw.received_ns < self._begin_ns and raw.topic.name not in latched:
@@ -287,14 +277,14 @@ class BagWorld:
             except BagError:
                 raise
             except ValueError as error:
-                self._replay.refuse(raw.topic.name, error)
+                self._replay.reject(raw.topic.name, error)
                 continue
             self._replay.note_stamp(message, self.inputs)
             yield from order.add(message)
         yield from order.rest()
 
     def _frame(self, pair: Pair[ImageView, VehicleState]) -> Frame | None:
-        """Return a complete frame; None where it is passed over."""
+        """Return a complete frame; None to skip it."""
         self._is_fresh = self._is_fresh or pair.fresh_start
         self._check.keep((pair.image.height, pair.image.width))
         if (self._needs_route and self.route is None) or (
@@ -342,16 +332,15 @@ class BagWorld:
 
 
 class RecordedFacts:
-    """Joins what was recorded of a frame with its record; either may come first."""
+    """Joins recorded reports with the records of their frames; either may come first."""
 
     def __init__(self) -> None:
-        """Start with nothing."""
         self._early: dict[int, dict[str, Any]] = {}
         self._records: dict[int, dict[str, Any]] = {}
         self._last_ns = -1
 
     def frame(self, record: dict[str, Any]) -> None:
-        """Take the record of a frame; ``recorded`` is added to it."""
+        """Take the record of a frame, and add ``recorded`` to it."""
         stamp = record['stamp_ns']
         if stamp <= self._last_ns:  # a new drive
             self._records.clear()
@@ -367,7 +356,7 @@ class RecordedFacts:
         Args:
             stamp_ns: of the frame [ns].
             facts: to be added.
-            first: what is known already stays: the last word of an agent repeats a stamp.
+            first: known facts stay: an agent that ends repeats the last stamp.
         """
         record = self._records.get(stamp_ns)
         known = self._early.setdefault(stamp_ns, {}) if record is None else record['recorded']
@@ -377,10 +366,10 @@ class RecordedFacts:
 
 
 def recorded_facts(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return what replay compares of an agent's report.
+    """Return the fields of an agent's report that replay compares.
 
     Raises:
-        ValueError: a field is something else than it must be.
+        ValueError: a field is invalid.
     """
     found: dict[str, Any] = {}
     if 'observation_sha256' in facts:
@@ -394,7 +383,6 @@ def recorded_facts(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _two_numbers(name: str, value: Any) -> list[float]:  # noqa: ANN401  a value of JSON
-    """Return a value that must be two numbers of the size that commands have."""
     if isinstance(value, list) and len(value) == 2:
         numbers = [v for v in value if isinstance(v, (int, float)) and abs(v) <= LARGEST]
         if len(numbers) == 2:

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Record the loop to a bag that ros2 bag plays: every topic, latched ones too, until Ctrl-C.
 
-The recorder is a process of its own, at low priority, on which the loop never waits. A thread
-writes the bag: what it flushed, once a second, is with the operating system and outlives a kill.
-The queue is bounded: when the disk cannot keep up, messages are dropped and counted.
+The recorder is a separate process at low priority; the loop never waits for it. A thread writes
+the bag and flushes it once a second; flushed messages survive a kill. The queue is bounded: if the
+disk cannot keep up, messages are dropped and counted.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 STORAGES = ('mcap', 'sqlite3')
-# Metadata as ROS 2 Jazzy writes it, which Humble reads too; later ones it does not.
+# Metadata as ROS 2 Jazzy writes it; Humble reads no later version.
 METADATA_VERSION = 8
 CRC_OFFSET = 9 + 24  # in a chunk: after type, length, two times and the size
 FLUSH_S = 1.0
@@ -52,9 +52,8 @@ NICENESS = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the subcommand."""
     parser.add_argument(
-        '--out', type=Path, default=None, help='folder of the bag; none: bag_ and the time'
+        '--out', type=Path, default=None, help='folder of the bag (default: bag_<date>_<time>)'
     )
     parser.add_argument('--storage', choices=STORAGES, default='mcap', help='file format')
     parser.add_argument(
@@ -65,10 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=None,
         metavar='PATTERN',
-        help="shell patterns of topic names, such as '/carla/*'; none: all of the loop",
+        help="shell patterns of topic names, such as '/carla/*' (default: all of the loop)",
     )
     parser.add_argument(
-        '--role-name', default='', help='leave out the topics of other vehicles; empty: of none'
+        '--role-name', default='', help='leave out the topics of other vehicles; empty: record all'
     )
     parser.add_argument(
         '--max-size', type=float, default=0.0, help='end at this size [MB]; 0: no limit'
@@ -81,10 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Record until asked to end; return the exit status.
 
-    1 if recording had to stop: the disk was full, or nearly.
+    1 if the disk was (nearly) full.
 
     Raises:
-        BagError: an argument was refused, or the folder exists already.
+        BagError: an argument is invalid, or the folder exists already.
     """
     params = WriterParams(
         storage=args.storage,
@@ -103,7 +102,6 @@ def run(args: argparse.Namespace) -> int:
 def _recorder(
     args: argparse.Namespace, make_writer: Callable[[Callable[[], None]], BagWriter]
 ) -> Node:
-    """Return the node, recording."""
     from td3_agent.bags.recorder_node import LOOP_TOPICS, RecorderNode  # noqa: PLC0415
 
     node = RecorderNode(make_writer, args.topics or LOOP_TOPICS, args.role_name)
@@ -114,20 +112,19 @@ def _recorder(
 
 @dataclass(frozen=True, kw_only=True)
 class WriterParams:
-    """How a bag is written.
+    """How to write a bag.
 
     Raises:
-        BagError: values that do not fit together.
+        BagError: a value is invalid.
     """
 
     storage: str = 'mcap'  # or sqlite3
     compressed: bool = False  # zstd within MCAP; sqlite3 knows none
-    max_size_mb: float = 0.0  # end when the bag is this large; 0 is without limit
+    max_size_mb: float = 0.0  # end at this size; 0: no limit
     min_free_mb: float = 256.0  # end when less than this is free on the disk
-    queue_bytes: int = QUEUE_BYTES  # may wait for the disk
+    queue_bytes: int = QUEUE_BYTES  # limit of messages that wait for the disk
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be written."""
         if self.storage not in STORAGES:
             raise BagError(f'storage must be one of {", ".join(STORAGES)}, got {self.storage!r}')
         if self.compressed and self.storage != 'mcap':
@@ -139,19 +136,18 @@ class WriterParams:
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic of a bag."""
+    """A topic to record."""
 
     name: str
     msgtype: str
-    types: Typestore  # knows the type
-    qos: tuple[Qos, ...] = ()  # what its publishers offer
+    types: Typestore  # contains the type
+    qos: tuple[Qos, ...] = ()  # of its publishers
 
 
 class _Mcap(McapWriter):
-    """Names file and ROS distribution as rosbag2 does: ``ros2 bag reindex`` wants that name.
+    """Names file and ROS distribution as rosbag2 does; ``ros2 bag reindex`` needs that name.
 
-    Chunks get a checksum, which rosbags leaves out: without it, damage within an image stays
-    unnoticed.
+    Chunks get a checksum, which rosbags leaves out: it reveals damage within an image.
     """
 
     def __init__(self, path: Path, compression: CompressionMode) -> None:
@@ -172,7 +168,7 @@ class _Mcap(McapWriter):
 
 
 class _Sqlite3(Sqlite3Writer):
-    """The same for SQLite3; the journal of a killed writer must bear the file's last name."""
+    """The same for SQLite3; the journal of a killed writer must have the file's final name."""
 
     def __init__(self, path: Path, compression: CompressionMode) -> None:
         super().__init__(path, compression)
@@ -187,7 +183,7 @@ class _Sqlite3(Sqlite3Writer):
 
 
 class _Rosbag2Writer(Writer):
-    """Writes the bags of rosbags with the names that rosbag2 gives."""
+    """Writes bags by rosbags with the file names of rosbag2."""
 
     STORAGE_PLUGINS: Mapping[StoragePlugin, type[StorageWriter]] = {
         StoragePlugin.MCAP: _Mcap,
@@ -215,12 +211,12 @@ def _with_distro(metadata: str) -> str:
 
 
 class BagWriter:
-    """Takes messages from any thread; writes them in the order in which they came.
+    """Takes messages from any thread and writes them in their order of arrival.
 
     Attributes:
-        written, dropped: how many messages so far, by topic.
-        failure: why it ended by itself with an error; empty if it did not.
-        limit_reached: whether it ended by itself because the bag had its largest size.
+        written, dropped: numbers of messages so far, by topic.
+        failure: the error that ended it; empty without one.
+        limit_reached: whether the bag has reached its maximum size, which ends it.
     """
 
     def __init__(
@@ -233,8 +229,8 @@ class BagWriter:
 
         Args:
             path: folder of the bag; must not exist.
-            params: how it is written.
-            on_end: called, from the writing thread, when the writer has ended by itself.
+            params: how to write it.
+            on_end: called from the writing thread when the writer ends by itself.
 
         Raises:
             BagError: the folder exists already, or the disk is too full to begin.
@@ -263,7 +259,7 @@ class BagWriter:
             raise BagError(self.failure)
 
     def add_topic(self, topic: Topic) -> None:
-        """Announce a topic, before its first message."""
+        """Add a topic, before its first message."""
         with self._wake:
             self._queue.append(topic)
             self._wake.notify()
@@ -272,9 +268,9 @@ class BagWriter:
         """Hand over a serialised message; return False if it was dropped.
 
         Args:
-            topic: its name, announced before.
-            received_ns: when it came [ns since 1970].
-            data: CDR with its header, as it came.
+            topic: its name, added before.
+            received_ns: time of arrival [ns since 1970].
+            data: CDR with its header.
         """
         with self._wake:
             if self._ended or self._closing:
@@ -288,19 +284,18 @@ class BagWriter:
         return True
 
     def close(self) -> None:
-        """Write what is queued, the index and the metadata; the second call does nothing."""
+        """Write the queue, the index and the metadata; a second call does nothing."""
         with self._wake:
             self._closing = True
             self._wake.notify()
         self._thread.join()
 
     def _created(self) -> Writer:
-        """Return the writer, not opened yet."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             raise BagError(f'{self.path} exists already: name a new folder for the bag')
-        if trouble := self._disk_trouble(self.path.parent):
-            raise BagError(trouble)
+        if error := self._disk_error(self.path.parent):
+            raise BagError(error)
         plugin = StoragePlugin[self.params.storage.upper()]
         writer = _Rosbag2Writer(self.path, version=METADATA_VERSION, storage_plugin=plugin)
         if self.params.compressed:
@@ -308,7 +303,7 @@ class BagWriter:
         return writer
 
     def _run(self) -> None:
-        """Write until there is nothing more to write, or nothing can be written any more."""
+        """Write until :meth:`close`, a limit or an error."""
         try:
             self._writer.open()  # here: SQLite is for one thread
             self._flush()
@@ -316,10 +311,10 @@ class BagWriter:
             while self._work():
                 pass
             self._finish()
-        except Exception as error:  # noqa: BLE001  of the storage; the caller must hear of it
+        except Exception as error:  # noqa: BLE001  any error of the storage is reported
             why = getattr(error, 'strerror', None) or error
             self.failure = f'{self.path}: cannot be written: {why}'
-            with suppress(Exception):  # what was flushed stays readable
+            with suppress(Exception):  # flushed messages stay readable
                 self._writer.abort()
         was_open = self._opened.is_set()
         with self._wake:
@@ -331,7 +326,7 @@ class BagWriter:
             self._on_end()
 
     def _work(self) -> bool:
-        """Write one queue full; return whether to go on."""
+        """Write the queue; return whether to continue."""
         with self._wake:
             if not self._queue and not self._closing:
                 self._wake.wait(FLUSH_S)
@@ -341,12 +336,11 @@ class BagWriter:
             self._write(item)
         if time.monotonic() >= self._next_flush_s:
             self._flush()
-            self.failure = self._disk_trouble(self.path)
+            self.failure = self._disk_error(self.path)
             self._next_flush_s = time.monotonic() + FLUSH_S
         return not (self.failure or self.limit_reached or (closing and not self._queue))
 
     def _write(self, item: Topic | tuple[str, int, bytes]) -> None:
-        """Write a topic or a message."""
         if isinstance(item, Topic):
             self._connections[item.name] = self._writer.add_connection(
                 item.name, item.msgtype, typestore=item.types, offered_qos_profiles=item.qos
@@ -364,7 +358,7 @@ class BagWriter:
         self.limit_reached = 0.0 < limit <= self._size_bytes
 
     def _flush(self) -> None:
-        """Give everything to the operating system: a kill after this loses nothing before it."""
+        """Give everything to the operating system, where it survives a kill."""
         storage = self._writer.storage
         if isinstance(storage, McapWriter):
             if storage.chunk.msgs:
@@ -373,8 +367,8 @@ class BagWriter:
         elif isinstance(storage, Sqlite3Writer):
             storage.conn.commit()
 
-    def _disk_trouble(self, folder: Path) -> str:
-        """Return what is wrong with the space on the disk; empty if nothing is."""
+    def _disk_error(self, folder: Path) -> str:
+        """Return an error if the disk has too little space, else an empty text."""
         free_mb, least_mb = shutil.disk_usage(folder).free / MEGABYTE, self.params.min_free_mb
         found = f'recording stopped: {free_mb:.1f} MB free on the disk'
         text = f'{self.path}: {found}, at least {least_mb:.1f} MB must stay free'

@@ -1,9 +1,9 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The recorder: listens to every topic of the loop, raw, and hands the bytes to a writer.
+"""The recorder: subscribes to every topic of the loop, raw, and passes the bytes to a writer.
 
-It asks for what the publishers offer, so that it hears latched messages and matches best-effort
-ones; topics that appear later are found while it runs.
+It subscribes with the QoS of the publishers, so it receives latched messages and matches
+best-effort publishers. It looks for new topics while it runs.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ COMPLAINT_PERIOD_S = 5.0
 
 
 def is_wanted(topic: str, patterns: Sequence[str], role_name: str = '') -> bool:
-    """Whether a topic is to be recorded.
+    """Whether to record a topic.
 
     Args:
         topic: its name.
         patterns: shell patterns; one must match.
-        role_name: leave out the topics of other vehicles; empty: of none.
+        role_name: leave out the topics of other vehicles; empty: record all.
     """
     if not any(fnmatchcase(topic, pattern) for pattern in patterns):
         return False
@@ -68,7 +68,7 @@ def is_wanted(topic: str, patterns: Sequence[str], role_name: str = '') -> bool:
 
 
 class RecorderNode(Node):
-    """Records what it hears until it is asked to end, or the writer ends by itself."""
+    """Records until it is stopped, or the writer ends by itself."""
 
     def __init__(
         self,
@@ -77,14 +77,13 @@ class RecorderNode(Node):
         role_name: str = '',
         **kwargs: Any,  # noqa: ANN401  what Node takes
     ) -> None:
-        """Look for topics, at once and from then on.
+        """Start to look for topics.
 
         Args:
-            make_writer: gets what is to be called, from any thread, when the writer has ended by
-                itself.
+            make_writer: takes the function that the writer calls when it ends by itself.
             patterns: shell patterns of topic names.
-            role_name: leave out the topics of other vehicles; empty: of none.
-            kwargs: go to ``rclpy.node.Node``.
+            role_name: leave out the topics of other vehicles; empty: record all.
+            kwargs: of ``rclpy.node.Node``.
         """
         super().__init__('recorder', start_parameter_services=False, **kwargs)
         self._patterns = tuple(patterns)
@@ -92,7 +91,7 @@ class RecorderNode(Node):
         self._types = InstalledTypes()
         self._listening: dict[str, tuple[QoSProfile, Subscription]] = {}
         self._announced: set[str] = set()
-        self._refused: set[str] = set()
+        self._rejected: set[str] = set()
         self.finished = Future()
         self.exit_status = 0
         self._writer = make_writer(self._end)
@@ -102,12 +101,12 @@ class RecorderNode(Node):
         self._look()
 
     def _end(self) -> None:
-        """End the program: the writer cannot, or need not, go on."""
+        """End the program, because the writer has ended."""
         if not self.finished.done():
             self.finished.set_result(None)
 
     def close(self) -> None:
-        """End the bag and say what is in it."""
+        """Close the bag and log its contents."""
         self._timer.cancel()
         writer = self._writer
         writer.close()
@@ -119,14 +118,14 @@ class RecorderNode(Node):
         self.get_logger().info(text)
 
     def _look(self) -> None:
-        """Listen to topics that have appeared, or whose publishers now offer less."""
+        """Subscribe to new topics, and again where the publishers' QoS has changed."""
         for topic, kinds in self.get_topic_names_and_types():
-            if topic in self._refused or not is_wanted(topic, self._patterns, self._role_name):
+            if topic in self._rejected or not is_wanted(topic, self._patterns, self._role_name):
                 continue
             try:
                 self._listen(topic, kinds)
             except BagError as error:
-                self._refused.add(topic)
+                self._rejected.add(topic)
                 self.get_logger().warning(f'{topic} is not recorded: {error}')
         if lost := self._writer.dropped.total():
             self.get_logger().warning(
@@ -136,13 +135,12 @@ class RecorderNode(Node):
             )
 
     def _listen(self, topic: str, kinds: Sequence[str]) -> None:
-        """Subscribe to a topic, again if its publishers offer something else by now.
+        """Subscribe to a topic, again if the QoS of its publishers has changed.
 
-        A topic that has listeners alone is listened to as well: what its publisher says first,
-        when it appears, must not be missed.
+        Topics without a publisher are included, so that its first message is not missed.
 
         Raises:
-            BagError: its type is not known here, or it has several.
+            BagError: its type is not installed, or it has several types.
         """
         profile = fitting_profile(self.get_publishers_info_by_topic(topic))
         known = self._listening.get(topic)
@@ -153,9 +151,9 @@ class RecorderNode(Node):
         types = self._types.knowing(kinds[0])
         if known is not None:
             self.destroy_subscription(known[1])
-        hear = partial(self._on_message, topic, kinds[0], types)
+        callback = partial(self._on_message, topic, kinds[0], types)
         subscription = self.create_subscription(
-            message_class(kinds[0]), topic, hear, profile, raw=True
+            message_class(kinds[0]), topic, callback, profile, raw=True
         )
         self._listening[topic] = (profile, subscription)
 
@@ -169,23 +167,22 @@ class RecorderNode(Node):
 
 
 class InstalledTypes:
-    """The message types that are installed on this machine."""
+    """The message types that are installed on this machine, read on demand."""
 
     def __init__(self) -> None:
-        """Start with none; each is read when it is asked for."""
         self._store = get_typestore(Stores.EMPTY)
 
     def knowing(self, msgtype: str) -> Typestore:
-        """Return a store that knows a type such as ``sensor_msgs/msg/Image``.
+        """Return a store that contains a type such as ``sensor_msgs/msg/Image``.
 
         Raises:
-            BagError: its package, or that of a type within, is not installed.
+            BagError: its package, or the package of a nested type, is not installed.
         """
         self._learn(msgtype)
         return self._store
 
     def _learn(self, msgtype: str) -> None:
-        """Read a type, and before it those within it."""
+        """Read a type, after its nested types."""
         if msgtype in self._store.fielddefs:
             return
         found = get_types_from_msg(_definition_file(msgtype).read_text('utf-8'), msgtype)
@@ -207,27 +204,21 @@ def _named(kind: Any) -> list[str]:  # noqa: ANN401  rosbags' nested tuples
 
 
 def _definition_file(msgtype: str) -> Path:
-    """Return the installed ``.msg`` file of a type.
-
-    Raises:
-        BagError: there is none.
-    """
+    """Return the installed ``.msg`` file of a type; BagError without one."""
     package, _, name = msgtype.split('/')
     try:
         path = Path(get_package_share_directory(package)) / 'msg' / f'{name}.msg'
     except PackageNotFoundError as error:
-        raise BagError(f'package {package!r} of message type {msgtype} is not there') from error
+        raise BagError(
+            f'package {package!r} of message type {msgtype} is not installed'
+        ) from error
     if not path.is_file():
         raise BagError(f'message type {msgtype} has no definition at {path}')
     return path
 
 
 def message_class(msgtype: str) -> type:
-    """Return the Python class of a message type.
-
-    Raises:
-        BagError: it is not installed.
-    """
+    """Return the Python class of a message type; BagError if it is not installed."""
     package, _, name = msgtype.split('/')
     try:
         return getattr(import_module(f'{package}.msg'), name)
@@ -236,7 +227,7 @@ def message_class(msgtype: str) -> type:
 
 
 def fitting_profile(publishers: Sequence[TopicEndpointInfo]) -> QoSProfile:
-    """Return the best profile that all of these publishers offer; reliable if there are none."""
+    """Return the best profile that all publishers offer; reliable without publishers."""
     offers = [publisher.qos_profile for publisher in publishers]
     reliable = all(qos.reliability == ReliabilityPolicy.RELIABLE for qos in offers)
     latched = bool(offers) and all(
@@ -250,7 +241,7 @@ def fitting_profile(publishers: Sequence[TopicEndpointInfo]) -> QoSProfile:
 
 
 def offered_qos(profile: QoSProfile) -> Qos:
-    """Return what a publisher offers as a bag says it; the middleware does not tell its depth."""
+    """Return a publisher's QoS in the form of a bag; the middleware does not know its depth."""
     known = profile.history in {HistoryPolicy.KEEP_LAST, HistoryPolicy.KEEP_ALL}
     return Qos(
         QosHistory(int(profile.history)) if known else QosHistory.UNKNOWN,

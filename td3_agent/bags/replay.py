@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replay a bag: offline, through the agent's code alone, or live, to a running agent.
 
-Offline needs no ROS 2. Every frame of the bag is answered; summary.json and ledger.jsonl have
-the recorded and the new action of each.
+Offline needs no ROS 2. The driver acts on every frame of the bag; summary.json and
+ledger.jsonl have the recorded and the new action of each.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ NANOSECONDS = 1e9
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the subcommand."""
     parser.add_argument('bag', type=Path, help='a bag: its folder, or an .mcap or .db3 file')
     parser.add_argument(
         '--policy',
@@ -58,7 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'given twice: compare; none: lane',
     )
     parser.add_argument(
-        '--expect', type=Path, default=None, metavar='LEDGER', help='must be equal to this ledger'
+        '--expect',
+        type=Path,
+        default=None,
+        metavar='LEDGER',
+        help='exit status 1 if the result differs from this ledger',
     )
     parser.add_argument('--role-name', default='', help='of the vehicle; empty: the only one')
     parser.add_argument('--image-topic', default='', help="empty: the vehicle's only camera")
@@ -67,10 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--twist-convention',
         choices=tuple(convention.value for convention in TwistConvention),
         default=TwistConvention.VELOCITY.value,
-        help='how Twist is meant',
+        help='what the numbers of a Twist mean',
     )
     parser.add_argument(
-        '--start-offset', type=float, default=0.0, help='begin this long after the start [s]'
+        '--start-offset', type=float, default=0.0, help='leave out this much of the start [s]'
     )
     live = parser.add_argument_group('live', 'publish the bag, with /clock, to a running agent')
     live.add_argument('--live', action='store_true', help='play to an agent over ROS 2')
@@ -82,19 +85,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--loop',
         action=argparse.BooleanOptionalAction,
         default=False,
-        help='begin again at the end, until Ctrl-C',
+        help='repeat until Ctrl-C',
     )
-    parser.add_argument('--out', type=Path, default=Path('replay'), help='for the results')
+    parser.add_argument('--out', type=Path, default=Path('replay'), help='folder for the results')
 
 
 def run(args: argparse.Namespace) -> int:
     """Replay, write the results, and return the exit status.
 
-    0 only if at least half of the images were answered, every file was read to its end and, with
-    ``--expect``, nothing differs. What else is wrong with the bag for this driver is a warning.
+    0 only if at least half of the images led to an action, each file was read to its end and, with
+    ``--expect``, nothing differs. Other faults of the bag for this driver are warnings.
 
     Raises:
-        ValueError: the bag, the policy or the ledger was refused; the text says why.
+        ValueError: the bag, the policy or the ledger is invalid.
         OSError: a file cannot be read or written.
     """
     if not args.live and (args.rate != 1.0 or args.loop or args.start_agent):
@@ -102,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     bag = Bag(args.bag)
     contents = bag.contents()
     inputs = find_inputs(contents, args.role_name, args.image_topic, args.odometry_topic)
-    begin_ns(contents, args.start_offset)  # refused before anything is begun
+    begin_ns(contents, args.start_offset)  # raises before anything is written
     expected = list(read_ledger(args.expect)) if args.expect else None
     args.out.mkdir(parents=True, exist_ok=True)
     replays = replays_of(args, bag, contents, inputs)
@@ -120,18 +123,18 @@ def run(args: argparse.Namespace) -> int:
     write_results(args.out, summary, replays)
     several = len(replays) > 1
     sys.stdout.write((aligned(comparison_rows(replays)) if several else table(summary)) + '\n')
-    errors, warnings = told(replays)
-    trouble = [*first.torn, *(nothing_done(first, inputs, args) or errors)]
+    errors, warnings = findings_of(replays)
+    errors = [*first.torn, *(nothing_done(first, inputs, args) or errors)]
     if summary.get('first_difference'):
-        trouble.append(f'differs from {args.expect}: {summary["first_difference"]}')
-    refused = [f'{topic}: {n} refused: {why}' for topic, (n, why) in first.refused.items()]
-    for line in (*refused, *warnings, *trouble):
+        errors.append(f'differs from {args.expect}: {summary["first_difference"]}')
+    rejected = [f'{topic}: {n} rejected: {why}' for topic, (n, why) in first.rejected.items()]
+    for line in (*rejected, *warnings, *errors):
         sys.stderr.write(f'{line}\n')
-    return EXIT_FAILED if trouble else 0
+    return EXIT_FAILED if errors else 0
 
 
-def told(replays: dict[str, Replay]) -> tuple[list[str], list[str]]:
-    """Return what is wrong with the replays: errors, and warnings marked as such."""
+def findings_of(replays: dict[str, Replay]) -> tuple[list[str], list[str]]:
+    """Return the errors of the replays, and their warnings, marked as such."""
     lines: dict[str, bool] = {}
     for name, replay in replays.items():
         of = f'{name}: ' if len(replays) > 1 else ''
@@ -141,12 +144,12 @@ def told(replays: dict[str, Replay]) -> tuple[list[str], list[str]]:
 
 
 def nothing_done(replay: Replay, inputs: Inputs, args: argparse.Namespace) -> list[str]:
-    """Return why no frame was answered; nothing if one was."""
+    """Return why no frame led to an action; empty if one did."""
     if any('action' in record for record in replay.records):
         return []
-    refused = [name for name in (inputs.image, inputs.odometry) if name in replay.refused]
-    if refused:
-        return [f'{args.bag}: no frame is answered, because {refused[0]} is refused']
+    rejected = [name for name in (inputs.image, inputs.odometry) if name in replay.rejected]
+    if rejected:
+        return [f'{args.bag}: no frame led to an action: {rejected[0]} was rejected']
     after = f' after the start offset of {args.start_offset:g} s' if args.start_offset else ''
     return [f'{args.bag}: no image has an odometry of the same stamp{after}']
 
@@ -154,10 +157,10 @@ def nothing_done(replay: Replay, inputs: Inputs, args: argparse.Namespace) -> li
 def replays_of(
     args: argparse.Namespace, bag: Bag, contents: Contents, inputs: Inputs
 ) -> dict[str, Replay]:
-    """Return what every policy, or a running agent, makes of the bag, by name.
+    """Replay with every policy, or with a running agent; return the replays by name.
 
     Raises:
-        BagError: no agent is there, or the bag is damaged.
+        BagError: no agent is ready, or the bag is damaged.
     """
     policies = args.policy or ['lane']
     if args.live:
@@ -204,7 +207,6 @@ def simulated_s(records: Sequence[Record]) -> float:
 
 
 def summarize(replay: Replay) -> dict[str, Any]:
-    """Return the figures of one replay; units are part of the names."""
     records = replay.records
     compared = [r for r in records if 'action' in r and 'action' in r['recorded']]
     differences = np.array([np.subtract(r['action'], r['recorded']['action']) for r in compared])
@@ -222,8 +224,8 @@ def summarize(replay: Replay) -> dict[str, Any]:
         'speed_action_difference': _size(differences, 0),
         'yaw_action_difference': _size(differences, 1),
         'pairing': replay.pairing,
-        'refused': {
-            topic: {'messages': n, 'first': why} for topic, (n, why) in replay.refused.items()
+        'rejected': {
+            topic: {'messages': n, 'first': why} for topic, (n, why) in replay.rejected.items()
         },
         'torn': replay.torn,
         'findings': [asdict(finding) for finding in replay.findings],
@@ -235,7 +237,7 @@ def _equal(records: Iterable[Record], name: str) -> int:
 
 
 def _size(differences: NDArray[np.float64], column: int) -> dict[str, float] | None:
-    """Return how large one action's differences are [1, full scale is 1]."""
+    """Return mean and maximum of one action's differences [1, full scale is 1]."""
     if not len(differences):
         return None
     sizes = np.abs(differences[:, column])
@@ -243,11 +245,10 @@ def _size(differences: NDArray[np.float64], column: int) -> dict[str, float] | N
 
 
 def first_difference(expected: Iterable[Record], records: Iterable[Record]) -> str:
-    """Return where a replay first is not what a ledger says; empty if nowhere.
+    """Return the first difference between a replay and a ledger; empty if there is none.
 
-    Frames of the ledger that the agent did not answer are left out, and so are frames of the
-    replay that the ledger has no frame for: idle ticks, in which the agent infers but the car
-    must not drive.
+    Skips frames of the ledger without an action, and frames of the replay between two frames of
+    the ledger: idle ticks, in which the agent infers but the car must not drive.
     """
     expected = list(expected)
     wanted = [record for record in expected if 'action' in record]
@@ -280,7 +281,7 @@ def _gaps(expected: Iterable[Record]) -> Iterator[tuple[int, int]]:
 
 
 def _difference(there: Record, here: Record | None) -> str:
-    """Return how a frame is not what the ledger says; empty if it is."""
+    """Return the difference of a frame from the ledger's; empty if they are equal."""
     if here is None:
         return 'missing in the replay'
     if here['stamp_ns'] != there['stamp_ns']:
@@ -306,7 +307,7 @@ def _actions(replays: dict[str, Replay]) -> dict[str, list[list[float] | None]]:
 
 
 def comparison_rows(replays: dict[str, Replay]) -> list[list[str]]:
-    """Return a table: each driver, and the recording, against the first driver."""
+    """Return a table that compares each driver, and the recording, with the first driver."""
     columns, first = _actions(replays), next(iter(replays))
     mine = columns.pop(first)
     rows = [

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make one self-contained HTML page from the results of a demo, an evaluation or a replay.
 
-Nothing on it is fetched from anywhere: it can be mailed, archived, and read without a network.
+It loads nothing from a network, so it can be mailed, archived and read offline.
 """
 
 from __future__ import annotations
@@ -50,19 +50,18 @@ TAIL_PERCENTILE = 99.5
 MEGABYTE = 1e6
 
 
-# Route and road of a drive: the line to follow, if it is known, and outlines of lanes, (K, 2) [m].
+# Route, if known, and outlines of the lanes around it, (K, 2) [m].
 Surroundings = tuple['Route | None', 'list[NDArray[np.float64]]']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the subcommand."""
     parser.add_argument('folder', type=Path, help='results of demo, evaluate or replay')
     parser.add_argument(
-        '--bag', type=Path, default=None, help="bag with the camera's frames; none: FOLDER/bag"
+        '--bag', type=Path, default=None, help="bag with the camera's frames (default: FOLDER/bag)"
     )
     parser.add_argument('--frames', type=int, default=240, help='camera frames at most')
     parser.add_argument(
-        '--out', type=Path, default=None, help='the page; none: FOLDER/report.html'
+        '--out', type=Path, default=None, help='the page (default: FOLDER/report.html)'
     )
 
 
@@ -70,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the page and return the exit status.
 
     Raises:
-        ValueError: results or bag cannot be read; the text says why.
+        ValueError: results or bag are invalid.
         OSError: a file is missing.
     """
     if args.frames < 1:
@@ -92,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def page(data: dict[str, Any]) -> str:
-    """Return the page; whatever texts the data holds, none of them becomes markup."""
+    """Return the page, with all texts of the data escaped."""
     template = (files('td3_agent.bags') / 'report.html').read_text(encoding='utf-8')
     text = json.dumps(data, separators=(',', ':'), allow_nan=False)
     for character in '<>&\u2028\u2029':
@@ -101,23 +100,23 @@ def page(data: dict[str, Any]) -> str:
 
 
 def collect(folder: Path, bag_path: Path | None, frames: int) -> dict[str, Any]:
-    """Return everything that the page of a results folder shows.
+    """Return the data of the page.
 
     Args:
         folder: with ``summary.json`` and ``ledger.jsonl``.
-        bag_path: the bag with the camera's frames; None: the folder's own, if there is one.
+        bag_path: the bag with the camera's frames; None: the folder's own, if it has one.
         frames: camera frames at most.
 
     Raises:
-        ValueError: a file of the folder cannot be read; the text says why.
-        OSError: one of them is missing.
+        ValueError: a file of the folder is invalid.
+        OSError: a file is missing.
     """
     summary = _summary(folder / 'summary.json')
     ledgers = sorted(folder.glob('*/ledger.jsonl')) if 'policies' in summary else []
     records = [r for path in ledgers or [folder / 'ledger.jsonl'] for r in _named(path, ledgers)]
     drives = _by_drive(records)
     if not drives:
-        raise BagError(f'{folder / "ledger.jsonl"}: there is no frame in it')
+        raise BagError(f'{folder / "ledger.jsonl"}: it has no frames')
     bag = _bag_of(folder, summary, bag_path)
     stride = max(1, -(-sum(map(len, drives.values())) // MOST_POINTS))
     shown = [
@@ -144,7 +143,6 @@ def collect(folder: Path, bag_path: Path | None, frames: int) -> dict[str, Any]:
 
 
 def _summary(path: Path) -> dict[str, Any]:
-    """Return a ``summary.json``."""
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, RecursionError) as error:
@@ -155,13 +153,13 @@ def _summary(path: Path) -> dict[str, Any]:
 
 
 def _named(path: Path, several: Sequence[Path]) -> list[Record]:
-    """Return the records of a ledger; of several, each knows whose it is."""
+    """Return the records of a ledger, with the name of its drive if there are several."""
     name = {'drive': path.parent.name} if several else {}
     return [{**record, **name} for record in read_ledger(path)]
 
 
 def _by_drive(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Return the frames by episode, policy, or all together."""
+    """Return the frames by episode, policy or role name."""
     drives: dict[str, list[Record]] = {}
     for record in records:
         if 'stamp_ns' in record:
@@ -171,7 +169,6 @@ def _by_drive(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _bag_of(folder: Path, summary: dict[str, Any], named: Path | None) -> Bag | None:
-    """Return the bag with the camera's frames, if there is one."""
     if named is not None:
         return Bag(named)
     of_replay = summary.get('bag')
@@ -188,7 +185,6 @@ def _kind(summary: dict[str, Any]) -> str:
 
 
 def _title(summary: dict[str, Any], folder: Path) -> str:
-    """Return the heading of the page."""
     if 'plan' in summary:
         return f'{summary.get("title", "Evaluation")} on {summary["plan"].get("map", "a map")}'
     if 'bag' in summary:
@@ -199,9 +195,9 @@ def _title(summary: dict[str, Any], folder: Path) -> str:
 
 
 def _surroundings(summary: dict[str, Any], name: str, bag: Bag | None) -> Surroundings:
-    """Return road and route of a drive, as far as they can be found out."""
+    """Return road and route of a drive, as far as they are known."""
     world = None
-    with suppress(ValueError, TypeError, OSError):  # another version's, or a map that has gone
+    with suppress(ValueError, TypeError, OSError):  # of another version, or the map is missing
         if 'plan' in summary:
             world = EpisodePlan(**summary['plan']).episode(int(name)).world()
         elif 'map' in summary:
@@ -225,7 +221,7 @@ def _route_in(bag: Bag) -> Route | None:
 def _drive(
     name: str, records: Sequence[Record], every: Sequence[Record], around: Surroundings
 ) -> dict[str, Any]:
-    """Return the series of one drive, one value per frame; null where there is none."""
+    """Return the series of one drive, one value or null per frame."""
     route, road = around
     start_ns = records[0]['stamp_ns']
     sent = [r.get('sent') or {} for r in records]
@@ -268,7 +264,7 @@ def _number(value: Any, digits: int) -> float | None:  # noqa: ANN401  a value o
 
 
 def _column(records: Sequence[Record], name: str, digits: int = 3) -> list[float | None]:
-    """Return one field of all records, rounded; None where it is no number."""
+    """Return one field of all records, rounded; None if it is no number."""
     return [_number(record.get(name), digits) for record in records]
 
 
@@ -292,7 +288,7 @@ def _images(bag: Bag, contents: Contents, stamps: Sequence[int], most: int) -> l
     try:
         inputs = find_inputs(contents)
     except BagError:
-        return []  # several cameras, or vehicles: nobody has said which
+        return []  # several cameras or vehicles
     wanted = {stamp: i for i, stamp in enumerate(stamps)}
     step = max(1, -(-contents.counts[inputs.image] // most))
     found: dict[int, str] = {}
@@ -325,7 +321,7 @@ def picture(view: ImageView) -> str:
 
 
 def _latencies(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Return histograms of the times of a frame [ms], by stage."""
+    """Return histograms of the latency breakdown [ms], by stage."""
     spans: dict[str, list[float]] = {}
     for record in records:
         if record.get('twist_published_ns') and record.get('image_received_ns'):
@@ -339,7 +335,7 @@ def _latencies(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _histogram(name: str, values_ms: NDArray[np.float64]) -> dict[str, Any]:
-    """Return counts between 0 and the tail; the last bin holds what lies beyond."""
+    """Return counts up to the tail; the last bin includes all above it."""
     top = max(float(np.percentile(values_ms, TAIL_PERCENTILE)), 1e-3)
     counts, _ = np.histogram(np.clip(values_ms, 0.0, top), HISTOGRAM_BINS, (0.0, top))
     p50, p99 = np.percentile(values_ms, [50, 99])
@@ -355,13 +351,12 @@ def _histogram(name: str, values_ms: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _counted(records: Sequence[Record]) -> dict[str, int]:
-    """Return how often each outcome is."""
+    """Return the number of frames with each outcome."""
     outcomes = [record['outcome'] for record in records]
     return {name: outcomes.count(name) for name in sorted(set(outcomes))}
 
 
 def _episodes(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of the episode table."""
     rows = summary.get('episodes')
     if not isinstance(rows, list):
         return []

@@ -1,8 +1,8 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What every file of a bag yields, and what is compressed: a whole file, or each message.
+"""Base class of the readers, and compression of whole files and of messages.
 
-Bags are not trusted: no size is believed before it is compared with a limit.
+Bags are not trusted: every size is compared with a limit before it is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # The largest image that the agent takes is 8192 x 8192 of four bytes, 268 MB.
 MAX_BYTES = 512 * 1024 * 1024
 BLOCK_BYTES = 1024 * 1024
-# Recordings become 1.5 to 20 times smaller; a decompression bomb thousands of times.
+# Recordings compress 1.5 to 20 times, a decompression bomb thousands of times.
 MOST_TIMES = 200
 ALWAYS_BYTES = 256 * 1024 * 1024
 MIN_FREE_BYTES = 256 * 1024 * 1024
@@ -38,15 +38,15 @@ class BagError(ValueError):
 
 
 class DamageError(BagError):
-    """A file of a bag cannot be read from some place on; what comes before it can."""
+    """A file of a bag is damaged; what comes before the damage can be read."""
 
 
 @dataclass(frozen=True)
 class RawTopic:
-    """A topic as a file of a bag describes it: its name, and its message type.
+    """Name and message type of a topic.
 
     Attributes:
-        qos: its publishers' profiles as YAML text; may be empty, or wrong.
+        qos: its publishers' profiles as YAML text; may be empty or invalid.
     """
 
     name: str
@@ -55,7 +55,7 @@ class RawTopic:
 
 
 class RawMessage(NamedTuple):
-    """A message as it was received: where, when [ns since 1970], and CDR with its header."""
+    """A received message: topic, time [ns since 1970], and CDR with its header."""
 
     topic: RawTopic
     received_ns: int
@@ -66,24 +66,22 @@ class Storage:
     """One file of a bag.
 
     Attributes:
-        torn: after it was read: where it is cut off or damaged, as a sentence; empty if it is
-            neither.
+        torn: after reading: where the file is cut off or damaged; empty if it is intact.
     """
 
     def __init__(self, path: Path) -> None:
-        """Take the path; the file is read by :meth:`messages`."""
         self.path = path
         self.torn = ''
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
         """Yield the messages of these topics, of all if None, in the order of the file.
 
-        Ends at the first damage, which :attr:`torn` names. What is overwritten begins in the
-        middle of something: the last message before it is left out, unless a checksum holds.
+        Ends at the first damage, which :attr:`torn` names. The last message before it may be
+        damaged too, and is left out unless a checksum matches.
 
         Raises:
-            BagError: it holds something else than messages of ROS 2.
-            OSError: it cannot be read.
+            BagError: the file does not hold messages of ROS 2.
+            OSError: the file cannot be read.
         """
         raise NotImplementedError
 
@@ -91,17 +89,17 @@ class Storage:
 def decompressed(
     data: bytes | memoryview, form: str, where: str, size: int | None = None, *, whole: bool = True
 ) -> bytes:
-    """Return what was compressed; never more than was announced, or than is allowed.
+    """Decompress data, up to the expected size and the limit.
 
     Args:
-        data: what was compressed.
+        data: compressed bytes.
         form: ``zstd``, ``lz4``, or empty for none.
-        where: for the error's text.
-        size: announced size [bytes]; None if there is none.
-        whole: False where the end of the data is missing.
+        where: begins the error's text.
+        size: expected size [bytes], if known.
+        whole: False if the end of the data is missing.
 
     Raises:
-        BagError: it is too large, not what was announced, or cannot be read.
+        BagError: the data are too large, of another size, or damaged.
     """
     limit = MAX_BYTES if size is None else size
     if limit > MAX_BYTES:
@@ -117,7 +115,7 @@ def decompressed(
     return found[:limit]
 
 
-# Each returns at most so many bytes.
+# The second argument is the maximum size [bytes].
 DECOMPRESSORS: dict[str, Callable[[bytes | memoryview, int], bytes]] = {
     '': lambda data, _: bytes(data),
     'zstd': lambda data, most: zstd.ZstdDecompressor().decompress(data, most),
@@ -126,19 +124,13 @@ DECOMPRESSORS: dict[str, Callable[[bytes | memoryview, int], bytes]] = {
 
 
 class CompressedFile(Storage):
-    """One file, compressed with zstd; decompressed into a temporary one for each reading."""
+    """A file compressed with zstd; each reading decompresses it into a temporary file."""
 
     def __init__(self, path: Path, open_plain: Callable[[Path], Storage]) -> None:
-        """Take the path, and what reads the file when it is decompressed."""
         super().__init__(path)
         self._open_plain = open_plain
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
-        """Yield the messages of these topics, of all if None, in the order of the file.
-
-        Raises:
-            BagError: it is larger than it may be, or than there is room for.
-        """
         with tempfile.TemporaryDirectory(prefix='td3_agent_bag_') as folder:
             plain = Path(folder) / self.path.stem
             damage = self._decompress(plain)
@@ -151,10 +143,10 @@ class CompressedFile(Storage):
         self.torn = '; '.join(text for text in (damage, found) if text)
 
     def _decompress(self, plain: Path) -> str:
-        """Write what is in the file to ``plain``; return where it is damaged.
+        """Decompress the file into ``plain``; return where it is damaged.
 
         Raises:
-            BagError: it is larger than it may be, or than there is room for.
+            BagError: the result is too large for the limit or the disk.
         """
         limit = max(self.path.stat().st_size * MOST_TIMES, ALWAYS_BYTES)
         size = 0
@@ -168,14 +160,13 @@ class CompressedFile(Storage):
                     return ''
                 size += len(block)
                 if size > limit:
-                    raise self._refused(f'must hold at most {limit} bytes, holds more')
+                    raise self._rejected(f'must hold at most {limit} bytes, holds more')
                 if shutil.disk_usage(plain.parent).free < MIN_FREE_BYTES + len(block):
                     where = f'there is no room in {plain.parent.parent}'
-                    raise self._refused(f'{where}: set TMPDIR to another folder')
+                    raise self._rejected(f'{where}: set TMPDIR to another folder')
                 target.write(block)
 
-    def _refused(self, reason: str) -> BagError:
-        """Return the error, with what can be done beside."""
+    def _rejected(self, reason: str) -> BagError:
         return BagError(f'{self.path}: {reason}; or decompress it first: zstd -d {self.path}')
 
 
@@ -183,12 +174,10 @@ class CompressedMessages(Storage):
     """A file whose messages are compressed one by one."""
 
     def __init__(self, file: Storage, form: str, path: Path) -> None:
-        """Take the file, and how its messages are compressed; the path is for errors."""
         super().__init__(path)
         self._file, self._form = file, form
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
-        """Yield the messages of these topics, of all if None, in the order of the file."""
         for number, message in enumerate(self._file.messages(topics)):
             where = f'{self.path}: message {number}, of {message.topic.name}'
             try:

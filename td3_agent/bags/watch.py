@@ -36,18 +36,17 @@ HIGHEST_PORT = 65535
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the subcommand."""
-    parser.add_argument('--role-name', default='ego_vehicle', help='of the vehicle')
+    parser.add_argument('--role-name', default='ego_vehicle', help='role name of the vehicle')
     parser.add_argument('--camera-id', default='camera', help='id of its camera')
-    parser.add_argument('--image-topic', default='', help='empty: of that camera')
+    parser.add_argument('--image-topic', default='', help='empty: topic of that camera')
     parser.add_argument('--odometry-topic', default='', help='empty: /carla/<role_name>/odometry')
     parser.add_argument(
-        '--policy', default='lane', help=f'whose input is shown: {SHIPPED_NAMES}, or a file'
+        '--policy', default='lane', help=f'policy whose input to show: {SHIPPED_NAMES}, or a file'
     )
-    parser.add_argument('--port', type=int, default=9090, help='of the page')
-    parser.add_argument('--data-port', type=int, default=9876, help='of what the page shows')
+    parser.add_argument('--port', type=int, default=9090, help='port of the page')
+    parser.add_argument('--data-port', type=int, default=9876, help='port of the data')
     parser.add_argument(
-        '--memory', type=int, default=500, help='the oldest is forgotten beyond this [MB]'
+        '--memory', type=int, default=500, help='drop the oldest data above this [MB]'
     )
 
 
@@ -55,9 +54,9 @@ def run(args: argparse.Namespace) -> int:
     """Show until asked to end.
 
     Raises:
-        ValueError: an argument or the policy was refused, or Rerun is not installed.
+        ValueError: an argument or the policy is invalid, or Rerun is not installed.
     """
-    refuse_without_rerun()
+    require_rerun()
     for name in ('port', 'data_port'):
         if not 0 < getattr(args, name) <= HIGHEST_PORT:
             raise ValueError(f'--{name.replace("_", "-")} must be in [1, {HIGHEST_PORT}]')
@@ -70,18 +69,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def refuse_without_rerun() -> None:
-    """Refuse to go on where Rerun is missing.
-
-    Raises:
-        ValueError: it is not installed.
-    """
+def require_rerun() -> None:
+    """Raise ValueError if Rerun is not installed."""
     if find_spec('rerun') is None:
         raise ValueError("Rerun is not installed: pip install 'td3_agent[watch]'")
 
 
 def _watcher(args: argparse.Namespace) -> Node:
-    """Return the node, its page served."""
     import rerun as rr  # noqa: PLC0415
 
     from td3_agent.bags.watch_node import WatchNode, WatchTopics  # noqa: PLC0415
@@ -104,9 +98,9 @@ def _watcher(args: argparse.Namespace) -> Node:
 
 
 def start_server(port: int, data_port: int, memory_mb: int) -> subprocess.Popen[bytes]:
-    """Return Rerun's server, listening on this machine alone.
+    """Start Rerun's server, which listens on the loopback interface only.
 
-    Within a program of ours it would listen on every interface.
+    Started within this process it would listen on every interface.
 
     Raises:
         ValueError: a port is taken, or the server does not start.
@@ -117,7 +111,7 @@ def start_server(port: int, data_port: int, memory_mb: int) -> subprocess.Popen[
     for name, number in (('--port', port), ('--data-port', data_port)):
         if _answers(number):
             raise ValueError(f'{name} {number} is in use: name another one')
-    # Not python -m rerun: that is a script around this program, and would not take it along.
+    # Not python -m rerun: that script starts the server as a child, which would outlive it.
     command = [str(Path(rerun_cli.__file__).with_name('rerun')), '--serve-web']
     command += ['--bind', LOOPBACK]
     command += ['--port', str(data_port), '--web-viewer-port', str(port)]
@@ -141,20 +135,18 @@ def start_server(port: int, data_port: int, memory_mb: int) -> subprocess.Popen[
 
 
 def _answers(port: int) -> bool:
-    """Whether a program listens on a port of this machine."""
+    """Whether a port of this machine is open."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def _close(recording: Any, server: subprocess.Popen[bytes]) -> None:  # noqa: ANN401  of Rerun
-    """Let go of the server, then end it."""
     recording.disconnect()
     _end(server)
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """End the server."""
     server.terminate()
     try:
         server.wait(PATIENCE_S)
@@ -164,7 +156,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 def blueprint() -> Any:  # noqa: ANN401  of Rerun, which has no types here
-    """Return what is shown where."""
+    """Return the layout of the page."""
     import rerun.blueprint as rrb  # noqa: PLC0415
 
     pictures = rrb.Vertical(

@@ -1,8 +1,8 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Shows a drive while it happens: hears what the loop says, and logs it to Rerun.
+"""Shows a running drive: receives the topics of the loop and logs them to Rerun.
 
-It subscribes best effort: a slow viewer holds up no publisher.
+It subscribes with best effort, so a slow viewer blocks no publisher.
 """
 
 from __future__ import annotations
@@ -51,13 +51,7 @@ THIN, THICK = rr.Radius.ui_points(1.0), rr.Radius.ui_points(2.5)
 
 @dataclass(frozen=True, kw_only=True)
 class WatchTopics:
-    """What is watched.
-
-    Attributes:
-        role_name: of the vehicle.
-        image: its camera.
-        odometry: its motion.
-    """
+    """Role name and topics of the vehicle."""
 
     role_name: str
     image: str
@@ -65,7 +59,7 @@ class WatchTopics:
 
 
 class WatchNode(Node):
-    """Logs one vehicle."""
+    """Logs one vehicle to Rerun."""
 
     def __init__(
         self,
@@ -75,14 +69,14 @@ class WatchNode(Node):
         on_close: Callable[[], None] = lambda: None,
         **kwargs: Any,  # noqa: ANN401  what Node takes
     ) -> None:
-        """Listen.
+        """Subscribe.
 
         Args:
-            recording: where it is logged.
-            watched: what is watched.
-            spec: how the network's input is made.
+            recording: receives the data.
+            watched: topics of the vehicle.
+            spec: of the network's input.
             on_close: called at the end.
-            kwargs: go to ``rclpy.node.Node``.
+            kwargs: of ``rclpy.node.Node``.
         """
         super().__init__('watch', start_parameter_services=False, **kwargs)
         self._log = recording
@@ -91,8 +85,8 @@ class WatchNode(Node):
         self._route: Route | None = None
         self._near_m: float | None = None
         self._trail: deque[tuple[float, float]] = deque(maxlen=TRAIL_POINTS)
-        self._said: dict[str, tuple[int, str]] = {}
-        refusals, role = Rejections(self), watched.role_name
+        self._statuses: dict[str, tuple[int, str]] = {}
+        rejections, role = Rejections(self), watched.role_name
         for kind, topic, handler, qos in (
             (Image, watched.image, self._on_image, FORGETFUL),
             (Odometry, watched.odometry, self._on_odometry, FORGETFUL),
@@ -101,10 +95,10 @@ class WatchNode(Node):
             (DiagnosticArray, topics.agent_report(role), self._on_report, FORGETFUL),
             (DiagnosticArray, '/diagnostics', self._on_diagnostics, FORGETFUL),
         ):
-            self.create_subscription(kind, topic, refusals.guard(topic, handler), qos)
+            self.create_subscription(kind, topic, rejections.guard(topic, handler), qos)
 
     def _at(self, stamp: int) -> None:
-        """Log what follows at a simulated time [ns]."""
+        """Set the simulated time of the next entries [ns]."""
         self._log.set_time('sim', duration=stamp / 1e9)
 
     def _on_image(self, msg: Image) -> None:
@@ -131,7 +125,6 @@ class WatchNode(Node):
         self._log_lateral_error(state)
 
     def _log_lateral_error(self, state: VehicleState) -> None:
-        """Log how far the car is from its route, where that is known."""
         if self._route is not None:
             projection = self._route.project(state.x_m, state.y_m, self._near_m)
             self._near_m = projection.s_m
@@ -157,15 +150,15 @@ class WatchNode(Node):
             self._log.log('latency/image_to_twist_ms', rr.Scalars([span_ms]))
 
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:
-        """Log what a node says of itself when it says something new."""
+        """Log the status of a node when it changes."""
         for status in msg.status:
             level = int.from_bytes(status.level, 'little')
-            if self._said.get(status.name) != (level, status.message):
-                self._said[status.name] = (level, status.message)
+            if self._statuses.get(status.name) != (level, status.message):
+                self._statuses[status.name] = (level, status.message)
                 text = f'{status.name}: {status.message}'
                 self._log.log('diagnostics', rr.TextLog(text, level=LEVELS[min(level, 3)]))
 
 
 def _on_the_map(x_m: float, y_m: float) -> tuple[float, float]:
-    """Return a place for a picture, whose second axis points down."""
+    """Return a position in Rerun's 2D view, whose second axis points down."""
     return (x_m, -y_m)

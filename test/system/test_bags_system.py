@@ -93,7 +93,7 @@ def play(ros):
         ros.executor.add_node(player)
         player.play()
         ros.spin_until(lambda: until(player), 'the bag is over', DEADLINE_S)
-        assert not player.trouble
+        assert not player.error
         return player
 
     return start
@@ -136,7 +136,7 @@ class TestPlayer:
         ros.executor.add_node(player)
         player.play()
         ros.spin_until(player.finished.done, 'given up')
-        assert 'no agent is ready' in player.trouble
+        assert 'no agent is ready' in player.error
 
 
 @contextmanager

@@ -222,7 +222,7 @@ class TestImages:
         messages[3][2].encoding = 'mono16'
         replay = seen(write_bag(tmp_path / 'a', messages))
         assert len(replay.records) == 11
-        ((number, reason),) = replay.refused.values()
+        ((number, reason),) = replay.rejected.values()
         assert number == 1
         assert "got 'mono16'" in reason
 
@@ -321,8 +321,8 @@ def test_topics_of_another_type_are_refused(name, tmp_path):
     wrong = (topic, 1, make('std_msgs/msg/String', data='x'))
     replay = seen(write_bag(tmp_path / 'a', [wrong, *drive()]))
     assert len(replay.records) == 12
-    assert replay.refused[topic][0] == 1
-    assert "got 'std_msgs/msg/String'" in replay.refused[topic][1]
+    assert replay.rejected[topic][0] == 1
+    assert "got 'std_msgs/msg/String'" in replay.rejected[topic][1]
 
 
 def test_a_report_that_is_a_trap_is_refused(tmp_path):
@@ -339,7 +339,7 @@ def test_a_report_that_is_a_trap_is_refused(tmp_path):
     report = make('diagnostic_msgs/msg/DiagnosticArray', header=header(10**9), status=[status])
     replay = seen(write_bag(tmp_path / 'a', [*drive(), (topic, 10**18, report)]))
     assert len(replay.records) == 12
-    assert replay.refused[topic][0] == 1
+    assert replay.rejected[topic][0] == 1
 
 
 def test_simulated_time_leaves_jumps_out():

@@ -199,5 +199,5 @@ class TestOtherFiles:
 
     def test_its_metadata(self, tmp_path):
         path = write_bag(tmp_path / 'bag', drive(1))
-        with pytest.raises(BagError, match='name the folder that it is in'):
+        with pytest.raises(BagError, match='name its folder instead'):
             Bag(path / 'metadata.yaml')

@@ -135,7 +135,7 @@ class TestTopics:
         self, kept, role_name, lacks, has, tmp_path
     ):
         said = self.refusal(tmp_path, [m for m in drive() if m[0] in kept], role_name)
-        none = 'it has' if kept == {IMAGE, ODOMETRY} else 'it has none of that type, but'
+        none = 'it has' if kept == {IMAGE, ODOMETRY} else 'it has no such topic, but'
         assert said.startswith(f'the bag must have {lacks}, {none} {has}')
 
     @pytest.mark.parametrize('prefix', ['/robot1', '/a/b'])
