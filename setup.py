@@ -82,6 +82,7 @@ setup(
                 'synchronizer_node',
                 'td3_agent_node',
                 'gate_node',
+                'composed_node',
             )
         ],
         # Gymnasium before 1.0 calls this by itself; later ones want td3_agent.envs imported.

@@ -75,8 +75,16 @@ class Lap:
     not_ok: int = 0
 
 
-def drive_over_ros(executor: str, frames: int, width: int, height: int, vehicles: int = 1) -> Lap:
-    """Drive with a process for each node, as fast as they can.
+def drive_over_ros(  # noqa: PLR0913  what one drive is
+    executor: str,
+    frames: int,
+    width: int,
+    height: int,
+    vehicles: int = 1,
+    *,
+    composed: bool = False,
+) -> Lap:
+    """Drive with a process for each node, or composed, as fast as they can.
 
     Raises:
         ValueError: a process ended early, or the frames did not come in time.
@@ -89,6 +97,7 @@ def drive_over_ros(executor: str, frames: int, width: int, height: int, vehicles
             role_names=roles(vehicles),
             bridge={'map': 'winding', 'spawn_index': 0, **camera},
             synchronizer={'real_time_factor': 0.0, 'ledger_path': str(path)},
+            composed=composed,
         )
         tail = LedgerTail(path)
         nodes.start(group)

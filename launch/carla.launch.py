@@ -16,6 +16,7 @@ from td3_agent.fastdds import CAMERA_PROFILE
 from td3_agent.launch_settings import BOOLEANS
 from td3_agent.launching import (
     ASIDE,
+    COMPOSED,
     DRIVER,
     INPUTS,
     PARAMS_FILE,
@@ -49,6 +50,7 @@ ARGUMENTS = {
         'true', 'whether route_node plans for a driver that follows a route', tuple(BOOLEANS)
     ),
     'goal': Argument('random', "of route_node: random, topic, 'x, y' [m], or 'spawn N'"),
+    **COMPOSED,
     **PARAMS_FILE,
     **ASIDE,
 }
@@ -59,14 +61,15 @@ def start(processes: Processes) -> Iterator[Action]:
     agent = processes.node('td3_agent_node', ('role_name', *CAMERA, *DRIVER, *INPUTS))
     control = processes.control_remapping()
     gate = ('role_name', 'twist_convention', 'odometry_topic', 'deadline_s')
-    yield processes.node('gate_node', gate, remappings=control)
-    yield agent
-    yield processes.node(
+    gate = processes.node('gate_node', gate, remappings=control)
+    ends = 'the drive is over'
+    synchronizer = processes.node(
         'synchronizer_node',
         ('odometry_topic', 'max_frames', 'real_time_factor', 'ledger_path'),
         remappings=control,
-        ends='the drive is over',
+        ends=ends,
     )
+    yield from processes.composed([gate, agent, synchronizer], control, ends)
     if processes.is_on('route', 'true') and processes.follows_route():
         refuse_without_carla()
         yield processes.node('route_node', ('role_name', 'odometry_topic', 'goal'))

@@ -15,6 +15,7 @@ from td3_agent.fastdds import LOOPBACK_PROFILE
 from td3_agent.launch_settings import as_declared, refuse_unwritable
 from td3_agent.launching import (
     ASIDE,
+    COMPOSED,
     DRIVER,
     PARAMS_FILE,
     ROLE_NAME,
@@ -34,6 +35,7 @@ ARGUMENTS = {
     'duration': Argument(str(DURATION_S), 'simulated time to drive [s]; 0 is without end'),
     'real_time_factor': Argument('1.0', 'simulated time per wall time; 0 is as fast as possible'),
     'out': Argument('.', 'folder of the ledger'),
+    **COMPOSED,
     **PARAMS_FILE,
     **ASIDE,
 }
@@ -49,6 +51,7 @@ def start(processes: Processes) -> list[Action]:
         ledger = Path(expanded(given['out'])) / 'ledger.jsonl'
         refuse_unwritable('out', ledger)
         asked['ledger_path'] = str(ledger)
+    ends = 'the drive is over'
     nodes = [
         processes.node('td3_agent_node', ('role_name', *DRIVER)),
         processes.node('gate_node', ('role_name', 'twist_convention')),
@@ -57,10 +60,10 @@ def start(processes: Processes) -> list[Action]:
             ('real_time_factor',),
             {'max_frames': frames_of(DURATION_S), 'ledger_path': 'ledger.jsonl'},
             over=asked,
-            ends='the drive is over',
+            ends=ends,
         ),
-        *processes.recorder_and_watcher(),
     ]
+    nodes = [*processes.composed(nodes, ends=ends), *processes.recorder_and_watcher()]
     # Paused, so that the first frame is the synchronizer's.
     world = {'spawn_index': 0, 'start_paused': True}
     return [processes.node('sim_bridge_node', ('map', 'seed'), world), *nodes]

@@ -38,6 +38,7 @@ from td3_agent.driving.parameters import expanded
 from td3_agent.fastdds import profile_variables
 from td3_agent.launch_settings import (
     BOOLEANS,
+    PROGRAMS,
     ParamsFile,
     as_declared,
     failure_of,
@@ -51,6 +52,7 @@ from td3_agent.launch_settings import (
 from td3_agent.nodes.drivers import DriverParams, needs_route
 from td3_agent.nodes.parameters import Td3AgentParams
 from td3_agent.policy.policy_file import SHIPPED_NAMES
+from td3_agent.processes import parameter_words
 from td3_agent.starting import PARENT_VARIABLE
 
 if TYPE_CHECKING:
@@ -103,6 +105,8 @@ INPUTS = {
     'image_topic': Argument('', 'image topic; empty: /carla/<role_name>/<camera_id>/image'),
     'odometry_topic': Argument('', 'odometry topic; empty: /carla/<role_name>/odometry'),
 }
+# Arguments of launch files that start agent, gate and synchronizer.
+COMPOSED = {'composed': switch('run agent, gate and synchronizer in one process: not isolated')}
 # Arguments of every launch file.
 PARAMS_FILE = {
     'params_file': Argument('', 'ROS parameter file for the nodes; arguments take precedence')
@@ -169,15 +173,44 @@ class Processes:
             given['role_names'] = (self.given['role_name'],)
         values = node_values(executable, self.file, own or {}, given | (over or {}))
         self.values[executable] = values
+        parameters = [{name: parameter(value) for name, value in values.items()}]
+        return self._process(executable, remappings, ends, parameters=parameters)
+
+    def composed(
+        self, nodes: list[Node], remappings: list[tuple[Any, Any]] | None = None, ends: str = ''
+    ) -> list[Node]:
+        """Return the nodes, or one process with all of them where ``composed`` is true.
+
+        Args:
+            nodes: agent, gate and synchronizer, as :meth:`node` made them.
+            remappings: of all their topics.
+            ends: as for :meth:`node`.
+        """
+        if not self.is_on('composed'):
+            return nodes
+        words = [
+            word
+            for name in ('td3_agent_node', 'gate_node', 'synchronizer_node')
+            for word in parameter_words(self.values[name], PROGRAMS[name].node)
+        ]
+        return [self._process('composed_node', remappings, ends, ros_arguments=words)]
+
+    def _process(
+        self,
+        executable: str,
+        remappings: list[tuple[Any, Any]] | None,
+        ends: str,
+        **more: Any,  # noqa: ANN401  what Node takes
+    ) -> Node:
         return Node(
             package='td3_agent',
             executable=executable,
             output='screen',
-            parameters=[{name: parameter(value) for name, value in values.items()}],
             remappings=remappings or [],
             exec_name=executable,
             additional_env=watching_parent(),
             on_exit=partial(self._ended, executable, ends),
+            **more,
             **self.prefix,
         )
 

@@ -121,15 +121,31 @@ def node_command(name: str, parameters: Mapping[str, object], namespace: str = '
     """Return the command line of the node program ``name`` with its configuration file."""
     command = [sys.executable, '-m', f'td3_agent.nodes.{name}', '--ros-args']
     command += ['--params-file', str(shared_path(f'config/{name}.yaml'))]
-    for key, value in parameters.items():
-        command += ['-p', f'{key}:={_yaml(value)}']
+    command += parameter_words(parameters)
     if namespace:
         command += ['-r', f'__ns:=/{namespace}']
     return command
 
 
+def composed_command(parameters: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """Return the command line of ``composed_node`` with the parameters of each node, by name."""
+    command = [sys.executable, '-m', 'td3_agent.nodes.composed_node', '--ros-args']
+    for node, given in parameters.items():
+        command += parameter_words(given, node)
+    return command
+
+
+def parameter_words(parameters: Mapping[str, object], node: str = '') -> list[str]:
+    """Return ROS arguments that set parameters, of one node if it is named."""
+    prefix = f'{node}:' if node else ''
+    pairs = [f'{prefix}{key}:={_yaml(value)}' for key, value in parameters.items()]
+    return [word for pair in pairs for word in ('-p', pair)]
+
+
 def _yaml(value: object) -> str:
     """Write a parameter value as YAML of the same type."""
+    if isinstance(value, tuple):
+        return repr(list(value))
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

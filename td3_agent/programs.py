@@ -42,6 +42,11 @@ def gate_node() -> None:
     _run_node('gate_node')
 
 
+def composed_node() -> None:
+    """Run agent, gate and synchronizer in one process."""
+    _run_node('composed_node')
+
+
 def _run_node(name: str) -> None:
     begin()
     try:

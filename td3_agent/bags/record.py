@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     os.nice(NICENESS)  # the loop goes first
     from td3_agent.nodes.runtime import run_program  # noqa: PLC0415  --help needs no ROS
 
-    run_program(lambda: _recorder(args, partial(BagWriter, args.out, params)), [])
+    run_program(lambda: _recorder(args, partial(BagWriter, args.out, params)), args=[])
     return 0
 
 

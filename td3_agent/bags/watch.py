@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     os.nice(NICENESS)  # the loop goes first
     from td3_agent.nodes.runtime import run_program  # noqa: PLC0415  --help needs no ROS
 
-    run_program(lambda: _watcher(args), [])
+    run_program(lambda: _watcher(args), args=[])
     return 0
 
 

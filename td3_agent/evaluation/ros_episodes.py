@@ -23,7 +23,7 @@ from td3_agent.evaluation.episodes import (
     write_ledger,
 )
 from td3_agent.nodes.runtime import EXIT_BROKEN
-from td3_agent.processes import ProcessGroup, free_domain_id, ros_environment
+from td3_agent.processes import ProcessGroup, composed_command, free_domain_id, ros_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,6 +56,7 @@ class FourNodes:
         gate: of gate_node, the same for every role.
         agent: of td3_agent_node, the same for every role.
         synchronizer: of synchronizer_node.
+        composed: whether agent, gate and synchronizer of the only vehicle share a process.
     """
 
     role_names: tuple[str, ...] = ('ego_vehicle',)
@@ -63,6 +64,7 @@ class FourNodes:
     gate: Mapping[str, Any] = field(default_factory=dict)
     agent: Mapping[str, Any] = field(default_factory=dict)
     synchronizer: Mapping[str, Any] = field(default_factory=dict)
+    composed: bool = False
 
     def start(self, group: ProcessGroup) -> NodeProcess:
         """Start all in ``group``; return the synchronizer.
@@ -72,14 +74,19 @@ class FourNodes:
         roles = {'role_names': list(self.role_names)}
         # Paused, so that the first frame is the synchronizer's.
         group.start('sim_bridge_node', {**roles, 'start_paused': True, **self.bridge})
+        # The bridge needs no tick before the first frame, and drives are compared by frame number.
+        synchronizer = {**roles, 'idle_period_s': 0.0, **self.synchronizer}
+        if self.composed:
+            of_role = {'role_name': self.role_names[0]}
+            gate, agent = {**of_role, **self.gate}, {**of_role, **self.agent}
+            parameters = {'gate': gate, 'td3_agent': agent, 'synchronizer': synchronizer}
+            return group.run('composed_node', composed_command(parameters))
         several = len(self.role_names) > 1
         for role in self.role_names:
             of_role, namespace = {'role_name': role}, role if several else ''
             group.start('gate_node', {**of_role, **self.gate}, namespace)
             group.start('td3_agent_node', {**of_role, **self.agent}, namespace)
-        # The bridge needs no tick before the first frame, and drives are compared by frame number.
-        alike = {'idle_period_s': 0.0}
-        return group.start('synchronizer_node', {**roles, **alike, **self.synchronizer})
+        return group.start('synchronizer_node', synchronizer)
 
 
 class LedgerTail:

@@ -208,7 +208,7 @@ def make_gate(params: GateParams) -> Gate | FreeRunningGate:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is asked to end."""
-    run_program(GateNode, args, shared_memory=False)
+    run_program(GateNode, args=args, shared_memory=False)
 
 
 if __name__ == '__main__':

@@ -210,7 +210,7 @@ def refuse_without_carla() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is asked to end."""
-    run_program(RouteNode, args)
+    run_program(RouteNode, args=args)
 
 
 if __name__ == '__main__':

@@ -38,7 +38,7 @@ from td3_agent.ros_domain import domain_id_of
 from td3_agent.starting import end_at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import FrameType
     from typing import NoReturn
 
@@ -162,14 +162,14 @@ def _change_if_legal(change: Callable[[Any, Any], Any], request: Any, response: 
 
 
 def run_program(
-    make_node: Callable[[], Node], args: list[str] | None = None, *, shared_memory: bool = True
+    *make_nodes: Callable[[], Node], args: list[str] | None = None, shared_memory: bool = True
 ) -> NoReturn:
-    """Run a node as this process's only task, and end the process with its exit status.
+    """Run nodes on one executor, and end the process with their exit status.
 
-    Without ``shared_memory`` no other process can block its publishers.
+    Without ``shared_memory`` no other process can block their publishers.
 
-    The node may have ``finished`` (a Future, done when the node has nothing more to do),
-    ``close()`` (called while it can still publish) and ``exit_status``.
+    A node may have ``finished`` (a Future, done when the node has nothing more to do; the first
+    one ends all nodes), ``close()`` (called while it can still publish) and ``exit_status``.
     """
     end_at_once()
     if not shared_memory:
@@ -178,13 +178,13 @@ def run_program(
         _refuse_other_arguments(args)
         domain_id_of(os.environ)  # the middleware's own error names neither value nor range
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-        executor, node = make_executor(), make_node()
+        executor, nodes = make_executor(), [make_node() for make_node in make_nodes]
     except REFUSALS as error:
         sys.stderr.write(f'{refusal_text(error)}\n')
         status = EXIT_REFUSED
     else:
-        status = _run(executor, node)
-        del executor, node
+        status = _run(executor, nodes)
+        del executor, nodes
     gc.collect()  # a lifecycle node's last parts are only freed without references
     rclpy.try_shutdown()
     _leave(status)
@@ -226,24 +226,41 @@ def refusal_text(error: Exception) -> str:
     )
 
 
-def _run(executor: Executor, node: Node) -> int:
-    """Spin the node, end it cleanly and return the exit status."""
+def _run(executor: Executor, nodes: Sequence[Node]) -> int:
+    """Spin the nodes, end them cleanly and return the exit status."""
     # Otherwise clearing pages takes longer than all copies of a large image. Not before: memory
     # that only the start needs is better returned.
     keep_freed_memory()
     gc.collect()
     gc.freeze()  # no later collection, between two frames, has to look at what is there now
-    executor.add_node(node)
-    finished = getattr(node, 'finished', None) or Future()
+    for node in nodes:
+        executor.add_node(node)
+    finished = _first_finished(nodes)
     stop_on_signal(finished)
     status = _spin(executor, finished)
-    if hasattr(node, 'close'):
-        node.close()
-    status = status or getattr(node, 'exit_status', 0)
+    for node in nodes:
+        if hasattr(node, 'close'):
+            node.close()
+    status = status or max(getattr(node, 'exit_status', 0) for node in nodes)
     _bound_clean_up(status)
-    node.destroy_node()
+    for node in nodes:
+        node.destroy_node()
     executor.shutdown(timeout_sec=1.0)
     return status
+
+
+def _first_finished(nodes: Sequence[Node]) -> Future:
+    """Return a future that is done as soon as one of the nodes has finished."""
+    first = Future()
+
+    def finish(_: Future) -> None:
+        if not first.done():
+            first.set_result(None)
+
+    for node in nodes:
+        if hasattr(node, 'finished'):
+            node.finished.add_done_callback(finish)
+    return first
 
 
 def executors() -> dict[str, Callable[..., Executor]]:

@@ -213,7 +213,7 @@ class SimBridgeNode(Node):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is asked to end."""
-    run_program(SimBridgeNode, args)
+    run_program(SimBridgeNode, args=args)
 
 
 if __name__ == '__main__':

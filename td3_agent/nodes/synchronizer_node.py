@@ -213,7 +213,7 @@ class SynchronizerNode(Node):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is asked to end."""
-    run_program(SynchronizerNode, args, shared_memory=False)
+    run_program(SynchronizerNode, args=args, shared_memory=False)
 
 
 if __name__ == '__main__':

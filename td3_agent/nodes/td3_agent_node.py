@@ -213,7 +213,7 @@ class Td3AgentNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is asked to end."""
-    run_program(Td3AgentNode, args)
+    run_program(Td3AgentNode, args=args)
 
 
 if __name__ == '__main__':

@@ -28,6 +28,7 @@ from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
 from td3_agent.processes import (
     ProcessGroup,
+    composed_command,
     free_domain_id,
     node_command,
     ros_environment,
@@ -297,6 +298,16 @@ class Drive:
             self.ledger_paths.append(Path(path))
         self.nodes[name] = self._rig.start_node(name, parameters)
         return self.nodes[name]
+
+    def start_composed(self):
+        """Start agent, gate and synchronizer in one process, in place of three."""
+        path = self._rig.folder / f'ledger_{len(self.ledger_paths)}.jsonl'
+        self.ledger_paths.append(path)
+        names = (AGENT, GATE, SYNCHRONIZER)
+        parameters = {NODE_NAMES[name]: self.parameters(name) for name in names}
+        parameters[NODE_NAMES[SYNCHRONIZER]]['ledger_path'] = str(path)
+        node = self._rig.start('composed_node', composed_command(parameters))
+        self.nodes |= dict.fromkeys(names, node)
 
     def kill(self, name):
         """Kill one; return when [ns, steady]."""

@@ -114,6 +114,21 @@ def test_compiles(path):
     compile(path.read_text('utf-8'), str(path), 'exec')
 
 
+@pytest.mark.parametrize('name', ['demo.launch.py', 'carla.launch.py'])
+def test_composed_is_one_process_with_the_parameters_of_each_node(name, monkeypatch):
+    argv = ['composed:=true', 'role_name:=hero', 'twist_convention:=carla_twist_to_control']
+    nodes = started(ROOT / 'launch' / name, monkeypatch, argv)
+    words = nodes['composed_node']['ros_arguments']
+    assert set(words[::2]) == {'-p'}
+    given = dict(word.split(':=') for word in words[1::2])
+    assert given['td3_agent:role_name'] == given['gate:role_name'] == "'hero'"
+    assert given['synchronizer:role_names'] == "['hero']"
+    assert given['td3_agent:twist_convention'] == given['gate:twist_convention']
+    for executable, node in (('td3_agent_node', 'td3_agent'), ('gate_node', 'gate')):
+        own = {key.partition(':')[2] for key in given if key.startswith(f'{node}:')}
+        assert own <= declared_parameters(executable)
+
+
 @each_file
 def test_starts_the_right_nodes(path, nodes):
     assert set(nodes) == NODES_OF[path.name]

@@ -116,7 +116,7 @@ def test_missing_package_is_told_with_its_remedy():
 def test_interrupt_while_the_node_is_made_ends_it_with_one_line():
     program = (
         'import os, signal; from td3_agent.nodes.runtime import run_program; '
-        'run_program(lambda: os.kill(os.getpid(), signal.SIGINT), [])'
+        'run_program(lambda: os.kill(os.getpid(), signal.SIGINT), args=[])'
     )
     done = run_python(program)
     assert done.stderr == 'td3_agent: interrupted\n'

@@ -114,6 +114,14 @@ class TestLockstep:
         assert len({record['observation_sha256'] for record in ledger}) > frames // 2
         check_stages(ledger)
 
+    def test_every_frame_as_on_the_direct_path_in_one_process(self, rig):
+        """So that it is also the drive of four processes, action by action."""
+        drive = rig.drive(start=[BRIDGE], parameters=settings(80, agent=LANE))
+        drive.start_composed()
+        ledger = ledger_of(drive, *WHOLE)
+        check_clean(ledger, 80)
+        check_same(ledger, drive.direct_ledger(80))
+
     @pytest.mark.parametrize('seed', [0, 1])
     def test_any_start_order(self, rig, seed):
         order = random.Random(seed).sample(NODES, len(NODES))
