@@ -211,7 +211,7 @@ CRASH = 'the import was ended by signal 11'
 NO_FILE = 'cannot open shared object file: No such file or directory'
 OTHER_LENS = (
     'the policy was trained with a camera of 160x120 90 deg, got 800x600 110 deg: '
-    'another field of view moves everything; set the camera to 160x120 90 deg'
+    'another field of view changes all distances; set the camera to 160x120 90 deg'
 )
 ABI = 'ImportError: numpy.core.multiarray failed to import'
 # By the check that must find them, and how bad it must call them.

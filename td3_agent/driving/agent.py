@@ -46,7 +46,7 @@ class Driver(Protocol):
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """Return the action, (2,) float32 in [-1, 1]: target speed and yaw rate.
 
-        The numbers mean what :func:`td3_agent.driving.command.twist_from_action` says.
+        :func:`td3_agent.driving.command.twist_from_action` defines their meaning.
         """
 
 

@@ -2,16 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands: policy action, Twist and CARLA vehicle control, and the maps between them.
 
-Three vocabularies meet here:
+Three representations:
 
 ========================  =====================================================================
-action, (2,) in [-1, 1]   what a policy emits: target speed, yaw rate, both normalised
+action, (2,) in [-1, 1]   the policy's output: target speed, yaw rate, both normalised
 :class:`TwistCommand`     what travels over ROS, in one of the two :class:`TwistConvention` s
 :class:`VehicleControl`   what CARLA executes: throttle, brake, steer (right positive), reverse
 ========================  =====================================================================
 
-ROS yaw is left positive, CARLA steer is right positive: the maps of this module between Twist and
-control change the sign, the vehicle model of the simulator changes it back.
+ROS yaw is left positive, CARLA steer is right positive: this module changes the sign between Twist
+and control, and the vehicle model of the simulator changes it back.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CONTROL_MAX_SPEED_MPS = 8.33  # 30 km/h: speed that full throttle or action 1 asks for
-CONTROL_MAX_YAW_RATE_RADPS = 1.0  # yaw rate that full steer or action 1 asks for
+CONTROL_MAX_SPEED_MPS = 8.33  # 30 km/h: target speed at full throttle or action 1
+CONTROL_MAX_YAW_RATE_RADPS = 1.0  # yaw rate at full steer or action 1
 UPSTREAM_THROTTLE_SCALE = 10.0  # carla_twist_to_control: MAX_LON_ACCELERATION
 ACTION_SIZE = 2
 
 
 class TwistConvention(Enum):
-    """How ``linear.x`` and ``angular.z`` of a Twist are meant."""
+    """The meaning of ``linear.x`` and ``angular.z`` of a Twist."""
 
     VELOCITY = 'velocity'
     CARLA_TWIST_TO_CONTROL = 'carla_twist_to_control'
@@ -50,7 +50,7 @@ class VehicleControl:
         hand_brake: parking brake.
         reverse: gearbox in reverse.
         gear: used only with ``manual_gear_shift``.
-        manual_gear_shift: gear is chosen by the command.
+        manual_gear_shift: the command chooses the gear.
     """
 
     throttle: float = 0.0
@@ -97,7 +97,7 @@ class TwistCommand:
     Attributes:
         linear_x: [m/s] in the velocity convention; throttle x 10 in upstream's.
         angular_z: yaw rate [rad/s], left positive; wheel angle [rad] in upstream's.
-        off_axis: whether one of the other four components is not zero; upstream looks at it.
+        off_axis: whether one of the other four components is not zero; upstream checks it.
     """
 
     linear_x: float
@@ -159,7 +159,7 @@ def twist_from_control(control: VehicleControl) -> TwistCommand:
     """Map throttle, brake, steer and reverse to a velocity-convention Twist.
 
     ``v = throttle * 8.33 * (1 - brake)``, negative in reverse; yaw rate 1.0 rad/s at full
-    steer, with the sign turned from CARLA's right positive to ROS's left positive.
+    steer, with the sign changed from CARLA's right positive to ROS's left positive.
 
     Raises:
         ValueError: a field is outside its range; every fault is named.
@@ -205,14 +205,14 @@ def upstream_twist_from_control(
 ) -> TwistCommand:
     """Return the Twist that makes upstream's converter produce ``control``, as nearly as it can.
 
-    Upstream knows no partial brake and no coasting at rest: braking above the threshold
-    becomes the all-zero Twist (full brake, wheels straight); coasting keeps a hair of forward
-    throttle, because ``linear.x = 0`` with steering would select reverse.
+    Upstream has no partial brake and no coasting at rest: braking above the threshold becomes the
+    all-zero Twist (full brake, wheels straight); coasting keeps a minimal forward throttle,
+    because ``linear.x = 0`` with steering would select reverse.
     """
     if control.brake > brake_threshold:
         return STOP
-    hair = 1e-3
-    linear_x = max(control.throttle * UPSTREAM_THROTTLE_SCALE, hair)
+    least = 1e-3
+    linear_x = max(control.throttle * UPSTREAM_THROTTLE_SCALE, least)
     return TwistCommand(
         -linear_x if control.reverse else linear_x, -control.steer * max_steer_angle_rad
     )

@@ -1,11 +1,11 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Who is at the ends of a topic, and what is wrong with that.
+"""The endpoints of topics, and what is wrong with them.
 
-Pure logic: what the middleware knows of a topic goes in, sentences come out, each with what to
-do. A process that was killed stays in the middleware's books until its lease is over (20 s with
-Fast DDS), so an end is not proof of a living process; :class:`LastSeen` keeps what is, and
-:class:`Duplicates` watches publishers beside one that must be alone while a drive goes on.
+Pure logic: the graph goes in, findings with a remedy come out. The graph shows a killed process
+until its lease ends (20 s with Fast DDS), so an endpoint does not prove a living process;
+:class:`LastSeen` keeps heartbeats, and :class:`Duplicates` is the exclusive-publisher check during
+a drive.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Nodes speak at 1 Hz; one that was not seen for this long does not live any more.
+# Heartbeats come at 1 Hz; a node without one for this long is dead.
 SILENCE_NS = 2_500_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """One end of a topic, as the middleware tells it.
+    """One endpoint of a topic, as the graph shows it.
 
     Attributes:
-        node: full name of its node; empty where the middleware does not know any, as for a moment
-            after a node has come or gone.
+        node: full name of its node; empty for a moment after a node has started or ended.
         type: name of the message type.
-        reliable: offered or wanted reliability; False is best effort.
-        latched: offered or wanted durability transient local; False is volatile.
+        reliable: offered or requested reliability; False is best effort.
+        latched: offered or requested durability transient local; False is volatile.
     """
 
     node: str
@@ -41,7 +40,7 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedEndpoint:
-    """What a node wants of a topic.
+    """An endpoint of a node, and what the node expects of the others.
 
     Attributes:
         topic: full name.
@@ -60,12 +59,12 @@ class ExpectedEndpoint:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One fault.
 
     Attributes:
-        text: a sentence: what it is, its cause and what to do.
-        is_error: whether the work stops by it.
-        key: names the cause, the same whatever the figures in the sentence are.
+        text: a sentence: the fault, its cause and a remedy.
+        is_error: whether the node cannot work.
+        key: identifies the cause, without the figures in the sentence.
     """
 
     text: str
@@ -75,10 +74,10 @@ class Finding:
 
 @dataclass
 class LastSeen:
-    """Which nodes of which names have been seen lately, on the steady clock.
+    """When heartbeats of nodes were last seen, on the steady clock.
 
     Attributes:
-        instance: of the node that listens; what it says itself is no news.
+        instance: id of the node that listens; its own heartbeats do not count.
     """
 
     instance: str
@@ -98,7 +97,7 @@ class LastSeen:
         return any(now_ns - at_ns <= SILENCE_NS and active for at_ns, active in self._of(name))
 
     def _of(self, name: str) -> list[tuple[int, bool]]:
-        return [said for (who, _), said in self._last.items() if who == name]
+        return [seen for (node, _), seen in self._last.items() if node == name]
 
 
 def findings(
@@ -111,10 +110,10 @@ def findings(
     """Return everything that is wrong with a topic.
 
     Args:
-        expected: what we want of it.
-        writers: its publishers, our own among them.
-        readers: its subscriptions, our own among them.
-        duplicate_is_alive: another process with our name has spoken lately.
+        expected: our endpoint.
+        writers: its publishers, ours included.
+        readers: its subscriptions, ours included.
+        duplicate_is_alive: another process with our name sent a heartbeat lately.
     """
     writers, readers = list(writers), list(readers)
     others = readers if expected.writes else writers
@@ -129,9 +128,9 @@ def findings(
 
 
 def other_publishers(expected: ExpectedEndpoint, writers: Iterable[Endpoint]) -> list[str]:
-    """Return the names of all publishers but our own; our own name is that of a twin.
+    """Return the names of all other publishers; our own name is that of a duplicate.
 
-    Those without a name are left out: they are coming or going.
+    Publishers without a name are left out: they are starting or ending.
     """
     names = Counter(writer.node for writer in writers if writer.node)
     if expected.writes and names[expected.end.node]:
@@ -153,7 +152,7 @@ def _mismatches(expected: ExpectedEndpoint, others: list[Endpoint]) -> list[Find
                 else ('volatile', 'transient local')
             )
             text = (
-                f'{offered.node} publishes {has}, {wanted.node} wants {wants}: '
+                f'{offered.node} publishes {has}, {wanted.node} requests {wants}: '
                 'nothing arrives until one of them is changed'
             )
         else:
@@ -179,26 +178,26 @@ def _duplicate_publishers(
     text = f'{expected.topic} has {count} publishers named {names[0]}'
     if duplicate_is_alive:
         return [Finding(f'{text}: end all but one', is_error=True)]
-    hint = 'what a killed process left goes within 20 s, else end all but one'
+    hint = 'the remains of a killed process vanish within 20 s, else end all but one'
     return [Finding(f'{text}: {hint}', is_error=False)]
 
 
-# A killed process stays in the middleware's memory for 20 s (Fast DDS's lease) and a little more.
+# The graph shows a killed process for 20 s (Fast DDS's lease) and a little more.
 LEASE_NS = 25_000_000_000
-# A bridge that follows a killed one may run freely for a moment; frames that break for longer have
+# A bridge started after a killed one may run freely for a moment; a longer series of breaks has
 # another cause.
 BURST_NS = 5_000_000_000
-# Publishers that were not seen for so long were there twice once more, not still.
+# After this long without duplicates, the next ones count as another occurrence.
 AGAIN_NS = 2_000_000_000
 
 
 @dataclass(frozen=True)
 class Breaks:
-    """What broke the row of frames so far.
+    """What broke the series of frames so far.
 
     Attributes:
-        violations: frames skipped, duplicate or misapplied.
-        restarts: how often another bridge, or another time, has begun.
+        violations: frames skipped, and commands duplicate or misapplied.
+        restarts: how often another bridge, or another time, began.
     """
 
     violations: int = 0
@@ -211,11 +210,10 @@ class Breaks:
 
 @dataclass
 class Duplicates:
-    """Publishers of topics that may have one only, while a drive goes on.
+    """The exclusive-publisher check during a drive.
 
-    A killed process stays in the graph until its lease ends, beside the one that follows it. A
-    bridge that follows a killed one breaks the frames once; two that live break them all the
-    time.
+    A killed process stays in the graph until its lease ends, beside its successor. The successor
+    of a killed bridge breaks the series of frames once; two living bridges break it all the time.
     """
 
     domain_id: int
@@ -224,10 +222,10 @@ class Duplicates:
     _strangers: dict[str, list[_Several]] = field(default_factory=dict)
 
     def note(self, kind: str, publishers: Iterable[str], now_ns: int, breaks: Breaks) -> None:
-        """Take note of all publishers of a topic that are of its kind.
+        """Note all publishers of a topic that are of its kind.
 
         Args:
-            kind: what they are, in the singular, as ``bridge`` or ``gate of ego_vehicle``.
+            kind: in the singular, such as ``bridge`` or ``gate of ego_vehicle``.
             publishers: full names of their nodes.
             now_ns: steady time [ns].
             breaks: so far.
@@ -236,7 +234,7 @@ class Duplicates:
         if counts.total() < 2:
             self._alone[kind] = breaks
             return
-        # A message of the second one may be here before the second one itself is seen.
+        # A message of the second one may arrive before the graph shows it.
         start = self._alone.get(kind, breaks)
         seen = _Several(0, '', now_ns, now_ns, kind in self._alone, start, start)
         _noted(self._seen, kind, seen, counts, breaks)
@@ -256,8 +254,8 @@ class Duplicates:
                 text = f'two {_plural(kind)} {where}{{}}: {seen.names}; end one, or give it '
                 found.append(_growing(f'{text}another ROS_DOMAIN_ID', lasted, is_error=True))
             elif now_ns - seen.last_ns <= LEASE_NS:
-                text = f'{kind}: {seen.names} {where}{{}}; what a killed process left goes within '
-                found.append(_growing(f'{text}20 s, else end one', lasted, is_error=False))
+                text = f'{kind}: {seen.names} {where}{{}}; the remains of a killed process vanish '
+                found.append(_growing(f'{text}within 20 s, else end one', lasted, is_error=False))
         for what, seen in _flat(self._strangers):
             if seen.grown or now_ns - seen.last_ns <= LEASE_NS:
                 text = f'{what}{{}}: what it sends there breaks the lockstep; end it'
@@ -268,17 +266,17 @@ class Duplicates:
 
 @dataclass
 class _Several:
-    """Publishers of one topic, from when they were first seen until they were last seen.
+    """Publishers of one topic, from first to last sight.
 
     Attributes:
-        count: how many at most.
+        count: at most.
         names: of their nodes.
         first_ns: when they were first seen [ns, steady].
         last_ns: when they were last seen.
-        has_come: whether one of them came while the other one was there.
+        has_come: whether one of them appeared while the other was there.
         start: breaks before.
         newest: breaks until now.
-        broke_ns: when frames first and last broke meanwhile; empty if never.
+        broke_ns: when frames first and last broke in this time; empty if never.
     """
 
     count: int
@@ -311,7 +309,7 @@ class _Several:
         """Whether one of them cannot be the remains of a killed process."""
         if self.lasted_ns > LEASE_NS or (self.grown > 1 and not self.has_come):
             return True
-        # Each bridge that follows another makes time run back once.
+        # Each successor of a bridge makes time run back once.
         runs_back = self.newest.restarts - self.start.restarts
         return runs_back > self.count - 1 or (
             bool(self.broke_ns) and self.broke_ns[-1] - self.broke_ns[0] > BURST_NS

@@ -1,18 +1,18 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The gate: exactly one vehicle command per frame, from exactly one writer.
+"""The gate: exactly one vehicle command per frame, from exactly one publisher.
 
-Pure logic: no ROS, no clocks, no threads; every call is given the steady time. The CARLA ROS
-bridge counts commands without looking at them, so a second command for a frame, or one before
-the frame is complete, shifts all later ones (docs/architecture.md). Hence:
+Pure logic: no ROS, no clocks, no threads; every call takes the steady time. The CARLA ROS bridge
+counts commands without checking their stamps, so a second command for a frame, or one before the
+frame is complete, shifts all later ones (docs/architecture.md). Hence:
 
 * a frame is answered once, when the agent's command *and* the odometry of that frame are in;
 * at the deadline, below the bridge's own 1.0 s, it is answered with full brake;
-* while the agent is known to be gone, with full brake as soon as the odometry is in, so that the
-  other vehicles do not wait for an agent that is gone;
-* what arrives for a frame already left is dropped and counted;
-* a stop that was sent because no frame followed is counted by the bridge too, for a frame to
-  come: one whose step ends before our answer gets none.
+* while the agent is gone, with full brake as soon as the odometry is in, so that the other
+  vehicles do not wait for it;
+* what arrives for an older frame is dropped and counted;
+* the bridge counts an idle stop, sent because no frame followed, for a later frame: a frame whose
+  step ends before the gate has answered gets no command.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
     from td3_agent.driving.velocity_control import TwistConverter
 
 EARLY_FRAMES_KEPT = 4
-FRAMES_REMEMBERED = 32  # to tell how late a command is
-# By one stop: it may end the wait of two frames, if it comes while the bridge begins to wait.
+FRAMES_REMEMBERED = 32  # to measure how late a command is
+# Frames whose wait one stop may end: two, if it arrives while the bridge begins to wait.
 MOST_IN_ADVANCE = 2
 REJECTED_IN_A_ROW = 3  # a single bad message is no reason to brake; the next one is 50 ms away
 
 
 class Outcome(Enum):
-    """What the gate answered a frame with, and why."""
+    """Which command a frame got, and why."""
 
     OK = 'ok'  # the agent's command
     NO_COMMAND = 'stopped_no_command'  # none before the deadline
     NO_ODOMETRY = 'stopped_no_odometry'  # none before the deadline
     NO_VEHICLE_INFO = 'stopped_no_vehicle_info'  # wheel angles unknown
     INVALID_COMMAND = 'stopped_invalid_command'  # not finite
-    SILENCE = 'stopped_silence'  # answered, and then no frame followed for long
-    IN_ADVANCE = 'stopped_in_advance'  # the stop sent in that silence is its command
-    IDLE = 'stopped_idle'  # an idle tick, in which the car must not drive
+    SILENCE = 'stopped_silence'  # an idle stop: no frame followed
+    IN_ADVANCE = 'stopped_in_advance'  # an idle stop before the frame is its command
+    IDLE = 'stopped_idle'  # an idle tick: the car must not drive
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class GateResponse:
     Attributes:
         stamp_ns: simulated time of the frame [ns].
         control: float32-rounded, in range.
-        outcome: where it came from.
-        twist_received_ns: when the agent's command for the frame came [ns, steady]; None when
-            none did, or nobody said when.
+        outcome: why this command.
+        twist_received_ns: when the agent's command for the frame arrived [ns, steady]; None if
+            that is unknown.
     """
 
     stamp_ns: int
@@ -75,7 +75,7 @@ class GateResponse:
 
 @dataclass(frozen=True)
 class _ReceivedTwist:
-    """A command of the agent, and when it came [ns, steady]."""
+    """A command of the agent, and when it arrived [ns, steady]."""
 
     twist: TwistCommand
     received_ns: int | None
@@ -83,7 +83,7 @@ class _ReceivedTwist:
 
 @dataclass
 class GateCounts:
-    """How often what happened."""
+    """What happened, and how often."""
 
     answered: int = 0
     stopped: int = 0
@@ -96,19 +96,19 @@ class GateCounts:
 
 
 class FrameState(Enum):
-    """Where the newest frame stands."""
+    """The state of the newest frame."""
 
     ANSWERED = 'it has its answer, or there was none yet'
     OPEN = 'it waits for its answer'
-    DOUBTED = 'it waits, and the bridge may have counted a stop sent before it'
+    DOUBTED = 'it waits, and the bridge may have counted an idle stop for it'
 
 
 class FrameEvent(Enum):
-    """What moves a frame on; see ``Gate.TRANSITIONS``."""
+    """What changes the state of a frame; see ``Gate.TRANSITIONS``."""
 
     BEGUN = 'a new frame'
-    BEGUN_IN_DOUBT = 'a new frame, soon after a stop between frames'
-    NEWS = 'something came that its answer needs'
+    BEGUN_IN_DOUBT = 'a new frame, soon after an idle stop'
+    NEWS = 'an input of its answer arrived'
     STEP_ENDED = 'the bridge is known to have ended the step of a frame'
     HALF_TIME = 'half of the deadline is over: its step would have ended without us'
     DEADLINE = 'the deadline is over'
@@ -122,10 +122,10 @@ class Gate:
         converter: from Twist to vehicle command.
         deadline_ns: longest wait for an answer since the frame was first seen [ns, steady].
         geometry: of the vehicle; None until vehicle_info has arrived.
-        agent_gone: whether it is known that no command will come.
-        is_idle: whether the ticks are idle: the synchronizer waits for something.
+        agent_gone: whether no command will come.
+        is_idle: whether the ticks are idle.
         counts: what happened so far.
-        late_ns: how long after its frame the newest command that was too late came [ns]; 0 before.
+        late_ns: delay of the newest late command after its frame [ns]; 0 before any.
     """
 
     converter: TwistConverter
@@ -139,7 +139,7 @@ class Gate:
     _stamp_ns: int = -1  # newest frame seen
     _due_ns: int = 0  # steady time of its deadline
     _state: VehicleState | None = None
-    _ended_ns: int = -1  # frame whose step has ended, as far as the synchronizer said
+    _ended_ns: int = -1  # newest frame whose step has ended, by the synchronizer
     _doubts: int = 0  # frames from now on for which the bridge may have counted a stop
     _commands: dict[int, _ReceivedTwist] = field(default_factory=dict)
     _begun_ns: dict[int, int] = field(default_factory=dict)  # steady time of frames, by stamp
@@ -170,7 +170,7 @@ class Gate:
             if self._stamp_ns - stamp_ns <= JUMP_BACK_NS:
                 return None
             self._restart()
-        # If the bridge went on without us: an answer now would count for the next frame.
+        # If the bridge went on without it: an answer now would count for the next frame.
         self.counts.unanswered += self._frame is not FrameState.ANSWERED
         self._stamp_ns, self._state = stamp_ns, None
         self._due_ns = now_ns + self.deadline_ns
@@ -190,18 +190,17 @@ class Gate:
         return self._on(FrameEvent.NEWS)
 
     def idle_stop(self) -> VehicleControl:
-        """Return the stop to be sent because no frame follows the one that was answered.
+        """Return the stop to send because no frame follows the last one.
 
-        The bridge may count it for the next frame, or wait for an answer all the same:
-        :meth:`on_step_ended` tells.
+        The bridge may count it for the next frame or not: see :meth:`on_step_ended`.
         """
         self._doubts = MOST_IN_ADVANCE
         return self.converter.stopped()
 
     def on_step_ended(self, stamp_ns: int) -> GateResponse | None:
-        """Take the word that the bridge has ended the step of frame ``stamp_ns`` [ns].
+        """Note that the bridge has ended the step of frame ``stamp_ns`` [ns].
 
-        If that is the open frame, the bridge has counted a stop for it.
+        If that is the open frame, the bridge has counted an idle stop for it.
         """
         self._ended_ns = stamp_ns
         return self._on(FrameEvent.STEP_ENDED)
@@ -236,7 +235,7 @@ class Gate:
     def on_time(self, now_ns: int) -> GateResponse | None:
         """Answer with full brake when the deadline of the open frame has passed.
 
-        A frame in doubt is answered only from half of it on.
+        A frame in doubt is answered after half of the deadline.
         """
         due_ns = self.due_ns
         if due_ns is None or now_ns < due_ns:
@@ -260,8 +259,8 @@ class Gate:
 
     def _answer_if_complete(self) -> GateResponse | None:
         """Answer the open frame when nothing that may still arrive is missing."""
-        # Even a bad command waits for the odometry: a stop sent before the frame is complete
-        # would be the early answer that shifts the bridge's count.
+        # Even an invalid command waits for the odometry: a stop before the frame is complete
+        # would shift the bridge's count.
         if self._state is None:
             return None
         outcome = self._outcome()
@@ -303,8 +302,8 @@ class Gate:
         self._frame, self._ended_ns, self._doubts = FrameState.ANSWERED, -1, 0
         self.converter.reset()
 
-    # From a frame's state and an event to the next state and what is done; an answer ends the
-    # frame. What is not here changes nothing.
+    # From state and event to the next state and an action; an answer ends the frame. Other pairs
+    # change nothing.
     TRANSITIONS: ClassVar[
         dict[
             tuple[FrameState, FrameEvent], tuple[FrameState, Callable[[Gate], GateResponse | None]]
@@ -327,16 +326,16 @@ class Gate:
 
 @dataclass
 class FreeRunningGate:
-    """Converts commands as they come and brakes when they stop coming.
+    """Converts commands as they arrive and brakes when they stop.
 
-    For a bridge that does not wait, a bag or a real robot: there is no frame to answer, so
-    the newest command counts, and silence on the *steady* clock means full brake.
+    For a bridge that does not wait, a bag or a real robot: the newest command counts, and silence
+    on the *steady* clock means full brake.
 
     Attributes:
         converter: from Twist to vehicle command.
-        timeout_ns: silence after which the car is braked, of commands as of odometry [ns,
-            steady]: with an old speed the speed loop would go on accelerating.
-        repeat_ns: pace at which full brake is repeated during silence [ns, steady].
+        timeout_ns: silence of commands or odometry after which the car is braked [ns, steady]:
+            with an old speed the speed loop would keep accelerating.
+        repeat_ns: period of full brake during silence [ns, steady].
         geometry: of the vehicle; None until vehicle_info has arrived.
         counts: what happened so far.
     """
@@ -367,7 +366,7 @@ class FreeRunningGate:
         self._rejected_in_a_row += 1
         if self._rejected_in_a_row < REJECTED_IN_A_ROW or self._due_ns is None:
             return None
-        self._state = None  # what was known before is too old by now
+        self._state = None  # the old state is outdated
         self._due_ns = now_ns + self.repeat_ns
         return self._stop(Outcome.NO_ODOMETRY)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The Intelligent Driver Model: how hard a driver accelerates behind another one.
+"""The Intelligent Driver Model: the acceleration of a driver behind a lead vehicle.
 
 Treiber, Hennecke, Helbing, *Congested traffic states in empirical observations and microscopic
 simulations*, Phys. Rev. E 62 (2000) 1805, equations 3 and 4, with their names::
@@ -10,10 +10,9 @@ simulations*, Phys. Rev. E 62 (2000) 1805, equations 3 and 4, with their names::
 
 One departure: deceleration ends at what tyres give, ``HARDEST_BRAKING_MPS2``.
 
-Traffic drives by it, and so does :class:`FollowingDriver`, the yardstick where there is traffic.
-It steers and plans its speed as :class:`~td3_agent.driving.pure_pursuit.PurePursuitDriver`, and
-brakes for what is ahead. It does not look at the image: the owner of the world gives distance and
-speed of what is ahead. That is more than any camera knows, and there is no topic for it, so this
+Traffic uses it, and so does :class:`FollowingDriver`, the reference driver in traffic. It steers
+and plans its speed as :class:`~td3_agent.driving.pure_pursuit.PurePursuitDriver`, and brakes for
+the lead vehicle, whose distance and speed come from the world. No topic carries them, so this
 driver exists in process only.
 """
 
@@ -43,12 +42,12 @@ FloatArray = NDArray[np.float64]
 
 EXPONENT = 4
 HARDEST_BRAKING_MPS2 = 8.0
-SMALLEST_GAP_M = 0.01  # who touches brakes as hard as can be; a division by zero helps nobody
+SMALLEST_GAP_M = 0.01  # avoids a division by zero: a vehicle in contact brakes as hard as it can
 
 
 @dataclass(frozen=True, kw_only=True)
 class IdmParams(Params):
-    """What a driver wants; the symbols are the paper's."""
+    """Settings of a driver, with the paper's symbols."""
 
     desired_speed_mps: float = param(
         7.0, 'IDM v0: speed on a free road', unit='m/s', low=0.5, high=40.0
@@ -71,24 +70,24 @@ def idm_acceleration(
     params: IdmParams,
     speed_mps: FloatArray,
     gap_m: FloatArray,
-    approach_mps: FloatArray,
+    closing_mps: FloatArray,
     desired_speed_mps: FloatArray | float | None = None,
 ) -> FloatArray:
     """Return the acceleration of drivers, (N,) [m/s^2], never below ``-HARDEST_BRAKING_MPS2``.
 
     Args:
-        params: what they want.
+        params: settings.
         speed_mps: (N,), >= 0.
         gap_m: (N,) bumper to bumper to the vehicle ahead; infinite where the road is free.
-        approach_mps: (N,) own speed less that of the vehicle ahead.
+        closing_mps: (N,) own speed minus that of the vehicle ahead.
         desired_speed_mps: (N,) v0 of each; by default that of ``params``.
     """
     v0 = params.desired_speed_mps if desired_speed_mps is None else desired_speed_mps
     a, b = params.maximum_acceleration_mps2, params.comfortable_deceleration_mps2
-    dynamic = speed_mps * params.time_headway_s + speed_mps * approach_mps / (2.0 * (a * b) ** 0.5)
+    dynamic = speed_mps * params.time_headway_s + speed_mps * closing_mps / (2.0 * (a * b) ** 0.5)
     wanted_m = params.minimum_gap_m + np.maximum(dynamic, 0.0)
-    share = wanted_m / np.maximum(gap_m, SMALLEST_GAP_M)
-    acceleration = a * (1.0 - (speed_mps / v0) ** EXPONENT - share * share)
+    ratio = wanted_m / np.maximum(gap_m, SMALLEST_GAP_M)
+    acceleration = a * (1.0 - (speed_mps / v0) ** EXPONENT - ratio * ratio)
     return np.asarray(np.maximum(acceleration, -HARDEST_BRAKING_MPS2))
 
 
@@ -101,27 +100,27 @@ def equilibrium_gap_m(params: IdmParams, speed_mps: float) -> float:
 def advanced(
     speed_mps: FloatArray, acceleration_mps2: FloatArray, step_s: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the way [m] and the new speed [m/s] after a step; nobody rolls backwards.
+    """Return distance [m] and new speed [m/s] after a step; vehicles never roll backwards.
 
     Constant acceleration over the step (Treiber & Kesting, *Traffic Flow Dynamics*, 2013,
-    eqs. 11.24 and 11.25); who would come to a stop within it stands where he stops.
+    eqs. 11.24 and 11.25); a vehicle that stops within the step stays there.
     """
     after = speed_mps + acceleration_mps2 * step_s
-    way = 0.5 * (speed_mps + after) * step_s
+    distance_m = 0.5 * (speed_mps + after) * step_s
     stopped = after < 0.0
     braking = np.where(stopped, -acceleration_mps2, 1.0)
-    way = np.where(stopped, 0.5 * speed_mps * speed_mps / braking, way)
-    return way, np.maximum(after, 0.0)
+    distance_m = np.where(stopped, 0.5 * speed_mps * speed_mps / braking, distance_m)
+    return distance_m, np.maximum(after, 0.0)
 
 
-# A target so much ahead of the speed makes the gate's loop accelerate by about as much per second.
+# Time constant: the speed loop closes the gap between target and speed in about this time.
 RESPONSE_S = 0.45
-# The desired speed is pure pursuit's own; this one is never reached.
+# Pure pursuit limits the speed; this desired speed is never reached.
 PARAMS = IdmParams(desired_speed_mps=1.2 * CONTROL_MAX_SPEED_MPS, minimum_gap_m=2.5)
 
 
 class Lead(NamedTuple):
-    """What is ahead on the route.
+    """The lead vehicle on the route.
 
     Attributes:
         gap_m: from bumper to bumper, along the route [m].
@@ -137,17 +136,17 @@ class FollowingDriver:
 
     Args:
         pursuit: steers, and decides on the speed where the road is free.
-        sees: returns what is ahead in the present frame, None where nothing is.
-        params: how the distance is kept.
+        lead: returns the lead vehicle of the present frame, None on a free road.
+        params: settings of the IDM.
     """
 
     def __init__(
         self,
         pursuit: PurePursuitDriver,
-        sees: Callable[[], Lead | None],
+        lead: Callable[[], Lead | None],
         params: IdmParams = PARAMS,
     ) -> None:
-        self._pursuit, self._sees, self._params = pursuit, sees, params
+        self._pursuit, self._lead, self._params = pursuit, lead, params
 
     def reset(self) -> None:
         self._pursuit.reset()
@@ -157,7 +156,7 @@ class FollowingDriver:
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
         twist = self._pursuit.twist(observation.vehicle)
-        lead = self._sees()
+        lead = self._lead()
         if lead is not None:
             behind_mps = self._speed_behind(lead, max(observation.vehicle.speed_mps, 0.0))
             twist = replace(twist, linear_x=min(twist.linear_x, behind_mps))

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What an agent receives and answers: whether it can drive by it, and whether its car moves.
+"""Checks of an agent's inputs: whether it can drive with them, and whether its car moves.
 
 Pure: no ROS, no clocks.
 """
@@ -28,13 +28,13 @@ from td3_agent.driving.loop_check import (
     stamp_findings,
 )
 
-# Longer than a car of the built-in traffic waits; a red light may last longer.
+# Longer than cars of the built-in traffic wait; a red light may last longer.
 STANDS_S = 20.0
 STANDS_M = 0.5
 COMMANDED_MPS = 0.5
-# So many halves of one kind, and none of the other: two seconds at 20 Hz.
+# Halves of one kind without one of the other: two seconds at 20 Hz.
 SILENT_MESSAGES = 40
-# Findings are computed again after this many messages: asking must be quick.
+# Findings are recomputed after this many messages.
 MESSAGES_PER_LOOK = 10
 
 
@@ -74,7 +74,7 @@ class MotionWindow:
         commanded = float(np.mean([abs(m.commanded_mps) for m in self._moments]))
         if commanded < COMMANDED_MPS:
             text = f'the driver commands {commanded:.1f} m/s, the car has moved {moved_m:.1f} m '
-            text += f'in {span_s:.0f} s: is the way blocked, or the route at its end?'
+            text += f'in {span_s:.0f} s: is the road blocked, or the route at its end?'
         else:
             text = f'commanded {commanded:.1f} m/s, moved {moved_m:.1f} m in {span_s:.0f} s: is '
             text += 'manual override or the hand brake on, or the car against something?'
@@ -83,11 +83,11 @@ class MotionWindow:
 
 @dataclass
 class InputWatch:
-    """Watches what an agent receives and answers, in the order of arrival.
+    """Watches the inputs and responses of an agent, in the order of arrival.
 
     Attributes:
         contract: what its driver was trained with.
-        camera: what its camera shows; None while it is not known.
+        camera: its camera; None while it is not known.
     """
 
     contract: Contract = field(default_factory=Contract)

@@ -2,11 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ledger: every frame of a drive with its outcome, one JSON object per line, no gaps.
 
-What lies between two frames (idle ticks, a bridge that was started again) is an *event*, a record
-of its own.
+Idle ticks and restarts of the bridge are *events* between frames, with their own records.
 
-:class:`FrameLog` collects what is learnt of a frame from several topics, in any order, and
-releases it as one record; :class:`LedgerWriter` puts records on disk.
+:class:`FrameLog` collects the fields of a frame from several topics, in any order, and returns
+them as one record; :class:`LedgerWriter` writes records to disk.
 """
 
 from __future__ import annotations
@@ -38,17 +37,17 @@ SCHEMA_VERSION = 3
 KIND = 'td3_agent ledger'
 CHAIN = 'chain_sha256'
 CHAIN_TAIL = re.compile(rb',"chain_sha256":"([0-9a-f]{64})"\}\n\Z')
-NO_COMMAND = 'no_command'  # nobody answered the frame
+NO_COMMAND = 'no_command'  # the frame got no command
 IN_ADVANCE = Outcome.IN_ADVANCE.value
-UNREPORTED = 'unreported'  # a command was seen, the gate's word on it was not
-SKIPPED = 'skipped'  # the bridge went past the frame without our step
-EVENT = 'event'  # field of a record that is no frame, and tells what it is
-IDLE = 'idle'  # event: ticks in which the car stood braked until everything was there
+UNREPORTED = 'unreported'  # a command was seen, but no report of the gate
+SKIPPED = 'skipped'  # the bridge ticked without a step of ours
+EVENT = 'event'  # field that names the kind of an event
+IDLE = 'idle'  # event: ticks with full brake while something is missing
 RESTARTED, FREE_RUNNING = Cause.RESTARTED.value, Cause.FREE_RUNNING.value
 EVENTS = (IDLE, RESTARTED, FREE_RUNNING)
-# Reports of a frame arrive within a frame or two of its end; later ones are given up.
+# Reports of a frame arrive within a frame or two of its end; later ones are dropped.
 LAG_FRAMES = 4
-# Not yet written when the bridge drives a frame: those, and the one whose end let it be driven.
+# Frames not yet written: those, and the one that ended last.
 UNWRITTEN_FRAMES = LAG_FRAMES + 1
 PARTS_KEPT = 64
 
@@ -66,14 +65,14 @@ def control_record(control: VehicleControl) -> dict[str, Any]:
 
 @dataclass
 class LogCounts:
-    """What the records of a ledger add up to.
+    """Totals over the records of a ledger.
 
     Attributes:
-        frames: records, skipped frames not counted.
-        outcomes: how often each outcome.
-        skipped: frames that passed without a step of ours.
-        duplicate: frames that got more than one command.
-        misapplied: frames after which the vehicle did not execute the command that was sent.
+        frames: records without skipped frames.
+        outcomes: number of each outcome.
+        skipped: frames without a step of ours.
+        duplicate: frames with more than one command.
+        misapplied: frames after which the vehicle executed another command than the one sent.
     """
 
     frames: int = 0
@@ -99,27 +98,27 @@ class LogCounts:
 
 
 def is_misapplied(record: dict[str, Any]) -> bool:
-    """Whether the vehicle executed something else than what was sent for the frame.
+    """Whether the vehicle executed another command than the one sent for the frame.
 
-    A stop that was sent later, because no frame followed, may have come in time or not.
+    It may also execute the idle stop after the frame.
     """
     sent = (None, record['sent'], record.get('idle_stop', record['sent']))
     return record['sent'] is not None and record['applied'] not in sent
 
 
 class FrameLog:
-    """Collects one role's frames and releases them in order.
+    """Collects one role's frames and returns their records in order.
 
-    A frame is closed with :meth:`close_frame`; what else is known of it may come before or
-    within the next frames. ``vehicle_status`` of the following frame confirms the command.
+    :meth:`close_frame` closes a frame; other fields may come before, or within the next frames.
+    ``vehicle_status`` of the following frame confirms the command.
     """
 
     def __init__(self, role_name: str) -> None:
         self._role_name = role_name
         self._parts: dict[int, dict[str, Any]] = {}  # by stamp [ns]
-        self._closed: list[_Closed] = []  # not yet released
+        self._closed: list[_Closed] = []  # not yet returned
         self._last_frame: int | None = None
-        self._idle_stop: dict[str, Any] | None = None  # the newest stop sent between frames
+        self._idle_stop: dict[str, Any] | None = None  # the newest one
         self.counts = LogCounts()
 
     def note(self, stamp_ns: int, **fields: Any) -> None:  # noqa: ANN401  JSON values
@@ -135,9 +134,9 @@ class FrameLog:
             part['command_received_ns'] = received_ns
 
     def note_idle_stop(self, stamp_ns: int) -> None:
-        """Add the gate's word that it has sent full brake because nothing followed the frame.
+        """Add an idle stop that the gate has reported.
 
-        That command has the same stamp, and is seen before or after this.
+        Its command has the stamp of the frame, and is seen before or after this.
         """
         part = self._part(stamp_ns)
         part['idle_stops'] = part.get('idle_stops', 0) + 1
@@ -218,11 +217,11 @@ class FrameLog:
         return records
 
     def _skipped_before(self, frame: int, frames: int = 1) -> list[dict[str, Any]]:
-        """Return records for the frames between the last one and this one, if they can be told.
+        """Return records for the frames between the last one and this one.
 
         Args:
             frame: number of this one, or of the last of ``frames`` idle ticks; -1 is no frame.
-            frames: how many end here.
+            frames: number that end here.
         """
         if frame < 0:
             return []
@@ -243,7 +242,7 @@ class FrameLog:
         part.pop('echo', None)
         if idle_stops := part.pop('idle_stops', 0):
             part['commands'] = max(part.get('commands', 0) - idle_stops, 0)
-            if not part['commands']:  # what was seen were stops alone
+            if not part['commands']:  # only idle stops were seen
                 part.pop('sent', None)
         if part.get('outcome') == IN_ADVANCE and self._idle_stop is not None:
             part['commands'] = part.get('commands', 0) + 1
@@ -271,7 +270,7 @@ class _Closed:
     """A frame that has ended, or an event.
 
     Attributes:
-        frame: its number; of an event the last one, -1 if it has none.
+        frame: its number; for an event the last one, -1 without any.
         stamp_ns: simulated time of a frame [ns].
         event: record of the event; empty for a frame.
     """
@@ -284,16 +283,16 @@ class _Closed:
 class LedgerWriter:
     """Appends records to a JSON-lines file; a kill loses less than ``flush_every`` of them.
 
-    What was flushed is with the operating system: it outlives the process, not the machine.
-    Each line carries the hash of itself and all lines before it, and the last one the number of
-    records, so that a reader can tell an end from a kill, and a ledger from an edited one.
+    Flushed lines survive the process, but not a crash of the machine. Each line carries the hash
+    of itself and all lines before it, and the end record the number of records, so that a reader
+    can detect a kill and an edited ledger.
 
     Attributes:
-        slowest_ns: longest that the disk has kept :meth:`write` waiting so far [ns].
+        slowest_ns: longest call of :meth:`write` so far [ns].
     """
 
     def __init__(self, path: Path, flush_every: int = 20, kind: str = KIND) -> None:
-        """Create ``path`` and its folder; an older ledger there is replaced.
+        """Create ``path`` and its folder; it replaces an older ledger.
 
         Raises:
             OSError: the file cannot be written.
@@ -321,9 +320,9 @@ class LedgerWriter:
         """Write the rest and the end record with the findings, and close the file."""
         if not self._file.closed:
             end: dict[str, Any] = {'end': True, 'records': self._records}
-            told = [{'text': one.text, 'is_error': one.is_error} for one in findings]
-            if told:
-                end['findings'] = told
+            rows = [{'text': one.text, 'is_error': one.is_error} for one in findings]
+            if rows:
+                end['findings'] = rows
             self._append(end)
             self._file.close()
 
@@ -358,7 +357,7 @@ class LedgerError(ValueError):
 
 
 def read_ledger(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the frames of a ledger; header, events, hashes of lines and end are left out.
+    """Yield the frames of a ledger, without header, events, line hashes and end.
 
     Raises:
         LedgerError: not a ledger, another schema, or a line that is not a JSON object. A last
@@ -375,17 +374,17 @@ def read_ledger(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_findings(path: Path) -> list[Finding]:
-    """Return what was wrong with a drive, as the end of its ledger says; nothing without an end.
+    """Return the findings in the end record of a ledger; none without that record.
 
     Raises:
         LedgerError: the last line is no JSON object.
     """
     with path.open('rb') as lines:
         last = next(iter(deque(lines, maxlen=1)), b'')
-    told = parse_line(path, -1, last).get('findings', []) if last.endswith(b'\n') else []
+    rows = parse_line(path, -1, last).get('findings', []) if last.endswith(b'\n') else []
     return [
         Finding(str(one['text']), is_error=bool(one['is_error']))
-        for one in told
+        for one in rows
         if isinstance(one, dict) and one.keys() >= {'text', 'is_error'}
     ]
 
@@ -408,7 +407,7 @@ def is_end(record: dict[str, Any]) -> bool:
 
 
 def parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    """Return line ``number`` of ``path`` as a record, its hash left out.
+    """Return line ``number`` of ``path`` as a record without its hash.
 
     Raises:
         LedgerError: not a JSON object.
@@ -426,8 +425,8 @@ def parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
 def neighbours(records: Iterable[dict[str, Any]]) -> Iterator[tuple[Any, Any]]:
     """Yield each frame with the one before it of the same drive and role.
 
-    Idle ticks between the two count as if they had been frames of the drive; across a restart of
-    the bridge nothing follows anything.
+    Idle ticks between the two count as frames of the drive; a restart of the bridge separates
+    frames.
     """
     last: dict[tuple[Any, str], dict[str, Any]] = {}
     for record in records:

@@ -1,10 +1,10 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a ledger file holds: every promise of the lockstep, checked from the file alone.
+"""Checks of a ledger file: every guarantee of the lockstep, from the file alone.
 
-The chain of line hashes finds lines that were lost, changed or moved; it is no signature, since
-a user who rewrites the whole file can recompute it. Observation hashes can only be compared (the
-images are not recorded); hashes of actions and the Twists made from them are computed again.
+The chain of line hashes shows lines that were lost, changed or moved; it is no signature, since a
+user who rewrites the whole file can recompute it. Observation hashes can only be compared (images
+are not recorded); action hashes and Twists are recomputed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ EVENT_TEXTS = {
     RESTARTED: 'the bridge was started again, or its time ran back, {} times',
     FREE_RUNNING: '{} frames without a step',
 }
-# CARLA's stamps are seconds in floating point, cut off; a frame is 1 ms at least.
+# CARLA truncates stamps of floating-point seconds; a frame is at least 1 ms.
 STEP_TOLERANCE_NS = 1_000
 SUM_TOLERANCE = 0.05  # of the end-to-end time
 
@@ -67,11 +67,11 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check has found.
+    """The result of one check.
 
     Attributes:
         note: what was checked, in a few words.
-        faults: what does not hold, one sentence each; empty if all does.
+        faults: one sentence each.
     """
 
     note: str
@@ -84,14 +84,14 @@ class CheckResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What is to be said of a ledger file.
+    """The audit of a ledger file.
 
     Attributes:
-        records: its frames, as far as they can be read.
-        events: what lies between frames, see :data:`td3_agent.driving.ledger.EVENTS`.
-        counts: what they add up to.
-        torn_bytes: length of a last line that was cut short by a kill [bytes]; 0 if none was.
-        ended: whether its writer closed it: otherwise it was killed, or is still at work.
+        records: its readable frames.
+        events: between frames, see :data:`td3_agent.driving.ledger.EVENTS`.
+        counts: totals.
+        torn_bytes: length of an incomplete last line [bytes]; 0 if there is none.
+        ended: whether its writer closed it; otherwise it was killed, or still writes.
         checks: what each check found.
     """
 
@@ -110,7 +110,7 @@ class Audit:
 
 @dataclass
 class _Lines:
-    """A file, line by line; what is wrong with it is among the faults."""
+    """The lines of a file, and their faults."""
 
     records: list[Record] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -123,7 +123,7 @@ def audit_ledger(path: Path) -> Audit:
     """Check the ledger file ``path``.
 
     Raises:
-        LedgerError: the file is no ledger, or of a schema that is not known.
+        LedgerError: the file is no ledger, or has an unknown schema.
         OSError: it cannot be read.
     """
     lines = _read(path)
@@ -212,18 +212,18 @@ def _follow_chain(lines: _Lines, number: int, before: str, line: bytes) -> str:
     if tail is None:
         lines.chain_faults.append(f'line {number} has no hash')
         return before
-    told = tail[1].decode()
-    if chained(before, line[: tail.start()] + b'}') != told:
+    recorded = tail[1].decode()
+    if chained(before, line[: tail.start()] + b'}') != recorded:
         lines.chain_faults.append(f'line {number} is not the one that was written after the last')
-    return told  # so that one change is one fault
+    return recorded  # so that one change is one fault
 
 
 def _check_file(lines: _Lines) -> CheckResult:
     """Every line is a record, and the last one is the end."""
     faults = list(lines.faults)
     if lines.end is not None and lines.end.get('records') != len(lines.records):
-        told = lines.end.get('records')
-        faults.append(f'{told} records were written, {len(lines.records)} are here')
+        written = lines.end.get('records')
+        faults.append(f'{written} records were written, {len(lines.records)} are here')
     if lines.torn_bytes:
         note = f'torn: the last {lines.torn_bytes} bytes are half a line, its writer was killed'
     elif lines.end is not None:
@@ -337,7 +337,7 @@ def _check_applied(records: Sequence[Record], readable: Sequence[Record]) -> Che
     """The vehicle executed what was sent; only the last frame of a drive is not confirmed."""
     faults = [misapplied_text(r) for r in records if r['outcome'] != SKIPPED and is_misapplied(r)]
     faults += [
-        f'frame {before["frame"]}: nobody saw what was executed'
+        f'frame {before["frame"]}: no vehicle_status confirms the command'
         for before, record in neighbours(readable)
         if before.get('sent') is not None
         and before.get('applied') is None
@@ -357,8 +357,7 @@ def _is_vehicle_gone(record: Record) -> bool:
 def _check_hashes(records: Sequence[Record], readable: Sequence[Record]) -> CheckResult:
     """Answered frames have well-formed hashes; those of actions, and the Twists, are right.
 
-    An agent that ends or is killed may leave one frame without a report, the last one that it
-    answered.
+    An agent that ends or is killed may leave its last frame without a report.
     """
     faults: list[str] = []
     counted: Counter[str] = Counter()

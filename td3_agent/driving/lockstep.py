@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lockstep: decides when the simulator may take its next step.
 
-Pure logic: no ROS, no clocks, no threads; every call is given the steady time [ns]. The bridge
-is paused and stepped with STEP_ONCE, one in flight. A step is over when the bridge has
-acknowledged it (the frame grew and the running flag went back to False) *and* every role's
-command for that frame is out: the acknowledgement alone is also what a bridge sends after its
-own 1.0 s timeout, or when its count is shifted. The count shifts when a command arrives while
-the bridge's loop is between its last message of the frame and its wait, which a busy machine
-makes likely; the bridge then acknowledges every frame at once, before its command.
+Pure logic: no ROS, no clocks, no threads; every call takes the steady time [ns]. The bridge is
+paused and stepped with STEP_ONCE, one in flight. A step is over when the bridge has acknowledged
+it (the frame number grew and the running flag is False again) *and* every role's command for that
+frame is out. The acknowledgement alone proves nothing: a bridge also sends it after its own 1.0 s
+timeout, or when its count is shifted. The count shifts when a command arrives while the bridge is
+between its last message of the frame and its wait, which is likely on a busy machine; the bridge
+then acknowledges every frame at once, before its command.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from td3_agent.driving.stepping import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Silence that is worth telling: far beyond a tick, and in time for somebody to look.
+# Silence that is reported: far longer than a tick.
 NO_ANSWER = 'the bridge does not answer'
 FAULT_NS = 500_000_000
-# What is only on its way, as processes that are about to find each other, needs no idle tick.
+# Processes that are still discovering each other need no idle tick.
 FIRST_IDLE_NS = 2_000_000_000
-# A status this much older than the newest was overtaken; one older still is a restart.
+# A status this much older than the newest was overtaken; an older one means a restart.
 REORDERED_FRAMES = 3
 
 
 class Phase(Enum):
-    """Where the lockstep stands."""
+    """The state of the lockstep."""
 
     PAUSING = 'waiting for the bridge to pause'
     READY = 'ready to step'
@@ -55,25 +55,25 @@ class Phase(Enum):
 
 
 class Event(Enum):
-    """What moves the lockstep from one phase to another; see ``Lockstep.TRANSITIONS``."""
+    """What changes the phase; see ``Lockstep.TRANSITIONS``."""
 
     PAUSED = 'the bridge has paused, or is silent and so was paused already'
     PAUSED_IN_STEP = 'the same, in the frame of a step of ours'
     DUE = 'everything is there, and the pace asks for the next step'
-    IDLE_DUE = 'an idle tick may bring what is missing'
-    ENOUGH = 'all frames that were asked for have been stepped'
+    IDLE_DUE = 'an idle tick is due'
+    ENOUGH = 'max_frames steps were made'
     ACKNOWLEDGED = 'the step has ticked, and the bridge has paused again'
-    OVER = 'all commands of the frame are in, or have been waited for'
-    WENT_ON = 'the bridge ticks without a step of ours'
+    OVER = 'all commands of the frame are in, or their time is up'
+    WENT_ON = 'the bridge ticked without a step of ours'
     RESTARTED = 'another bridge, or another time, has begun'
-    STOPPED = 'the drive is asked to end'
+    STOPPED = 'the drive ends'
 
 
 class Lockstep:
-    """The synchronizer's decisions: feed it events, send what :meth:`poll` asks for.
+    """Decides when to step: takes events, and :meth:`poll` returns what to send.
 
     The table ``TRANSITIONS`` holds its phases. A bridge that ticks without a step of ours (PLAY
-    from another program, a bridge that was started again) is paused again, whatever the phase.
+    from another program, a restarted bridge) is paused again, in any phase.
     """
 
     def __init__(self, params: LockstepParams, step_ns: int) -> None:
@@ -84,10 +84,10 @@ class Lockstep:
         self._pacer = Pacer(round(step_ns / factor) if factor > 0.0 else 0)
         self._frame: int | None = None
         self._clock_ns: int | None = None
-        self._is_clockless = False  # whether odometry alone told of the newest frame
+        self._is_clockless = False  # whether only odometry has shown the newest frame
         self._step = PendingStep()
         self._idle_due_ns: int | None = None  # steady time of the next idle tick
-        self._is_held = False  # whether the bridge has been paused for us
+        self._is_held = False  # whether the bridge has paused on our request
         self._asked_to_pause = False
         self._sent_ns: int | None = None  # steady time of the request in flight
         self._last_status_ns = 0  # steady time of the newest status
@@ -140,12 +140,12 @@ class Lockstep:
     def on_status(self, frame: int, *, running: bool, now_ns: int) -> None:
         """Take a CarlaStatus: frame number and synchronous_mode_running."""
         self._last_status_ns = now_ns
-        # A bridge says 0 before it has asked the simulator for its count.
+        # A bridge reports 0 before it knows the simulator's count.
         grown = frame - self._frame if self._frame else min(frame, 1)
         if -REORDERED_FRAMES <= grown < 0:
-            return  # overtaken on its way: it says nothing new
+            return  # overtaken: nothing new
         if self._frame is None and self.phase is Phase.STEPPING and running:
-            self._step.frame_before = frame  # first ever heard: the flag of our step, no tick
+            self._step.frame_before = frame  # the first status: it shows our step, not a tick
         elif grown < 0 or grown > MOST_SKIPPED:
             self.restart()
         elif grown > 0 and self._frame is not None:
@@ -171,8 +171,7 @@ class Lockstep:
     def on_motion(self, stamp_ns: int) -> None:
         """Take the stamp of an odometry [ns]: it opens the frame when /clock did not.
 
-        The frame is told apart and can be entered into the ledger; its end waits for /clock as
-        for a missing command.
+        The frame gets its own ledger record; its end waits for /clock as for a missing command.
         """
         if self._clock_ns is None or stamp_ns <= self._clock_ns:
             return
@@ -206,7 +205,7 @@ class Lockstep:
         free = grown - asked_for
         if not free:
             return
-        if self._is_held:  # before, it may play as it likes
+        if self._is_held:  # before the first pause it may run
             self.counts.skipped += grown - 1
             self.counts.uninvited += not asked_for
             self._interruptions.ran_free += free
@@ -220,7 +219,7 @@ class Lockstep:
         elif self._step.ticked_ns is None:
             self._step.ticked_ns = now_ns
         elif now_ns - self._step.ticked_ns > _ns(self._params.pause_timeout_s):
-            self._on_went_on()  # longer than any wait for a command: this is no single step
+            self._on_went_on()  # longer than any wait for a command: not a single step
 
     def _on_went_on(self) -> None:
         """Note that the bridge runs by itself: pause it again."""
@@ -250,19 +249,17 @@ class Lockstep:
 
         Args:
             now_ns: steady time [ns].
-            vehicles_present: whether every role has a vehicle with its sensors; without that the
-                bridge is not paused, for a paused one spawns nothing, and one that is paused gets
-                idle ticks.
-            gates_present: whether someone publishes commands for every role; without that a
-                paused bridge stays paused.
-            needs_ticks: whether idle ticks may bring what is missing for a step.
+            vehicles_present: whether every role has a vehicle with its sensors; otherwise the
+                bridge is not paused, since a paused one spawns nothing, or gets idle ticks.
+            gates_present: whether every role has a gate; otherwise a paused bridge stays paused.
+            needs_ticks: whether idle ticks may bring what is missing.
         """
         if self.phase is Phase.PAUSING:
             return self._poll_pausing(now_ns, asks=vehicles_present)
         if self.phase is Phase.STEPPING:
             return self._poll_stepping(now_ns)
         if self.phase is Phase.WAITING:
-            self._poll_holding(now_ns)
+            self._poll_waiting(now_ns)
         if self.phase is not Phase.READY:
             return None
         if vehicles_present and gates_present:
@@ -290,7 +287,7 @@ class Lockstep:
             return BridgeRequest.PAUSE if asks else None
         if now_ns - max(self._sent_ns, self._last_status_ns) >= _ns(self._params.pause_timeout_s):
             self._is_held = self._is_held or self._asked_to_pause
-            self._on_paused(now_ns)  # status is sent on change only: silent means paused
+            self._on_paused(now_ns)  # the bridge sends status on change only: silence means paused
         elif asks and now_ns - self._sent_ns >= _ns(self._params.pause_timeout_s):
             self._sent_ns = now_ns
             return BridgeRequest.PAUSE
@@ -316,14 +313,14 @@ class Lockstep:
     def _poll_stepping(self, now_ns: int) -> BridgeRequest | None:
         """Send the step again only if the frame did not grow.
 
-        A single step always ends in a pause: after it has ticked, silence means paused.
+        A single step always ends in a pause: silence after its tick means paused.
         """
         if now_ns < self._answer_due_ns(now_ns):
             return None
         if self._step.has_ticked(self._frame) or self._step.stamp_ns is not None:
             self.counts.lost_acknowledgements += 1
             if not self._step.has_ticked(self._frame) and self._frame is not None:
-                self._frame += 1  # time has grown: it is the word of it that was lost
+                self._frame += 1  # time has grown: the status was lost
                 self._step.is_seen = True
             return self._on(Event.ACKNOWLEDGED, now_ns)
         self._sent_ns = now_ns
@@ -336,7 +333,7 @@ class Lockstep:
         patience_s = params.pause_timeout_s if self._step.is_idle else params.step_timeout_s
         return max(self._sent_ns or now_ns, self._last_status_ns) + _ns(patience_s)
 
-    def _poll_holding(self, now_ns: int) -> None:
+    def _poll_waiting(self, now_ns: int) -> None:
         """Leave an acknowledged step when all commands are in, or time is up."""
         is_complete = self._step.has_clock and not self._barrier.missing
         if not is_complete:
@@ -354,12 +351,12 @@ class Lockstep:
         self._close_step(now_ns)
         self._begin_pausing(now_ns)
 
-    def _tell_break(self, _: int) -> None:
+    def _enter_break(self, _: int) -> None:
         """Enter what broke the steps; a second /clock alone is not a frame yet."""
         self._ended += self._interruptions.take(self._clock_ns)
 
     def _resume_step(self, now_ns: int) -> None:
-        self._tell_break(now_ns)
+        self._enter_break(now_ns)
         self._step.acked_ns = now_ns
 
     def _begin_step(self, now_ns: int) -> BridgeRequest:
@@ -389,7 +386,7 @@ class Lockstep:
             self._ended.append(EndedFrame(self._frame or 0, stamp_ns, step.is_idle))
         step.is_open = False
 
-    # What it says of itself
+    # Diagnostics
 
     def fault(self, now_ns: int) -> str:
         """Return what the bridge should have done by ``now_ns`` [ns, steady]; empty if nothing."""
@@ -413,17 +410,17 @@ class Lockstep:
         """Return what interrupted the steps a short while ago [ns, steady]; empty if nothing."""
         return self._interruptions.describe(now_ns, self.counts)
 
-    # From a phase and an event to the next phase and what is done. What is not here changes
-    # nothing: a bridge that is being paused may go on for a moment, and DONE is the end.
+    # From phase and event to the next phase and an action. Other pairs change nothing: a bridge
+    # may still tick before it pauses, and DONE is the end.
     TRANSITIONS: ClassVar[
         dict[tuple[Phase, Event], tuple[Phase, Callable[[Lockstep, int], BridgeRequest | None]]]
     ] = {
-        (Phase.PAUSING, Event.PAUSED): (Phase.READY, _tell_break),
+        (Phase.PAUSING, Event.PAUSED): (Phase.READY, _enter_break),
         (Phase.PAUSING, Event.PAUSED_IN_STEP): (Phase.WAITING, _resume_step),
         (Phase.PAUSING, Event.RESTARTED): (Phase.PAUSING, _begin_pausing),
         (Phase.READY, Event.DUE): (Phase.STEPPING, _begin_step),
         (Phase.READY, Event.IDLE_DUE): (Phase.STEPPING, _begin_idle_tick),
-        (Phase.READY, Event.ENOUGH): (Phase.DONE, _tell_break),
+        (Phase.READY, Event.ENOUGH): (Phase.DONE, _enter_break),
         (Phase.READY, Event.WENT_ON): (Phase.PAUSING, _begin_pausing),
         (Phase.READY, Event.RESTARTED): (Phase.PAUSING, _begin_pausing),
         (Phase.STEPPING, Event.ACKNOWLEDGED): (Phase.WAITING, _wait_for_commands),
@@ -432,7 +429,7 @@ class Lockstep:
         (Phase.WAITING, Event.OVER): (Phase.READY, _close_step),
         (Phase.WAITING, Event.WENT_ON): (Phase.PAUSING, _leave_step),
         (Phase.WAITING, Event.RESTARTED): (Phase.PAUSING, _begin_pausing),
-        **dict.fromkeys(((phase, Event.STOPPED) for phase in Phase), (Phase.DONE, _tell_break)),
+        **dict.fromkeys(((phase, Event.STOPPED) for phase in Phase), (Phase.DONE, _enter_break)),
     }
 
 

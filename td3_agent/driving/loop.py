@@ -1,12 +1,12 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""One loop, whatever the world: a frame is preprocessed, acted on, converted, and stepped from.
+"""The drive loop, the same in every world.
 
-:class:`World` is what is driven in: the embedded simulator, a CARLA ROS bridge, a recorded bag.
+:class:`World` is the embedded simulator, a CARLA ROS bridge, or a recorded bag.
 :class:`~td3_agent.driving.agent.Agent` and
 :class:`~td3_agent.driving.velocity_control.TwistConverter` are the two halves of a driver, the
 same objects that the agent node and the gate node run. :func:`drive` yields steps;
-:func:`ledger_records` makes of them the ledger that the nodes would write.
+:func:`ledger_records` turns them into the ledger that the nodes would write.
 """
 
 from __future__ import annotations
@@ -33,20 +33,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """One vehicle at one instant of its world; all parts have the same stamp.
+    """One vehicle at one time of its world; all parts have the same stamp.
 
     Attributes:
         number: rises by one with each step of the world.
         image: what the camera sees.
         state: motion, with the stamp.
-        geometry: what a converter must know of the vehicle; None while it is not known.
+        geometry: of the vehicle; None while it is not known.
         acceleration_mps2: (x, y) over the last step, in the map's axes [m/s^2].
-        applied: the command that was executed in the step that led here; None where a recording
-            does not tell.
-        collision: id of what the vehicle touched in that step; None if nothing.
+        applied: the command executed in the last step; None where it is unknown.
+        collision: id of the actor or object that the vehicle touched in that step, or None.
         crossed_markings: CARLA ``LaneMarkingType`` of the lines it began to cross.
-        on_road: whether it stands on a driving lane; None where the world does not tell.
-        is_fresh: whether time has jumped: what was seen before does not lead up to this frame.
+        on_road: whether it is on a driving lane; None where it is unknown.
+        is_fresh: whether time has jumped before this frame.
     """
 
     number: int
@@ -74,20 +73,20 @@ class Frame:
 
 
 class WorldEndError(Exception):
-    """The world has no further frame: a recording is over."""
+    """The world has no further frame."""
 
 
 class DriverError(ValueError):
-    """The driver has failed; the text says at which frame and why."""
+    """The driver has failed; the text names frame and reason."""
 
 
 class World(Protocol):
-    """Something to drive one vehicle in, a step at a time.
+    """A world in which one vehicle drives, one step at a time.
 
     Attributes:
         step_s: simulated time of a step [s].
-        contract: what a policy that learns here is trained with; None if that is not known.
-        route: the line to follow; None while there is none. Another line is another object.
+        contract: of a policy trained here; None if it is unknown.
+        route: to follow, or None; another route is another object.
     """
 
     @property
@@ -106,15 +105,14 @@ class World(Protocol):
         """Begin an episode and return its first frame.
 
         Args:
-            seed: decides on everything that is drawn; None draws on from where the last episode
-                has left the generator. A recording begins at its begin.
+            seed: of everything random; None continues with the generator. A recording ignores it.
         """
 
     def step(self, control: VehicleControl) -> Frame:
-        """Answer the newest frame with a command, and return the next one.
+        """Apply a command to the newest frame, and return the next one.
 
         Raises:
-            WorldEndError: there is none.
+            WorldEndError: there is no next one.
             ValueError: the command is not finite.
         """
 
@@ -124,7 +122,7 @@ class World(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """One frame and what was made of it.
+    """One frame with its response and command.
 
     Attributes:
         frame: the frame.
@@ -138,10 +136,10 @@ class Step:
 
 
 def respond(agent: Agent, converter: TwistConverter, frame: Frame) -> Step:
-    """Return the step that answers a frame: what agent node and gate node do, without messages.
+    """Return the step for a frame: agent node and gate node without messages.
 
     Raises:
-        DriverError: the driver has failed, or its action is not two finite numbers.
+        DriverError: the driver failed, or its action is not two finite numbers.
     """
     if frame.is_fresh:
         agent.reset()
@@ -155,13 +153,13 @@ def respond(agent: Agent, converter: TwistConverter, frame: Frame) -> Step:
 
 
 def drive(world: World, agent: Agent, converter: TwistConverter) -> Iterator[Step]:
-    """Drive on from the world's present frame, along its route, until it ends.
+    """Drive from the world's present frame, along its route, until it ends.
 
-    The first frame answered is the one after the present one, as when a synchronizer sends its
-    first step.
+    The first response is for the frame after the present one, as after the first step of a
+    synchronizer.
 
     Raises:
-        DriverError: the driver has failed.
+        DriverError: the driver failed.
     """
     control, route = VehicleControl(), None
     with suppress(WorldEndError):

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether the loop drives, and as its policy was trained: counts in, findings out.
 
-One rule for agent, gate, synchronizer, doctor, demo, evaluation and replay. Each finding is one
-sentence with its cause and what to do. Pure: no ROS, no clocks.
+The same rules for agent, gate, synchronizer, doctor, demo, evaluation and replay. Each finding is
+one sentence with cause and remedy. Pure: no ROS, no clocks.
 
 ==========================  ====================================================================
 finding                     from
@@ -39,31 +39,31 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Newest frames that count: five seconds at 20 Hz. What was mended is forgotten after them.
+# Newest frames that count: five seconds at 20 Hz.
 WINDOW_FRAMES = 100
-# One second at 20 Hz; a fraction of fewer frames says little.
+# One second at 20 Hz; a fraction of fewer frames means little.
 LEAST_FRAMES = 20
 # A loaded machine loses single frames; a wrong camera loses one in ten or more.
 MOST_FRACTION = 0.05
 LEAST_BAD_FRAMES = 3
-# From here on the loop does not drive: an error, not a warning.
+# Beyond this fraction the loop does not drive: an error, not a warning.
 MOSTLY = 0.5
 # Of the trained rate. Stamps are exact in lockstep; free-running drives vary by some per cent.
 RATE_TOLERANCE = 0.09
-# What differs by less is the same lens and the same picture, but for rounding.
+# A smaller difference is rounding.
 FOV_TOLERANCE_DEG = 1.0
 ASPECT_TOLERANCE = 0.02
-# Newest halves of frames whose other half may be on its way.
+# Newest halves of frames whose other half may be in transit.
 IN_FLIGHT = 2
 
 REMEDIES = {
     Outcome.NO_COMMAND.value: 'is td3_agent active, and does it get image and odometry?',
     Outcome.NO_ODOMETRY.value: 'does the bridge publish odometry, stamped as /clock?',
     Outcome.NO_VEHICLE_INFO.value: 'does the bridge publish vehicle_info?',
-    Outcome.INVALID_COMMAND.value: 'look at what td3_agent says',
+    Outcome.INVALID_COMMAND.value: 'see the log of td3_agent',
     Outcome.SILENCE.value: 'are synchronizer and bridge running?',
-    Outcome.IN_ADVANCE.value: 'it was stopped because no frame came',
-    Outcome.IDLE.value: 'the diagnosis of the synchronizer names what it waits for',
+    Outcome.IN_ADVANCE.value: 'an idle stop was sent because no frame came',
+    Outcome.IDLE.value: 'the diagnostics of the synchronizer name what it waits for',
 }
 OTHER_REMEDY = "is the gate running, and is it the vehicle's only one?"
 COMMANDLESS = 'without the command of the driver'
@@ -82,14 +82,14 @@ def is_too_much(bad: int, frames: int) -> bool:
 def outcome_findings(
     outcomes: Mapping[str, int], *, late: int = 0, regular: str = ''
 ) -> list[Finding]:
-    """Return what is wrong with frames whose outcomes these are; nothing if they were answered.
+    """Return what is wrong with frames, by their outcomes.
 
     Args:
-        outcomes: how often each.
+        outcomes: number of each.
         late: commands that came after their frame was stopped.
-        regular: which frames are bad, as ``every second frame is``; empty: their number tells.
+        regular: which frames are bad, such as ``every second frame is``; empty names their number.
     """
-    outcomes = {name: n for name, n in outcomes.items() if name != SKIPPED}  # no frames of ours
+    outcomes = {name: n for name, n in outcomes.items() if name != SKIPPED}
     frames = sum(outcomes.values())
     bad = frames - outcomes.get(Outcome.OK.value, 0)
     if not is_too_much(bad, frames):
@@ -99,8 +99,8 @@ def outcome_findings(
     remedy = REMEDIES.get(usual, OTHER_REMEDY)
     if usual == Outcome.NO_COMMAND.value and late >= MOSTLY * bad:
         remedy = LATE_REMEDY
-    told = ', '.join(f'{name} {n}' for name, n in sorted(names.items()))
-    text = f'{bad} of {frames} frames {COMMANDLESS} ({told}): {remedy}'
+    listed = ', '.join(f'{name} {n}' for name, n in sorted(names.items()))
+    text = f'{bad} of {frames} frames {COMMANDLESS} ({listed}): {remedy}'
     if regular:
         text = f'{regular} {COMMANDLESS} ({usual}): {remedy}'
     key = LATE_COMMAND if remedy is LATE_REMEDY else WITHOUT_COMMAND
@@ -134,7 +134,7 @@ class OutcomeWindow:
             return []
         bad = [i for i, outcome in enumerate(self._outcomes) if outcome != Outcome.OK.value]
         late = sum(number > self._frames - len(self._outcomes) for number in self._late)
-        # A text that changes with every frame would be published with every frame.
+        # Rounded: a text that changes with every frame would be logged with every frame.
         fraction = f'about {_tens(len(bad), len(self._outcomes))} % of the frames are'
         which = f'{regular} is' if (regular := _regular(bad)) else fraction
         return outcome_findings(Counter(self._outcomes), late=late, regular=which)
@@ -177,7 +177,7 @@ def stamp_findings(
     Args:
         images_ns: stamps of the images in the order of their arrival [ns].
         motions_ns: stamps of the odometry [ns].
-        least: with fewer of both nothing is said.
+        least: minimum number of stamps for a finding.
     """
     found = _bad_stamps('image', images_ns, least) + _bad_stamps('odometry', motions_ns, least)
     fewer, more = sorted((len(images_ns), len(motions_ns)))
@@ -213,7 +213,7 @@ def _bad_stamps(what: str, stamps_ns: Sequence[int], least: int) -> list[Finding
     back = sum(after <= before for before, after in pairwise(stamps_ns))
     if is_too_much(back, count):
         text = f'{what} stamps repeat or run back, {back} of {count}: end all but one publisher'
-        # Messages that come twice do no harm.
+        # Repeated messages do no harm.
         return [Finding(text, is_error=False, key=f'{what}_stamps')]
     return []
 
@@ -276,7 +276,7 @@ def seconds(stamp_ns: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraView:
-    """What a camera shows.
+    """Size and lens of a camera.
 
     Attributes:
         width_px: image columns.
@@ -289,11 +289,6 @@ class CameraView:
     fov_deg: float | None = None
 
     def __post_init__(self) -> None:
-        """Reject what no camera has.
-
-        Raises:
-            ValueError: naming field, value and range.
-        """
         for name, side in (('width_px', self.width_px), ('height_px', self.height_px)):
             if side < 1:
                 raise ValueError(f'{name} must be >= 1 [px], got {side}')
@@ -315,19 +310,19 @@ def field_of_view_deg(width_px: int, focal_px: float) -> float | None:
 def camera_findings(trained: CameraView | None, got: CameraView | None) -> list[Finding]:
     """Return how a camera differs from the one that the policy was trained with.
 
-    Images are scaled, so a larger one of the same picture is the same to the policy.
+    A larger image of the same shape makes no difference: images are scaled.
     """
     if trained is None or got is None:
         return []
     reasons = []
     aspect = got.width_px * trained.height_px / (got.height_px * trained.width_px)
     if abs(aspect - 1.0) > ASPECT_TOLERANCE:
-        reasons.append('images of another shape are squeezed')
+        reasons.append('images of another shape are distorted')
     elif got.width_px < trained.width_px:
-        reasons.append('smaller images show less')
+        reasons.append('smaller images lose detail')
     known = None not in {trained.fov_deg, got.fov_deg}
     if known and abs((trained.fov_deg or 0.0) - (got.fov_deg or 0.0)) > FOV_TOLERANCE_DEG:
-        reasons.append('another field of view moves everything')
+        reasons.append('another field of view changes all distances')
     if not reasons:
         return []
     text = f'the policy was trained with a camera of {trained}, got {got}: {", ".join(reasons)}; '
@@ -341,9 +336,9 @@ def rate_findings(
     """Return how the rate of the frames differs from the one the policy was trained at.
 
     Args:
-        trained_hz: of the policy's manifest; None for drivers that have none.
-        answered_hz: of the frames that are answered; None while it is not known.
-        images_hz: of the images; None is that of the answered frames.
+        trained_hz: of the policy's manifest; None for other drivers.
+        answered_hz: of the answered frames; None while it is not known.
+        images_hz: of the images; None for that of the answered frames.
     """
     if trained_hz is None or answered_hz is None:
         return []
@@ -363,8 +358,8 @@ class Contract:
 
     Attributes:
         rate_hz: frames per simulated second.
-        camera: what the camera showed.
-        encodings: of images that may be fed; empty: all that are known.
+        camera: size and lens.
+        encodings: of images; empty for all known ones.
     """
 
     rate_hz: float | None = None
@@ -372,7 +367,7 @@ class Contract:
     encodings: tuple[str, ...] = ()
 
 
-def replay_findings(  # noqa: PLR0913  what a bag held, and what became of it
+def replay_findings(  # noqa: PLR0913  keywords only
     images_ns: Sequence[int],
     motions_ns: Sequence[int],
     answered_ns: Sequence[int],
@@ -387,9 +382,9 @@ def replay_findings(  # noqa: PLR0913  what a bag held, and what became of it
         images_ns: stamps of the images, in the order of the bag [ns].
         motions_ns: stamps of the odometry [ns].
         answered_ns: stamps of the frames that the driver answered [ns].
-        rejected: images that could not be used.
+        rejected: number of rejected images.
         contract: what the driver was trained with.
-        camera: what the camera showed.
+        camera: of the bag.
     """
     found = stamp_findings(images_ns, motions_ns, LEAST_BAD_FRAMES)
     if len(answered_ns) >= LEAST_BAD_FRAMES:

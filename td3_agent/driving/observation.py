@@ -1,10 +1,9 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""From a camera image and odometry to what a policy sees.
+"""From camera image and odometry to the observation of a policy.
 
-All arithmetic on pixels is exact (integers, or floats that hold integers), so that the same
-image gives the same bytes in every process and on every machine: the ledger's observation
-hashes rely on it.
+All arithmetic on pixels is exact (integers, or floats that hold integers), so that one image gives
+the same bytes in every process and on every machine: the observation hashes of the ledger need it.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from td3_agent.driving.vehicle import VehicleState
 
-# Encoding: bytes per pixel, and where red, green and blue stand in a pixel.
+# Encoding: bytes per pixel, and the positions of red, green and blue in a pixel.
 ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
     'bgra8': (4, (2, 1, 0)),
     'rgba8': (4, (0, 1, 2)),
@@ -40,13 +39,13 @@ MAX_IMAGE_SIDE_PX = 8192
 # ITU-R BT.601 luma in 1/256: exact in 16 bit, within one level of the real-valued formula.
 LUMA_RED, LUMA_GREEN, LUMA_BLUE = 77, 150, 29
 LUMA_HALF = 128
-BLOCK_PX = 1 << 15  # worked on at once: 384 kB with intermediate results
+BLOCK_PX = 1 << 15  # processed at once: 384 kB with intermediate results
 WEIGHT_ONE = 1 << 16  # area weights are integers that sum to this
 STATE_SIZE = 2 + ACTION_SIZE  # without route points
 PATH_POINTS = 8
 PATH_SPACING_M = 3.0
 PATH_SCALE_M = PATH_POINTS * PATH_SPACING_M
-LOST_DISTANCE_M = 20.0  # farther from the route its points mean nothing
+LOST_DISTANCE_M = 20.0  # farther from the route its points are zero
 
 
 class ImageError(ValueError):
@@ -103,13 +102,15 @@ class ImageView:
 
 @dataclass(frozen=True, kw_only=True)
 class ObservationSpec(Params):
-    """How an observation is made; part of a policy's input contract."""
+    """Settings of observations; part of a policy's input contract."""
 
     image_height_px: int = param(84, 'rows of the network input', unit='px', low=8, high=1024)
     image_width_px: int = param(84, 'columns of the network input', unit='px', low=8, high=1024)
-    frame_stack: int = param(4, 'frames the network sees at once, oldest first', low=1, high=32)
+    frame_stack: int = param(4, 'frames in one observation, oldest first', low=1, high=32)
     crop_top: float = param(0.0, 'fraction of the image cut off above (sky)', low=0.0, high=0.9)
-    path: bool = param(default=False, text='whether the points of the route ahead are seen too')
+    path: bool = param(
+        default=False, text='whether observations hold the points of the route ahead'
+    )
 
     @property
     def state_size(self) -> int:
@@ -119,12 +120,12 @@ class ObservationSpec(Params):
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What a driver is given.
+    """The input of a driver.
 
     Attributes:
         image: (stack, height, width) uint8, grey, oldest frame first.
         state: (state_size,) float32, see :meth:`ObservationBuilder.build`.
-        vehicle: motion of the vehicle at the same instant.
+        vehicle: motion of the vehicle in the same frame.
     """
 
     image: NDArray[np.uint8]
@@ -181,11 +182,11 @@ class ObservationBuilder:
         ...   eight of them, 3 m apart       m
         ====  =============================  ========
 
-        Route points (forward, left of the vehicle) are there only where the spec has ``path``;
-        where the route is more than 20 m away they are zero.
+        Route points (forward, left of the vehicle) exist only with ``path`` in the spec; farther
+        than 20 m from the route they are zero.
 
         Raises:
-            ValueError: the spec has ``path`` and there is no route yet.
+            ValueError: the spec has ``path`` and there is no route.
         """
         return self.build_from(self.preprocess(image), state, previous_action)
 
@@ -208,7 +209,7 @@ class ObservationBuilder:
     def _path(self, state: VehicleState) -> NDArray[np.float64]:
         """Return the route ahead, (PATH_POINTS, 2) forward and left of the vehicle [m]."""
         if self._tracker is None:
-            raise ValueError('the observation has a path, and no route has been given')
+            raise ValueError('the observation has a path, but there is no route')
         s_m = self._tracker.locate(state.x_m, state.y_m)
         if s_m is None:
             return np.zeros((PATH_POINTS, 2))
@@ -251,7 +252,7 @@ def grey_from_image(image: ImageView, first_row: int = 0) -> NDArray[np.uint8]:
 def _grey_from_words(image: ImageView, first_row: int) -> NDArray[np.uint8]:
     """Return the luma of four-byte pixels, each taken as one little-endian number.
 
-    Vector instructions want whole numbers side by side, and blocks that stay in the cache.
+    This suits vector instructions; blocks stay in the cache.
     """
     words: NDArray[np.uint32] = np.ndarray(
         (image.height, image.width), '<u4', memoryview(image.data), strides=(image.step, 4)
@@ -293,8 +294,8 @@ def resize_area(grey: NDArray[np.uint8], height: int, width: int) -> NDArray[np.
 
     Args:
         grey: (H, W) uint8.
-        height: rows wanted.
-        width: columns wanted.
+        height: rows of the result.
+        width: columns of the result.
 
     Returns:
         (height, width) uint8, exact to the rounding of the area weights (1/65536).
@@ -325,7 +326,7 @@ def _weighted_rows(values: NDArray[Any], size: int, kind: type[Any]) -> NDArray[
 
 @lru_cache(maxsize=32)
 def _area_taps(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return (taps, weights), each (K, target): input rows of each output row, and their fraction.
+    """Return (taps, weights), each (K, target): input rows of each output row, and their weights.
 
     Weights are integers that sum to WEIGHT_ONE for every output row.
     """

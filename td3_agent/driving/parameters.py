@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameters declared once: type, default, unit, range and text, in one frozen dataclass.
 
-A node's parameters and an algorithm's settings are subclasses of :class:`Params` whose fields
-are made with :func:`param`. The same declaration checks values, describes them to ROS and
-prints the table in the README.
+A node's parameters and an algorithm's settings are subclasses of :class:`Params` with fields made
+by :func:`param`. One declaration checks values, describes them to ROS and fills the tables of the
+documents.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ParameterError(ValueError):
     """One or more parameter values were rejected; the text names each with its limit."""
 
 
-def param(  # noqa: PLR0913  the six facts of a parameter
+def param(  # noqa: PLR0913  keywords only
     default: Any,  # noqa: ANN401  any parameter type
     text: str,
     *,
@@ -36,13 +36,13 @@ def param(  # noqa: PLR0913  the six facts of a parameter
     """Declare one parameter of a :class:`Params` subclass.
 
     Args:
-        default: value when nothing is given; its type is the parameter's type.
-        text: what it does, one line.
+        default: default value; its type is the parameter's type.
+        text: one line for help and tables.
         unit: SI unit, for errors and tables.
         low: smallest allowed value.
         high: largest allowed value.
         choices: the only allowed values of a text parameter.
-        path: whether it can name a file or folder: a leading ``~`` is expanded.
+        path: whether it names a file or folder: a leading ``~`` is expanded.
     """
     metadata = {'text': text, 'unit': unit, 'low': low, 'high': high, 'choices': choices}
     metadata['path'] = path
@@ -57,14 +57,13 @@ def param_of(params: type[Params], name: str) -> Any:  # noqa: ANN401  as param
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """Base of every parameter class: checks all fields and names every fault at once."""
+    """Base of every parameter class: checks all fields.
+
+    Raises:
+        ParameterError: naming each faulty field with value, expectation and unit.
+    """
 
     def __post_init__(self) -> None:
-        """Reject values of the wrong type or outside their range.
-
-        Raises:
-            ParameterError: naming each field, its value, what was expected and the unit.
-        """
         hints = get_type_hints(type(self))
         faults = []
         for spec in fields(self):
@@ -72,7 +71,7 @@ class Params:
             faults += _faults_of(spec.name, value, hints[spec.name], spec.metadata)
             if spec.metadata['path'] and isinstance(value, str):
                 value = _expanded_into(faults, spec.name, value)
-            object.__setattr__(self, spec.name, value)  # an int given for a float, say
+            object.__setattr__(self, spec.name, value)  # for example an int for a float
         if faults:
             raise ParameterError('; '.join(faults))
 
@@ -110,7 +109,7 @@ def _as_declared(value: Any, declared: Any) -> Any:  # noqa: ANN401
 def _faults_of(name: str, value: Any, declared: Any, metadata: Any) -> list[str]:  # noqa: ANN401
     if declared == tuple[str, ...]:
         good = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-        return [] if good else [f'{name} must be a list of texts, got {value!r}']
+        return [] if good else [f'{name} must be a list of strings, got {value!r}']
     if type(value) is not declared:
         return [f'{name} must be {declared.__name__}, got {value!r}']
     if metadata['choices'] and value not in metadata['choices']:
@@ -150,10 +149,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def reject_unknown(names: Iterable[str], cls: type[Params], where: str) -> None:
-    """Reject names that ``cls`` does not declare, with the nearest known name.
+    """Reject names that ``cls`` does not declare.
 
     Raises:
-        ParameterError: naming every unknown name.
+        ParameterError: with every unknown name and the nearest known one.
     """
     known = [spec.name for spec in fields(cls)]
     faults = [
@@ -166,10 +165,10 @@ def reject_unknown(names: Iterable[str], cls: type[Params], where: str) -> None:
 
 
 def reject_bad_roles(role_names: tuple[str, ...]) -> None:
-    """Reject role names that are empty or named twice.
+    """Reject role names that are empty or repeated.
 
     Raises:
-        ParameterError: naming all of them.
+        ParameterError: with all role names.
     """
     if not role_names or len(set(role_names)) != len(role_names) or not all(role_names):
         raise ParameterError(f'role_names must be non-empty and unique, got {list(role_names)}')

@@ -1,11 +1,11 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Pure pursuit with a speed profile: the classical driver, and the yardstick for a learned one.
+"""Pure pursuit with a speed profile: the classical driver, and the reference for a learned one.
 
 Steering is pure pursuit (Coulter 1992, CMU-RI-TR-92-01): the arc from the rear axle through a
-point of the route ahead. Speed follows a profile that is computed once per route: a limit on
-lateral acceleration in each curve, comfortable braking before it, standstill at the end of an
-open route; a PI loop trims the set point against what the vehicle really does.
+point of the route ahead. Speed follows a profile, computed once per route: a limit on lateral
+acceleration in each curve, comfortable braking before it, standstill at the end of an open route;
+a PI loop trims the set point by the measured speed.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ ACCELERATION_MPS2 = 2.0  # fastest rise of the set point
 DECELERATION_MPS2 = 1.5  # that the speed profile plans with
 REACTION_TIME_S = 0.4  # how far ahead in time the profile is read
 STOP_DISTANCE_M = 1.0  # the end counts as reached at this distance
-LOST_DISTANCE_M = 5.0  # farther away the place is searched on the whole route, then the car stops
+LOST_DISTANCE_M = 5.0  # farther away the whole route is searched, then the car stops
 PROFILE_STEP_M = 0.5
-# The gate takes a target below 0.05 m/s for "stand": the last metre is driven a little faster.
+# The gate treats a target below 0.05 m/s as standstill: the last metre is driven faster.
 CREEP_SPEED_MPS = 0.5
 # The gate's loop integrates too; a faster integral around it would overshoot.
 SPEED_KP, SPEED_KI = 0.5, 0.02  # [1], [1/s]
@@ -53,7 +53,7 @@ SPEED_TRIM_MAX_MPS = 0.8
 
 
 class SpeedTrim:
-    """PI trim of the set point [m/s]; in saturation the integral stops, at either limit alike."""
+    """PI trim of the set point [m/s]; the integral stops at saturation."""
 
     def __init__(self) -> None:
         self.integral_mps = 0.0
@@ -73,7 +73,7 @@ def _trim(value_mps: float) -> float:
 
 
 class PurePursuitDriver:
-    """Follows a route; without one, or far away from it, it asks for a stop."""
+    """Follows a route; without one, or far away from it, it commands a stop."""
 
     def __init__(
         self, *, cruise_speed_mps: float = CRUISE_SPEED_MPS, route: Route | None = None
@@ -95,14 +95,14 @@ class PurePursuitDriver:
         return self._arrived
 
     def set_route(self, points: Route | ArrayLike, *, closed: bool = False) -> None:
-        """Follow another route from now on.
+        """Follow a new route.
 
         Args:
-            points: (N, 2) positions in the map frame [m], or a ready route.
-            closed: the last point is joined to the first; ignored for a ready route.
+            points: (N, 2) positions in the map frame [m], or a :class:`Route`.
+            closed: whether the last point joins the first; ignored for a :class:`Route`.
 
         Raises:
-            ValueError: the points make no route; the old route is kept.
+            ValueError: the points make no route; the old route stays.
         """
         route = points if isinstance(points, Route) else Route(points, closed=closed)
         self._profile_mps = speed_profile(route, self._cruise_speed_mps)
@@ -179,7 +179,7 @@ class PurePursuitDriver:
             self._arrived = self._arrived or remaining_m <= STOP_DISTANCE_M
         if self._arrived:
             return self._halt().linear_x
-        # The route may be gentle where the way back to it is not: both curves count.
+        # The curve back to the route may be sharper than the route: both count.
         bend_mps = math.sqrt(LATERAL_ACCELERATION_MPS2 / max(abs(curvature), 1e-6))
         ahead_m = REAR_AXLE_M + REACTION_TIME_S * max(speed_mps, 0.0)
         wanted_mps = min(self._profile_at(route, s_m + ahead_m), bend_mps)
@@ -209,13 +209,13 @@ def _yaw_rate(curvature: float, speed_mps: float) -> float:
 
 
 def speed_profile(route: Route, cruise_speed_mps: float) -> list[float]:
-    """Plan a speed for every place of a route.
+    """Plan the speed along a route.
 
     Cruise speed, at most ``sqrt(a_lateral / |curvature|)`` in curves, and nowhere faster than
     braking evenly at ``DECELERATION_MPS2`` allows: ``v1^2 <= v2^2 + 2 a ds``.
 
     Returns:
-        Speeds [m/s] at places evenly spread over the whole length, ends included.
+        Speeds [m/s] at evenly spaced arc lengths, ends included.
     """
     count = max(math.ceil(route.length_m / PROFILE_STEP_M), 1) + 1
     s_m = np.linspace(0.0, route.length_m, count)

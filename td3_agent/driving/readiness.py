@@ -1,10 +1,10 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""StepReadiness: who must be there for a step, who is missing, and whether idle ticks would help.
+"""Readiness for a step: what is needed, what is missing, and whether idle ticks may bring it.
 
-Pure logic: what the middleware knows goes in. A paused bridge spawns nothing, and
-``carla_waypoint_publisher`` looks for the car only in a tick; so what a tick may bring is waited
-for with idle ticks, in which the gates brake. What only a person can bring is waited for in pause.
+Pure logic on the graph. A paused bridge spawns nothing, and ``carla_waypoint_publisher`` looks for
+the car only in a tick; so the synchronizer waits for what a tick may bring with idle ticks, in
+which the gates brake, and for everything else in pause.
 """
 
 from __future__ import annotations
@@ -16,26 +16,28 @@ if TYPE_CHECKING:
 
 BRIDGE = 'bridge'
 VEHICLE_OF, GATE_OF, AGENT_OF = 'vehicle of ', 'gate of ', 'agent of '
-CAMERA, ODOMETRY, ROUTE, GATE = 'camera', 'odometry', 'route', 'gate'  # what an agent waits for
+CAMERA, ODOMETRY, ROUTE, GATE = 'camera', 'odometry', 'route', 'gate'  # what an agent may wait for
 TICK_BRINGS = frozenset({CAMERA, ODOMETRY, ROUTE})
 
 
 class StepReadiness:
-    """Who is there, as of the newest look.
+    """Which members of a drive are ready, at the newest look.
+
+    Args:
+        role_names: each needs a vehicle and a gate.
+        wait_for_agent: whether each needs an agent too.
+        idle_ticks: whether there are any; without them a paused bridge sends no odometry, and its
+            vehicles need none.
 
     Attributes:
-        names: bridge, vehicles, gates and agents that must be there.
-        absent: those without which there is no step of the drive.
-        braked: agents that are gone while others drive; their gates brake.
+        names: bridge, vehicles, gates and agents that are needed.
+        absent: members without which no step is made.
+        braked: missing agents while others drive; their gates brake.
     """
 
     def __init__(
         self, role_names: Iterable[str], *, wait_for_agent: bool, idle_ticks: bool = True
     ) -> None:
-        """Expect a vehicle and a gate of each role, and its agent with ``wait_for_agent``.
-
-        Without ``idle_ticks`` a paused bridge sends no odometry: its vehicles need not be heard.
-        """
         self._roles = tuple(role_names)
         self._idle_ticks = idle_ticks
         kinds = (VEHICLE_OF, GATE_OF, *((AGENT_OF,) if wait_for_agent else ()))
@@ -45,15 +47,15 @@ class StepReadiness:
         self._present: set[str] = set()
         self._waits: Mapping[str, Collection[str]] = {}
         self._under_way = False
-        self._unmoved: set[str] = set()  # vehicles not heard of since they were gone
+        self._unmoved: set[str] = set()  # vehicles without odometry since they were gone
         self._moved_ns: dict[str, int] = {}  # stamp of the newest odometry
         self._restarts = 0
         self._bridges: set[Hashable] = set()
 
     def follow(self, restarts: int, clock_ns: int | None) -> None:
-        """Take the number of restarts so far: what a dead bridge had spawned does not count.
+        """Take the number of restarts: vehicles of a dead bridge do not count.
 
-        The odometry of the frame in which time ran back may have come before its /clock.
+        The odometry of the first frame after a restart may arrive before its /clock.
 
         Args:
             restarts: so far.
@@ -73,9 +75,9 @@ class StepReadiness:
             self._update()
 
     def is_another_bridge(self, publishers: Iterable[Hashable]) -> bool:
-        """Whether a publisher of the status is there that was not, while others were known.
+        """Whether a new publisher of the status appears, while others were known.
 
-        A bridge that is started again while the world goes on is told by this alone.
+        Nothing else shows a bridge that restarts in a world that goes on.
         """
         new = set(publishers) - self._bridges
         is_another = bool(new and self._bridges)
@@ -85,13 +87,13 @@ class StepReadiness:
     def look(
         self, present: Collection[str], waits: Mapping[str, Collection[str]], *, under_way: bool
     ) -> None:
-        """Take who is there now.
+        """Take the present state.
 
         Args:
-            present: names whose topic has a publisher that lives.
-            waits: what the agent of a role, not ready, waits for.
-            under_way: whether steps were made; from then on one agent that is gone does not stop
-                the others.
+            present: names with a living publisher.
+            waits: what the agent of a role waits for.
+            under_way: whether steps were made; from then on a missing agent does not stop the
+                others.
         """
         gone = (self._present - set(present)) & {VEHICLE_OF + role for role in self._roles}
         self._unmoved |= {name.removeprefix(VEHICLE_OF) for name in gone}
@@ -130,7 +132,7 @@ class StepReadiness:
         if not self.absent:
             return ''
         named = ', '.join(self._shown(name) for name in self.absent)
-        text = f'no step while these are silent or not there: {named}'
+        text = f'no step while these are silent or missing: {named}'
         return f'{text}; idle ticks, with full brake' if self.needs_ticks else text
 
     def _shown(self, name: str) -> str:

@@ -1,9 +1,9 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What nodes say: of themselves as a status, of a frame as fields.
+"""Reports of nodes: the status of a node, and the fields of a frame.
 
-A frame report comes over the network and goes into the ledger, so nothing in it is believed:
-names that are not known, other values than a name asks for and texts without end are rejected.
+A frame report comes over the network and goes into the ledger: unknown names, values of the wrong
+form and long texts are rejected.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _text(text: str) -> str | None:
     return text if len(text) <= LONGEST_TEXT else None
 
 
-# How the text of a field is read, None if it is not one; and what it has to be.
+# How the text of a field is parsed, None if it is invalid; and the valid form.
 Check = tuple[Callable[[str], object], str]
 TIMESTAMP: Check = (_timestamp, 'a steady time [ns]')
 NUMBERS: Check = (_numbers, f'up to {MOST_NUMBERS} finite numbers, separated by spaces')
@@ -88,14 +88,14 @@ def field_text(value: object) -> str:
 
 
 def checked_fields(pairs: Iterable[tuple[str, str]], known: dict[str, Check]) -> dict[str, Any]:
-    """Return the fields of a report by name.
+    """Return the parsed fields of a report.
 
     Args:
         pairs: names, and values as :func:`field_text` gives them.
         known: :data:`AGENT_FIELDS` or :data:`GATE_FIELDS`.
 
     Raises:
-        ValueError: an unknown name, or a value that is not what its name asks for.
+        ValueError: an unknown name, or an invalid value.
     """
     fields: dict[str, Any] = {}
     for name, text in pairs:
@@ -121,14 +121,14 @@ def shown(value: object) -> str:
 
 @dataclass(frozen=True)
 class Status:
-    """What a node says of itself.
+    """The status of a node.
 
     Attributes:
-        message: one sentence; what is wrong and what to do, or that all is well.
-        is_error: whether the node cannot do its work.
-        is_warning: whether something is off though the node works.
-        values: figures behind the sentence.
-        console: what is waited for; written to the log when it changes.
+        message: one sentence: the fault and its remedy, or the normal state.
+        is_error: whether the node cannot work.
+        is_warning: whether the node works with a fault.
+        values: figures.
+        console: text for the log, written when it changes.
     """
 
     message: str

@@ -1,10 +1,10 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Route: a line on the ground, addressed by arc length and by nothing else.
+"""Route: a line on the ground, addressed by arc length alone.
 
-There is one coordinate along a route, ``s_m`` [m] from its first point; indices into the points
-never leave this module. All positions are in the ROS map frame (x east, y north, right-handed),
-so lateral offsets and headings are left positive.
+The coordinate along a route is ``s_m`` [m] from its first point; indices of points never leave
+this module. All positions are in the ROS map frame (x east, y north, right-handed), so lateral
+offsets and headings are left positive.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from td3_agent.driving.geometry import wrap_angle
 
 FloatArray = NDArray[np.float64]
 
-MIN_SPACING_M = 1e-3  # closer neighbours are one point: their direction is only rounding
+MIN_SPACING_M = 1e-3  # closer neighbours are one point: their direction is rounding
 HEADING_BLEND_M = 2.0  # at a corner the heading turns over at most this length on either side
 SEARCH_WINDOW_M = 10.0  # far more than a car moves in one tick, far less than a loop of road
 CURVATURE_BASE_M = 2.0
@@ -47,7 +47,7 @@ class Projection(NamedTuple):
 
 
 def route_from_points(points_xy: ArrayLike) -> Route:
-    """Return the route that a path describes; a path that ends at its start is a lap.
+    """Return the route of a path; a path that ends at its start is a lap.
 
     Args:
         points_xy: (N, 2) positions in the map frame [m].
@@ -100,7 +100,7 @@ class Route:
             x_m: position in the map frame [m].
             y_m: position in the map frame [m].
             near_s_m: search only the segments within ``SEARCH_WINDOW_M`` of this arc length, so
-                that a route that crosses or doubles itself cannot jump; None searches all of it.
+                that the result does not jump where a route crosses itself; None searches all.
 
         Raises:
             ValueError: the position or ``near_s_m`` is not finite.
@@ -322,10 +322,10 @@ class RouteTracker:
         self._near_s_m = None
 
     def locate(self, x_m: float, y_m: float) -> float | None:
-        """Return the arc length of a position [m], or None when it is nowhere near.
+        """Return the arc length of a position [m], or None far from the route.
 
-        The last place is tried first, at a new drive the start: a lap drawn as an open route
-        begins where it ends. Who was moved elsewhere is searched on the whole route.
+        The search begins at the last place, in a new drive at the start, where a lap drawn as an
+        open route begins and ends. If that fails, it covers the whole route.
         """
         new = self._near_s_m is None
         found = self.route.project(x_m, y_m, 0.0 if new else self._near_s_m)

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where the time of a frame goes: the stages between its step and its end, and their sum.
+"""The latency breakdown of a frame: the stages between its step and its end, and their sum.
 
 All timestamps are of one steady clock (CLOCK_MONOTONIC), which the processes of one machine
 share. Each stage ends where the next one begins, so none is counted twice and none is left out;
@@ -9,18 +9,18 @@ the whole, from ``step_sent_ns`` to ``frame_closed_ns``, is measured by the sync
 ===========  ===============================================================================
 stage        ends when
 ===========  ===============================================================================
-tick         the synchronizer hears the CarlaStatus with the new frame number
+tick         the synchronizer receives the CarlaStatus with the new frame number
 receive      the agent's callback has the first half of the frame, image or odometry
 pair         the agent's callback has the second half
-preprocess   the observation is built; what is done before the second half is there counts here
-inference    the driver has answered
+preprocess   the observation is built; preprocessing before the second half counts here
+inference    the driver has returned
 publish      the Twist is handed over
 gate         the vehicle command is handed over
 acknowledge  the bridge's acknowledgement and the gate's report are with the synchronizer
 ===========  ===============================================================================
 
-``tick`` begins with STEP_ONCE. A message is handed over when publishing it has returned, or
-when its receiver has it, whichever is first: the sender may lose the processor in between.
+``tick`` begins with STEP_ONCE. A message is handed over when publishing has returned, or when its
+receiver has it, whichever is first: the sender may lose the processor in between.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ NANOSECONDS_PER_MILLISECOND = 1e6
 def stage_durations_ns(record: Mapping[str, Any]) -> dict[str, int] | None:
     """Return how long each stage of a frame took [ns], from the timestamps in its record.
 
-    None where a timestamp is not known (no agent, no answer in time, the direct path), and where
-    they are out of order: the frame was not stepped, or not closed, by its own answer.
+    None where a timestamp is not known (no agent, no answer in time, an in-process drive), and
+    where they are out of order: its own answer has not closed the frame.
     """
     timestamps = timestamps_ns(record)
     return None if timestamps is None else durations_ns(STAGES, timestamps)

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of the lockstep: its settings, who has answered, when a step is due, what breaks it.
+"""Parts of the lockstep: settings, barrier, pace, and interruptions.
 
 Pure logic: no ROS, no clocks; steady time is an argument [ns].
 """
@@ -16,12 +16,12 @@ from td3_agent.driving.parameters import Params, param, reject_bad_roles
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# More frames than this between two of ours are another simulator's count, or a corrupt number:
-# a record for each would fill memory and disk. At 20 Hz it is more than an hour.
+# A larger gap, more than an hour at 20 Hz, is the count of another simulator or a corrupt number:
+# a record for each frame would fill memory and disk.
 MOST_SKIPPED = 100_000
-# Answers for instants that are not open yet; a sender of absurd stamps must not fill memory.
+# Answers for frames that are not open yet; a sender of invalid stamps must not fill memory.
 EARLY_KEPT = 16
-INTERRUPTION_TOLD_NS = 2_000_000_000
+INTERRUPTION_REPORTED_NS = 2_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class LockstepParams(Params):
     max_frames: int = param(0, 'frames to step, then end; 0 is without end', low=0)
     pause_timeout_s: float = param(
         2.5,
-        'silence after PAUSE that means: was paused already',
+        'silence after PAUSE that means that the bridge was paused already',
         unit='s',
         low=1.1,
         high=60.0,
@@ -58,22 +58,17 @@ class LockstepParams(Params):
     )
 
     def __post_init__(self) -> None:
-        """Reject bad values, and roles that are empty or named twice.
-
-        Raises:
-            ParameterError: naming each field and value.
-        """
         super().__post_init__()
         reject_bad_roles(self.role_names)
 
 
 class Verdict(Enum):
-    """What became of one answer."""
+    """How an answer was treated."""
 
     ACCEPTED = 'accepted'
-    EARLY = 'kept for an instant not yet open'
+    EARLY = 'kept for a frame not yet open'
     REPEATED = 'dropped, already answered'
-    STALE = 'dropped, computed from an instant already left'
+    STALE = 'dropped, for an older frame'
 
 
 class StepBarrier:
@@ -116,7 +111,7 @@ class StepBarrier:
             return Verdict.STALE
         if stamp_ns > self._stamp_ns:
             self._early.setdefault(stamp_ns, set()).add(member)
-            while len(self._early) > EARLY_KEPT:  # the nearest ones are those that will be open
+            while len(self._early) > EARLY_KEPT:  # the nearest ones are needed
                 del self._early[max(self._early)]
             return Verdict.EARLY
         if member not in self._missing:
@@ -149,7 +144,7 @@ class Pacer:
 
 
 class BridgeRequest(Enum):
-    """What is to be sent to /carla/control."""
+    """Commands for /carla/control."""
 
     PAUSE = 'pause'
     STEP_ONCE = 'step once'
@@ -162,10 +157,10 @@ class PendingStep:
     Attributes:
         frame_before: frame number when it was sent; None before any status.
         is_open: whether its frame has not been closed.
-        is_seen: whether a status has told of its frame.
+        is_seen: whether a status has shown its frame.
         is_idle: whether it is an idle tick.
-        stamp_ns: simulated time of its frame [ns]; None while only the status tells of it.
-        has_clock: whether /clock has told of its frame.
+        stamp_ns: simulated time of its frame [ns]; None while only the status has shown it.
+        has_clock: whether /clock has shown its frame.
         ticked_ns: steady time of the first status of its frame [ns].
         acked_ns: steady time of its acknowledgement [ns].
     """
@@ -195,7 +190,7 @@ class EndedFrame:
     Attributes:
         frame: its number.
         stamp_ns: its simulated time [ns].
-        is_idle: whether it was an idle tick, and no frame of the drive.
+        is_idle: whether it was an idle tick.
     """
 
     frame: int
@@ -205,10 +200,10 @@ class EndedFrame:
 
 @dataclass
 class LockstepCounts:
-    """How often what happened.
+    """What happened, and how often.
 
-    Frames without a step of ours are counted as ``skipped`` when only a later one was announced,
-    as ``uninvited`` otherwise.
+    Frames without a step of ours count as ``skipped`` if no status showed them, else as
+    ``uninvited``.
     """
 
     steps: int = 0
@@ -225,19 +220,19 @@ class LockstepCounts:
 
 
 class Cause(Enum):
-    """Why the frames of a drive do not follow each other."""
+    """Why the series of frames is broken."""
 
     FREE_RUNNING = 'free_running'  # the bridge ticked without a step of ours
-    RESTARTED = 'bridge_restarted'  # another bridge, or another time
+    RESTARTED = 'bridge_restarted'  # another bridge, or time ran back
 
 
 @dataclass(frozen=True)
 class Break:
-    """Something between two frames.
+    """A break between two frames.
 
     Attributes:
         cause: what happened.
-        frames: how often the bridge ticked without a step of ours.
+        frames: ticks without a step of ours.
         stamp_ns: simulated time at its end [ns]; None where it is not known.
     """
 
@@ -247,7 +242,7 @@ class Break:
 
 
 class Interruptions:
-    """What breaks the row of frames, until it is entered, and while it is told.
+    """Breaks in the series of frames, until they are entered and while they are reported.
 
     Attributes:
         ran_free: frames without a step of ours that have not been entered.
@@ -256,18 +251,18 @@ class Interruptions:
     def __init__(self) -> None:
         self.ran_free = 0
         self._pending: Cause | None = None  # not entered
-        self._newest: Cause | None = None  # told
-        self._told_from_ns: int | None = None  # steady time when it was first told
+        self._newest: Cause | None = None  # reported
+        self._reported_from_ns: int | None = None  # steady time of the first report
 
     def note(self, cause: Cause) -> None:
         """Note one; a bridge that runs freely after a restart counts as restarted."""
         if cause is Cause.FREE_RUNNING:
             cause = self._pending or cause
         self._pending = self._newest = cause
-        self._told_from_ns = None
+        self._reported_from_ns = None
 
     def take(self, clock_ns: int | None) -> list[Break]:
-        """Return, once, what happened; a second /clock alone is not a frame yet.
+        """Return, once, the break; a second /clock alone is not a frame yet.
 
         Args:
             clock_ns: simulated time at its end [ns]; None where it is not known.
@@ -282,14 +277,16 @@ class Interruptions:
         """Describe the newest one, for a while after it was over [ns, steady]."""
         if self._newest is None:
             return ''
-        self._told_from_ns = now_ns if self._told_from_ns is None else self._told_from_ns
-        if now_ns - self._told_from_ns > INTERRUPTION_TOLD_NS:
+        self._reported_from_ns = (
+            now_ns if self._reported_from_ns is None else self._reported_from_ns
+        )
+        if now_ns - self._reported_from_ns > INTERRUPTION_REPORTED_NS:
             self._newest = None
             return ''
         free = f'{counts.skipped + counts.uninvited} frames without a step so far'
         if self._newest is Cause.RESTARTED:
-            told = f'the bridge was started again, or its time ran back: {counts.restarts} so far'
-            return f'{told}, {free}'
+            text = f'the bridge was started again, or its time ran back: {counts.restarts} so far'
+            return f'{text}, {free}'
         return (
             f'the bridge went on by itself and is paused again, {free}: PLAY or STEP_ONCE on '
             '/carla/control from another program, or a bridge that was started again'

@@ -1,10 +1,10 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The synchronizer without ROS: events go in, and what to send comes out.
+"""The synchronizer without ROS: events go in, orders come out.
 
-Joins :class:`Lockstep` (when the bridge may step), :class:`StepReadiness` (who must be there for a
-step, who is braked) and :class:`DriveLedger` (when a frame is closed). Every call is given the
-steady time [ns]. A disk that takes no more ends the ledger and not the drive.
+Joins :class:`Lockstep` (when the bridge may step), :class:`StepReadiness` (what a step needs) and
+:class:`DriveLedger` (when a frame is closed). Every call takes the steady time [ns]. A full disk
+ends the ledger but not the drive.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 
 class DriveLedger:
-    """The ledger of a drive under way: a log for each vehicle, one file, the stages.
+    """The ledger of a running drive: a log for each vehicle, one file, the stages.
 
     Attributes:
         logs: frames of each vehicle, by role name.
-        writer: of the file; None where there is none, or it has ended.
-        fault: why the file has ended; empty while it has not.
+        writer: of the file; None without a file, or after its end.
+        fault: why the file has ended early; empty if it has not.
     """
 
     def __init__(
@@ -49,19 +49,19 @@ class DriveLedger:
         flush_frames: int,
         on_fault: Callable[[str], None],
     ) -> None:
-        """Log the vehicles; write to ``path`` unless that is empty.
+        """Open the file.
 
         Args:
             role_names: of the vehicles.
-            path: of the file.
-            flush_frames: a kill loses at most so many of the newest frames.
-            on_fault: is told why the file has ended.
+            path: of the file; empty for none.
+            flush_frames: a kill loses at most this many of the newest frames.
+            on_fault: called with the reason when the file ends early.
 
         Raises:
             OSError: the file cannot be written.
         """
         self.logs = {role: FrameLog(role) for role in role_names}
-        # The newest frames are not written yet, but wait for late reports: they are lost as well.
+        # The newest frames still wait for late reports: a kill loses them too.
         every = flush_frames - UNWRITTEN_FRAMES
         self.writer = LedgerWriter(Path(path), every) if path else None
         self.fault = ''
@@ -83,10 +83,10 @@ class DriveLedger:
                 self._write(log.close(one))
 
     def close(self, others: Iterable[Finding] = ()) -> list[Finding]:
-        """Write what is left, and the end; return what was wrong with the drive, errors first.
+        """Write the rest and the end record; return the findings of the drive, errors first.
 
         Args:
-            others: what was found besides the outcomes of the frames.
+            others: findings besides the outcomes of the frames.
         """
         for log in self.logs.values():
             self._write(log.flush())
@@ -164,17 +164,12 @@ class SynchronizerParams(LockstepParams):
     ledger_path: str = param('', 'where the ledger is written; empty: nowhere', path=True)
     ledger_flush_frames: int = param(
         UNWRITTEN_FRAMES + 1,
-        'a kill of this process loses at most so many of the newest frames',
+        'a kill of this process loses at most this many of the newest frames',
         low=UNWRITTEN_FRAMES + 1,
         high=100000,
     )
 
     def __post_init__(self) -> None:
-        """Reject bad values, and one odometry topic for several vehicles.
-
-        Raises:
-            ParameterError: naming each field and value.
-        """
         super().__post_init__()
         if self.odometry_topic and len(self.role_names) > 1:
             raise ParameterError(
@@ -185,10 +180,10 @@ class SynchronizerParams(LockstepParams):
 
 @dataclass(frozen=True)
 class Orders:
-    """What to send now, in this order.
+    """Messages to send now, in this order.
 
     Attributes:
-        is_idle: for the gates, whether the ticks from now on are idle; None: they know.
+        is_idle: for the gates, whether ticks are idle from now on; None if that is unchanged.
         request: for the bridge.
         ended: roles whose gates must learn that the step of the newest frame has ended.
     """
@@ -203,16 +198,16 @@ class Synchronizer:
 
     Attributes:
         lockstep: when the bridge steps.
-        readiness: who is there.
-        ledger: what is written down.
-        is_driving: whether a step of the drive, no idle tick, has been ordered.
+        readiness: what a step still needs.
+        ledger: the record of the drive.
+        is_driving: whether a step of the drive has been ordered.
     """
 
     def __init__(self, params: SynchronizerParams, on_ledger_fault: Callable[[str], None]) -> None:
-        """Begin with a bridge that runs, and with nothing else there.
+        """Open the ledger.
 
         Raises:
-            OSError: the ledger cannot be written.
+            OSError: it cannot be written.
         """
         self._step_s = params.fixed_delta_seconds
         self.lockstep = Lockstep(params, round(self._step_s * 1e9))
@@ -227,9 +222,9 @@ class Synchronizer:
         self.is_driving = False
         self._wrong_step_s: float | None = None  # of the bridge
         self._restarts_seen = 0
-        self._is_idle: bool | None = None  # as the gates know it
-        self._stopped: set[str] = set()  # roles stopped between frames and not driven since
-        self._told_ended: set[str] = set()  # of those, who knows that the newest step has ended
+        self._is_idle: bool | None = None  # as last sent to the gates
+        self._stopped: set[str] = set()  # roles with an idle stop and no command since
+        self._told_ended: set[str] = set()  # of those, roles that know the newest step has ended
         self._times: dict[str, int] = {}  # of the step in flight [ns, steady]
         self._ended_times: dict[str, int] = {}  # of the step whose frame may be closed
         self._drive_failed = False
@@ -237,9 +232,9 @@ class Synchronizer:
     # Events
 
     def on_bridges(self, publishers: Iterable[Hashable]) -> None:
-        """Take who publishes the bridge's status; begin again with a bridge that was not there.
+        """Take the publishers of the bridge's status; restart with a new bridge.
 
-        Its count, if it has run back, has told so already.
+        A frame number that ran back has restarted the lockstep already.
         """
         restarts = self.lockstep.counts.restarts
         if self.readiness.is_another_bridge(publishers) and restarts == self._restarts_seen:
@@ -269,14 +264,14 @@ class Synchronizer:
         self.ledger.logs[role].note_command(stamp_ns, control, now_ns)
 
     def on_gate_report(self, role: str, stamp_ns: int, fields: dict[str, Any]) -> None:
-        """Take the gate's word that its command is out.
+        """Take a report of the gate: its command is out.
 
-        The command itself may reach us before it reaches the bridge; the report is sent when
+        The command itself may arrive here before it reaches the bridge; the gate reports after
         publishing has returned, so a step sent now cannot overtake the command.
         """
         self.ledger.logs[role].note(stamp_ns, **fields)
         outcome = fields.get('outcome')
-        if outcome == Outcome.SILENCE.value:  # no new answer, but a stop between frames
+        if outcome == Outcome.SILENCE.value:  # an idle stop, no new answer
             self.ledger.logs[role].note_idle_stop(stamp_ns)
             self._stopped.add(role)
             return
@@ -330,10 +325,10 @@ class Synchronizer:
     # The end
 
     def close(self, others: Sequence[Finding]) -> list[Finding]:
-        """End the drive and its ledger; return what was wrong with it, errors first.
+        """End the drive and its ledger; return its findings, errors first.
 
         Args:
-            others: what was found besides the outcomes of the frames.
+            others: findings besides the outcomes of the frames.
         """
         self.lockstep.stop()
         self.ledger.close_ended(self.lockstep.take_ended(), {})
@@ -346,26 +341,26 @@ class Synchronizer:
         """Whether the drive failed, or its ledger ended early."""
         return bool(self.ledger.violations or self.ledger.fault or self._drive_failed)
 
-    # What it says of itself
+    # Diagnostics
 
     @property
     def breaks(self) -> Breaks:
         return Breaks(self.ledger.violations, self.lockstep.counts.restarts)
 
     def describe(self, now_ns: int, duplicates: Sequence[Finding], rejected: int) -> Status:
-        """Say how the drive stands.
+        """Return the status of the drive.
 
         Args:
             now_ns: steady time [ns].
-            duplicates: publishers beside one that must be alone.
-            rejected: messages that could not be used so far.
+            duplicates: findings of the exclusive-publisher check.
+            rejected: number of rejected messages.
         """
         values: dict[str, object] = asdict(self.lockstep.counts)
         values |= {'phase': self.lockstep.phase.value, 'frame': self.lockstep.frame}
         values |= {'violations': self.ledger.violations, 'rejected': rejected}
         causes = [finding for finding in duplicates if finding.is_error]
         waiting = self.readiness.describe() or self.lockstep.interruption(now_ns)
-        # The key is without the time, which grows: one line is enough.
+        # The key lacks the growing time: one line of the log is enough.
         console = '; '.join(filter(None, [*(cause.key for cause in causes), waiting]))
         faults = (*((cause.text, True) for cause in causes), *self._faults(now_ns))
         for text, is_error in faults:
@@ -393,6 +388,6 @@ class Synchronizer:
         if interruption := self.lockstep.interruption(now_ns):
             yield interruption, False
         if braked := self.readiness.braked:
-            yield f'silent or not there, the gate brakes its car: {", ".join(braked)}', True
+            yield f'silent or missing, the gate brakes its car: {", ".join(braked)}', True
         if self.ledger.violations:
             yield 'lockstep violations', True

@@ -1,9 +1,9 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the car is to do: progress on its route, reward, and the end of an episode.
+"""The driving task: progress on the route, reward, and the end of an episode.
 
-Reward and rules are pure functions of two successive situations. :class:`Task` follows an episode
-from one to the next, the same for training, evaluation and replay.
+Reward and rules are pure functions of two successive situations. :class:`Task` tracks an episode,
+the same for training, evaluation and replay.
 
 Reward of one step::
 
@@ -14,10 +14,9 @@ Reward of one step::
     reward   = -collision_penalty or -off_route_penalty   where the episode ends badly
     reward   = progress * quality + goal_bonus, at most 1   at the goal
 
-Nothing is paid for standing, and nothing is charged for it: a charge per step would make a
-quick crash cheaper than waiting, an income would make parking pay. Faults scale down what
-progress earns instead of being charged by the step, so driving badly still beats standing.
-Progress counts only ground not covered before, so creeping and going to and fro earn nothing.
+Standing has reward 0: a penalty per step would make a quick crash better than waiting, a reward
+would make parking pay. Faults scale the reward of progress, so driving badly still beats standing.
+Only new ground counts as progress, so driving back and forth earns nothing.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig(Params):
-    """Weights and limits; weights are magnitudes, the rules give the signs."""
+    """Weights and limits; weights are magnitudes without signs."""
 
     reference_speed_mps: float = param(
         CONTROL_MAX_SPEED_MPS,
-        'speed at which a step earns a whole reward',
+        'speed at which a step earns the full reward',
         unit='m/s',
         low=0.1,
         high=60.0,
@@ -53,7 +52,7 @@ class TaskConfig(Params):
         0.5, 'fraction of the reward lost at lateral_scale_m', low=0.0, high=1.0
     )
     lateral_scale_m: float = param(
-        1.75, 'lateral error that costs the whole fraction', unit='m', low=0.1, high=20.0
+        1.75, 'lateral error that costs the full fraction', unit='m', low=0.1, high=20.0
     )
     steer_weight: float = param(
         0.2, 'fraction of the reward lost to a full change of steer', low=0.0, high=1.0
@@ -62,17 +61,17 @@ class TaskConfig(Params):
         0.3, 'fraction of the reward lost at jerk_scale_mps3', low=0.0, high=1.0
     )
     jerk_scale_mps3: float = param(
-        10.0, 'jerk that costs the whole fraction', unit='m/s^3', low=0.1, high=1000.0
+        10.0, 'jerk that costs the full fraction', unit='m/s^3', low=0.1, high=1000.0
     )
     headway_weight: float = param(
         0.0, 'fraction of the reward lost bumper to bumper', low=0.0, high=1.0
     )
     headway_scale_s: float = param(
-        1.0, 'time to the vehicle ahead from which on nothing is lost', unit='s', low=0.1, high=10
+        1.0, 'time to the lead vehicle beyond which nothing is lost', unit='s', low=0.1, high=10
     )
     collision_penalty: float = param(1.0, 'cost of a collision', low=0.0, high=10.0)
     off_route_penalty: float = param(0.8, 'cost of leaving the route', low=0.0, high=10.0)
-    goal_bonus: float = param(1.0, 'paid at the end of an open route', low=0.0, high=10.0)
+    goal_bonus: float = param(1.0, 'reward at the end of an open route', low=0.0, high=10.0)
     off_route_m: float = param(
         3.5, 'lateral error that ends the episode', unit='m', low=0.5, high=100.0
     )
@@ -88,7 +87,6 @@ class TaskConfig(Params):
     time_limit_s: float = param(90.0, 'longest episode', unit='s', low=0.1, high=1e5)
 
     def __post_init__(self) -> None:
-        """Reject weights that could make driving cost something."""
         super().__post_init__()
         weights = (self.lateral_weight, self.steer_weight, self.jerk_weight, self.headway_weight)
         if sum(weights) > 1.0 + ROUNDING:
@@ -104,7 +102,7 @@ class TaskConfig(Params):
 
 
 class Ending(Enum):
-    """Why an episode goes on or ends; the value says how Gymnasium calls it."""
+    """Whether and why an episode has ended; the value has Gymnasium's term."""
 
     NONE = 'driving'
     COLLISION = 'terminated: collision'
@@ -115,23 +113,23 @@ class Ending(Enum):
 
     @property
     def terminated(self) -> bool:
-        """Whether nothing more can follow: values do not bootstrap."""
+        """Whether values do not bootstrap from the last observation."""
         return self in (Ending.COLLISION, Ending.OFF_ROUTE, Ending.GOAL)
 
     @property
     def truncated(self) -> bool:
-        """Whether the episode is merely cut off: values bootstrap through it."""
+        """Whether the episode was cut off: values bootstrap."""
         return self in (Ending.STALLED, Ending.TIME_LIMIT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
-    """What reward and rules look at, at one instant.
+    """The inputs of reward and rules at one frame.
 
     Attributes:
         elapsed_s: since the episode began [s].
         s_m: arc length of the car's projection on the route [m].
-        travelled_m: signed way along the route since the episode began [m]; laps add up.
+        travelled_m: signed distance along the route since the episode began [m]; laps add up.
         progress_m: largest ``travelled_m`` so far; never falls.
         standing_s: how long progress has been slower than ``stall_speed_mps`` [s].
         lateral_m: signed offset from the route [m], left positive.
@@ -139,7 +137,7 @@ class Situation:
         acceleration_mps2: (forward, left) over the last step [m/s^2].
         headway_s: time to the vehicle ahead on the route at the car's speed [s].
         collided: whether the car touched something in this step.
-        to_goal_m: way left to the end of an open route [m]; infinite on a closed one.
+        to_goal_m: distance to the end of an open route [m]; infinite on a closed one.
     """
 
     elapsed_s: float = 0.0
@@ -155,7 +153,7 @@ class Situation:
     to_goal_m: float = float('inf')
 
 
-def follow(  # noqa: PLR0913  the facts of one step
+def follow(  # noqa: PLR0913  keywords only
     previous: Situation,
     config: TaskConfig,
     *,
@@ -173,16 +171,16 @@ def follow(  # noqa: PLR0913  the facts of one step
 
     Args:
         previous: situation before the step.
-        config: tells standing from driving.
+        config: limits.
         step_s: length of the step [s].
-        advance_m: signed way along the route in this step [m].
+        advance_m: signed distance along the route in this step [m].
         s_m: arc length now [m].
         lateral_m: signed offset from the route now [m].
         steer: command of this step.
         acceleration_mps2: (forward, left) over this step [m/s^2].
         headway_s: time to the vehicle ahead [s].
         collided: whether the car touched something in this step.
-        to_goal_m: way left [m].
+        to_goal_m: distance left [m].
     """
     travelled = previous.travelled_m + advance_m
     progress = max(previous.progress_m, travelled)
@@ -211,7 +209,7 @@ def ending(current: Situation, config: TaskConfig) -> Ending:
         return Ending.OFF_ROUTE
     if current.to_goal_m <= config.goal_distance_m:
         return Ending.GOAL
-    # A hair of tolerance: times are sums of steps.
+    # A small tolerance: times are sums of steps.
     if current.standing_s >= config.stall_time_s - 1e-9:
         return Ending.STALLED
     if current.elapsed_s >= config.time_limit_s - 1e-9:
@@ -260,7 +258,7 @@ def jerk_mps3(previous: Situation, current: Situation) -> float:
 
 
 class Task:
-    """Follows one episode along its route.
+    """Tracks one episode along its route.
 
     Attributes:
         config: weights and limits.
@@ -305,7 +303,7 @@ class Task:
         """Take the next frame and return the reward of the step that led there.
 
         Args:
-            place: x, y [m]; None in a frame without odometry, which takes its time all the same.
+            place: x, y [m]; None in a frame without odometry.
             collided: whether the car touched something in this step.
             steer: command of this step.
             acceleration_mps2: (forward, left) over this step [m/s^2].

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent and the gate know of the vehicle: its motion and its geometry."""
+"""The vehicle for agent and gate: its motion and its geometry."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_YAW_RATE_RADPS = 100.0
 
 @dataclass(frozen=True, kw_only=True)
 class VehicleState:
-    """Planar motion of the vehicle at one simulated instant, as odometry carries it.
+    """Planar motion of the vehicle in one frame, as odometry carries it.
 
     Attributes:
         stamp_ns: simulated time [ns].
@@ -30,7 +30,7 @@ class VehicleState:
         z_m: position in the map frame, z up [m].
         yaw_rad: heading in the map frame [rad], left positive.
         speed_mps: signed forward speed [m/s], negative when rolling backwards.
-        yaw_rate_radps: turning rate [rad/s], left positive.
+        yaw_rate_radps: yaw rate [rad/s], left positive.
 
     Raises:
         ValueError: a field is not finite or beyond any real vehicle; every fault is named.
@@ -68,7 +68,7 @@ class VehicleState:
 
 @dataclass(frozen=True, kw_only=True)
 class VehicleGeometry:
-    """What turns a wheel angle into a turning rate.
+    """The geometry that relates wheel angle and yaw rate.
 
     Attributes:
         wheelbase_m: distance between the axles [m].
@@ -90,8 +90,8 @@ class VehicleGeometry:
                 raise ValueError(f'{field.name} must be in [{low}, {high}] [{unit}], got {value}')
 
 
-DEFAULT_WHEELBASE_M = 2.87  # where vehicle_info does not tell
-# Axle distances outside this range are no road vehicle's: the wheels do not tell.
+DEFAULT_WHEELBASE_M = 2.87  # where vehicle_info has no usable wheels
+# Axle distances outside this range are not those of a road vehicle.
 SHORTEST_WHEELBASE_M = 1.0
 LONGEST_WHEELBASE_M = 10.0
 WHEELS = 4
@@ -102,15 +102,15 @@ def geometry_from_wheels(
     max_steer_angle_rad: float,
     default_wheelbase_m: float,
 ) -> VehicleGeometry:
-    """Return wheelbase and largest wheel angle from what vehicle_info says of the wheels.
+    """Return wheelbase and largest wheel angle from the wheels in vehicle_info.
 
-    The wheelbase is measured between the middles of the first and the last two wheels,
-    whatever frame and heading they are given in; the default stands in where that is none.
+    The wheelbase is the distance between the centres of the first and the last two wheels, in any
+    frame and heading; the default replaces an implausible one.
 
     Args:
         positions: (x, y) of each wheel [m], front wheels first.
         max_steer_angle_rad: of wheel 0 [rad], as upstream's converter takes it.
-        default_wheelbase_m: used when the positions do not tell [m].
+        default_wheelbase_m: used where the positions are unusable [m].
 
     Raises:
         ValueError: the steering angle is not usable.

@@ -5,7 +5,7 @@
 Speed: a PI loop on throttle and a proportional brake, with a band between them in which the car
 coasts, so that the two never fight. Steering: the kinematic bicycle model (Rajamani, *Vehicle
 Dynamics and Control*, 2nd ed., eq. 2.4 without slip), ``tan(delta) = yaw_rate * L / v``.
-The gate node and the direct environment run this same code.
+The gate node and the in-process environment run the same code.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from td3_agent.driving.parameters import Params, param
 if TYPE_CHECKING:
     from td3_agent.driving.vehicle import VehicleGeometry, VehicleState
 
-# Below this speed the yaw rate no longer says which wheel angle is meant (division by v).
+# Below this speed the yaw rate does not determine the wheel angle (division by v).
 MIN_STEERING_SPEED_MPS = 1.0
-STANDSTILL_MPS = 0.05  # a slower target means: stand
+STANDSTILL_MPS = 0.05  # a slower target means standstill
 DIRECTION_CHANGE_MPS = 0.5  # gear changes between forward and reverse only below this speed
 DEFAULT_STEP_S = 0.05
-LONGEST_STEP_S = 0.2  # a gap in the frames must not let the integral or a ramp leap
+LONGEST_STEP_S = 0.2  # bounds the integral and ramps after a gap in the frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,11 @@ class VelocityControlParams(Params):
     """Settings of the speed loop, the rate limits and the speed cap."""
 
     max_speed_mps: float = param(
-        CONTROL_MAX_SPEED_MPS, 'largest target speed, either way', unit='m/s', low=0.1, high=60.0
+        CONTROL_MAX_SPEED_MPS,
+        'largest target speed, forward or reverse',
+        unit='m/s',
+        low=0.1,
+        high=60.0,
     )
     throttle_gain: float = param(
         0.5, 'throttle per speed error', unit='1/(m/s)', low=0.0, high=10.0
@@ -52,7 +56,7 @@ class VelocityControlParams(Params):
     )
     brake_gain: float = param(0.25, 'brake per speed excess', unit='1/(m/s)', low=0.0, high=10.0)
     coast_band_mps: float = param(
-        0.4, 'speed excess that is left to coasting', unit='m/s', low=0.0, high=5.0
+        0.4, 'speed excess without braking: the car coasts', unit='m/s', low=0.0, high=5.0
     )
     hold_brake: float = param(0.5, 'brake that holds the car at a zero target', low=0.0, high=1.0)
     max_throttle_rate: float = param(
@@ -155,7 +159,7 @@ class VelocityController:
         wheel_angle_rad = math.atan(
             yaw_rate_radps * geometry.wheelbase_m / max(abs(speed_mps), MIN_STEERING_SPEED_MPS)
         )
-        steer = -wheel_angle_rad / geometry.max_steer_angle_rad  # the one turn of the sign
+        steer = -wheel_angle_rad / geometry.max_steer_angle_rad  # left positive to right positive
         return clamp(-steer if backwards else steer, -1.0, 1.0)
 
     def _rate_limited(

@@ -1,8 +1,8 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is watched around a gate: silence after an answer, a dead agent, and how the gate stands.
+"""Watches over a gate: silence after an answer, a dead agent, and the status of the gate.
 
-Pure logic: no clocks; every call is given the steady time, because simulated time stands still
+Pure logic: no clocks; every call takes the steady time, because simulated time stands still
 exactly when this is needed.
 """
 
@@ -23,22 +23,21 @@ if TYPE_CHECKING:
     from td3_agent.driving.gate import FreeRunningGate, GateResponse
 
 PERIODS_KEPT = 5
-# A simulator that is slow by nature is not silent: so many of its own frames are.
+# Silence is at least this many typical frame periods.
 SILENT_FRAMES = 4
 
 
 class IdleStopTimer:
     """Says when a car without a next frame must be stopped, and repeats the stop.
 
-    A paused or dead simulator asks for no frame, so no deadline runs: whatever was sent last
-    would be executed by the next step, however late that comes.
+    A paused or dead simulator begins no frame, so no deadline runs: the next step would execute
+    the last command, however late it comes.
     """
 
     def __init__(self, limit_ns: int, repeat_ns: int = 1_000_000_000) -> None:
         """Stop after ``limit_ns`` [ns, steady] without a frame, and again every ``repeat_ns``.
 
-        Where frames come further apart than a quarter of the limit, by their own median, four
-        of their periods count instead.
+        Where four median frame periods are longer than the limit, they count instead.
         """
         self._limit_ns = limit_ns
         self._repeat_ns = repeat_ns
@@ -84,26 +83,26 @@ class GateWatch:
     """Watches one gate.
 
     Attributes:
-        hold: when a car that nothing follows for is to be stopped.
+        idle_stop: when to send one.
         frame_ns: stamp of the newest frame [ns]; -1 before any.
     """
 
     def __init__(
         self, gate: Gate | FreeRunningGate, silence_ns: int, longest_deadline_s: float
     ) -> None:
-        """Watch ``gate``.
+        """Watch a gate.
 
         Args:
-            gate: what is watched.
-            silence_ns: as :class:`IdleStopTimer` takes it [ns].
-            longest_deadline_s: to which the deadline may be raised [s].
+            gate: to watch.
+            silence_ns: limit of :class:`IdleStopTimer` [ns].
+            longest_deadline_s: highest useful deadline [s].
         """
         self.idle_stop = IdleStopTimer(silence_ns)
         self.frame_ns = -1
         self._gate, self._longest_deadline_s = gate, longest_deadline_s
         self._window = OutcomeWindow()
         self._last_outcome: Outcome | None = None
-        self._lost = (0, 0)  # frames that went by unanswered, commands that came too late
+        self._lost = (0, 0)  # unanswered frames, late commands
         self._agent_seen_ns: int | None = None
 
     def note(self, answer: GateResponse | None, now_ns: int) -> None:

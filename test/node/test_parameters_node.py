@@ -106,7 +106,7 @@ class TestDeclare:
             ({'wheels': True}, 'wheels must be int, got True'),
             ({'loud': 1}, 'loud must be bool, got 1'),
             ({'role_name': 7}, 'role_name must be str, got 7'),
-            ({'friends': [1, 2]}, 'friends must be a list of texts'),
+            ({'friends': [1, 2]}, 'friends must be a list of strings'),
         ],
     )
     def test_wrong_type(self, ros, given, text):

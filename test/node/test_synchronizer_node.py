@@ -223,7 +223,7 @@ class TestWaiting:
         ros.spin_until(lambda: bridge.orders == [PAUSE], 'the pause')
         spin_looks(ros, node)
         assert bridge.steps == 0
-        text = 'no step while these are silent or not there: '
+        text = 'no step while these are silent or missing: '
         diagnosed.wait('synchronizer', text, DiagnosticStatus.WARN)
         bridge.vehicles[ROLE].announce_gate(ros)
         spin_looks(ros, node)

@@ -193,7 +193,7 @@ def test_bridges_that_follow_killed_ones_are_no_two_of_a_kind(killed, free_frame
         (found,) = doubles.findings(at_s * SECOND_NS)
         assert not found.is_error
         assert 'two bridges' not in found.text
-        assert 'what a killed process left goes within 20 s' in found.text
+        assert 'the remains of a killed process vanish within 20 s' in found.text
     assert doubles.findings(60 * SECOND_NS) == []
 
 

@@ -200,7 +200,7 @@ PLANTED = {
     'two commands': (planted(commands=2), {'commands': 'frame 105: 2 commands, ok'}),
     'unreported': (planted(outcome=UNREPORTED), {'commands': 'frame 105: unreported'}),
     'misapplied': (planted(applied=GOOD[4]['sent']), {'applied': 'frame 105: applied'}),
-    'unconfirmed': (planted(applied=None), {'applied': 'nobody saw what was executed'}),
+    'unconfirmed': (planted(applied=None), {'applied': 'no vehicle_status confirms the command'}),
     'no hash': (
         without('observation_sha256', 'action', 'action_sha256', 'twist'),
         {'hashes': 'no observation hash: the agent has reported nothing'},

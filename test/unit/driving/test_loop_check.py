@@ -226,8 +226,8 @@ def test_drivers_without_a_contract_have_no_wrong_rate_or_camera():
         ((800, 600, 110.0), ('160x120 90 deg, got 800x600 110 deg', 'field of view')),
         ((320, 240, 90.4), ()),  # a larger image of the same picture
         ((160, 120, None), ()),
-        ((1920, 1080, 90.0), ('squeezed',)),
-        ((84, 84, None), ('squeezed', 'got 84x84')),
+        ((1920, 1080, 90.0), ('distorted',)),
+        ((84, 84, None), ('distorted', 'got 84x84')),
         ((80, 60, 90.0), ('smaller',)),
     ],
 )

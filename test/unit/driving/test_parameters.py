@@ -100,9 +100,9 @@ def test_value_out_of_range_is_rejected_with_name_value_and_unit(values, text):
         ({'enabled': 'true'}, "^enabled must be bool, got 'true'$"),
         ({'name': 3}, '^name must be str, got 3$'),
         ({'mode': 3}, '^mode must be str, got 3$'),
-        ({'roles': 'ego_vehicle'}, "^roles must be a list of texts, got 'ego_vehicle'$"),
-        ({'roles': ('a', 1)}, r"^roles must be a list of texts, got \('a', 1\)$"),
-        ({'roles': None}, '^roles must be a list of texts, got None$'),
+        ({'roles': 'ego_vehicle'}, "^roles must be a list of strings, got 'ego_vehicle'$"),
+        ({'roles': ('a', 1)}, r"^roles must be a list of strings, got \('a', 1\)$"),
+        ({'roles': None}, '^roles must be a list of strings, got None$'),
     ],
 )
 def test_value_of_another_type_is_rejected(values, text):

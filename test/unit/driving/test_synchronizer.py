@@ -102,7 +102,7 @@ def test_before_the_start_everything_is_waited_for_and_the_worst_is_named():
     assert drive.advance().request is None
     assert not drive.core.is_driving
     told = drive.told()
-    assert told.message == 'no step while these are silent or not there: agent of blue'
+    assert told.message == 'no step while these are silent or missing: agent of blue'
     assert (told.is_warning, told.console) == (True, told.message)
 
 
@@ -112,7 +112,7 @@ def test_under_way_one_agent_that_is_gone_is_braked_and_the_others_drive_on():
     drive.step()
     drive.look(missing={'agent of blue'})
     assert drive.step().request is BridgeRequest.STEP_ONCE
-    assert drive.told().message == 'silent or not there, the gate brakes its car: agent of blue'
+    assert drive.told().message == 'silent or missing, the gate brakes its car: agent of blue'
     assert drive.told().is_error
     drive.look(missing={'agent of blue', 'agent of red'})
     assert drive.advance(5.0).request is None
