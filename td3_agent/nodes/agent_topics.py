@@ -162,10 +162,9 @@ class AgentTopics:
         if response is None:
             return
         stamp = conversions.time_from_ns(response.stamp_ns)
-        self._stamped_pub.publish(
-            conversions.stamped_twist_message(response.twist, stamp, self._params.role_name)
-        )
-        self._twist_pub.publish(conversions.twist_message(response.twist))
+        msg = conversions.stamped_twist_message(response.twist, stamp, self._params.role_name)
+        self._stamped_pub.publish(msg)
+        self._twist_pub.publish(msg.twist)
         self._on_sent(response)
 
     def on_rejected(self, topic: str, reason: object) -> None:

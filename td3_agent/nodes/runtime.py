@@ -113,7 +113,11 @@ def own_context(domain_id: int | None) -> Context:
 
 
 class WakeUp:
-    """A one-shot timer on the steady clock that can be moved."""
+    """A one-shot timer on the steady clock that can be moved.
+
+    The timer itself is only moved forward: setting it takes longer than most callbacks, and a
+    deadline is put off with every frame. It fires too early then, and is set again.
+    """
 
     FAR_NS = 3_600_000_000_000
 
@@ -121,25 +125,29 @@ class WakeUp:
         """Call ``callback`` once at each time set with :meth:`at`."""
         self._callback = callback
         self._due_ns: int | None = None
+        self._set_ns: int | None = None  # when the timer fires
         self._timer = steady_timer(node, self.FAR_NS / 1e9, self._fire)
         self._timer.cancel()
 
     def at(self, due_ns: int | None) -> None:
         """Wake at this steady time [ns], at once if it has passed; None cancels."""
-        if due_ns == self._due_ns:
-            return
         self._due_ns = due_ns
-        if due_ns is None:
-            self._timer.cancel()
-            return
-        self._timer.timer_period_ns = max(due_ns - steady_ns(), MIN_TIMER_NS)
-        self._timer.reset()
+        if due_ns is not None and (self._set_ns is None or due_ns < self._set_ns):
+            self._set_ns = due_ns
+            self._timer.timer_period_ns = max(due_ns - steady_ns(), MIN_TIMER_NS)
+            self._timer.reset()
 
     def _fire(self) -> None:
         """Cancel first: the callback may set the next time."""
         self._timer.cancel()
-        self._due_ns = None
-        self._callback()
+        self._set_ns = None
+        due_ns, self._due_ns = self._due_ns, None
+        if due_ns is None:
+            return
+        if steady_ns() < due_ns:
+            self.at(due_ns)
+        else:
+            self._callback()
 
 
 def refuse_illegal_transitions(node: LifecycleNode) -> None:
