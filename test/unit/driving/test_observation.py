@@ -155,7 +155,7 @@ class TestPath:
             np.testing.assert_allclose(points, self.AHEAD_M, atol=1e-3)
 
     def test_no_route_is_rejected(self):
-        with pytest.raises(ValueError, match='no route has been given'):
+        with pytest.raises(ValueError, match='but there is no route'):
             ObservationBuilder(self.SPEC).build(grey_view(0), moving(), STOPPED)
 
     def test_without_path_the_route_changes_nothing(self):
