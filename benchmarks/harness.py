@@ -273,7 +273,9 @@ def check_alive(group: ProcessGroup) -> None:
 
 
 @contextmanager
-def node_group(environment: Mapping[str, str]) -> Iterator[ProcessGroup]:
+def node_group(
+    environment: Mapping[str, str], kind: type[ProcessGroup] = ProcessGroup
+) -> Iterator[ProcessGroup]:
     """Yield a group of processes that end with the block.
 
     Raises:
@@ -281,7 +283,7 @@ def node_group(environment: Mapping[str, str]) -> Iterator[ProcessGroup]:
     """
     with (
         tempfile.TemporaryDirectory() as folder,
-        ProcessGroup(Path(folder), environment) as group,
+        kind(Path(folder), environment) as group,
     ):
         yield group
         statuses = group.end()

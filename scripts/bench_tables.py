@@ -202,14 +202,28 @@ def lockstep_text(report: Report) -> str:
     directly = ('direct path, one process', f'{report["direct_frames_per_s"]:.0f}', '', '1')
     first = next(iter(cases.values()))
     stages = {name: f'{{stages_ms[{name}][p50]:.2f}}' for name in first['stages_ms']}
-    used = {name: f'{{cpu_ms[{name}]:.2f}}' for name in first['cpu_ms']}
+    programs = {name: '' for found in cases.values() for name in found['cpu_ms']}
+    used = {name: f'{{cpu_ms[{name}]:.2f}}' for name in programs}
     width, height = report['camera']
     return text_of(
         report,
-        table_of(('executor',), cases, columns, [directly]),
+        table_of(('executor, or composed',), cases, columns, [directly]),
         table_of(('stage, p50 [ms]',), cases, stages),
         table_of(('processor time [ms]',), cases, used),
         about=f'{report["frames"]} frames a drive, camera {width}x{height}.',
+    )
+
+
+def frame_profile_text(report: Report) -> str:
+    """Return the processor time of a frame by node and part."""
+    nodes = {f'`{name}`': {'us': row} for name, row in report['nodes'].items()}
+    parts = next(iter(report['nodes'].values()))
+    columns = {part: f'{{us[{part}]:.0f}}' for part in parts}
+    width, height = report['camera']
+    return text_of(
+        report,
+        table_of(('processor time under the profiler [us]',), nodes, columns),
+        about=f'{report["frames"]} frames, camera {width}x{height}.',
     )
 
 
@@ -383,6 +397,7 @@ def projection_text(report: Report) -> str:
 TABLES = {
     'command': command_text,
     'containers': containers_text,
+    'frame_profile': frame_profile_text,
     'image_in': image_in_text,
     'inference': inference_text,
     'latency': latency_text,

@@ -81,11 +81,20 @@ def test_image_in(report_of):
 @pytest.mark.parametrize('name', ['lockstep', 'scaling'])
 def test_lockstep(report_of, name):
     report = report_of(name, '--turns', '1', '--frames', '20')
-    for row in report['cases'].values():
+    for case, row in report['cases'].items():
         assert row['frames_per_s'] > 0.0
         assert row['violations'] == 0
-        assert set(row['cpu_ms']) == NODES
+        nodes = {'sim_bridge_node', 'composed_node'} if case == 'composed' else NODES
+        assert set(row['cpu_ms']) == nodes
         assert row['stages_ms']['end_to_end']['p50'] > 0.0
+
+
+def test_frame_profile(report_of):
+    report = report_of('frame_profile', '--frames', '20')
+    assert set(report['nodes']) == NODES
+    for parts in report['nodes'].values():
+        assert parts['middleware'] > 0.0
+    assert report['nodes']['sim_bridge_node']['world'] > report['nodes']['gate_node']['world']
 
 
 def test_ros_env(report_of):

@@ -9,6 +9,7 @@ from pathlib import Path
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +19,7 @@ pytest.importorskip('cv2')
 pytest.importorskip('torch')
 pytest.importorskip('tqdm')
 
-from benchmarks import command, image_in, latency, lockstep, rate, scaling, startup
+from benchmarks import command, frame_profile, image_in, latency, lockstep, rate, scaling, startup
 from benchmarks.frame_sender import Answer
 from benchmarks.harness import processor_s
 from td3_agent.processes import busy_processes
@@ -219,13 +220,39 @@ class TestLockstep:
         assert [step.frame.applied for step in second] == [step.control for step in first]
         assert lockstep.drive_directly(2, 84, 84, vehicles=2) > 0.0
 
+    def test_function_in_c_counts_for_the_part_that_called_it(self):
+        def caller(path):
+            return path, 1, 'call'
+
+        publish = '~', 0, '<method rclpy._rclpy_pybind11.publish>'
+        entries = {
+            caller('/x/td3_agent/sim/ground.py'): (1, 1, 0.5, 2.5, {}),
+            caller('/x/std_msgs/msg/_header.py'): (1, 1, 0.25, 0.25, {}),
+            ('~', 0, '<warpAffine>'): (
+                2,
+                2,
+                3.0,
+                3.0,
+                {
+                    caller('/x/td3_agent/sim/ground.py'): (1, 1, 2.0, 2.0),
+                    caller('/x/json/encoder.py'): (1, 1, 1.0, 1.0),
+                },
+            ),
+            publish: (1, 1, 4.0, 4.0, {caller('/x/td3_agent/nodes/a.py'): (1, 1, 4.0, 4.0)}),
+        }
+        found = frame_profile.parts_us(SimpleNamespace(stats=entries), 1000)
+        used = {part: took_us for part, took_us in found.items() if took_us}
+        assert used == {'middleware': 4e3, 'messages': 250.0, 'world': 2500.0, 'the rest': 1e3}
+
     def test_case_is_the_median_of_its_turns(self):
         laps = [lockstep.Lap(r, {'tick': {'p50': r}}, {}, 1) for r in (100.0, 300.0, 200.0)]
         found = lockstep.case(laps, [1000.0, 1000.0, 400.0])
         assert (found['frames_per_s'], found['times_real_time'], found['ratio']) == (200, 10, 0.3)
         assert found['stages_ms'] == {'tick': {'p50': 200.0}}
         assert found['violations'] == 3
-        assert missed(lockstep, {'cases': {'events': found}}) == ['violations of the lockstep']
+        cases = {'events': found, 'composed': {**found, 'frames_per_s': 400.0}}
+        rate, violations = 'frames/s of the best executor', 'violations of the lockstep'
+        assert missed(lockstep, {'cases': cases}) == [rate, violations]
 
 
 class TestScaling:
