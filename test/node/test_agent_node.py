@@ -17,7 +17,6 @@ from harness.messages import (
     path,
     stamp_of,
     time_of,
-    vehicle_info,
 )
 from harness.ros import lifecycle_state
 from lifecycle_msgs.msg import Transition
@@ -173,22 +172,6 @@ class TestRefusals:
         assert bench.frames() == [2]
         assert f'{topic}: message rejected (1 so far):' in capfd.readouterr().err
 
-    def test_driver_that_fails_stops_the_car(self, bench, diagnosed):
-        act = bench.node.loaded.driver.act
-        bench.node.loaded.driver.act = fails
-        bench.frame(1, speed=5.0)
-        assert is_stop(bench.wait(1))
-        assert 'out of order' in bench.fields(1)[0]['agent_error']
-        diagnosed.wait('td3_agent', 'driver failed: out of order')
-        bench.node.loaded.driver.act = act
-        bench.frame(2, speed=5.0)
-        assert not is_stop(bench.wait(2))
-        diagnosed.wait('td3_agent', 'driving: pure pursuit')
-
-
-def fails(_):
-    raise RuntimeError('out of order')
-
 
 class TestLifecycle:
     def test_every_transition(self, ros):
@@ -242,21 +225,6 @@ class TestLifecycle:
         assert ask(get, GetState.Request()).current_state.label == 'inactive'
         assert transit(Transition.TRANSITION_ACTIVATE)
 
-    def test_twenty_cycles_leave_nothing_behind(self, ros):
-        bench = Bench(ros)
-        node = bench.node
-        ros.spin_until(lambda: lifecycle_state(node) == 'active', 'active')
-        before = entities_of(node)
-        for n in range(20):
-            assert node.trigger_deactivate() is SUCCESS
-            assert node.trigger_cleanup() is SUCCESS
-            assert node.trigger_configure() is SUCCESS
-            assert node.trigger_activate() is SUCCESS
-            assert entities_of(node) == before, n
-        bench.wait_until_announced()
-        bench.frame(1)
-        bench.ros.spin_until(lambda: bench.frames()[-1:] == [1.0], 'an answer')
-
     def test_after_cleanup_it_waits_for_the_path_again(self, ros):
         bench = Bench(ros).wait_until_announced()
         node = bench.node
@@ -299,14 +267,6 @@ class TestLifecycle:
 def inputs_of(node):
     """Topics that the node drives by; before it drives, it looks for others that do."""
     return {subscription.topic_name for subscription in node.subscriptions} - {'/diagnostics'}
-
-
-def entities_of(node):
-    return (
-        len(list(node.subscriptions)),
-        len(list(node.publishers)),
-        len(list(node.timers)),
-    )
 
 
 class TestReadiness:
@@ -384,17 +344,6 @@ class TestReadiness:
         (info,) = ros.peer.get_subscriptions_info_by_topic(topics.vehicle_info(ROLE))
         assert info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
         assert bench.node.get_name() == 'td3_agent'
-
-    def test_upstreams_convention_waits_for_vehicle_info(self, ros):
-        bench = Bench(ros, twist_convention='carla_twist_to_control').wait_until_announced()
-        ros.spin_until(lambda: bench.node.link.has_route, 'the path')
-        bench.frame(1)
-        ros.spin_until(lambda: bench.node.responder.newest_stamp_ns == stamp_of(1), 'complete')
-        assert not bench.stamped
-        bench.info_pub.publish(vehicle_info())
-        answer = bench.wait(1)
-        assert 0.0 < answer.twist.linear.x <= 10.0  # throttle x 10
-        assert bench.frames() == [1]
 
 
 class TestFreeRunning:

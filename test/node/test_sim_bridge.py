@@ -10,7 +10,7 @@ from carla_msgs.msg import (
     CarlaEgoVehicleInfo,
     CarlaWorldInfo,
 )
-from geometry_msgs.msg import Pose, Twist
+from geometry_msgs.msg import Pose, Quaternion, Twist
 from harness.messages import ROLE
 from harness.sim_bench import ORDER, Bench, spied
 from nav_msgs.msg import Path
@@ -91,16 +91,6 @@ class TestTopics:
             assert info.qos_profile.durability == durability, topic
         assert bench.bridge.count_subscribers('/carla/control') == 1
 
-    def test_nothing_else(self, bench):
-        ours = {p.topic_name for p in bench.bridge.publishers}
-        assert ours - set(PUBLISHED) == {'/diagnostics', '/parameter_events'}
-        assert {s.topic_name for s in bench.bridge.subscriptions} == set(SUBSCRIBED)
-
-    def test_role_and_camera_names(self, ros):
-        bridge = ros.make(SimBridgeNode, role_names=['hero'], camera_id='rgb', start_paused=True)
-        names = {p.topic_name for p in bridge.publishers}
-        assert {'/carla/hero/odometry', '/carla/hero/rgb/image'} <= names
-
     def test_latched_topics_reach_late_joiners(self, ros, bench):
         bench.step()
         info = ros.listen(CarlaEgoVehicleInfo, topics.vehicle_info(ROLE), LATCHED)
@@ -117,14 +107,6 @@ class TestTopics:
         assert info[0].mass > 500.0
         assert world[0].map_name == bench.world.map.name
         assert '<OpenDRIVE>' in world[0].opendrive
-
-    def test_infos_are_published_once(self, ros, bench):
-        info = ros.listen(CarlaEgoVehicleInfo, topics.vehicle_info(ROLE), LATCHED)
-        world = ros.listen(CarlaWorldInfo, topics.WORLD_INFO, LATCHED)
-        for _ in range(3):
-            bench.step()
-        ros.spin_until(lambda: info and world, 'both')
-        assert (len(info), len(world)) == (1, 1)
 
     @pytest.mark.parametrize('map_name', ['oval', 'winding'])
     def test_waypoints_are_a_metre_apart(self, ros, map_name):
@@ -145,10 +127,6 @@ class TestTopics:
         q = path[0].poses[5].pose.orientation
         ahead = places[6] - places[4]
         assert yaw_from_quaternion(q.x, q.y, q.z, q.w) == pytest.approx(np.arctan2(*ahead[::-1]))
-
-    def test_waypoints_can_be_left_to_route_node(self, ros):
-        bridge = ros.make(SimBridgeNode, map='oval', waypoints=False, start_paused=True)
-        assert topics.waypoints(ROLE) not in {p.topic_name for p in bridge.publishers}
 
 
 class TestFrame:
@@ -288,9 +266,9 @@ class TestControl:
 
     def test_bad_transform_is_refused(self, ros, bench, capfd):
         x_m = bench.world.ego.state.x_m
-        bench.pose.publish(Pose(orientation=quaternion(0.0)))
+        bench.pose.publish(Pose(orientation=Quaternion(w=0.0)))
         ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 1, 'refused')
-        pose = Pose(orientation=quaternion(1.0))
+        pose = Pose(orientation=Quaternion())
         pose.position.x = math.nan
         bench.pose.publish(pose)
         ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 2, 'refused')
@@ -299,11 +277,6 @@ class TestControl:
             'control/set_transform: message rejected (1 so far): orientation'
             in capfd.readouterr().err
         )
-
-    def test_target_velocity(self, bench):
-        bench.push(6.0)
-        bench.step()
-        assert bench.odometry[-1].twist.twist.linear.x == pytest.approx(6.0, abs=0.3)
 
     def test_bad_target_velocity_is_refused(self, ros, bench):
         twist = Twist()
@@ -346,8 +319,7 @@ class TestControl:
         assert plain.get_subscription_count() == 0
         assert bench.bridge.vehicles[ROLE].manual_override is False
 
-    @pytest.mark.parametrize('field', ['throttle', 'steer', 'brake'])
-    @pytest.mark.parametrize('value', [math.nan, math.inf])
+    @pytest.mark.parametrize(('field', 'value'), [('throttle', math.nan), ('steer', math.inf)])
     def test_control_that_is_not_finite_is_refused(self, ros, capfd, field, value):
         bench = Bench(ros)
         bench.begin_step()
@@ -417,9 +389,3 @@ class TestActorList:
     def test_nobody_asked_nobody_is_told(self, ros):
         bench = Bench(ros, traffic_vehicles=5)
         assert topics.ACTOR_LIST not in dict(bench.bridge.get_topic_names_and_types())
-
-
-def quaternion(w):
-    from geometry_msgs.msg import Quaternion
-
-    return Quaternion(x=0.0, y=0.0, z=0.0, w=w)
