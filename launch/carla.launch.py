@@ -26,7 +26,7 @@ from td3_agent.launching import (
     choices_of,
     launched,
 )
-from td3_agent.nodes.route_node import refuse_without_carla
+from td3_agent.nodes.route_node import reject_without_carla
 
 CAMERA = {
     'camera_id': Argument('camera', 'id of the camera in the objects file'),
@@ -71,7 +71,7 @@ def start(processes: Processes) -> Iterator[Action]:
     )
     yield from processes.composed([gate, agent, synchronizer], control, ends)
     if processes.is_on('route', 'true') and processes.follows_route():
-        refuse_without_carla()
+        reject_without_carla()
         yield processes.node('route_node', ('role_name', 'odometry_topic', 'goal'))
     yield from processes.recorder_and_watcher()
 

@@ -12,7 +12,7 @@ from launch.action import Action
 
 from td3_agent.driving.parameters import expanded
 from td3_agent.fastdds import LOOPBACK_PROFILE
-from td3_agent.launch_settings import as_declared, refuse_unwritable
+from td3_agent.launch_settings import as_declared, reject_unwritable
 from td3_agent.launching import (
     ASIDE,
     COMPOSED,
@@ -49,7 +49,7 @@ def start(processes: Processes) -> list[Action]:
         asked['max_frames'] = frames_of(as_declared('duration', given['duration'], float, 0.0))
     if 'out' in given:
         ledger = Path(expanded(given['out'])) / 'ledger.jsonl'
-        refuse_unwritable('out', ledger)
+        reject_unwritable('out', ledger)
         asked['ledger_path'] = str(ledger)
     ends = 'the drive is over'
     nodes = [

@@ -10,7 +10,7 @@ from launch.action import Action
 
 from td3_agent.driving.parameters import expanded
 from td3_agent.fastdds import CAMERA_PROFILE
-from td3_agent.launch_settings import as_declared, refuse_unwritable
+from td3_agent.launch_settings import as_declared, reject_unwritable
 from td3_agent.launching import (
     DRIVER,
     PARAMS_FILE,
@@ -51,10 +51,10 @@ def start(processes: Processes) -> Iterator[Action]:
 
 
 def check(bag: str, out: str, numbers: dict[str, float]) -> None:
-    """Refuse what the player could not play; only it reads the whole bag.
+    """Reject what the player could not play; only it reads the whole bag.
 
     Raises:
-        ValueError: an argument was refused.
+        ValueError: an argument was rejected.
         OSError: the bag cannot be read.
     """
     from td3_agent.bags.bag import Bag  # noqa: PLC0415  --show-args needs no bags
@@ -62,7 +62,7 @@ def check(bag: str, out: str, numbers: dict[str, float]) -> None:
 
     LiveParams(rate=numbers.get('rate', 1.0), start_offset_s=numbers.get('start_offset', 0.0))
     Bag(Path(bag))
-    refuse_unwritable('out', Path(out) / 'summary.json')
+    reject_unwritable('out', Path(out) / 'summary.json')
 
 
 def generate_launch_description() -> LaunchDescription:

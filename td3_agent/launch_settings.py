@@ -107,8 +107,8 @@ def as_declared(
     return value
 
 
-def refuse_unknown_arguments(given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse unknown launch arguments and suggest the nearest known ones.
+def reject_unknown_arguments(given: Iterable[str], known: Iterable[str]) -> None:
+    """Reject unknown launch arguments and suggest the nearest known ones.
 
     Raises:
         ValueError: naming all of them.
@@ -120,8 +120,8 @@ def refuse_unknown_arguments(given: Iterable[str], known: Iterable[str]) -> None
         raise ValueError(f'unknown launch argument {"; ".join(hints)}; --show-args lists all')
 
 
-def refuse_other_choice(name: str, value: str, choices: Collection[str]) -> None:
-    """Refuse a value that is not among the choices; without choices every value is valid.
+def reject_other_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Reject a value that is not among the choices; without choices every value is valid.
 
     Raises:
         ValueError: naming the argument, the value and the choices.
@@ -219,7 +219,7 @@ class ParamsFile:
         return shared | self.sections.get(node, {}) | self.sections.get(self._full(node), {})
 
     def check(self, executables: Iterable[str]) -> None:
-        """Refuse sections and parameters that no node of the launch reads.
+        """Reject sections and parameters that no node of the launch reads.
 
         Args:
             executables: the node programs of the launch.
@@ -231,7 +231,7 @@ class ParamsFile:
             return
         every = {program.node for program in PROGRAMS.values()}
         for name in self.sections:
-            _refuse_near_miss(name, {*every, *map(self._full, every)}, str(self.path))
+            _reject_near_miss(name, {*every, *map(self._full, every)}, str(self.path))
         here = {PROGRAMS[name].node for name in executables}
         known = {parameter for name in executables for parameter in names_of(name)}
         if not self.sections.keys() & {'**', *here, *map(self._full, here)}:
@@ -248,8 +248,8 @@ class ParamsFile:
         return f'{self.namespace}/{node}'.strip('/')
 
 
-def _refuse_near_miss(name: str, nodes: set[str], path: str) -> None:
-    """Refuse a misspelt name of one of our nodes; a file may also name other nodes."""
+def _reject_near_miss(name: str, nodes: set[str], path: str) -> None:
+    """Reject a misspelt name of one of our nodes; a file may also name other nodes."""
     programs = {executable: program.node for executable, program in PROGRAMS.items()}
     hint = f', did you mean {programs[name]!r}?' if name in programs else ''
     if name not in {*nodes, '**'} and (hint := hint or did_you_mean(name, nodes)):
@@ -281,7 +281,7 @@ def node_values(
     values = {**config.get('**', {}), **own, **of_user, **given}
     checked = {name: value for name, value in values.items() if not RCLPY_OWN.match(name)}
     reject_unknown(checked, cls, program.node)
-    refuse_unusable(cls(**checked))
+    reject_unusable(cls(**checked))
     return values
 
 
@@ -295,8 +295,8 @@ def type_of(executable: str, parameter: str) -> Any:  # noqa: ANN401  a type
     return get_type_hints(PROGRAMS[executable].load())[parameter]
 
 
-def refuse_unusable(params: Params) -> None:
-    """Refuse a policy, map or ledger path that is missing, unreadable or not writable.
+def reject_unusable(params: Params) -> None:
+    """Reject a policy, map or ledger path that is missing, unreadable or not writable.
 
     Raises:
         ValueError: naming it.
@@ -311,11 +311,11 @@ def refuse_unusable(params: Params) -> None:
 
         load_map(params.map, params.map_seed)
     if getattr(params, 'ledger_path', ''):
-        refuse_unwritable('ledger_path', Path(params.ledger_path))
+        reject_unwritable('ledger_path', Path(params.ledger_path))
 
 
-def refuse_unwritable(name: str, path: Path) -> None:
-    """Refuse a path that is not writable; creates its folder.
+def reject_unwritable(name: str, path: Path) -> None:
+    """Reject a path that is not writable; creates its folder.
 
     Raises:
         ValueError: naming the argument, the path and the reason.
@@ -333,15 +333,15 @@ def refuse_unwritable(name: str, path: Path) -> None:
         ) from error
 
 
-def refuse_existing(name: str, folder: Path) -> None:
-    """Refuse a folder that exists already or cannot be created.
+def reject_existing(name: str, folder: Path) -> None:
+    """Reject a folder that exists already or cannot be created.
 
     Raises:
         ValueError: naming the argument and the path.
     """
     if folder.exists() or folder.is_symlink():
         raise ValueError(f'{name} must be a new folder, got {str(folder)!r}, which exists already')
-    refuse_unwritable(name, folder)
+    reject_unwritable(name, folder)
 
 
 def failure_of(name: str, status: int, *, ending: bool, may_end: bool) -> str:

@@ -44,9 +44,9 @@ from td3_agent.launch_settings import (
     failure_of,
     names_of,
     node_values,
-    refuse_existing,
-    refuse_other_choice,
-    refuse_unknown_arguments,
+    reject_existing,
+    reject_other_choice,
+    reject_unknown_arguments,
     type_of,
 )
 from td3_agent.nodes.drivers import DriverParams, needs_route
@@ -247,7 +247,7 @@ class Processes:
         role = ['--role-name', self.role_name()]
         if self.is_on('record'):
             bag = expanded(self.given.get('bag', 'bag'))
-            refuse_existing('bag', Path(bag))
+            reject_existing('bag', Path(bag))
             words = ['--out', bag, '--storage', self.given.get('storage', 'mcap'), *role]
             processes.append(self.subcommand('record', words, 'recorder', ends=''))
         if self.is_on('watch'):
@@ -319,8 +319,8 @@ def watching_parent() -> dict[str, str]:
     return {PARENT_VARIABLE: str(os.getpid())}
 
 
-def refuse_bad_topics(given: Mapping[str, str]) -> None:
-    """Refuse arguments that make no valid topic name.
+def reject_bad_topics(given: Mapping[str, str]) -> None:
+    """Reject arguments that make no valid topic name.
 
     Raises:
         ValueError: naming the argument, its value and the reason.
@@ -359,17 +359,17 @@ def launched(
         words = dict(word.split(':=', 1) for word in context.argv if ':=' in word)
         # If another launch file includes this one, the command line belongs to that file.
         if words.keys() == context.launch_configurations.keys():
-            refuse_unknown_arguments(words, arguments)
+            reject_unknown_arguments(words, arguments)
         found = context.launch_configurations.items()
         given.update({name: value for name, value in found if name in arguments and value})
         for name, value in given.items():  # launch's own error takes two lines
-            refuse_other_choice(name, value, arguments[name].choices)
+            reject_other_choice(name, value, arguments[name].choices)
 
     def begin(context: LaunchContext) -> list[Action]:
         namespace = context.launch_configurations.get('ros_namespace', '')
         try:
             import_module('carla_msgs.msg')
-            refuse_bad_topics(given)
+            reject_bad_topics(given)
             file = ParamsFile.read(given.get('params_file', ''), namespace)
             processes = Processes(given, file, prefix(context.launch_configurations))
             actions = list(start(processes))

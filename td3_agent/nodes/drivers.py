@@ -86,7 +86,7 @@ def _td3_driver(params: DriverParams) -> LoadedDriver:
     """Return the TD3 policy; torch is imported only where it computes.
 
     Raises:
-        ValueError: the checkpoint was refused, or what is to compute it is not installed.
+        ValueError: the checkpoint was rejected, or what is to compute it is not installed.
     """
     if params.policy == UNTRAINED and params.inference == 'onnx':
         raise ValueError(f"inference must be 'torch' for policy {UNTRAINED!r}, got 'onnx'")

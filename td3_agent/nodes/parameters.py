@@ -150,7 +150,7 @@ class GateParams(VelocityControlParams):
     odometry_topic: str = param_of(Td3AgentParams, 'odometry_topic')
 
     def __post_init__(self) -> None:
-        """Refuse a deadline that the bridge would not wait for.
+        """Reject a deadline that the bridge would not wait for.
 
         Raises:
             ParameterError: naming each field and value.

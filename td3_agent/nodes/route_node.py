@@ -59,7 +59,7 @@ class RouteNode(Node):
         Raises:
             MapError: the package ``carla`` is not installed.
         """
-        refuse_without_carla()
+        reject_without_carla()
         super().__init__('route', automatically_declare_parameters_from_overrides=True, **kwargs)
         self._params = params = declare(self, RouteNodeParams)
         self._navigator = Navigator(params)
@@ -198,8 +198,8 @@ class RouteNode(Node):
         return ''
 
 
-def refuse_without_carla() -> None:
-    """Refuse to plan without the parser of towns.
+def reject_without_carla() -> None:
+    """Check that the parser of towns is installed.
 
     Raises:
         MapError: the package ``carla`` is not installed; with the remedy.

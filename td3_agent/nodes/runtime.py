@@ -57,14 +57,14 @@ LATCHED = QoSProfile(
 # Deep enough for a short stall of the reader.
 REPORTS = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 
-EXIT_BROKEN, EXIT_REFUSED = 1, 2
+EXIT_BROKEN, EXIT_USAGE = 1, 2
 CLEAN_UP_S = 3.0
 LONGEST_SPIN_S = 60.0
 EXECUTOR_VARIABLE = 'TD3_AGENT_EXECUTOR'
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MIN_TIMER_NS = 1_000
 # Errors of the user's arguments, parameters, names, maps and paths: reported in one sentence.
-REFUSALS = (
+USER_ERRORS = (
     ValueError,
     OSError,
     NameValidationException,
@@ -150,7 +150,7 @@ class WakeUp:
             self._callback()
 
 
-def refuse_illegal_transitions(node: LifecycleNode) -> None:
+def reject_illegal_transitions(node: LifecycleNode) -> None:
     """Make ``change_state`` respond ``success: false`` to an illegal transition.
 
     Up to Jazzy, rclpy raises the state machine's error from the service's callback, which ends
@@ -183,13 +183,13 @@ def run_program(
     if not shared_memory:
         os.environ.update(udp_variables(os.environ, shared_path('config')))
     try:
-        _refuse_other_arguments(args)
+        _reject_other_arguments(args)
         domain_id_of(os.environ)  # the middleware's own error names neither value nor range
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         executor, nodes = make_executor(), [make_node() for make_node in make_nodes]
-    except REFUSALS as error:
-        sys.stderr.write(f'{refusal_text(error)}\n')
-        status = EXIT_REFUSED
+    except USER_ERRORS as error:
+        sys.stderr.write(f'{error_text(error)}\n')
+        status = EXIT_USAGE
     else:
         status = _run(executor, nodes)
         del executor, nodes
@@ -198,8 +198,8 @@ def run_program(
     _leave(status)
 
 
-def _refuse_other_arguments(args: list[str] | None) -> None:
-    """Refuse arguments that are no ROS arguments, such as a parameter without ``-p``.
+def _reject_other_arguments(args: list[str] | None) -> None:
+    """Reject arguments that are no ROS arguments, such as a parameter without ``-p``.
 
     Raises:
         ValueError: naming all of them.
@@ -223,7 +223,7 @@ def other_arguments(words: list[str]) -> list[str]:
     return others
 
 
-def refusal_text(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Return the error's text without locations in the sources of ROS."""
     text = re.sub(r', at [^\s,]+:\d+', '', ' '.join(str(error).split()))
     text = text.removeprefix('failed to initialize rcl: ').removesuffix('. Error: error not set')

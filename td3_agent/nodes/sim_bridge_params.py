@@ -89,7 +89,7 @@ class SimBridgeParams(Params):
     )
 
     def __post_init__(self) -> None:
-        """Refuse bad values, roles named twice, and a camera rate that does not divide.
+        """Reject bad values, roles named twice, and a camera rate that does not divide.
 
         Raises:
             ParameterError: naming each field and value.

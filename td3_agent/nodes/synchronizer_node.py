@@ -111,7 +111,7 @@ class SynchronizerNode(Node):
     def close(self) -> None:
         """Leave the bridge paused and the ledger complete."""
         for finding in self.core.close(self._check.duplicates() + self._check.reported()):
-            if finding.is_error:  # rclpy refuses two severities from one line
+            if finding.is_error:  # rclpy rejects two severities from one line
                 self.get_logger().error(finding.text)
             else:
                 self.get_logger().warning(finding.text)

@@ -26,8 +26,8 @@ from td3_agent.nodes.drivers import LoadedDriver, make_driver
 from td3_agent.nodes.liveliness import DuplicateAgentCheck, Readiness
 from td3_agent.nodes.parameters import Td3AgentParams, declare
 from td3_agent.nodes.runtime import (
-    EXIT_REFUSED,
-    refuse_illegal_transitions,
+    EXIT_USAGE,
+    reject_illegal_transitions,
     run_program,
     steady_ns,
 )
@@ -56,7 +56,7 @@ class Td3AgentNode(LifecycleNode):
         super().__init__(
             'td3_agent', automatically_declare_parameters_from_overrides=True, **kwargs
         )
-        refuse_illegal_transitions(self)
+        reject_illegal_transitions(self)
         self.params = declare(self, Td3AgentParams)
         self.finished = Future()
         self.exit_status = 0
@@ -88,7 +88,7 @@ class Td3AgentNode(LifecycleNode):
         if self.trigger_configure() is TransitionCallbackReturn.SUCCESS:
             self._duplicates.when_known(self.trigger_activate)
         else:
-            self.exit_status = EXIT_REFUSED
+            self.exit_status = EXIT_USAGE
             self.finished.set_result(None)
 
     def close(self) -> None:

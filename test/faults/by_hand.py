@@ -20,7 +20,7 @@ from td3_agent.nodes.runtime import LATCHED, REPORTS
 
 
 class BridgeByHand:
-    """Publishes frames when told to, and keeps what agent and gate say of them."""
+    """Publishes frames on request, and keeps the messages of agent and gate."""
 
     def __init__(self, ros, role=ROLE):
         self.ros = ros
@@ -30,7 +30,7 @@ class BridgeByHand:
         self.info_pub = ros.talk(CarlaEgoVehicleInfo, topics.vehicle_info(role), LATCHED)
         self.path_pub = ros.talk(Path, topics.waypoints(role), LATCHED)
         self.publish_latched()
-        self.reports, self.told = [], Diagnosed(ros)
+        self.reports, self.status = [], Diagnosed(ros)
         self.commands = ros.listen(CarlaEgoVehicleControl, topics.control(role))
         self.twists = ros.listen(TwistStamped, topics.twist_stamped(role))
         reports = topics.agent_report(role)

@@ -102,9 +102,9 @@ def expect_rejected(rig, topic, changes, word, example):
         assert name in ' '.join(reasons), f'rejected by name: {str(fields)[:200]}'
         assert is_stop(command), f'stops the car: {str(fields)[:200]}'
     rig.figures['memory_grown_mb'] = round(resources()['rss_mb'] - before_mb, 1)
-    ros.within(lambda: False, 1.1)  # what was told before is old by then
+    ros.within(lambda: False, 1.1)  # earlier rejections are outdated by then
     bridge.give(**{topic: example})
-    named_s = ros.within(lambda: bridge.told.faulty('td3_agent: inputs', word), LONGEST_NAMING_S)
+    named_s = ros.within(lambda: bridge.status.faulty('td3_agent: inputs', word), LONGEST_NAMING_S)
     assert named_s is not None, f'"{word}" is diagnosed'
     gate.gate.deadline_ns = PATIENT_NS
     assert not any(map(is_stop, bridge.drive(5))), 'five good frames afterwards'
@@ -129,7 +129,7 @@ def test_three_bad_odometries_stop_a_free_running_car(rig):
         received = len(bridge.commands)
         ros.within(lambda n=received: len(bridge.commands) >= n + 3, 1.0)
     assert is_stop(bridge.commands[-1])
-    assert ros.within(lambda: bridge.told.faulty('td3_agent', 'speed_mps'), 1.0), (
+    assert ros.within(lambda: bridge.status.faulty('td3_agent', 'speed_mps'), 1.0), (
         'the agent says why'
     )
     ros.spin_until(bridge.drives, 'driving again')

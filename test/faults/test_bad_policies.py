@@ -127,9 +127,9 @@ def start_agent(ros, bridge, policy):
     node = ros.make(Td3AgentNode, driver='td3', policy=str(policy))
     own, commands = instance_of(node), (topics.twist(ROLE), topics.twist_stamped(ROLE))
     ros.spin_until(lambda: lifecycle_state(node) in {'unconfigured', 'active'}, 'a decision')
-    ros.spin_until(lambda: bridge.told.value('td3_agent', INSTANCE) == own, 'diagnostics')
+    ros.spin_until(lambda: bridge.status.value('td3_agent', INSTANCE) == own, 'diagnostics')
     publishers = sum(publisher.topic_name in commands for publisher in node.publishers)
-    found = lifecycle_state(node), bridge.told('td3_agent'), publishers
+    found = lifecycle_state(node), bridge.status('td3_agent'), publishers
     ros.drop(node)
     return found
 
@@ -174,7 +174,7 @@ def test_policy_misbehaves(rig):
         slowest_s = max(slowest_s, time.monotonic() - begun_s)
         assert is_stop(command), f'{what} stops the car'
         named_s = ros.within(
-            lambda words=words: bridge.told.faulty('td3_agent', words),
+            lambda words=words: bridge.status.faulty('td3_agent', words),
             LONGEST_NAMING_S + SLOW_S,
         )
         assert named_s is not None, f'{what} is diagnosed'

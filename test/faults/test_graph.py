@@ -68,7 +68,7 @@ def driving(ros, **gate):
     """Return a bridge that is moved by hand, an agent and a gate, under way."""
     bridge = BridgeByHand(ros)
     agent = ros.make(Td3AgentNode, driver='pure_pursuit')
-    ros.within(lambda: bridge.told.faulty(AT_AGENT), 1.0)
+    ros.within(lambda: bridge.status.faulty(AT_AGENT), 1.0)
     gate = ros.make(GateNode, **GATE | gate)  # joins late
     bridge.wait_until_driving()
     return bridge, agent, gate
@@ -76,8 +76,8 @@ def driving(ros, **gate):
 
 def expect_named(rig, bridge, what, node, words):
     """Expect that a node names a fault in time."""
-    took_s = bridge.ros.within(lambda: bridge.told.faulty(node, *words), NAMED_S)
-    assert took_s is not None, f'{what} is named: {words}, not {bridge.told.message(node)!r}'
+    took_s = bridge.ros.within(lambda: bridge.status.faulty(node, *words), NAMED_S)
+    assert took_s is not None, f'{what} is named: {words}, not {bridge.status.message(node)!r}'
     rig.figures[f'{what} named_s'] = round(took_s, 2)
 
 
@@ -85,7 +85,7 @@ def expect_nothing_named(bridge):
     """Expect that nothing is named once all fits, nor for a while afterwards."""
 
     def named():
-        return [bridge.told.message(node) for node in CONNECTIONS if bridge.told.faulty(node)]
+        return [bridge.status.message(node) for node in CONNECTIONS if bridge.status.faulty(node)]
 
     assert bridge.ros.within(lambda: not named(), NAMED_S) is not None, f'all fits: {named()}'
     assert bridge.ros.within(named, CALM_S) is None, f'all fits: {named()}'

@@ -84,7 +84,7 @@ def test_relays_both_ways(ros, tmp_path):
     ('kind', 'last', 'words'),
     [('rss_bytes', 1.02, 'growth of memory'), ('fds', 2.0, 'files'), ('threads', 2.0, 'threads')],
 )
-def test_growth_over_a_soak_is_told(kind, last, words):
+def test_growth_over_a_soak_is_reported(kind, last, words):
     series = {name: [100.0] * 30 for name in ('rss_bytes', 'fds', 'threads')}
     expect_flat(SimpleNamespace(figures={}), 'agent', series)
     series[kind][-10:] = [100.0 * last] * 10
@@ -93,13 +93,13 @@ def test_growth_over_a_soak_is_told(kind, last, words):
 
 
 class TestRig:
-    def test_what_does_not_come_is_told(self, rig):
+    def test_timeout_is_reported(self, rig):
         with pytest.raises(pytest.fail.Exception, match=r'rain: expected within 0\.1 s'):
             rig.wait_for(lambda: False, 'rain', 0.1)
         with pytest.raises(AssertionError, match='stop after: it did not come, not <= 2 s'):
             rig.in_time('stop after', None, 0.5)
 
-    def test_process_that_ends_is_told(self, rig):
+    def test_process_that_ends_is_reported(self, rig):
         rig.start_node('td3_agent_node', {'rate_hz': -1.0})
         with pytest.raises(pytest.fail.Exception, match=r'td3_agent_node ended with 2: .*rate_hz'):
             rig.wait_for(lambda: False, 'an agent')

@@ -35,7 +35,7 @@ DISCOVERY_S = 2
 
 @pytest.mark.case('F16', 'the disk is full: ledger')
 def test_disk_full_of_ledger(rig):
-    """The drive goes on, one error is told, and what was written before stays whole."""
+    """The drive goes on, one error is reported, and earlier records stay intact."""
     disk = rig.folder / 'disk'
     disk.mkdir()
     path = disk / 'ledger.jsonl'
@@ -60,7 +60,7 @@ def test_disk_full_of_ledger(rig):
 
 @pytest.mark.case('F16', 'the disk is full: checkpoint and snapshot')
 def test_disk_full_of_checkpoint(rig):
-    """A write that fails is told, and leaves what was there before."""
+    """A failed write is reported, and leaves the old file."""
     disk = rig.folder / 'checkpoints'
     disk.mkdir()
     program = [sys.executable, str(Path(__file__).with_name('disk_writer.py')), str(disk)]

@@ -79,7 +79,7 @@ def test_synchronizer_killed(rig):
 @pytest.mark.alone
 @pytest.mark.case('F3', 'kill -9 of the bridge; a new one counts from 0')
 def test_bridge_killed(rig):
-    """All nodes start anew with it; nothing is computed from before."""
+    """All nodes start over with it and use no earlier data."""
     drive = rig.drive()
     rig.wait_good()
     begun_ns = time.monotonic_ns()
@@ -213,7 +213,7 @@ def expect_events(audit, *wanted):
 
 
 def expect_resets(rig, wanted):
-    """Expect that gate, agent and synchronizer have each started anew so often."""
+    """Expect that gate, agent and synchronizer have each started over so often."""
     for name, key in (('gate', 'resets'), ('td3_agent', 'resets'), RESTARTS):
         rig.watcher.wait_for(lambda n=name, k=key: reset_count(rig, n, k) == wanted, 5.0)
         assert reset_count(rig, name, key) == wanted, f'{key} of {name}'

@@ -47,10 +47,10 @@ class Vehicle:
         self.gate_pub = self.agent_pub = None
         ros.listen(CarlaEgoVehicleControl, topics.control(role), react=self.on_command)
 
-    def announce_gate(self, ros):
+    def start_gate(self, ros):
         self.gate_pub = ros.talk(DiagnosticArray, topics.gate_report(self.role), REPORTS)
 
-    def announce_agent(self, ros):
+    def start_agent(self, ros):
         self.agent_pub = ros.talk(DiagnosticArray, topics.agent_report(self.role), REPORTS)
 
     def on_command(self, msg):
@@ -111,10 +111,10 @@ class FakeBridge:
         for role in roles:
             self.vehicles[role] = Vehicle(self.ros, role, self, odometry_topic)
 
-    def announce(self):
+    def start_drivers(self):
         for vehicle in self.vehicles.values():
-            vehicle.announce_gate(self.ros)
-            vehicle.announce_agent(self.ros)
+            vehicle.start_gate(self.ros)
+            vehicle.start_agent(self.ros)
         return self
 
     @property

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""A gate, and what comes to it in a frame."""
+"""A gate and the inputs of a frame."""
 
 import math
 
@@ -44,7 +44,7 @@ def expected(twist, state, params=None):
 
 
 def answer_frame(gate, frame, twist=DRIVE, now_ns=0):
-    """Send clock, odometry and command of a frame; return what comes of the last."""
+    """Send clock, odometry and command of a frame; return the response to the last."""
     assert gate.on_frame(stamp(frame), now_ns) is None
     assert gate.on_state(moving(stamp(frame)), now_ns) is None
     return gate.on_command(stamp(frame), twist)

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Programs as users start them, whose processes can be told from all others."""
+"""Programs as users start them; a mark in the environment identifies their processes."""
 
 from contextlib import suppress
 import os
@@ -96,7 +96,7 @@ class Program:
         return self.process.returncode, out, errors
 
     def kill(self):
-        """Leave nothing of it behind, whatever happened to the test."""
+        """Kill what is left of it."""
         for process in self.alive():
             process.kill()
         self.process.communicate()

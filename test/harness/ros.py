@@ -78,7 +78,7 @@ class Ros:
 
     @property
     def peer(self):
-        """A plain node: whoever the nodes under test talk to."""
+        """A plain node, the peer of the nodes under test."""
         if self._peer is None:
             self._peer = self.make(Node, 'peer')
         return self._peer
@@ -124,7 +124,7 @@ class Ros:
 
     @staticmethod
     def publisher_count(subscription):
-        """How many publishers a subscription has met; rclpy of Humble cannot tell."""
+        """How many publishers a subscription has matched; 1 with Humble, which has no count."""
         count = getattr(subscription, 'get_publisher_count', None)
         return 1 if count is None else count()
 
@@ -148,7 +148,7 @@ class Ros:
         ]
 
     def close(self):
-        """End every node, whatever happened to the test."""
+        """End every node."""
         for executor, thread in self._apart:
             executor.shutdown(timeout_sec=1.0)
             thread.join(DEADLINE_S)

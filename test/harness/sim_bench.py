@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded bridge, paused, with somebody at its controls and everything it says."""
+"""The embedded bridge, paused, with publishers for its inputs and lists of its outputs."""
 
 import math
 
@@ -38,7 +38,7 @@ ORDER = [
 
 
 class Bench:
-    """A paused bridge, somebody at its controls, and everything it says."""
+    """A paused bridge, publishers for its inputs and lists of its outputs."""
 
     def __init__(self, ros, **parameters):
         settings = {'map': 'oval', 'spawn_index': 0, 'parked_vehicles': 0, 'start_paused': True}

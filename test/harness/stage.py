@@ -195,7 +195,7 @@ class Stage:
             self.lost[topic] -= 1
             return
         if self.joined:
-            self._tell_lockstep(topic, content)
+            self._inform_lockstep(topic, content)
         if topic == 'clock':
             self._answer(content)
         elif topic == 'control' and self.lost_requests:
@@ -205,7 +205,7 @@ class Stage:
         elif topic == 'command at bridge':
             self.bridge.on_command(content[0])
 
-    def _tell_lockstep(self, topic, content):
+    def _inform_lockstep(self, topic, content):
         if topic == 'status':
             frame, running = content
             self.lockstep.on_status(frame, running=running, now_ns=self.now_ns)

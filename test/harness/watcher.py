@@ -209,7 +209,7 @@ class Watcher:
 
 
 def longest_gap_s(times_ns, after_ns, before_ns):
-    """Return the longest time within a span [ns] that holds none of these times [s]."""
+    """Return the longest time within a span [ns] without any of these times [s]."""
     inside = sorted(t for t in times_ns if after_ns < t < before_ns)
     return max(b - a for a, b in pairwise([after_ns, *inside, before_ns])) / 1e9
 

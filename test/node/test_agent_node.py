@@ -45,7 +45,7 @@ def figures_of(status):
 
 
 class Bench:
-    """An agent, and all who talk to it."""
+    """An agent and its peers."""
 
     def __init__(self, ros, *, route=True, image_qos=None, **parameters):
         self.ros = ros
@@ -62,12 +62,12 @@ class Bench:
         self.node = ros.make(Td3AgentNode, **({'driver': 'pure_pursuit'} | parameters))
         ros.spin_until_matched()
 
-    def wait_until_announced(self):
-        self.ros.spin_until(self.is_announced, 'announced')
+    def wait_until_ready(self):
+        self.ros.spin_until(self.is_ready, 'ready')
         self.ros.spin_until_matched()
         return self
 
-    def is_announced(self):
+    def is_ready(self):
         return self.ros.peer.count_publishers(topics.agent_report(ROLE)) > 0
 
     def image(self, frame, grey=100, **what):
@@ -81,7 +81,7 @@ class Bench:
         self.odometry(frame, **motion)
 
     def wait(self, count):
-        """Spin until so many answers were heard, plain ones too; return the newest."""
+        """Spin until both topics have ``count`` commands; return the newest."""
         self.ros.spin_until(
             lambda: len(self.stamped) >= count and len(self.plain) >= count, f'{count} answers'
         )
@@ -95,8 +95,10 @@ class Bench:
         self.ros.spin_until(lambda: len(self.reports) >= count, 'reports')
         return [fields_from_report(msg) for msg in self.reports]
 
-    def refused(self, count):
-        self.ros.spin_until(lambda: self.node.wiring.rejections.count == count, f'{count} refused')
+    def rejected(self, count):
+        self.ros.spin_until(
+            lambda: self.node.wiring.rejections.count == count, f'{count} rejected'
+        )
 
 
 def wait_for(ros, waits, *missing):
@@ -111,7 +113,7 @@ def is_stop(msg):
 
 @pytest.fixture
 def bench(ros):
-    return Bench(ros).wait_until_announced()
+    return Bench(ros).wait_until_ready()
 
 
 class TestFrames:
@@ -158,7 +160,7 @@ class TestFrames:
         assert all(0.0 <= value < 1e6 for value in figures.values())
 
 
-class TestRefusals:
+class TestRejections:
     @pytest.mark.parametrize(
         ('topic', 'picture', 'motion'),
         [('camera/image', {'data': bytes(12)}, {}), ('odometry', {}, {'speed': math.nan})],
@@ -166,7 +168,7 @@ class TestRefusals:
     def test_bad_half_of_a_frame(self, bench, topic, picture, motion, capfd):
         bench.image(1, **picture)
         bench.odometry(1, **motion)
-        bench.refused(1)
+        bench.rejected(1)
         bench.frame(2)
         bench.wait(1)
         assert bench.frames() == [2]
@@ -184,17 +186,17 @@ class TestLifecycle:
         ros.spin_until_matched()
         bench.frame(1)
         ros.spin_until(lambda: node.link.has_route, 'the path')
-        assert not bench.is_announced()
+        assert not bench.is_ready()
         assert node.trigger_activate() is SUCCESS
         assert lifecycle_state(node) == 'active'
-        bench.wait_until_announced()
+        bench.wait_until_ready()
         bench.frame(2)
         bench.wait(1)
         assert bench.frames() == [2]
         assert node.trigger_deactivate() is SUCCESS
         assert lifecycle_state(node) == 'inactive'
         assert is_stop(bench.wait(2))
-        ros.spin_until(lambda: not bench.is_announced(), 'withdrawn')
+        ros.spin_until(lambda: not bench.is_ready(), 'withdrawn')
         assert node.trigger_cleanup() is SUCCESS
         assert lifecycle_state(node) == 'unconfigured'
         assert not inputs_of(node)
@@ -226,15 +228,15 @@ class TestLifecycle:
         assert transit(Transition.TRANSITION_ACTIVATE)
 
     def test_after_cleanup_it_waits_for_the_path_again(self, ros):
-        bench = Bench(ros).wait_until_announced()
+        bench = Bench(ros).wait_until_ready()
         node = bench.node
         node.trigger_deactivate()
         node.trigger_cleanup()
-        ros.spin_until(lambda: not bench.is_announced(), 'withdrawn')
+        ros.spin_until(lambda: not bench.is_ready(), 'withdrawn')
         node.trigger_configure()
         node.trigger_activate()
-        wait_for(ros, bench.waits, 'route')  # the new driver has not been told where to drive
-        bench.wait_until_announced()
+        wait_for(ros, bench.waits, 'route')  # the new driver has no route
+        bench.wait_until_ready()
         bench.frame(1)
         assert not is_stop(bench.wait(1))
 
@@ -247,7 +249,7 @@ class TestLifecycle:
         assert bench.frames() == [1, 1]
         assert bench.plain[-1] == Twist()
 
-    def test_refused_policy_leaves_it_out_of_service(self, ros, diagnosed, tmp_path):
+    def test_rejected_policy_leaves_it_out_of_service(self, ros, diagnosed, tmp_path):
         (tmp_path / 'empty.safetensors').write_text('{}', 'utf-8')
         node = ros.make(Td3AgentNode, policy=str(tmp_path / 'empty.safetensors'))
         assert lifecycle_state(node) == 'unconfigured'
@@ -259,7 +261,7 @@ class TestLifecycle:
         assert not node.count_publishers(topics.twist(ROLE))
 
     def test_untrained_policy_says_so(self, ros, diagnosed, capfd):
-        Bench(ros, driver='td3', policy='untrained').wait_until_announced()
+        Bench(ros, driver='td3', policy='untrained').wait_until_ready()
         assert 'driver: TD3, UNTRAINED policy' in capfd.readouterr().err
         diagnosed.wait('td3_agent', 'ready, no frame yet: TD3, UNTRAINED policy')
 
@@ -277,26 +279,26 @@ class TestReadiness:
         bench = Bench(ros, route=False, **driver)
         wait_for(ros, bench.waits, 'route')
         bench.path_pub.publish(path())
-        bench.wait_until_announced()
+        bench.wait_until_ready()
 
     def test_a_withdrawn_route_is_waited_for_with_a_stop(self, ros, diagnosed):
-        bench = Bench(ros).wait_until_announced()
+        bench = Bench(ros).wait_until_ready()
         bench.frame(1)
         assert not is_stop(bench.wait(1))
         bench.path_pub.publish(path(0))
-        ros.spin_until(lambda: not bench.is_announced(), 'no sign of life')
+        ros.spin_until(lambda: not bench.is_ready(), 'not ready')
         bench.frame(2)  # an idle tick, or one that was under way
         assert is_stop(bench.wait(2))
         diagnosed.wait(
             'td3_agent', 'the route was withdrawn and the car is stopped', DiagnosticStatus.ERROR
         )
         bench.path_pub.publish(path())
-        bench.wait_until_announced()
+        bench.wait_until_ready()
         bench.frame(3)
         assert not is_stop(bench.wait(3))
 
     def test_lane_policy_needs_none(self, ros):
-        bench = Bench(ros, driver='td3', policy='lane', route=False).wait_until_announced()
+        bench = Bench(ros, driver='td3', policy='lane', route=False).wait_until_ready()
         assert topics.waypoints(ROLE) not in inputs_of(bench.node)
 
     def test_needs_camera_odometry_and_a_listener(self, ros):
@@ -330,7 +332,7 @@ class TestReadiness:
 
     def test_best_effort_camera(self, ros):
         bench = Bench(ros, image_qos=BEST_EFFORT, camera_reliability='best_effort')
-        bench.wait_until_announced()
+        bench.wait_until_ready()
         bench.frame(1)
         bench.wait(1)
 
@@ -354,7 +356,7 @@ class TestFreeRunning:
 
     def test_same_frame_same_command_then_a_stop(self, ros, diagnosed):
         bench = Bench(ros, mode='free_running', max_frame_age_s=0.2, rate_hz=100.0)
-        bench.wait_until_announced()
+        bench.wait_until_ready()
         assert not bench.stamped
         bench.frame(1, y=1.0, speed=5.0)
         ros.spin_until(lambda: bench.stamped and is_stop(bench.stamped[-1]), 'a stop')
@@ -376,10 +378,10 @@ class TestFreeRunning:
 class TestLoop:
     """A loop that does not drive, or not as trained, is not said to be fine."""
 
-    def test_a_slow_camera_of_another_kind_is_told(self, ros, diagnosed):
+    def test_slow_camera_of_another_kind_is_reported(self, ros, diagnosed):
         bench = Bench(ros, driver='td3', policy='lane', route=False)
         lens = ros.talk(CameraInfo, topics.camera_info(ROLE, 'camera'))
-        bench.wait_until_announced()
+        bench.wait_until_ready()
         focal_px = SIDE_PX / 2.0 / math.tan(math.radians(55.0))
         lens.publish(CameraInfo(width=SIDE_PX, height=SIDE_PX, k=[focal_px, *[0.0] * 8]))
         for n in range(1, 31):

@@ -163,7 +163,7 @@ def test_a_failing_block_still_stops_the_car(ros, background, setup_file, transp
 
 
 def tensor(value):
-    """What a policy puts out, before anybody has thought of gradients."""
+    """Output of a policy, with gradients."""
     torch = pytest.importorskip('torch')
     return torch.tensor(value, requires_grad=True)
 
@@ -205,7 +205,7 @@ def test_numbers_of_any_kind_arrive_as_what_they_are(ros, background, convention
         ((np.nan, 0.0, 0.0, 0), r'reverse .* got 0; throttle must be in \[0.0, 1.0\], got nan'),
     ],
 )
-def test_what_is_no_command_is_refused(monkeypatch, command, text):
+def test_invalid_command_is_rejected(monkeypatch, command, text):
     monkeypatch.setattr(DockerExecSender, 'send', lambda *_: None)
     monkeypatch.setattr(DockerExecSender, 'deliver', lambda *_: None)
     with (
@@ -219,7 +219,7 @@ def test_what_is_no_command_is_refused(monkeypatch, command, text):
 class TestStopThatDoesNotArrive:
     @pytest.fixture
     def listener(self, ros, monkeypatch):
-        """A process that listens, and has answered once; it is ended whatever happens."""
+        """A process that subscribes."""
         monkeypatch.setenv('ROS_DOMAIN_ID', str(ros.domain_id))
         with subprocess.Popen(
             [sys.executable, '-c', LISTENER, TOPIC],
@@ -233,7 +233,7 @@ class TestStopThatDoesNotArrive:
 
     @pytest.fixture
     def stuck(self, listener, monkeypatch):
-        """An interface whose listener did well, and does nothing any more."""
+        """An interface whose subscriber is stopped after its first message."""
         monkeypatch.setattr(bridge_interface, 'ACK_S', 0.5)
         interface = ROSBridgeInterface()
         interface.publish_control(1.0, 0.0, 0.0)
@@ -241,14 +241,14 @@ class TestStopThatDoesNotArrive:
         listener.send_signal(signal.SIGSTOP)
         return interface
 
-    def test_it_is_told_once_everything_is_let_go_of(self, stuck):
+    def test_it_is_reported_after_closing_everything(self, stuck):
         text = rf'the stop may not have arrived: not acknowledged on {TOPIC} in 0.5 s'
         with pytest.raises(BridgeError, match=text):
             stuck.close()
         assert not stuck._sender._executor.context.ok()
-        stuck.close()  # nothing more to say
+        stuck.close()
 
-    def test_other_threads_go_on_while_it_is_waited_for(self, stuck, background):
+    def test_other_threads_go_on_meanwhile(self, stuck, background):
         ended, looks = threading.Event(), []
 
         def look():
@@ -272,7 +272,7 @@ class TestStopThatDoesNotArrive:
             pass
 
     @pytest.mark.parametrize('kind', [RuntimeError, KeyboardInterrupt])
-    def test_what_is_being_raised_already_goes_on(self, ros, caplog, kind):
+    def test_exception_in_flight_propagates(self, ros, caplog, kind):
         with (
             pytest.raises(kind, match='the true reason'),
             ROSBridgeInterface(match_timeout_s=0, domain_id=ros.domain_id),
@@ -307,11 +307,11 @@ def test_closed_is_closed(ros, background):
 
 
 class TestNoFallback:
-    def test_nobody_listens_natively(self, ros):
+    def test_no_subscriber_natively(self, ros):
         with pytest.raises(BridgeError, match=r'no subscriber on /carla/ego_vehicle/twist after'):
             ROSBridgeInterface(match_timeout_s=0.05, domain_id=ros.domain_id)
 
-    def test_nobody_listens_in_the_container(self, ros, setup_file):
+    def test_no_subscriber_in_the_container(self, ros, setup_file):
         interface = ROSBridgeInterface(**options(EXEC, ros, setup_file, exec_timeout_s=1.0))
         with pytest.raises(BridgeError, match=r'no subscriber on .* in container ros2-bridge'):
             interface.publish_control(1.0, 0.0, 0.0)
@@ -332,7 +332,7 @@ class TestNoFallback:
         with pytest.raises(BridgeError, match=text):
             interface.publish_control(1.0, 0.0, 0.0)
 
-    def test_words_of_docker_need_not_be_utf_8(self, tmp_path):
+    def test_output_of_docker_need_not_be_utf_8(self, tmp_path):
         docker = tmp_path / 'docker'
         docker.write_text("#!/bin/sh\nprintf 'k\\374nstlich' >&2\nexit 3\n")
         docker.chmod(0o700)
@@ -351,7 +351,7 @@ class TestNoFallback:
             ('1', {'topic': 'a//b'}, r'rclpy cannot publish a//b: Invalid topic name: (.|\n)*'),
         ],
     )
-    def test_what_rclpy_refuses_is_told(self, monkeypatch, variable, changes, text):
+    def test_what_rclpy_rejects_is_named(self, monkeypatch, variable, changes, text):
         from td3_agent.nodes import runtime
 
         made, own_context = [], runtime.own_context
@@ -366,7 +366,7 @@ class TestNoFallback:
             ROSBridgeInterface(match_timeout_s=0.05, **changes)
         assert not any(context.ok() for context in made)
 
-    def test_native_without_rclpy_is_refused(self, monkeypatch):
+    def test_native_without_rclpy_is_rejected(self, monkeypatch):
         monkeypatch.setitem(sys.modules, 'rclpy', None)
         with pytest.raises(BridgeError, match='native transport needs rclpy'):
             ROSBridgeInterface()
@@ -399,13 +399,13 @@ def test_docker_exec_needs_no_ros_on_this_side():
         ),
     ],
 )
-def test_arguments_are_refused(arguments, text):
+def test_arguments_are_rejected(arguments, text):
     with pytest.raises(ValueError, match=text):
         ROSBridgeInterface(use_docker_exec=True, **arguments)
 
 
 @pytest.mark.parametrize('wait_s', [math.nan, math.inf, -1.0, '1'])
-def test_wait_that_is_none_is_refused(wait_s):
+def test_invalid_wait_is_rejected(wait_s):
     with pytest.raises(ValueError, match=r'match_timeout_s must be >= 0 \[s\], got'):
         ROSBridgeInterface(match_timeout_s=wait_s)
 
@@ -421,7 +421,7 @@ def test_any_setup_file_name_is_one_word_of_the_shell(names):
 
 
 def test_small_numbers_are_yaml_numbers(monkeypatch):
-    """YAML 1.1 reads 1e-07 as text; ros2 topic pub would refuse it."""
+    """YAML 1.1 reads 1e-07 as text; ros2 topic pub would reject it."""
     import yaml
 
     seen = []

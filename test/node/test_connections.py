@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What fits together is not named; who drives already is; and the dead keep nobody waiting."""
+"""Ends of topics that do not match, duplicate publishers, rejected messages."""
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
@@ -23,7 +23,7 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 
 @pytest.mark.parametrize('qos', [RELIABLE, LATCHED, camera_qos('best_effort')])
 @pytest.mark.parametrize('writes', [False, True])
-def test_own_end_is_what_the_middleware_tells_of_it(ros, qos, writes):
+def test_own_end_is_as_in_the_graph(ros, qos, writes):
     node = ros.peer
     if writes:
         node.create_publisher(Odometry, '/x', qos)
@@ -72,7 +72,7 @@ def test_another_publisher_keeps_a_managed_agent_from_activating_until_it_is_gon
 
 
 class TestDead:
-    """A publisher of our own name, in the books of the middleware."""
+    """A publisher of our own name in the graph."""
 
     @pytest.fixture
     def node(self, ros, monkeypatch):
@@ -124,7 +124,7 @@ class TestRejections:
         assert found.count == 2001
         assert found.status().values == {'/a': 1001, '/b': 1000}
 
-    def test_it_is_told_for_a_while_and_then_forgotten(self, ros, clock):
+    def test_it_is_reported_for_a_while(self, ros, clock):
         found = Rejections(ros.peer)
         assert not found.status().is_warning
         found.reject('/a', 'x_m must be finite')
@@ -134,7 +134,7 @@ class TestRejections:
         clock[0] += wiring.FRESH_NS + 1
         assert not found.status().is_warning
 
-    def test_only_refusals_are_caught(self, ros, clock):
+    def test_only_rejections_are_caught(self, ros, clock):
         del clock
         told = []
         found = Rejections(ros.peer, lambda topic, reason: told.append((topic, str(reason))))

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Message fields at the edge: what no sensor says is refused by name, value and limit."""
+"""Invalid message fields are rejected by name, value and limit."""
 
 import array
 import math
@@ -52,7 +52,7 @@ def test_odometry_that_no_vehicle_has_is_rejected_by_field(field, name, bad):
 
 @pytest.mark.parametrize('component', 'xyzw')
 @pytest.mark.parametrize('bad', [math.nan, math.inf, 1e200])
-def test_orientation_that_is_none_is_refused(component, bad):
+def test_invalid_orientation_is_rejected(component, bad):
     with pytest.raises(ValueError, match='orientation must be a finite non-zero quaternion'):
         state_from_odometry(changed(odometry(0), **{f'pose.pose.orientation.{component}': bad}))
 
@@ -91,13 +91,13 @@ def test_no_memory_is_taken_for_what_a_header_claims(fields):
     msg = Image(**({'encoding': 'bgra8'} | fields), data=array.array('B', bytes(64)))
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r'must') as refusal:
+        with pytest.raises(ValueError, match=r'must') as rejection:
             image_view(msg)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 100_000
-    assert len(str(refusal.value)) < 200
+    assert len(str(rejection.value)) < 200
 
 
 @pytest.mark.parametrize('bad', [math.nan, math.inf, 1e30, -1e8])
@@ -109,14 +109,14 @@ def test_route_point_that_is_nowhere_on_earth_is_named(bad, axis):
         route_from_path(msg)
 
 
-def test_an_empty_path_withdraws_the_route_and_one_of_a_single_point_is_refused():
+def test_an_empty_path_withdraws_the_route_and_one_of_a_single_point_is_rejected():
     assert announced_route(path(0)) is None
     assert announced_route(path(6)).length_m == pytest.approx(5.0)
     with pytest.raises(ValueError, match='needs at least 2 distinct points, got 1'):
         announced_route(path(1))
 
 
-def test_endless_lists_are_refused_before_anything_is_made_of_them():
+def test_endless_lists_are_rejected_before_anything_is_made_of_them():
     pose, wheel = PoseStamped(), CarlaEgoVehicleInfoWheel(max_steer_angle=1.0)
     with pytest.raises(ValueError, match='poses must have at most 100000 elements, got 100001'):
         route_from_path(Path(poses=[pose] * 100_001))
@@ -129,7 +129,7 @@ def test_endless_lists_are_refused_before_anything_is_made_of_them():
 
 @pytest.mark.parametrize('field', ['throttle', 'steer', 'brake'])
 @pytest.mark.parametrize('bad', [math.nan, math.inf])
-def test_control_that_is_not_finite_is_refused(field, bad):
+def test_control_that_is_not_finite_is_rejected(field, bad):
     with pytest.raises(ValueError, match='throttle, steer and brake must be finite'):
         checked_control(CarlaEgoVehicleControl(**{field: bad}))
 
@@ -147,13 +147,13 @@ class TestGoal:
         assert goal_from_pose(self.goal(frame_id=frame_id)) == (3.0, -4.0)
 
     @pytest.mark.parametrize('frame_id', ['', 'ego_vehicle', 'odom', 'x' * 10_000])
-    def test_in_another_frame_is_refused(self, frame_id):
-        with pytest.raises(ValueError, match='frame_id must be map or carla_map, got') as refused:
+    def test_in_another_frame_is_rejected(self, frame_id):
+        with pytest.raises(ValueError, match='frame_id must be map or carla_map, got') as rejected:
             goal_from_pose(self.goal(frame_id=frame_id))
-        assert len(str(refused.value)) < 400
+        assert len(str(rejected.value)) < 400
 
     @pytest.mark.parametrize('bad', [math.nan, math.inf, -1e8])
-    def test_nowhere_on_earth_is_refused(self, bad):
+    def test_nowhere_on_earth_is_rejected(self, bad):
         for msg in (self.goal(x_m=bad), self.goal(y_m=bad)):
             with pytest.raises(ValueError, match=r'position must be finite and within .* \[m\]'):
                 goal_from_pose(msg)

@@ -102,7 +102,7 @@ def test_ends_that_never_meet(ros, examine, offered, asked, words):
 
 @pytest.fixture
 def stranger(ros):
-    """A node of another process, as far as the middleware can tell: Fast DDS refuses one process
+    """A node of another process, as far as the middleware can tell: Fast DDS rejects one process
     that gives a topic two types."""
     context = rclpy.Context()
     rclpy.init(args=[], context=context, domain_id=ros.domain_id)

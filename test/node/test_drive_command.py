@@ -64,13 +64,13 @@ class TestDriveVerb:
             ),
         ],
     )
-    def test_refuses(self, capsys, words, text):
+    def test_rejects(self, capsys, words, text):
         with pytest.raises(SystemExit) as end:
             main(['drive', *words])
         assert end.value.code == 2
         assert capsys.readouterr().err == f'td3_agent drive: {text}\n'
 
-    def test_stop_that_has_not_arrived_is_told(self, ros, capsys, monkeypatch):
+    def test_stop_that_has_not_arrived_is_reported(self, ros, capsys, monkeypatch):
         monkeypatch.setenv('ROS_DOMAIN_ID', str(ros.domain_id))
         with pytest.raises(SystemExit) as end:
             main(['drive', '--wait', '0', '--json'])

@@ -40,7 +40,7 @@ LONG_S = 0.9  # one that they do not
 
 
 class Bench:
-    """A gate, and all who talk to it."""
+    """A gate and its peers."""
 
     def __init__(self, ros, *, info=True, **parameters):
         self.ros = ros
@@ -58,7 +58,7 @@ class Bench:
         self.gate = self.node.gate
         ros.spin_until_matched()
         ros.spin_until(lambda: (self.gate.geometry is not None) == info, 'vehicle_info')
-        ros.spin_until(lambda: ros.peer.count_publishers(topics.gate_report(ROLE)), 'announced')
+        ros.spin_until(lambda: ros.peer.count_publishers(topics.gate_report(ROLE)), 'ready')
         ros.spin_until_matched()
 
     def tell_info(self):
@@ -94,7 +94,7 @@ class Bench:
         self.gate.on_state = on_state
 
     def wait(self, count):
-        """Spin until so many commands were heard, and return the newest."""
+        """Spin until there are ``count`` commands; return the newest."""
         self.ros.spin_until(lambda: len(self.commands) >= count, f'{count} commands')
         assert len(self.commands) == count
         return self.commands[-1]
@@ -150,10 +150,10 @@ class TestLockstep:
         bench.twist(1, 5.0)
         bench.odometry_pub.publish(odometry(stamp_of(1), speed_mps=math.nan))
         assert is_full_brake(bench.wait(1))
-        ros.spin_until(lambda: bench.node.wiring.rejections.count == 1, 'refused')
+        ros.spin_until(lambda: bench.node.wiring.rejections.count == 1, 'rejected')
         assert bench.outcomes(1) == ['stopped_no_odometry']
 
-    def test_impossible_stamps_are_refused(self, ros):
+    def test_impossible_stamps_are_rejected(self, ros):
         bench = Bench(ros)
         clock, odometry, stamped = Clock(), Odometry(), TwistStamped()
         clock.clock.sec = -1
@@ -163,7 +163,7 @@ class TestLockstep:
         bench.clock_pub.publish(clock)
         bench.odometry_pub.publish(odometry)
         bench.stamped_pub.publish(stamped)
-        ros.spin_until(lambda: bench.node.wiring.rejections.count == 3, 'all three refused')
+        ros.spin_until(lambda: bench.node.wiring.rejections.count == 3, 'all three rejected')
         assert not bench.commands
 
 
@@ -203,7 +203,7 @@ class TestPlainTwist:
 
 
 class TestFreeRunning:
-    def test_silence_is_full_brake_until_somebody_speaks(self, ros, diagnosed):
+    def test_silence_is_full_brake_until_a_command_arrives(self, ros, diagnosed):
         bench = Bench(ros, mode='free_running', deadline_s=SHORT_S)
         bench.move(1, 2.0)
         bench.twist(1, 6.0)
@@ -225,7 +225,7 @@ class TestFreeRunning:
 
 
 class TestSilence:
-    """Nobody asks for the next frame: the car does not keep what it was told last."""
+    """No frame arrives: the car does not keep its last command."""
 
     def test_stop_between_frames_is_the_answer_of_the_next_one(self, ros):
         """The bridge counts it as that: one more, and no frame is waited for any longer."""
@@ -245,7 +245,7 @@ class TestSilence:
 
 
 class TestEnds:
-    def test_last_word_is_full_brake(self, ros):
+    def test_closing_is_full_brake(self, ros):
         bench = Bench(ros)
         bench.odometry(1)
         bench.twist(1, 5.0)
@@ -253,11 +253,11 @@ class TestEnds:
         bench.node.close()
         assert is_full_brake(bench.wait(2))
 
-    def test_no_last_word_where_nothing_was_said(self, ros):
+    def test_closing_before_any_command_publishes_nothing(self, ros):
         bench = Bench(ros)
         bench.node.close()
         bench.drive(1)
-        assert not is_full_brake(bench.wait(1))  # the first command of all
+        assert not is_full_brake(bench.wait(1))  # the first command
 
     def test_publisher(self, ros):
         Bench(ros)
@@ -280,7 +280,7 @@ class TestEnds:
             '/carla/hero/vehicle_info',
         }
 
-    def test_announced_only_when_every_frame_can_be_answered(self, ros):
+    def test_ready_only_when_every_frame_can_get_a_response(self, ros):
         node = ros.make(GateNode)
         ros.talk(Odometry, topics.odometry(ROLE))
         ros.spin_until(lambda: node.count_publishers(topics.odometry(ROLE)), 'odometry')
@@ -288,7 +288,7 @@ class TestEnds:
         ros.spin_until(lambda: len(heard) > 1, 'diagnostics')
         assert not node.count_publishers(topics.gate_report(ROLE))
         ros.listen(CarlaEgoVehicleControl, topics.control(ROLE))
-        ros.spin_until(lambda: node.count_publishers(topics.gate_report(ROLE)), 'announced')
+        ros.spin_until(lambda: node.count_publishers(topics.gate_report(ROLE)), 'ready')
 
     def test_diagnostics_name_the_fault_and_its_end(self, ros, diagnosed):
         bench = Bench(ros, deadline_s=SHORT_S)

@@ -86,6 +86,6 @@ def test_untrained_policy_is_torch_alone():
         make_driver(DriverParams(policy='untrained', inference='onnx'))
 
 
-def test_other_runtimes_are_refused_by_name():
+def test_other_runtimes_are_rejected_by_name():
     with pytest.raises(ParameterError, match='inference must be one of auto, onnx, torch, got'):
         DriverParams(inference='tensorrt')

@@ -164,7 +164,7 @@ def test_route_follows_the_parameter_file(tmp_path, monkeypatch):
     assert values['seed'] == 7
 
 
-def test_route_without_the_wheel_is_refused_before_any_process_is_made(monkeypatch):
+def test_route_without_the_wheel_is_rejected_before_any_process_is_made(monkeypatch):
     route_node = importlib.import_module('td3_agent.nodes.route_node')
     monkeypatch.setattr(route_node, 'find_spec', lambda _: None)
     path = ROOT / 'launch' / 'carla.launch.py'
@@ -224,7 +224,7 @@ def test_arguments_that_are_not_given_leave_a_parameter_file_alone(path, tmp_pat
         (['params_file:=/none.yaml'], "params_file must be a file, got '/none.yaml'"),
     ],
 )
-def test_bad_argument_is_refused_before_any_process_is_made(path, argv, told, monkeypatch):
+def test_bad_argument_is_rejected_before_any_process_is_made(path, argv, told, monkeypatch):
     with pytest.raises(ValueError, match=told):
         started(path, monkeypatch, argv)
 
@@ -302,7 +302,7 @@ def test_drive_without_its_live_view_goes_on_and_ends_with_an_error(monkeypatch)
         ended('synchronizer_node', 0)
 
 
-def test_recording_that_is_not_whole_is_told_when_interrupted(monkeypatch):
+def test_incomplete_recording_is_reported_when_interrupted(monkeypatch):
     ended = Exited(monkeypatch, ['record:=true'])
     assert ended('synchronizer_node', 0, ending=True) is None
     with pytest.raises(RuntimeError, match=r'^recorder ended with exit status 1'):

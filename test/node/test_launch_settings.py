@@ -12,10 +12,10 @@ from td3_agent.launch_settings import (
     failure_of,
     names_of,
     read_params_file,
-    refuse_existing,
-    refuse_other_choice,
-    refuse_unknown_arguments,
-    refuse_unwritable,
+    reject_existing,
+    reject_other_choice,
+    reject_unknown_arguments,
+    reject_unwritable,
     type_of,
 )
 
@@ -76,17 +76,17 @@ class TestArguments:
             as_declared('loop', 'maybe', bool)
 
     def test_that_are_none_of_the_choices(self):
-        refuse_other_choice('policy', 'whatever', ())
-        refuse_other_choice('driver', 'td3', ('td3', 'pure_pursuit'))
+        reject_other_choice('policy', 'whatever', ())
+        reject_other_choice('driver', 'td3', ('td3', 'pure_pursuit'))
         with pytest.raises(ValueError, match=r"^driver must be one of td3, .*mean 'td3'\?$"):
-            refuse_other_choice('driver', 'td4', ('td3', 'pure_pursuit'))
+            reject_other_choice('driver', 'td4', ('td3', 'pure_pursuit'))
 
     def test_that_nothing_reads(self):
-        refuse_unknown_arguments(['policy', 'launch-prefix', 'sigterm_timeout'], ['policy'])
+        reject_unknown_arguments(['policy', 'launch-prefix', 'sigterm_timeout'], ['policy'])
         with pytest.raises(
             ValueError, match=r"argument 'polcy', did you mean 'policy'\?; 'q7'; --show-args"
         ):
-            refuse_unknown_arguments(['polcy', 'policy', 'q7'], ['policy', 'seed'])
+            reject_unknown_arguments(['polcy', 'policy', 'q7'], ['policy', 'seed'])
 
 
 class TestPrecedence:
@@ -199,16 +199,16 @@ class TestWhatANodeCouldNotUse:
 
     def test_folder_in_place_of_a_file(self, tmp_path):
         with pytest.raises(ValueError, match=r'^out must be writable, got .*directory'):
-            refuse_unwritable('out', tmp_path)
+            reject_unwritable('out', tmp_path)
 
     def test_nothing_is_left_by_the_look(self, tmp_path):
-        refuse_unwritable('out', tmp_path / 'new' / 'file')
+        reject_unwritable('out', tmp_path / 'new' / 'file')
         assert not list((tmp_path / 'new').iterdir())
 
     def test_folder_that_exists(self, tmp_path):
-        refuse_existing('bag', tmp_path / 'new')
+        reject_existing('bag', tmp_path / 'new')
         with pytest.raises(ValueError, match=r'^bag must be a new folder, got .*exists already$'):
-            refuse_existing('bag', tmp_path)
+            reject_existing('bag', tmp_path)
 
 
 @pytest.mark.parametrize('executable', PROGRAMS)

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Any message, any parameter: what comes of it is within its limits, or a refusal."""
+"""Any message, any parameter: the result is within its limits, or it is rejected."""
 
 import dataclasses
 import json
@@ -45,7 +45,7 @@ SMALL = st.integers(0, 70)
 
 
 @given(st.lists(FLOATS, min_size=9, max_size=9), INT32, UINT32, st.text(max_size=300))
-def test_odometry_is_a_state_within_limits_or_refused(numbers, sec, nanosec, frame_id):
+def test_odometry_is_a_state_within_limits_or_rejected(numbers, sec, nanosec, frame_id):
     msg = Odometry()
     msg.header.stamp.sec, msg.header.stamp.nanosec = sec, nanosec
     msg.header.frame_id = frame_id
@@ -67,7 +67,7 @@ def test_odometry_is_a_state_within_limits_or_refused(numbers, sec, nanosec, fra
 @given(
     UINT32 | SMALL, UINT32 | SMALL, UINT32 | SMALL, st.text(max_size=8) | st.just('bgra8'), SMALL
 )
-def test_image_is_as_large_as_its_data_or_refused(height, width, step, encoding, size):
+def test_image_is_as_large_as_its_data_or_rejected(height, width, step, encoding, size):
     msg = Image(height=height, width=width, step=step, encoding=encoding, data=bytes(size))
     try:
         pixels = image_view(msg).pixels()
@@ -78,7 +78,7 @@ def test_image_is_as_large_as_its_data_or_refused(height, width, step, encoding,
 
 
 @given(FLOATS32, FLOATS32, FLOATS32)
-def test_control_is_finite_or_refused(throttle, steer, brake):
+def test_control_is_finite_or_rejected(throttle, steer, brake):
     msg = CarlaEgoVehicleControl(throttle=throttle, steer=steer, brake=brake)
     try:
         assert checked_control(msg).is_finite
@@ -87,7 +87,7 @@ def test_control_is_finite_or_refused(throttle, steer, brake):
 
 
 @given(st.lists(st.tuples(FLOATS, FLOATS, FLOATS32), max_size=6))
-def test_geometry_is_that_of_a_road_vehicle_or_refused(wheels):
+def test_geometry_is_that_of_a_road_vehicle_or_rejected(wheels):
     msg = CarlaEgoVehicleInfo()
     for x, y, angle in wheels:
         wheel = CarlaEgoVehicleInfoWheel(max_steer_angle=angle)
@@ -102,7 +102,7 @@ def test_geometry_is_that_of_a_road_vehicle_or_refused(wheels):
 
 
 @given(FLOATS, FLOATS, st.text(max_size=300) | st.just('map'))
-def test_goal_is_on_earth_and_on_the_map_or_refused(x_m, y_m, frame_id):
+def test_goal_is_on_earth_and_on_the_map_or_rejected(x_m, y_m, frame_id):
     msg = PoseStamped()
     msg.header.frame_id = frame_id
     msg.pose.position.x, msg.pose.position.y = x_m, y_m
@@ -115,7 +115,7 @@ def test_goal_is_on_earth_and_on_the_map_or_refused(x_m, y_m, frame_id):
 
 
 @given(st.lists(FLOATS, min_size=6, max_size=6))
-def test_places_and_velocities_are_those_of_a_vehicle_or_refused(numbers):
+def test_places_and_velocities_are_those_of_a_vehicle_or_rejected(numbers):
     pose, twist = Pose(), Twist()
     pose.position.x, pose.position.y, pose.orientation.z, pose.orientation.w = numbers[:4]
     twist.linear.x, twist.angular.z = numbers[4:]
@@ -124,7 +124,7 @@ def test_places_and_velocities_are_those_of_a_vehicle_or_refused(numbers):
 
 
 def taken_from(convert, msg):
-    """What a conversion gives, or nothing where it refuses."""
+    """Result of a conversion, empty after a rejection."""
     try:
         return convert(msg)
     except ValueError:
@@ -139,7 +139,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*AGENT_FIELDS, 'stamp_ns', 'self']), JSON))
-def test_report_is_plain_finite_json_or_refused(facts):
+def test_report_is_plain_finite_json_or_rejected(facts):
     values = [KeyValue(key=key, value=json.dumps(value)) for key, value in facts.items()]
     msg = DiagnosticArray(status=[DiagnosticStatus(values=values)])
     try:
@@ -171,7 +171,7 @@ FIELDS = [
 )
 @settings(max_examples=25)
 @given(value=ANYTHING)
-def test_parameter_is_within_its_limits_or_refused_by_name(cls, spec, value):
+def test_parameter_is_within_its_limits_or_rejected_by_name(cls, spec, value):
     try:
         taken = getattr(cls(**{spec.name: value}), spec.name)
     except ParameterError as error:

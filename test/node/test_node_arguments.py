@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with the arguments of a node program is told in one sentence."""
+"""Invalid arguments of a node program end it with one sentence."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ import rclpy
 from rclpy.context import Context
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
-from td3_agent.nodes.runtime import other_arguments, refusal_text
+from td3_agent.nodes.runtime import error_text, other_arguments
 
 PATIENCE_S = 60.0
 GATE = 'gate_node'
@@ -59,12 +59,12 @@ def test_arguments_that_ros_does_not_take(words, others):
         (['--nonsense'], "unknown ROS arguments: ['--nonsense']"),
     ],
 )
-def test_refused_ros_argument(words, told):
+def test_rejected_ros_argument(words, told):
     with pytest.raises(
         (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError)
-    ) as refused:
+    ) as rejected:
         rclpy.init(args=['--ros-args', *words], context=Context())
-    text = refusal_text(refused.value)
+    text = error_text(rejected.value)
     assert told in text
     assert '\n' not in text
     assert '.c:' not in text
@@ -79,7 +79,7 @@ def test_refused_ros_argument(words, told):
         ([], {'ROS_DOMAIN_ID': 'abc'}, 'ROS_DOMAIN_ID must be a number from 0 to 232, got abc'),
     ],
 )
-def test_program_says_it_in_one_line(words, variables, told):
+def test_program_reports_it_in_one_line(words, variables, told):
     import re
 
     done = run(*words, **variables)
@@ -88,7 +88,7 @@ def test_program_says_it_in_one_line(words, variables, told):
     assert done.returncode == 2
 
 
-def test_refused_policy_ends_an_agent_that_starts_by_itself():
+def test_rejected_policy_ends_an_agent_that_starts_by_itself():
     done = run('--ros-args', '-p', 'policy:=/nowhere', name='td3_agent_node')
     assert done.stderr.count('policy rejected') == 1
     assert done.returncode == 2
@@ -101,7 +101,7 @@ def run_python(program):
     )
 
 
-def test_missing_package_is_told_with_its_remedy():
+def test_missing_package_is_named_with_its_remedy():
     program = (
         "import sys; sys.modules['carla_msgs'] = None; "
         'from td3_agent.programs import gate_node as run; run()'

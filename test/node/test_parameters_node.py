@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters as ROS sees them: refused at the edge, read-only, described, and in the files."""
+"""Parameters as ROS sees them: rejected at the edge, read-only, described, and in the files."""
 
 import dataclasses
 import importlib
@@ -156,7 +156,7 @@ class TestDeclare:
 
 class TestNodes:
     @each_node
-    def test_unknown_parameter_is_refused_by_every_node(self, ros, name):
+    def test_unknown_parameter_is_rejected_by_every_node(self, ros, name):
         field = dataclasses.fields(params_class(name))[0].name
         with pytest.raises(ParameterError, match=f'{field}x.*did you mean {field!r}'):
             ros.make(node_class(name), **{f'{field}x': 'a'})
@@ -183,7 +183,7 @@ class TestNodes:
             assert node.describe_parameter(key).read_only
 
 
-class TestRefusedStart:
+class TestRejectedStart:
     @pytest.mark.parametrize(
         ('name', 'argument', 'named'),
         [

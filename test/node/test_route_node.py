@@ -66,7 +66,7 @@ class Bench:
         return self.paths[-1]
 
 
-def told(diagnosed, part=''):
+def said(diagnosed, part=''):
     status = diagnosed('route' + part)
     return '' if status is None else status.message
 
@@ -96,16 +96,16 @@ def test_any_order_ends_in_one_latched_path(ros, order):
 
 def test_what_is_missing_is_named(ros, diagnosed):
     bench = Bench(ros)
-    ros.spin_until(lambda: 'no town yet on /carla/world_info' in told(diagnosed), 'the town')
+    ros.spin_until(lambda: 'no town yet on /carla/world_info' in said(diagnosed), 'the town')
     bench.say_town()
-    ros.spin_until(lambda: "reading the map 'oval'" in told(diagnosed), 'reading')
+    ros.spin_until(lambda: "reading the map 'oval'" in said(diagnosed), 'reading')
     odometry = f'no odometry yet on {topics.odometry(ROLE)}'
-    ros.spin_until(lambda: odometry in told(diagnosed), 'the pose')
+    ros.spin_until(lambda: odometry in said(diagnosed), 'the pose')
     bench.say_pose()
     goal = f'no goal yet on {topics.goal(ROLE)}'
-    ros.spin_until(lambda: goal in told(diagnosed), 'the goal')
+    ros.spin_until(lambda: goal in said(diagnosed), 'the goal')
     bench.say_goal()
-    ros.spin_until(lambda: told(diagnosed).startswith('route to ('), 'the route')
+    ros.spin_until(lambda: said(diagnosed).startswith('route to ('), 'the route')
 
 
 @pytest.mark.parametrize(
@@ -118,15 +118,15 @@ def test_what_is_missing_is_named(ros, diagnosed):
     ],
     ids=['off the road', 'NaN', 'frame', 'behind'],
 )
-def test_a_goal_that_is_refused_is_said_and_changes_nothing(ros, diagnosed, goal, words):
+def test_rejected_goal_is_reported_and_changes_nothing(ros, diagnosed, goal, words):
     bench = Bench(ros)
     bench.say_town('winding')
     bench.say_pose('winding', 2)
     bench.say_goal(name='winding', index=3)
     bench.wait_for_paths(1)
     bench.say_goal(**{'name': 'winding', 'index': 3} | goal)
-    ros.spin_until(lambda: words in told(diagnosed, ': inputs'), words)
-    assert told(diagnosed).startswith('route to (')
+    ros.spin_until(lambda: words in said(diagnosed, ': inputs'), words)
+    assert said(diagnosed).startswith('route to (')
     assert len(bench.paths) == 1
 
 
@@ -138,8 +138,8 @@ def test_a_goal_off_the_road_of_the_next_town_is_said_with_a_remedy(ros, diagnos
     bench.wait_for_paths(1)
     bench.say_town('winding')
     bench.say_pose('winding')
-    ros.spin_until(lambda: told(diagnosed).startswith('the goal at ('), 'the goal')
-    assert "map 'winding', expected <= 10 m (snap_distance_m): send one on a road" in told(
+    ros.spin_until(lambda: said(diagnosed).startswith('the goal at ('), 'the goal')
+    assert "map 'winding', expected <= 10 m (snap_distance_m): send one on a road" in said(
         diagnosed
     )
     assert not bench.wait_for_paths(2).poses
@@ -147,14 +147,14 @@ def test_a_goal_off_the_road_of_the_next_town_is_said_with_a_remedy(ros, diagnos
     bench.wait_for_paths(3)
 
 
-def test_a_text_that_is_no_map_is_refused(ros, diagnosed):
+def test_text_that_is_no_map_is_rejected(ros, diagnosed):
     bench = Bench(ros)
     for say in (bench.say_town, bench.say_pose, bench.say_goal):
         say()
     bench.wait_for_paths(1)
     bench.world_info.publish(CarlaWorldInfo(map_name='empty'))
     empty = "opendrive of map 'empty' must be an OpenDRIVE text, got ''"
-    ros.spin_until(lambda: empty in told(diagnosed, ': inputs'), empty)
+    ros.spin_until(lambda: empty in said(diagnosed, ': inputs'), empty)
     assert len(bench.paths) == 1
 
 
@@ -171,7 +171,7 @@ def test_another_town_is_another_graph_and_the_same_one_is_not(ros, diagnosed):
     start = path.poses[0].pose.position
     assert (start.x, start.y) == pytest.approx(load_map('town').spawn_points[0][:2], abs=0.01)
     bench.world_info.publish(CarlaWorldInfo(map_name='broken', opendrive='<OpenDRIVE/>'))
-    ros.spin_until(lambda: 'no driving lane' in told(diagnosed), 'the fault of the map')
+    ros.spin_until(lambda: 'no driving lane' in said(diagnosed), 'the fault of the map')
     assert not bench.wait_for_paths(4).poses
     late = ros.listen(Path, topics.waypoints(ROLE), LATCHED)
     ros.spin_until(lambda: late, 'the latched path')
@@ -191,6 +191,6 @@ def test_a_car_put_off_the_road_has_its_route_withdrawn_and_gets_another_when_it
 
 def test_without_the_wheel_one_sentence(monkeypatch):
     monkeypatch.setattr(route_node, 'find_spec', lambda _: None)
-    with pytest.raises(MapError, match=r'pip install carla==0\.9\.16') as refused:
+    with pytest.raises(MapError, match=r'pip install carla==0\.9\.16') as rejected:
         RouteNode()
-    assert '\n' not in str(refused.value)
+    assert '\n' not in str(rejected.value)

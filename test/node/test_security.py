@@ -159,7 +159,7 @@ class TestKeystore:
         assert '/carla/ego_vehicle/' not in text
 
     @pytest.mark.parametrize('role', ['a/b', 'x y', '', '1', 'a|b'])
-    def test_role_that_is_none_is_refused(self, tmp_path, role):
+    def test_invalid_role_is_rejected(self, tmp_path, role):
         done = make_keystore(tmp_path / 'keys', role)
         assert done.returncode == 2 or not role  # empty: the default
 
@@ -175,7 +175,7 @@ def make_keystore(*words, environment=None):
 
 
 def test_stranger_who_commands_is_named_by_gate_and_synchronizer(ros, diagnosed):
-    """Without SROS 2 nobody can be kept from publishing; that somebody does is told."""
+    """Without SROS 2 any node can publish; diagnostics name the duplicate."""
     ros.make(GateNode)
     ros.make(SynchronizerNode)
     environment = dict(os.environ, ROS_DOMAIN_ID=str(ros.domain_id))

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded bridge on the wire: what an agent may rely on, races of the real one included."""
+"""The embedded bridge on its topics: what an agent may rely on."""
 
 import math
 
@@ -185,7 +185,7 @@ class TestFrame:
         bench.step(brake=0.3, reverse=True)
         bench.step()
         first, second, third = (m.control for m in bench.vehicle_status)
-        assert (first.throttle, first.brake) == (0.0, 0.0)  # nobody had spoken yet
+        assert (first.throttle, first.brake) == (0.0, 0.0)  # before the first command
         assert second.throttle == np.float32(0.7)
         assert second.steer == np.float32(-0.25)
         assert (third.throttle, third.brake) == (0.0, np.float32(0.3))
@@ -250,7 +250,7 @@ class TestCamera:
         assert [m.header for m in bench.camera_info] == [m.header for m in bench.images]
 
     @pytest.mark.parametrize('rate_hz', [7.0, 15.0, 40.0])
-    def test_a_rate_that_does_not_divide_is_refused(self, ros, rate_hz):
+    def test_a_rate_that_does_not_divide_is_rejected(self, ros, rate_hz):
         with pytest.raises(ParameterError, match=f'step rate of 20 .* got {rate_hz:g}'):
             ros.make(SimBridgeNode, camera_rate_hz=rate_hz)
 
@@ -264,25 +264,25 @@ class TestControl:
         assert 2 * math.atan2(pose.orientation.z, pose.orientation.w) == pytest.approx(1.0)
         assert bench.odometry[-1].twist.twist.linear.x == 0.0
 
-    def test_bad_transform_is_refused(self, ros, bench, capfd):
+    def test_bad_transform_is_rejected(self, ros, bench, capfd):
         x_m = bench.world.ego.state.x_m
         bench.pose.publish(Pose(orientation=Quaternion(w=0.0)))
-        ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 1, 'refused')
+        ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 1, 'rejected')
         pose = Pose(orientation=Quaternion())
         pose.position.x = math.nan
         bench.pose.publish(pose)
-        ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 2, 'refused')
+        ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 2, 'rejected')
         assert bench.world.ego.state.x_m == x_m
         assert (
             'control/set_transform: message rejected (1 so far): orientation'
             in capfd.readouterr().err
         )
 
-    def test_bad_target_velocity_is_refused(self, ros, bench):
+    def test_bad_target_velocity_is_rejected(self, ros, bench):
         twist = Twist()
         twist.linear.x = math.inf
         bench.velocity.publish(twist)
-        ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 1, 'refused')
+        ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 1, 'rejected')
         assert bench.world.ego.state.speed_mps == 0.0
 
     def test_manual_override(self, bench):
@@ -320,11 +320,11 @@ class TestControl:
         assert bench.bridge.vehicles[ROLE].manual_override is False
 
     @pytest.mark.parametrize(('field', 'value'), [('throttle', math.nan), ('steer', math.inf)])
-    def test_control_that_is_not_finite_is_refused(self, ros, capfd, field, value):
+    def test_control_that_is_not_finite_is_rejected(self, ros, capfd, field, value):
         bench = Bench(ros)
         bench.begin_step()
         bench.control.publish(CarlaEgoVehicleControl(**{field: value}))
-        ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 1, 'refused')
+        ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 1, 'rejected')
         assert 'must be finite' in capfd.readouterr().err
         assert not bench.is_idle()  # the frame is still unanswered
         bench.end_step(brake=0.5)
@@ -386,6 +386,6 @@ class TestActorList:
         assert all(actor.type.startswith('vehicle.') for actor in actors)
         assert actors[0].id == EGO_ACTOR_ID
 
-    def test_nobody_asked_nobody_is_told(self, ros):
+    def test_only_on_request(self, ros):
         bench = Bench(ros, traffic_vehicles=5)
         assert topics.ACTOR_LIST not in dict(bench.bridge.get_topic_names_and_types())

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded bridge's synchronous protocol, with several vehicles and upstream's manners."""
+"""The embedded bridge's synchronous protocol, also with several vehicles."""
 
 import math
 import threading

@@ -34,7 +34,7 @@ from td3_agent.nodes.synchronizer_node import SynchronizerNode
 
 @pytest.fixture
 def bridge(ros):
-    return FakeBridge(ros).announce()
+    return FakeBridge(ros).start_drivers()
 
 
 @pytest.fixture
@@ -95,8 +95,8 @@ class TestStepping:
     def test_recorder_of_the_orders_is_no_bridge(self, ros, start):
         orders = ros.listen(CarlaControl, topics.CONTROL)
         vehicle = Vehicle(ros, ROLE, bridge=None)
-        vehicle.announce_gate(ros)
-        vehicle.announce_agent(ros)
+        vehicle.start_gate(ros)
+        vehicle.start_agent(ros)
         node = start()
         ros.spin_until(lambda: node.core.readiness.absent == ['bridge'], 'the others')
         ros.spin_until(lambda: node.count_subscribers(topics.CONTROL), 'the recorder')
@@ -106,8 +106,8 @@ class TestStepping:
         ros.spin_until(lambda: orders, 'an order')
         assert [msg.command for msg in orders] == [PAUSE]
 
-    def test_gate_that_has_not_answered_is_told_that_the_step_has_ended(self, ros, bridge, start):
-        """Only where there is a doubt: after a stop between frames, until the next good answer."""
+    def test_gate_without_a_response_learns_that_the_step_has_ended(self, ros, bridge, start):
+        """Only after an idle stop, until the next good response."""
         ended = ros.listen(Header, topics.step_ended(ROLE))
         bridge.answering = False
         node = start(max_frames=3)
@@ -141,7 +141,7 @@ class TestStepping:
         assert check_ledger(records(node)) == []
 
     def test_two_roles(self, ros, start, records):
-        bridge = FakeBridge(ros, ('red', 'blue')).announce()
+        bridge = FakeBridge(ros, ('red', 'blue')).start_drivers()
         bridge.answering = False
         node = start(role_names=['red', 'blue'], max_frames=4)
         for n in range(1, 5):
@@ -178,8 +178,8 @@ def test_every_timer_is_steady(start):
     assert {t.clock.clock_type for t in start().timers} == {ClockType.STEADY_TIME}
 
 
-class TestSignsOfLife:
-    def test_no_step_while_a_sign_of_life_is_lost(self, ros, bridge, start, monkeypatch):
+class TestLiveliness:
+    def test_no_step_while_liveliness_is_lost(self, ros, bridge, start, monkeypatch):
         """The graph still shows the agent; its middleware has gone silent."""
         node = start()
         ros.spin_until(lambda: bridge.steps >= 3, 'steps')
@@ -225,16 +225,16 @@ class TestWaiting:
         assert bridge.steps == 0
         text = 'no step while these are silent or missing: '
         diagnosed.wait('synchronizer', text, DiagnosticStatus.WARN)
-        bridge.vehicles[ROLE].announce_gate(ros)
+        bridge.vehicles[ROLE].start_gate(ros)
         spin_looks(ros, node)
         assert bridge.steps == 0
-        bridge.vehicles[ROLE].announce_agent(ros)
+        bridge.vehicles[ROLE].start_agent(ros)
         ros.spin_until(lambda: bridge.steps >= 3, 'steps')
 
     def test_agent_may_be_left_out(self, ros, start):
         bridge = FakeBridge(ros)
         start(wait_for_agent=False)
-        bridge.vehicles[ROLE].announce_gate(ros)
+        bridge.vehicles[ROLE].start_gate(ros)
         ros.spin_until(lambda: bridge.steps >= 3, 'steps')
 
     def test_stepping_pauses_while_the_agent_is_away(self, ros, bridge, start, records):
@@ -248,14 +248,14 @@ class TestWaiting:
         steps = bridge.steps
         spin_looks(ros, node)
         assert bridge.steps == steps
-        vehicle.announce_agent(ros)
+        vehicle.start_agent(ros)
         ros.spin_until(lambda: bridge.steps >= steps + 3, 'steps again')
         assert check_ledger(records(node)) == []
 
     def test_for_a_bridge_that_starts_last(self, ros, start):
         node = start(max_frames=3)
         spin_looks(ros, node)
-        bridge = FakeBridge(ros).announce()
+        bridge = FakeBridge(ros).start_drivers()
         ros.spin_until(node.finished.done, 'the end')
         assert bridge.orders == [PAUSE] + [STEP_ONCE] * 3
 
@@ -263,7 +263,7 @@ class TestWaiting:
         bridge = FakeBridge(ros, spawned=False)
         node = start(max_frames=3, odometry_topic='/odom')
         bridge.spawn(odometry_topic='/odom')
-        bridge.announce()
+        bridge.start_drivers()
         ros.spin_until(node.finished.done, 'the end')
         assert [record['speed_mps'] for record in records(node)] == [3.0] * 3
 
@@ -282,7 +282,7 @@ class TestWaiting:
         spin_looks(ros, node)
         assert not bridge.orders
         bridge.spawn()
-        bridge.announce()
+        bridge.start_drivers()
         ros.spin_until(node.finished.done, 'the end')
         assert bridge.orders == [PAUSE] + [STEP_ONCE] * 3
 
@@ -309,13 +309,13 @@ class TestViolations:
 
 
 class TestTakenBack:
-    def test_bridge_that_plays_is_paused_and_it_is_told(
+    def test_bridge_that_plays_is_paused_and_reported(
         self, ros, bridge, start, diagnosed, tmp_path
     ):
         node = start()
         ros.spin_until(lambda: bridge.steps >= 5, 'steps')
         orders = len(bridge.orders)
-        while PAUSE not in bridge.orders[orders:]:  # as fast as possible, whoever has said PLAY
+        while PAUSE not in bridge.orders[orders:]:  # as fast as possible
             bridge.play()
             ros.executor.spin_once(timeout_sec=0.0)
         ros.spin_until(
@@ -402,7 +402,7 @@ class TestReports:
             'diagnosed',
         )
 
-    def test_impossible_messages_are_refused_and_survived(self, ros, bridge, start, records):
+    def test_impossible_messages_are_rejected_and_survived(self, ros, bridge, start, records):
         node = start()
         ros.spin_until(lambda: bridge.steps >= 2, 'steps')
         vehicle = bridge.vehicles[ROLE]
@@ -416,7 +416,7 @@ class TestReports:
         report = report_message(bridge.stamp, 'agent', {})
         report.status[0].values = [KeyValue(key='action', value='{not JSON')]
         vehicle.agent_pub.publish(report)
-        ros.spin_until(lambda: node.wiring.rejections.count == 4, 'all four refused')
+        ros.spin_until(lambda: node.wiring.rejections.count == 4, 'all four rejected')
         steps = bridge.steps
         ros.spin_until(lambda: bridge.steps >= steps + 8, 'more steps')
         assert check_ledger(records(node)) == []

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The live view logs what it hears, and asks nobody to wait for it."""
+"""The live view logs the topics of a drive and delays no publisher."""
 
 from importlib.util import find_spec
 import pathlib

@@ -61,7 +61,7 @@ class TestRecordedDemo:
         summary = json.loads((tmp_path / 'summary.json').read_text())
         assert FRAMES <= summary['frames'] == summary['actions_equal']  # and idle ticks
 
-    def test_formats_that_do_not_fit_are_refused_before_the_drive(self, tmp_path):
+    def test_formats_that_do_not_fit_are_rejected_before_the_drive(self, tmp_path):
         words = ('--record', '--record-storage', 'sqlite3', '--record-compression', 'zstd')
         done = run('demo', *words, '--out', tmp_path / 'none')
         assert done.returncode != 0

@@ -61,7 +61,7 @@ def test_rate(report_of):
 
 
 def test_latency(report_of):
-    """Images of another size are a drive of their own: within a drive the agent refuses them."""
+    """Images of another size are a drive of their own: within a drive the agent rejects them."""
     report = report_of(
         'latency', '--case=84x84', '--case=160x120', '--blocks', '2', '--frames', '4'
     )

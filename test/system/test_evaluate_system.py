@@ -132,7 +132,7 @@ def test_results_hold_together_and_do_not_depend_on_the_number_of_processes(tmp_
 
 
 def check_files(out, summary):
-    """Every file tells the same of the same episodes."""
+    """All files agree on the episodes."""
     assert (out / 'trajectories.png').read_bytes().startswith(b'\x89PNG')
     rows = list(csv.DictReader((out / 'episodes.csv').read_text('utf-8').splitlines()))
     frames = [episode['frames'] for episode in summary['episodes']]
@@ -156,7 +156,7 @@ def test_unanswered_frame_fails(tmp_path, over_ros, monkeypatch):
 
 
 def test_process_that_fails_ends_the_evaluation_with_one_sentence(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(ros_episodes, 'GATE_DEADLINE_S', -1.0)  # the gate will refuse it
+    monkeypatch.setattr(ros_episodes, 'GATE_DEADLINE_S', -1.0)  # the gate will reject it
     (tmp_path / 'summary.json').write_text('{}', 'utf-8')
     status, summary = run_here(
         tmp_path, *SHORT, '--driver', 'pure_pursuit', '--episodes', '1', '--transport', 'ros'
@@ -187,7 +187,7 @@ class TestAttempts:
         assert (figures['attempts'], files) == (1, ['ledger.jsonl'])
         assert not capsys.readouterr().err
 
-    def test_broken_attempt_is_told_and_kept(self, tmp_path, monkeypatch, capsys):
+    def test_broken_attempt_is_reported_and_kept(self, tmp_path, monkeypatch, capsys):
         figures, files = self.drive(tmp_path, monkeypatch, [5, 0])
         assert (figures['attempts'], figures['frames_not_ok']) == (2, 0)
         assert files == ['ledger.jsonl', 'ledger_attempt_1.jsonl']
@@ -241,7 +241,7 @@ def test_ledger_is_read_while_it_is_written(tmp_path):
         (('--route-length', 'nan'), ('route_length_m', 'nan')),
     ],
 )
-def test_bad_arguments_are_refused_in_one_sentence(tmp_path, arguments, texts):
+def test_bad_arguments_are_rejected_in_one_sentence(tmp_path, arguments, texts):
     args = parser('evaluate').parse_args(['evaluate', '--out', str(tmp_path), *arguments])
     with pytest.raises((ValueError, OSError)) as error:
         args.run(args)

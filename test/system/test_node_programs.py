@@ -79,7 +79,7 @@ def test_asked_again_while_the_middleware_does_not_let_go(start):
     assert program.wait(PATIENCE_S) == 0
 
 
-def test_broken_callback_is_told_and_the_last_word_said(start):
+def test_broken_callback_is_reported_after_closing(start):
     program = start(work="raise KeyError('what broke')", clean_up='threading.Event().wait()')
     output, _ = program.communicate(timeout=PATIENCE_S)
     assert program.returncode == 1
@@ -118,7 +118,7 @@ def test_pages_of_images_are_not_cleared_again_and_again(start):
     assert int(output.partition('faults ')[2].split()[0]) < 2048
 
 
-def test_unknown_executor_is_refused(monkeypatch):
+def test_unknown_executor_is_rejected(monkeypatch):
     monkeypatch.setenv(EXECUTOR_VARIABLE, 'fast')
     with pytest.raises(
         ValueError, match=r"TD3_AGENT_EXECUTOR must be .*single_threaded .*got 'fast'"

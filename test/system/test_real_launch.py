@@ -78,7 +78,7 @@ def test_good_drive_ends_with_0(tmp_path):
         ('driver:=foo', "driver must be one of td3, pure_pursuit, got 'foo'"),
     ],
 )
-def test_bad_argument_is_told_once_and_nothing_is_started(argument, told, tmp_path):
+def test_bad_argument_is_reported_once_and_nothing_is_started(argument, told, tmp_path):
     with launched(tmp_path, 'demo.launch.py', argument) as launch:
         assert launch.wait(PATIENCE_S) == 1
     assert output(tmp_path).count(told) == 1

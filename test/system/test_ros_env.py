@@ -189,7 +189,7 @@ def test_a_reset_replaces_a_bridge_that_has_died(started):
         ({'client': {'role_name': 'a b'}}, Exception, 'a b'),
     ],
 )
-def test_a_refused_setting_says_why_and_leaves_nothing(arguments, error, text, started):
+def test_rejected_setting_is_named_and_leaves_nothing(arguments, error, text, started):
     env = ros_env(**arguments)
     with pytest.raises(error, match=text):
         env.reset(seed=0)
@@ -213,7 +213,7 @@ def test_no_bridge_outlives_its_program(last, status):
         assert 'Warning' not in done.stderr
 
 
-def test_no_bridge_outlives_an_environment_that_nobody_holds(started):
+def test_no_bridge_outlives_an_unreferenced_environment(started):
     env = ros_env(client=PATIENCE)
     env.reset(seed=0)
     del env
@@ -317,7 +317,7 @@ def test_a_learner_slower_than_the_bridges_patience_is_still_obeyed():
         env.close()
 
 
-def test_nobody_there_is_said_in_time():
+def test_missing_bridge_is_named_in_time():
     env = ros_env(bridge='running', client={'domain_id': free_domain_id(), 'patience_s': 0.2})
     with pytest.raises(BridgeLostError, match=r'did not subscribe to commands within 0\.2 s'):
         env.reset(seed=0)
@@ -331,7 +331,7 @@ def test_nobody_there_is_said_in_time():
         ({'render_mode': 'human'}, "render_mode must be 'rgb_array' or None, got 'human'"),
     ],
 )
-def test_arguments_are_refused(arguments, text):
+def test_arguments_are_rejected(arguments, text):
     with pytest.raises(ValueError, match=text):
         ros_env(**arguments)
 
