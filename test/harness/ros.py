@@ -11,9 +11,8 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 
-from td3_agent.nodes.runtime import RELIABLE
+from td3_agent.nodes.runtime import RELIABLE, own_context
 
 DEADLINE_S = 20.0  # far beyond what a busy machine needs; reached only by a failure
 SPIN_S = 0.1
@@ -29,13 +28,7 @@ class Ros:
 
     def __init__(self, domain_id):
         self.domain_id = domain_id
-        self.context = rclpy.Context()
-        rclpy.init(
-            args=[],
-            context=self.context,
-            domain_id=domain_id,
-            signal_handler_options=SignalHandlerOptions.NO,
-        )
+        self.context = own_context(domain_id)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.nodes = []
         self._peer, self._apart = None, []

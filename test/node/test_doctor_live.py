@@ -28,7 +28,7 @@ from td3_agent.doctor.graph_checks import GRAPH_CHECKS
 from td3_agent.fastdds import PROFILE_VARIABLES, profile_variables, read_profile
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import time_from_ns
-from td3_agent.nodes.runtime import RELIABLE
+from td3_agent.nodes.runtime import RELIABLE, own_context
 from td3_agent.ros_domain import read_domain_id
 
 ROLE, CAMERA = 'ego_vehicle', 'camera'
@@ -104,8 +104,7 @@ def test_ends_that_never_meet(ros, examine, offered, asked, words):
 def stranger(ros):
     """A node of another process, as far as the middleware can tell: Fast DDS rejects one process
     that gives a topic two types."""
-    context = rclpy.Context()
-    rclpy.init(args=[], context=context, domain_id=ros.domain_id)
+    context = own_context(ros.domain_id)
     node = rclpy.create_node('stranger', context=context)
     yield node
     node.destroy_node()
