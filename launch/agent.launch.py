@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Agent and gate alone: for a played bag, a robot, or a bridge that something else steps."""
+"""Agent and gate alone: for a played bag, a robot, or a bridge that another program steps."""
 
 from collections.abc import Iterator
 
@@ -20,14 +20,14 @@ from td3_agent.launching import (
     launched,
 )
 
-# These defaults come over the nodes' files in config/, which are for lockstep.
+# These defaults override the nodes' files in config/, which are for lockstep.
 MODE, RELIABILITY = 'free_running', 'best_effort'
 CAMERA = {
     'camera_id': Argument('camera', 'id of the camera'),
     'camera_reliability': Argument(
-        RELIABILITY, 'as the camera publishes', choices_of('camera_reliability')
+        RELIABILITY, 'of the image subscription', choices_of('camera_reliability')
     ),
-    'mode': Argument(MODE, 'lockstep where something steps the simulator', choices_of('mode')),
+    'mode': Argument(MODE, 'lockstep if another program steps the simulator', choices_of('mode')),
 }
 ARGUMENTS = {
     'role_name': ROLE_NAME,

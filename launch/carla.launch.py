@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Agent, gate, synchronizer and, for drivers that follow one, the route; for CARLA's ROS bridge.
+"""Agent, gate, synchronizer and, for drivers that need it, route_node; for CARLA's ROS bridge.
 
 Start the bridge with ``synchronous_mode:=True`` and
 ``synchronous_mode_wait_for_vehicle_control_command:=True``, and the vehicle with
@@ -31,7 +31,9 @@ from td3_agent.nodes.route_node import reject_without_carla
 CAMERA = {
     'camera_id': Argument('camera', 'id of the camera in the objects file'),
     'camera_reliability': Argument(
-        'reliable', 'best_effort for forks that publish so', choices_of('camera_reliability')
+        'reliable',
+        'best_effort for forks that publish best effort',
+        choices_of('camera_reliability'),
     ),
 }
 ARGUMENTS = {
@@ -39,16 +41,14 @@ ARGUMENTS = {
     **CAMERA,
     **DRIVER,
     'real_time_factor': Argument('1.0', 'simulated time per wall time; 0 is as fast as possible'),
-    'deadline_s': Argument('0.4', 'full brake when a frame has no command so long; at most 0.9'),
+    'deadline_s': Argument('0.4', 'full brake after this time without a command [s]; <= 0.9'),
     'max_frames': Argument('0', 'frames to drive, then end; 0 is without end'),
     'ledger_path': Argument('', 'file of the ledger; empty: none'),
     **INPUTS,
     'control_topic': Argument(
-        '', 'on which the bridge takes commands; empty: /carla/<role_name>/vehicle_control_cmd'
+        '', 'command topic of the bridge; empty: /carla/<role_name>/vehicle_control_cmd'
     ),
-    'route': Argument(
-        'true', 'whether route_node plans for a driver that follows a route', tuple(BOOLEANS)
-    ),
+    'route': Argument('true', 'start route_node if the driver needs a route', tuple(BOOLEANS)),
     'goal': Argument('random', "of route_node: random, topic, 'x, y' [m], or 'spawn N'"),
     **COMPOSED,
     **PARAMS_FILE,

@@ -24,8 +24,8 @@ from td3_agent.launching import (
 ARGUMENTS = {
     'bag': Argument(None, 'the bag: its folder, or an .mcap or .db3 file'),
     'rate': Argument('1.0', 'recorded time per wall time'),
-    'loop': switch('whether to begin again at the end'),
-    'start_offset': Argument('0.0', 'begin this long after the start [s]'),
+    'loop': switch('start over at the end'),
+    'start_offset': Argument('0.0', 'skip this much of the bag [s]'),
     'out': Argument('replay', 'folder for the results'),
     'role_name': ROLE_NAME,
     'camera_id': Argument('camera', 'id of the camera'),
@@ -38,7 +38,7 @@ OPTIONS = {'rate': '--rate', 'start_offset': '--start-offset'}
 def start(processes: Processes) -> Iterator[Action]:
     """Make agent and player."""
     given = processes.given
-    # Every frame is answered as it comes, so that the same stamp has the same action.
+    # A response to every frame, so that the same stamp has the same action.
     every_frame = {'mode': 'lockstep', 'camera_reliability': 'reliable'}
     yield processes.node('td3_agent_node', ('role_name', 'camera_id', *DRIVER), every_frame)
     bag, out = expanded(given['bag']), expanded(given.get('out', 'replay'))
@@ -51,10 +51,10 @@ def start(processes: Processes) -> Iterator[Action]:
 
 
 def check(bag: str, out: str, numbers: dict[str, float]) -> None:
-    """Reject what the player could not play; only it reads the whole bag.
+    """Check the player's arguments; only the player reads the whole bag.
 
     Raises:
-        ValueError: an argument was rejected.
+        ValueError: an argument is invalid.
         OSError: the bag cannot be read.
     """
     from td3_agent.bags.bag import Bag  # noqa: PLC0415  --show-args needs no bags

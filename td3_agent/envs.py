@@ -1,10 +1,10 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Makes all environments of this package known to Gymnasium, importing none of them.
+"""Registers all environments of this package with Gymnasium without importing them.
 
-Either ``gymnasium.make('td3_agent.envs:td3_agent/Driving-v0')``, which imports this module by
-itself, or ``import td3_agent.envs`` and then ``gymnasium.make('td3_agent/Driving-v0')``. What an
-environment needs, such as CARLA's wheel or ROS 2, is imported when it is made.
+Either ``gymnasium.make('td3_agent.envs:td3_agent/Driving-v0')``, which imports this module, or
+``import td3_agent.envs`` and then ``gymnasium.make('td3_agent/Driving-v0')``. Dependencies such as
+CARLA's wheel or ROS 2 are imported when an environment is made.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ MODULES = {
     'td3_agent/Spot-v0': 'td3_agent.training.tasks',
 }
 
-# Environments that share something by taking turns, which works within one process.
+# Environments that share a bridge in turns, which works only within one process.
 IN_TURNS = ('td3_agent/RosDrivingRunning-v0',)
 
 
 def make(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:  # noqa: ANN401  of any of them
-    """Return an environment without wrappers; for Gymnasium, which calls it by its name."""
-    import_module(MODULES[env_id]).register()  # in the place of the entry made here
+    """Return an environment without wrappers; the entry point for Gymnasium."""
+    import_module(MODULES[env_id]).register()  # replaces the entry made here
     spec = registry[env_id]
     creator: Any = load_env_creator(str(spec.entry_point))
     made: gymnasium.Env[Any, Any] = creator(**{**spec.kwargs, **kwargs})
@@ -47,20 +47,20 @@ def make(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:  # noqa: ANN401
 
 
 def register() -> None:
-    """Register those that are not registered; doing it twice is harmless."""
+    """Register the environments that are not registered yet."""
     for env_id in MODULES:
         if env_id not in registry:
             register_env(id=env_id, entry_point=f'{__name__}:make', kwargs={'env_id': env_id})
 
 
 def with_module(env_id: str) -> str:
-    """Return an id that ``gymnasium.make`` understands; others' ids are left as they are."""
+    """Return an id that ``gymnasium.make`` understands; other packages' ids stay."""
     name = env_id.rpartition(':')[2]
     return f'{MODULES[name]}:{name}' if name in MODULES else env_id
 
 
 def did_you_mean(env_id: str) -> str:
-    """Return which environments of this package may have been meant; empty if it is one."""
+    """Return a hint with environments of similar names; empty for one of this package."""
     name = env_id.rpartition(':')[2]
     namespace, _, short = name.rpartition('/')
     if name in MODULES or not name:

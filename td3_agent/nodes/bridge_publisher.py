@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publishes one frame of the embedded world as the CARLA ROS bridge would.
 
-Order on the wire: status, clock, world_info (once), actor_list (where it is asked for), then
+Order on the wire: status, clock, world_info (once), actor_list (if enabled), then
 vehicle by vehicle: vehicle_status, vehicle_info (once), the sensors in the order of
-``config/objects.json``, odometry last: whoever has seen the odometry of a frame has been sent all
-that there is of its vehicle.
+``config/objects.json``. Odometry is last: after it the frame of its vehicle is complete.
 """
 
 from __future__ import annotations

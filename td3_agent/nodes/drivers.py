@@ -86,7 +86,7 @@ def _td3_driver(params: DriverParams) -> LoadedDriver:
     """Return the TD3 policy; torch is imported only where it computes.
 
     Raises:
-        ValueError: the checkpoint was rejected, or what is to compute it is not installed.
+        ValueError: the checkpoint is invalid, or its runtime is not installed.
     """
     if params.policy == UNTRAINED and params.inference == 'onnx':
         raise ValueError(f"inference must be 'torch' for policy {UNTRAINED!r}, got 'onnx'")
@@ -102,7 +102,7 @@ def _td3_driver(params: DriverParams) -> LoadedDriver:
 
 
 def _trained_driver(params: DriverParams) -> LoadedDriver:
-    """Return the policy of a file; ImportError where what is to compute it is not installed."""
+    """Return the policy of a file; raises ImportError if its runtime is not installed."""
     path, why_not = policy_file(params.policy), ''
     weights, manifest = read_policy(path, kind='driving')
     spec = manifest.observation_spec
@@ -123,7 +123,7 @@ def _trained_driver(params: DriverParams) -> LoadedDriver:
 
 
 def _torch_policy(params: DriverParams) -> Driver:
-    """Return the policy under PyTorch, which computes on as many threads as asked."""
+    """Return the policy under PyTorch, with ``torch_threads`` threads."""
     import torch  # noqa: PLC0415
 
     from td3_agent.policy.checkpoint import load_checkpoint  # noqa: PLC0415

@@ -240,7 +240,7 @@ def _run(executor: Executor, nodes: Sequence[Node]) -> int:
     # that only the start needs is better returned.
     keep_freed_memory()
     gc.collect()
-    gc.freeze()  # no later collection, between two frames, has to look at what is there now
+    gc.freeze()  # later collections, between two frames, skip the objects of the start
     for node in nodes:
         executor.add_node(node)
     finished = _first_finished(nodes)
