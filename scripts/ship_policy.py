@@ -5,7 +5,7 @@
 
 ``scripts/ship_policy.py build/train/lane lane`` copies ``best.safetensors`` to
 ``td3_agent/weights/lane.safetensors``, the logs to ``docs/results/driving/lane``, and draws the
-learning curve from them. A folder ``best/`` of earlier versions is converted.
+learning curve from them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import json
 from pathlib import Path
 import shutil
 
-from convert_policy import convert
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -67,11 +66,8 @@ def main() -> None:
     args = arguments.parse_args()
     summary = json.loads((args.run / 'summary.json').read_text(encoding='utf-8'))
     weights, logs = policy_file(args.name), ROOT / 'docs/results/driving' / args.name
-    if (args.run / 'best').is_dir():
-        convert(args.run / 'best', weights)
-    else:
-        load_checkpoint(args.run / 'best.safetensors', kind='driving')  # refuses a broken one
-        shutil.copyfile(args.run / 'best.safetensors', weights)
+    load_checkpoint(args.run / 'best.safetensors', kind='driving')  # rejects a broken one
+    shutil.copyfile(args.run / 'best.safetensors', weights)
     _, manifest = load_checkpoint(weights, kind='driving')
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True)

@@ -48,10 +48,6 @@ OPEN = (
     'or some volumes, copy the file to a Linux disk first'
 )
 PICKLE_SUFFIXES = frozenset({'.pt', '.pth', '.pkl', '.pickle', '.ckpt', '.bin', '.joblib'})
-TWO_FILES = (
-    'manifest.json beside actor.safetensors is the form of earlier versions: '
-    'scripts/convert_policy.py FOLDER POLICY.safetensors makes one file of it'
-)
 
 
 class CheckpointError(ValueError):
@@ -194,7 +190,7 @@ def reject_open_folder(path: str | os.PathLike[str]) -> None:
 
 def _file_faults(path: Path, status: os.stat_result) -> list[str]:
     if stat.S_ISDIR(status.st_mode):
-        return [_folder_text(path)]
+        return [f'a folder, expected a {POLICY_SUFFIX} file{if_bag(path) or which_policy(path)}']
     if not stat.S_ISREG(status.st_mode):
         return ['not a regular file']
     faults = []
@@ -203,17 +199,6 @@ def _file_faults(path: Path, status: os.stat_result) -> list[str]:
     if status.st_size == 0:
         faults.append('empty (0 bytes)')
     return faults
-
-
-def _folder_text(path: Path) -> str:
-    if is_two_files(path):
-        return TWO_FILES
-    return f'a folder, expected a {POLICY_SUFFIX} file{if_bag(path) or which_policy(path)}'
-
-
-def is_two_files(folder: Path) -> bool:
-    """Whether a folder holds a policy in the format of earlier versions."""
-    return (folder / 'manifest.json').is_file()
 
 
 def read_exactly(handle: int, size: int) -> bytes:
@@ -272,9 +257,7 @@ def decoded(text: bytes | str, kind: Any) -> Any:  # noqa: ANN401  an instance o
 def _manifest_of(path: str | os.PathLike[str], metadata: dict[str, Any]) -> Manifest:
     text = metadata.get(MANIFEST_KEY)
     if not isinstance(text, str):
-        old = is_two_files(Path(path).parent)
-        what = TWO_FILES if old else f'its metadata has no {MANIFEST_KEY!r}: a policy has one'
-        raise CheckpointError(path, [what])
+        raise CheckpointError(path, [f'its metadata has no {MANIFEST_KEY!r}: a policy has one'])
     try:
         content = decoded(text, dict[str, Any])
         _reject_other_schema(content)
