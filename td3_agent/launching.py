@@ -251,7 +251,7 @@ class Processes:
             words = ['--out', bag, '--storage', self.given.get('storage', 'mcap'), *role]
             processes.append(self.subcommand('record', words, 'recorder', ends=''))
         if self.is_on('watch'):
-            import_module('td3_agent.bags.watch').reject_without_rerun()
+            import_module('td3_agent.bags.watch').require_rerun()
             processes.append(self.subcommand('watch', role, 'watch', ends=None))
         return processes
 

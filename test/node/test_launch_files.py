@@ -295,7 +295,7 @@ def test_drive_without_its_recording_ends_with_an_error(monkeypatch):
 
 
 def test_drive_without_its_live_view_goes_on_and_ends_with_an_error(monkeypatch):
-    monkeypatch.setattr('td3_agent.bags.watch.reject_without_rerun', lambda: None)
+    monkeypatch.setattr('td3_agent.bags.watch.require_rerun', lambda: None)
     ended = Exited(monkeypatch, ['watch:=true'])
     assert ended('watch', 2)
     with pytest.raises(RuntimeError, match=r'^watch ended with exit status 2'):
@@ -333,7 +333,7 @@ def test_programs_beside_the_nodes_take_their_arguments(path, monkeypatch):
     pytest.importorskip('rosbags', reason='recorder and player need rosbags')
     is_replay = path.name == 'replay.launch.py'
     argv = ['rate:=2', 'loop:=True'] if is_replay else ['record:=true', 'watch:=true']
-    monkeypatch.setattr('td3_agent.bags.watch.reject_without_rerun', lambda: None)
+    monkeypatch.setattr('td3_agent.bags.watch.require_rerun', lambda: None)
     started(path, monkeypatch, argv)
     found = []
     for call in sys.modules['launch.actions'].ExecuteProcess.call_args_list:
