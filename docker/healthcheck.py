@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ends with 0 if a node is in the graph: ``healthcheck.py /td3_agent``.
 
-For Docker and Kubernetes. A process that hangs before it has made its node, or whose middleware
-is not heard by others, is not healthy, whatever its process table says.
+For Docker and Kubernetes. A process that hangs before it has made its node, or that other nodes
+cannot discover, is not healthy even if it runs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Trains into a folder, or goes on with the run that is in it: train.sh DIR [ARGUMENT …]. A run
-# that was killed before its first snapshot has left its settings alone, and begins anew.
+# Trains into a folder, or continues the run in it: train.sh DIR [ARGUMENT …]. A run that was killed
+# before its first snapshot has left only its settings, and starts again from them.
 
 set -euo pipefail
 

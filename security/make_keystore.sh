@@ -18,7 +18,7 @@ if ! ros2 security --help > /dev/null 2>&1; then
   exit 3
 fi
 
-umask 077 # the keys are nobody else's
+umask 077 # the keys are secret
 policy=$(mktemp --suffix .xml)
 trap 'rm -f "$policy"' EXIT
 sed "s|/carla/ego_vehicle/|/carla/$role/|" "$here/policy.xml" > "$policy"
