@@ -4,6 +4,7 @@
 
 import os
 from pathlib import Path
+import re
 import shutil
 import subprocess
 import sys
@@ -75,3 +76,42 @@ def test_wheel_evaluates_a_shipped_policy_without_the_checkout(built, tmp_path):
     command = (sys.executable, '-m', 'td3_agent', 'evaluate', '--policy', 'lane', *arguments)
     run(*command, cwd=tmp_path, PYTHONPATH=str(site))
     assert (out / 'summary.json').is_file()
+
+
+PROBE = """
+import carla_msgs
+from td3_agent.nodes.drivers import DriverParams, make_driver
+from td3_agent.nodes.share import shared_path
+make_driver(DriverParams(policy='lane'))
+print(carla_msgs.VERSION, shared_path('config'))
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize('option', ['', '--symlink-install', '--merge-install'])
+def test_workspace_uses_its_own_carla_msgs(option, tmp_path):
+    """Of two carla_msgs the one in ``src``, not the one that lies within this package."""
+    pytest.importorskip('colcon_ros')
+    source = tmp_path / 'src'
+    for name in (*PARTS, 'interfaces'):
+        shutil.copytree(ROOT / name, source / 'td3_agent' / name)
+    for name in (*FILES, 'setup.py'):
+        shutil.copy(ROOT / name, source / 'td3_agent')
+    own = source / 'carla_msgs'
+    (own / 'carla_msgs').mkdir(parents=True)
+    (own / 'carla_msgs' / '__init__.py').write_text("VERSION = 'own'")
+    (own / 'setup.py').write_text(
+        'from setuptools import setup\nsetup(name="carla_msgs", packages=["carla_msgs"])\n'
+    )
+    manifest = (ROOT / 'package.xml').read_text('utf-8').replace('>td3_agent<', '>carla_msgs<')
+    (own / 'package.xml').write_text(re.sub(r'\s*<\w+_depend>.*', '', manifest))
+    run(*(sys.executable, '-m', 'colcon', 'build', *filter(None, [option])), cwd=tmp_path)
+    (program,) = (tmp_path / 'install').glob('**/lib/td3_agent/td3_agent')
+    done = run(
+        *('bash', '-c', 'source install/setup.bash; "$0" --version; "$1" -c "$2"'),
+        *(program, sys.executable, PROBE),
+        cwd=tmp_path,
+    )
+    version, config = done.splitlines()[-1].split()
+    assert version == 'own'
+    assert (Path(config) / 'objects.json').is_file()
