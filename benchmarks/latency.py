@@ -59,8 +59,8 @@ SIZES = {
     '800x600': [800, 600],
     '1920x1080': [1920, 1080],
 }
-MOST_P50_MS = {'160x120': 3.0}
-LEAST_RATIO = {'800x600': 2.5}
+MOST_P50_MS = {'160x120': 2.0}
+LEAST_RATIO = {'800x600': 4.0}
 
 Block = list[Answer | None]
 
@@ -184,7 +184,7 @@ def limits(report: Mapping[str, Any]) -> list[Limit]:
     """Return what the figures must be."""
     found = []
     for name, row in report['cases'].items():
-        most_ms, least = MOST_P50_MS.get(name, float('inf')), LEAST_RATIO.get(name, 0.0)
+        most_ms, least = MOST_P50_MS.get(name, float('inf')), LEAST_RATIO.get(name, 1.0)
         found += [
             Limit(f'{name}: p50', row['p50_ms'], 'ms', most=most_ms),
             Limit(f'{name}: times as fast', row['ratio'], least=least),

@@ -55,7 +55,8 @@ ROLE = 'ego_vehicle'
 POLL_S = 0.01  # how finely the time is known
 ASK_S = 0.2  # a request that came too early for its answer is sent again
 PATIENCE_S = 60.0
-MOST_ACTIVE_S, MOST_RESIDENT_MB = 3.0, 450.0
+MOST_ACTIVE_S = 1.5
+MOST_RESIDENT_MB = {AGENT_NODE: 300.0, 'gate_node': 90.0, 'synchronizer_node': 90.0}
 MB_PER_KIB = 1.024e-3
 # Figure: file of /proc/PID and the name in it.
 MEMORY = {
@@ -176,9 +177,12 @@ def report_of(starts: Mapping[str, Sequence[Start]]) -> dict[str, Any]:
 
 def limits(report: dict[str, Any]) -> list[Limit]:
     """Return what the figures must be."""
-    agent, used = report['starts'][AGENT], report['memory'][AGENT_NODE]
+    agent, memory = report['starts'][AGENT], report['memory']
     return [
         Limit('agent active, first start', agent['first_s'], 's', most=MOST_ACTIVE_S),
         Limit('agent active, started again', agent['again_s'], 's', most=MOST_ACTIVE_S),
-        Limit('resident memory of the agent', used['resident_mb'], 'MB', most=MOST_RESIDENT_MB),
+        *(
+            Limit(f'resident memory of {node}', memory[node]['resident_mb'], 'MB', most=most_mb)
+            for node, most_mb in MOST_RESIDENT_MB.items()
+        ),
     ]
