@@ -128,11 +128,11 @@ class SynchronizerNode(Node):
             step_s=msg.fixed_delta_seconds,
             now_ns=now_ns,
         )
-        self._advance()
+        self._advance_after_event()
 
     def _on_clock(self, msg: Clock) -> None:
         self.core.lockstep.on_clock(stamp_ns(msg.clock))
-        self._advance()
+        self._advance_after_event()
 
     def _on_command(self, role: str, msg: CarlaEgoVehicleControl) -> None:
         stamp, control = stamp_ns(msg.header.stamp), conversions.checked_control(msg)
@@ -144,7 +144,7 @@ class SynchronizerNode(Node):
 
     def _on_odometry(self, role: str, msg: Odometry) -> None:
         self.core.on_motion(role, conversions.state_from_odometry(msg))
-        self._advance()
+        self._advance_after_event()
 
     def _on_collision(self, role: str, msg: CarlaCollisionEvent) -> None:
         self._note(role, msg, {'collision': msg.other_actor_id})
@@ -161,7 +161,7 @@ class SynchronizerNode(Node):
     def _on_gate_report(self, role: str, msg: DiagnosticArray) -> None:
         fields = conversions.fields_from_report(msg, GATE_FIELDS)
         self.core.on_gate_report(role, stamp_ns(msg.header.stamp), fields)
-        self._advance()
+        self._advance_after_event()
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._end()
@@ -176,6 +176,11 @@ class SynchronizerNode(Node):
         under_way = self.core.lockstep.counts.steps > 0
         self.core.readiness.look(present, waits, under_way=under_way)
         self._advance()
+
+    def _advance_after_event(self) -> None:
+        """Advance, unless a step is in flight: its acknowledgement comes first."""
+        if self.core.lockstep.phase is not Phase.STEPPING:
+            self._advance()
 
     def _advance(self) -> None:
         """Publish what is due, and schedule the next call."""
