@@ -7,9 +7,12 @@ from __future__ import annotations
 import argparse
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
+from itertools import chain
 import json
+import os
 from pathlib import Path
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -72,11 +75,11 @@ class Evaluation:
     Attributes:
         plan: the episodes.
         driver: who drives.
-        transport: how frames travel in the episodes whose figures count, direct or ros.
+        transport: of the episodes whose figures count, direct or ros.
         compare: whether the other transport drives them too.
         references: reference drivers that drive them too, by the name of their row.
         scenario: name of the scenario; empty: the arguments decide on the road.
-        processes: for episodes on the direct path.
+        processes: for in-process episodes.
         ray: address of the Ray that drives these episodes; None for processes of our own.
         busy: processes that keep the processor busy all the while.
         out: folder of the results.
@@ -112,7 +115,7 @@ class Evaluation:
         return f'TD3 {Path(self.driver.policy).name}'
 
     def ledger_path(self, episode: Episode, transport: str) -> Path:
-        """Where the ledger of one episode lies."""
+        """Return the ledger file of one episode."""
         name = 'ledger' if transport == self.transport else f'ledger_{transport}'
         return self.out / f'episode_{episode.number:03d}' / f'{name}.jsonl'
 
@@ -179,10 +182,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--no-references', action='store_true', help='without the rows of reference drivers'
     )
+    cores = len(os.sched_getaffinity(0))
     parser.add_argument(
-        '--jobs', type=int, default=1, help='processes for episodes on the direct path'
+        '--jobs', type=int, default=cores, help='processes for in-process episodes'
     )
-    add_ray_argument(parser, 'drive episodes on the direct path by workers of Ray')
+    add_ray_argument(parser, 'drive in-process episodes by workers of Ray')
     parser.add_argument(
         '--load', type=int, default=0, help='busy processes that take the processor away'
     )
@@ -192,16 +196,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Drive all episodes, write the results, and return the exit status.
 
-    0 only if the driver answered every frame, the ledgers show no violation, and, with
+    0 only if every frame has a command, the ledgers show no violation, and, with
     ``--compare``, both transports agree.
 
     Raises:
-        ValueError: an argument, the map or the checkpoint was refused.
+        ValueError: an argument, the map or the checkpoint is invalid.
     """
     if args.pictures is not None:
         return look_at_pictures(args)
     evaluation = evaluation_of(args)
-    refuse_undrivable(evaluation)  # before anything moves
+    check_drivable(evaluation)  # before anything moves
     prepare(evaluation)
     try:
         with (
@@ -222,11 +226,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def look_at_pictures(args: argparse.Namespace) -> int:
-    """Have a driver steer on recorded frames and return the exit status.
-
-    Raises:
-        ValueError: an argument, a frame or the checkpoint was refused.
-    """
+    """Steer on recorded frames and return the exit status; raise ValueError on invalid input."""
     from td3_agent.evaluation.picture_benchmark import run_pictures  # noqa: PLC0415
     from td3_agent.sim.camera import CameraConfig  # noqa: PLC0415
 
@@ -234,36 +234,32 @@ def look_at_pictures(args: argparse.Namespace) -> int:
         raise ValueError('--pictures drives nowhere: leave out --map, --scenario and --transport')
     if args.driver == FOLLOWING:
         raise ValueError(f'--driver {FOLLOWING} needs a world, --pictures has none')
-    refuse_policy_of_others(args)
+    check_policy_is_for_td3(args)
     params = DriverParams(driver=args.driver, policy=args.policy or 'lane')
     camera = CameraConfig(width=args.camera_width, height=args.camera_height)
     sys.stdout.write(run_pictures(args.pictures, params, camera, args.out))
     return 0
 
 
-def refuse_policy_of_others(args: argparse.Namespace) -> None:
-    """Refuse a policy where another driver than TD3 drives.
-
-    Raises:
-        ValueError: naming both.
-    """
+def check_policy_is_for_td3(args: argparse.Namespace) -> None:
+    """Raise ValueError if a policy is given for another driver than TD3."""
     if args.driver != 'td3' and args.policy:
         raise ValueError(f'--policy is for --driver td3, got {args.policy!r} for {args.driver}')
 
 
 def evaluation_of(args: argparse.Namespace) -> Evaluation:
-    """Return what the arguments ask for.
+    """Check the arguments.
 
     Raises:
-        ValueError: naming each value that was refused.
+        ValueError: a value is invalid.
     """
     if args.jobs < 1:
         raise ValueError(f'--jobs must be >= 1, got {args.jobs}')
     if args.load < 0:
         raise ValueError(f'--load must be >= 0, got {args.load}')
-    refuse_policy_of_others(args)
+    check_policy_is_for_td3(args)
     if args.driver == FOLLOWING and (args.transport == ROS or args.compare):
-        raise ValueError(f'--driver {FOLLOWING} is for --transport direct: no topic tells it')
+        raise ValueError(f'--driver {FOLLOWING} needs --transport direct: it reads the simulator')
     if args.scenario:
         refuse_decided({name: getattr(args, name) for name in DECIDED if hasattr(args, name)})
     names = [spec.name for spec in fields(EpisodePlan) if hasattr(args, spec.name)]
@@ -283,12 +279,8 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
     )
 
 
-def refuse_undrivable(evaluation: Evaluation) -> None:
-    """Refuse a driver, a map or a scenario that cannot be driven.
-
-    Raises:
-        ValueError: naming what was refused.
-    """
+def check_drivable(evaluation: Evaluation) -> None:
+    """Raise ValueError if the driver, the map or the scenario cannot be driven."""
     load_direct_driver(evaluation.driver, evaluation.plan.episode(0).world())
     if evaluation.scenario and evaluation.plan.map not in BUILT_IN:
         for episode in evaluation.episodes:
@@ -296,7 +288,7 @@ def refuse_undrivable(evaluation: Evaluation) -> None:
 
 
 def prepare(evaluation: Evaluation) -> None:
-    """Make the folder; what an earlier evaluation left there must not pass for this one's."""
+    """Make the folder and remove the results of an earlier evaluation."""
     evaluation.out.mkdir(parents=True, exist_ok=True)
     for name in ('summary.json', 'ledger.jsonl', 'episodes.csv', 'trajectories.png'):
         (evaluation.out / name).unlink(missing_ok=True)
@@ -306,40 +298,50 @@ def prepare(evaluation: Evaluation) -> None:
 
 
 def drive_all(evaluation: Evaluation, interruption: Interruption) -> Rows:
-    """Drive every episode with everybody; return what came of it by row, episodes in order.
+    """Drive every episode with every driver; return the results by row, episodes in order.
 
     Raises:
         KeyboardInterrupt: asked to end.
         EvaluationError: an episode could not be driven to its end.
     """
     rows: Rows = {}
-    over_ros = ROS in evaluation.transports
-    jobs = direct_jobs(evaluation)
-    count = len(jobs) + (evaluation.plan.episodes if over_ros else 0)
-    with tqdm(total=count, unit='episode', desc='evaluating', disable=None) as progress:
-        with closing(drive_jobs(jobs, evaluation.processes, evaluation.ray)) as driven:
-            for results in driven:
-                for row, one in results.items():
-                    rows.setdefault(row, []).append(one)
-                progress.update()
-                interruption.check()
-        for episode in evaluation.episodes if over_ros else ():
-            rows.setdefault(row_name(ROS), []).append(drive_over_ros(evaluation, episode))
+    jobs = in_process_jobs(evaluation)
+    ros_episodes = evaluation.episodes if ROS in evaluation.transports else []
+    over_ros = ({row_name(ROS): drive_over_ros(evaluation, one)} for one in ros_episodes)
+    count = len(jobs) + len(ros_episodes)
+    start_s = time.monotonic()
+    with (
+        tqdm(total=count, unit='episode', desc='evaluating', disable=None) as progress,
+        closing(drive_jobs(jobs, evaluation.processes, evaluation.ray)) as in_process,
+    ):
+        for done, results in enumerate(chain(in_process, over_ros), start=1):
+            for row, one in results.items():
+                rows.setdefault(row, []).append(one)
             progress.update()
+            if progress.disable:  # no terminal
+                sys.stderr.write(progress_line(done, count, time.monotonic() - start_s))
             interruption.check()
     return rows
 
 
+def progress_line(done: int, count: int, elapsed_s: float) -> str:
+    """Return a line of progress at each tenth of the episodes, else nothing."""
+    if 10 * done // count == 10 * (done - 1) // count:
+        return ''
+    left_s = elapsed_s / done * (count - done)
+    return f'evaluating: {done} of {count} episodes, {elapsed_s:.0f} s, {left_s:.0f} s left\n'
+
+
 def drive_over_ros(evaluation: Evaluation, episode: Episode) -> EpisodeResult:
-    """Drive an episode over ROS, which nothing else here needs."""
+    """Drive one episode over ROS; nothing else here needs it."""
     from td3_agent.evaluation import ros_episodes  # noqa: PLC0415
 
     path = evaluation.ledger_path(episode, ROS)
     return ros_episodes.drive_over_ros(evaluation.plan, episode, evaluation.driver, path)
 
 
-def direct_jobs(evaluation: Evaluation) -> list[DirectJob]:
-    """Return what is to be driven on the direct path; nobody drives an episode twice."""
+def in_process_jobs(evaluation: Evaluation) -> list[DirectJob]:
+    """Return the in-process episodes; each driver drives each of them once."""
     drivers = dict(evaluation.references)
     direct = DIRECT in evaluation.transports
     if direct:
@@ -359,7 +361,7 @@ def direct_jobs(evaluation: Evaluation) -> list[DirectJob]:
 
 
 def row_name(transport: str) -> str:
-    """Return the row of the driver that is evaluated, driving over a transport."""
+    """Return the row of the evaluated driver."""
     return f'{DRIVER} {transport}'
 
 
@@ -388,10 +390,10 @@ def summarize(evaluation: Evaluation, rows: Rows) -> dict[str, Any]:
     return summary
 
 
-def found_by(judged: list[EpisodeResult]) -> list[dict[str, Any]]:
-    """Return what was wrong with the drives, each thing with the episodes that had it."""
+def found_by(results: list[EpisodeResult]) -> list[dict[str, Any]]:
+    """Return every finding with the numbers of its episodes."""
     found: dict[Finding, list[int]] = {}
-    for one in judged:
+    for one in results:
         for finding in one.findings:
             found.setdefault(finding, []).append(one.figures['episode'])
     return [{**asdict(finding), 'episodes': numbers} for finding, numbers in found.items()]
@@ -400,10 +402,9 @@ def found_by(judged: list[EpisodeResult]) -> list[dict[str, Any]]:
 def reference_row(
     evaluation: Evaluation, rows: Rows, name: str, who: DirectDriverParams
 ) -> dict[str, Any]:
-    """Return the figures of a reference driver; the driver evaluated may be one itself."""
+    """Return the figures of a reference driver, which may be the evaluated driver itself."""
     itself = who == evaluation.driver and DIRECT in evaluation.transports
-    judged = rows[row_name(DIRECT) if itself else name]
-    figures = totals([one.figures for one in judged])
+    figures = totals([one.figures for one in rows[row_name(DIRECT) if itself else name]])
     same = itself and evaluation.transport == DIRECT
     return {'transport': DIRECT, 'is_the_driver': same, **figures}
 
@@ -418,34 +419,32 @@ def compare(evaluation: Evaluation, episode: Episode) -> dict[str, Any]:
 
 
 def holds(summary: dict[str, Any]) -> bool:
-    """Whether the evaluation is what it says: every frame answered, both transports equal."""
+    """Whether every frame has a command, and both transports agree where they are compared."""
     sound = summary['violations'] == 0 and summary['frames_not_ok'] == 0
     sound = sound and not any(finding['is_error'] for finding in summary['findings'])
     return sound and all(row['equal'] for row in summary.get('comparison', ()))
 
 
 def write_results(evaluation: Evaluation, summary: dict[str, Any], rows: Rows) -> None:
-    """Write picture, table, ledger, and last and at once the summary."""
+    """Write picture, table, ledger; then the summary, atomically."""
     out = evaluation.out
-    judged = rows[row_name(evaluation.transport)]
-    plan = evaluation.plan
-    map_name = Path(plan.map).stem
+    results = rows[row_name(evaluation.transport)]
+    map_name = Path(evaluation.plan.map).stem
     if evaluation.scenario:
         map_name = f'{evaluation.scenario}, {map_name}'
-    title = f'{evaluation.title} on {len(judged)} roads: {map_name} ({evaluation.transport})'
-    plot_gallery(out / 'trajectories.png', judged, title)
+    title = f'{evaluation.title} on {len(results)} roads: {map_name} ({evaluation.transport})'
+    plot_gallery(out / 'trajectories.png', results, title)
     (out / 'episodes.csv').write_text(episode_csv(summary['episodes']), encoding='utf-8')
     join_ledgers(evaluation)
-    text = json.dumps(summary, indent=2) + '\n'
     unfinished = out / 'summary.json.part'
-    unfinished.write_text(text, encoding='utf-8')
+    unfinished.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
     unfinished.replace(out / 'summary.json')
 
 
 def join_ledgers(evaluation: Evaluation) -> None:
     """Write one ledger of all episodes; each record says which ``episode`` it belongs to."""
-    path = evaluation.out / 'ledger.jsonl'
-    with LedgerWriter(path, kind='td3_agent evaluation ledger') as joined:
+    kind = 'td3_agent evaluation ledger'
+    with LedgerWriter(evaluation.out / 'ledger.jsonl', kind=kind) as joined:
         for episode in evaluation.episodes:
             for record in read_ledger(evaluation.ledger_path(episode, evaluation.transport)):
                 joined.write({'episode': episode.number, **record})

@@ -52,7 +52,7 @@ class Blocks(NamedTuple):
     """N blocks to be drawn; the last axis counts them.
 
     Attributes:
-        corners: (4, 8, N) in the map frame, homogeneous [m].
+        corners: (4, 8, N) in the map frame, homogeneous [m]; projected, (3, 8, N): u w, v w, w.
         pose: (4, N) x [m], y [m], cosine and sine of the heading.
         extent: (6, N) back, front, half width, bottom, top, in its own axes, and the height of
             an underside that can be seen, 0: none [m].
@@ -67,6 +67,11 @@ class Blocks(NamedTuple):
     colours: NDArray[np.uint8]
     thing: FloatArray
     rank: FloatArray
+
+    def projected(self, pixel_from_map: FloatArray) -> Blocks:
+        """Return them with their corners as a picture has them."""
+        points = pixel_from_map @ self.corners.reshape(4, -1)
+        return self._replace(corners=points.reshape(3, 8, -1))
 
     def taken(self, chosen: NDArray[np.intp]) -> Blocks:
         """Return the chosen ones."""
@@ -150,13 +155,13 @@ class BoxPainter:
             [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0],
         ])  # fmt: skip
         pixel_from_map = self._pixel_from_vehicle @ vehicle_from_map
+        parts = [part.projected(pixel_from_map) for part in parts]
         if self._scenery is not None:
-            parts[0] = self._in_view(parts[0], pixel_from_map, shape)
+            parts[0] = self._in_view(parts[0], shape)
         blocks = _joined(parts)
-        points = _projected(pixel_from_map, blocks.corners)
         order, visible = _far_to_near(blocks, (eye_x, eye_y, self._eye[2]))
         shaded = _shadow_corners(rows[:, away < SHADOW_REACH_M], pixel_from_map)
-        return Projected(points[..., order], visible, blocks.colours[order], shaded)
+        return Projected(blocks.corners[..., order], visible, blocks.colours[order], shaded)
 
     def _may_show(
         self, rows: FloatArray, pose: tuple[float, float, float, float], columns: int
@@ -173,11 +178,9 @@ class BoxPainter:
             (depth > -reach_m) & (column > -reach) & (column < columns * depth + reach)
         )
 
-    def _in_view(
-        self, blocks: Blocks, pixel_from_map: FloatArray, shape: tuple[int, ...]
-    ) -> Blocks:
-        """Return the blocks that the picture may show, high enough to be worth drawing."""
-        points = _projected(pixel_from_map, blocks.corners)
+    def _in_view(self, blocks: Blocks, shape: tuple[int, ...]) -> Blocks:
+        """Return the projected blocks that the picture may show, if high enough to be drawn."""
+        points = blocks.corners
         high = (blocks.extent[4] - blocks.extent[3]) * self._focal_px > SMALLEST_PX * points[2, 0]
         return blocks.taken(np.flatnonzero(high & _on_this_side(points, shape)))
 
@@ -210,8 +213,12 @@ class BoxPainter:
         """
         shadows = projected.shadows.copy()
         shadows[..., 1] -= first_row * shadows[..., 2]
-        ahead = shadows[..., 2].max(axis=1) > NEAR_M
-        for outline in shadows[ahead].tolist():
+        nearest, farthest = shadows[..., 2].min(axis=1), shadows[..., 2].max(axis=1)
+        whole = nearest >= NEAR_M
+        pixels = _fixed_point(_pixels(shadows[whole].transpose(2, 0, 1)))
+        for polygon in np.ascontiguousarray(pixels.transpose(1, 2, 0)):
+            cv2.fillConvexPoly(lit, polygon, 0, cv2.LINE_AA, SUBPIXEL_BITS)
+        for outline in shadows[~whole & (farthest > NEAR_M)].tolist():
             _fill_clipped(lit, outline, 0)
 
     def _scenery_near(self, scenery: Blocks, x_m: float, y_m: float) -> Blocks:
@@ -228,11 +235,6 @@ class BoxPainter:
             reach_m = min(self._look.visible_m, SCENERY_REACH_M) + CELL_M
             self._near[cell] = scenery.taken(np.flatnonzero(away < reach_m))
         return self._near[cell]
-
-
-def _projected(pixel_from_map: FloatArray, corners: FloatArray) -> FloatArray:
-    """Return (3, 8, N) points (u w, v w, w) of (4, 8, N) corners."""
-    return np.asarray((pixel_from_map @ corners.reshape(4, -1)).reshape(3, 8, -1))
 
 
 def _on_this_side(points: FloatArray, shape: tuple[int, ...]) -> NDArray[np.bool_]:

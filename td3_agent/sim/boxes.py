@@ -218,6 +218,11 @@ BODIES = {
         share=0.06, parked_share=0.04,
     ),
 }  # fmt: skip
+KINDS = tuple(BODIES.items())
+DRIVEN_UP_TO, PARKED_UP_TO = (
+    np.cumsum(fractions) / np.sum(fractions)
+    for fractions in np.array([(body.share, body.parked_share) for _, body in KINDS]).T
+)
 LONGEST_M = max(body.lengths_m[1] for body in BODIES.values())
 WIDEST_M = max(body.widths_m[1] for body in BODIES.values())
 
@@ -234,9 +239,8 @@ class Looks(NamedTuple):
 
 def drawn_vehicle(rng: np.random.Generator, *, parked: bool = False) -> Looks:
     """Return a vehicle as the road has them."""
-    shares = np.array([body.parked_share if parked else body.share for body in BODIES.values()])
-    number = int(np.searchsorted(np.cumsum(shares) / shares.sum(), rng.random(), 'right'))
-    kind, body = list(BODIES.items())[number]
+    number = int(np.searchsorted(PARKED_UP_TO if parked else DRIVEN_UP_TO, rng.random(), 'right'))
+    kind, body = KINDS[number]
     return Looks(
         kind,
         float(rng.uniform(*body.lengths_m)),

@@ -115,6 +115,7 @@ class Camera:
         ground_rows = np.flatnonzero(seen.any(axis=1))
         self._first_row = int(ground_rows[0]) if len(ground_rows) else config.height
         self._bands = self._make_bands(seen)
+        self._vehicle_from_pixel = np.array([band.vehicle_from_pixel for band in self._bands])
         # Only a rolled camera has rows that are part sky, part ground.
         mixed = not seen[self._first_row :].all()
         self._no_ground = ~seen[self._first_row :] if mixed else None
@@ -169,16 +170,18 @@ class Camera:
         cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
         map_from_vehicle = np.array([[cos, -sin, x_m], [sin, cos, y_m], [0.0, 0.0, 1.0]])
         ground, shading = self._ground, self._shading
-        for band in self._bands:
-            map_from_pixel = map_from_vehicle @ band.vehicle_from_pixel
-            level = band.level
-            covered, texture_from_map = ground.view(level, (x_m, y_m, cos, sin), band.bounds_m)
-            of_ground = texture_from_map @ map_from_pixel
-            of_texture = shading.texture_from_map(level, x_m, y_m) @ map_from_pixel
+        pose = x_m, y_m, cos, sin
+        views = [ground.view(band.level, pose, band.bounds_m) for band in self._bands]
+        textures = [shading.texture_from_map(band.level, x_m, y_m) for band in self._bands]
+        map_from_pixel = map_from_vehicle @ self._vehicle_from_pixel
+        of_grounds = np.array([matrix for _, matrix in views]) @ map_from_pixel
+        of_textures = np.array(textures) @ map_from_pixel
+        for number, (band, (covered, _)) in enumerate(zip(self._bands, views, strict=True)):
+            of_ground, of_texture = of_grounds[number], of_textures[number]
             for source, matrix, beyond, into in (
                 (covered.surface, of_ground, PLAIN_SURFACE, self._read[0]),
                 (covered.paint, of_ground, PLAIN_PAINT, self._read[1]),
-                (shading.levels[level], of_texture, EVEN, self._read[2]),
+                (shading.levels[band.level], of_texture, EVEN, self._read[2]),
             ):
                 cv2.warpPerspective(
                     source,

@@ -36,6 +36,7 @@ FREE = -math.inf  # two paths that never meet
 GAP_M = 0.05  # between lanes that follow each other: driven across, not jumped over
 SEEN_GAP_M = 0.25  # what is told of: a car drives over less without a jerk
 BREAK_M = 5.0  # a wider gap ends the road
+CELL_M = 8.0  # rows are looked up by cells of this edge
 
 
 class Pose(NamedTuple):
@@ -61,6 +62,36 @@ class Place(NamedTuple):
     s_m: float
     lateral_m: float
     heading_rad: float
+
+
+class ByCell:
+    """Numbers of points, found by place.
+
+    Args:
+        points: (N, 2) [m].
+        cell_m: edge of the square cells that they are sorted into.
+    """
+
+    def __init__(self, points: FloatArray, cell_m: float) -> None:
+        """Sort the points into cells."""
+        self._cell_m, self._count = cell_m, len(points)
+        cells = np.floor(points / cell_m).astype(np.int64)
+        order = np.lexsort((cells[:, 1], cells[:, 0]))
+        firsts = np.flatnonzero(np.any(np.diff(cells[order], axis=0) != 0, axis=1)) + 1
+        self._numbers = {
+            (int(cells[part[0], 0]), int(cells[part[0], 1])): part
+            for part in np.split(order, firsts)
+            if len(part)
+        }
+
+    def within(self, x0: float, y0: float, x1: float, y1: float) -> IntArray:
+        """Return the points in the cells that touch a rectangle [m], in their order."""
+        columns = range(math.floor(x0 / self._cell_m), math.floor(x1 / self._cell_m) + 1)
+        rows = range(math.floor(y0 / self._cell_m), math.floor(y1 / self._cell_m) + 1)
+        if len(columns) * len(rows) > len(self._numbers):
+            return np.arange(self._count)
+        found = [self._numbers[i, j] for i in columns for j in rows if (i, j) in self._numbers]
+        return np.sort(np.concatenate(found)) if found else np.empty(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,13 +167,20 @@ class LaneNetwork:
                 return leads_on
             leads_on[ends] = False
 
+    @cached_property
+    def _rows_by_cell(self) -> ByCell:
+        return ByCell(np.column_stack((self.x_m, self.y_m)), CELL_M)
+
     def near(self, x_m: float, y_m: float, reach_m: float) -> list[Place]:
         """Return the place on every edge that passes a position within ``reach_m`` [m]."""
-        dx, dy = x_m - self.x_m, y_m - self.y_m
+        rows = self._rows_by_cell.within(
+            x_m - reach_m, y_m - reach_m, x_m + reach_m, y_m + reach_m
+        )
+        dx, dy = x_m - self.x_m[rows], y_m - self.y_m[rows]
         squared = dx * dx + dy * dy
-        rows = np.flatnonzero(squared < reach_m * reach_m)
+        close = squared < reach_m * reach_m
         nearest: dict[int, int] = {}
-        for row in rows[np.argsort(squared[rows], kind='stable')].tolist():
+        for row in rows[close][np.argsort(squared[close], kind='stable')].tolist():
             nearest.setdefault(int(self.edge_of_row[row]), row)
         return [self._place(edge, row, x_m, y_m) for edge, row in sorted(nearest.items())]
 

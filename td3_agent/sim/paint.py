@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from td3_agent.sim.lane_network import arc_lengths
+from td3_agent.sim.lane_network import ByCell, arc_lengths
 from td3_agent.sim.roadside import sign_outlines
 from td3_agent.sim.scenery import shadow_outlines
 
@@ -43,6 +43,7 @@ FULL = 255
 DOUBLE_GAP_M = 0.12
 SHADOW_BLUR_M = 0.5
 SUBPIXEL_BITS = 4  # cv2 drawing takes integers with this many fractional bits
+SMOOTHED = 2  # cells around an outline that its smooth edge may colour
 
 LEVELS = 5
 MARK_BROKEN, MARK_SOLID, MARK_KERB, MARK_GRASS = 1, 2, 9, 8
@@ -58,7 +59,7 @@ PAVED_KINDS = {
     'entry', 'exit', 'onRamp', 'offRamp', 'connectingRamp', 'bus', 'taxi',
 }  # fmt: skip
 JUNCTION_CLOSED_M = 1.5  # slivers between the paths of a junction that are filled
-BORDER_M = 2.0 * JUNCTION_CLOSED_M + 1.0  # beyond kerb and pavement, what has a say in a window
+BORDER_M = 1.0  # beyond kerb and pavement, what affects a window
 BUCKET_M = 64.0
 EDGE = 4  # cells around a window: cv2 smooths lines in another way where they are cut off
 
@@ -112,33 +113,25 @@ class _Pieces:
 
     def __init__(self, quads: Quads) -> None:
         self.quads = quads
-        middles = quads.mean(axis=1)
+        self._middles = middles = quads.mean(axis=1)
         reach = np.hypot(*(quads - middles[:, np.newaxis]).transpose(2, 0, 1))
         self._reach_m = float(reach.max(initial=0.0))
-        buckets = np.floor(middles / BUCKET_M).astype(np.int64)
-        order = np.lexsort((buckets[:, 1], buckets[:, 0]))
-        firsts = np.flatnonzero(np.any(np.diff(buckets[order], axis=0) != 0, axis=1)) + 1
-        self._numbers = {
-            (int(buckets[part[0], 0]), int(buckets[part[0], 1])): part
-            for part in np.split(order, firsts)
-            if len(part)
-        }
+        self._by_cell = ByCell(middles, BUCKET_M)
 
     def within(self, window: Window) -> NDArray[np.intp]:
         """Return the numbers of those that may touch a window, in their order."""
-        reach = self._reach_m
+        reach = self._reach_m + SMOOTHED * window.cell_m
         x0 = window.west_m + window.left * window.cell_m - reach
         y1 = window.north_m - window.top * window.cell_m + reach
         x1 = x0 + window.columns * window.cell_m + 2.0 * reach
         y0 = y1 - window.rows * window.cell_m - 2.0 * reach
-        columns = range(math.floor(x0 / BUCKET_M), math.floor(x1 / BUCKET_M) + 1)
-        rows = range(math.floor(y0 / BUCKET_M), math.floor(y1 / BUCKET_M) + 1)
-        if len(columns) * len(rows) > len(self._numbers):
-            return np.arange(len(self.quads))
-        found = [
-            self._numbers[key] for i in columns for j in rows if (key := (i, j)) in self._numbers
-        ]
-        return np.sort(np.concatenate(found)) if found else np.empty(0, dtype=np.intp)
+        numbers = self._by_cell.within(x0, y0, x1, y1)
+        x, y = self._middles[numbers].T
+        return numbers[(x0 < x) & (x < x1) & (y0 < y) & (y < y1)]
+
+    def outlines(self, window: Window) -> NDArray[np.int32]:
+        """Return those that may touch a window, as fixed-point cells of it for cv2 drawing."""
+        return window.cells(self.quads[self.within(window)])
 
 
 class Covered(NamedTuple):
@@ -186,16 +179,13 @@ class Paint:
         edged = window.grown(EDGE)
         road, pavement, kerb = self._surfaces(edged)
         paints = [self._painted(channel, edged) for channel in (WHITE, YELLOW, OTHER)]
-        bare = np.full_like(road, FULL)
+        bare = np.full((edged.rows, edged.columns), FULL, dtype=np.uint8)
         for paint in paints:
             cv2.subtract(bare, paint, dst=bare)
-        surfaces = [
-            np.asarray(cv2.multiply(one, bare, scale=1.0 / FULL), dtype=np.uint8)
-            for one in (road, pavement, kerb)
-        ]
-        for one in surfaces:
+        for one in (road, pavement, kerb):
+            cv2.bitwise_and(one, bare, dst=one)
+        for one in (road, pavement, kerb):
             cv2.subtract(bare, one, dst=bare)  # what is left is verge
-        road, pavement, kerb = surfaces
         inside = slice(EDGE, -EDGE)
         lit = self._lit(edged)
         return Covered(
@@ -206,23 +196,36 @@ class Paint:
     def _surfaces(
         self, window: Window
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return road, pavement and kerb, without markings; where two meet, the first has it."""
+        """Return road, pavement and kerb, without markings; where two meet, the first has it.
+
+        Each cell is ``FULL`` or 0.
+        """
         kerb_m, pavement_m = self._roadside.kerb_m, self._roadside.pavement_m
-        border = math.ceil((BORDER_M + kerb_m + pavement_m) / window.cell_m)
-        grown, inside = window.grown(border), slice(border, -border)
-        road = _mask(self._paved, grown)
-        if not road.any():
-            road = road[inside, inside]
-            return road, _mask(self._walks, window), road
-        _close(road, _mask(self._crossing, grown), window.cell_m)
-        away_m = cv2.distanceTransform(FULL - road, cv2.DIST_L2, 3) * np.float32(window.cell_m)
-        road, away_m = road[inside, inside], away_m[inside, inside]
         walks = _mask(self._walks, window)
+        border = math.ceil((BORDER_M + kerb_m + pavement_m) / window.cell_m)
+        road = self._road(window.grown(border))
+        if not cv2.countNonZero(road):
+            none = np.zeros_like(walks)
+            return none, walks, none.copy()
+        inside = slice(border, -border)
+        off_road = cv2.bitwise_not(road)
+        away = cv2.distanceTransform(off_road, cv2.DIST_L2, 3)[inside, inside]
+        road, off_road = np.ascontiguousarray(road[inside, inside]), off_road[inside, inside]
+        away_m = away * np.float32(window.cell_m)
         if pavement_m > 0.0:
-            walks[away_m <= kerb_m + pavement_m] = FULL
-        beside = (road == 0) & (away_m <= kerb_m)
-        walks[(road > 0) | beside] = 0
-        return road, walks, np.where(beside, FULL, 0).astype(np.uint8)
+            cv2.bitwise_or(walks, cv2.compare(away_m, kerb_m + pavement_m, cv2.CMP_LE), dst=walks)
+        kerb = cv2.bitwise_and(cv2.compare(away_m, kerb_m, cv2.CMP_LE), off_road)
+        cv2.bitwise_and(walks, cv2.bitwise_and(off_road, cv2.bitwise_not(kerb)), dst=walks)
+        return road, walks, np.asarray(kerb, dtype=np.uint8)
+
+    def _road(self, window: Window) -> NDArray[np.uint8]:
+        border = math.ceil(2.0 * JUNCTION_CLOSED_M / window.cell_m)
+        grown = window.grown(border)
+        if not len(self._crossing.within(grown)):
+            return _mask(self._paved, window)
+        road = _mask(self._paved, grown)
+        _close(road, _mask(self._crossing, grown), window.cell_m)
+        return road[border:-border, border:-border]
 
     def _painted(self, channel: int, window: Window) -> NDArray[np.uint8]:
         plane = np.zeros((window.rows, window.columns), dtype=np.uint8)
@@ -248,7 +251,7 @@ def _filled(
     plane: NDArray[np.uint8], pieces: _Pieces, window: Window, level: int
 ) -> NDArray[np.uint8]:
     """Fill pieces with smooth edges."""
-    for outline in window.cells(pieces.quads[pieces.within(window)]):
+    for outline in pieces.outlines(window):
         cv2.fillConvexPoly(plane, outline, level, cv2.LINE_AA, SUBPIXEL_BITS)
     return plane
 
@@ -273,14 +276,14 @@ def _stacked(quads: Iterable[Quads]) -> Quads:
 
 def _mask(pieces: _Pieces, window: Window) -> NDArray[np.uint8]:
     mask = np.zeros((window.rows, window.columns), dtype=np.uint8)
-    for quad in window.cells(pieces.quads[pieces.within(window)]):
-        cv2.fillConvexPoly(mask, quad, FULL, cv2.LINE_8, SUBPIXEL_BITS)
+    for outline in pieces.outlines(window):
+        cv2.fillConvexPoly(mask, outline, FULL, cv2.LINE_8, SUBPIXEL_BITS)
     return mask
 
 
 def _close(mask: NDArray[np.uint8], crossing: NDArray[np.uint8], cell_m: float) -> None:
     """Close the slivers between the overlapping paths of a junction."""
-    if not crossing.any():
+    if not cv2.countNonZero(crossing):
         return
     reach = max(1, round(JUNCTION_CLOSED_M / cell_m))
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), dtype=np.uint8)

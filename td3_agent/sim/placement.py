@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 import math
 from typing import TYPE_CHECKING
@@ -123,6 +124,7 @@ def free_places(
     return [slots[i] for i in order[:count]]
 
 
+@lru_cache(maxsize=32)
 def _slots(network: LaneNetwork) -> list[StartPlace]:
     """Return places ``SLOT_M`` apart on all edges outside junctions."""
     return [

@@ -188,7 +188,7 @@ class RoadMap:
             max_length_m: upper bound of the length [m].
         """
         waypoint = self._waypoint_at(spawn)
-        points = [_pose(waypoint)[:3]]
+        points = [_place(waypoint)]
         used = {'left': 0, 'right': 0, 'straight': 0}
         turns: list[str] = []
         inside = False
@@ -196,16 +196,17 @@ class RoadMap:
             ways = waypoint.next(ROUTE_STEP_M)
             if not ways:
                 break
-            waypoint, kind = (
-                self._choose(ways, used, rng) if ways[0].is_junction else (ways[0], '')
-            )
-            if waypoint.is_junction and not inside:
-                used[kind] += 1
-                turns.append(kind)
-            inside = waypoint.is_junction
-            point = _pose(waypoint)[:3]
-            back = math.dist(point, points[0]) < ROUTE_STEP_M
-            if back and not turns and count > 10:
+            entered = not inside
+            waypoint, inside = ways[0], ways[0].is_junction
+            if inside and (entered or len(ways) > 1):
+                waypoint, kind = self._choose(ways, used, rng)
+                inside = waypoint.is_junction
+                if inside and entered:
+                    used[kind] += 1
+                    turns.append(kind)
+            point = _place(waypoint)
+            back = not turns and count > 10 and math.dist(point, points[0]) < ROUTE_STEP_M
+            if back:
                 return RouteTrace(np.array(points), closed=True, turns=())
             points.append(point)
         return RouteTrace(np.array(points), closed=False, turns=tuple(turns))
@@ -300,6 +301,12 @@ def _ends_m(span: LaneSpan) -> tuple[float, float]:
     """
     margin_m = max(END_MARGIN_M, 2.0 * float(np.spacing(np.float32(span.s_end_m))))
     return span.s_start_m + margin_m, span.s_end_m - margin_m
+
+
+def _place(waypoint: carla.Waypoint) -> tuple[float, float, float]:
+    """Return x, y, z of a waypoint in ROS axes [m]."""
+    place = waypoint.transform.location
+    return ros_from_carla_location(place.x, place.y, place.z)
 
 
 def _pose(waypoint: carla.Waypoint) -> tuple[float, float, float, float]:

@@ -115,9 +115,11 @@ def test_any_difference_fails(tmp_path, over_ros, change, equal, capsys):
 def test_results_hold_together_and_do_not_depend_on_the_number_of_processes(tmp_path, capsys):
     arguments = ('--driver', 'pure_pursuit', '--episodes', '3', '--map', 'oval')
     arguments += ('--route-length', '60')
-    status, summary = run_here(tmp_path / 'one', *arguments)
+    status, summary = run_here(tmp_path / 'one', *arguments, '--jobs', '1')
     assert status == 0
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
+    assert told.startswith('evaluating: 1 of 3 episodes, ')
+    assert told.count('\n') == 3
     for name in FIGURES:
         low, high = summary[f'{name}_ci95']
         assert low <= summary[name] <= high

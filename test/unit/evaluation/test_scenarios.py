@@ -15,7 +15,7 @@ from td3_agent.evaluation.direct_episodes import (
     drive_job,
 )
 from td3_agent.evaluation.episodes import EpisodePlan
-from td3_agent.evaluation.evaluate import evaluation_of, refuse_undrivable
+from td3_agent.evaluation.evaluate import check_drivable, evaluation_of, progress_line
 from td3_agent.evaluation.scenarios import SCENARIOS
 from td3_agent.sim.maps import built_in_opendrive
 
@@ -86,7 +86,7 @@ def town_file(tmp_path):
 def test_every_scenario_is_driven_on_a_map_of_ones_own(name, town_file):
     words = ('--scenario', name, '--map', town_file, '--episodes', '2')
     evaluation = evaluation_of(arguments(*words))
-    refuse_undrivable(evaluation)
+    check_drivable(evaluation)
     plan, scenario = evaluation.plan, SCENARIOS[name]
     assert (plan.map, plan.traffic_vehicles) == (town_file, scenario.traffic_vehicles)
     world = plan.episode(1).world()
@@ -107,7 +107,7 @@ def test_a_map_without_room_for_the_scenario_is_refused(name, words, tmp_path):
     path.write_text(built_in_opendrive('oval', 0) if name == 'traffic-100' else STREET)
     evaluation = evaluation_of(arguments('--scenario', name, '--map', str(path)))
     with pytest.raises(ParameterError, match=words):
-        refuse_undrivable(evaluation)
+        check_drivable(evaluation)
 
 
 def test_without_a_scenario_arguments_decide():
@@ -119,8 +119,8 @@ def test_without_a_scenario_arguments_decide():
 
 
 @pytest.mark.parametrize('words', [('--transport', 'ros'), ('--compare',)])
-def test_who_is_told_the_truth_drives_on_the_direct_path_only(words):
-    with pytest.raises(ValueError, match='pure_pursuit_idm is for --transport direct'):
+def test_driver_that_reads_the_simulator_drives_in_process_only(words):
+    with pytest.raises(ValueError, match='pure_pursuit_idm needs --transport direct'):
         evaluation_of(arguments('--driver', FOLLOWING, *words))
 
 
@@ -147,3 +147,10 @@ def test_who_sees_nothing_runs_into_the_obstacle():
     drivers = {'blind': DirectDriverParams(driver='pure_pursuit')}
     job = DirectJob(plan=plan, episode=plan.episode(0), drivers=drivers, ledgers={})
     assert drive_job(job)['blind'].figures['ending'] == 'collision'
+
+
+def test_progress_has_a_line_for_each_tenth_of_the_episodes():
+    lines = [progress_line(done, 50, 2.0 * done) for done in range(1, 51)]
+    assert [number for number, line in enumerate(lines, start=1) if line] == [*range(5, 51, 5)]
+    assert lines[19] == 'evaluating: 20 of 50 episodes, 40 s, 60 s left\n'
+    assert all(progress_line(done, 3, 1.0) for done in (1, 2, 3))
