@@ -33,7 +33,7 @@ from td3_agent.evaluation.ros_episodes import (
     LedgerTail,
     follow,
 )
-from td3_agent.evaluation.summary import finding_lines, judged, summarize, table
+from td3_agent.evaluation.summary import finding_lines, findings_of, summarize, table
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import image_view, stamp_ns
 from td3_agent.nodes.runtime import own_context
@@ -168,7 +168,7 @@ def run(args: argparse.Namespace) -> int:
     if not drive.records:
         sys.stderr.write(f'{drive.trouble or "nothing was driven"}\n')
         return EXIT_FAILED
-    findings = judged(drive.records, drive.findings)
+    findings = findings_of(drive.records, drive.findings)
     summary = {
         'driver': args.driver,
         'policy': args.policy if args.driver == 'td3' else None,

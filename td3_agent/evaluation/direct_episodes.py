@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Drives episodes on the direct path: here, in processes, or by tasks of Ray."""
+"""Drives episodes in process: in this one, in worker processes, or by tasks of Ray."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ DIRECT_DRIVERS = ('td3', 'pure_pursuit', FOLLOWING)
 
 @dataclass(frozen=True, kw_only=True)
 class DirectDriverParams(DriverParams):
-    """Which driver, on the direct path."""
+    """Which driver, in process."""
 
     driver: str = param(
         'td3',
@@ -67,7 +67,7 @@ def load_direct_driver(params: DirectDriverParams, world: World) -> LoadedDriver
     """Return the driver that the parameters name, for the first car of a world.
 
     Raises:
-        ValueError: the checkpoint was refused; the text says which file, field and value.
+        ValueError: the checkpoint is invalid; the text names file, field and value.
     """
     if params.driver != FOLLOWING:
         return make_driver(params)
@@ -78,12 +78,12 @@ def load_direct_driver(params: DirectDriverParams, world: World) -> LoadedDriver
 
 @dataclass(frozen=True, kw_only=True)
 class DirectJob:
-    """One episode and all who drive it, one after the other: its map is painted once.
+    """One episode and its drivers, one after the other: its map is painted once.
 
     Attributes:
         plan: rules of the episodes.
         episode: the episode.
-        drivers: who drives, by the name of their row.
+        drivers: by the name of their row.
         ledgers: where the ledger of a row is written; rows not named keep none.
     """
 
@@ -94,8 +94,8 @@ class DirectJob:
 
 
 def drive_job(job: DirectJob) -> dict[str, EpisodeResult]:
-    """Drive one episode with each of its drivers; return what came of it, by row."""
-    judged = {}
+    """Drive one episode with each of its drivers; return the results by row."""
+    results = {}
     for row, driver in job.drivers.items():
         world = job.episode.world()
         ego = world.ego
@@ -105,8 +105,8 @@ def drive_job(job: DirectJob) -> dict[str, EpisodeResult]:
         if row in job.ledgers:
             write_ledger(job.ledgers[row], records)
         one = result_of(job.episode, world, records, task, transport=DIRECT)
-        judged[row] = replace(one, findings=tuple(contract_findings(loaded, world)))
-    return judged
+        results[row] = replace(one, findings=tuple(contract_findings(loaded, world)))
+    return results
 
 
 def contract_findings(loaded: LoadedDriver, world: World) -> list[Finding]:
@@ -117,7 +117,7 @@ def contract_findings(loaded: LoadedDriver, world: World) -> list[Finding]:
 
 
 def direct_drive(world: World, loaded: LoadedDriver) -> Iterator[Step]:
-    """Drive on without an end, with the driver that was loaded for this world."""
+    """Drive without an end, with the driver that was loaded for this world."""
     agent = Agent(loaded.driver, loaded.spec)
     return drive(EmbeddedWorld(world), agent, TwistConverter(TwistConvention.VELOCITY))
 
@@ -157,13 +157,13 @@ def drive_jobs(
     except BrokenProcessPool as error:
         raise EvaluationError(f'a worker process died: {error}') from error
     finally:
-        for worker in workers:  # what is still under way is of no use
+        for worker in workers:  # unfinished episodes are of no use
             worker.terminate()
         pool.shutdown()
 
 
 def prepare_worker() -> None:
-    """Keep a worker to one thread, deaf to the Ctrl-C that its parent hears, and mortal."""
+    """Set up a worker: one thread, no Ctrl-C of its own, an end with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -191,7 +191,7 @@ def _drive_by_ray(
         pending = deque(drive.remote(job) for job in jobs)
         for job in jobs:
             try:
-                judged, ledgers = ray.get(pending.popleft())
+                results, ledgers = ray.get(pending.popleft())
             except RayTaskError:
                 raise
             except RayError as error:
@@ -199,7 +199,7 @@ def _drive_by_ray(
             for row, content in ledgers.items():
                 job.ledgers[row].parent.mkdir(parents=True, exist_ok=True)
                 job.ledgers[row].write_bytes(content)
-            yield judged
+            yield results
 
 
 def _drive_away(job: DirectJob) -> tuple[dict[str, EpisodeResult], dict[str, bytes]]:
@@ -207,5 +207,5 @@ def _drive_away(job: DirectJob) -> tuple[dict[str, EpisodeResult], dict[str, byt
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         ledgers = {row: Path(folder) / path.name for row, path in job.ledgers.items()}
-        judged = drive_job(replace(job, ledgers=ledgers))
-        return judged, {row: path.read_bytes() for row, path in ledgers.items()}
+        results = drive_job(replace(job, ledgers=ledgers))
+        return results, {row: path.read_bytes() for row, path in ledgers.items()}

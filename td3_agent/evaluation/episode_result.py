@@ -20,7 +20,7 @@ import numpy as np
 from td3_agent.driving.geometry import wrap_angle
 from td3_agent.driving.ledger import LogCounts
 from td3_agent.driving.task import Ending
-from td3_agent.evaluation.summary import LONGEST_FRAME_M, starts_anew
+from td3_agent.evaluation.summary import LONGEST_FRAME_M, onsets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +132,7 @@ def events(driven: Sequence[dict[str, Any]]) -> list[tuple[float, float, str]]:
     return [
         (record['x_m'], record['y_m'], name.replace('_', ' '))
         for name in EVENTS
-        for record, begins in zip(driven, starts_anew(driven, name), strict=True)
+        for record, begins in zip(driven, onsets(driven, name), strict=True)
         if begins
     ]
 
@@ -156,7 +156,7 @@ class Track:
         lateral_m: (N,) signed offset from the route [m], left positive.
         heading_error_rad: (N,) yaw against the route's direction [rad], in [-pi, pi).
         on_road: (N,) bool, whether the car's origin lies on a driving lane of the map.
-        in_lane: (N,) bool, whether that lane also runs the way of the route.
+        in_lane: (N,) bool, whether that lane also runs in the direction of the route.
     """
 
     time_s: NDArray[np.float64]
@@ -170,7 +170,7 @@ class Track:
 
     @property
     def steps_m(self) -> NDArray[np.float64]:
-        """(N,) way since the frame before [m], 0 for the first; a teleport is no way."""
+        """(N,) distance since the frame before [m]; 0 for the first, and for a teleport."""
         if len(self.places) == 0:
             return np.zeros(0)
         steps = np.hypot(*np.diff(self.places, axis=0, prepend=self.places[:1]).T)
@@ -224,15 +224,15 @@ def episode_figures(
         records: ledger records up to the ending.
         track: the same as arrays.
         ending: how the episode ended.
-        route_completion: share of the route covered.
+        route_completion: fraction of the route covered.
     """
     counts = LogCounts()
     for record in records:
         counts.add(record)
-    collisions = sum(starts_anew(records, 'collision'))
-    invasions = sum(starts_anew(records, 'lane_invasion'))
+    collisions = sum(onsets(records, 'collision'))
+    invasions = sum(onsets(records, 'lane_invasion'))
     distance_m = float(track.steps_m.sum())
-    outside = share_of_way(track.steps_m, ~track.in_lane)
+    outside = distance_fraction(track.steps_m, ~track.in_lane)
     penalty = infraction_penalty(collisions, outside)
     return {
         'ending': ending.name.lower(),
@@ -247,7 +247,7 @@ def episode_figures(
         'lane_invasions': invasions,
         'collisions_per_km': per_km(collisions, distance_m),
         'lane_invasions_per_km': per_km(invasions, distance_m),
-        'off_road_share': share_of_way(track.steps_m, ~track.on_road),
+        'off_road_share': distance_fraction(track.steps_m, ~track.on_road),
         'outside_lanes_share': outside,
         **motion_figures(track),
         'frames_not_ok': len(records) - counts.outcomes.get('ok', 0),
@@ -289,9 +289,9 @@ def lateral_jerk_mps3(track: Track) -> NDArray[np.float64]:
     return (acceleration[2:] - acceleration[:-2]) / way_s
 
 
-def infraction_penalty(collisions: int, outside_share: float | None) -> float:
+def infraction_penalty(collisions: int, outside_fraction: float | None) -> float:
     """Return the product of all penalties, in [0, 1]; 1 without any infraction."""
-    return VEHICLE_COLLISION_PENALTY**collisions * (1.0 - (outside_share or 0.0))
+    return VEHICLE_COLLISION_PENALTY**collisions * (1.0 - (outside_fraction or 0.0))
 
 
 def is_success(ending: Ending, collisions: int, in_lane: NDArray[np.bool_]) -> bool:
@@ -299,8 +299,8 @@ def is_success(ending: Ending, collisions: int, in_lane: NDArray[np.bool_]) -> b
     return ending is Ending.GOAL and collisions == 0 and bool(in_lane.all())
 
 
-def share_of_way(steps_m: NDArray[np.float64], chosen: NDArray[np.bool_]) -> float | None:
-    """Return the share of the way that ended in chosen frames; None when nothing was driven."""
+def distance_fraction(steps_m: NDArray[np.float64], chosen: NDArray[np.bool_]) -> float | None:
+    """Return the fraction of the distance that ended in chosen frames; None without distance."""
     whole_m = float(steps_m.sum())
     return float(steps_m[chosen].sum()) / whole_m if whole_m > 0.0 else None
 
@@ -327,6 +327,6 @@ def rms(values: NDArray[np.float64]) -> float | None:
     return float(np.sqrt(np.mean(values**2))) if values.size else None
 
 
-def percentile(values: NDArray[np.float64], share: float) -> float | None:
+def percentile(values: NDArray[np.float64], percent: float) -> float | None:
     """Return a percentile, or None of nothing."""
-    return float(np.percentile(values, share)) if values.size else None
+    return float(np.percentile(values, percent)) if values.size else None

@@ -105,7 +105,7 @@ class Episode:
 
     Attributes:
         number: in its plan, from 0.
-        bridge: parameters of the bridge process; the direct path builds the same world.
+        bridge: parameters of the bridge process; in process, the same world is built of them.
     """
 
     number: int

@@ -35,8 +35,8 @@ from td3_agent.evaluation.result_tables import episode_csv, report
 from td3_agent.evaluation.scenarios import (
     DECIDED,
     SCENARIOS,
-    refuse_decided,
-    refuse_missing_traffic,
+    check_traffic,
+    check_undecided,
 )
 from td3_agent.nodes.drivers import DriverParams
 from td3_agent.policy.policy_file import SHIPPED_NAMES
@@ -261,7 +261,7 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
     if args.driver == FOLLOWING and (args.transport == ROS or args.compare):
         raise ValueError(f'--driver {FOLLOWING} needs --transport direct: it reads the simulator')
     if args.scenario:
-        refuse_decided({name: getattr(args, name) for name in DECIDED if hasattr(args, name)})
+        check_undecided({name: getattr(args, name) for name in DECIDED if hasattr(args, name)})
     names = [spec.name for spec in fields(EpisodePlan) if hasattr(args, spec.name)]
     plan = EpisodePlan(**{name: getattr(args, name) for name in names})
     references = SCENARIO_REFERENCES if args.scenario else REFERENCES
@@ -284,7 +284,7 @@ def check_drivable(evaluation: Evaluation) -> None:
     load_direct_driver(evaluation.driver, evaluation.plan.episode(0).world())
     if evaluation.scenario and evaluation.plan.map not in BUILT_IN:
         for episode in evaluation.episodes:
-            refuse_missing_traffic(evaluation.scenario, episode.number, episode.world())
+            check_traffic(evaluation.scenario, episode.number, episode.world())
 
 
 def prepare(evaluation: Evaluation) -> None:

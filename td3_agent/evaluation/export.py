@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Export, print what was compared, and return the exit status.
 
     Raises:
-        ValueError: the checkpoint was refused, a library is missing, or the answers differ.
+        ValueError: the checkpoint is invalid, a library is missing, or the answers differ.
     """
     policy = policy_file(args.policy)
     target = (args.out or policy.parent) / f'{policy.stem}.onnx'

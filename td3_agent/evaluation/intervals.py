@@ -45,7 +45,7 @@ MEANS = (
 )
 # Events per kilometre of all episodes together.
 RATES = {'collisions_per_km': 'collisions', 'lane_invasions_per_km': 'lane_invasions'}
-# Means over the whole way or time of all episodes together: a short episode weighs little.
+# Means over the whole distance or time of all episodes: a short episode weighs little.
 WEIGHTED = {
     'off_road_share': 'distance_m',
     'outside_lanes_share': 'distance_m',
@@ -125,7 +125,7 @@ def ratio_with_interval(
     Args:
         numerators: (N,) one per episode.
         denominators: (N,) one per episode, >= 0; all ones make the ratio a mean.
-        resamples: how many times the episodes are drawn anew.
+        resamples: how many times the episodes are drawn again.
 
     Returns:
         The ratio (None if the denominators sum to nothing) and its interval (None if there are
@@ -168,7 +168,7 @@ def mean_with_t_interval(values: ArrayLike) -> tuple[float, Interval]:
 
 
 def wilson_interval(successes: int, trials: int) -> Interval:
-    """Return the score interval of a share (Wilson 1927, JASA 22:209), None without trials."""
+    """Return the score interval of a fraction (Wilson 1927, JASA 22:209), None without trials."""
     if trials == 0:
         return None
     bounds = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, 'wilson')

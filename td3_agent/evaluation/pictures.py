@@ -135,29 +135,29 @@ def plot_trajectory(
 
 
 def plot_gallery(
-    path: str | os.PathLike[str], judged: Sequence[EpisodeResult], title: str
+    path: str | os.PathLike[str], results: Sequence[EpisodeResult], title: str
 ) -> None:
     """Draw every episode as a PNG, in rows; captions of failed ones are red.
 
     Args:
         path: the PNG file.
-        judged: the episodes, at least one.
+        results: the episodes, at least one.
         title: heading of the picture.
     """
-    aspect = cell_aspect([one.view for one in judged])
+    aspect = cell_aspect([one.view for one in results])
     columns = min(
-        len(judged), MOST_COLUMNS, max(4, math.ceil(math.sqrt(1.6 * aspect * len(judged))))
+        len(results), MOST_COLUMNS, max(4, math.ceil(math.sqrt(1.6 * aspect * len(results))))
     )
-    rows = math.ceil(len(judged) / columns)
+    rows = math.ceil(len(results) / columns)
     size = (max(columns, 4) * CELL_IN + 1.0, rows * (aspect * CELL_IN + 0.35) + 1.2)
     figure = Figure(figsize=size, dpi=DPI, facecolor='white', layout='constrained')
     figure.suptitle(title, color=INK, fontsize=13, fontweight='bold', x=0.01, ha='left')
     cells = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     colours = ScalarMappable(Normalize(0.0, FULL_SCALE_MPS), SPEED_COLOURS)
     handles: dict[object, Line2D] = {}
-    for axes, one in zip(cells, judged, strict=False):
+    for axes, one in zip(cells, results, strict=False):
         handles |= {line.get_label(): line for line in _draw_cell(axes, one, aspect, colours)}
-    for axes in cells[len(judged) :]:
+    for axes in cells[len(results) :]:
         axes.set_axis_off()
     shrink = min(1.0, 4.0 / rows)
     _add_speed_bar(figure, colours, ax=cells, fraction=0.03, pad=0.01, aspect=30, shrink=shrink)

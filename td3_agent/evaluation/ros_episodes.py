@@ -166,29 +166,29 @@ def drive_over_ros(
         EvaluationError: a process ended early or badly, or the episode had no ending.
     """
     attempt = 1
-    judged = drive_once(plan, episode, driver, ledger_path)
-    while not lockstep_held(judged) and attempt < ATTEMPTS:
+    result = drive_once(plan, episode, driver, ledger_path)
+    while not lockstep_held(result) and attempt < ATTEMPTS:
         ledger_path.replace(ledger_path.with_name(f'{ledger_path.stem}_attempt_{attempt}.jsonl'))
-        text = f'episode {episode.number}: lockstep broken, {fault(judged)}; once more'
+        text = f'episode {episode.number}: lockstep broken, {fault(result)}; once more'
         tqdm.write(text, file=sys.stderr)
         attempt += 1
-        judged = drive_once(plan, episode, driver, ledger_path)
-    judged.figures['attempts'] = attempt
-    return judged
+        result = drive_once(plan, episode, driver, ledger_path)
+    result.figures['attempts'] = attempt
+    return result
 
 
-def lockstep_held(judged: EpisodeResult) -> bool:
-    """Whether every frame was answered, every answer executed, and nothing disturbed the drive."""
-    figures, found = judged.figures, judged.findings
+def lockstep_held(result: EpisodeResult) -> bool:
+    """Whether every frame has its command, applied as sent, and nothing disturbed the drive."""
+    figures, found = result.figures, result.findings
     broken = figures['violations'] or figures['frames_not_ok']
     return not broken and not any(finding.is_error for finding in found)
 
 
-def fault(judged: EpisodeResult) -> str:
-    """Return how often the lockstep was broken and why, for people."""
-    figures = judged.figures
+def fault(result: EpisodeResult) -> str:
+    """Return how often the lockstep was broken, and why."""
+    figures = result.figures
     text = f'{figures["frames_not_ok"]} frames not ok, {figures["violations"]} violations'
-    return '; '.join([text, *(finding.text for finding in judged.findings)])
+    return '; '.join([text, *(finding.text for finding in result.findings)])
 
 
 def drive_once(
@@ -224,9 +224,9 @@ def drive_once(
     tail.read()
     task = begun(rules, route, start)
     records = up_to_the_ending(tail.records, task)
-    # That the drive was no good one is in its ledger: it may be driven again.
-    told = {'synchronizer_node': (0, EXIT_BROKEN)}
-    bad = {name: status for name, status in statuses.items() if status not in told.get(name, (0,))}
+    # The ledger tells of a broken drive, which may be driven again: this status is no failure.
+    allowed = {'synchronizer_node': (0, EXIT_BROKEN)}
+    bad = {name: code for name, code in statuses.items() if code not in allowed.get(name, (0,))}
     if bad:
         raise EvaluationError(f'episode {episode.number}: exit statuses {bad}, see {folder}')
     if task.ending is Ending.NONE:
@@ -234,9 +234,9 @@ def drive_once(
             f'episode {episode.number}: no ending within {len(records)} frames, see {folder}'
         )
     write_ledger(ledger_path, records)
-    said = read_findings(raw_path)
+    found = read_findings(raw_path)
     raw_path.unlink()
-    return replace(result_of(episode, world, records, task, transport=ROS), findings=tuple(said))
+    return replace(result_of(episode, world, records, task, transport=ROS), findings=tuple(found))
 
 
 def four_nodes(

@@ -84,12 +84,8 @@ SCENARIOS = {
 }
 
 
-def refuse_decided(given: Mapping[str, object]) -> None:
-    """Refuse to be told what a scenario decides.
-
-    Raises:
-        ParameterError: naming each value.
-    """
+def check_undecided(given: Mapping[str, object]) -> None:
+    """Raise ParameterError for each value that the scenario decides."""
     faults = [
         f'{name} is decided by the scenario{", or an .xodr file" if name == "map" else ""}, '
         f'got {value!r}'
@@ -100,8 +96,8 @@ def refuse_decided(given: Mapping[str, object]) -> None:
         raise ParameterError('; '.join(faults))
 
 
-def refuse_missing_traffic(scenario: str, number: int, world: World) -> None:
-    """Refuse a world that has less traffic than its scenario promises.
+def check_traffic(scenario: str, number: int, world: World) -> None:
+    """Check that a world has the traffic of its scenario.
 
     Args:
         scenario: its name.

@@ -42,15 +42,15 @@ def summarize(records: Sequence[dict[str, Any]], route: Route) -> dict[str, Any]
         **latencies(records),
         'stages_ms': percentiles_ms([r['stages_ns'] for r in records if 'stages_ns' in r]),
         **track(driven, route),
-        'collisions': sum(starts_anew(records, 'collision')),
-        'lane_invasions': sum(starts_anew(records, 'lane_invasion')),
+        'collisions': sum(onsets(records, 'collision')),
+        'lane_invasions': sum(onsets(records, 'lane_invasion')),
     }
 
 
 def command_pace(records: Iterable[dict[str, Any]]) -> dict[str, float | None]:
     """Return rate [Hz] and jitter [ms] (standard deviation of intervals) of the commands."""
-    heard = [r['command_received_ns'] for r in records if r.get('command_received_ns')]
-    intervals_ms = np.diff(np.array(sorted(heard), dtype=np.float64)) / 1e6
+    received = [r['command_received_ns'] for r in records if r.get('command_received_ns')]
+    intervals_ms = np.diff(np.array(sorted(received), dtype=np.float64)) / 1e6
     if not intervals_ms.any():
         return {'command_rate_hz': None, 'command_jitter_ms': None}
     return {
@@ -103,7 +103,7 @@ def along(
 
 
 def travelled_m(arc_m: NDArray[np.float64], route: Route) -> float:
-    """Return the way made along the route since its start [m]; laps of a closed one count."""
+    """Return the distance along the route since its start [m]; laps of a closed one count."""
     steps_m = np.diff(arc_m)
     if not route.closed:
         return float(arc_m.max())
@@ -112,8 +112,8 @@ def travelled_m(arc_m: NDArray[np.float64], route: Route) -> float:
     return float(np.cumsum(steps_m).max(initial=0.0))
 
 
-def starts_anew(records: Iterable[dict[str, Any]], event: str) -> list[bool]:
-    """Return for each record whether ``event`` begins there: contact that lasts counts once."""
+def onsets(records: Iterable[dict[str, Any]], event: str) -> list[bool]:
+    """Return for each record whether ``event`` begins there: lasting contact counts once."""
     begins, lasted = [], False
     for record in records:
         happens = event in record
@@ -122,21 +122,24 @@ def starts_anew(records: Iterable[dict[str, Any]], event: str) -> list[bool]:
     return begins
 
 
-def judged(records: Iterable[dict[str, Any]], said: Iterable[Finding] = ()) -> list[Finding]:
-    """Return what was wrong with a drive, the errors first.
+def findings_of(
+    records: Iterable[dict[str, Any]], at_the_end: Iterable[Finding] = ()
+) -> list[Finding]:
+    """Return the findings of a drive, errors first.
 
     Args:
-        records: its frames.
-        said: what its ledger says at its end; where it was cut off the frames tell.
+        records: its frames; they give the findings of a ledger that was cut off.
+        at_the_end: findings at the end of its ledger.
     """
     outcomes = Counter(str(record['outcome']) for record in records)
-    said = list(said)
-    found = said if any(finding.is_error for finding in said) else drive_findings(outcomes) + said
+    found = list(at_the_end)
+    if not any(finding.is_error for finding in found):
+        found = drive_findings(outcomes) + found
     return sorted(found, key=lambda finding: not finding.is_error)
 
 
 def finding_lines(found: Iterable[Finding]) -> str:
-    """Return what was wrong as lines for a terminal."""
+    """Return findings as lines for a terminal."""
     return ''.join(f'{"error" if one.is_error else "warning"}: {one.text}\n' for one in found)
 
 
@@ -145,8 +148,8 @@ def table(summary: dict[str, Any]) -> str:
 
     Findings have lines of their own.
     """
-    told = {name: value for name, value in summary.items() if name != 'findings'}
-    rows = [row for name, value in told.items() for row in _rows(name, value)]
+    figures = {name: value for name, value in summary.items() if name != 'findings'}
+    rows = [row for name, value in figures.items() for row in _rows(name, value)]
     width = max(len(name) for name, _ in rows)
     return '\n'.join(f'  {name:<{width}}  {text}' for name, text in rows)
 

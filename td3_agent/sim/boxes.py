@@ -79,9 +79,9 @@ class Overlap(NamedTuple):
     """How to part two overlapping boxes.
 
     Attributes:
-        depth_m: shortest way to move the first box out of the second [m].
-        normal_x: direction of that way, in the map frame.
-        normal_y: direction of that way, in the map frame.
+        depth_m: shortest distance to move the first box out of the second [m].
+        normal_x: direction of that move, in the map frame.
+        normal_y: direction of that move, in the map frame.
     """
 
     depth_m: float
@@ -121,7 +121,7 @@ def _shadow(box: Box, axis_x: float, axis_y: float) -> float:
 
 
 class Part(NamedTuple):
-    """A block of a body, in shares of its half length, half width and height.
+    """A block of a body, in fractions of its half length, half width and height.
 
     Attributes:
         back: where it begins, -1: at the rear.
@@ -151,16 +151,16 @@ class Body:
         widths_m: narrowest and widest [m].
         heights_m: lowest and highest [m].
         parts: blocks it is drawn with.
-        share: of all vehicles.
-        parked_share: of those that are parked.
+        fraction: of all vehicles.
+        parked_fraction: of those that are parked.
     """
 
     lengths_m: tuple[float, float]
     widths_m: tuple[float, float]
     heights_m: tuple[float, float]
     parts: tuple[Part, ...]
-    share: float
-    parked_share: float
+    fraction: float
+    parked_fraction: float
 
 
 BODIES = {
@@ -169,14 +169,14 @@ BODIES = {
         parts=(Part(-1.0, 1.0, 1.0, 0.12, 0.58, PAINTED, 0),
                Part(-0.8, 0.45, 0.88, 0.58, 1.0, GLASS, 1),
                Part(-0.55, 0.2, 0.8, 0.98, 1.02, PAINTED, 2)),
-        share=0.42, parked_share=0.45,
+        fraction=0.42, parked_fraction=0.45,
     ),
     HATCHBACK: Body(
         lengths_m=(3.5, 4.2), widths_m=(1.6, 1.85), heights_m=(1.45, 1.75),
         parts=(Part(-1.0, 1.0, 1.0, 0.12, 0.55, PAINTED, 0),
                Part(-0.98, 0.5, 0.9, 0.55, 0.96, GLASS, 1),
                Part(-0.9, 0.25, 0.86, 0.94, 1.0, PAINTED, 2)),
-        share=0.26, parked_share=0.3,
+        fraction=0.26, parked_fraction=0.3,
     ),
     VAN: Body(
         lengths_m=(4.9, 6.0), widths_m=(1.9, 2.1), heights_m=(2.0, 2.7),
@@ -184,7 +184,7 @@ BODIES = {
                Part(0.72, 1.0, 0.96, 0.1, 0.5, PAINTED, 0),
                Part(0.72, 0.88, 0.92, 0.5, 0.9, GLASS, 0),
                Part(-1.01, -1.0, 0.8, 0.55, 0.85, GLASS, 1)),
-        share=0.1, parked_share=0.12,
+        fraction=0.1, parked_fraction=0.12,
     ),
     TRUCK: Body(
         lengths_m=(6.8, 9.0), widths_m=(2.1, 2.4), heights_m=(2.9, 3.7),
@@ -192,14 +192,14 @@ BODIES = {
                Part(-1.0, 0.95, 0.8, 0.1, 0.28, DARK, 0),
                Part(0.52, 1.0, 0.94, 0.12, 0.45, PAINTED, 1),
                Part(0.52, 0.98, 0.9, 0.45, 0.78, GLASS, 2)),
-        share=0.07, parked_share=0.04,
+        fraction=0.07, parked_fraction=0.04,
     ),
     BUS: Body(
         lengths_m=(9.0, 10.5), widths_m=(2.3, 2.4), heights_m=(2.9, 3.2),
         parts=(Part(-1.0, 1.0, 1.0, 0.1, 0.45, PAINTED, 0),
                Part(-0.99, 0.99, 0.98, 0.45, 0.8, GLASS, 1),
                Part(-1.0, 1.0, 1.0, 0.8, 1.0, PAINTED, 2)),
-        share=0.03, parked_share=0.0,
+        fraction=0.03, parked_fraction=0.0,
     ),
     MOTORCYCLE: Body(
         lengths_m=(1.9, 2.3), widths_m=(0.7, 0.9), heights_m=(1.55, 1.75),
@@ -207,7 +207,7 @@ BODIES = {
                Part(-0.6, 0.5, 0.4, 0.3, 0.55, PAINTED, 1),
                Part(-0.4, 0.2, 0.7, 0.5, 0.86, DARK, 2),
                Part(-0.25, 0.15, 0.35, 0.86, 1.0, LIGHT, 3)),
-        share=0.06, parked_share=0.05,
+        fraction=0.06, parked_fraction=0.05,
     ),
     BICYCLE: Body(
         lengths_m=(1.6, 1.85), widths_m=(0.55, 0.7), heights_m=(1.6, 1.8),
@@ -215,13 +215,13 @@ BODIES = {
                Part(-0.35, 0.25, 0.45, 0.38, 0.55, DARK, 1),
                Part(-0.3, 0.3, 0.75, 0.52, 0.86, PAINTED, 2),
                Part(-0.1, 0.2, 0.32, 0.86, 1.0, SKIN, 3)),
-        share=0.06, parked_share=0.04,
+        fraction=0.06, parked_fraction=0.04,
     ),
 }  # fmt: skip
 KINDS = tuple(BODIES.items())
 DRIVEN_UP_TO, PARKED_UP_TO = (
     np.cumsum(fractions) / np.sum(fractions)
-    for fractions in np.array([(body.share, body.parked_share) for _, body in KINDS]).T
+    for fractions in np.array([(body.fraction, body.parked_fraction) for _, body in KINDS]).T
 )
 LONGEST_M = max(body.lengths_m[1] for body in BODIES.values())
 WIDEST_M = max(body.widths_m[1] for body in BODIES.values())

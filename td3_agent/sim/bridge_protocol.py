@@ -89,7 +89,7 @@ class RunState:
     def _newest(self) -> ControlCommand | None:
         """Drain the queue and return the newest command, if there is one."""
         command = None
-        while not self._queue.empty():  # nobody else takes from it
+        while not self._queue.empty():  # this is the only reader
             command = self._taken(self._queue.get())
         return command
 
@@ -113,7 +113,7 @@ class CommandWait:
     """
 
     def __init__(self) -> None:
-        """Expect nobody."""
+        """Expect no command."""
         self._lock = threading.Lock()
         self._expected: list[str] = []
         self._all_received = threading.Event()
@@ -134,7 +134,7 @@ class CommandWait:
         return was_expected
 
     def wait(self, timeout_s: float = VEHICLE_CONTROL_TIMEOUT_S) -> list[str]:
-        """Wait for the missing commands [s]; return who is missing after a timeout."""
+        """Wait for the missing commands [s]; return the missing roles after a timeout."""
         if not self._expected:
             return []
         in_time = self._all_received.wait(timeout_s)

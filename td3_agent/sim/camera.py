@@ -294,8 +294,8 @@ def _sees_ground(config: CameraConfig, rays: NDArray[np.float64]) -> NDArray[np.
 def _sky(config: CameraConfig, rays: NDArray[np.float64], look: Look) -> NDArray[np.uint8]:
     """Return (H, W, 4): sky by height over the horizon, distant ground in haze below it."""
     height = np.arctan2(rays[..., 2], np.hypot(rays[..., 0], rays[..., 1]))
-    share = np.clip(height / SKY_FADE_RAD, 0.0, 1.0)[..., np.newaxis]
-    colour = (1.0 - share) * np.array(look.sky_low) + share * np.array(look.sky_top)
+    fraction = np.clip(height / SKY_FADE_RAD, 0.0, 1.0)[..., np.newaxis]
+    colour = (1.0 - fraction) * np.array(look.sky_low) + fraction * np.array(look.sky_top)
     haze = 0.5 * (np.array(look.verge) + np.array(look.sky_low))
     colour = np.where(height[..., np.newaxis] < 0.0, haze, colour)
     image = np.full((config.height, config.width, 4), FULL, dtype=np.uint8)

@@ -356,7 +356,7 @@ class Car:
         return -(vx * normal[0] + vy * normal[1])
 
     def _part(
-        self, normal: tuple[float, float], way_m: float, lost_mps: float, other_actor_id: int
+        self, normal: tuple[float, float], distance_m: float, lost_mps: float, other_actor_id: int
     ) -> None:
         """Move the car out of a contact, take away speed into it, and note the collision."""
         motion = self._vehicle.motion
@@ -366,8 +366,8 @@ class Car:
             vx += lost_mps * normal[0]
             vy += lost_mps * normal[1]
         self._vehicle.motion = motion._replace(
-            x_m=motion.x_m + way_m * normal[0],
-            y_m=motion.y_m + way_m * normal[1],
+            x_m=motion.x_m + distance_m * normal[0],
+            y_m=motion.y_m + distance_m * normal[1],
             speed_mps=cos * vx + sin * vy,  # tyres take up what would slide sideways
             yaw_rate_radps=0.0,
             slip_rad=0.0,

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Vehicles on the lanes of a map as arrays, driven cars as those see them, and their order."""
+"""Vehicles on the lanes of a map as arrays, driven cars on those lanes, and their order."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Fleet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sighting:
-    """A driven car as it stands on an edge; one that stands on several is seen on each.
+class CarOnEdge:
+    """A driven car on an edge; a car may be on several edges at once.
 
     Attributes:
         edge: number of the edge.
@@ -74,24 +74,24 @@ class Sighting:
     drives_along: bool
 
 
-def sightings(network: LaneNetwork, cars: Sequence[Car]) -> list[Sighting]:
-    """Return all edges that driven cars stand on or would be touched on."""
+def cars_on_edges(network: LaneNetwork, cars: Sequence[Car]) -> list[CarOnEdge]:
+    """Return driven cars on every edge where another vehicle would touch them."""
     seen = []
     for car in cars:
         motion = car.motion
         for place in network.near(motion.x_m, motion.y_m, SEEN_WITHIN_M):
-            sighting = _sighting(place, car)
-            in_the_way = sighting is not None and (
-                -sighting.half_m < sighting.s_m
-                and sighting.s_m - sighting.half_m < network.length_m[place.edge]
+            on_edge = _on_edge(place, car)
+            in_the_way = on_edge is not None and (
+                -on_edge.half_m < on_edge.s_m
+                and on_edge.s_m - on_edge.half_m < network.length_m[place.edge]
             )
-            if sighting is not None and in_the_way:
-                seen.append(sighting)
+            if on_edge is not None and in_the_way:
+                seen.append(on_edge)
     return seen
 
 
-def _sighting(place: Place, car: Car) -> Sighting | None:
-    """Return a car as seen from a lane, None where it leaves room to pass."""
+def _on_edge(place: Place, car: Car) -> CarOnEdge | None:
+    """Return a car on a lane, None where it leaves room to pass."""
     motion, info = car.motion, car.vehicle_info
     turned = motion.yaw_rad - place.heading_rad
     cos, sin = abs(math.cos(turned)), abs(math.sin(turned))
@@ -99,7 +99,7 @@ def _sighting(place: Place, car: Car) -> Sighting | None:
     if abs(place.lateral_m) > across_m + 0.5 * WIDEST_M + AIR_M:
         return None
     course = motion.yaw_rad + motion.slip_rad - place.heading_rad
-    return Sighting(
+    return CarOnEdge(
         edge=place.edge,
         s_m=place.s_m,
         half_m=0.5 * (info.length_m * cos + info.width_m * sin),
@@ -109,7 +109,7 @@ def _sighting(place: Place, car: Car) -> Sighting | None:
 
 
 class Queues:
-    """A fleet of N vehicles and then M - N sightings of driven cars, sorted by edge and place.
+    """A fleet of N vehicles, then M - N driven cars, sorted by edge and place.
 
     Args:
         fleet: vehicles that drive by themselves.
@@ -117,7 +117,7 @@ class Queues:
         length_m: (E,) of every edge.
     """
 
-    def __init__(self, fleet: Fleet, seen: Sequence[Sighting], length_m: FloatArray) -> None:
+    def __init__(self, fleet: Fleet, seen: Sequence[CarOnEdge], length_m: FloatArray) -> None:
         """Sort."""
         self._fleet, self._length_m = fleet, length_m
         cars_edge = np.array([car.edge for car in seen], dtype=np.intp)
@@ -159,13 +159,13 @@ class Queues:
         seeking: NDArray[np.bool_],
         into: tuple[FloatArray, FloatArray],
     ) -> None:
-        """Enter, for those who seek, the vehicle of a rank if it is on an edge."""
+        """Enter the vehicle of a rank for every seeking vehicle, if it is on an edge."""
         there = np.minimum(rank, len(self._order) - 1)
         found = seeking & (rank < len(self._order)) & (self._sorted_edge[there] == edge)
-        who = self._order[there[found]]
+        ahead = self._order[there[found]]
         gap, speed = into
-        gap[found] = offset_m[found] + self._rear_m[who]
-        speed[found] = self._speed_mps[who]
+        gap[found] = offset_m[found] + self._rear_m[ahead]
+        speed[found] = self._speed_mps[ahead]
 
     def room_m(self) -> FloatArray:
         """Return how much of every edge is free before its last vehicle, (E,) [m]."""
@@ -184,11 +184,11 @@ class Queues:
         """
         order = self._order[chosen[self._order]]
         edge = self._edge[order]
-        who = order[np.append(edge[1:] != edge[:-1], True)] if len(order) else order
-        return np.asarray(who[self._edge[who] >= 0])
+        first = order[np.append(edge[1:] != edge[:-1], True)] if len(order) else order
+        return np.asarray(first[self._edge[first] >= 0])
 
-    def behind(self, whom: IntArray) -> NDArray[np.bool_]:
-        """Whether each of the fleet is behind one of ``whom`` on the same edge, (N,)."""
+    def behind(self, others: IntArray) -> NDArray[np.bool_]:
+        """Whether each of the fleet is behind one of ``others`` on the same edge, (N,)."""
         front_m = np.full(len(self._length_m), -np.inf)
-        front_m[self._edge[whom]] = self._s_m[whom]
+        front_m[self._edge[others]] = self._s_m[others]
         return np.asarray((self._fleet.edge >= 0) & (self._fleet.s_m < front_m[self._fleet.edge]))

@@ -34,7 +34,7 @@ PLANNED_DECELERATION_MPS2 = 1.5  # before a bend
 CLEARANCE_M = 2.6
 FREE = -math.inf  # two paths that never meet
 GAP_M = 0.05  # between lanes that follow each other: driven across, not jumped over
-SEEN_GAP_M = 0.25  # what is told of: a car drives over less without a jerk
+SEEN_GAP_M = 0.25  # reported: a car drives over less without a jerk
 BREAK_M = 5.0  # a wider gap ends the road
 CELL_M = 8.0  # rows are looked up by cells of this edge
 
@@ -135,19 +135,19 @@ class LaneNetwork:
 
     def poses(self, edge: IntArray, s_m: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return x [m], y [m] and heading [rad] of places on the lanes, (N,) each."""
-        row, share = self._rows(edge, s_m)
+        row, fraction = self._rows(edge, s_m)
         x, y, heading = self.x_m[row], self.y_m[row], self.heading_rad[row]
         return (
-            x + share * (self.x_m[row + 1] - x),
-            y + share * (self.y_m[row + 1] - y),
-            heading + share * (self.heading_rad[row + 1] - heading),
+            x + fraction * (self.x_m[row + 1] - x),
+            y + fraction * (self.y_m[row + 1] - y),
+            heading + fraction * (self.heading_rad[row + 1] - heading),
         )
 
     def limits_mps(self, edge: IntArray, s_m: FloatArray) -> FloatArray:
         """Return the speed limit at places on the lanes, (N,) [m/s]."""
-        row, share = self._rows(edge, s_m)
+        row, fraction = self._rows(edge, s_m)
         here = self.limit_mps[row]
-        return np.asarray(here + share * (self.limit_mps[row + 1] - here))
+        return np.asarray(here + fraction * (self.limit_mps[row + 1] - here))
 
     def entry_limits_mps(self, edge: IntArray) -> FloatArray:
         """Return the speed limit at the start of edges, (N,) [m/s]."""

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The vehicle ahead of a driven car: what it does, by name, and how the simulator finds it.
+"""Lead vehicles: how one drives, by name, and which vehicle leads a driven car.
 
 ============  =====================================================================
 none          there is no such vehicle
@@ -36,11 +36,11 @@ AIR_M = 0.25  # beside the car, on either side
 
 @dataclass(frozen=True, kw_only=True)
 class Habit:
-    """How a leading vehicle drives.
+    """How a lead vehicle drives.
 
     Attributes:
         ahead_m: where it starts, on the route before the driven car [m].
-        speed_mps: fastest while it drives; infinite: as fast as everybody.
+        speed_mps: fastest while it drives; infinite: as fast as other traffic.
         drives_s: shortest and longest time that it drives [s].
         stands_s: shortest and longest time that it brakes and stands [s].
         braking_mps2: how it comes to a stand.
@@ -64,8 +64,8 @@ HABITS = {
 LEADERS = (NO_LEADER, *HABITS)
 
 
-class LeadingVehicle:
-    """What one leading vehicle does in one episode.
+class LeadVehicle:
+    """One lead vehicle in one episode.
 
     Args:
         habit: how it drives.
@@ -96,7 +96,7 @@ def _changes_s(habit: Habit, rng: np.random.Generator) -> FloatArray:
 
 
 def lead_of(world: World, car: Car, near_s_m: float | None = None) -> Lead | None:
-    """Return the nearest vehicle in the way of a car that keeps to its route, None if none is.
+    """Return the nearest vehicle in the way of a car that follows its route, or None.
 
     Args:
         world: where it is.
@@ -132,12 +132,12 @@ def _row(box: Box, velocity_mps: tuple[float, float]) -> tuple[float, ...]:
 
 
 def _in_the_way(way: FloatArray, others: FloatArray, car: Car) -> tuple[FloatArray, FloatArray]:
-    """Return gap [m], infinite for who is not in the way, and speed along the way, (B,) each.
+    """Return gap [m], infinite for vehicles not in the way, and speed along the route, (B,) each.
 
     Args:
         way: (K, 3) x, y, heading of the route, ``SPACING_M`` apart, from the car on.
         others: (B, 7) as from :func:`_others`.
-        car: whose way it is.
+        car: the driven car.
     """
     x, y, yaw, length, width, vx, vy = others.T
     apart = np.hypot(x[:, np.newaxis] - way[:, 0], y[:, np.newaxis] - way[:, 1])

@@ -127,7 +127,7 @@ class _Pieces:
         y0 = y1 - window.rows * window.cell_m - 2.0 * reach
         numbers = self._by_cell.within(x0, y0, x1, y1)
         x, y = self._middles[numbers].T
-        return numbers[(x0 < x) & (x < x1) & (y0 < y) & (y < y1)]
+        return np.asarray(numbers[(x0 < x) & (x < x1) & (y0 < y) & (y < y1)])
 
     def outlines(self, window: Window) -> NDArray[np.int32]:
         """Return those that may touch a window, as fixed-point cells of it for cv2 drawing."""
@@ -213,8 +213,8 @@ class Paint:
         road, off_road = np.ascontiguousarray(road[inside, inside]), off_road[inside, inside]
         away_m = away * np.float32(window.cell_m)
         if pavement_m > 0.0:
-            cv2.bitwise_or(walks, cv2.compare(away_m, kerb_m + pavement_m, cv2.CMP_LE), dst=walks)
-        kerb = cv2.bitwise_and(cv2.compare(away_m, kerb_m, cv2.CMP_LE), off_road)
+            cv2.bitwise_or(walks, _within(away_m, kerb_m + pavement_m), dst=walks)
+        kerb = cv2.bitwise_and(_within(away_m, kerb_m), off_road)
         cv2.bitwise_and(walks, cv2.bitwise_and(off_road, cv2.bitwise_not(kerb)), dst=walks)
         return road, walks, np.asarray(kerb, dtype=np.uint8)
 
@@ -241,6 +241,12 @@ class Paint:
         _filled(lit, self._shaded, grown, 0)
         soft = cv2.blur(lit, (2 * reach + 1, 2 * reach + 1))
         return np.asarray(soft, dtype=np.uint8)[reach:-reach, reach:-reach]
+
+
+def _within(away_m: NDArray[np.float32], limit_m: float) -> NDArray[np.uint8]:
+    """Return ``FULL`` where a distance is at most ``limit_m``, else 0."""
+    # The type stubs of cv2 know no scalars here.
+    return np.asarray(cv2.compare(away_m, limit_m, cv2.CMP_LE))  # type: ignore[call-overload]
 
 
 def _merged(*planes: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 GAP_M = (0.25, 0.9)  # between the lane's edge and the parked car
 FREE_AROUND_CAR_M = 15.0
-ANGLE_RAD = 0.08  # nobody parks perfectly straight
+ANGLE_RAD = 0.08  # of a parked car to its lane
 TRIES_PER_VEHICLE = 20
 SLOT_M = 12.0  # between two starts
 FROM_END_M = 6.0  # of an edge: before a stop line, clear of the junction behind
 ENTRY_ROOM_M = 25.0  # before the next vehicle, for one that comes onto the map
-ENTRY_FREE_M = 60.0  # nobody appears this near to a driven car
+ENTRY_FREE_M = 60.0  # around a driven car, no vehicle appears
 ON_LANE_M = 0.5
-SAMPLES_M = 4.0  # between places that are asked for the way of a route
+SAMPLES_M = 4.0  # between the places of a route that are looked up
 SEARCHED_M = 60.0
 COSINE_ALONG = 0.9
 StartPlace = tuple[int, float]  # edge, arc length [m]
@@ -142,11 +142,11 @@ def place_on_route(network: LaneNetwork, cars: Sequence[Car], ahead_m: float) ->
     """
     car, route = cars[0], cars[0].route
     at_m = route.project(car.motion.x_m, car.motion.y_m, 0.0).s_m
-    for way_m in np.arange(ahead_m, ahead_m + SEARCHED_M, 1.0).tolist():
-        if not route.closed and at_m + way_m > route.length_m:
+    for s_m in (at_m + np.arange(ahead_m, ahead_m + SEARCHED_M, 1.0)).tolist():
+        if not route.closed and s_m > route.length_m:
             return None
-        place = street_at(network, route, at_m + way_m)
-        x_m, y_m, _ = route.sample(at_m + way_m)
+        place = street_at(network, route, s_m)
+        x_m, y_m, _ = route.sample(s_m)
         free = all(
             math.dist((x_m, y_m), other.motion[:2]) > FREE_AROUND_CAR_M for other in cars[1:]
         )
@@ -167,7 +167,7 @@ def street_at(network: LaneNetwork, route: Route, s_m: float) -> StartPlace | No
     return None
 
 
-def way_of_route(network: LaneNetwork, route: Route) -> set[tuple[int, int]]:
+def edge_pairs_of_route(network: LaneNetwork, route: Route) -> set[tuple[int, int]]:
     """Return which edge a route takes after which, as pairs.
 
     The paths through a junction overlap where they begin and end: of those that lead from the

@@ -1,18 +1,18 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Who may drive into a junction: first come, first served, before a stop line.
+"""Right of way at junctions: first come, first served, before a stop line.
 
-A path through a junction is given to a vehicle when nobody is on a path that meets it, or has
-not left the place behind yet, and when there is room behind the junction. Requests are heard in
-the order in which they were made; one that only waits for others to clear the junction keeps
-back later ones that it would meet, so nobody waits for ever. Whoever has been given a path can
-leave it, so there is no deadlock within a junction. Full streets could still wait for each other
-in a circle; so who has waited for room for some time takes another street that has some. While
-any street has room, somebody in front of it can move.
+A vehicle is granted a path through a junction when all paths that meet it are clear and there is
+room behind the junction. Requests are granted in the order in which they were made. A request
+that waits for the junction to clear holds back later ones that it would meet, so every request is
+granted in the end. A vehicle with a path can always leave it: there is no deadlock within a
+junction. Full streets could still wait for each other in a circle, so a vehicle that has waited
+for room for some time takes another street that has some. While any street has room, a vehicle in
+front of it can move.
 
-A driven car asks nobody. Paths that meet one on which it stands are closed, and so are those
-that meet a path that it could take, from the time on that it is about to arrive: whoever can
-still stop before his line gives his path back.
+A driven car makes no requests. It closes the paths that meet one on which it stands, and, once it
+is about to arrive, those that meet a path that it could take. A vehicle that can still stop before
+its line gives its path back.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from td3_agent.driving.idm import IdmParams
-    from td3_agent.sim.fleet import Fleet, Queues, Sighting
+    from td3_agent.sim.fleet import CarOnEdge, Fleet, Queues
     from td3_agent.sim.lane_network import FloatArray, IntArray, LaneNetwork
 
-NOBODY = -1
+NO_PATH = -1
 STOP_LINE_M = 0.5  # before the junction
 REQUEST_M = 10.0  # earlier than one would begin to brake
 PATIENCE_S = 5.0
@@ -70,52 +70,54 @@ class RightOfWay:
     """
 
     def __init__(self, network: LaneNetwork, params: IdmParams, number: int) -> None:
-        """Nobody holds anything."""
+        """Begin with no path granted."""
         self._network, self._params = network, params
         self._path_length_m = network.length_m[network.in_junction]
-        self._held = np.full(number, NOBODY, dtype=np.intp)
+        self._held = np.full(number, NO_PATH, dtype=np.intp)
         self._on_held_m = np.zeros(number)  # middle of the holder, from the start of its path
-        self._since_s = np.full(number, np.inf)  # who has asked for nothing has not begun to wait
+        self._since_s = np.full(number, np.inf)  # infinite: no request
         self._room_m = network.length_m  # on every edge, less what is promised
         self.impatient: list[int] = []
 
     def to_stop_line_m(self, fleet: Fleet) -> FloatArray:
         """Return how far each has to the line where it must stop as things are, (N,) [m].
 
-        Infinite for those who need not, or are too far away to think of it.
+        Infinite for vehicles that need not stop, or are too far away to react.
         """
         path = self._wanted(fleet)
         line_m = self._network.length_m[fleet.edge] - STOP_LINE_M - fleet.s_m - fleet.half_m
         near = line_m < REQUEST_M + self._stopping_m(fleet)
-        waits = (path != NOBODY) & (self._held != path) & near
+        waits = (path != NO_PATH) & (self._held != path) & near
         return np.where(waits, line_m, np.inf)
 
-    def advance(self, way_m: FloatArray) -> None:
-        """Note how far everybody has driven, (N,) [m]; paths left behind are free again."""
-        self._on_held_m += way_m
+    def advance(self, distance_m: FloatArray) -> None:
+        """Add the distances driven, (N,) [m]."""
+        self._on_held_m += distance_m
 
     def forget(self, vehicle: int) -> None:
-        """Note that a vehicle has come to another edge: it has asked for nothing there yet."""
+        """Drop the request of a vehicle that has come to another edge."""
         self._since_s[vehicle] = np.inf
 
     def has_room(self, fleet: Fleet, vehicle: int, edge: int) -> bool:
-        """Whether a vehicle would fit behind those who are, or will be, on an edge."""
+        """Whether a vehicle fits behind those that are, or will be, on an edge."""
         needed_m = min(self._space_m(fleet)[vehicle], self._network.length_m[edge])
         return bool(self._room_m[edge] >= needed_m)
 
-    def update(self, fleet: Fleet, seen: Sequence[Sighting], queues: Queues, now_s: float) -> None:
-        """Give paths to those whose turn it is at this instant, and take them back."""
+    def update(
+        self, fleet: Fleet, seen: Sequence[CarOnEdge], queues: Queues, now_s: float
+    ) -> None:
+        """Grant paths at this instant, and take some back."""
         network = self._network
         self._release(fleet)
         path = self._wanted(fleet)
-        has_way = np.append((path == NOBODY) | (self._held == path), np.zeros(len(seen), bool))
+        has_way = np.append((path == NO_PATH) | (self._held == path), np.zeros(len(seen), bool))
         foremost = queues.foremost(~has_way)
         first = [seen[i] for i in (foremost[foremost >= len(fleet)] - len(fleet)).tolist()]
         claiming = [car for car in first if self._claims(car)]
         closed = self._closed(claiming, seen)
         let_pass = np.isin(fleet.edge, [car.edge for car in claiming])  # ahead of the car itself
         self._hand_back(fleet, closed, queues, foremost, let_pass)
-        holds = self._held != NOBODY
+        holds = self._held != NO_PATH
         rear_m = (self._on_held_m - fleet.half_m)[holds]
         blocked = closed | blocked_paths(network.cleared_at_m, self._held[holds], rear_m)
         waiting = foremost[foremost < len(fleet)]
@@ -125,26 +127,28 @@ class RightOfWay:
             self._on_held_m[vehicle] = fleet.s_m[vehicle] - network.length_m[fleet.edge[vehicle]]
 
     def _wanted(self, fleet: Fleet) -> IntArray:
-        """Return the path through a junction that each takes next, or ``NOBODY``, (N,)."""
+        """Return the path through a junction that each takes next, or ``NO_PATH``, (N,)."""
         following = fleet.plan[:, 0]
         asks = (fleet.edge >= 0) & (following >= 0) & ~self._network.in_junction[fleet.edge]
-        return np.where(asks, self._network.path_of_edge[following], NOBODY)
+        return np.where(asks, self._network.path_of_edge[following], NO_PATH)
 
     def _stopping_m(self, fleet: Fleet) -> FloatArray:
-        """Return the way in which each would come to a comfortable stop, reaction included."""
+        """Return the comfortable stopping distances, reaction included, (N,) [m]."""
         params, speed = self._params, fleet.speed_mps
         braking_m = speed * speed / (2.0 * params.comfortable_deceleration_mps2)
         return np.asarray(speed * params.time_headway_s + braking_m)
 
     def _release(self, fleet: Fleet) -> None:
         """Free the paths that their holders have left, or left the map on."""
-        holds = self._held != NOBODY
+        holds = self._held != NO_PATH
         length_m = np.zeros(len(fleet))
         length_m[holds] = self._path_length_m[self._held[holds]]
-        self._held[holds & (self._on_held_m - fleet.half_m > length_m)] = NOBODY
-        self._held[fleet.edge < 0] = NOBODY
+        self._held[holds & (self._on_held_m - fleet.half_m > length_m)] = NO_PATH
+        self._held[fleet.edge < 0] = NO_PATH
 
-    def _closed(self, claiming: Sequence[Sighting], seen: Sequence[Sighting]) -> NDArray[np.bool_]:
+    def _closed(
+        self, claiming: Sequence[CarOnEdge], seen: Sequence[CarOnEdge]
+    ) -> NDArray[np.bool_]:
         """Return the paths that driven cars close to others: arriving, or standing there, (C,)."""
         network = self._network
         standing = [
@@ -164,13 +168,13 @@ class RightOfWay:
             closed[standing] = True
         return closed
 
-    def _claims(self, car: Sighting) -> bool:
+    def _claims(self, car: CarOnEdge) -> bool:
         """Whether a driven car that is first on its street is about to arrive at a junction."""
         network = self._network
         if network.in_junction[car.edge] or not car.drives_along or car.speed_mps < CLAIM_MPS:
             return False
-        way_m = float(network.length_m[car.edge]) - car.s_m - car.half_m
-        return way_m < CLAIM_S * car.speed_mps + CLAIM_M
+        distance_m = float(network.length_m[car.edge]) - car.s_m - car.half_m
+        return distance_m < CLAIM_S * car.speed_mps + CLAIM_M
 
     def _hand_back(
         self,
@@ -180,22 +184,22 @@ class RightOfWay:
         foremost: IntArray,
         let_pass: NDArray[np.bool_],
     ) -> None:
-        """Take paths back from those who can still stop, and from those behind who cannot go."""
-        before = (self._held != NOBODY) & (self._on_held_m + fleet.half_m < 0.0)
+        """Take paths back from vehicles that can still stop, and from those behind them."""
+        before = (self._held != NO_PATH) & (self._on_held_m + fleet.half_m < 0.0)
         if not before.any():
             return
         line_m = -self._on_held_m - fleet.half_m - STOP_LINE_M
         braking_m = self._stopping_m(fleet) - fleet.speed_mps * self._params.time_headway_s
         stops = before & closed[self._held] & (line_m > braking_m) & ~let_pass
-        self._held[stops | (before & queues.behind(foremost))] = NOBODY
-        if stops.any():  # whoever stands behind them cannot keep his either
-            self._held[before & queues.behind(np.flatnonzero(stops))] = NOBODY
+        self._held[stops | (before & queues.behind(foremost))] = NO_PATH
+        if stops.any():  # vehicles behind them cannot keep theirs either
+            self._held[before & queues.behind(np.flatnonzero(stops))] = NO_PATH
 
     def _requests(
         self, waiting: IntArray, path: IntArray, fleet: Fleet, queues: Queues, now_s: float
     ) -> list[Request]:
-        """Return the requests of those who are first before a junction and have room behind it."""
-        near = np.isfinite(self.to_stop_line_m(fleet)[waiting]) & (self._held[waiting] == NOBODY)
+        """Return the requests of vehicles first before a junction with room behind it."""
+        near = np.isfinite(self.to_stop_line_m(fleet)[waiting]) & (self._held[waiting] == NO_PATH)
         asking = waiting[near]
         self.impatient = []
         if not len(asking):
@@ -218,10 +222,10 @@ class RightOfWay:
         return np.asarray(fleet.length_m + self._params.minimum_gap_m + AIR_M)
 
     def _promised_m(self, fleet: Fleet) -> FloatArray:
-        """Return what those who hold a path will take up behind the junction, (E,) [m]."""
+        """Return the room that holders of a path will take up behind the junction, (E,) [m]."""
         on_path = np.where(self._network.in_junction[fleet.edge], 0, 1)
         after = fleet.plan[np.arange(len(fleet)), on_path]
-        holds = self._held != NOBODY
+        holds = self._held != NO_PATH
         length_m = np.zeros(len(fleet))
         length_m[holds] = self._path_length_m[self._held[holds]]
         coming = holds & (self._on_held_m < length_m) & (after >= 0)
@@ -249,13 +253,13 @@ def granted(
     """Return the requests that are granted now, the oldest first.
 
     Args:
-        requests: of those who are first before a junction.
+        requests: of vehicles that are first before a junction.
         cleared_at_m: (C, C), as above.
-        blocked: (C,) paths that cannot be given to anybody.
+        blocked: (C,) paths that cannot be granted.
     """
     given = []
     taken = blocked.copy()
-    reserved = np.zeros_like(blocked)  # for those who came earlier and wait
+    reserved = np.zeros_like(blocked)  # for earlier requests that wait
     for request in sorted(requests):
         meets = cleared_at_m[request.path] > FREE
         if taken[request.path] or reserved[request.path]:

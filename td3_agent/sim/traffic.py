@@ -1,15 +1,15 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Other cars on the road: they follow lanes, keep their distance, and take turns at junctions.
+"""Traffic: vehicles that follow lanes, keep their distance, and take turns at junctions.
 
-Along the lane: the Intelligent Driver Model (:mod:`td3_agent.driving.idm`) behind the vehicle
-ahead, driven cars included, and before a stop line until the way through the junction is given
-(:mod:`td3_agent.sim.right_of_way`); bends are taken as fast as the lane's table allows. Across
-it: they keep to its centre exactly, and never change lanes. Where a road ends they leave the
-map, and come back where one begins.
+Along the lane, a vehicle follows the Intelligent Driver Model (:mod:`td3_agent.driving.idm`):
+behind the vehicle ahead, driven cars included, and before a stop line until it is granted a path
+through the junction (:mod:`td3_agent.sim.right_of_way`). The lane's table limits the speed in
+bends. Vehicles stay on the lane's centre and never change lanes. They leave the map where a road
+ends and enter it where one begins.
 
-All vehicles step at once, from the state of the frame before, and each has a generator of its
-own: neither their order nor their number changes what one of them draws.
+All vehicles step at once, from the state of the frame before. Each has its own random generator:
+neither their order nor their number changes what one of them draws.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import numpy as np
 from td3_agent.driving.idm import HARDEST_BRAKING_MPS2, IdmParams, advanced, idm_acceleration
 from td3_agent.driving.parameters import param
 from td3_agent.sim.boxes import Box, drawn_vehicle
-from td3_agent.sim.fleet import OFF_MAP, Fleet, Queues, sightings
+from td3_agent.sim.fleet import OFF_MAP, Fleet, Queues, cars_on_edges
 from td3_agent.sim.lane_network import PLANNED_DECELERATION_MPS2, lane_network
-from td3_agent.sim.lead import HABITS, LEADERS, NO_LEADER, LeadingVehicle
-from td3_agent.sim.placement import entry_place, free_places, place_on_route, way_of_route
+from td3_agent.sim.lead import HABITS, LEADERS, NO_LEADER, LeadVehicle
+from td3_agent.sim.placement import edge_pairs_of_route, entry_place, free_places, place_on_route
 from td3_agent.sim.right_of_way import RightOfWay
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from td3_agent.sim.road import RoadMap
 
 STREAM = 1000  # keeps its generators apart from those of the driven cars
-PLANNED_EDGES = 3  # a path through a junction, a street, another path: farther than one can see
-SPEED_SPREAD = (0.8, 1.1)  # of the speeds that drivers like
-LOOK_S = 0.2  # between looks at who may drive into a junction: people take longer
-LEADING = 0  # number of the vehicle ahead of the first driven car, where there is one
+PLANNED_EDGES = 3  # a path through a junction, a street, another path
+SPEED_SPREAD = (0.8, 1.1)  # of desired speeds
+RIGHT_OF_WAY_PERIOD_S = 0.2  # between updates of the right of way
+LEAD = 0  # number of the lead vehicle of the first driven car, where there is one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Traffic:
         first_actor_id: CARLA actor ids count up from here.
 
     Attributes:
-        fleet: where on the lanes everybody is, and how fast.
+        fleet: places on the lanes and speeds.
         x_m: (N,) middle of each in the map frame [m].
         y_m: (N,) the same [m].
         yaw_rad: (N,) heading [rad], not wrapped.
@@ -78,7 +78,7 @@ class Traffic:
     """
 
     def __init__(self, road_map: RoadMap, first_actor_id: int) -> None:
-        """Look up the lanes; nobody drives yet."""
+        """Look up the lanes; :meth:`start` adds the vehicles."""
         self._network = lane_network(road_map)
         self._first_actor_id = first_actor_id
 
@@ -88,7 +88,7 @@ class Traffic:
         return range(self._first_actor_id, self._first_actor_id + len(self.fleet))
 
     def start(self, config: TrafficConfig, seed: int, cars: Sequence[Car]) -> None:
-        """Put everybody on the road, clear of the driven cars; fewer where there is no room.
+        """Place the vehicles, clear of the driven cars; fewer where there is no room.
 
         Args:
             config: how many, and how they drive.
@@ -97,8 +97,8 @@ class Traffic:
         """
         self._config = config
         self._elapsed_frames = 0
-        self._way_of_car: set[tuple[int, int]] = set()
-        self._leading: LeadingVehicle | None = None
+        self._edges_of_car: set[tuple[int, int]] = set()
+        self._lead_vehicle: LeadVehicle | None = None
         places = [] if config.leader == NO_LEADER else self._lead(seed, cars)
         rng = np.random.default_rng([seed, STREAM])
         places += free_places(self._network, rng, config.vehicles, cars, places)
@@ -109,17 +109,17 @@ class Traffic:
         self._locate()
 
     def step(self, cars: Sequence[Car], step_s: float) -> None:
-        """Drive everybody for one step [s], as they and the driven cars stand now."""
+        """Move all vehicles by one step [s]."""
         self._elapsed_frames += 1
-        fleet, seen = self.fleet, sightings(self._network, cars)
+        fleet, seen = self.fleet, cars_on_edges(self._network, cars)
         queues = Queues(fleet, seen, self._network.length_m)
-        if (self._elapsed_frames - 1) % max(1, round(LOOK_S / step_s)) == 0:
+        if (self._elapsed_frames - 1) % max(1, round(RIGHT_OF_WAY_PERIOD_S / step_s)) == 0:
             self._right_of_way.update(fleet, seen, queues, self._elapsed_frames * step_s)
-            self._change_minds()
+            self._replan()
         acceleration = self._acceleration(queues, step_s)
-        way_m, fleet.speed_mps = advanced(fleet.speed_mps, acceleration, step_s)
-        fleet.s_m = fleet.s_m + way_m
-        self._right_of_way.advance(way_m)
+        distance_m, fleet.speed_mps = advanced(fleet.speed_mps, acceleration, step_s)
+        fleet.s_m = fleet.s_m + distance_m
+        self._right_of_way.advance(distance_m)
         self._change_edges()
         self._come_back(queues, cars)
         self._locate()
@@ -131,7 +131,7 @@ class Traffic:
         return tuple(self._box(i) for i in np.flatnonzero(near).tolist())
 
     def bodies(self) -> FloatArray:
-        """Return who is on the map, (B, 7): x, y, yaw, length, width, velocity in map axes."""
+        """Return vehicles on the map, (B, 7): x, y, yaw, length, width, velocity in map axes."""
         fleet = self.fleet
         vx, vy = fleet.speed_mps * np.cos(self.yaw_rad), fleet.speed_mps * np.sin(self.yaw_rad)
         columns = (self.x_m, self.y_m, self.yaw_rad, fleet.length_m, self.width_m, vx, vy)
@@ -147,29 +147,29 @@ class Traffic:
         )
 
     def _locate(self) -> None:
-        """Work out where everybody is on the map."""
+        """Update the poses in the map frame."""
         self.x_m, self.y_m, self.yaw_rad = self._network.poses(self.fleet.edge, self.fleet.s_m)
 
     # ---- The start -----------------------------------------------------------------------------
 
     def _lead(self, seed: int, cars: Sequence[Car]) -> list[StartPlace]:
-        """Put a vehicle ahead of the first car on its route; return its place, if there is one."""
+        """Return the place of the lead vehicle on the first car's route, if there is room."""
         habit = HABITS[self._config.leader]
         place = place_on_route(self._network, cars, habit.ahead_m)
         if place is None:
             return []
-        self._leading = LeadingVehicle(habit, np.random.default_rng([seed, STREAM, LEADING, 1]))
-        self._way_of_car = way_of_route(self._network, cars[0].route)
+        self._lead_vehicle = LeadVehicle(habit, np.random.default_rng([seed, STREAM, LEAD, 1]))
+        self._edges_of_car = edge_pairs_of_route(self._network, cars[0].route)
         return [place]
 
     def _draw_vehicles(self, places: Sequence[StartPlace]) -> None:
-        """Draw bodies, tempers and the first turns of everybody."""
+        """Draw bodies, desired speeds and the first turns."""
         looks = [drawn_vehicle(rng) for rng in self._rngs]
-        tempers = [rng.uniform(*SPEED_SPREAD) for rng in self._rngs]
+        spread = [rng.uniform(*SPEED_SPREAD) for rng in self._rngs]
         number = len(places)
         self._looks = looks
         self.width_m = np.array([look.width_m for look in looks])
-        self._desired_mps = self._config.desired_speed_mps * np.array(tempers)
+        self._desired_mps = self._config.desired_speed_mps * np.array(spread)
         self.fleet = Fleet(
             edge=np.array([edge for edge, _ in places], dtype=np.intp),
             s_m=np.array([s_m for _, s_m in places], dtype=np.float64),
@@ -181,20 +181,22 @@ class Traffic:
             self._plan_ahead(i, 0)
 
     def _take_off(self, cars: Sequence[Car]) -> None:
-        """Set everybody in motion, no faster than the distance to the next one allows."""
+        """Set the initial speeds, no faster than the distance to the next vehicle allows."""
         fleet, config = self.fleet, self._config
-        gap_m, _ = Queues(fleet, sightings(self._network, cars), self._network.length_m).ahead()
+        gap_m, _ = Queues(
+            fleet, cars_on_edges(self._network, cars), self._network.length_m
+        ).ahead()
         room_m = np.minimum(gap_m, self._right_of_way.to_stop_line_m(fleet))
         room_m = np.minimum(room_m, self._network.length_m[fleet.edge] - fleet.s_m)
         safe = np.maximum(room_m - config.minimum_gap_m, 0.0) / (2.0 * config.time_headway_s)
         fleet.speed_mps = np.minimum(np.minimum(safe, self._desired_mps), self._allowed_mps())
-        if self._leading is not None:
-            fleet.speed_mps[LEADING] = 0.0
+        if self._lead_vehicle is not None:
+            fleet.speed_mps[LEAD] = 0.0
 
-    # ---- How they drive ------------------------------------------------------------------------
+    # ---- Speed ------------------------------------------------------------------------
 
     def _acceleration(self, queues: Queues, step_s: float) -> FloatArray:
-        """Return everybody's acceleration, (N,) [m/s^2]."""
+        """Return the accelerations, (N,) [m/s^2]."""
         fleet, config = self.fleet, self._config
         speed = fleet.speed_mps
         gap_m, ahead_mps = queues.ahead()
@@ -204,29 +206,29 @@ class Traffic:
             idm_acceleration(config, speed, line_m, speed, self._desired_mps),
         )
         wanted = np.minimum(wanted, (self._allowed_mps() - speed) / step_s)
-        if self._leading is not None:
-            limit_mps = self._leading.limit_mps(self._elapsed_frames * step_s)
-            change = (limit_mps - float(speed[LEADING])) / step_s
-            slowing = max(change, -self._leading.habit.braking_mps2)
-            wanted[LEADING] = min(float(wanted[LEADING]), slowing)
+        if self._lead_vehicle is not None:
+            limit_mps = self._lead_vehicle.limit_mps(self._elapsed_frames * step_s)
+            change = (limit_mps - float(speed[LEAD])) / step_s
+            slowing = max(change, -self._lead_vehicle.habit.braking_mps2)
+            wanted[LEAD] = min(float(wanted[LEAD]), slowing)
         return np.where(fleet.edge == OFF_MAP, 0.0, np.maximum(wanted, -HARDEST_BRAKING_MPS2))
 
     def _allowed_mps(self) -> FloatArray:
         """Return the speed that bends allow, here and on the edges ahead, (N,) [m/s]."""
         network, fleet = self._network, self.fleet
-        allowed = network.limits_mps(fleet.edge, fleet.s_m)
-        way_m = network.length_m[fleet.edge] - fleet.s_m
-        for following in fleet.plan.T:
-            entry = network.entry_limits_mps(following)
-            braking = np.sqrt(entry**2 + 2.0 * PLANNED_DECELERATION_MPS2 * np.maximum(way_m, 0.0))
-            allowed = np.where(following == OFF_MAP, allowed, np.minimum(allowed, braking))
-            way_m = way_m + network.length_m[following]
-        return np.asarray(allowed)
+        to_end_m = network.length_m[fleet.edge] - fleet.s_m
+        lengths_m = np.hstack((to_end_m[:, np.newaxis], network.length_m[fleet.plan[:, :-1]]))
+        ahead_m = np.maximum(np.cumsum(lengths_m, axis=1), 0.0)
+        entry = network.entry_limits_mps(fleet.plan)
+        braking = np.sqrt(entry**2 + 2.0 * PLANNED_DECELERATION_MPS2 * ahead_m)
+        braking[fleet.plan == OFF_MAP] = np.inf
+        limits = network.limits_mps(fleet.edge, fleet.s_m)
+        return np.asarray(np.minimum(limits, braking.min(axis=1)))
 
     # ---- From edge to edge ---------------------------------------------------------------------
 
     def _change_edges(self) -> None:
-        """Move those who have come to the end of their edge on to the next, or off the map."""
+        """Move vehicles at the end of their edge to the next one, or off the map."""
         fleet, length_m = self.fleet, self._network.length_m
         ends = (fleet.plan[:, 0] == OFF_MAP) & (fleet.s_m + fleet.half_m >= length_m[fleet.edge])
         over = (fleet.edge != OFF_MAP) & (ends | (fleet.s_m >= length_m[fleet.edge]))
@@ -251,12 +253,12 @@ class Traffic:
         ways = self._network.followers[edge]
         if not ways:
             return OFF_MAP
-        if i == LEADING and self._leading is not None:
-            ways = tuple(way for way in ways if (edge, way) in self._way_of_car) or ways
+        if i == LEAD and self._lead_vehicle is not None:
+            ways = tuple(way for way in ways if (edge, way) in self._edges_of_car) or ways
         return ways[int(self._rngs[i].integers(len(ways)))]
 
-    def _change_minds(self) -> None:
-        """Let those who wait for room in a full street turn into another one that has some."""
+    def _replan(self) -> None:
+        """Replan vehicles that wait for room in a full street: another street that has some."""
         for i in self._right_of_way.impatient:
             ways = [
                 (way, after)
@@ -264,13 +266,13 @@ class Traffic:
                 for after in self._network.followers[way]
                 if self._right_of_way.has_room(self.fleet, i, after)
             ]
-            leads = i == LEADING and self._leading is not None
-            if ways and not leads:
+            is_lead = i == LEAD and self._lead_vehicle is not None
+            if ways and not is_lead:
                 self.fleet.plan[i, :2] = ways[int(self._rngs[i].integers(len(ways)))]
                 self._plan_ahead(i, 2)
 
     def _come_back(self, queues: Queues, cars: Sequence[Car]) -> None:
-        """Let those who have left the map enter it where there is room, one by one."""
+        """Let vehicles that have left the map enter it where there is room, one by one."""
         fleet = self.fleet
         away = np.flatnonzero(fleet.edge == OFF_MAP).tolist()
         if not away:

@@ -52,9 +52,9 @@ DRAG_COEFFICIENT = 0.30
 FRONTAL_AREA_M2 = 2.1
 AIR_DENSITY_KGPM3 = 1.2
 ROLLING_RESISTANCE = 0.012
-GRIP_SHARE = 0.9  # usable part of the tyres' friction, along and across
+GRIP_FRACTION = 0.9  # usable part of the tyres' friction, along and across
 SLIP_BOUND_PER_MPS2 = 0.02  # Rajamani, 2nd ed., ch. 8: slip <= atan(0.02 mu g)
-HAND_BRAKE_SHARE = 0.4  # of full braking: rear wheels only
+HAND_BRAKE_FRACTION = 0.4  # of full braking: rear wheels only
 HALF_TRACK_M = 0.69
 CM_PER_M = 100.0
 
@@ -174,7 +174,7 @@ def _parameters() -> VehicleParameters:
 
 def _max_grip_mps2() -> float:
     """Largest acceleration the tyres give, along or across [m/s^2]."""
-    return GRIP_SHARE * float(_parameters().tire.p_dy1) * GRAVITY_MPS2
+    return GRIP_FRACTION * float(_parameters().tire.p_dy1) * GRAVITY_MPS2
 
 
 @lru_cache(maxsize=1)
@@ -190,7 +190,7 @@ def vehicle_info() -> VehicleInfo:
             max_steer_angle=float(p.steering.max) if front else 0.0,
             radius=p.R_w * CM_PER_M,
             max_brake_torque=brake_torque,
-            max_handbrake_torque=0.0 if front else 2.0 * HAND_BRAKE_SHARE * brake_torque,
+            max_handbrake_torque=0.0 if front else 2.0 * HAND_BRAKE_FRACTION * brake_torque,
             position=(x, y, p.R_w),
         )
 
@@ -311,7 +311,7 @@ def _pedals(control: VehicleControl) -> tuple[float, float, float]:
     throttle = clamp(control.throttle, 0.0, 1.0)
     brake = clamp(control.brake, 0.0, 1.0)
     if control.hand_brake:
-        brake += HAND_BRAKE_SHARE
+        brake += HAND_BRAKE_FRACTION
     if control.manual_gear_shift:
         return throttle, brake, float((control.gear > 0) - (control.gear < 0))
     return throttle, brake, -1.0 if control.reverse else 1.0

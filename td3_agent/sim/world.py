@@ -213,7 +213,7 @@ class World:
         self.frame += 1
         stamp_ns = self.stamp_ns
         if self.traffic is not None:
-            self.traffic.step(self.cars, step_s)  # first: everybody acts on the frame before
+            self.traffic.step(self.cars, step_s)  # first: all act on the frame before
         for car, control in zip(self.cars, checked, strict=True):
             car.move(control, step_s, stamp_ns)
         for one, other in combinations(self.cars, 2):

@@ -63,11 +63,11 @@ def over_ros(monkeypatch):
                 drivers={'ros': driver},
                 ledgers={'ros': ledger_path},
             )
-            judged = drive_job(job)['ros']
+            result = drive_job(job)['ros']
             records = ledger_of(ledger_path)
             change(records)
             write_ledger(ledger_path, records)
-            return judged
+            return result
 
         monkeypatch.setattr(ros_episodes, 'drive_over_ros', drive)
 
@@ -180,9 +180,9 @@ class TestAttempts:
 
         monkeypatch.setattr(ros_episodes, 'drive_once', once)
         plan, path = EpisodePlan(), tmp_path / 'ledger.jsonl'
-        judged = ros_episodes.drive_over_ros(plan, plan.episode(0), None, path)
+        result = ros_episodes.drive_over_ros(plan, plan.episode(0), None, path)
         assert list(left) == []
-        return judged.figures, sorted(path.name for path in tmp_path.iterdir())
+        return result.figures, sorted(path.name for path in tmp_path.iterdir())
 
     def test_sound_episode_is_driven_once(self, tmp_path, monkeypatch, capsys):
         figures, files = self.drive(tmp_path, monkeypatch, [0])

@@ -27,26 +27,26 @@ NOTHING = EpisodeView(
 )
 
 
-def judged(number, *findings, **figures):
+def result(number, *findings, **figures):
     return EpisodeResult(
         figures={'episode': number, **GOOD, **figures}, view=NOTHING, findings=findings
     )
 
 
-def test_a_disturbed_episode_is_driven_again_and_its_reason_is_told():
+def test_a_disturbed_episode_is_driven_again_with_its_reason():
     pytest.importorskip('rclpy')
     from td3_agent.evaluation.ros_episodes import fault, lockstep_held
 
-    assert lockstep_held(judged(0))
-    assert lockstep_held(judged(0, CAMERA))
-    assert not lockstep_held(judged(0, frames_not_ok=1))
-    disturbed = judged(0, BRIDGES)
+    assert lockstep_held(result(0))
+    assert lockstep_held(result(0, CAMERA))
+    assert not lockstep_held(result(0, frames_not_ok=1))
+    disturbed = result(0, BRIDGES)
     assert not lockstep_held(disturbed)
     assert fault(disturbed) == '0 frames not ok, 0 violations; two bridges in ROS domain 7'
 
 
-def test_what_was_wrong_is_told_once_with_its_episodes_and_errors_fail():
-    found = found_by([judged(0, CAMERA), judged(1), judged(2, CAMERA, BRIDGES)])
+def test_findings_are_listed_once_with_their_episodes_and_errors_fail():
+    found = found_by([result(0, CAMERA), result(1), result(2, CAMERA, BRIDGES)])
     assert [(one['text'], one['episodes']) for one in found] == [
         ('another camera', [0, 2]),
         ('two bridges in ROS domain 7', [2]),

@@ -41,7 +41,7 @@ def around(count):
     ]
 
 
-def judged(records, route=LINE, task=TASK):
+def outcome(records, route=LINE, task=TASK):
     """Return ending, frames until then, and route completion."""
     following = begun(task, route, tuple(route.points_xy[0]))
     kept = up_to_the_ending(records, following)
@@ -50,11 +50,11 @@ def judged(records, route=LINE, task=TASK):
 
 def test_goal_is_reached_within_the_goal_distance():
     frames = math.ceil((100.0 - TASK.goal_distance_m) / (SPEED_MPS * STEP_S))
-    assert judged(along_x(500)) == (Ending.GOAL, frames, 1.0)
+    assert outcome(along_x(500)) == (Ending.GOAL, frames, 1.0)
 
 
 def test_a_lap_is_the_whole_of_a_closed_route():
-    ending, frames, completion = judged(around(1000), LAP)
+    ending, frames, completion = outcome(around(1000), LAP)
     assert (ending, completion) == (Ending.GOAL, 1.0)
     assert frames * SPEED_MPS * STEP_S == pytest.approx(
         LAP.length_m - TASK.goal_distance_m, abs=0.3
@@ -62,7 +62,7 @@ def test_a_lap_is_the_whole_of_a_closed_route():
 
 
 def test_lap_begun_backwards_is_no_goal():
-    ending, _, completion = judged([place | {'y_m': -place['y_m']} for place in around(200)], LAP)
+    ending, _, completion = outcome([place | {'y_m': -place['y_m']} for place in around(200)], LAP)
     assert ending is Ending.STALLED
     assert completion < 0.01
 
@@ -70,43 +70,43 @@ def test_lap_begun_backwards_is_no_goal():
 def test_collision_ends_at_its_frame():
     records = along_x(200)
     records[42]['collision'] = 200
-    ending, frames, completion = judged(records)
+    ending, frames, completion = outcome(records)
     assert (ending, frames) == (Ending.COLLISION, 43)
     assert completion == pytest.approx(43 * SPEED_MPS * STEP_S / 100.0)
 
 
 def test_leaving_the_route_ends():
     records = along_x(20) + along_x(200, y_m=-3.6)[20:]
-    assert judged(records)[:2] == (Ending.OFF_ROUTE, 21)
+    assert outcome(records)[:2] == (Ending.OFF_ROUTE, 21)
 
 
 def test_standing_ends_when_it_has_lasted():
     stall_frames = round(TASK.stall_time_s / STEP_S)
-    ending, frames, _ = judged(along_x(20) + [along_x(20)[-1]] * 500)
+    ending, frames, _ = outcome(along_x(20) + [along_x(20)[-1]] * 500)
     assert (ending, frames) == (Ending.STALLED, 20 + stall_frames)
 
 
 def test_time_limit_ends():
     task = TaskConfig(time_limit_s=7.5)
-    assert judged(along_x(500), task=task)[:2] == (Ending.TIME_LIMIT, 150)
+    assert outcome(along_x(500), task=task)[:2] == (Ending.TIME_LIMIT, 150)
 
 
 def test_frames_without_odometry_take_time_and_may_hold_a_collision():
     records = along_x(10)
     stall_frames = round(TASK.stall_time_s / STEP_S)
     lost = [{'outcome': SKIPPED}] * 300
-    assert judged(records + lost)[:2] == (Ending.STALLED, 10 + stall_frames)
-    assert judged([*records, {'collision': 200}])[:2] == (Ending.COLLISION, 11)
+    assert outcome(records + lost)[:2] == (Ending.STALLED, 10 + stall_frames)
+    assert outcome([*records, {'collision': 200}])[:2] == (Ending.COLLISION, 11)
 
 
 def test_unfinished_episode_has_no_ending():
-    assert judged(along_x(100))[0] is Ending.NONE
-    assert judged([]) == (Ending.NONE, 0, 0.0)
+    assert outcome(along_x(100))[0] is Ending.NONE
+    assert outcome([]) == (Ending.NONE, 0, 0.0)
 
 
 def test_turning_back_keeps_what_was_covered():
     there = along_x(200)
-    _, _, completion = judged(there + there[::-1])
+    _, _, completion = outcome(there + there[::-1])
     assert completion == pytest.approx(0.5)
 
 

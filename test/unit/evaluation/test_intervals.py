@@ -89,7 +89,7 @@ def test_equal_episodes_leave_no_doubt():
     assert got['success_rate_ci95'][0] == pytest.approx(0.6756, abs=1e-4)
 
 
-def test_rates_are_events_by_way_not_means_of_rates():
+def test_rates_are_events_by_distance_not_means_of_rates():
     got = totals([episode(collisions=1, distance_m=100.0), episode(distance_m=900.0)])
     assert got['collisions_per_km'] == pytest.approx(1.0)
     low, high = got['collisions_per_km_ci95']
@@ -98,7 +98,7 @@ def test_rates_are_events_by_way_not_means_of_rates():
     assert got['collisions'] == 1
 
 
-def test_event_never_seen_is_bounded_by_the_way_that_was_driven():
+def test_event_never_seen_is_bounded_by_the_distance_driven():
     got = totals([episode(distance_m=1500.0)] * 2)
     assert got['collisions_per_km'] == 0.0
     assert got['collisions_per_km_ci95'] == [0.0, pytest.approx(3.6889 / 3.0, rel=1e-4)]

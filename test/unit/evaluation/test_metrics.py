@@ -14,6 +14,7 @@ from td3_agent.driving.task import Ending
 from td3_agent.evaluation.episode_result import (
     VEHICLE_COLLISION_PENALTY,
     Track,
+    distance_fraction,
     episode_figures,
     infraction_penalty,
     is_success,
@@ -21,7 +22,6 @@ from td3_agent.evaluation.episode_result import (
     longitudinal_jerk_mps3,
     motion_figures,
     per_km,
-    share_of_way,
     track_of,
 )
 from td3_agent.sim.road import LaneFix
@@ -241,4 +241,4 @@ def test_frames_without_odometry_are_frames_but_no_part_of_the_track():
 
 def test_standing_has_no_rates():
     assert per_km(3, 0.0) is None
-    assert share_of_way(np.zeros(3), np.ones(3, dtype=np.bool_)) is None
+    assert distance_fraction(np.zeros(3), np.ones(3, dtype=np.bool_)) is None

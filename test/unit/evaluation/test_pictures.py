@@ -39,7 +39,7 @@ def draw(path, markings=(LINE,), title='drive', **changes):
     return imread(path)
 
 
-def judged(number=0, *, success=True, frames=120, **changes):
+def result(number=0, *, success=True, frames=120, **changes):
     figures = {
         'episode': number,
         'ending': 'goal' if success else 'off_route',
@@ -83,7 +83,7 @@ def test_events_are_marked(tmp_path, number):
     if number == 1:
         quiet, loud = (draw(tmp_path / 'one.png', events=some) for some in ([], events))
     else:
-        quiet, loud = (draw_all(tmp_path / 'all.png', [judged(events=e)]) for e in ([], events))
+        quiet, loud = (draw_all(tmp_path / 'all.png', [result(events=e)]) for e in ([], events))
     assert share_of(loud, EVENT_RED) > share_of(quiet, EVENT_RED) + 1e-4
 
 
@@ -121,21 +121,21 @@ def test_equal_drives_give_equal_bytes(tmp_path):
 @pytest.mark.parametrize('count', [1, 9, 50])
 @pytest.mark.slow
 def test_any_number_of_episodes_fits(tmp_path, count):
-    height, width = draw_all(tmp_path / 'all.png', [judged(i) for i in range(count)]).shape[:2]
+    height, width = draw_all(tmp_path / 'all.png', [result(i) for i in range(count)]).shape[:2]
     assert 400 < width < 2600
     assert 150 < height < 2600
 
 
 def test_failed_episodes_stand_out(tmp_path):
-    good = draw_all(tmp_path / 'good.png', [judged(i) for i in range(4)])
-    bad = draw_all(tmp_path / 'bad.png', [judged(i, success=False) for i in range(4)])
+    good = draw_all(tmp_path / 'good.png', [result(i) for i in range(4)])
+    bad = draw_all(tmp_path / 'bad.png', [result(i, success=False) for i in range(4)])
     assert share_of(bad, RED) > 2.0 * share_of(good, RED)
     assert share_of(good, GREEN) > share_of(bad, GREEN)
 
 
 @pytest.mark.parametrize('frames', [0, 1])
 def test_episode_without_a_drive_is_drawn_all_the_same(tmp_path, frames):
-    assert draw_all(tmp_path / 'none.png', [judged(frames=frames, success=False)]).size
+    assert draw_all(tmp_path / 'none.png', [result(frames=frames, success=False)]).size
 
 
 def test_long_roads_get_flat_cells_and_towns_square_ones():

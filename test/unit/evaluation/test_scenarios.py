@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Scenarios: named, seeded, listed, and driven without contact by who is told what is ahead."""
+"""Scenarios: named, seeded, listed; a driver that reads the simulator has no contact in them."""
 
 import json
 
@@ -142,7 +142,7 @@ def test_following_reaches_the_goal_without_contact(name):
     assert figures['ending'] == 'goal'
 
 
-def test_who_sees_nothing_runs_into_the_obstacle():
+def test_driver_that_sees_nothing_runs_into_the_obstacle():
     plan = SCENARIOS['parked-obstacle'].plan(SHORT)
     drivers = {'blind': DirectDriverParams(driver='pure_pursuit')}
     job = DirectJob(plan=plan, episode=plan.episode(0), drivers=drivers, ledgers={})

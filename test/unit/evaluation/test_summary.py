@@ -14,9 +14,9 @@ from td3_agent.evaluation.summary import (
     along,
     command_pace,
     finding_lines,
-    judged,
+    findings_of,
     latencies,
-    starts_anew,
+    onsets,
     summarize,
     table,
     track,
@@ -181,10 +181,10 @@ def test_stages_are_a_table_within_the_table():
     ]
 
 
-def test_contact_that_lasts_counts_once_and_anew_after_a_pause():
+def test_contact_counts_once_while_it_lasts_and_again_after_a_pause():
     hit = record(collision=200)
     records = [record(), hit, hit, hit, record(), hit, record()]
-    assert starts_anew(records, 'collision') == [False, True, False, False, False, True, False]
+    assert onsets(records, 'collision') == [False, True, False, False, False, True, False]
     records[2] = hit | {'lane_invasion': [2]}
     got = summarize(records, LINE)
     assert (got['collisions'], got['lane_invasions']) == (2, 1)
@@ -201,16 +201,16 @@ def test_table_has_a_line_per_figure():
     assert texts['violations'] == '1'
 
 
-def test_a_drive_of_stopped_frames_is_judged_by_its_frames_or_by_its_ledger():
+def test_findings_of_stopped_frames_come_from_the_frames_or_from_the_ledger():
     records = [record(outcome='stopped_no_command' if i % 2 else 'ok') for i in range(60)]
-    (found,) = judged(records)
+    (found,) = findings_of(records)
     assert found.is_error
     assert found.text.startswith('30 of 60 frames without the command')
     cause = Finding('td3_agent: every second frame has no image', is_error=False)
-    assert judged(records, [cause]) == [found, cause]  # cut off before its verdict
+    assert findings_of(records, [cause]) == [found, cause]  # cut off before its verdict
     bridges = Finding('two bridges in ROS domain 7', is_error=True)
-    assert judged(records, [cause, bridges]) == [bridges, cause]
-    assert judged([record()] * 60) == []
+    assert findings_of(records, [cause, bridges]) == [bridges, cause]
+    assert findings_of([record()] * 60) == []
 
 
 def test_findings_have_lines_of_their_own_beside_the_table():

@@ -211,14 +211,14 @@ def test_command_of_another_thread_ends_the_wait(wait):
     assert not thread.is_alive()
 
 
-def test_nobody_expected_is_no_wait():
+def test_no_expected_command_is_no_wait():
     wait = CommandWait()
     assert wait.wait(PATIENCE_S) == []
     wait.expect([])
     assert wait.wait(PATIENCE_S) == []
 
 
-def test_timeout_names_who_is_missing():
+def test_timeout_names_the_missing_roles():
     wait = CommandWait()
     wait.expect(['a', 'b', 'c'])
     assert wait.received('b')
@@ -256,12 +256,12 @@ def test_second_command_makes_the_next_wait_return_at_once(wait):
     assert wait.wait(SHORT_S) == ['ego']
 
 
-def test_command_of_a_stranger_is_unexpected_and_releases_nobody(wait):
+def test_command_of_an_unknown_role_is_unexpected_and_releases_no_wait(wait):
     assert not wait.received('stranger')
     assert wait.wait(SHORT_S) == ['ego']
 
 
-def test_command_that_nobody_waits_for_is_unexpected():
+def test_command_without_a_wait_is_unexpected():
     assert not CommandWait().received('ego')
 
 

@@ -159,7 +159,7 @@ class TestMeeting:
         gap_m = second.state.x_m - first.state.x_m
         assert gap_m == pytest.approx(first.vehicle_info.length_m, abs=1e-9)
 
-    def test_who_is_first_does_not_matter_head_on(self, pair):
+    def test_order_does_not_matter_head_on(self, pair):
         ends = []
         for order in (pair.cars, pair.cars[::-1]):
             facing(pair, *order, speeds_mps=(9.0, 4.0))

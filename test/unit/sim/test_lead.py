@@ -49,12 +49,12 @@ def test_nearest_counts(world):
 
 
 @pytest.mark.parametrize('left_m', [-3.0, 3.5])
-def test_who_leaves_room_is_not_in_the_way(world, left_m):
+def test_vehicle_that_leaves_room_is_not_in_the_way(world, left_m):
     put(world, 20.0, left_m)
     assert lead_of(world, world.ego) is None
 
 
-def test_who_stands_across_is_in_the_way_sooner(world):
+def test_vehicle_across_the_lane_is_in_the_way_sooner(world):
     put(world, 20.0, 3.0, yaw_rad=0.5 * math.pi)
     assert lead_of(world, world.ego) is not None
 

@@ -42,7 +42,7 @@ def test_order_of_the_requests_does_not_matter():
     assert given(*requests) == given(*reversed(requests)) == [0, 1]
 
 
-def test_who_waits_keeps_back_later_ones_that_he_would_meet():
+def test_waiting_request_holds_back_later_ones_that_it_would_meet():
     """Vehicle 0 waits for path 1 to be cleared; vehicle 1 must not slip in before it."""
     blocked = np.array([False, False, False, True])
     assert given((1, 0, 3), (2, 1, 0), blocked=blocked) == []
@@ -86,6 +86,20 @@ class TestNetwork:
                 assert abs(fix.lateral_m) < 0.05
                 assert np.cos(fix.heading_rad - heading[i]) > 0.999
 
+    @pytest.mark.parametrize('reach_m', [0.5, 4.0, 30.0])
+    def test_near_a_position_each_edge_has_the_nearest_of_all_its_rows(self, reach_m):
+        network = lane_network(load_map('town'))
+        rng = np.random.default_rng(2)
+        for x_m, y_m in rng.uniform(-120.0, 250.0, (60, 2)).tolist():
+            away_m = np.hypot(x_m - network.x_m, y_m - network.y_m)
+            edges = np.unique(network.edge_of_row[away_m < reach_m])
+            found = network.near(x_m, y_m, reach_m)
+            assert [place.edge for place in found] == edges.tolist()
+            for place in found:
+                rows = np.flatnonzero(network.edge_of_row == place.edge)
+                nearest = rows[away_m[rows].argmin()]
+                assert place.heading_rad == network.heading_rad[nearest]
+
     def test_edges_follow_each_other_without_a_gap(self):
         network = lane_network(load_map('town'))
         for edge, ways in enumerate(network.followers):
@@ -122,7 +136,7 @@ class TestNetwork:
 
 
 def test_path_is_kept_free_for_a_driven_car_that_arrives():
-    """Nobody is on a path that meets the car's own when it comes to the junction."""
+    """No vehicle is on a path that meets the car's own when it comes to the junction."""
     config = WorldConfig(
         map='town', seed=2, traffic=TrafficConfig(vehicles=40), route_length_m=400.0
     )

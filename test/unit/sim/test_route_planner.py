@@ -197,7 +197,7 @@ def test_every_route_is_continuous_legal_and_ends_at_its_goal(name, seed, drawn)
 
 
 @pytest.mark.parametrize('seed', range(4))
-def test_no_longer_than_a_way_that_is_known(seed):
+def test_no_longer_than_a_known_route(seed):
     town, planner = load_map('town', seed), planner_of('town', seed)
     rng = np.random.default_rng(seed)
     for spawn in town.spawn_points[::7]:
@@ -259,7 +259,7 @@ class TestDrawnGoals:
         assert min(x_m for x_m, _ in goals) > 20.0 + FAR_M - 1.0
 
     def test_lie_beyond_where_that_lane_ends(self):
-        """Of two lanes the right one ends after 150 m: who is on it, changes to the other."""
+        """Of two lanes the right one ends after 150 m: a car on it changes to the other."""
         both = lane(-1, link=link(after=-1), mark='broken') + lane(-2)
         parts = [section(0, right=both), section(150, right=lane(-1, link=link(before=-1)))]
         planner = RoutePlanner(road_graph(RoadMap('ends', opendrive(road(parts, length_m=400.0)))))

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Traffic: nobody collides, nobody waits for ever, everything follows from the seed."""
+"""Traffic: no contact, no endless wait, everything follows from the seed."""
 
 import hashlib
 import math
@@ -65,7 +65,7 @@ def track_hash(world, steps, *controls):
         ('winding', 50, 0, 1),
     ],
 )
-def test_nobody_touches_anybody_and_nobody_waits_for_ever(name, vehicles, seed, minutes):
+def test_no_vehicle_touches_another_or_waits_for_ever(name, vehicles, seed, minutes):
     world = alone(name, vehicles, seed)
     traffic, limits = world.traffic, lane_network(world.map)
     standing_s = np.zeros(len(traffic.fleet))
@@ -178,7 +178,7 @@ class TestDrivenCar:
 
 
 @pytest.mark.parametrize('leader', ['slow', 'stop_and_go', 'sudden_stop', 'standing'])
-def test_leader_starts_ahead_on_the_route_and_does_what_its_name_says(leader):
+def test_lead_vehicle_starts_ahead_on_the_route_and_does_what_its_name_says(leader):
     world = world_with('winding', 0, leader, seed=2, parked_vehicles=0)
     traffic, route = world.traffic, world.ego.route
     seen = route.project(float(traffic.x_m[0]), float(traffic.y_m[0]))
@@ -203,7 +203,7 @@ def test_leader_starts_ahead_on_the_route_and_does_what_its_name_says(leader):
         assert change.min() == pytest.approx(-hardest, abs=0.3)
 
 
-def test_leader_takes_the_turns_of_the_route():
+def test_lead_vehicle_takes_the_turns_of_the_route():
     world = world_with('town', 0, 'slow', seed=1)
     assert len(world.ego.route_turns) >= 3
     traffic, route = world.traffic, world.ego.route
@@ -214,7 +214,7 @@ def test_leader_takes_the_turns_of_the_route():
         assert seen.distance_m < 0.5
 
 
-def test_who_leaves_at_the_end_of_a_road_comes_back_where_one_begins():
+def test_vehicle_that_leaves_at_the_end_of_a_road_comes_back_where_one_begins():
     world = alone('winding', 40)
     traffic = world.traffic
     away, back = set(), set()
@@ -243,14 +243,14 @@ def test_it_is_seen_as_large_as_its_projection():
     assert (columns[0], columns[-1] + 1) == pytest.approx(u_w / w, abs=1.5)
 
 
-def test_leader_keeps_clear_of_the_other_driven_cars():
+def test_lead_vehicle_keeps_clear_of_the_other_driven_cars():
     for seed in range(6):
         world = world_with('oval', 0, 'slow', vehicles=4, seed=seed, parked_vehicles=0)
         ahead = world.traffic.outlines(0.0, 0.0, 4000.0)
         assert all(overlap(car.outline, box) is None for car in world.cars for box in ahead)
 
 
-def test_road_too_short_for_a_leader_has_none():
+def test_road_too_short_for_a_lead_vehicle_has_none():
     world = world_with('winding', 0, 'standing', route_length_m=40.0)
     assert len(world.traffic.fleet) == 0
     world.tick(STAND)
