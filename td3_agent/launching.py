@@ -251,7 +251,9 @@ class Processes:
             words = ['--out', bag, '--storage', self.given.get('storage', 'mcap'), *role]
             processes.append(self.subcommand('record', words, 'recorder', ends=''))
         if self.is_on('watch'):
-            import_module('td3_agent.bags.watch').require_rerun()
+            from td3_agent.bags.watch import require_rerun  # noqa: PLC0415  an extra
+
+            require_rerun()
             processes.append(self.subcommand('watch', role, 'watch', ends=None))
         return processes
 

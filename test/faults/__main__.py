@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs fault cases, all or those that are named, in full length and one after the other.
+"""Runs fault cases, all or the named ones, in full length, one after the other.
 
 A case has a name, such as agent_killed, and an id, such as F1. Other options are those of pytest.
 """
@@ -15,7 +15,7 @@ import tempfile
 
 import pytest
 
-LONGEST_S = 1200.0  # of a case, unless its length was chosen
+LONGEST_S = 1200.0  # of a case without --count
 RESULTS = 'faults.json'
 
 

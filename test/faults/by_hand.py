@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""A bridge that a case moves by hand, for nodes within this process."""
+"""A bridge that a case steps frame by frame, for nodes in the same process."""
 
 from contextlib import suppress
 
@@ -38,7 +38,7 @@ class BridgeByHand:
         self.frame = 0
 
     def _on_report(self, msg):
-        with suppress(ValueError):  # a case may have published rubbish
+        with suppress(ValueError):  # a case may have published invalid reports
             self.reports.append(fields_from_report(msg) | {'stamp_ns': stamp_ns(msg.header.stamp)})
 
     def publish_latched(self):
@@ -68,18 +68,18 @@ class BridgeByHand:
         return commands()[0]
 
     def drives(self, patience_s=0.2):
-        """Give a good frame, and return whether the newest command is to drive."""
+        """Give a good frame; return whether the newest command is no stop."""
         received = len(self.commands)
         self.give()
         self.ros.within(lambda: len(self.commands) > received, patience_s)
         return bool(self.commands) and not is_stop(self.commands[-1])
 
     def wait_until_driving(self):
-        """Give frames until one is answered with a command to drive, and reports arrive."""
+        """Give frames until the gate drives and reports arrive."""
         self.ros.spin_until(lambda: self.drives(0.5) and self.reports, 'agent and gate drive')
 
     def drive(self, frames=3):
-        """Give good frames one after the other; return their commands."""
+        """Give good frames and return their commands."""
         return [self.answered(self.give()) for _ in range(frames)]
 
     def expect_sound(self):

@@ -1,12 +1,12 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Fault cases beside other tests: the short ones, and again where one fails."""
+"""Fault cases within the test suite: only the short ones, repeated once after a failure."""
 
 import pytest
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out cases that take long, and run one that failed again: the machine is shared."""
+    """Leave out long cases and repeat failed ones: other tests run at the same time."""
     if hasattr(config, 'campaign'):
         return
     for item in items:

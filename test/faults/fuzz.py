@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Gives the raw readers of all nodes bytes that no publisher would send.
+"""Feeds invalid bytes to the subscriptions of all nodes.
 
 ``python -m faults.fuzz SEED CASES WIRED PLACE`` runs so many cases, publishes as many damaged
 messages on the topics themselves, and prints in JSON what became of them and whether the same
@@ -38,7 +38,7 @@ from td3_agent.nodes.synchronizer_node import SynchronizerNode
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
 from td3_agent.processes import free_domain_id
 
-MEMORY_BYTES = 6 << 30  # address space: a length field that is believed is an error, not a swap
+MEMORY_BYTES = 6 << 30  # address space: an allocation by a bad length field fails at once
 HEADER_BYTES = 4  # of CDR: byte order and options
 INTERESTING = (0, 1, 0x7F, 0x80, 0xFF)
 NUMBERS = (math.nan, math.inf, -math.inf, 1e30, -1e308, 5e-324, 0.0)
@@ -48,11 +48,11 @@ WORDS = (
     *(struct.pack('<f', number) for number in NUMBERS[:4]),
 )
 MOST_SPINS = 4
-MOST_BROKEN = 20  # that are told
+MOST_BROKEN = 20  # in the output
 
 
 def damaged(good, draw):
-    """Return a message with something wrong: bytes, words, ends, or all of it."""
+    """Return a message with damaged bytes, words, ends, or all of it."""
     way = draw.randrange(8)
     if way == 0:
         return good[:HEADER_BYTES] + draw.randbytes(draw.randrange(400))
@@ -77,7 +77,7 @@ def damaged(good, draw):
 
 
 def good_message(subscription):
-    """Return a good message of a subscription's type, on the wire."""
+    """Return a valid serialised message of a subscription's type."""
     at_ns = 11_000_000_000
     facts = {'action': [0.5, 0.0], 'agent_error': 'x', 'decided_ns': 3}
     small = image(at_ns)
@@ -85,7 +85,7 @@ def good_message(subscription):
     made = {
         'Image': small,
         'Odometry': odometry(at_ns),
-        'Path': path(points=4),  # more take most of the time, and find nothing else
+        'Path': path(points=4),  # more only take time
         'CarlaEgoVehicleInfo': vehicle_info(),
         'DiagnosticArray': report_message(time_from_ns(at_ns), 'agent', facts),
     }
@@ -94,7 +94,7 @@ def good_message(subscription):
 
 
 class Fuzzer:
-    """Runs cases by their number, and counts what becomes of them.
+    """Runs cases by number and counts their results.
 
     None of the nodes is spun but between cases.
     """
@@ -144,7 +144,7 @@ class Fuzzer:
             self.give(f'case {number} {name}', self.readers[name], msg)
 
     def give(self, what, subscription, msg):
-        """Hand a message to a callback; note what comes out of it but a rejection."""
+        """Pass a message to a callback; note any exception but a rejection."""
         try:
             subscription.callback(msg)
         except Exception:  # noqa: BLE001  that is what is looked for
@@ -157,13 +157,13 @@ class Fuzzer:
         publishers = {
             name: peer.create_publisher(reader.msg_type, reader.topic_name, LATCHED)
             for name, reader in self.readers.items()
-            if reader.topic_name != topics.control(ROLE)  # what comes there is counted as ours
+            if reader.topic_name != topics.control(ROLE)  # its commands are counted
         }
         for _ in range(count):
             name = draw.choice(list(publishers))
             try:
                 publishers[name].publish(damaged(self.good[name], draw))
-            except RuntimeError:  # more bytes than the type can have stay with the sender
+            except RuntimeError:  # too long for its type: the sender itself rejects it
                 self.counts['not published'] += 1
             else:
                 self.counts['published'] += 1
@@ -172,7 +172,7 @@ class Fuzzer:
             peer.destroy_publisher(publisher)
 
     def settle(self):
-        """Let timers work, and look at every command that was published."""
+        """Let timers work, and check every published command."""
         for _ in range(MOST_SPINS):
             self._ros.executor.spin_once(timeout_sec=0.0)
         self.counts['loops broken'] = self.nodes[-1].exit_status
@@ -187,7 +187,7 @@ class Fuzzer:
         return sum(node.wiring.rejections.count for node in self.nodes)
 
     def expect_driving(self):
-        """Expect that agent and gate, the same ones, answer the frames of a new drive."""
+        """Expect that the same agent and gate respond to the frames of a new drive."""
         for node in self.nodes[3:]:  # they move the clock
             self._ros.drop(node)
         idle = self._ros.peer.create_publisher(Bool, topics.idle(ROLE), LATCHED)
@@ -200,7 +200,7 @@ class Fuzzer:
 
 
 def main():
-    """Run the cases, publish, drive, and print what came of it."""
+    """Run the cases, publish, drive, and print the results."""
     seed, cases, wired, place = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     for name in ('rcl', 'rmw_fastrtps_cpp'):

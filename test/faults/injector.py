@@ -40,7 +40,7 @@ TYPES = {
 TO_BRIDGE = {STEP}
 DEEP = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 LOOK_S = 0.05
-# As for nodes: the graph shows an endpoint a moment before it can take messages.
+# As for nodes: the graph shows an endpoint a moment before it can receive.
 LOOKS_IN_A_ROW = 4
 
 
@@ -53,7 +53,7 @@ def relay(rig, names):
 
 
 class Injector(Node):
-    """Relays topics; a topic is offered on one side once the other side is there."""
+    """Relays topics; one side of a topic opens once the other side exists."""
 
     def __init__(self, names, seed, context):
         super().__init__('td3_agent_fault_injector', context=context, enable_rosout=False)
@@ -81,11 +81,11 @@ class Injector(Node):
         return counts
 
     def counts(self):
-        """Return what became of messages, by topic, since its rules were last replaced."""
+        """Return the counts of each topic since its rules were replaced."""
         return self.rules({})
 
     def _channel(self, topic, rules):
-        """Return a new channel; no two rounds of rules draw alike."""
+        """Return a new channel with its own seed."""
         seed = f'{self._seed}:{next(self._round)}:{topic}'
         return Channel(rules, seed, partial(shifted, TYPES[topic]))
 
@@ -101,7 +101,7 @@ class Injector(Node):
         self._sinks[topic] = self.create_publisher(TYPES[topic], name, DEEP)
 
     def _look(self):
-        """Offer the nodes what the bridge's side of has been there for a while."""
+        """Open the second side of a topic once its first side is stable."""
         for topic in self._looks:
             if topic in self._sinks and topic in self._sources:
                 continue
@@ -139,7 +139,7 @@ class Injector(Node):
 
 
 def shifted(kind, data, shift_ns):
-    """Return a serialised message with its stamp shifted, to 0 at the least."""
+    """Return a serialised message with its stamp shifted, but not below 0."""
     msg = deserialize_message(data, kind)
     stamp = msg.clock if kind is ClockMsg else msg.header.stamp
     total_ns = max(stamp.sec * 10**9 + stamp.nanosec + shift_ns, 0)

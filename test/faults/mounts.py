@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""File systems of a size, made for one process and those that join it: no other sees them."""
+"""File systems of limited size in mount namespaces of test processes."""
 
 import os
 import subprocess
@@ -26,12 +26,12 @@ exec sleep 100000
 
 
 def unshared():
-    """Return the words that give a command a mount namespace of its own."""
+    """Return the words that start a command in a new mount namespace."""
     return ['unshare', '--mount', *([] if os.geteuid() == 0 else ['--map-root-user'])]
 
 
 def may_mount():
-    """Whether this user can make file systems for a process of its own."""
+    """Whether this user can mount file systems in a new namespace."""
     command = [*unshared(), 'sh', '-c', SMALL, 'sh', '64k', '/mnt', 'true']
     try:
         return subprocess.run(command, check=False, capture_output=True).returncode == 0

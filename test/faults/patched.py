@@ -16,7 +16,7 @@ from td3_agent.driving.reports import Status  # noqa: F401
 
 
 def replacement(place, expression):
-    """Return the owner of an attribute of the package, its name, and what to put there."""
+    """Return the owner of an attribute of the package, its name, and the new value."""
     owner, _, name = f'td3_agent.{place}'.rpartition('.')
     return resolve_name(owner), name, eval(expression)
 

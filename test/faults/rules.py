@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to the messages of a topic on their way: pure logic, seeded, without a clock."""
+"""Rules that drop, delay or change the messages of a topic: pure logic, seeded, no clock."""
 
 from dataclasses import dataclass
 import random
@@ -18,7 +18,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """What happens to some of the messages of a topic.
+    """Changes some of the messages of a topic.
 
     Attributes:
         kind: one of :data:`KINDS`.
@@ -42,7 +42,7 @@ class Rule:
 class Channel:
     """One topic: each message that goes in comes out as (due [ns, steady], message) pairs.
 
-    Rules work one after another, each on what the one before let through.
+    Rules apply in order, each to the output of the previous one.
     """
 
     def __init__(self, rules, seed, shifted=None):
@@ -81,7 +81,7 @@ class _Stage:
     def _is_touched(self):
         rule = self._rule
         self._seen += 1
-        drawn = self._draw.random()  # always, so that one limit does not shift all draws
+        drawn = self._draw.random()  # always, so that limits do not shift later draws
         if self._seen <= rule.skip or (rule.most is not None and self._touched >= rule.most):
             return False
         touched = drawn < rule.share

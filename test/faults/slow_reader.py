@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""A second reader of the camera that takes its time: ``slow_reader.py TOPIC RELIABILITY WORK_S``.
+"""A second, slow subscriber of the camera: ``slow_reader.py TOPIC RELIABILITY WORK_S``.
 
 Every image keeps it busy for so long [s]. It keeps five images as the agent does; newer ones take
 the place of the oldest. After each it prints how many it has read, and how many passed it by.

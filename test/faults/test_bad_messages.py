@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Cases in which messages carry what no sensor says: rejected by name, and the car stopped."""
+"""Cases with invalid messages: each is rejected by field, and the car stopped."""
 
 import math
 
@@ -14,8 +14,8 @@ import pytest
 from td3_agent.nodes.gate_node import GateNode
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
 
-DEADLINE_S = 0.15  # of the gate: every rejected frame takes so long
-PATIENT_NS = 5_000_000_000  # where the stop is not what counts, and other work runs beside
+DEADLINE_S = 0.15  # of the gate: every rejected frame takes this long
+PATIENT_NS = 5_000_000_000  # if the stop is not under test
 MOST_GROWTH_MB = 24.0
 BYTES = 4 * SIDE_PX * SIDE_PX  # of a good image
 ODOMETRY_FIELDS = {
@@ -31,7 +31,7 @@ ODOMETRY = [  # changed fields, and the name with which they are rejected
         ({field: bad}, name)
         for field, name in ODOMETRY_FIELDS.items()
         for bad in (math.nan, math.inf, -math.inf, 1e30)
-        if (name, bad) != ('orientation', 1e30)  # a direction all the same
+        if (name, bad) != ('orientation', 1e30)  # still a direction
     ),
     ({'pose.pose.orientation.w': 0.0}, 'orientation'),
     ({'header.stamp.nanosec': 10**9}, 'stamp.nanosec'),
@@ -71,7 +71,7 @@ def test_image_encodings(rig):
 
 @pytest.mark.case('F13', 'image sizes that its data does not have')
 def test_image_sizes(rig):
-    """They are rejected before any memory is taken for them."""
+    """They are rejected before any allocation."""
     expect_rejected(rig, 'image', SIZES, 'data must hold', {'data': b''})
     assert rig.figures['memory_grown_mb'] <= MOST_GROWTH_MB
 
@@ -114,7 +114,7 @@ def expect_rejected(rig, topic, changes, word, example):
 
 @pytest.mark.case('F10', 'three bad odometries in a row, free-running')
 def test_three_bad_odometries_stop_a_free_running_car(rig):
-    """Nothing but the count of rejections stops it."""
+    """Only the count of rejections stops it."""
     ros = rig.nodes()
     bridge = BridgeByHand(ros)
     ros.make(GateNode, mode='free_running', deadline_s=500.0, bridge_wait_s=600.0)

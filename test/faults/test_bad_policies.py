@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Cases in which the policy is not what it should be: on disk, or while it drives."""
+"""Cases with a bad policy: its file, or the driver while it drives."""
 
 import json
 import os
@@ -24,10 +24,10 @@ from td3_agent.nodes.gate_node import GateNode
 from td3_agent.nodes.td3_agent_node import Td3AgentNode
 from td3_agent.policy.policy_file import MANIFEST_KEY, policy_file
 
-MOST_GROWTH_MB = 128.0  # what torch keeps or gives back; a claim that is believed is far more
+MOST_GROWTH_MB = 128.0  # caches of torch; an allocation by a bad header is far more
 SLOW_S = 0.7  # far beyond max_frame_age_s, 0.5 s
 DEADLINE_S = 0.2
-CANARY = 'TD3_AGENT_CANARY'  # names the file that a hostile pickle leaves behind
+CANARY = 'TD3_AGENT_CANARY'  # path of the file that a hostile pickle creates
 
 
 class Hostile:
@@ -73,11 +73,11 @@ def edited(*keys, value):
 
 
 def replaced(data):
-    """Put something else there, as large as the file."""
+    """Replace the file by other content of the same size."""
     return lambda path: path.write_bytes(data.ljust(path.stat().st_size, b'\0'))
 
 
-DAMAGES = {  # what is done to the file, and a word of the reason that is told
+DAMAGES = {  # the change of the file, and a word of the reported reason
     'missing file': (lambda path: path.unlink(), 'No such file'),
     'cut to nothing': (cut_to(0.0), 'empty (0 bytes)'),
     'cut to a half': (cut_to(0.5), 'bytes of weights'),
@@ -96,13 +96,13 @@ DAMAGES = {  # what is done to the file, and a word of the reason that is told
 
 @pytest.mark.case('F14', 'checkpoints that are damaged, or hostile')
 def test_checkpoint_damaged(rig):
-    """Rejected with a reason, before memory is taken; nothing runs, nothing is published."""
+    """Rejected with a reason, before any allocation; nothing runs, nothing is published."""
     canary = rig.folder / 'canary'
     os.environ[CANARY] = str(canary)
     good = policy_file('lane')
     ros = rig.nodes()
     bridge = BridgeByHand(ros)
-    start_agent(ros, bridge, good)  # torch is loaded, and what it needs once is there
+    start_agent(ros, bridge, good)  # loads torch, which allocates once
     before_mb = resources()['rss_mb']
     for number, (what, (damage, words)) in enumerate(DAMAGES.items()):
         path = rig.folder / f'policy_{number}' / good.name
@@ -146,7 +146,7 @@ def slow(_):
     return np.array([1.0, 0.0], np.float32)
 
 
-MISBEHAVIOURS = {  # what the driver does, and a word of the diagnosis
+MISBEHAVIOURS = {  # what the driver does, and a word of the diagnostics
     'an action that is no number': (lambda _: np.array([np.nan, 0.0], np.float32), 'finite'),
     'an action of another size': (lambda _: np.zeros(3, np.float32), 'shape'),
     'a TypeError': (raising(TypeError('out of order')), 'out of order'),
@@ -161,7 +161,7 @@ def test_policy_misbehaves(rig):
     """The car is stopped, diagnostics say why, and it drives again when the policy does."""
     ros = rig.nodes()
     bridge = BridgeByHand(ros)
-    # Apart: while the policy sleeps, the gate must not.
+    # On its own thread: while the policy sleeps, the gate must not.
     ros.make_apart(GateNode, deadline_s=DEADLINE_S, silence_s=60.0)
     agent = ros.make_apart(Td3AgentNode, driver='pure_pursuit')
     bridge.wait_until_driving()

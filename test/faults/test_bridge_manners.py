@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Cases in which the bridge has the manners of CARLA's: it plays, restarts, and needs ticks."""
+"""Cases with a bridge that behaves like CARLA's: it plays, restarts, and needs ticks."""
 
 import time
 
@@ -23,13 +23,13 @@ PLAYS = 20
 SPAWN, DESTROY = '/carla_ros_bridge/spawn', '/carla_ros_bridge/destroy'
 PATIENCE_S = 30.0
 IDLE_TICKS = 4
-GOES_ON_FRAMES = 37  # of a world while it has no bridge
+GOES_ON_FRAMES = 37  # of a world without a bridge
 LEASE_S = 20.0  # of the middleware: how long it remembers a dead process
 
 
 @pytest.mark.case('F25', f'{PLAYS} x PLAY from another program')
 def test_bridge_plays(rig):
-    """The bridge is paused again at once, and every frame that ran freely is counted."""
+    """The bridge is paused again at once, and every free-running frame is counted."""
     drive = rig.drive(parameters={BRIDGE: {'play_real_time_factor': 0.0}})
     rig.wait_good()
     watcher = rig.watcher
@@ -39,7 +39,7 @@ def test_bridge_plays(rig):
     for _ in range(PLAYS):
         publisher.publish(CarlaControl(command=CarlaControl.PLAY))
     rig.expect_named(begun_ns, SYNCHRONIZER, 'went on by itself')
-    # Frames that run freely are answered well too: only steps tell that the bridge is back.
+    # Free-running frames get responses too: only steps show that the bridge is paused again.
     rig.wait_for(lambda: watcher.steps_sent(begun_ns) > PLAYS, 'steps', PATIENCE_S)
     frame, back_ns = watcher.frames()[-1], time.monotonic_ns()
     rig.wait_good()
@@ -58,7 +58,7 @@ def test_bridge_plays(rig):
 @pytest.mark.alone
 @pytest.mark.case('F26', 'kill -9 of the bridge; the world goes on')
 def test_bridge_restarted(rig):
-    """Frame and time go on, so only the new process tells; the ledger says so, and holds."""
+    """Frame and time go on, so only the new process shows it; the ledger has the event."""
     drive = drive_as_upstream(rig)
     frame = rig.watcher.frames()[-1]
     drive.kill(BRIDGE)
@@ -71,7 +71,7 @@ def test_bridge_restarted(rig):
 @pytest.mark.alone
 @pytest.mark.case('F27', 'kill -9 of the bridge; objects spawned after the lease')
 def test_bridge_restarted_late(rig):
-    """The dead one's vehicle in the graph does not count: it ticks until it has a new one."""
+    """A dead bridge's vehicle in the graph does not count: idle ticks until there is a new one."""
     drive = drive_as_upstream(rig)
     killed_ns = drive.kill(BRIDGE)
     drive.start(BRIDGE)
@@ -82,7 +82,7 @@ def test_bridge_restarted_late(rig):
 
 @pytest.mark.case('F28', 'objects destroyed and spawned again')
 def test_objects_exchanged(rig):
-    """The paused bridge gets idle ticks, with full brake, until the new ones are there."""
+    """The paused bridge gets idle ticks, with full brake, until the new objects exist."""
     drive = drive_as_upstream(rig)
     begun_ns = time.monotonic_ns()
     call(rig, DESTROY)
@@ -94,7 +94,7 @@ def test_objects_exchanged(rig):
 
 @pytest.mark.case('F29', 'waypoints from a program that starts last')
 def test_route_late(rig):
-    """It needs a tick to find the car: it gets idle ticks, and the route is named until then."""
+    """It needs a tick to find the car: idle ticks, and diagnostics name the missing route."""
     begun_ns = time.monotonic_ns()
     drive = rig.drive(parameters={BRIDGE: {'waypoints': False}})
     rig.wait_for(
@@ -117,7 +117,7 @@ def test_route_late(rig):
 
 
 def drive_as_upstream(rig):
-    """Return a drive, under way, on a bridge that plays at first and spawns when asked."""
+    """Return a running drive on a bridge that plays at first and spawns on request."""
     drive = rig.drive(parameters={BRIDGE: UPSTREAM})
     call(rig, SPAWN)
     rig.wait_good()

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The case in which bytes come that no publisher sends, and what such bytes once broke.
+"""Random bytes, and the messages that once broke a node.
 
 ``test/corpus/messages.json`` holds for each the reader (node and topic), the message in CDR as
 hexadecimal digits, and what it did. A case that the fuzzer finds is added there.
@@ -29,7 +29,7 @@ LONGEST_S = 1200.0
 
 @pytest.mark.case('F22', 'random bytes to every reader of every node')
 def test_random_bytes(rig):
-    """Nothing but rejections comes of them, and the same nodes drive on afterwards."""
+    """They are rejected, and the same nodes drive on afterwards."""
     cases = rig.count or (QUICK_CASES if rig.quick else ALL_CASES)
     wired = QUICK_WIRED if rig.quick else ALL_WIRED
     place = rig.folder / 'case'

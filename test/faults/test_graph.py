@@ -115,7 +115,7 @@ def test_intruders(rig):
 
 @pytest.mark.case('F18', 'an agent without bridge and gate')
 def test_agent_alone(rig):
-    """It says what is missing, and what to do."""
+    """Diagnostics name what is missing, with the remedy."""
     ros = rig.nodes()
     bridge = BridgeByHand(ros, 'another_role')
     ros.make(Td3AgentNode, driver='pure_pursuit')
@@ -147,7 +147,7 @@ def test_parameters_rejected(rig):
 
 @pytest.mark.case('F20', 'parameters that change while driving')
 def test_parameters_changed(rig):
-    """A change of a running node is rejected, and changes nothing."""
+    """A running node rejects the change and keeps its parameter."""
     bridge, *nodes = driving(rig.nodes())
     changes = 0
     for node in nodes:
@@ -191,7 +191,7 @@ def test_lifecycle(rig):
 
 
 def expect_stop_when_deactivated(bridge, agent):
-    """Deactivate within a frame, and clean up while halves of frames still come."""
+    """Deactivate within a frame, and clean up while messages still arrive."""
     bridge.drive(2)
     sent = len(bridge.twists)
     at_ns = bridge.give()
@@ -201,7 +201,7 @@ def expect_stop_when_deactivated(bridge, agent):
     assert is_stop(bridge.answered(at_ns))
     bridge.give()
     agent.trigger_cleanup()
-    bridge.ros.within(lambda: False, 0.2)  # what was on its way comes, and does no harm
+    bridge.ros.within(lambda: False, 0.2)  # late messages arrive and are ignored
     assert agent.trigger_configure() == SUCCESS
     assert agent.trigger_activate() == SUCCESS
     bridge.wait_until_driving()
@@ -214,7 +214,7 @@ def entities(*nodes):
 
 
 def expect_flat(rig, before, after):
-    """Expect that nothing has grown but memory, and that by little."""
+    """Expect growth of memory alone, within its limit."""
     for name in set(after) - {'rss_mb'}:
         assert after[name] <= before[name], f'{name} afterwards'
     assert after['rss_mb'] / before['rss_mb'] <= MOST_GROWTH, 'memory grown'
