@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the tests: cases fail when a guard that they are about is taken away.
+"""Tests of the tests: a case fails when its guard is removed from the product.
 
 One for each thing that cases look at, be it in this process or in node programs.
 """

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the tests: what injector, watcher and rig make of what comes."""
+"""Tests of the tests: injector, watcher and rig."""
 
 from types import SimpleNamespace
 
@@ -22,7 +22,7 @@ DRIVE, STOP = CarlaEgoVehicleControl(throttle=0.5), CarlaEgoVehicleControl(brake
 
 
 def through(*rules, data=MESSAGES, seed='0'):
-    """Return what leaves a channel, in order of its being due, for messages 10 ns apart."""
+    """Return the output of a channel, by due time, for messages 10 ns apart."""
     channel = Channel(rules, seed, lambda message, shift_ns: message + str(shift_ns).encode())
     sent = [due for n, message in enumerate(data) for due in channel.take(message, 10 * n)]
     return [message for _, message in sorted(sent, key=lambda due: due[0])], channel.counts

@@ -40,7 +40,7 @@ WARM_UP_SHARE = 0.4  # of a soak: buffers fill, and caches
 MOST_GROWTH = 0.01  # of the resident memory, over the rest of the soak
 MOST_STOPPED = 0.001
 PERIOD_MS = 50.0
-MOST_CROWDED = 0.5  # load from elsewhere for each core; beyond that nothing is even
+MOST_CROWDED = 0.5  # load of other programs per core; above it no rate is even
 READING_S = 0.3  # of one image: six frames pass by
 LARGE = {'camera_width': 1920, 'camera_height': 1080}
 PATIENCE_S = 120.0
@@ -49,7 +49,7 @@ PATIENCE_S = 120.0
 @pytest.mark.alone
 @pytest.mark.case('L1', 'lockstep soak, 800x600')
 def test_lockstep_soak(rig):
-    """No step lost or doubled; memory, files and threads of every process stay as they are."""
+    """No step lost or duplicate; memory, files and threads of every process stay constant."""
     frames = rig.count or (QUICK_SOAK_FRAMES if rig.quick else SOAK_FRAMES)
     parameters = {
         BRIDGE: {'camera_width': 800, 'camera_height': 600},
@@ -74,7 +74,7 @@ def test_lockstep_soak(rig):
     audit = drive.finish(*ANSWERED, since_ns=begun_ns, before_ns=last_ns)
     assert len(audit.records) == frames
     stopped = frames - audit.counts.outcomes.get('ok', 0)
-    # A machine that gives a process nothing for a second is no lost step.
+    # A process that gets no processor time for a second has lost no step.
     assert stopped <= frames * MOST_STOPPED
     rig.figures |= {'frames_stopped': stopped, 'frames': frames}
     rig.figures |= {'frames_per_s': frames / span_s, 'soak_s': span_s}
@@ -149,7 +149,7 @@ def test_free_running_rate(rig):
 @pytest.mark.alone
 @pytest.mark.case('L3', 'images of 1920x1080 and a slow second reader')
 def test_slow_reader(rig):
-    """The pace stays, and what the slow one misses are older images."""
+    """The pace stays, and the slow reader misses only older images."""
     drive = rig.drive(parameters={BRIDGE: LARGE})
     rig.wait_good(40, PATIENCE_S)
     frames = rig.count or (60 if rig.quick else 200)
@@ -176,13 +176,13 @@ def test_slow_reader(rig):
 
 
 def counts(reader):
-    """Return how many images a slow reader has read, and how many passed it by."""
+    """Return how many images a slow reader has read, and how many it has missed."""
     last = reader.last_output(1).split()
     return tuple(map(int, last)) if len(last) == 2 and all(map(str.isdigit, last)) else (0, 0)
 
 
 def pace_hz(rig, frames):
-    """Return how many frames a second are stepped over so many frames [Hz]."""
+    """Return the rate of steps over ``frames`` frames [Hz]."""
     clocks, first = rig.watcher.clocks, len(rig.watcher.clocks)
     rig.wait_for(lambda: len(clocks) > first + frames, f'{frames} frames', PATIENCE_S)
     return frames / ((clocks[first + frames].at_ns - clocks[first].at_ns) / 1e9)

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Cases in which the machine runs out of something, or the middleware is another."""
+"""Cases with a full disk, another middleware or full shared memory."""
 
 from importlib.util import find_spec
 import json
@@ -121,7 +121,7 @@ def as_seen_by(node, path):
 @pytest.mark.alone
 @pytest.mark.case('F19', 'another middleware, no shared memory, late discovery')
 def test_other_middleware(rig):
-    """The drive is the same, hash by hash, and no node waits for ever at the start."""
+    """The drive is the same, hash by hash, and every node starts."""
     frames = rig.count or 60
     installed = [name for name in RMWS if is_installed(name)]
     missing = [name for name in RMWS if name not in installed]

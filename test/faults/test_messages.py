@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Cases in which messages are lost, doubled, late, out of order, or from another time."""
+"""Cases with messages that are lost, duplicate, late, out of order or from another time."""
 
 from itertools import pairwise
 import math
@@ -44,7 +44,7 @@ NAMED = {  # by topic: which node says what when all are lost
 
 @pytest.mark.case('F6', '1 %, 10 % and all of a topic lost')
 def test_messages_lost(rig):
-    """Each loss is counted, no step is doubled, and when all is lost the car stops."""
+    """Each loss is counted, no step is duplicate, and the car stops when all messages are lost."""
     settings = FAST | {'step_timeout_s': 1.1}
     injector = relay(rig, COUNTED)
     drive = rig.drive(parameters={SYNCHRONIZER: settings})
@@ -96,7 +96,7 @@ def lose_some(rig, injector, topic, share):
 
 @pytest.mark.case('F7', 'every message twice, then ten times')
 def test_messages_doubled(rig):
-    """Exactly one action and one step per frame, however often messages come."""
+    """Exactly one action and one step per frame, with any number of duplicates."""
     injector = relay(rig, FROM_BRIDGE)
     drive = rig.drive(parameters={SYNCHRONIZER: FAST})
     rig.wait_good()
@@ -191,7 +191,7 @@ def test_messages_out_of_order(rig):
 @pytest.mark.alone
 @pytest.mark.case('F9', 'neighbours swapped, free-running')
 def test_neighbours_swapped(rig):
-    """A bridge that waits for no answer: a message can come after the next one of its topic."""
+    """Without lockstep a message can arrive after the next one of its topic."""
     injector = relay(rig, (ODOMETRY, IMAGE))
     rig.drive(start=(BRIDGE, GATE, AGENT), parameters=FREE_RUNNING)
     rig.wait_good()
@@ -221,7 +221,7 @@ JUMPS = ((30, -0.001), (50, -10.0), (70, 100.0), (90, -189.0))
 @pytest.mark.alone
 @pytest.mark.case('F11', 'the clock jumps back, forward, and stands still')
 def test_clock_jumps(rig):
-    """One reset for each jump back, one action for each frame, and a stop when time stands."""
+    """One reset per jump back, one action per frame, and a stop when time stands still."""
     # The rules count messages: an idle tick would be one of them.
     injector = relay(rig, OF_A_FRAME)
     drive = rig.drive(start=(), parameters={SYNCHRONIZER: {'idle_period_s': 0.0}})

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Cases in which processes die, stand still, or are asked to end."""
+"""Cases in which processes die, are suspended, or are asked to end."""
 
 import hashlib
 import signal
@@ -54,7 +54,7 @@ def test_agent_killed(rig):
 
 @pytest.mark.case('F2', 'kill -9 of the synchronizer')
 def test_synchronizer_killed(rig):
-    """The bridge stays paused, the gate holds a stop; a new one steps each frame once."""
+    """The bridge stays paused, the gate keeps the car stopped; a new one steps each frame once."""
     drive = rig.drive()
     rig.wait_good()
     begun_ns = time.monotonic_ns()
@@ -132,7 +132,7 @@ SUSPENDED = {  # by process: which node says what
 @pytest.mark.alone
 @pytest.mark.case('F4', 'SIGSTOP for 3 s, then SIGCONT, a free-running gate')
 def test_free_running_gate_suspended(rig):
-    """What has piled up meanwhile is not driven after."""
+    """Queued commands are not executed afterwards."""
     drive = rig.drive(start=(BRIDGE, GATE, AGENT), parameters=FREE_RUNNING)
     rig.wait_good()
     rig.signal(drive.nodes[GATE], signal.SIGSTOP)
@@ -177,7 +177,7 @@ def expect_pause(rig, since_ns, who):
 
 
 def expect_rejoin(rig, drive, name, limit_s=LONGEST_REJOIN_S):
-    """Start a process again, and expect that frames are answered soon."""
+    """Start a process again, and expect responses to frames soon."""
     restarted_ns = time.monotonic_ns()
     drive.start(name)
     rig.wait_for(

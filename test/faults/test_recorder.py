@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Cases in which the recorder dies, or has no room left; the loop must not notice."""
+"""Cases in which the recorder dies or its disk is full; the drive must go on."""
 
 import random
 import time
@@ -49,7 +49,7 @@ def kill_recorder(rig, storage):
     bag, watcher = rig.folder / storage, rig.watcher
     begun_ns = time.monotonic_ns()
     recorder = start_recorder(rig, bag, '--storage', storage)
-    # What follows a killed reader hears the bridge seconds late: frames count from its image on.
+    # The successor of a killed reader hears the bridge seconds late: frames count from there.
     rig.wait_for(lambda: written_bytes(bag) > IMAGES_BYTES, f'images in {storage}')
     rig.wait_good(RECORDED_FRAMES)
     if storage == 'mcap':  # the first: no reader was killed yet

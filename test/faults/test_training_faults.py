@@ -57,7 +57,7 @@ def test_training_killed(rig):
 
 
 def train(rig, out, steps, *, resume=False):
-    """Start a training of so many steps."""
+    """Start a training run."""
     settings = TINY | {'steps': steps, 'snapshot_every': 20, 'log_every': 1}
     settings |= {'device': 'cpu', 'eval_every': 50, 'eval_episodes': 1, 'seed': rig.seed}
     words = [f'--{name.replace("_", "-")}={value}' for name, value in settings.items()]
@@ -83,7 +83,7 @@ def kill_at(process, table, step):
 
 
 def expect_all_readable(out):
-    """Load what stands there as a snapshot or a policy; half-written ones raise."""
+    """Load every snapshot and policy; half-written ones raise."""
     for path in snapshots(out / 'snapshots'):
         load_snapshot(path)
     for path in (*(out / 'policies').glob('[!.]*'), out / 'best.safetensors'):

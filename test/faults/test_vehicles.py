@@ -61,7 +61,7 @@ def start(rig, program, role):
 
 
 def expect_outcomes(records):
-    """Expect the others' frames all answered, and a car that stood; return its stopped frames."""
+    """Expect responses to all frames of the others, and a car that stood; return its stops."""
     for role in ROLES[1:]:
         outcomes = [r['outcome'] for r in records if r['role_name'] == role]
         assert set(outcomes) <= GOING_ON

@@ -26,7 +26,7 @@ class Marked(gymnasium.Env):
         return self._shown(0.0), {}
 
     def step(self, action):
-        """Go one step; the nearer the action is to what was drawn, the higher the reward."""
+        """Go one step; the reward grows as the action approaches the drawn value."""
         self._at += 1.0
         wanted = float(self.np_random.uniform(-1.0, 1.0))
         reward = -((float(action[0]) - wanted) ** 2)
@@ -37,7 +37,7 @@ class Marked(gymnasium.Env):
 
 
 class Dying(Marked):
-    """Its server dies at every 50th step, in whatever episode that is."""
+    """Its server dies at every 50th step, counted over all episodes."""
 
     steps = 0
 

@@ -64,14 +64,14 @@ class Vehicle:
         self.odometry_pub.publish(odometry(self.bridge.loop.stamp_ns, speed_mps=3.0))
 
     def hold(self, stamp):
-        """What the gate says between frames."""
+        """The gate's idle stop between frames."""
         command = CarlaEgoVehicleControl(brake=1.0)
         command.header.stamp = stamp
         self.command_pub.publish(command)
         self.gate_pub.publish(report_message(stamp, 'gate', {'outcome': 'stopped_silence'}))
 
     def answer(self, stamp, **control):
-        """What the gate says for a frame, and what gate and agent report of it."""
+        """The gate's command for a frame, and the reports of gate and agent."""
         now_ns = steady_ns()
         command = CarlaEgoVehicleControl(**({'throttle': 0.5} | control))
         command.header.stamp = stamp
@@ -106,7 +106,7 @@ class FakeBridge:
         )
 
     def spawn(self, roles=(ROLE,), odometry_topic=None):
-        """What a bridge does for its service between two ticks, so never while it is paused."""
+        """Spawn vehicles; a bridge does so between two ticks, so never while it is paused."""
         assert PAUSE not in self.orders
         for role in roles:
             self.vehicles[role] = Vehicle(self.ros, role, self, odometry_topic)

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Images as messages describe them, and a moving vehicle."""
+"""Image views and vehicle states."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def pixels_of(height, width, channels, seed=0):
 
 
 def view(pixels, encoding, padding=0):
-    """Describe pixels as a message does; padding bytes are 255, so that a slip would show."""
+    """Return pixels as a view; padding bytes are 255, so that a wrong step would show."""
     height, width, channels = pixels.shape
     rows = np.full((height, width * channels + padding), 255, dtype=np.uint8)
     rows[:, : width * channels] = pixels.reshape(height, -1)

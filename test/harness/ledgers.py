@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Drives as a log collects them, and what their records must be without the file around them."""
+"""Records of a clean drive, and a check of records without a file."""
 
 from td3_agent.driving.command import VehicleControl
 from td3_agent.driving.ledger import (
@@ -14,7 +14,7 @@ from td3_agent.driving.ledger_audit import misapplied_text, order_faults
 
 STEP_NS = 50_000_000
 START_NS = 10 * 10**9
-FRAME_ZERO = 100  # the bridge counts from wherever it likes
+FRAME_ZERO = 100  # the bridge counts from any number
 ROLE = 'ego_vehicle'
 
 
@@ -23,12 +23,12 @@ def stamp(i):
 
 
 def command(i):
-    """Return a command that only frame i was sent."""
+    """Return a command that is unique to frame i."""
     return VehicleControl(throttle=i / 1024.0)
 
 
 def facts_of(i):
-    """Return what is learnt of frame i, each as (method, arguments, fields)."""
+    """Return the notes of frame i, each as (method, arguments, fields)."""
     return [
         ('note_command', (stamp(i), command(i)), {'received_ns': 1000 + i}),
         ('note_status', (stamp(i), command(i - 1)), {}),
@@ -43,7 +43,7 @@ def tell(log, fields):
 
 
 def clean_drive(frames, log=None):
-    """Return the log and all records of a drive in which everything comes in order."""
+    """Return the log and all records of a drive in order."""
     log, records = log or FrameLog(ROLE), []
     for i in range(1, frames + 1):
         for fields in facts_of(i):
@@ -62,7 +62,7 @@ def check_ledger(records):
 
 
 def faults_of(record):
-    """Return what is wrong with a frame by itself."""
+    """Return the faults of one frame."""
     if record['outcome'] == SKIPPED:
         return [f'frame {record["frame"]}: skipped']
     if is_misapplied(record):

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a bridge publishes of a frame: messages that are in order but for what a test changes."""
+"""Valid messages of a bridge, for tests to change."""
 
 from carla_msgs.msg import CarlaEgoVehicleInfo, CarlaEgoVehicleInfoWheel
 from geometry_msgs.msg import PoseStamped, Twist, Vector3
@@ -61,7 +61,7 @@ def vehicle_info():
 
 
 def twist(linear_x=0.0, angular_z=0.0):
-    """Return the two components of a Twist that drive a car."""
+    """Return a Twist of the two components in use."""
     msg = Twist()
     msg.linear.x, msg.angular.z = linear_x, angular_z
     return msg
