@@ -90,42 +90,6 @@ class TestDeclare:
         with pytest.raises(ParameterError, match=r"no parameter 'top_sped'.*'top_speed'"):
             ros.make(CarNode, top_sped=2.0)
 
-    def test_unknown_name_without_neighbour(self, ros):
-        with pytest.raises(ParameterError, match=r"car has no parameter 'xyz'$"):
-            ros.make(CarNode, xyz=2.0)
-
-    def test_every_unknown_name_is_named(self, ros):
-        with pytest.raises(ParameterError, match=r"'modus'.*'lout'"):
-            ros.make(CarNode, modus='fast', lout=True)
-
-    @pytest.mark.parametrize(
-        ('given', 'text'),
-        [
-            ({'top_speed': 'quick'}, "top_speed must be float, got 'quick'"),
-            ({'wheels': 3.5}, 'wheels must be int, got 3.5'),
-            ({'wheels': True}, 'wheels must be int, got True'),
-            ({'loud': 1}, 'loud must be bool, got 1'),
-            ({'role_name': 7}, 'role_name must be str, got 7'),
-            ({'friends': [1, 2]}, 'friends must be a list of strings'),
-        ],
-    )
-    def test_wrong_type(self, ros, given, text):
-        with pytest.raises(ParameterError, match=text):
-            ros.make(CarNode, **given)
-
-    @pytest.mark.parametrize('value', [0.0, -3.0, 60.5, float('nan'), float('inf')])
-    def test_out_of_range_names_limits_and_unit(self, ros, value):
-        with pytest.raises(ParameterError, match=r'top_speed must be in \[0.5, 60\] \[m/s\], got'):
-            ros.make(CarNode, top_speed=value)
-
-    def test_not_a_choice(self, ros):
-        with pytest.raises(ParameterError, match="mode must be one of slow, fast, got 'medium'"):
-            ros.make(CarNode, mode='medium')
-
-    def test_all_faults_at_once(self, ros):
-        with pytest.raises(ParameterError, match=r'top_speed must be .*; wheels must be >= 1'):
-            ros.make(CarNode, top_speed=0.0, wheels=0)
-
     @pytest.mark.parametrize('given', [{}, {'top_speed': 3.0, 'mode': 'fast'}])
     def test_read_only_afterwards(self, ros, given):
         node = ros.make(CarNode, **given)

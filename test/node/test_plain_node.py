@@ -12,7 +12,7 @@ pytest.importorskip('torch')
 
 from sensor_msgs.msg import Image
 
-from benchmarks.frame_sender import CAMERA, ROLE, image_message, picture
+from benchmarks.frame_sender import CAMERA, ROLE, image_message
 from benchmarks.harness import PERIOD_NS
 from benchmarks.plain_node import PlainNode
 from td3_agent.driving.agent import Agent
@@ -72,14 +72,3 @@ def test_plain_node_sees_what_the_agent_sees(ros):
     size = (node.spec.image_height_px, node.spec.image_width_px)
     ours = resize_area(grey_from_image(image_view(image), cut_rows), *size)
     assert np.abs(node.preprocess(image).astype(int) - ours).max() <= 1
-
-
-@pytest.mark.parametrize(('width', 'height'), [(84, 84), (160, 120), (800, 600)])
-def test_pictures_are_whole_different_and_the_same_each_time(width, height):
-    pictures = [picture(width, height, seed) for seed in (0, 1, 0)]
-    assert pictures[0].shape == (height, width, 4)
-    assert np.ptp(pictures[0]) > 200
-    assert (pictures[0] == pictures[2]).all()
-    assert (pictures[0] != pictures[1]).any()
-    message = image_message(width, height, 0)
-    assert (image_view(message).pixels() == pictures[0]).all()
