@@ -53,7 +53,10 @@ class TrainParams(Params):
     keep: int = param(2, 'last snapshots and policies that are kept', low=1, high=1000)
     device: str = param('auto', 'what computes; auto takes a GPU if there is one', choices=DEVICES)
     threads: int = param(1, 'threads of torch; resuming is exact with one', low=1, high=256)
-    processes: bool = param(False, 'run each environment in a process of its own')
+    processes: bool = param(
+        False,
+        'run each environment in its own process, beside the learner; Ray always does',
+    )
     frame_stack: int = param(
         0, 'frames in an image; 0 asks the environment, which may not know: then 1', low=0, high=32
     )

@@ -27,7 +27,7 @@ from td3_agent.training.rollouts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -146,7 +146,7 @@ class RayRollouts:
         for stream in range(self._params.workers):
             self._start_worker(stream)
 
-    def act(self, step: int) -> int:
+    def act(self, step: int, learn: Callable[[int], None] = lambda _: None) -> int:
         """Store the fragments that have arrived; return how many steps they hold.
 
         Raises:
@@ -162,6 +162,7 @@ class RayRollouts:
         taken = sum(self._store(stream, fragment) for stream, fragment in fragments.items())
         for stream in ready:
             self._ask(stream, step + taken)
+        learn(taken)
         return taken
 
     def _received(self) -> tuple[dict[int, RolloutFragment], list[int], dict[int, str]]:

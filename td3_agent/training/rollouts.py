@@ -28,7 +28,7 @@ from td3_agent.training.acting import Explorer
 from td3_agent.training.envs import EnvFailureError, Episodes, LocalEnv, ResumeError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -78,13 +78,20 @@ class LocalRollouts:
     def start(self) -> None:
         self._observed = [self._begin(stream) for stream in range(len(self._streams))]
 
-    def act(self, step: int) -> int:
-        """Take a step in every environment; environments in processes work in parallel."""
+    def act(self, step: int, learn: Callable[[int], None] = lambda _: None) -> int:
+        """Take a step in every environment; return their number.
+
+        Args:
+            step: environment steps of the whole run so far.
+            learn: makes the updates that are due with so many steps, from the steps before;
+                environments in processes work in the meantime.
+        """
         actions = []
         for stream, episodes in enumerate(self._streams):
             action = self._explorer.action(self._observed[stream], step + stream, stream)
             episodes.step_async(self._spaces.action(action))
             actions.append(action)
+        learn(len(actions))
         for stream, episodes in enumerate(self._streams):
             try:
                 outcome = episodes.step_wait()

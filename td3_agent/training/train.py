@@ -233,11 +233,9 @@ def ray_params(settings: Mapping[str, Any], address: str | None) -> RayParams | 
     """Return the settings of Ray's workers, None where there is no ``--ray``.
 
     Raises:
-        ValueError: such settings without ``--ray``, or settings that contradict it.
+        ValueError: such settings without ``--ray``.
     """
     if address is not None:
-        if settings.get('processes'):
-            raise ValueError('processes is for training without --ray: leave one of them out')
         return params_of(settings, RayParams)
     given = [spec.name for spec in fields(RayParams) if spec.name in settings]
     if given:

@@ -116,6 +116,7 @@ class Trainer:
         self._best_return: float | None = None
         self._last: dict[str, float] | None = None
         self._saved_at = 0
+        self._batch: Batch | None = None  # of the last update in this round
         self._clock = (time.monotonic(), 0)
         self.step = 0
         self.exact = ray is None
@@ -221,13 +222,10 @@ class Trainer:
 
     def round(self) -> None:
         """Take the next steps, with the updates, logs and snapshots that are due."""
-        before = self.step
+        before, self._batch = self.step, None
         self._act()
-        batch = None
-        for _ in range(self._updates_due() - self.learner.updates):
-            batch = self._learn()
-        if batch is not None and self._passes(before, self.train.log_every):
-            self._log(batch)
+        if self._batch is not None and self._passes(before, self.train.log_every):
+            self._log(self._batch)
         if self._passes(before, self.train.eval_every):
             self._evaluate()
         if self._passes(before, self.train.snapshot_every):
@@ -243,25 +241,23 @@ class Trainer:
         return every > 0 and before // every < self.step // every
 
     def _act(self) -> None:
-        self.step += self._rollouts.act(self.step)
+        self.step += self._rollouts.act(self.step, self._learn)
 
-    def _updates_due(self) -> int:
-        """Return how many updates are due at this step."""
-        return int(max(self.step - self.td3.start_steps, 0) * self.td3.updates_per_step)
-
-    def _learn(self) -> Batch:
+    def _learn(self, taken: int) -> None:
+        """Make the updates that are due with the next ``taken`` steps."""
         params = self.td3
-        batch = self.learner.batch(
-            self.buffer.sample(
-                params.batch_size,
-                n_step=params.n_step,
-                discount=params.discount,
-                still_share=params.still_share,
-                tone_share=params.tone_share,
+        learned_from = max(self.step + taken - params.start_steps, 0)
+        for _ in range(int(learned_from * params.updates_per_step) - self.learner.updates):
+            self._batch = self.learner.batch(
+                self.buffer.sample(
+                    params.batch_size,
+                    n_step=params.n_step,
+                    discount=params.discount,
+                    still_share=params.still_share,
+                    tone_share=params.tone_share,
+                )
             )
-        )
-        self.learner.update(batch)
-        return batch
+            self.learner.update(self._batch)
 
     # ---- Logs ----------------------------------------------------------------------------------
 

@@ -16,8 +16,10 @@ gymnasium = pytest.importorskip('gymnasium')
 from harness.training_runs import IDENTITY, SHORT, SPOT, TINY, fingerprint, rows, trainer_of  # noqa: E402
 
 from td3_agent.__main__ import main  # noqa: E402
+from td3_agent.td3.learner import Learner  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.snapshot import snapshots  # noqa: E402
+from td3_agent.training.envs import LocalEnv  # noqa: E402
 from td3_agent.training.params import TrainParams  # noqa: E402
 from td3_agent.training.tasks import Spot  # noqa: E402
 from td3_agent.training.trainer import Trainer  # noqa: E402
@@ -156,6 +158,21 @@ def test_seed_is_the_only_randomness(tmp_path, base_fingerprint):
     other = trainer_of(tmp_path / 'other', ADVISED, seed=1)
     other.run()
     assert fingerprint(other) != base_fingerprint
+
+
+def test_updates_fall_into_the_step_of_the_environments(tmp_path, monkeypatch):
+    """So that environments in processes and the learner work at the same time."""
+    events = []
+    for owner, name in ((LocalEnv, 'send'), (Learner, 'update'), (LocalEnv, 'receive')):
+        method = getattr(owner, name)
+
+        def noted(*args, name=name, method=method):
+            events.append(name)
+            return method(*args)
+
+        monkeypatch.setattr(owner, name, noted)
+    trainer_of(tmp_path, steps=12, eval_every=0).run()
+    assert events[-6:] == 2 * ['send', 'update', 'receive']
 
 
 def test_looking_changes_nothing(tmp_path):

@@ -319,7 +319,6 @@ def test_simulator_that_is_gone_for_good_ends_the_run_with_a_snapshot(shared_fol
     ('words', 'said'),
     [
         (['--workers=2'], 'workers: only with --ray'),
-        (['--ray', '--processes'], 'leave it out with --ray'),
         (['--ray', '--workers=1', f'--env={IDENTITY}'], '--workers must be >= 2'),
         (
             ['--ray', '--buffer-capacity=64'],
