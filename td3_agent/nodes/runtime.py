@@ -275,7 +275,8 @@ def executors() -> dict[str, Callable[..., Executor]]:
     """Return rclpy's executors by name, the fastest first.
 
     The single-threaded executor collects all subscriptions, timers and services of the node again
-    for every message. The events executor (Jazzy and later) is notified of each event, in order.
+    for every message. The events executor (Jazzy and later) is notified of each event, in order;
+    with rclpy 7.1 it raises SystemError for callbacks that take the message info.
     """
     found: dict[str, Callable[..., Executor]] = {}
     with contextlib.suppress(ImportError):

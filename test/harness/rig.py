@@ -106,9 +106,9 @@ class Rig:
             self._watcher = self._stack.enter_context(Watcher(self.domain_id))
         return self._watcher
 
-    def nodes(self):
-        """Return nodes within this process, in a domain of their own."""
-        return self._stack.enter_context(Ros(free_domain_id()))
+    def nodes(self, domain_id=None):
+        """Return nodes within this process, in a domain of their own unless one is given."""
+        return self._stack.enter_context(Ros(domain_id or free_domain_id()))
 
     def start(self, name, command, statuses=()):
         """Start a program with a log of its own; a second one of a name gets a number.
