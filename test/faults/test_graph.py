@@ -223,7 +223,7 @@ def expect_flat(rig, before, after):
 
 
 @pytest.mark.case('L5', '1000 episode resets of the nodes')
-def test_time_begins_anew(rig):
+def test_time_starts_over(rig):
     """Nothing is left behind, every frame is answered."""
     count = rig.count or (60 if rig.quick else 1000)
     bridge, agent, gate = driving(rig.nodes(), deadline_s=0.9)

@@ -112,7 +112,7 @@ GUARDS = [  # a case, what is replaced, by what, and the words with which the ca
         NOTHING,
         '',
     ),
-    (test_graph.test_time_begins_anew, 'driving.responder.JUMP_BACK_NS', '1 << 62', ''),
+    (test_graph.test_time_starts_over, 'driving.responder.JUMP_BACK_NS', '1 << 62', ''),
     (
         test_fuzz.test_random_bytes,
         'nodes.wiring.Rejections._handle',

@@ -95,18 +95,18 @@ def lose_some(rig, injector, topic, share):
 
 
 @pytest.mark.case('F7', 'every message twice, then ten times')
-def test_messages_doubled(rig):
+def test_messages_duplicated(rig):
     """Exactly one action and one step per frame, with any number of duplicates."""
     injector = relay(rig, FROM_BRIDGE)
     drive = rig.drive(parameters={SYNCHRONIZER: FAST})
     rig.wait_good()
     begun_ns, watcher = time.monotonic_ns(), rig.watcher
-    rig.figures['doubled_messages'] = 0
+    rig.figures['duplicate_messages'] = 0
     for times in (2, 10):
         injector.rules({topic: [Rule('duplicate', times=times)] for topic in FROM_BRIDGE})
         rig.wait_good(40)
         counts = injector.rules({topic: [] for topic in FROM_BRIDGE})
-        rig.figures['doubled_messages'] += sum(c['duplicated'] for c in counts.values())
+        rig.figures['duplicate_messages'] += sum(c['duplicated'] for c in counts.values())
     rig.wait_good(8, PATIENCE_S)
     rig.expect_single_steps()
     # Before the nodes are ended: the gate may be the last of them.
