@@ -313,12 +313,10 @@ class FrameSampler:
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
 
     def __enter__(self) -> Self:
-        """Start to receive."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop receiving and leave the domain."""
         self._executor.shutdown(timeout_sec=SPECTATOR_END_S)
         self._thread.join(timeout=SPECTATOR_END_S)
         self._node.destroy_node()

@@ -204,7 +204,6 @@ class FrameView:
     def __init__(
         self, recorded: CameraConfig, policy: CameraConfig, left_m: float, yaw_rad: float
     ) -> None:
-        """Work out where each pixel of the view is in the frames."""
         fine = replace(
             policy, width=OVERSAMPLING * policy.width, height=OVERSAMPLING * policy.height
         )
@@ -290,7 +289,6 @@ class Examined:
     """A driver that is asked for single pictures."""
 
     def __init__(self, loaded: LoadedDriver) -> None:
-        """Ask the driver of ``loaded``."""
         self._agent = Agent(loaded.driver, loaded.spec)
         self._agent.set_route(LANE)
         self._states = states()

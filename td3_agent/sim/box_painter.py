@@ -120,7 +120,6 @@ class BoxPainter:
         scenery: Scenery | None = None,
         sun_rad: float = SUN_RAD,
     ) -> None:
-        """Keep the projection; work out everything about the scenery."""
         self._pixel_from_vehicle = pixel_from_vehicle
         self._focal_px = float(np.linalg.norm(pixel_from_vehicle[0, :3]))
         self._eye, self._look, self._sun_rad = eye, look, sun_rad
@@ -213,12 +212,11 @@ class BoxPainter:
         """
         shadows = projected.shadows.copy()
         shadows[..., 1] -= first_row * shadows[..., 2]
-        nearest, farthest = shadows[..., 2].min(axis=1), shadows[..., 2].max(axis=1)
-        whole = nearest >= NEAR_M
+        whole = shadows[..., 2].min(axis=1) >= NEAR_M
         pixels = _fixed_point(_pixels(shadows[whole].transpose(2, 0, 1)))
         for polygon in np.ascontiguousarray(pixels.transpose(1, 2, 0)):
             cv2.fillConvexPoly(lit, polygon, 0, cv2.LINE_AA, SUBPIXEL_BITS)
-        for outline in shadows[~whole & (farthest > NEAR_M)].tolist():
+        for outline in shadows[~whole & (shadows[..., 2].max(axis=1) > NEAR_M)].tolist():
             _fill_clipped(lit, outline, 0)
 
     def _scenery_near(self, scenery: Blocks, x_m: float, y_m: float) -> Blocks:

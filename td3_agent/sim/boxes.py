@@ -29,8 +29,7 @@ MOTORCYCLE, BICYCLE = 'motorcycle', 'bicycle'
 STOREY_M = 100.0  # more than any two places along a vehicle are apart
 
 
-@dataclass(frozen=True, kw_only=True)
-class Box:
+class Box(NamedTuple):
     """An upright box on the ground.
 
     Attributes:

@@ -113,7 +113,6 @@ class CommandWait:
     """
 
     def __init__(self) -> None:
-        """Expect no command."""
         self._lock = threading.Lock()
         self._expected: list[str] = []
         self._all_received = threading.Event()

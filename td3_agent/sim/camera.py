@@ -102,7 +102,6 @@ class Camera:
         scenery: Scenery | None = None,
         sun_rad: float = SUN_RAD,
     ) -> None:
-        """Precompute everything that does not depend on the vehicle's pose."""
         # One core, always: the agent shares the machine, and results do not depend on it.
         cv2.setNumThreads(1)
         self.config = config

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from functools import lru_cache
 from itertools import pairwise
 import math
 from typing import TYPE_CHECKING, NamedTuple
@@ -52,8 +53,7 @@ class LaneWatch:
         width_m: of the car [m].
     """
 
-    def __init__(self, markings: Sequence[Marking], length_m: float, width_m: float) -> None:
-        """Sort the markings into the grid."""
+    def __init__(self, markings: tuple[Marking, ...], length_m: float, width_m: float) -> None:
         self._half_l, self._half_w = 0.5 * length_m, 0.5 * width_m
         self._reach_m = math.hypot(self._half_l, self._half_w)
         self._cells = _grid(markings)
@@ -110,7 +110,8 @@ def _meets_rectangle(
     return abs(normal_x * ax + normal_y * ay) <= reach
 
 
-def _grid(markings: Sequence[Marking]) -> dict[tuple[int, int], tuple[_Segment, ...]]:
+@lru_cache(maxsize=32)
+def _grid(markings: tuple[Marking, ...]) -> dict[tuple[int, int], tuple[_Segment, ...]]:
     cells: dict[tuple[int, int], list[_Segment]] = defaultdict(list)
     for marking, line in zip(markings, _line_numbers(markings), strict=True):
         points = marking.points.tolist()
@@ -184,7 +185,6 @@ class Car:
     """
 
     def __init__(self, road_map: RoadMap, actor_id: int, bgr: tuple[int, int, int]) -> None:
-        """Build the car; :meth:`start` puts it on the road."""
         self.actor_id = actor_id
         self.vehicle_info: VehicleInfo = vehicle_info()
         self.collisions: list[Collision] = []

@@ -46,7 +46,6 @@ class Fleet:
     plan: IntArray
 
     def __len__(self) -> int:
-        """Return how many vehicles there are."""
         return len(self.edge)
 
     @property
@@ -118,7 +117,6 @@ class Queues:
     """
 
     def __init__(self, fleet: Fleet, seen: Sequence[CarOnEdge], length_m: FloatArray) -> None:
-        """Sort."""
         self._fleet, self._length_m = fleet, length_m
         cars_edge = np.array([car.edge for car in seen], dtype=np.intp)
         cars = np.array([(car.s_m, car.half_m, car.speed_mps) for car in seen]).reshape(-1, 3).T

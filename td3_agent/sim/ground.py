@@ -120,7 +120,6 @@ class TiledGround:
     """
 
     def __init__(self, paint: Paint, budget_bytes: int) -> None:
-        """Paint nothing yet."""
         self.cell_m = FINEST_M
         self._paint = paint
         self._budget_bytes, self._bytes = budget_bytes, 0
@@ -266,7 +265,6 @@ class Shading:
     """
 
     def __init__(self, look: Look, cell_m: float = FINEST_M) -> None:
-        """Lay the textures out."""
         self._cell_m = cell_m
         self._period_m = TILE * cell_m
         tile = _texture_tile(look)

@@ -73,7 +73,6 @@ class ByCell:
     """
 
     def __init__(self, points: FloatArray, cell_m: float) -> None:
-        """Sort the points into cells."""
         self._cell_m, self._count = cell_m, len(points)
         cells = np.floor(points / cell_m).astype(np.int64)
         order = np.lexsort((cells[:, 1], cells[:, 0]))

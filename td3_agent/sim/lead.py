@@ -73,7 +73,6 @@ class LeadVehicle:
     """
 
     def __init__(self, habit: Habit, rng: np.random.Generator) -> None:
-        """Draw all its stops."""
         self.habit = habit
         self._changes_s = _changes_s(habit, rng)
 

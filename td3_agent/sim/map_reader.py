@@ -130,7 +130,6 @@ class GraphReader:
     """
 
     def __init__(self, name: str, opendrive: str, limit_s: float = TRIAL_LIMIT_S) -> None:
-        """Start to read."""
         self._name, self._limit_s = name, limit_s
         self._found: RoadGraph | str = f'map {name!r}: the process that reads it has broken'
         self._child = subprocess.Popen(  # noqa: S603  our own interpreter and a constant program

@@ -98,7 +98,6 @@ class Navigator:
     """
 
     def __init__(self, params: NavigatorParams) -> None:
-        """Know nothing but the settings."""
         self._params = params
         self._rng = np.random.default_rng(params.seed)
         self._planner: RoutePlanner | None = None

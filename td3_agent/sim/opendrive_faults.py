@@ -64,7 +64,6 @@ class MapFault:
     error: bool = True
 
     def __str__(self) -> str:
-        """Return place and text."""
         return f'{self.place}: {self.text}'
 
 

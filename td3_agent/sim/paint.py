@@ -158,7 +158,6 @@ class Paint:
     def __init__(
         self, road_map: RoadMap, roadside: Roadside, scenery: Scenery | None = None
     ) -> None:
-        """Cut lanes and markings into pieces."""
         self._roadside = roadside
         self._paved = _lane_pieces(one for one in road_map.lanes if one.span.kind in PAVED_KINDS)
         self._crossing = _lane_pieces(
@@ -171,8 +170,8 @@ class Paint:
             strokes[channel] += _strokes(marking, roadside)
         strokes[WHITE] += [_four_corners(one) for one in sign_outlines(road_map, roadside)]
         self._marks = {channel: _Pieces(_stacked(quads)) for channel, quads in strokes.items()}
-        shaded = [] if scenery is None else shadow_outlines(scenery, roadside)
-        self._shaded = _Pieces(np.array(shaded).reshape(-1, 6, 2))
+        shaded = np.empty((0, 6, 2)) if scenery is None else shadow_outlines(scenery, roadside)
+        self._shaded = _Pieces(shaded)
 
     def window(self, window: Window) -> Covered:
         """Return what covers the cells of a window."""
@@ -313,32 +312,28 @@ def _strokes(marking: Marking, roadside: Roadside) -> list[Quads]:
 
 
 def _line(points: NDArray[np.float64], kind: int, roadside: Roadside) -> Quads:
-    pieces = _dashes(points, roadside.dash_m) if kind == MARK_BROKEN else [points]
-    return _stacked(_painted_line(piece, roadside.marking_m) for piece in pieces)
-
-
-def _painted_line(piece: NDArray[np.float64], width_m: float) -> Quads:
-    left, right = _shifted(piece, 0.5 * width_m), _shifted(piece, -0.5 * width_m)
-    return np.stack((left[:-1], left[1:], right[1:], right[:-1]), axis=1)
+    pieces = _dashes(points, roadside.dash_m) if kind == MARK_BROKEN else points
+    left, right = (_shifted(pieces, side * roadside.marking_m) for side in (0.5, -0.5))
+    quads = np.stack(
+        (left[..., :-1, :], left[..., 1:, :], right[..., 1:, :], right[..., :-1, :]), axis=-2
+    )
+    return quads.reshape(-1, 4, 2)
 
 
 def _shifted(points: NDArray[np.float64], left_m: float) -> NDArray[np.float64]:
-    """Move an (N, 2) line sideways, to the left of its direction [m]."""
-    along = np.gradient(points, axis=0)
-    length = np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)
-    normal = np.column_stack((-along[:, 1], along[:, 0])) / length[:, np.newaxis]
-    return points + left_m * normal
+    """Move (..., N, 2) lines sideways, to the left of their directions [m]."""
+    along = np.gradient(points, axis=-2)
+    length = np.maximum(np.hypot(along[..., 0], along[..., 1]), 1e-9)
+    normal = np.stack((-along[..., 1], along[..., 0]), axis=-1) / length[..., np.newaxis]
+    return np.asarray(points + left_m * normal)
 
 
-def _dashes(points: NDArray[np.float64], dash_m: float) -> list[NDArray[np.float64]]:
-    """Cut an (N, 2) line into dashes, evenly spread so that neighbouring lines match."""
+def _dashes(points: NDArray[np.float64], dash_m: float) -> NDArray[np.float64]:
+    """Cut an (N, 2) line into D dashes, (D, 4, 2), spread so that neighbouring lines match."""
     along = arc_lengths(points)
     count = max(1, round(along[-1] / (2.0 * dash_m)))
     period = along[-1] / count
     dash = 0.5 * period
-    pieces = []
-    for start in np.arange(count) * period + 0.5 * (period - dash):
-        s = np.linspace(start, start + dash, 4)
-        x, y = np.interp(s, along, points[:, 0]), np.interp(s, along, points[:, 1])
-        pieces.append(np.column_stack((x, y)))
-    return pieces
+    starts = np.arange(count) * period + 0.5 * (period - dash)
+    s = np.linspace(starts, starts + dash, 4, axis=1)
+    return np.stack([np.interp(s, along, points[:, axis]) for axis in (0, 1)], axis=-1)

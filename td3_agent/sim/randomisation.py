@@ -145,7 +145,6 @@ class Randomisation(Params):
     )
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range."""
         super().__post_init__()
         faults = []
         for name in (name for name in self.__dict__ if PAIRED in name):

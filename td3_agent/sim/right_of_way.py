@@ -70,7 +70,6 @@ class RightOfWay:
     """
 
     def __init__(self, network: LaneNetwork, params: IdmParams, number: int) -> None:
-        """Begin with no path granted."""
         self._network, self._params = network, params
         self._path_length_m = network.length_m[network.in_junction]
         self._held = np.full(number, NO_PATH, dtype=np.intp)

@@ -134,7 +134,6 @@ class RoadMap:
         *,
         origin_m: tuple[float, float] = (0.0, 0.0),
     ) -> None:
-        """Sample every lane."""
         spans = lane_spans(opendrive)
         self.name = name
         self.opendrive = opendrive

@@ -124,7 +124,6 @@ class RoutePlanner:
     """
 
     def __init__(self, graph: RoadGraph, snap_distance_m: float = 10.0) -> None:
-        """Plan on ``graph``."""
         self.graph = graph
         self._network = graph.network
         self._snap_distance_m = snap_distance_m

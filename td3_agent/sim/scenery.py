@@ -150,9 +150,9 @@ def _placed(  # noqa: PLR0913  what is placed where
     found = []
     for points, headings in edges:
         along = arc_lengths(points)
-        for s in np.arange(0.5 * every_m, along[-1], every_m):
-            i = int(np.searchsorted(along, s))
-            place = _Place(float(points[i, 0]), float(points[i, 1]), float(headings[i]))
+        at = np.searchsorted(along, np.arange(0.5 * every_m, along[-1], every_m))
+        for (x_m, y_m), yaw_rad in zip(points[at].tolist(), headings[at].tolist(), strict=True):
+            place = _Place(x_m, y_m, yaw_rad)
             blocks = make(place, roadside, rng)  # always: draws do not depend on the room
             if rng.random() < density and blocks and site.take(blocks):
                 found.append(blocks)
@@ -160,10 +160,9 @@ def _placed(  # noqa: PLR0913  what is placed where
 
 
 class _Site:
-    """Knows what is free: a raster of distances to the lanes, and of what stands already."""
+    """A raster of the free ground: apart from the lanes and from what stands already."""
 
     def __init__(self, road_map: RoadMap) -> None:
-        """Draw the lanes into the raster."""
         x0, y0, x1, y1 = road_map.bounds_m
         self._x0, self._y0 = x0 - MARGIN_M, y0 - MARGIN_M
         width_m, height_m = x1 - x0 + 2.0 * MARGIN_M, y1 - y0 + 2.0 * MARGIN_M
@@ -176,37 +175,45 @@ class _Site:
                 cv2.polylines(free, [cells], isClosed=False, color=0, thickness=3)
             outline = np.vstack((lane.left, lane.right[::-1]))
             cv2.fillPoly(free, [np.rint(self._cells(outline)).astype(np.int32)], 0)
-        self._away_m = cv2.distanceTransform(free, cv2.DIST_L2, 3) * np.float32(self._cell_m)
-        self._taken = np.zeros((rows, columns), dtype=np.uint8)
+        away_m = cv2.distanceTransform(free, cv2.DIST_L2, 3) * np.float32(self._cell_m)
+        self._free = (away_m >= 2.0 * self._cell_m).astype(np.uint8)
+        # Its edge is not free: what stands there would reach out of it.
+        self._free[[0, -1]] = self._free[:, [0, -1]] = 0
 
     def take(self, blocks: Sequence[Block]) -> bool:
         """Claim the ground of a thing; False where it is not free."""
-        outline = np.vstack([_footprint(block) for block in blocks])
-        cells = self._cells(outline)
-        inside = np.rint(cells).astype(np.intp)
-        rows, columns = self._taken.shape
-        if (inside < 1).any() or (inside >= (columns - 1, rows - 1)).any():
+        x0, y0, cell_m = self._x0, self._y0, self._cell_m
+        cells = [
+            (round((x - x0) / cell_m), round((y - y0) / cell_m))
+            for block in blocks
+            for x, y in _footprint(block)
+        ]
+        rows, columns = self._free.shape
+        free = self._free
+        if not all(0 <= x < columns and 0 <= y < rows and free[y, x] for x, y in cells):
             return False
-        x, y = inside.T
-        if self._away_m[y, x].min() < 2.0 * self._cell_m or self._taken[y, x].any():
-            return False
-        hull = cv2.convexHull(np.rint(cells).astype(np.int32))
-        cv2.fillConvexPoly(self._taken, hull, 1)
+        cv2.fillConvexPoly(free, cv2.convexHull(np.array(cells, dtype=np.int32)), 0)
         return True
 
     def _cells(self, points: FloatArray) -> FloatArray:
         return np.asarray((points - (self._x0, self._y0)) / self._cell_m)
 
 
-def _footprint(block: Block) -> FloatArray:
-    """Return (K, 2) points of a block's outline and middle, no more than 2 m apart [m]."""
-    count = max(2, math.ceil(block.half_l) + 1)
-    along = np.linspace(-block.half_l, block.half_l, count)
-    rows = max(2, math.ceil(block.half_w) + 1)
-    across = np.linspace(-block.half_w, block.half_w, rows)
-    u, v = (grid.ravel() for grid in np.meshgrid(along, across))
+def _footprint(block: Block) -> list[tuple[float, float]]:
+    """Return points of a block's outline and middle, no more than 2 m apart [m]."""
     cos, sin = math.cos(block.yaw_rad), math.sin(block.yaw_rad)
-    return np.column_stack((block.x_m + cos * u - sin * v, block.y_m + sin * u + cos * v))
+    return [
+        (block.x_m + cos * u - sin * v, block.y_m + sin * u + cos * v)
+        for v in _spread(block.half_w)
+        for u in _spread(block.half_l)
+    ]
+
+
+def _spread(half_m: float) -> list[float]:
+    """Return places from -half_m to half_m, evenly spaced, no more than 2 m apart."""
+    steps = max(1, math.ceil(half_m))
+    step_m = 2.0 * half_m / steps
+    return [*(number * step_m - half_m for number in range(steps)), half_m]
 
 
 def _tree(place: _Place, roadside: Roadside, rng: np.random.Generator) -> list[Block]:
@@ -259,14 +266,12 @@ class _Runs:
     """Makes walls, fences and hedges: pieces of one kind for some way, then gaps or others."""
 
     def __init__(self, roadside: Roadside) -> None:
-        """Begin with what is drawn first."""
         total = max(roadside.walls + roadside.hedges, 1e-9)
         self._wall_share = roadside.walls / total
         self._left = 0
         self._make: Callable[[float, float, float, float, float], list[Block]] = _wall
 
     def __call__(self, place: _Place, roadside: Roadside, rng: np.random.Generator) -> list[Block]:
-        """Return the next piece."""
         if self._left == 0:
             self._left = int(rng.integers(2, 9))
             walls = (_wall, _fence) if rng.random() < self._wall_share else (_hedge,)
@@ -292,31 +297,31 @@ def _fence(x: float, y: float, yaw: float, height: float, shade: float) -> list[
     return [Block(x, y, yaw, 0.06, 0.06, 0.0, 1.1 * height, 'timber', 0.8 * shade), *rails]
 
 
-def shadow_outlines(scenery: Scenery, roadside: Roadside) -> list[FloatArray]:
-    """Return the convex outlines, (6, 2) map positions [m] each, that blocks shade.
+def shadow_outlines(scenery: Scenery, roadside: Roadside) -> FloatArray:
+    """Return the convex outlines that N blocks shade, (N, 6, 2) map positions [m].
 
     A block's shadow is its footprint swept away from the sun by the height of its top: of the
     swept corners, six are on the hull, beginning with the one that is nearest to the sun.
     """
-    outlines = []
     away = np.array([math.cos(roadside.sun_rad), math.sin(roadside.sun_rad)])
-    rows = zip(
-        scenery.x_m, scenery.y_m, scenery.yaw_rad, scenery.half_l, scenery.half_w,
-        scenery.bottom, scenery.top, strict=True,
-    )  # fmt: skip
-    for x, y, yaw, half_l, half_w, bottom, top in rows:
-        ahead = np.array([math.cos(yaw), math.sin(yaw)])
-        left = np.array([-ahead[1], ahead[0]])
-        corners = np.array([x, y]) + np.array(
-            [
-                u * half_l * ahead + v * half_w * left
-                for u, v in ((1, 1), (-1, 1), (-1, -1), (1, -1))
-            ]
-        )
-        near, far = (-roadside.shadow_per_height * height * away for height in (bottom, top))
-        first = int((corners @ away).argmax())
-        k = np.roll(np.arange(4), -first)
-        outlines.append(np.vstack((
-            corners[k[[3, 0, 1]]] + near, corners[k[[1, 2, 3]]] + far,
-        )))  # fmt: skip
-    return outlines
+    # Not by NumPy's cosine, whose last bit may depend on the machine.
+    directions = [(math.cos(yaw), math.sin(yaw)) for yaw in scenery.yaw_rad.tolist()]
+    ahead = np.array(directions).reshape(-1, 1, 2)
+    left = np.stack((-ahead[..., 1], ahead[..., 0]), axis=-1)
+    u, v = np.array(((1, -1, -1, 1), (1, 1, -1, -1)))[..., np.newaxis]
+    half_l, half_w = (half[:, np.newaxis, np.newaxis] for half in (scenery.half_l, scenery.half_w))
+    middles = np.stack((scenery.x_m, scenery.y_m), axis=-1)[:, np.newaxis]
+    corners = middles + (u * half_l * ahead + v * half_w * left)
+    first = (corners[..., 0] * away[0] + corners[..., 1] * away[1]).argmax(axis=1)
+    number = np.arange(len(corners))[:, np.newaxis]
+    near, far = (
+        (-roadside.shadow_per_height * height)[:, np.newaxis, np.newaxis] * away
+        for height in (scenery.bottom, scenery.top)
+    )
+    return np.concatenate(
+        (
+            corners[number, (first[:, np.newaxis] + (3, 0, 1)) % 4] + near,
+            corners[number, (first[:, np.newaxis] + (1, 2, 3)) % 4] + far,
+        ),
+        axis=1,
+    )

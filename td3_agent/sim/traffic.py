@@ -78,7 +78,6 @@ class Traffic:
     """
 
     def __init__(self, road_map: RoadMap, first_actor_id: int) -> None:
-        """Look up the lanes; :meth:`start` adds the vehicles."""
         self._network = lane_network(road_map)
         self._first_actor_id = first_actor_id
 
@@ -127,8 +126,15 @@ class Traffic:
     def outlines(self, x_m: float, y_m: float, reach_m: float) -> tuple[Box, ...]:
         """Return the vehicles whose middle is within ``reach_m`` of a position, as boxes."""
         dx, dy = self.x_m - x_m, self.y_m - y_m
-        near = (dx * dx + dy * dy < reach_m * reach_m) & (self.fleet.edge != OFF_MAP)
-        return tuple(self._box(i) for i in np.flatnonzero(near).tolist())
+        close = (dx * dx + dy * dy < reach_m * reach_m) & (self.fleet.edge != OFF_MAP)
+        near = np.flatnonzero(close)
+        poses = (self.x_m[near].tolist(), self.y_m[near].tolist(), self.yaw_rad[near].tolist())
+        boxes = []
+        for i, x, y, yaw in zip(near.tolist(), *poses, strict=True):
+            kind, length_m, width_m, height_m, bgr = self._looks[i]
+            actor_id = self._first_actor_id + i
+            boxes.append(Box(x, y, yaw, length_m, width_m, height_m, bgr, actor_id, kind))
+        return tuple(boxes)
 
     def bodies(self) -> FloatArray:
         """Return vehicles on the map, (B, 7): x, y, yaw, length, width, velocity in map axes."""
@@ -136,15 +142,6 @@ class Traffic:
         vx, vy = fleet.speed_mps * np.cos(self.yaw_rad), fleet.speed_mps * np.sin(self.yaw_rad)
         columns = (self.x_m, self.y_m, self.yaw_rad, fleet.length_m, self.width_m, vx, vy)
         return np.asarray(np.column_stack(columns)[fleet.edge != OFF_MAP])
-
-    def _box(self, i: int) -> Box:
-        return Box(
-            x_m=float(self.x_m[i]),
-            y_m=float(self.y_m[i]),
-            yaw_rad=float(self.yaw_rad[i]),
-            actor_id=self._first_actor_id + i,
-            **self._looks[i]._asdict(),
-        )
 
     def _locate(self) -> None:
         """Update the poses in the map frame."""

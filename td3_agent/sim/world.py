@@ -115,7 +115,6 @@ class World:
     def __init__(
         self, config: WorldConfig | None = None, limits: Randomisation | None = None
     ) -> None:
-        """Load the map, then place the cars (the first frame)."""
         self.config = config or WorldConfig()
         config = self.config
         self._limits = limits or Randomisation()

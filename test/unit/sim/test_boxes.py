@@ -78,13 +78,13 @@ def camera_over_grass():
     return Camera(config, GROUND, Look(verge=(40.0, 40.0, 40.0), strengths=(0.0,) * 3))
 
 
-def test_shares_are_those_of_a_street():
+def test_fractions_are_those_of_a_street():
     for share in ('share', 'parked_share'):
         assert sum(getattr(body, share) for body in BODIES.values()) == pytest.approx(1.0)
     rng = np.random.default_rng(0)
     drawn = Counter(drawn_vehicle(rng).kind for _ in range(2000))
     for kind, body in BODIES.items():
-        assert drawn[kind] / 2000 == pytest.approx(body.share, abs=0.03)
+        assert drawn[kind] / 2000 == pytest.approx(body.fraction, abs=0.03)
 
 
 def test_sizes_are_within_those_of_their_kind():

@@ -17,7 +17,7 @@ def line(y, kind, x0=0.0, x1=100.0):
 
 
 def watch(*markings):
-    watch = LaneWatch(markings, LENGTH_M, WIDTH_M)
+    watch = LaneWatch(tuple(markings), LENGTH_M, WIDTH_M)
     watch.start(20.0, 0.0, 0.0)
     return watch
 
@@ -63,7 +63,7 @@ def test_broken_line_that_turns_solid_is_two():
 
 
 def test_starting_on_a_line_is_no_invasion():
-    lanes = LaneWatch([line(0.0, SOLID)], LENGTH_M, WIDTH_M)
+    lanes = LaneWatch((line(0.0, SOLID),), LENGTH_M, WIDTH_M)
     lanes.start(20.0, 0.0, 0.0)
     assert lanes.update(20.5, 0.0, 0.0) == ()
 

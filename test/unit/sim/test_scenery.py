@@ -32,7 +32,7 @@ def test_nothing_stands_on_a_lane(name):
     assert len(scenery) > 100
     near = 0
     for block in scenery:
-        for x, y in _footprint(block).tolist():
+        for x, y in _footprint(block):
             fix = road.locate(x, y)
             assert not fix.on_road
             near += abs(fix.lateral_m) < 8.0
