@@ -79,8 +79,8 @@ def camera_over_grass():
 
 
 def test_fractions_are_those_of_a_street():
-    for share in ('share', 'parked_share'):
-        assert sum(getattr(body, share) for body in BODIES.values()) == pytest.approx(1.0)
+    for fraction in ('fraction', 'parked_fraction'):
+        assert sum(getattr(body, fraction) for body in BODIES.values()) == pytest.approx(1.0)
     rng = np.random.default_rng(0)
     drawn = Counter(drawn_vehicle(rng).kind for _ in range(2000))
     for kind, body in BODIES.items():
