@@ -6,7 +6,7 @@ from dataclasses import replace
 import math
 import struct
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
@@ -24,7 +24,6 @@ from td3_agent.driving.command import (
     upstream_twist_from_control,
 )
 
-unhurried = settings(deadline=None)  # the machine may be busy with something else
 MAX_STEER_RAD = 1.22
 fractions = st.floats(0.0, 1.0)
 signed = st.floats(-1.0, 1.0)
@@ -81,7 +80,6 @@ def test_action_that_is_not_finite_is_rejected(bad, place):
         twist_from_action(values)
 
 
-@unhurried
 @given(st.floats(-1.0, 1.0, width=32), st.floats(-1.0, 1.0, width=32))
 def test_actions_survive_the_round_trip(speed, yaw_rate):
     got = action_from_twist(twist_from_action(action(speed, yaw_rate)))
@@ -89,7 +87,6 @@ def test_actions_survive_the_round_trip(speed, yaw_rate):
     np.testing.assert_allclose(got, [speed, yaw_rate], atol=1e-6)
 
 
-@unhurried
 @given(finite, finite)
 def test_nearest_action_is_always_an_action(speed, yaw_rate):
     got = action_from_twist(TwistCommand(speed, yaw_rate))
@@ -117,7 +114,6 @@ def test_velocity_of_a_control(control, speed, yaw_rate):
     assert (twist.linear_x, twist.angular_z) == pytest.approx((speed, yaw_rate))
 
 
-@unhurried
 @given(controls)
 def test_velocity_formula(control):
     twist = twist_from_control(control)
@@ -142,7 +138,6 @@ def test_all_faults_of_a_control_are_named_at_once():
         twist_from_control(control)
 
 
-@unhurried
 @given(controls)
 def test_control_in_range_has_no_faults_and_keeps_its_flags_on_the_wire(control):
     arrived = replace(control, hand_brake=True, gear=3, manual_gear_shift=True).as_float32()
@@ -175,7 +170,6 @@ def check_against_upstream(twist, max_steer):
     assert got.faults() == []
 
 
-@unhurried
 @given(
     st.builds(TwistCommand, finite | st.floats(-12.0, 12.0), finite | signed, st.booleans()),
     st.floats(0.05, 1.57),
@@ -220,7 +214,6 @@ def test_upstream_conversion_rejects_what_is_not_finite(bad):
             control_from_upstream_twist(twist, MAX_STEER_RAD)
 
 
-@unhurried
 @given(controls.filter(lambda c: c.brake <= 0.1), st.floats(0.05, 1.57))
 def test_upstream_understands_what_was_said_to_it(control, max_steer):
     said = upstream_twist_from_control(control, max_steer)

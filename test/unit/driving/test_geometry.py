@@ -6,7 +6,7 @@ from fractions import Fraction
 from itertools import pairwise
 import math
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
@@ -23,7 +23,6 @@ from td3_agent.driving.geometry import (
     yaw_from_quaternion,
 )
 
-unhurried = settings(deadline=None)  # the machine may be busy with something else
 STEP_S = 0.05
 STEP_NS = 50_000_000
 FRAMES = 20_000
@@ -60,7 +59,6 @@ def test_each_angle(carla_deg, ros_rad):
     assert carla_from_ros_rotation(*ros_rad) == pytest.approx(carla_deg, abs=1e-13)
 
 
-@unhurried
 @given(degrees)
 def test_heading_and_location_are_turned_alike(yaw_deg):
     yaw = math.radians(yaw_deg)
@@ -69,13 +67,11 @@ def test_heading_and_location_are_turned_alike(yaw_deg):
     assert (math.cos(ros_yaw), math.sin(ros_yaw)) == pytest.approx((x, y), abs=1e-12)
 
 
-@unhurried
 @given(coordinates, coordinates, coordinates)
 def test_locations_survive_the_round_trip_exactly(x, y, z):
     assert carla_from_ros_location(*ros_from_carla_location(x, y, z)) == (x, y, z)
 
 
-@unhurried
 @given(degrees, degrees, degrees)
 def test_rotations_survive_the_round_trip(roll, pitch, yaw):
     there_and_back = carla_from_ros_rotation(*ros_from_carla_rotation(roll, pitch, yaw))
@@ -97,7 +93,6 @@ def test_wrapped_angles(angle, wrapped):
     assert wrap_angle(angle) == pytest.approx(wrapped, abs=1e-12)
 
 
-@unhurried
 @given(st.floats(-1e3, 1e3))
 def test_wrapping_keeps_the_direction_and_stays_in_the_half_open_interval(angle):
     wrapped = wrap_angle(angle)
@@ -148,14 +143,12 @@ def matrix_from_quaternion(x, y, z, w):
     return np.eye(3) + 2.0 * w * cross + 2.0 * cross @ cross
 
 
-@unhurried
 @given(angles, angles, angles)
 def test_quaternion_turns_vectors_as_the_three_fixed_axes_do(roll, pitch, yaw):
     got = matrix_from_quaternion(*quaternion_from_rpy(roll, pitch, yaw))
     np.testing.assert_allclose(got, matrix_from_rpy(roll, pitch, yaw), atol=1e-12)
 
 
-@unhurried
 @given(
     angles, st.floats(-1.5, 1.5), st.floats(-math.pi, math.pi), st.sampled_from([-3.0, 1.0, 0.01])
 )
@@ -214,7 +207,6 @@ def test_truncation_never_moves_a_stamp_by_more_than_a_nanosecond_nor_out_of_ord
     assert all(later > earlier for earlier, later in pairwise(stamps))
 
 
-@unhurried
 @given(st.floats(0.0, 1e6))
 def test_stamp_is_valid_and_not_later_than_the_time(seconds):
     short_ns = Fraction(seconds) * 10**9 - nanoseconds_from_stamp(*stamp_from_seconds(seconds))

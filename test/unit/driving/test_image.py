@@ -8,7 +8,7 @@ import math
 import tracemalloc
 
 from harness.images import ORDER, SMALL, STOPPED, moving, pixels_of, view
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
@@ -22,8 +22,6 @@ from td3_agent.driving.observation import (
     grey_from_image,
     resize_area,
 )
-
-unhurried = settings(deadline=None)  # the machine may be busy with something else
 
 
 def bt601(pixels, encoding):
@@ -90,7 +88,6 @@ def test_row_padding_is_skipped(encoding, padding):
     )
 
 
-@unhurried
 @given(
     st.sampled_from(list(ENCODINGS)),
     st.tuples(st.integers(1, 300), st.integers(1, 300)),
@@ -160,7 +157,6 @@ def test_resize_agrees_with_opencv_within_one_level():
         assert np.abs(resize_area(grey, 84, 84) - reference).max() <= 1
 
 
-@unhurried
 @given(
     st.integers(1, 300),
     st.integers(1, 300),
@@ -239,7 +235,6 @@ def test_image_of_the_wanted_size_is_not_touched():
     np.testing.assert_array_equal(resize_area(grey, 84, 84), grey)
 
 
-@unhurried
 @given(
     st.integers(1, 200),
     st.integers(1, 200),
@@ -252,7 +247,6 @@ def test_constant_image_stays_constant(height, width, out_height, out_width, lev
     assert (resize_area(grey, out_height, out_width) == level).all()
 
 
-@unhurried
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(8, 40), st.integers(0, 2**32 - 1))
 def test_resized_levels_stay_between_darkest_and_brightest(height, width, size, seed):
     grey = pixels_of(height, width, 1, seed)[:, :, 0]
@@ -319,7 +313,6 @@ def test_huge_header_over_tiny_data_is_rejected_before_anything_is_allocated():
         tracemalloc.stop()
 
 
-@unhurried
 @given(
     st.binary(max_size=200),
     st.integers(0, 2**32 - 1) | st.integers(0, 12),

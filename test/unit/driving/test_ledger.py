@@ -13,7 +13,7 @@ from harness.ledgers import (
     stamp,
     tell,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
@@ -30,8 +30,6 @@ from td3_agent.driving.ledger import (
     control_record,
 )
 from td3_agent.driving.stepping import Break, Cause, EndedFrame
-
-unhurried = settings(deadline=None)  # the machine may be busy with something else
 
 
 def test_record_holds_everything_that_was_learnt():
@@ -71,7 +69,6 @@ def test_frames_are_released_with_a_lag_for_late_reports():
     assert log.flush() == []
 
 
-@unhurried
 @given(st.data())
 def test_facts_may_come_in_any_order_within_the_lag(data):
     frames, delays = 7, st.integers(0, LAG_FRAMES - 1)

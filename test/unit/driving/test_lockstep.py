@@ -17,8 +17,6 @@ from td3_agent.driving.stepping import (
     Verdict,
 )
 
-unhurried = settings(deadline=None)  # the machine may be busy with something else
-
 
 def check_clean(stage, steps):
     """One STEP_ONCE, one frame and one command of every role per step, and nothing else."""
@@ -324,7 +322,7 @@ def test_duplicated_messages_cause_exactly_one_step_per_frame(copies, paused):
     assert stage.lockstep.counts.repeated + stage.verdicts.count(Verdict.STALE) > 0
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.randoms(use_true_random=False), st.sampled_from([1, 2]), st.booleans())
 def test_topics_that_overtake_each_other_do_not_break_the_lockstep(random, copies, paused):
     stage = Stage(fast(), copies, delay_ns=lambda _: random.randrange(1, 200 * MS))
@@ -333,7 +331,7 @@ def test_topics_that_overtake_each_other_do_not_break_the_lockstep(random, copie
     assert stage.lockstep.counts.restarts == 0
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.sets(st.integers(1, 20), max_size=6))
 def test_every_unanswered_frame_is_counted_once(silent):
     silent_ns = {10 * S + i * STEP_NS for i in silent}

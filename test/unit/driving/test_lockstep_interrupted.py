@@ -19,8 +19,6 @@ from td3_agent.driving.stepping import (
     LockstepParams,
 )
 
-unhurried = settings(deadline=None)  # the machine may be busy with something else
-
 
 class TestWhatIsLost:
     """A message of the bridge that never comes: no step twice, and it is told."""
@@ -224,7 +222,7 @@ class TestTakenBack:
     # What happens, and how long it is until the next [ms].
     disturbance = st.tuples(st.sampled_from(kinds + losses), st.integers(0, 2000))
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(
         st.lists(disturbance, min_size=1, max_size=12),
         st.integers(0, 99),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import math
 
 from harness.images import SMALL, STOPPED, grey_view, moving, pixels_of, view
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
@@ -23,8 +23,6 @@ from td3_agent.driving.observation import (
     resize_area,
 )
 from td3_agent.driving.route import Route
-
-unhurried = settings(deadline=None)  # the machine may be busy with something else
 
 
 def test_change_of_resolution_does_not_disturb_the_stack():

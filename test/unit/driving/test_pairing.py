@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pairing: equal stamps only, each once and in order, whatever the transport does."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
 from td3_agent.driving.geometry import GAP_NS, JUMP_BACK_NS
 from td3_agent.driving.responder import FramePairer
 
-unhurried = settings(deadline=None)  # the machine may be busy with something else
 STEP_NS = 50_000_000
 START_NS = 10 * 10**9
 
@@ -170,7 +169,6 @@ def deliveries(frames):
     return st.lists(half, max_size=6 * frames)
 
 
-@unhurried
 @given(deliveries(10), st.integers(1, 8))
 def test_whatever_arrives_each_stamp_is_paired_once_in_order_and_never_mixed(halves, capacity):
     pairer, made = FramePairer(capacity=capacity), []
@@ -191,7 +189,6 @@ def test_whatever_arrives_each_stamp_is_paired_once_in_order_and_never_mixed(hal
     assert (counts.paired, counts.resets) == (len(made), 0)
 
 
-@unhurried
 @given(st.data())
 def test_in_order_streams_lose_exactly_what_the_transport_loses(data):
     frames = 12

@@ -46,7 +46,7 @@ def observe(x=0.0, y=0.0, yaw=0.0, speed=0.0, stamp_ns=0):
     )
 
 
-class Drive(NamedTuple):
+class DrivenPath(NamedTuple):
     """One row per tick, of the point that odometry reports."""
 
     x: np.ndarray
@@ -64,7 +64,7 @@ class Drive(NamedTuple):
 def drive(  # noqa: PLR0913  a start pose and a vehicle
     driver, x, y, yaw, seconds, *, speed=0.0, throttle_mps2=3.5
 ):
-    """Drive a kinematic bicycle with drag; (x, y) is where odometry starts."""
+    """DrivenPath a kinematic bicycle with drag; (x, y) is where odometry starts."""
     gate, rows, s_m = VelocityController(), [], None
     rear = np.array([x - REAR_AXLE_M * math.cos(yaw), y - REAR_AXLE_M * math.sin(yaw)])
     for tick in range(int(seconds / STEP_S)):
@@ -82,7 +82,7 @@ def drive(  # noqa: PLR0913  a start pose and a vehicle
         rear = rear + STEP_S * speed * np.array([math.cos(middle), math.sin(middle)])
         yaw += STEP_S * speed * math.tan(wheel) / GEOMETRY.wheelbase_m
         speed = max(speed + STEP_S * gain, 0.0)
-    return Drive(*np.array(rows).T)
+    return DrivenPath(*np.array(rows).T)
 
 
 def line(length_m=200.0):

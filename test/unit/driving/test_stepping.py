@@ -3,7 +3,7 @@
 """Parts of the lockstep: who has answered, and when a step is due."""
 
 from harness.stage import MS, STEP_NS, S
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
@@ -12,8 +12,6 @@ from td3_agent.driving.stepping import (
     StepBarrier,
     Verdict,
 )
-
-unhurried = settings(deadline=None)  # the machine may be busy with something else
 
 
 class TestStepBarrier:
@@ -75,7 +73,6 @@ class TestStepBarrier:
         with pytest.raises(ValueError, match=f'went from 100 to {stamp_ns} ns'):
             barrier.open(stamp_ns)
 
-    @unhurried
     @given(st.lists(st.tuples(st.sampled_from('abx'), st.integers(1, 5)), max_size=40), st.data())
     def test_whatever_order_each_instant_wants_exactly_its_own_answers(self, answers, data):
         barrier, given_ = StepBarrier('ab'), set()

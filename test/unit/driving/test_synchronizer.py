@@ -18,7 +18,7 @@ SECOND_NS = 1_000_000_000
 RED, BLUE = 'red', 'blue'
 
 
-class Drive:
+class CoreDrive:
     """A synchronizer, and a bridge with its gates that do as a test says."""
 
     def __init__(self, roles=(RED,), **params):
@@ -80,7 +80,7 @@ class Drive:
 
 
 def test_one_step_each_time_all_gates_have_said_that_their_command_is_out():
-    drive = Drive((RED, BLUE)).look()
+    drive = CoreDrive((RED, BLUE)).look()
     drive.pause()
     assert drive.advance().request is BridgeRequest.STEP_ONCE
     drive.tick()
@@ -97,7 +97,7 @@ def test_one_step_each_time_all_gates_have_said_that_their_command_is_out():
 
 
 def test_before_the_start_everything_is_waited_for_and_the_worst_is_named():
-    drive = Drive((RED, BLUE)).look(missing={'agent of blue'})
+    drive = CoreDrive((RED, BLUE)).look(missing={'agent of blue'})
     drive.pause()
     assert drive.advance().request is None
     assert not drive.core.is_driving
@@ -107,7 +107,7 @@ def test_before_the_start_everything_is_waited_for_and_the_worst_is_named():
 
 
 def test_under_way_one_agent_that_is_gone_is_braked_and_the_others_drive_on():
-    drive = Drive((RED, BLUE)).look()
+    drive = CoreDrive((RED, BLUE)).look()
     drive.pause()
     drive.step()
     drive.look(missing={'agent of blue'})
@@ -119,7 +119,7 @@ def test_under_way_one_agent_that_is_gone_is_braked_and_the_others_drive_on():
 
 
 def test_gates_learn_of_idle_ticks_before_the_tick_and_once():
-    drive = Drive().look(missing={'agent of red'}, waits={RED: ['route']})
+    drive = CoreDrive().look(missing={'agent of red'}, waits={RED: ['route']})
     assert drive.pause().is_idle
     orders = [drive.advance(0.1) for _ in range(30)]
     assert [one.request for one in orders].count(BridgeRequest.STEP_ONCE) == 1
@@ -132,7 +132,7 @@ def test_gates_learn_of_idle_ticks_before_the_tick_and_once():
 
 
 def test_only_a_gate_in_doubt_learns_that_a_step_has_ended_and_once():
-    drive = Drive((RED, BLUE)).look()
+    drive = CoreDrive((RED, BLUE)).look()
     drive.pause()
     drive.step()
     drive.report(RED, 'stopped_silence')
@@ -159,7 +159,7 @@ def test_only_a_gate_in_doubt_learns_that_a_step_has_ended_and_once():
 
 def test_stop_between_frames_is_no_second_command(tmp_path):
     path = tmp_path / 'ledger.jsonl'
-    drive = Drive(ledger_path=str(path)).look()
+    drive = CoreDrive(ledger_path=str(path)).look()
     drive.pause()
     drive.step()
     drive.core.on_command(RED, drive.stamp_ns, FULL_BRAKE, drive.now_ns)
@@ -175,7 +175,7 @@ def test_stop_between_frames_is_no_second_command(tmp_path):
 
 
 def test_another_bridge_begins_anew_unless_its_count_has_told_already():
-    drive = Drive().look()
+    drive = CoreDrive().look()
     drive.core.on_bridges(['first'])
     drive.pause()
     drive.step()
@@ -191,7 +191,7 @@ def test_another_bridge_begins_anew_unless_its_count_has_told_already():
 
 
 def test_a_vehicle_of_a_dead_bridge_counts_once_its_odometry_comes():
-    drive = Drive().look()
+    drive = CoreDrive().look()
     drive.pause()
     drive.step()
     drive.core.lockstep.restart()
@@ -203,7 +203,7 @@ def test_a_vehicle_of_a_dead_bridge_counts_once_its_odometry_comes():
 
 @pytest.mark.parametrize(('step_s', 'is_error'), [(0.1, True), (0.05000000074505806, False)])
 def test_another_step_length_than_the_bridge_has_is_an_error(step_s, is_error):
-    drive = Drive().look()
+    drive = CoreDrive().look()
     drive.pause()
     drive.status(running=False, step_s=step_s)
     assert drive.told().is_error == is_error
@@ -212,7 +212,7 @@ def test_another_step_length_than_the_bridge_has_is_an_error(step_s, is_error):
 
 
 def test_duplicates_go_first_and_their_time_is_not_written_again_and_again():
-    drive = Drive().look()
+    drive = CoreDrive().look()
     drive.pause()
     found = Finding('two bridges for 3.1 s: end one', is_error=True, key='two bridges: end one')
     told = drive.told([found])
@@ -220,7 +220,7 @@ def test_duplicates_go_first_and_their_time_is_not_written_again_and_again():
 
 
 def test_a_drive_with_a_violation_has_failed():
-    drive = Drive().look()
+    drive = CoreDrive().look()
     drive.pause()
     drive.step()
     assert not drive.core.has_failed

@@ -4,13 +4,12 @@
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
 from td3_agent.driving.vehicle import VehicleGeometry, VehicleState, geometry_from_wheels
 
-unhurried = settings(deadline=None)  # the machine may be busy with something else
 AT_REST = {
     'stamp_ns': 0,
     'x_m': 0.0,
@@ -66,7 +65,6 @@ def test_all_faults_of_a_state_are_named_at_once():
     assert 'y_m' not in text
 
 
-@unhurried
 @given(st.floats(-math.pi, math.pi))
 def test_odometry_carries_the_yaw_as_a_quaternion_and_all_else_as_it_is(yaw):
     state = VehicleState(**{**AT_REST, 'stamp_ns': 7, 'x_m': 1.5, 'yaw_rad': yaw})
@@ -93,7 +91,6 @@ def test_geometry_of_no_road_vehicle_is_rejected(field, value):
         VehicleGeometry(**values)
 
 
-@unhurried
 @given(
     st.floats(-math.pi, math.pi),
     st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)),

@@ -218,7 +218,7 @@ def test_bytes_left_over(broken):
 # ---- Any damage ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     place=st.floats(0.0, 1.0, exclude_max=True),
     in_header=st.booleans(),

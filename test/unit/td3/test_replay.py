@@ -89,7 +89,7 @@ EPISODES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(EPISODES, st.integers(STACK + 2, 20), st.sampled_from([IMAGES, VECTORS]))
 @pytest.mark.slow
 def test_every_sample_is_a_step_that_was_stored(episodes, capacity, shape):
@@ -244,7 +244,7 @@ class TestSaving:
 class TestFragments:
     """What goes from buffer to buffer is what would have been stored at once."""
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(EPISODES, st.sampled_from([IMAGES, VECTORS]), st.lists(st.booleans(), max_size=6))
     def test_they_make_the_same_buffer(self, episodes, shape, sent):
         whole = Recorder(buffer_of(shape, 40, streams=2), stream=1)

@@ -25,7 +25,7 @@ def test_noise_fades_evenly_or_stays(step, noise):
     assert module.noise_at(step, Td3Params(exploration_noise=0.3)) == 0.3
 
 
-class Breaking:
+class BreakingEnv:
     """Breaks at the third step of its first episodes."""
 
     def __init__(self, breaks, error=RuntimeError, successes=(True, True)):
@@ -56,7 +56,7 @@ def evaluated(env, longest=100):
 
 
 def test_an_episode_that_breaks_is_begun_again():
-    env = Breaking(2)
+    env = BreakingEnv(2)
     found = evaluated(env)
     assert found == {
         'step': 0,
@@ -74,16 +74,16 @@ def test_an_episode_that_breaks_is_begun_again():
 
 
 def test_one_that_never_ends_is_cut():
-    assert evaluated(Breaking(0), longest=2)['length_mean'] == 2.0
+    assert evaluated(BreakingEnv(0), longest=2)['length_mean'] == 2.0
 
 
 def test_success_is_counted_where_it_is_told():
-    assert evaluated(Breaking(0, successes=[True, False]))['success_rate'] == 0.5
-    assert 'success_rate' not in evaluated(Breaking(0, successes=[]))
+    assert evaluated(BreakingEnv(0, successes=[True, False]))['success_rate'] == 0.5
+    assert 'success_rate' not in evaluated(BreakingEnv(0, successes=[]))
 
 
 def test_it_is_not_begun_for_ever():
-    env = Breaking(1000)
+    env = BreakingEnv(1000)
     with pytest.raises(EnvFailureError, match='evaluation: RuntimeError: the bridge has ended'):
         evaluated(env)
     assert len(env.seeds) == LARGEST_FAILURES
@@ -91,4 +91,4 @@ def test_it_is_not_begun_for_ever():
 
 def test_a_fault_of_the_program_is_told_as_it_is():
     with pytest.raises(KeyError):
-        evaluated(Breaking(1, KeyError))
+        evaluated(BreakingEnv(1, KeyError))

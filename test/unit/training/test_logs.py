@@ -21,7 +21,7 @@ from td3_agent.training.run_folder import CsvLog, TensorBoard  # noqa: E402
 BOX = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
 
-class Drive(gymnasium.Env):
+class SpeedEnv(gymnasium.Env):
     """Shows a speed; tells whether it is a success."""
 
     observation_space = action_space = BOX
@@ -58,7 +58,7 @@ def test_parked_buffer_is_an_alarm(fraction, alarmed):
 
 
 def test_environment_says_where_its_speed_is():
-    assert speed_state_of(Drive()) == SpeedState(0, 10.0)
+    assert speed_state_of(SpeedEnv()) == SpeedState(0, 10.0)
     driving = types.SimpleNamespace(spec_of_observation=object())
     driving.unwrapped = driving
     assert speed_state_of(driving) == SpeedState(0, CONTROL_MAX_SPEED_MPS)
@@ -71,14 +71,14 @@ def test_speeds_and_alarms_are_recorded(tmp_path, caplog):
     from td3_agent.training.params import TrainParams
     from td3_agent.training.trainer import Trainer
 
-    gymnasium.register('Drive-v0', entry_point=Drive)
+    gymnasium.register('SpeedEnv-v0', entry_point=SpeedEnv)
     try:
         td3 = Td3Params(hidden_units=8, batch_size=4, start_steps=4)
         train = TrainParams(steps=20, log_every=5, eval_every=10, eval_episodes=2, device='cpu')
-        trainer = Trainer(('Drive-v0',), td3, train, tmp_path / 'run')
+        trainer = Trainer(('SpeedEnv-v0',), td3, train, tmp_path / 'run')
         summary = trainer.run()
     finally:
-        del gymnasium.registry['Drive-v0']
+        del gymnasium.registry['SpeedEnv-v0']
     header, *rows = (tmp_path / 'run' / 'progress.csv').read_text().splitlines()
     assert 'speed_below_0.5_mps' in header
     assert summary['alarms']['parked'] == len(rows) == 4

@@ -229,7 +229,7 @@ def test_policy_of_another_architecture_is_rejected(tmp_path):
 # ---- Environments that break -------------------------------------------------------------------
 
 
-class Breaking(gymnasium.Env):
+class BrokenServer(gymnasium.Env):
     """A simulator whose server dies at every 13th step."""
 
     observation_space = gymnasium.spaces.Box(-1e6, 1e6, (1,), np.float32)
@@ -249,12 +249,12 @@ class Breaking(gymnasium.Env):
 
 
 def test_training_survives_a_simulator_that_dies(tmp_path, caplog):
-    gymnasium.register('Breaking-v0', entry_point=Breaking)
+    gymnasium.register('BrokenServer-v0', entry_point=BrokenServer)
     try:
-        trainer = trainer_of(tmp_path / 'run', 'Breaking-v0', eval_every=0)
+        trainer = trainer_of(tmp_path / 'run', 'BrokenServer-v0', eval_every=0)
         summary = trainer.run()
     finally:
-        del gymnasium.registry['Breaking-v0']
+        del gymnasium.registry['BrokenServer-v0']
     assert summary['failures'] == 4
     assert 'server is gone' in caplog.text
     sample = trainer.buffer.sample(500)
@@ -262,7 +262,7 @@ def test_training_survives_a_simulator_that_dies(tmp_path, caplog):
     assert (sample.bootstrap == 1.0).all()
 
 
-class Ruined(Breaking):
+class Ruined(BrokenServer):
     """A simulator whose server dies at the 13th step, for good."""
 
     def reset(self, *, seed=None, options=None):
@@ -271,7 +271,7 @@ class Ruined(Breaking):
         return super().reset(seed=seed, options=options)
 
 
-class Interrupting(Breaking):
+class Interrupting(BrokenServer):
     """Somebody presses Ctrl-C at the 13th step."""
 
     def step(self, action):
@@ -284,7 +284,13 @@ class Interrupting(Breaking):
 @pytest.mark.parametrize(
     ('env', 'status', 'begin', 'every', 'end'),
     [
-        (Ruined, 1, 'td3_agent train: ConnectionError: server is gone; ', 99, '{} continues'),
+        (
+            Ruined,
+            1,
+            'td3_agent train: ConnectionError: server is gone; ',
+            99,
+            '{} continues',
+        ),
         (Interrupting, 130, 'interrupted; ', 99, '{} continues'),
         (Interrupting, 130, 'interrupted; there is no snapshot', 0, '{} starts again'),
     ],
