@@ -109,7 +109,9 @@ class Campaign:
         if self._out and self._results:
             self._machine['load_after'] = round(os.getloadavg()[0], 2)
             passed = all(result['passed'] for result in self._results)
-            found = {'machine': self._machine, 'passed': passed, 'cases': self._results}
+            # L1, L2, ..., F1, F2, ..., as in docs/reliability.md.
+            cases = sorted(self._results, key=lambda it: (it['id'][0] != 'L', int(it['id'][1:])))
+            found = {'machine': self._machine, 'passed': passed, 'cases': cases}
             self._out.mkdir(parents=True, exist_ok=True)
             text = json.dumps(found, indent=1) + '\n'
             (self._out / RESULTS).write_text(text, encoding='utf-8')
