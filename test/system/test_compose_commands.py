@@ -3,12 +3,11 @@
 """What compose starts drives: its commands as plain processes, where there is no Docker."""
 
 from pathlib import Path
-import re
 import subprocess
 import sys
 
+from containers import embedded
 import pytest
-import yaml
 
 pytest.importorskip('carla')
 pytest.importorskip('cv2')
@@ -29,18 +28,16 @@ def command_of(service, results):
         'command',
         ['python', '-m', SIM, '--ros-args', '--params-file', 'config/sim_bridge_node.yaml'],
     )
-    words = [re.sub(r'\$\{\w+:-([^}]*)\}', r'\1', str(word)) for word in words]
-    words = [word.replace('/results', str(results)) for word in words]
+    words = [str(word).replace('/results', str(results)) for word in words]
     return [sys.executable, *words[1:]]
 
 
 def test_embedded_profile_drives(tmp_path):
-    services = yaml.safe_load((ROOT / 'docker' / 'compose.yaml').read_text('utf-8'))['services']
-    embedded = {name: s for name, s in services.items() if 'embedded' in s['profiles']}
+    services = embedded()
     environment = ros_environment(free_domain_id())
     processes = {}
     try:
-        for name, service in embedded.items():
+        for name, service in services.items():
             command = command_of(service, tmp_path)
             if name == 'synchronizer':
                 command += ['-p', f'max_frames:={FRAMES}']
@@ -52,7 +49,7 @@ def test_embedded_profile_drives(tmp_path):
         for process in processes.values():
             process.terminate()
         statuses = {name: process.wait(PATIENCE_S) for name, process in processes.items()}
-    assert statuses == dict.fromkeys(embedded, 0)
+    assert statuses == dict.fromkeys(services, 0)
     ledger = audit_ledger(tmp_path / 'ledger.jsonl')
     assert ledger.holds
     assert len(ledger.records) == FRAMES

@@ -5,7 +5,6 @@
 Linters and schemas are "make check"; this is what they cannot know.
 """
 
-from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from itertools import pairwise
 import json
@@ -14,10 +13,9 @@ from pathlib import Path
 import re
 import subprocess
 
+import containers as images
 import pytest
 import yaml
-
-from benchmarks import containers as sizes
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / 'docker').glob('*.Dockerfile'))
@@ -368,25 +366,20 @@ def test_training_begins_or_goes_on_with_what_is_there(tmp_path, is_begun):
     assert int(number) == process.pid  # signals reach the training itself
 
 
-class TestSizes:
-    def test_layers_of_the_agents_images_are_those_of_the_dockerfile(self):
-        text = (ROOT / 'docker' / 'agent.Dockerfile').read_text('utf-8')
-        files = re.findall(r'-r requirements/(\w+)\.in', text.partition('AS base')[2])
-        assert tuple(files) == sizes.IMAGES['td3_agent-ray']
-        assert set(OURS) - {'carla_ros_bridge'} < set(sizes.IMAGES)
+class TestImages:
+    """The program that builds and measures the images; it is run where there is buildah."""
 
-    def test_merged_image_counts_all_that_setup_installs_there(self):
-        text = (ROOT / 'scripts' / 'setup.sh').read_text('utf-8')
-        always = re.findall(r'-r requirements/(\w+)\.in', text)
-        optional = re.findall(r'^  install_optional (\w+)', text, re.MULTILINE)
-        assert (*always, *optional) == sizes.IMAGES['td3_agent-merged']
+    def test_names_the_stages_of_the_dockerfile_and_their_layers(self):
+        path = ROOT / 'docker' / 'agent.Dockerfile'
+        assert set(images.TARGETS) == set(OURS) - {'carla_ros_bridge'}
+        assert set(images.TARGETS.values()) < set(stages(path))
+        steps = [f'{word} {arg}' for word, arg in instructions(path) if word in {'RUN', 'COPY'}]
+        names = {images.layer_name(step, 'other') for step in steps}
+        wanted = {'ros_jazzy', 'ros_runtime', 'runtime', 'sim', 'ray', 'carla_msgs', 'code'}
+        assert names == wanted | {'other'}
 
-    @pytest.mark.slow
-    def test_layers_are_counted_without_what_is_there_before(self):
-        try:
-            alone = sizes.python_layers(['onnx'])['onnx']
-            after = sizes.python_layers(['runtime', 'onnx'])['onnx']
-        except PackageNotFoundError as error:
-            pytest.skip(f'{error} is not installed')
-        assert 0 < after['packages'] < alone['packages']
-        assert 0.0 < after['size_mb'] < alone['size_mb']
+    def test_without_buildah_is_skipped_with_the_reason(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setenv('PATH', str(tmp_path))
+        monkeypatch.setattr('sys.argv', ['containers.py', '--debian'])
+        assert images.main() == 0
+        assert 'skipped, no buildah debootstrap here' in capsys.readouterr().out

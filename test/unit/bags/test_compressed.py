@@ -115,8 +115,8 @@ class TestRead:
         assert content.count(frame) == 1
         file.write_bytes(content.replace(frame, b'?' * len(frame)))
         assert listing(tmp_path / 'bag') == before[:10]
-        (told,) = Bag(tmp_path / 'bag').contents().torn
-        assert f'{file}: message 10, of {before[10][0]}: cannot be decompressed (zstd)' in told
+        (damage,) = Bag(tmp_path / 'bag').contents().torn
+        assert f'{file}: message 10, of {before[10][0]}: cannot be decompressed (zstd)' in damage
 
 
 class TestNotTrusted:
@@ -151,9 +151,9 @@ class TestNotTrusted:
         found = listing(path)
         assert found == before[: len(found)]
         assert 100 < len(found) < len(before)
-        (told,) = Bag(path).contents().torn
-        assert 'bag_0.mcap.zstd: cannot be decompressed beyond byte' in told
-        assert 'td3_agent_bag_' not in told
+        (damage,) = Bag(path).contents().torn
+        assert 'bag_0.mcap.zstd: cannot be decompressed beyond byte' in damage
+        assert 'td3_agent_bag_' not in damage
 
     def test_stays_in_its_folder(self, plain):
         packed = compress(plain)

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What comes before a damage is read, where it begins is told, and nothing is made up."""
+"""A damaged bag is read up to the damage, which the error locates; nothing is invented."""
 
 import re
 import sqlite3
@@ -32,7 +32,7 @@ def long_drive():
 
 @pytest.fixture(scope='module', params=STORAGES)
 def whole(request, tmp_path_factory):
-    """A bag's file, and what is in it."""
+    """The file of a bag and its messages."""
     path = write_bag(
         tmp_path_factory.mktemp('whole') / 'bag', long_drive(), **STORAGES[request.param]
     )
@@ -49,37 +49,37 @@ def damaged(whole, tmp_path, change):
     return copy, messages
 
 
-def is_told(path, messages, least):
-    """What is read is what there was, up to some place, which is told."""
+def check_damage(path, messages, least):
+    """Some of the messages are read, unchanged, and the damage says how many."""
     found = listing(path)
     assert found == messages[: len(found)]
     assert least <= len(found)
-    (told,) = Bag(path).contents().torn
-    assert f'read before that: {len(found)} messages' in told
+    (damage,) = Bag(path).contents().torn
+    assert f'read before that: {len(found)} messages' in damage
     assert 0 < len(found) < len(messages)
-    return told
+    return damage
 
 
-@pytest.mark.parametrize('share', [0.3, 0.5, 0.8])
+@pytest.mark.parametrize('fraction', [0.3, 0.5, 0.8])
 class TestTails:
-    def test_zeros(self, share, whole, tmp_path):
+    def test_zeros(self, fraction, whole, tmp_path):
         def change(content):
-            keep = int(share * len(content))
+            keep = int(fraction * len(content))
             content[keep:] = bytes(len(content) - keep)
 
         path, messages = damaged(whole, tmp_path, change)
-        told = is_told(path, messages, least=0.1 * len(messages))
-        assert path.suffix == '.db3' or 'zeros follow' in told
+        damage = check_damage(path, messages, least=0.1 * len(messages))
+        assert path.suffix == '.db3' or 'zeros follow' in damage
 
-    def test_cut_off(self, share, whole, tmp_path):
+    def test_cut_off(self, fraction, whole, tmp_path):
         path, messages = damaged(
-            whole, tmp_path, lambda content: content[: int(share * len(content))]
+            whole, tmp_path, lambda content: content[: int(fraction * len(content))]
         )
-        is_told(path, messages, least=0.1 * len(messages))
+        check_damage(path, messages, least=0.1 * len(messages))
 
-    def test_noise(self, share, whole, tmp_path):
+    def test_noise(self, fraction, whole, tmp_path):
         def change(content):
-            keep = int(share * len(content))
+            keep = int(fraction * len(content))
             content[keep:] = b'\xa5' * (len(content) - keep)
 
         path, messages = damaged(whole, tmp_path, change)
@@ -99,7 +99,7 @@ def test_zeros_in_the_middle(whole, tmp_path):
         content[size // 2 : size // 2 + 80_000] = bytes(80_000)
 
     path, messages = damaged(whole, tmp_path, change)
-    is_told(path, messages, least=0.1 * len(messages))
+    check_damage(path, messages, least=0.1 * len(messages))
 
 
 def test_a_cut_anywhere_leaves_a_beginning(whole, tmp_path):
@@ -132,8 +132,8 @@ def test_wrong_checksum(tmp_path):
     at, end = places[1]
     content[(at + end) // 2] ^= 1
     file.write_bytes(content)
-    told = is_told(path, messages, least=20)
-    assert f'chunk at byte {at}: its checksum does not match' in told
+    damage = check_damage(path, messages, least=20)
+    assert f'chunk at byte {at}: its checksum does not match' in damage
 
 
 def test_a_chunk_that_is_cut_off_and_damaged(tmp_path):
@@ -143,7 +143,7 @@ def test_a_chunk_that_is_cut_off_and_damaged(tmp_path):
     at, end = list(chunks(content))[1]
     content[at + 53 : at + 57] = bytes(4)  # where the frame of zstd begins
     file.write_bytes(content[: (at + end) // 2])
-    assert f'chunk at byte {at}: cannot be decompressed' in is_told(file, messages, least=20)
+    assert f'chunk at byte {at}: cannot be decompressed' in check_damage(file, messages, least=20)
 
 
 def test_nothing_left_is_an_error(whole, tmp_path):

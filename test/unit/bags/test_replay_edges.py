@@ -80,7 +80,7 @@ class TestStartOffset:
         assert 'need --live' in said
 
 
-def test_a_damaged_bag_is_told_and_fails(tmp_path, replayed):
+def test_a_damaged_bag_is_reported_and_fails(tmp_path, replayed):
     content = (SHIPPED / 'bag_0.mcap').read_bytes()
     half = len(content) // 2
     (tmp_path / 'bag_0.mcap').write_bytes(content[:half] + bytes(len(content) - half))

@@ -207,7 +207,7 @@ class TestMachine:
 
     def test_folders_of_this_package(self, monkeypatch):
         assert gather.package_folders() == (str(ROOT), str(ROOT / 'config'))
-        # As installed without its sources, and nothing sourced: nobody knows.
+        # As installed without its sources, with no ROS 2 sourced.
         monkeypatch.setattr(gather, '__file__', '/site-packages/td3_agent/doctor/gather.py')
         monkeypatch.setattr(gather, 'shared_path', lambda _: Path('/nowhere').stat())
         assert gather.package_folders() == ('', 'config')

@@ -1,6 +1,6 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""A Python that is too old is told so, whatever it can parse."""
+"""A Python that is too old gets one line, although it cannot parse the package."""
 
 import ast
 from pathlib import Path
@@ -35,7 +35,7 @@ def interpreter(version):
 
 
 @pytest.mark.parametrize('version', OLD)
-def test_old_interpreter_is_told(version):
+def test_old_interpreter_gets_one_line(version):
     python = interpreter(version)
     if not python:
         pytest.skip(f'no Python {version} on the PATH, and none of pyenv')
@@ -54,7 +54,7 @@ def test_old_interpreter_is_told(version):
     assert 'is not supported; fix: use Python 3.10, 3.11 or 3.12' in line
 
 
-def test_so_is_one_that_only_says_it_is_old():
+def test_version_alone_decides():
     program = 'import sys; sys.version_info = (3, 8, 0); import td3_agent.__main__'
     done = subprocess.run(
         [sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True, check=False
