@@ -399,7 +399,6 @@ def projection_text(report: Report) -> str:
 
 TABLES = {
     'command': command_text,
-    'containers': containers_text,
     'frame_profile': frame_profile_text,
     'image_in': image_in_text,
     'inference': inference_text,

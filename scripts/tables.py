@@ -22,7 +22,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bench_tables import TABLES, Report, projection_text, table
+from bench_tables import TABLES, Report, containers_text, projection_text, table
 
 from td3_agent.driving.parameters import describe
 from td3_agent.evaluation import summary as demo_summary
@@ -356,6 +356,7 @@ def blocks() -> dict[str, Callable[[], str]]:
         'randomisation': randomisation_text,
         'traffic scenarios': scenarios_text,
         'checks': checks_text,
+        'containers': lambda: containers_text(read(RESULTS / 'containers.json')),
         'pictures': pictures_text,
         'policies': policies_text,
         'standard tasks': tasks_text,
