@@ -35,7 +35,7 @@ GUARDS = [  # a case, what is replaced, by what, and the words with which the ca
     ),
     (
         test_process_faults.test_synchronizer_killed,
-        'driving.watchdog.SilenceHold.answered',
+        'driving.watchdog.IdleStopTimer.answered',
         NOTHING,
         'stop',
     ),
