@@ -200,7 +200,7 @@ def test_every_episode_draws_its_traffic(among_traffic):
         among_traffic.reset(seed=seed)
         traffic = among_traffic.world.simulator.traffic
         counts.add(0 if traffic is None else len(traffic.fleet))
-        led += traffic is not None and traffic._leading is not None
+        led += traffic is not None and traffic._lead_vehicle is not None
     assert len(counts) > 6
     assert max(counts) <= MOST_VEHICLES + 1
     assert 2 < led < 14
