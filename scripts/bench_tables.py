@@ -30,7 +30,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], left: int = 
 
 
 def listed(values: dict[str, Any], form: str = '{} {}') -> str:
-    """Return names and values as an enumeration."""
     return ', '.join(form.format(*item) for item in values.items())
 
 
@@ -96,7 +95,6 @@ def image_in_text(report: Report) -> str:
 
 
 def inference_text(report: Report) -> str:
-    """Return ratio and latencies of one answer."""
     return text_of(
         report,
         f'ONNX Runtime answers **{report["ratio"]:.1f} times** as fast. The largest difference of '
@@ -118,7 +116,6 @@ def update_text(report: Report) -> str:
 
 
 def command_text(report: Report) -> str:
-    """Return ratio and times of one command."""
     native, stays = report['native'], '`publish()` in a process that stays'
     calls = {'whole': 'the call returns', 'processor': 'processor time in the call'}
     rows = {
@@ -253,7 +250,6 @@ def scaling_text(report: Report) -> str:
 
 
 def ros_env_text(report: Report) -> str:
-    """Return steps per second of both environments."""
     names = {'direct': '`td3_agent/Driving-v0`', 'ros': '`td3_agent/RosDriving-v0`'}
     rows = {names[name]: row for name, row in report['environments'].items()}
     columns = {'steps/s': '{steps_per_s:.0f}', 'reset [ms]': '{reset_ms:.0f}'}
@@ -274,7 +270,6 @@ def sim_steps_text(report: Report) -> str:
 
 
 def learner_text(report: Report) -> str:
-    """Return the rates of both learners."""
     rows = []
     for name, figures in report['cases'].items():
         unit = next(iter(figures)).replace('_per_s', '/s')

@@ -73,7 +73,6 @@ class House:
         return [(a, b) for a, b in combinations(rooms, 2) if {(a, b), (b, a)} <= arrows]
 
     def text(self, folder: str) -> str:
-        """Return all code below a folder."""
         return '\n'.join(path.read_text('utf-8') for path in self.files(folder))
 
     def walk(self) -> int | str:
@@ -128,12 +127,10 @@ def reason(line: str) -> str:
 
 
 def line_count(path: Path) -> int:
-    """Return the lines of a file."""
     return path.read_bytes().count(b'\n')
 
 
 def tree(path: Path) -> ast.Module:
-    """Return a parsed file."""
     return ast.parse(path.read_text('utf-8'))
 
 

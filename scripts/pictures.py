@@ -56,12 +56,10 @@ Report = dict[str, Any]
 
 
 def record(name: str) -> Report:
-    """Return a file of docs/results."""
     return dict(json.loads((RESULTS / f'{name}.json').read_text(encoding='utf-8')))
 
 
 def figure_of(width_in: float, height_in: float) -> Figure:
-    """Return an empty figure."""
     mpl.rcParams['font.size'] = 9
     return Figure(figsize=(width_in, height_in), dpi=DPI, facecolor='white', layout='constrained')
 
@@ -436,7 +434,6 @@ PICTURES = {draw.__name__: draw for draw in (*FROM_RECORDS, scenarios, maps, ran
 
 
 def main() -> None:
-    """Draw what is named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('names', nargs='*', metavar='NAME', help=', '.join(PICTURES))
     parser.add_argument('--out', type=Path, default=IMAGES, help='folder')

@@ -80,7 +80,6 @@ FAULT_FIGURES_SHOWN = 6
 
 
 def read(path: Path) -> Any:  # noqa: ANN401  what the file holds
-    """Return the content of a JSON file."""
     return json.loads(path.read_text(encoding='utf-8'))
 
 
@@ -102,7 +101,6 @@ def yaml_text(name: str) -> str:
 
 
 def parameters_text(name: str) -> str:
-    """Return the parameters of a node."""
     rows = (
         (f'`{key}`', f'`{default}`', allowed.replace('|', '\\|'), text)
         for key, default, _, allowed, text in describe(NODES[name])
@@ -131,7 +129,6 @@ def evaluation_text(summary: Report) -> str:
 
 
 def caption(summary: Report) -> str:
-    """Return what was evaluated, and on what."""
     plan = summary['plan']
     text = (
         f'{plan["episodes"]} episodes, map `{Path(plan["map"]).name}`, family {plan["family"]}, '
@@ -247,7 +244,6 @@ def demo_text() -> str:
 
 
 def csv_rows(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a table of numbers."""
     with path.open(newline='', encoding='utf-8') as file:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
@@ -328,7 +324,6 @@ def faults_caption(report: Report) -> str:
 
 
 def number(value: float | str) -> str:
-    """Return a figure, short."""
     return f'{value:.3g}' if isinstance(value, float) else str(value)
 
 

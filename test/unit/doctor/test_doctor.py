@@ -363,7 +363,7 @@ class TestLive:
         assert 'imports' in live_findings(Look({'error': 'x'}), broken, [])[0].fix
 
 
-class TestVerb:
+class TestSubcommand:
     def doctor(self, *words, **environment):
         """Run the subcommand without site-packages: nothing but Python and this package."""
         program = (
