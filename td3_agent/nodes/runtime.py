@@ -193,6 +193,7 @@ def run_program(
     else:
         status = _run(executor, nodes)
         del executor, nodes
+    gc.unfreeze()
     gc.collect()  # a lifecycle node's last parts are only freed without references
     rclpy.try_shutdown()
     _leave(status)

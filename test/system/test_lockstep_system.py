@@ -212,7 +212,7 @@ class TestInterference:
         frames = [record['frame'] for record in ledger]
         assert frames == list(range(frames[0], frames[0] + len(frames)))  # no gap, no repeat
         assert counts_of(ledger).outcomes['ok'] >= 70
-        assert counts_of(ledger).doubled == 0
+        assert counts_of(ledger).duplicate == 0
 
 
 def test_interrupted_while_waiting_for_each_other(rig):

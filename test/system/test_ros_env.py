@@ -217,8 +217,8 @@ def test_no_bridge_outlives_a_worker_process(is_killed):
     others = set(multiprocessing.active_children())
     port = ProcessEnv(partial(ros_env, client=PATIENCE))
     try:
-        port.ask('reset', 0)
-        port.answer()
+        port.send('reset', 0)
+        port.receive()
         (worker,) = set(multiprocessing.active_children()) - others
         (bridge,) = (child.pid for child in psutil.Process(worker.pid).children())
         worker.kill() if is_killed else port.close()

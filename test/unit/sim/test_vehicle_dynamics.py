@@ -16,8 +16,8 @@ from td3_agent.sim.vehicle import (
     ENGINE_FORCE_N,
     FRONTAL_AREA_M2,
     GRAVITY_MPS2,
-    GRIP_SHARE,
-    HAND_BRAKE_SHARE,
+    GRIP_FRACTION,
+    HAND_BRAKE_FRACTION,
     KINEMATIC_BELOW_MPS,
     MAX_STEER_RATE_RADPS,
     ROLLING_RESISTANCE,
@@ -31,7 +31,7 @@ INFO = vehicle_info()
 WHEELBASE_M = INFO.geometry.wheelbase_m
 MAX_STEER_RAD = INFO.geometry.max_steer_angle_rad
 FRICTION = INFO.wheels[0].tire_friction
-GRIP_MPS2 = GRIP_SHARE * FRICTION * GRAVITY_MPS2
+GRIP_MPS2 = GRIP_FRACTION * FRICTION * GRAVITY_MPS2
 
 
 def drive(vehicle, control, seconds):
@@ -86,7 +86,7 @@ def test_coasting_ends_at_rest_and_never_turns_back():
 def test_hand_brake_takes_its_share_of_grip():
     vehicle = Vehicle(Motion(speed_mps=10.0))
     lost = 10.0 - vehicle.step(VehicleControl(hand_brake=True), STEP_S).speed_mps
-    assert lost == pytest.approx(HAND_BRAKE_SHARE * GRIP_MPS2 * STEP_S, rel=0.4)
+    assert lost == pytest.approx(HAND_BRAKE_FRACTION * GRIP_MPS2 * STEP_S, rel=0.4)
     assert drive(vehicle, VehicleControl(hand_brake=True), 5.0).speed_mps == 0.0
 
 
