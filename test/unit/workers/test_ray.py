@@ -167,7 +167,7 @@ def test_interrupted_run_leaves_no_process_and_goes_on(tmp_path):
             lambda: len(snapshots(out / 'snapshots')) == 2,
             'snapshots',
         )
-    assert errors.endswith(f'interrupted; --resume --out {out} goes on\n')
+    assert errors.endswith(f'interrupted; --resume --out {out} continues\n')
     step = int(snapshots(out / 'snapshots')[-1].name.removeprefix('step_'))
     train = {'snapshot_every': 40, 'eval_every': 0, 'device': 'cpu'}
     trainer = Trainer(
@@ -193,7 +193,7 @@ def test_interrupted_sweep_says_how_to_go_on(tmp_path):
         errors = interrupted(
             process, signal.SIGTERM, lambda: len(list(out.glob('*/config.json'))) == 2, 'runs'
         )
-    assert errors.endswith(f'interrupted; --resume --out {out} goes on\n')
+    assert errors.endswith(f'interrupted; --resume --out {out} continues\n')
 
 
 def test_what_is_started_here_stays_on_this_machine():
