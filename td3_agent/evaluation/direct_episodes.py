@@ -140,7 +140,7 @@ def drive_jobs(
     if ray is not None and jobs:
         yield from _drive_by_ray(jobs, ray, processes)
         return
-    if processes == 1 or len(jobs) == 1:
+    if processes == 1 or len(jobs) <= 1:
         yield from map(drive_job, jobs)
         return
     others = set(multiprocessing.active_children())

@@ -28,6 +28,14 @@ class Interrupted:
 
 @pytest.mark.parametrize('number', INTERRUPTIONS)
 def test_interruption_in_a_destructor_is_not_lost(number):
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored
+    try:
+        check_interruption(number)
+    finally:
+        signal.signal(number, before)
+
+
+def check_interruption(number):
     with interruptions_noted() as interruption:
         interruption.check()
         Interrupted(number)
