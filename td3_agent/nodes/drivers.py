@@ -23,7 +23,11 @@ from td3_agent.policy.policy_file import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from td3_agent.driving.agent import Driver
+    from td3_agent.policy.manifest import Manifest
+    from td3_agent.policy.policy_file import Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +96,9 @@ def _td3_driver(params: DriverParams) -> LoadedDriver:
         raise ValueError(f"inference must be 'torch' for policy {UNTRAINED!r}, got 'onnx'")
     try:
         if params.policy == UNTRAINED:
-            return LoadedDriver(_torch_policy(params), ObservationSpec(), 'TD3, UNTRAINED policy')
+            return LoadedDriver(
+                _untrained_policy(params), ObservationSpec(), 'TD3, UNTRAINED policy'
+            )
         return _trained_driver(params)
     except ImportError as error:
         raise ValueError(
@@ -109,8 +115,8 @@ def _trained_driver(params: DriverParams) -> LoadedDriver:
     about = {'needs_route': spec.path, 'contract': manifest.inputs.contract()}
     if params.inference != 'torch':
         try:
-            driver = OnnxPolicy(manifest.actor, weights, trained=manifest.trained)
-            return LoadedDriver(driver, spec, f'TD3, {params.policy}, ONNX Runtime', **about)
+            under_onnx = OnnxPolicy(manifest.actor, weights, trained=manifest.trained)
+            return LoadedDriver(under_onnx, spec, f'TD3, {params.policy}, ONNX Runtime', **about)
         except ImportError:
             if params.inference == 'onnx':
                 raise
@@ -119,20 +125,30 @@ def _trained_driver(params: DriverParams) -> LoadedDriver:
                 raise CheckpointError(path, [str(error)]) from error
             why_not = f' ({error})'
     title = f'TD3, {params.policy}, PyTorch{why_not}'
-    return LoadedDriver(_torch_policy(params), spec, title, **about)
+    driver = _torch_policy(params, path, weights, manifest)
+    return LoadedDriver(driver, spec, title, **about)
 
 
-def _torch_policy(params: DriverParams) -> Driver:
-    """Return the policy under PyTorch, with ``torch_threads`` threads."""
-    import torch  # noqa: PLC0415
-
-    from td3_agent.policy.checkpoint import load_checkpoint  # noqa: PLC0415
+def _untrained_policy(params: DriverParams) -> Driver:
     from td3_agent.policy.policy import untrained_policy  # noqa: PLC0415
 
+    _limit_torch(params)
+    return untrained_policy(params.policy_seed)
+
+
+def _torch_policy(
+    params: DriverParams, path: Path, weights: Weights, manifest: Manifest
+) -> Driver:
+    from td3_agent.policy.checkpoint import build_policy  # noqa: PLC0415
+
+    _limit_torch(params)
+    return build_policy(path, weights, manifest)
+
+
+def _limit_torch(params: DriverParams) -> None:
+    import torch  # noqa: PLC0415
+
     torch.set_num_threads(params.torch_threads)
-    if params.policy == UNTRAINED:
-        return untrained_policy(params.policy_seed)
-    return load_checkpoint(policy_file(params.policy), kind='driving')[0]
 
 
 def needs_route(params: DriverParams) -> bool:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from td3_agent.policy.policy_file import Weights
+
 
 def save_checkpoint(  # noqa: PLR0913  the parts of a manifest
     path: str | os.PathLike[str],
@@ -125,11 +127,28 @@ def load_checkpoint(
         CheckpointError: naming every fault that was found.
     """
     weights, manifest = read_policy(path, kind=kind)
+    return build_policy(path, weights, manifest, device), manifest
+
+
+def build_policy(
+    path: str | os.PathLike[str], weights: Weights, manifest: Manifest, device: str = 'cpu'
+) -> Policy:
+    """Return the policy of weights that :func:`~td3_agent.policy.policy_file.read_policy` read.
+
+    Args:
+        path: the file, for error texts.
+        weights: by name.
+        manifest: of the file.
+        device: torch device that will compute.
+
+    Raises:
+        CheckpointError: the actions of the network are not finite.
+    """
     with torch.random.fork_rng(devices=[]):
         actor = Actor(manifest.actor)
     actor.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     try:
-        return Policy(actor, trained=manifest.trained, device=device), manifest
+        return Policy(actor, trained=manifest.trained, device=device)
     except PolicyError as error:
         raise CheckpointError(path, [str(error)]) from error
 
