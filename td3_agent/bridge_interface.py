@@ -406,7 +406,7 @@ def _amount(name: str, value: object, unit: str, *, zero: bool = False) -> float
     """Return a finite number > 0, or >= 0 with ``zero``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a finite number in that range.
     """
     number = _number(value)
     if number is None or not (0.0 < number < math.inf or (zero and number == 0.0)):

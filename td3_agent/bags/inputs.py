@@ -134,7 +134,7 @@ def find_inputs(
         odometry_topic: empty: ``/carla/<role_name>/odometry``.
 
     Raises:
-        BagError: there is none, or there are several; the text names them.
+        BagError: no vehicle, camera or topic fits, or several do; the text names them.
     """
     role_name = role_name or _only_role(contents, odometry_topic)
     odometry = odometry_topic or topics.odometry(role_name)

@@ -116,7 +116,7 @@ class GateNode(Node):
             self._send(self.gate.on_rejected_state(steady_ns()))
 
     def close(self) -> None:
-        """Publish full brake: CARLA keeps the last command for ever."""
+        """Publish full brake: CARLA keeps the last command indefinitely."""
         if self.gate.counts.answered:
             stamp = self.get_clock().now().to_msg()
             self._control_pub.publish(control_message(FULL_BRAKE, stamp))

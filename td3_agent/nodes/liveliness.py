@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Readiness, liveliness and duplicates of the nodes of a drive.
 
-A killed process stays in the graph until its lease ends, a stopped one for ever. The middleware
-of each process asserts the liveliness of its topics without a message; others notice the loss
-within :data:`LEASE_S`. The part ``loop`` of a node's diagnostics names why frames get no command.
+A killed process stays in the graph until its lease ends, a stopped one indefinitely. In each
+process the middleware asserts the liveliness of its topics without a message; others notice the
+loss within :data:`LEASE_S`. The part ``loop`` of a node's diagnostics names why frames get no
+command.
 """
 
 from __future__ import annotations
