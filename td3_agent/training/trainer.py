@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+import copy
 from dataclasses import asdict
 from functools import partial
 import json
@@ -98,6 +100,7 @@ class Trainer:
         if train.start_policy:
             policy, _ = load_checkpoint(policy_file(train.start_policy))
             self.learner.warm_start(policy.actor)
+        self._acting = copy.deepcopy(self.learner.actor)  # as it was before the last updates
         self.buffer = ReplayBuffer(
             self.spaces.shape,
             len(low),
@@ -116,6 +119,9 @@ class Trainer:
         self._best_return: float | None = None
         self._last: dict[str, float] | None = None
         self._saved_at = 0
+        self._updater = ThreadPoolExecutor(1, 'learner', torch.set_num_threads, (train.threads,))
+        self._update: Future[None] | None = None  # that runs
+        self._begun = 0  # updates, with that one
         self._batch: Batch | None = None  # of the last update in this round
         self._clock = (time.monotonic(), 0)
         self.step = 0
@@ -135,7 +141,7 @@ class Trainer:
             for stream, env_id in enumerate(self.env_ids)
         ]
         explorer = Explorer(
-            self.learner.actor,
+            self._acting,
             self.td3,
             streams=len(streams),
             seed=np.random.SeedSequence((seed, 3)),
@@ -207,6 +213,7 @@ class Trainer:
         self._clock = (time.monotonic(), self.step)
 
     def close(self) -> None:
+        self._updater.shutdown()
         self._rollouts.close()
         for env in self._eval_envs:
             env.close()
@@ -223,7 +230,7 @@ class Trainer:
     def round(self) -> None:
         """Take the next steps, with the updates, logs and snapshots that are due."""
         before, self._batch = self.step, None
-        self._act()
+        self.step += self._rollouts.act(self.step, self._learn)
         if self._batch is not None and self._passes(before, self.train.log_every):
             self._log(self._batch)
         if self._passes(before, self.train.eval_every):
@@ -240,29 +247,41 @@ class Trainer:
     def _passes(self, before: int, every: int) -> bool:
         return every > 0 and before // every < self.step // every
 
-    def _act(self) -> None:
-        self.step += self._rollouts.act(self.step, self._learn)
-
     def _learn(self, taken: int) -> None:
-        """Make the updates that are due with the next ``taken`` steps."""
+        """Make the updates that are due with the next ``taken`` steps; the last one is only begun.
+
+        It runs beside the next steps, which the policy from before it takes. So what is learned
+        does not depend on how long either needs.
+        """
         params = self.td3
         learned_from = max(self.step + taken - params.start_steps, 0)
-        for _ in range(int(learned_from * params.updates_per_step) - self.learner.updates):
-            self._batch = self.learner.batch(
-                self.buffer.sample(
-                    params.batch_size,
-                    n_step=params.n_step,
-                    discount=params.discount,
-                    still_share=params.still_share,
-                    tone_share=params.tone_share,
-                )
+        while self._begun < int(learned_from * params.updates_per_step):
+            sample = self.buffer.sample(
+                params.batch_size,
+                n_step=params.n_step,
+                discount=params.discount,
+                still_share=params.still_share,
+                tone_share=params.tone_share,
             )
-            self.learner.update(self._batch)
+            self._finish_update()
+            self._acting.load_state_dict(self.learner.actor.state_dict())
+            self._batch = self.learner.batch(sample)
+            self._update = self._updater.submit(self.learner.update, self._batch)
+            self._begun += 1
+        if self.ray is not None:  # its workers are sent the newest policy
+            self._finish_update()
+
+    def _finish_update(self) -> None:
+        """Wait for the update that runs, if one does."""
+        if self._update is not None:
+            self._update.result()
+            self._update = None
 
     # ---- Logs ----------------------------------------------------------------------------------
 
     def _log(self, batch: Batch) -> None:
         """Write a row of progress, and warn of new alarms."""
+        self._finish_update()
         health = examine(self.learner, batch, self.buffer.largest_reward)
         speeds = (
             {} if self._speed_state is None else self._speed_state.fractions(self.buffer.states())
@@ -296,6 +315,7 @@ class Trainer:
         """Evaluate, log, and save the policy."""
         if not self.train.eval_every:
             return
+        self._finish_update()
         row = self._last = evaluate(
             self.learner.actor,
             self.spaces,
@@ -362,8 +382,10 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the state to save: tensors and plain JSON."""
+        self._finish_update()
         parts: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = {
             'learner': self.learner.state(),
+            'acting': (self._acting.state_dict(), {}),
             'buffer': self.buffer.state(),
         }
         tensors = {
@@ -400,6 +422,8 @@ class Trainer:
             return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
         self.learner.restore(part('learner'), facts['learner'])
+        self._acting.load_state_dict(part('acting'))
+        self._begun = self.learner.updates
         arrays = {name: tensor.numpy() for name, tensor in part('buffer').items()}
         self.buffer.restore(arrays, facts['buffer'])
         self.step = self._saved_at = facts['step']

@@ -36,14 +36,14 @@ class KillError(BaseException):
 
 def killed_at(trainer, step):
     """Run a trainer until its process, so to speak, is killed at a step."""
-    act = trainer._act
+    take = trainer.round
 
-    def act_or_die():
+    def take_or_die():
         if trainer.step >= step:
             raise KillError
-        act()
+        take()
 
-    trainer._act = act_or_die
+    trainer.round = take_or_die
     with pytest.raises(KillError):
         trainer.run()
 
@@ -67,15 +67,15 @@ def test_resumed_run_is_the_uninterrupted_one(env, killed, tmp_path):
 
 def interrupted_at(trainer, step, number, times=1):
     """Run a trainer that is sent a signal, so many times, in the round that begins at a step."""
-    act = trainer._act
+    take = trainer.round
 
-    def act_and_be_told():
+    def take_and_be_told():
         if trainer.step == step:
             for _ in range(times):
                 signal.raise_signal(number)
-        act()
+        take()
 
-    trainer._act = act_and_be_told
+    trainer.round = take_and_be_told
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
 

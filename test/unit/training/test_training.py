@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 import random
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from harness.training_runs import IDENTITY, SHORT, SPOT, TINY, fingerprint, rows
 from td3_agent.__main__ import main  # noqa: E402
 from td3_agent.td3.learner import Learner  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
+from td3_agent.td3.replay import ReplayBuffer  # noqa: E402
 from td3_agent.td3.snapshot import snapshots  # noqa: E402
 from td3_agent.training.envs import LocalEnv  # noqa: E402
 from td3_agent.training.params import TrainParams  # noqa: E402
@@ -160,19 +162,33 @@ def test_seed_is_the_only_randomness(tmp_path, base_fingerprint):
     assert fingerprint(other) != base_fingerprint
 
 
-def test_updates_fall_into_the_step_of_the_environments(tmp_path, monkeypatch):
-    """So that environments in processes and the learner work at the same time."""
-    events = []
-    for owner, name in ((LocalEnv, 'send'), (Learner, 'update'), (LocalEnv, 'receive')):
-        method = getattr(owner, name)
+def test_environments_step_while_the_learner_updates(tmp_path, monkeypatch):
+    steps, at_sample, beside = [], [], []
+    changed = threading.Condition()
+    receive, sample, update = LocalEnv.receive, ReplayBuffer.sample, Learner.update
 
-        def noted(*args, name=name, method=method):
-            events.append(name)
-            return method(*args)
+    def received(env):
+        result = receive(env)
+        with changed:
+            steps.append(result)
+            changed.notify()
+        return result
 
-        monkeypatch.setattr(owner, name, noted)
-    trainer_of(tmp_path, steps=12, eval_every=0).run()
-    assert events[-6:] == 2 * ['send', 'update', 'receive']
+    def sampled(*args, **kwargs):
+        at_sample.append(len(steps))
+        return sample(*args, **kwargs)
+
+    def updated(learner, batch):
+        with changed:
+            beside.append(changed.wait_for(lambda: len(steps) > at_sample[len(beside)], 10.0))
+        update(learner, batch)
+
+    monkeypatch.setattr(LocalEnv, 'receive', received)
+    monkeypatch.setattr(ReplayBuffer, 'sample', sampled)
+    monkeypatch.setattr(Learner, 'update', updated)
+    trainer_of(tmp_path, steps=20, eval_every=0).run()
+    assert len(beside) > 3
+    assert all(beside)
 
 
 def test_looking_changes_nothing(tmp_path):
