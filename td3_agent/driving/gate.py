@@ -329,7 +329,8 @@ class FreeRunningGate:
     """Converts commands as they arrive and brakes when they stop.
 
     For a bridge that does not wait, a bag or a real robot: the newest command counts, and silence
-    on the *steady* clock means full brake.
+    on the *steady* clock means full brake. It lasts ``repeat_ns`` longer than the silence: a
+    process that was suspended finds old commands first, and nothing in them tells their age.
 
     Attributes:
         converter: from Twist to vehicle command.
@@ -350,6 +351,8 @@ class FreeRunningGate:
     _rejected_in_a_row: int = 0
     _last_command_ns: int = -1
     _due_ns: int | None = None
+    _is_silent: bool = False
+    _braked_until_ns: int = 0
 
     @property
     def due_ns(self) -> int | None:
@@ -380,7 +383,9 @@ class FreeRunningGate:
             self.counts.late += 1
             return None
         self._last_command_ns = stamp_ns
-        self._due_ns = now_ns + self.timeout_ns
+        if self._is_silent or (self._due_ns is not None and now_ns > self._due_ns):
+            self._braked_until_ns = now_ns + self.repeat_ns
+        self._due_ns, self._is_silent = now_ns + self.timeout_ns, False
         if not twist.is_finite:
             self.counts.invalid += 1
             return self._stop(Outcome.INVALID_COMMAND)
@@ -388,6 +393,8 @@ class FreeRunningGate:
             return self._stop(Outcome.NO_ODOMETRY)
         if self.geometry is None:
             return self._stop(Outcome.NO_VEHICLE_INFO)
+        if now_ns < self._braked_until_ns:
+            return self._stop(Outcome.NO_COMMAND)
         self.counts.answered += 1
         control = self.converter.convert(twist, self._state, self.geometry)
         return GateResponse(stamp_ns, control, Outcome.OK)
@@ -396,7 +403,7 @@ class FreeRunningGate:
         """Brake, repeatedly, while no command comes."""
         if self._due_ns is None or now_ns < self._due_ns:
             return None
-        self._due_ns = now_ns + self.repeat_ns
+        self._due_ns, self._is_silent = now_ns + self.repeat_ns, True
         return self._stop(Outcome.NO_COMMAND)
 
     def _stop(self, outcome: Outcome) -> GateResponse:

@@ -22,7 +22,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.envs import with_module
-from td3_agent.policy.checkpoint import load_checkpoint
+from td3_agent.policy.checkpoint import load_checkpoint, replace_file
 from td3_agent.policy.policy_file import policy_file
 from td3_agent.processes import interruptions_noted
 from td3_agent.td3.learner import Learner
@@ -201,11 +201,7 @@ class Trainer:
                 progress.set_postfix_str(self._shown(), refresh=False)
 
     def begin(self, *, resume: bool = False) -> None:
-        """Open the folder and begin, or resume: the part of :meth:`run` before its rounds.
-
-        Raises:
-            ValueError: the folder holds another run, or none to resume.
-        """
+        """Open the folder and begin, or resume: the part of :meth:`run` before its rounds."""
         self._open(resume=resume)
         if self.step == 0:
             self._rollouts.start()
@@ -359,15 +355,17 @@ class Trainer:
         """Create the folder of the run, or continue with the existing one."""
         config = self.out / CONFIG
         if resume:
-            self._reject_changes(saved_config(self.out))
+            saved, mine = saved_config(self.out), self._settings()
+            if faults := changes(saved, mine):
+                raise ValueError(f'cannot resume {self.out}: ' + '; '.join(faults))
+            if saved.get('versions') != mine['versions']:
+                LOG.warning('resuming with other versions: the result may differ')
             self._resume()
         elif config.exists():
             raise ValueError(f'{self.out} already holds a run; see --resume')
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / 'summary.json').unlink(missing_ok=True)  # of a run that is extended
-        beside = config.with_suffix('.tmp')
-        beside.write_text(json.dumps(self._settings(), indent=2) + '\n', encoding='utf-8')
-        beside.replace(config)
+        replace_file(config, f'{json.dumps(self._settings(), indent=2)}\n'.encode())
         self._board = TensorBoard(self.out / 'tensorboard', self.step or None)
 
     def _save_newest(self) -> None:
@@ -436,13 +434,6 @@ class Trainer:
     def _rewind(self, step: int) -> None:
         for table in (self._progress, self._evaluations):
             table.rewind(step)
-
-    def _reject_changes(self, saved: dict[str, Any]) -> None:
-        mine = self._settings()
-        if faults := changes(saved, mine):
-            raise ValueError(f'cannot resume {self.out}: ' + '; '.join(faults))
-        if saved.get('versions') != mine['versions']:
-            LOG.warning('resuming with other versions: the result may differ')
 
 
 def device_of(name: str) -> str:

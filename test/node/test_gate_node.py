@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gate on the wire: one command per frame, and a full brake when in doubt."""
 
+import itertools
 import math
 import time
 
@@ -213,9 +214,15 @@ class TestFreeRunning:
         diagnosed.wait('gate', level=DiagnosticStatus.ERROR)
         bench.twist(2, 6.0)
         ros.spin_until(lambda: 'stopped_no_odometry' in bench.outcomes(1), 'its speed is unknown')
-        bench.odometry(3, 2.0)
-        bench.twist(3, 6.0)
-        ros.spin_until(lambda: not is_full_brake(bench.commands[-1]), 'driving again')
+        frames = itertools.count(3)
+
+        def drives():
+            frame = next(frames)
+            bench.odometry(frame, 2.0)
+            bench.twist(frame, 6.0)
+            return not is_full_brake(bench.commands[-1])
+
+        ros.spin_until(drives, 'driving again')
 
     def test_plain_twist(self, ros):
         bench = Bench(ros, mode='free_running', input='twist')

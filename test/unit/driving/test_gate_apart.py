@@ -58,14 +58,21 @@ class TestFreeRunningGate:
             assert gate.due_ns == now_ns + gate.repeat_ns
         assert gate.counts.stopped == 3
 
-    def test_command_after_silence_drives_again(self):
+    @pytest.mark.parametrize('suspended', [False, True])
+    def test_command_after_silence_drives_again(self, suspended):
+        """But not those that waited for a suspended gate: they come all at once."""
         gate = free_running()
         gate.on_state(moving(stamp(0)), 0)
         gate.on_command(stamp(0), DRIVE, 0)
-        gate.on_time(gate.due_ns)
-        now_ns = 10**10
-        gate.on_state(moving(stamp(1)), now_ns)
-        assert gate.on_command(stamp(1), DRIVE, now_ns).outcome is Outcome.OK
+        if not suspended:
+            gate.on_time(gate.due_ns)
+        woken_ns = 10**10
+        gate.on_state(moving(stamp(1)), woken_ns)
+        for n in range(10):
+            answer = gate.on_command(stamp(1 + n), DRIVE, woken_ns + n * gate.repeat_ns // 10)
+            assert (answer.outcome, answer.control) == (Outcome.NO_COMMAND, FULL_BRAKE)
+        now_ns = woken_ns + gate.repeat_ns
+        assert gate.on_command(stamp(11), DRIVE, now_ns).outcome is Outcome.OK
         assert gate.due_ns == now_ns + gate.timeout_ns
 
     def test_old_odometry_brakes_although_commands_go_on(self):
