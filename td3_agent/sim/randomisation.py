@@ -45,7 +45,7 @@ class Randomisation(Params):
         0.3, 'share of episodes that are sought to reach the end of the road'
     )
     approach_share: float = _share(
-        0.0, 'share of episodes that begin anywhere between the spawn point and the vehicle ahead'
+        0.0, 'share of episodes that begin near the vehicle ahead, where there is one'
     )
     episode_shortest_s: float = param(
         0.0,
