@@ -124,7 +124,7 @@ def free_places(
     return [slots[i] for i in order[:count]]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def _slots(network: LaneNetwork) -> list[StartPlace]:
     """Return places ``SLOT_M`` apart on all edges outside junctions."""
     return [
@@ -167,6 +167,7 @@ def street_at(network: LaneNetwork, route: Route, s_m: float) -> StartPlace | No
     return None
 
 
+@lru_cache(maxsize=512)
 def edge_pairs_of_route(network: LaneNetwork, route: Route) -> set[tuple[int, int]]:
     """Return which edge a route takes after which, as pairs.
 

@@ -175,10 +175,12 @@ class RandomSetup(EpisodeSetup):
         # Few drives would get there by chance, and grass ahead must have been seen.
         seeks_end = rng.random() < limits.road_end_share and simulator.config.map in WITH_ENDS
         for _ in range(SPAWN_TRIES if seeks_end else 1):
-            seed = int(rng.integers(SEED_BOUND))
-            simulator.reset(seed, self._traffic(rng) if self._traffic else TrafficConfig())
-            if simulator.ego.route.length_m < SHORT_ROUTE_M:
+            place = int(rng.integers(limits.places or SEED_BOUND))
+            _, trace = simulator.start_at(place)
+            if trace.route.length_m < SHORT_ROUTE_M:
                 break
+        seed = int(rng.integers(SEED_BOUND))
+        simulator.reset(seed, self._traffic(rng) if self._traffic else TrafficConfig(), place)
         self._set_beside(simulator, self._start_m(simulator, rng), rng)
         moving = rng.random() < limits.moving_share
         speed_mps = rng.uniform(0.0, self._task.config.reference_speed_mps)
@@ -193,7 +195,9 @@ class RandomSetup(EpisodeSetup):
         lead = lead_of(simulator, simulator.ego, 0.0)
         if lead is None or rng.random() >= self._random.approach_share:
             return 0.0
-        return max(lead.gap_m - rng.uniform(CLOSEST_M, FARTHEST_M), 0.0)
+        # Log-uniform: what is near needs an answer at once.
+        gap_m = CLOSEST_M * (FARTHEST_M / CLOSEST_M) ** rng.random()
+        return max(lead.gap_m - gap_m, 0.0)
 
     def _set_beside(self, simulator: World, s_m: float, rng: np.random.Generator) -> None:
         """Put the car beside a place of its route, askew, within the limits."""
@@ -286,9 +290,9 @@ ENVS: dict[str, dict[str, Any]] = {
         'roads': 36,
         'path': True,
         'task': TRAFFIC_TASK,
-        'traffic': DrawnTraffic(even_kinds=True),
-        'time_limit_s': 3.0,
-        'random': Randomisation(episode_shortest_s=0.15, approach_share=0.8),
+        'traffic': DrawnTraffic(leader_share=0.7, even_kinds=True),
+        'time_limit_s': 1.0,
+        'random': Randomisation(episode_shortest_s=0.1, approach_share=0.8, places=12),
     },
     'td3_agent/RouteValidation-v0': {
         **VALIDATION,
