@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONTROL_MAX_SPEED_MPS = 8.33  # 30 km/h: target speed at full throttle or action 1
+STOP_BELOW_MPS = 0.3
 CONTROL_MAX_YAW_RATE_RADPS = 1.0  # yaw rate at full steer or action 1
 UPSTREAM_THROTTLE_SCALE = 10.0  # carla_twist_to_control: MAX_LON_ACCELERATION
 ACTION_SIZE = 2
@@ -127,6 +128,9 @@ def twist_from_action(action: NDArray[np.float32]) -> TwistCommand:
     1     yaw rate, left +    rad/s     -1     +1
     ====  ==================  ========  =====  =====
 
+    A target below ``STOP_BELOW_MPS`` is a stop: a network only comes near to its limit of -1, and
+    a vehicle behind a standing one must not creep.
+
     Args:
         action: (2,), each in [-1, 1]; values beyond are clamped.
 
@@ -138,8 +142,9 @@ def twist_from_action(action: NDArray[np.float32]) -> TwistCommand:
     speed, yaw_rate = float(action[0]), float(action[1])
     if not (math.isfinite(speed) and math.isfinite(yaw_rate)):
         raise ValueError(f'action must be finite, got {(speed, yaw_rate)}')
+    speed_mps = (clamp(speed, -1.0, 1.0) + 1.0) / 2.0 * CONTROL_MAX_SPEED_MPS
     return TwistCommand(
-        (clamp(speed, -1.0, 1.0) + 1.0) / 2.0 * CONTROL_MAX_SPEED_MPS,
+        speed_mps if speed_mps >= STOP_BELOW_MPS else 0.0,
         clamp(yaw_rate, -1.0, 1.0) * CONTROL_MAX_YAW_RATE_RADPS,
     )
 

@@ -10,6 +10,7 @@ a PI loop trims the set point by the measured speed.
 
 from __future__ import annotations
 
+from dataclasses import replace
 import math
 from typing import TYPE_CHECKING
 
@@ -122,8 +123,21 @@ class PurePursuitDriver:
         return action_from_twist(self.twist(observation.vehicle))
 
     def twist(self, state: VehicleState) -> TwistCommand:
-        """Return target speed [m/s] and yaw rate [rad/s] for the motion of one frame."""
+        """Return target speed [m/s] and yaw rate [rad/s] for the motion of one frame.
+
+        The speed of :meth:`plan`, approached by a ramp and trimmed.
+        """
         step_s = self._step_s(state.stamp_ns)
+        plan = self.plan(state)
+        if plan == STOP:
+            return self._halt()
+        return replace(plan, linear_x=self._ramped(plan.linear_x, state.speed_mps, step_s))
+
+    def plan(self, state: VehicleState) -> TwistCommand:
+        """Return planned speed [m/s] and yaw rate [rad/s], a function of place and motion alone.
+
+        ``STOP`` without a route, far away from it, and from its end on.
+        """
         if self._tracker is None:
             return STOP
         route = self._tracker.route
@@ -131,12 +145,12 @@ class PurePursuitDriver:
         y_m = state.y_m - REAR_AXLE_M * math.sin(state.yaw_rad)
         s_m = self._tracker.locate(x_m, y_m)
         if s_m is None:
-            return self._halt()
+            return STOP
         curvature = self._pursue(route, s_m, x_m, y_m, state)
-        return TwistCommand(
-            self._target_speed(route, s_m, curvature, state.speed_mps, step_s),
-            _yaw_rate(curvature, state.speed_mps),
-        )
+        speed_mps = self._planned_speed(route, s_m, curvature, state.speed_mps)
+        if self._arrived:
+            return STOP
+        return TwistCommand(speed_mps, _yaw_rate(curvature, state.speed_mps))
 
     def _step_s(self, stamp_ns: int) -> float:
         """Return the time since the last frame [s], bounded; time that runs back resets."""
@@ -170,22 +184,23 @@ class PurePursuitDriver:
             left_m = math.copysign(distance_m, left_m)
         return 2.0 * left_m / distance_m**2  # Coulter 1992, section 2
 
-    def _target_speed(
-        self, route: Route, s_m: float, curvature: float, speed_mps: float, step_s: float
+    def _planned_speed(
+        self, route: Route, s_m: float, curvature: float, speed_mps: float
     ) -> float:
-        """Return the target speed [m/s]: profile, ramp, trim."""
+        """Return the speed of the profile [m/s], less in a tight bend back to the route."""
         if not route.closed:
             remaining_m = route.length_m - s_m - REAR_AXLE_M
             self._arrived = self._arrived or remaining_m <= STOP_DISTANCE_M
-        if self._arrived:
-            return self._halt().linear_x
         # The curve back to the route may be sharper than the route: both count.
         bend_mps = math.sqrt(LATERAL_ACCELERATION_MPS2 / max(abs(curvature), 1e-6))
         ahead_m = REAR_AXLE_M + REACTION_TIME_S * max(speed_mps, 0.0)
-        wanted_mps = min(self._profile_at(route, s_m + ahead_m), bend_mps)
+        return min(self._profile_at(route, s_m + ahead_m), bend_mps)
+
+    def _ramped(self, planned_mps: float, speed_mps: float, step_s: float) -> float:
+        """Return the target speed [m/s]: a ramp to the planned one, and trim."""
         last_mps = max(speed_mps, 0.0) if self._set_point_mps is None else self._set_point_mps
         ramp_mps = last_mps + ACCELERATION_MPS2 * step_s
-        set_point_mps = min(wanted_mps, max(ramp_mps, CREEP_SPEED_MPS))
+        set_point_mps = min(planned_mps, max(ramp_mps, CREEP_SPEED_MPS))
         self._set_point_mps = set_point_mps
         trim_mps = self._trim.update(set_point_mps - speed_mps, step_s)
         return clamp(set_point_mps + trim_mps, 0.5 * set_point_mps, CONTROL_MAX_SPEED_MPS)

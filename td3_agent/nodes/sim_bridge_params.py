@@ -42,6 +42,7 @@ class SimBridgeParams(Params):
     parked_vehicles: int = param(6, 'vehicles parked beside the road', low=0, high=200)
     traffic_vehicles: int = param_of(TrafficConfig, 'vehicles')
     traffic_leader: str = param_of(TrafficConfig, 'leader')
+    traffic_even_kinds: bool = param_of(TrafficConfig, 'even_kinds')
     traffic_desired_speed_mps: float = param_of(TrafficConfig, 'desired_speed_mps')
     traffic_time_headway_s: float = param_of(TrafficConfig, 'time_headway_s')
     traffic_minimum_gap_m: float = param_of(TrafficConfig, 'minimum_gap_m')

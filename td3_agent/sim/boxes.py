@@ -222,6 +222,7 @@ DRIVEN_UP_TO, PARKED_UP_TO = (
     np.cumsum(fractions) / np.sum(fractions)
     for fractions in np.array([(body.fraction, body.parked_fraction) for _, body in KINDS]).T
 )
+EVEN_UP_TO = np.linspace(0.0, 1.0, len(KINDS) + 1)[1:]
 LONGEST_M = max(body.lengths_m[1] for body in BODIES.values())
 WIDEST_M = max(body.widths_m[1] for body in BODIES.values())
 
@@ -236,9 +237,15 @@ class Looks(NamedTuple):
     bgr: tuple[int, int, int]
 
 
-def drawn_vehicle(rng: np.random.Generator, *, parked: bool = False) -> Looks:
-    """Return a vehicle as the road has them."""
-    number = int(np.searchsorted(PARKED_UP_TO if parked else DRIVEN_UP_TO, rng.random(), 'right'))
+def drawn_vehicle(rng: np.random.Generator, up_to: FloatArray = DRIVEN_UP_TO) -> Looks:
+    """Draw a vehicle.
+
+    Args:
+        rng: draws it.
+        up_to: (K,) cumulative probability of each kind: ``DRIVEN_UP_TO``, ``PARKED_UP_TO`` as on
+            a road, or ``EVEN_UP_TO``.
+    """
+    number = int(np.searchsorted(up_to, rng.random(), 'right'))
     kind, body = KINDS[number]
     return Looks(
         kind,

@@ -110,7 +110,7 @@ def _meets_rectangle(
     return abs(normal_x * ax + normal_y * ay) <= reach
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def _grid(markings: tuple[Marking, ...]) -> dict[tuple[int, int], tuple[_Segment, ...]]:
     cells: dict[tuple[int, int], list[_Segment]] = defaultdict(list)
     for marking, line in zip(markings, _line_numbers(markings), strict=True):
@@ -198,7 +198,7 @@ class Car:
 
     def start(self, spawn: Pose, trace: RouteTrace, stamp_ns: int) -> None:
         """Stand at the begin of a route at simulated time ``stamp_ns``."""
-        self.route = Route(trace.points[:, :2], closed=trace.closed)
+        self.route = trace.route
         self.route_points: NDArray[np.float64] = trace.points
         self.route_turns = trace.turns
         self.control = VehicleControl()

@@ -204,7 +204,7 @@ def arc_lengths(points: FloatArray) -> FloatArray:
     return np.concatenate(([0.0], np.cumsum(steps)))
 
 
-@lru_cache(maxsize=32)  # training goes round among two dozen roads
+@lru_cache(maxsize=64)  # training goes round among three dozen roads
 def lane_network(road_map: RoadMap) -> LaneNetwork:
     """Return the tables of a map; asking again for the same map is free.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from td3_agent.sim.boxes import LONGEST_M, Box, drawn_vehicle, overlap
+from td3_agent.sim.boxes import LONGEST_M, PARKED_UP_TO, Box, drawn_vehicle, overlap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ def park(
 def _beside(lane: LaneGeometry, actor_id: int, rng: np.random.Generator) -> Box:
     index = int(rng.integers(len(lane.centre)))
     heading = float(lane.heading_rad[index])
-    looks = drawn_vehicle(rng, parked=True)
+    looks = drawn_vehicle(rng, PARKED_UP_TO)
     turned = float(rng.uniform(-ANGLE_RAD, ANGLE_RAD))
     half_m = 0.5 * (looks.width_m * math.cos(turned) + looks.length_m * abs(math.sin(turned)))
     away_m = float(rng.uniform(*GAP_M)) + half_m
@@ -124,7 +124,7 @@ def free_places(
     return [slots[i] for i in order[:count]]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def _slots(network: LaneNetwork) -> list[StartPlace]:
     """Return places ``SLOT_M`` apart on all edges outside junctions."""
     return [
@@ -167,6 +167,7 @@ def street_at(network: LaneNetwork, route: Route, s_m: float) -> StartPlace | No
     return None
 
 
+@lru_cache(maxsize=512)
 def edge_pairs_of_route(network: LaneNetwork, route: Route) -> set[tuple[int, int]]:
     """Return which edge a route takes after which, as pairs.
 

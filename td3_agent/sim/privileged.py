@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import math
 from typing import TYPE_CHECKING, Any
 
 from gymnasium import spaces
 import numpy as np
 
-from td3_agent.driving.command import ACTION_SIZE, CONTROL_MAX_SPEED_MPS
-from td3_agent.driving.idm import FollowingDriver
+from td3_agent.driving.command import ACTION_SIZE, CONTROL_MAX_SPEED_MPS, action_from_twist
 from td3_agent.driving.observation import STATE_SIZE
 from td3_agent.driving.pure_pursuit import PurePursuitDriver
 from td3_agent.sim.lead import lead_of
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.idm import Lead
     from td3_agent.driving.observation import Observation
     from td3_agent.driving.task import Situation
+    from td3_agent.driving.vehicle import VehicleState
     from td3_agent.sim.embedded import EmbeddedWorld
 
 CURVATURE_STEP_M = 5.0
@@ -35,6 +36,25 @@ SLOWEST_MPS = 0.5  # headway is of interest to those who move
 NEAR_M, CLOSING_MPS = 10.0, 5.0
 LARGEST = 5.0
 
+# The expert: how far ahead of the speed a target is (the gate's loop makes about twice as much
+# acceleration of it), the least from a standstill, and how it stops behind a vehicle.
+RISE_MPS, FIRST_MPS = 0.9, 1.2
+BRAKING_MPS2, REACTION_S, STANDING_GAP_M = 3.5, 0.8, 4.0
+
+
+def stopping_speed(gap_m: float) -> float:
+    """Return the speed from which a car stops behind a vehicle as if that one stood [m/s].
+
+    Gipps, *A behavioural car-following model for computer simulation*, Transp. Res. B 15 (1981)
+    105, with a vehicle ahead that stands: ``v = -b tau + sqrt(b^2 tau^2 + 2 b (s - s0))``.
+
+    Args:
+        gap_m: from bumper to bumper [m].
+    """
+    reaction_mps = BRAKING_MPS2 * REACTION_S
+    way_m = max(gap_m - STANDING_GAP_M, 0.0)
+    return math.sqrt(reaction_mps**2 + 2.0 * BRAKING_MPS2 * way_m) - reaction_mps
+
 
 class Privileged:
     """Parts of an observation that a policy never sees.
@@ -45,8 +65,11 @@ class Privileged:
     vehicle: whether there is one, how near, closing speed and speed; then the nearest three
     vehicles, each present or not, forward, left, and its velocity in the car's axes.
 
-    ``expert``, (2,) float32: the action that pure pursuit takes here, with IDM behind a lead
-    vehicle (:mod:`td3_agent.driving.idm`), which the learner may imitate.
+    ``expert``, (2,) float32: the action that the learner may imitate. It depends only on what a
+    policy sees too, so that it can be learned: planned speed and steering of pure pursuit without
+    ramp and trim, at most ``RISE_MPS`` above the present speed, and behind a vehicle at most
+    :func:`stopping_speed`. The speed of the vehicle ahead has no part in it: four small pictures
+    within 0.15 s do not show that, and a policy that imitates takes the mean of what may be.
 
     Args:
         world: that is driven in.
@@ -61,7 +84,7 @@ class Privileged:
         self._world = world
         self._traffic = traffic
         self._lead: Lead | None = None
-        self._expert = FollowingDriver(PurePursuitDriver(), lambda: self._lead) if expert else None
+        self._expert = PurePursuitDriver() if expert else None
 
     @property
     def spaces(self) -> dict[str, spaces.Space[Any]]:
@@ -115,8 +138,17 @@ class Privileged:
             parts['state'] = seen.state.copy()
             parts['state'][1:STATE_SIZE] = 0.0
         if self._expert is not None:
-            parts['expert'] = self._expert.act(seen)
+            parts['expert'] = self._expert_action(self._expert, seen.vehicle)
         return parts
+
+    def _expert_action(
+        self, pursuit: PurePursuitDriver, state: VehicleState
+    ) -> NDArray[np.float32]:
+        plan = pursuit.plan(state)
+        fastest_mps = max(state.speed_mps + RISE_MPS, FIRST_MPS)
+        if self._lead is not None:
+            fastest_mps = min(fastest_mps, stopping_speed(self._lead.gap_m))
+        return action_from_twist(replace(plan, linear_x=min(plan.linear_x, fastest_mps)))
 
     def _known(self, situation: Situation) -> NDArray[np.float32]:
         ego = self._world.simulator.ego

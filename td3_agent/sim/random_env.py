@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SPAWN_TRIES, SHORT_ROUTE_M = 12, 210.0
-CLOSEST_M = 2.0  # to the vehicle ahead, where an episode begins
+CLOSEST_M, FARTHEST_M = 2.0, 30.0  # to the vehicle ahead, where an episode begins near it
 WITH_ENDS = ('winding', 'country', 'highway')
 CROP_TOP = 0.35  # the sky says nothing about the road
 # A little below the largest command, so that the best answer is not at its limit, where a tanh
@@ -88,12 +88,14 @@ class DrawnTraffic:
         most: most vehicles, but in few episodes.
         crowd: most vehicles in those few.
         leader_share: fraction of the episodes with a vehicle ahead that slows or stops.
+        even_kinds: whether each kind of vehicle is as frequent as any other.
     """
 
     least: int = 0
     most: int = USUAL_VEHICLES
     crowd: int = MOST_VEHICLES
     leader_share: float = LEADER_SHARE
+    even_kinds: bool = False
 
     def __call__(self, rng: np.random.Generator) -> TrafficConfig:
         """Draw the traffic of an episode."""
@@ -102,7 +104,8 @@ class DrawnTraffic:
         led = rng.random() < self.leader_share
         most = max(self.crowd, self.most) if rng.random() < CROWDED_SHARE else self.most
         vehicles = int(rng.integers(self.least, most, endpoint=True))
-        return TrafficConfig(vehicles=vehicles, leader=habit if led else NO_LEADER)
+        leader = habit if led else NO_LEADER
+        return TrafficConfig(vehicles=vehicles, leader=leader, even_kinds=self.even_kinds)
 
 
 class RandomSetup(EpisodeSetup):
@@ -172,10 +175,12 @@ class RandomSetup(EpisodeSetup):
         # Few drives would get there by chance, and grass ahead must have been seen.
         seeks_end = rng.random() < limits.road_end_share and simulator.config.map in WITH_ENDS
         for _ in range(SPAWN_TRIES if seeks_end else 1):
-            seed = int(rng.integers(SEED_BOUND))
-            simulator.reset(seed, self._traffic(rng) if self._traffic else TrafficConfig())
-            if simulator.ego.route.length_m < SHORT_ROUTE_M:
+            place = int(rng.integers(limits.places or SEED_BOUND))
+            _, trace = simulator.start_at(place)
+            if trace.route.length_m < SHORT_ROUTE_M:
                 break
+        seed = int(rng.integers(SEED_BOUND))
+        simulator.reset(seed, self._traffic(rng) if self._traffic else TrafficConfig(), place)
         self._set_beside(simulator, self._start_m(simulator, rng), rng)
         moving = rng.random() < limits.moving_share
         speed_mps = rng.uniform(0.0, self._task.config.reference_speed_mps)
@@ -190,7 +195,9 @@ class RandomSetup(EpisodeSetup):
         lead = lead_of(simulator, simulator.ego, 0.0)
         if lead is None or rng.random() >= self._random.approach_share:
             return 0.0
-        return rng.uniform(0.0, max(lead.gap_m - CLOSEST_M, 0.0))
+        # Log-uniform: what is near needs an answer at once.
+        gap_m = CLOSEST_M * (FARTHEST_M / CLOSEST_M) ** rng.random()
+        return max(lead.gap_m - gap_m, 0.0)
 
     def _set_beside(self, simulator: World, s_m: float, rng: np.random.Generator) -> None:
         """Put the car beside a place of its route, askew, within the limits."""
@@ -283,9 +290,9 @@ ENVS: dict[str, dict[str, Any]] = {
         'roads': 36,
         'path': True,
         'task': TRAFFIC_TASK,
-        'traffic': DrawnTraffic(),
-        'time_limit_s': 2.0,
-        'random': Randomisation(episode_shortest_s=0.1, approach_share=0.8),
+        'traffic': DrawnTraffic(leader_share=0.7, even_kinds=True),
+        'time_limit_s': 1.0,
+        'random': Randomisation(episode_shortest_s=0.1, approach_share=0.8, places=12),
     },
     'td3_agent/RouteValidation-v0': {
         **VALIDATION,

@@ -38,6 +38,13 @@ class Randomisation(Params):
     """
 
     # Per episode: the start, and the actuators.
+    places: int = param(
+        0,
+        'places on each road that episodes begin at, so that a road is painted where they are; '
+        '0: anywhere',
+        low=0,
+        high=10_000,
+    )
     lateral_m: float = param(1.0, 'start beside the centre', unit='m', low=0.0, high=2.0)
     heading_rad: float = param(0.2, 'start askew', unit='rad', low=0.0, high=1.0)
     moving_share: float = _share(0.7, 'share of starts at speed')
@@ -45,7 +52,7 @@ class Randomisation(Params):
         0.3, 'share of episodes that are sought to reach the end of the road'
     )
     approach_share: float = _share(
-        0.0, 'share of episodes that begin anywhere between the spawn point and the vehicle ahead'
+        0.0, 'share of episodes that begin near the vehicle ahead, where there is one'
     )
     episode_shortest_s: float = param(
         0.0,

@@ -23,6 +23,7 @@ from td3_agent.driving.geometry import (
     ros_from_carla_rotation,
     wrap_angle,
 )
+from td3_agent.driving.route import Route
 from td3_agent.sim.lane_network import Pose, arc_lengths, runs_of
 from td3_agent.sim.opendrive import MAX_EXTENT_M, LaneSpan, MapError, lane_spans, with_projection
 
@@ -100,7 +101,8 @@ class LaneFix(NamedTuple):
     in_junction: bool
 
 
-class RouteTrace(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class RouteTrace:
     """A route as found on the map.
 
     Attributes:
@@ -112,6 +114,11 @@ class RouteTrace(NamedTuple):
     points: NDArray[np.float64]
     closed: bool
     turns: tuple[str, ...]
+
+    @cached_property
+    def route(self) -> Route:
+        """The same as a route to drive."""
+        return Route(self.points[:, :2], closed=self.closed)
 
 
 class RoadMap:

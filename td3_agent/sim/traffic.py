@@ -21,7 +21,7 @@ import numpy as np
 
 from td3_agent.driving.idm import HARDEST_BRAKING_MPS2, IdmParams, advanced, idm_acceleration
 from td3_agent.driving.parameters import param
-from td3_agent.sim.boxes import Box, drawn_vehicle
+from td3_agent.sim.boxes import DRIVEN_UP_TO, EVEN_UP_TO, Box, drawn_vehicle
 from td3_agent.sim.fleet import OFF_MAP, Fleet, Queues, cars_on_edges
 from td3_agent.sim.lane_network import PLANNED_DECELERATION_MPS2, lane_network
 from td3_agent.sim.lead import HABITS, LEADERS, NO_LEADER, LeadVehicle
@@ -54,6 +54,9 @@ class TrafficConfig(IdmParams):
     vehicles: int = param(0, 'vehicles that drive by themselves', low=0, high=200)
     leader: str = param(
         NO_LEADER, 'what one more vehicle, ahead of the first driven car, does', choices=LEADERS
+    )
+    even_kinds: bool = param(
+        False, 'each kind of vehicle, bicycle to bus, as often as any other; not as on a road'
     )
 
     @property
@@ -161,7 +164,8 @@ class Traffic:
 
     def _draw_vehicles(self, places: Sequence[StartPlace]) -> None:
         """Draw bodies, desired speeds and the first turns."""
-        looks = [drawn_vehicle(rng) for rng in self._rngs]
+        up_to = EVEN_UP_TO if self._config.even_kinds else DRIVEN_UP_TO
+        looks = [drawn_vehicle(rng, up_to) for rng in self._rngs]
         spread = [rng.uniform(*SPEED_SPREAD) for rng in self._rngs]
         number = len(places)
         self._looks = looks

@@ -47,6 +47,7 @@ FIRST_PARKED_ID = 200
 FIRST_TRAFFIC_ID = 400
 MOST_VEHICLES = 16
 SHORTEST_ROUTE_M = 150.0  # what a seeded spawn point must have before it
+PLACES = 256  # that are kept
 BRIGHTEST_GAIN = 1.33  # paint is mixed for the dullest light
 LOOK_STREAM = 2000  # keeps the generator of looks apart from the others
 
@@ -133,16 +134,24 @@ class World:
         self.ego = self.cars[0]
         self._camera: Camera | None = None  # painted when the first image is asked for
         self._seed = self.config.seed
+        self.start_at = lru_cache(maxsize=PLACES)(self._found_start)
         self._traffic_config = self.config.traffic
         self.reset()
 
-    def reset(self, seed: int | None = None, traffic: TrafficConfig | None = None) -> None:
+    def reset(
+        self,
+        seed: int | None = None,
+        traffic: TrafficConfig | None = None,
+        place: int | None = None,
+    ) -> None:
         """Begin again at the first frame.
 
         Args:
             seed: of spawn points, routes, parked vehicles, light and traffic; by default the
                 same again.
             traffic: how much there is from now on; by default as before.
+            place: seed of the first car's spawn point and route where they are not to follow
+                from ``seed``; the last ones are kept.
         """
         if seed is not None:
             self._seed = seed
@@ -150,7 +159,7 @@ class World:
             self._traffic_config = traffic
         self.frame = FIRST_FRAME
         rng = np.random.default_rng(self._seed)
-        spawn, trace = self._start_of_ego(rng)
+        spawn, trace = self._start_of_ego(rng) if place is None else self.start_at(place)
         self.parked: tuple[Box, ...] = park(
             self.map, self.config.parked_vehicles, (spawn.x_m, spawn.y_m), FIRST_PARKED_ID, rng
         )
@@ -270,6 +279,10 @@ class World:
     @cached_property
     def _scenery(self) -> Scenery:
         return scenery_of(self.map, self.roadside)
+
+    def _found_start(self, place: int) -> tuple[Pose, RouteTrace]:
+        """Return the first car's spawn point and route for a seed of their own."""
+        return self._start_of_ego(np.random.default_rng(place))
 
     def _start_of_ego(self, rng: np.random.Generator) -> tuple[Pose, RouteTrace]:
         """Choose the first car's spawn point and follow its route."""

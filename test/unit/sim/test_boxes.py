@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from td3_agent.sim.boxes import BODIES, LONGEST_M, WIDEST_M, Box, drawn_vehicle, overlap
+from td3_agent.sim.boxes import (
+    BODIES,
+    DRIVEN_UP_TO,
+    EVEN_UP_TO,
+    LONGEST_M,
+    PARKED_UP_TO,
+    WIDEST_M,
+    Box,
+    drawn_vehicle,
+    overlap,
+)
 from td3_agent.sim.camera import Camera, CameraConfig
 from td3_agent.sim.car import CONTACT_REACH_M
 from td3_agent.sim.ground import Ground
@@ -78,13 +88,20 @@ def camera_over_grass():
     return Camera(config, GROUND, Look(verge=(40.0, 40.0, 40.0), strengths=(0.0,) * 3))
 
 
-def test_fractions_are_those_of_a_street():
-    for fraction in ('fraction', 'parked_fraction'):
-        assert sum(getattr(body, fraction) for body in BODIES.values()) == pytest.approx(1.0)
+@pytest.mark.parametrize(
+    ('up_to', 'fraction_of'),
+    [
+        (DRIVEN_UP_TO, lambda body: body.fraction),
+        (PARKED_UP_TO, lambda body: body.parked_fraction),
+        (EVEN_UP_TO, lambda _: 1.0 / len(BODIES)),
+    ],
+)
+def test_kinds_are_drawn_as_often_as_asked(up_to, fraction_of):
+    assert sum(map(fraction_of, BODIES.values())) == pytest.approx(1.0)
     rng = np.random.default_rng(0)
-    drawn = Counter(drawn_vehicle(rng).kind for _ in range(2000))
+    drawn = Counter(drawn_vehicle(rng, up_to).kind for _ in range(2000))
     for kind, body in BODIES.items():
-        assert drawn[kind] / 2000 == pytest.approx(body.fraction, abs=0.03)
+        assert drawn[kind] / 2000 == pytest.approx(fraction_of(body), abs=0.03)
 
 
 def test_sizes_are_within_those_of_their_kind():

@@ -7,14 +7,25 @@ import math
 
 import gymnasium
 from gymnasium.utils.env_checker import check_env
+from hypothesis import given
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from td3_agent.driving.command import twist_from_action
 from td3_agent.driving.task import Situation, quality
 from td3_agent.envs import with_module
 from td3_agent.sim.lead import lead_of
-from td3_agent.sim.privileged import PRIVILEGED_SIZE, Privileged
+from td3_agent.sim.privileged import (
+    BRAKING_MPS2,
+    PRIVILEGED_SIZE,
+    REACTION_S,
+    STANDING_GAP_M,
+    Privileged,
+    stopping_speed,
+)
 from td3_agent.sim.random_env import (
+    ENVS,
     MOST_VEHICLES,
     TRAFFIC_TASK,
     USUAL_VEHICLES,
@@ -193,6 +204,11 @@ def test_episodes_begin_anywhere_behind_the_vehicle_ahead():
     assert min(gaps_m[1.0]) >= 1.5
 
 
+def test_training_meets_each_kind_of_vehicle_equally_often():
+    assert ENVS['td3_agent/RouteTraining-v0']['traffic'](np.random.default_rng(0)).even_kinds
+    assert not ENVS['td3_agent/RouteValidation-v0']['traffic'](np.random.default_rng(0)).even_kinds
+
+
 @pytest.mark.slow
 def test_every_episode_draws_its_traffic(among_traffic):
     counts, led = set(), 0
@@ -240,7 +256,24 @@ def test_expert_drives_and_stops_behind_who_stands():
         assert not truncated, info
     assert max(speeds) > 4.0
     assert speeds[-1] < 0.1
-    assert observed['expert'][0] < -0.95  # stay where you are
+    assert twist_from_action(observed['expert']).linear_x == 0.0
+
+
+@given(gap_m=st.floats(STANDING_GAP_M, 200.0))
+def test_stopping_distance_of_that_speed_is_the_free_distance(gap_m):
+    speed_mps = stopping_speed(gap_m)
+    stopping_m = speed_mps * REACTION_S + speed_mps**2 / (2.0 * BRAKING_MPS2)
+    assert STANDING_GAP_M + stopping_m == pytest.approx(gap_m)
+
+
+def test_expert_depends_on_place_and_speed_alone(ideal):
+    ideal.reset(seed=2)
+    fresh = Privileged(ideal.world, expert=True)
+    fresh.begin(ideal.task.situation)
+    for _ in range(40):
+        observed = ideal.step(AHEAD)[0]
+    now = fresh.parts(ideal.observation, ideal.task.situation)
+    assert now['expert'].tolist() == observed['expert'].tolist()
 
 
 @pytest.mark.slow
