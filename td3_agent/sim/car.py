@@ -15,7 +15,6 @@ import numpy as np
 
 from td3_agent.driving.command import VehicleControl
 from td3_agent.driving.geometry import carla_from_ros_location, wrap_angle
-from td3_agent.driving.route import Route
 from td3_agent.driving.vehicle import VehicleState
 from td3_agent.sim.boxes import Box, overlap
 from td3_agent.sim.vehicle import Motion, Vehicle, VehicleInfo, vehicle_info

@@ -204,6 +204,20 @@ def test_episodes_begin_anywhere_behind_the_vehicle_ahead():
     assert min(gaps_m[1.0]) >= 1.5
 
 
+@pytest.mark.parametrize('places', [0, 2])
+def test_episodes_may_begin_at_few_places(places):
+    """Each with other colours and another start."""
+    env = random_env(roads=1, random=Randomisation(places=places, road_end_share=0.0))
+    routes, poses = set(), set()
+    for seed in range(8):
+        env.reset(seed=seed)
+        ego = env.world.simulator.ego
+        routes.add(ego.route.sample(0.0))
+        poses.add(ego.motion[:2])
+    assert len(routes) == places if places else len(routes) > 3
+    assert len(poses) == 8
+
+
 def test_training_meets_each_kind_of_vehicle_equally_often():
     assert ENVS['td3_agent/RouteTraining-v0']['traffic'](np.random.default_rng(0)).even_kinds
     assert not ENVS['td3_agent/RouteValidation-v0']['traffic'](np.random.default_rng(0)).even_kinds
