@@ -41,7 +41,7 @@ from td3_agent.nodes.runtime import EXECUTOR_VARIABLE, executors
 from td3_agent.processes import ProcessGroup, free_domain_id, ros_environment
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.embedded import frame_of
-from td3_agent.sim.world import World, WorldConfig
+from td3_agent.sim.simulator import Simulator, SimulatorConfig
 
 if TYPE_CHECKING:
     import argparse
@@ -163,7 +163,9 @@ def cpu_s(group: ProcessGroup) -> dict[str, float]:
 def drive_directly(frames: int, width: int, height: int, vehicles: int = 1) -> float:
     """Return the frames/s of the same drive in this process, ledger included."""
     camera = CameraConfig(width=width, height=height)
-    steps = steps_of(WorldConfig(map='winding', spawn_index=0, camera=camera, vehicles=vehicles))
+    steps = steps_of(
+        SimulatorConfig(map='winding', spawn_index=0, camera=camera, vehicles=vehicles)
+    )
     for _ in islice(steps, WARM_UP_FRAMES):
         pass
     start_s = time.perf_counter()
@@ -173,9 +175,9 @@ def drive_directly(frames: int, width: int, height: int, vehicles: int = 1) -> f
     return frames / (time.perf_counter() - start_s)
 
 
-def steps_of(config: WorldConfig) -> Iterator[list[Step]]:
+def steps_of(config: SimulatorConfig) -> Iterator[list[Step]]:
     """Yield the steps of all cars of a world, frame by frame, each with a driver of its own."""
-    world = World(config)
+    world = Simulator(config)
     drivers = [make_driver(DriverParams()) for _ in world.cars]
     halves = [(Agent(d.driver, d.spec), TwistConverter(TwistConvention.VELOCITY)) for d in drivers]
     controls = [VehicleControl()] * len(halves)

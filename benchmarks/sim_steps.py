@@ -18,8 +18,8 @@ import numpy as np
 from benchmarks.harness import check_least, in_turns
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.env import DrivingEnv, embedded_env
+from td3_agent.sim.simulator import SimulatorConfig
 from td3_agent.sim.traffic import TrafficConfig
-from td3_agent.sim.world import WorldConfig
 
 if TYPE_CHECKING:
     import argparse
@@ -52,7 +52,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 def environment(vehicles: int) -> DrivingEnv:
     """Return an environment at its first frame."""
     camera, traffic = CameraConfig(width=84, height=84), TrafficConfig(vehicles=vehicles)
-    env = embedded_env(WorldConfig(map=MAP, camera=camera, traffic=traffic))
+    env = embedded_env(SimulatorConfig(map=MAP, camera=camera, traffic=traffic))
     env.reset(seed=0)
     return env
 

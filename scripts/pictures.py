@@ -36,8 +36,8 @@ from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.maps import BUILT_IN
 from td3_agent.sim.random_env import DrawnTraffic, random_env
 from td3_agent.sim.randomisation import Randomisation
+from td3_agent.sim.simulator import Simulator, SimulatorConfig
 from td3_agent.sim.traffic import TrafficConfig
-from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -339,7 +339,7 @@ def scenarios() -> Figure:
     return figure
 
 
-def driven_world(name: str) -> World:
+def driven_world(name: str) -> Simulator:
     """Return the world of a scenario at the instant at which the most vehicles are in view."""
     plan = SCENARIOS[name].plan(EpisodePlan(seed=3, camera_width=84, camera_height=84))
     shown = {frame: in_view(world) for frame, world in driven(plan) if frame % LOOKED_AT == 0}
@@ -347,7 +347,7 @@ def driven_world(name: str) -> World:
     return next(world for frame, world in driven(plan) if frame == best)
 
 
-def driven(plan: EpisodePlan) -> Iterator[tuple[int, World]]:
+def driven(plan: EpisodePlan) -> Iterator[tuple[int, Simulator]]:
     """Yield frame numbers and the world of the first episode, driven by IDM between them."""
     world = plan.episode(0).world()
     steps = direct_drive(world, load_direct_driver(DirectDriverParams(driver=FOLLOWING), world))
@@ -355,7 +355,7 @@ def driven(plan: EpisodePlan) -> Iterator[tuple[int, World]]:
         yield frame, world
 
 
-def in_view(world: World) -> float:
+def in_view(world: Simulator) -> float:
     """Return how much is to be seen: vehicles before the car, those that are near the more."""
     motion = world.ego.motion
     cos, sin = np.cos(motion.yaw_rad), np.sin(motion.yaw_rad)
@@ -369,7 +369,7 @@ def in_view(world: World) -> float:
     return total
 
 
-def _draw_map(axes: Axes, world: World) -> None:
+def _draw_map(axes: Axes, world: Simulator) -> None:
     """Draw the surroundings of the car from above, its route and all vehicles."""
     motion = world.ego.motion
     axes.set_facecolor(VERGE)
@@ -413,7 +413,7 @@ def maps() -> NDArray[np.uint8]:
     seen = []
     for name in BUILT_IN:
         camera, traffic = CameraConfig(width=400, height=300), TrafficConfig(vehicles=30)
-        world = World(WorldConfig(map=name, seed=2, camera=camera, traffic=traffic))
+        world = Simulator(SimulatorConfig(map=name, seed=2, camera=camera, traffic=traffic))
         world.ego.set_pose(*world.ego.route.sample(60.0))
         image = cv2.cvtColor(world.render(), cv2.COLOR_BGRA2RGB)
         cv2.putText(image, name, (10, 26), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (255, 255, 255), 2)

@@ -14,8 +14,8 @@ from td3_agent.doctor.facts import (
     NOT_TRIED,
     NOTE,
     WARNING,
+    CheckResult,
     Copy,
-    Finding,
     Import,
     Level,
     Machine,
@@ -23,7 +23,13 @@ from td3_agent.doctor.facts import (
     Torch,
     judged,
 )
-from td3_agent.doctor.graph_checks import GRAPH_CHECKS, Endpoint, Graph, NodeStatus, Topic
+from td3_agent.doctor.graph_checks import (
+    GRAPH_CHECKS,
+    Graph,
+    GraphEndpoint,
+    GraphTopic,
+    NodeStatus,
+)
 from td3_agent.doctor.machine_checks import MACHINE_CHECKS
 from td3_agent.fastdds import Profile
 
@@ -87,11 +93,11 @@ HEALTHY = Machine(
 )
 
 
-def _topic(kind: str, publisher: str, *subscriptions: str) -> Topic:
+def _topic(kind: str, publisher: str, *subscriptions: str) -> GraphTopic:
     hash_ = CARLA_MSGS_HASHES.get(kind, '')
-    return Topic(
-        (Endpoint(publisher, kind, hash_),),
-        tuple(Endpoint(node, kind, hash_) for node in subscriptions),
+    return GraphTopic(
+        (GraphEndpoint(publisher, kind, hash_),),
+        tuple(GraphEndpoint(node, kind, hash_) for node in subscriptions),
     )
 
 
@@ -124,14 +130,14 @@ HEALTHY_GRAPH = Graph(
 )
 
 
-def findings_of(patient: Machine | Graph) -> list[Finding]:
+def findings_of(patient: Machine | Graph) -> list[CheckResult]:
     """Return what the doctor finds, faults and all that is well."""
     if isinstance(patient, Graph):
         return judged(GRAPH_CHECKS, patient)
     return judged(MACHINE_CHECKS, patient)
 
 
-def finding_of(what: str, patient: Machine | Graph, check: str, level: Level) -> Finding:
+def finding_of(what: str, patient: Machine | Graph, check: str, level: Level) -> CheckResult:
     """Return what the doctor finds of a planted fault.
 
     Raises:
@@ -177,7 +183,7 @@ def _with_pip_numpy() -> Machine:
     return replace(machine, copies=(Copy('numpy', '2.4.6', SITE), *machine.copies))
 
 
-def _topics(**changes: Topic) -> Graph:
+def _topics(**changes: GraphTopic) -> Graph:
     names = {'clock': '/clock', 'step': '/carla/control'}
     renamed = {names.get(k, f'{ROLE}/{k.replace("__", "/")}'): v for k, v in changes.items()}
     return replace(HEALTHY_GRAPH, topics=HEALTHY_GRAPH.topics | renamed)
@@ -187,16 +193,18 @@ def _traffic(**changes: Any) -> Graph:
     return replace(HEALTHY_GRAPH, **changes)
 
 
-def _two(kind: str, *publishers: str) -> Topic:
-    return Topic(tuple(Endpoint(node, kind) for node in publishers), (Endpoint(BRIDGE, kind),))
+def _two(kind: str, *publishers: str) -> GraphTopic:
+    return GraphTopic(
+        tuple(GraphEndpoint(node, kind) for node in publishers), (GraphEndpoint(BRIDGE, kind),)
+    )
 
 
 def _unpublished(name: str, kind: str, reader: str) -> Graph:
-    return _topics(**{name: Topic((), (Endpoint(reader, kind),))})
+    return _topics(**{name: GraphTopic((), (GraphEndpoint(reader, kind),))})
 
 
-def _ends(writer: Endpoint, reader: Endpoint) -> Topic:
-    return Topic((writer,), (reader,))
+def _ends(writer: GraphEndpoint, reader: GraphEndpoint) -> GraphTopic:
+    return GraphTopic((writer,), (reader,))
 
 
 IMAGE, ODOMETRY, CLOCK = (
@@ -421,7 +429,7 @@ PLANTED: dict[tuple[str, Level], dict[str, Machine | Graph]] = {
         'a bag plays its clock beside the bridge': _topics(clock=_two(CLOCK, BRIDGE, '/player')),
     },
     ('clock', WARNING): {
-        'no simulated time': _topics(clock=Topic()),
+        'no simulated time': _topics(clock=GraphTopic()),
     },
     ('publishers', ERROR): {
         'carla_manual_control beside the gate': _topics(
@@ -429,9 +437,11 @@ PLANTED: dict[tuple[str, Level], dict[str, Machine | Graph]] = {
         ),
     },
     ('endpoints', ERROR): {
-        'bridge without odometry': _topics(odometry=Topic((), (Endpoint(AGENT, ODOMETRY),))),
+        'bridge without odometry': _topics(
+            odometry=GraphTopic((), (GraphEndpoint(AGENT, ODOMETRY),))
+        ),
         "role name not in the bridge's list": _topics(
-            vehicle_control_cmd=Topic((Endpoint(GATE, CONTROL),))
+            vehicle_control_cmd=GraphTopic((GraphEndpoint(GATE, CONTROL),))
         ),
         'another role name given': replace(HEALTHY_GRAPH, role_name='hero'),
         'another camera id given': replace(HEALTHY_GRAPH, camera_id='front'),
@@ -443,31 +453,37 @@ PLANTED: dict[tuple[str, Level], dict[str, Machine | Graph]] = {
     },
     ('qos', ERROR): {
         'best-effort camera, reliable reader': _topics(
-            camera__image=_ends(Endpoint(BRIDGE, IMAGE, reliable=False), Endpoint(AGENT, IMAGE))
+            camera__image=_ends(
+                GraphEndpoint(BRIDGE, IMAGE, reliable=False), GraphEndpoint(AGENT, IMAGE)
+            )
         ),
         'best-effort odometry, reliable reader': _topics(
-            odometry=_ends(Endpoint(BRIDGE, ODOMETRY, reliable=False), Endpoint(AGENT, ODOMETRY))
+            odometry=_ends(
+                GraphEndpoint(BRIDGE, ODOMETRY, reliable=False), GraphEndpoint(AGENT, ODOMETRY)
+            )
         ),
         'ros2 topic pub of the manual override (volatile)': _topics(
             vehicle_control_manual_override=_ends(
-                Endpoint('/_ros2cli_1234', BOOL), Endpoint(BRIDGE, BOOL, latched=True)
+                GraphEndpoint('/_ros2cli_1234', BOOL), GraphEndpoint(BRIDGE, BOOL, latched=True)
             )
         ),
         'volatile route, transient local reader': _topics(
-            waypoints=_ends(Endpoint('/planner', PATH), Endpoint(AGENT, PATH, latched=True))
+            waypoints=_ends(
+                GraphEndpoint('/planner', PATH), GraphEndpoint(AGENT, PATH, latched=True)
+            )
         ),
     },
     ('types', ERROR): {
         'one topic, two types': _topics(
             speedometer=_ends(
-                Endpoint(BRIDGE, 'carla_msgs/msg/CarlaSpeedometer'),
-                Endpoint(AGENT, 'std_msgs/msg/Float32'),
+                GraphEndpoint(BRIDGE, 'carla_msgs/msg/CarlaSpeedometer'),
+                GraphEndpoint(AGENT, 'std_msgs/msg/Float32'),
             )
         ),
         'bridge and agent built from different carla_msgs': _topics(
             vehicle_control_cmd=_ends(
-                Endpoint(GATE, CONTROL, CARLA_MSGS_HASHES[CONTROL]),
-                Endpoint(BRIDGE, CONTROL, OTHER_HASH),
+                GraphEndpoint(GATE, CONTROL, CARLA_MSGS_HASHES[CONTROL]),
+                GraphEndpoint(BRIDGE, CONTROL, OTHER_HASH),
             )
         ),
     },

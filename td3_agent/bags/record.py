@@ -135,7 +135,7 @@ class WriterParams:
 
 
 @dataclass(frozen=True)
-class Topic:
+class RecordedTopic:
     """A topic to record."""
 
     name: str
@@ -243,7 +243,7 @@ class BagWriter:
         self.failure = ''
         self.limit_reached = False
         self._on_end = on_end
-        self._queue: deque[Topic | tuple[str, int, bytes]] = deque()
+        self._queue: deque[RecordedTopic | tuple[str, int, bytes]] = deque()
         self._queued_bytes = 0
         self._wake = threading.Condition()
         self._closing = self._ended = False
@@ -258,7 +258,7 @@ class BagWriter:
         if self.failure:
             raise BagError(self.failure)
 
-    def add_topic(self, topic: Topic) -> None:
+    def add_topic(self, topic: RecordedTopic) -> None:
         """Add a topic, before its first message."""
         with self._wake:
             self._queue.append(topic)
@@ -340,8 +340,8 @@ class BagWriter:
             self._next_flush_s = time.monotonic() + FLUSH_S
         return not (self.failure or self.limit_reached or (closing and not self._queue))
 
-    def _write(self, item: Topic | tuple[str, int, bytes]) -> None:
-        if isinstance(item, Topic):
+    def _write(self, item: RecordedTopic | tuple[str, int, bytes]) -> None:
+        if isinstance(item, RecordedTopic):
             self._connections[item.name] = self._writer.add_connection(
                 item.name, item.msgtype, typestore=item.types, offered_qos_profiles=item.qos
             )

@@ -31,7 +31,7 @@ from rosbags.interfaces import (
 )
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from td3_agent.bags.record import Topic
+from td3_agent.bags.record import RecordedTopic
 from td3_agent.bags.storage import BagError
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class RecorderNode(Node):
             self._announced.add(topic)
             publishers = self.get_publishers_info_by_topic(topic)
             offered = tuple(offered_qos(publisher.qos_profile) for publisher in publishers)
-            self._writer.add_topic(Topic(topic, msgtype, types, offered))
+            self._writer.add_topic(RecordedTopic(topic, msgtype, types, offered))
         self._writer.put(topic, time.time_ns(), data)
 
 

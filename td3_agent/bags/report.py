@@ -29,7 +29,7 @@ from td3_agent.evaluation.episode_result import events, road_around
 from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.summary import along
 from td3_agent.nodes.conversions import route_from_path
-from td3_agent.sim.world import World, WorldConfig
+from td3_agent.sim.simulator import Simulator, SimulatorConfig
 
 if TYPE_CHECKING:
     import argparse
@@ -203,7 +203,7 @@ def _surroundings(summary: dict[str, Any], name: str, bag: Bag | None) -> Surrou
         elif 'map' in summary:
             known = ('map', 'map_seed', 'seed', 'spawn_index')
             config = {'spawn_index': 0} | {key: summary[key] for key in known if key in summary}
-            world = World(WorldConfig(**config))
+            world = Simulator(SimulatorConfig(**config))
         if world is not None:
             return world.ego.route, road_around(world)
     return None if bag is None else _route_in(bag), []

@@ -15,7 +15,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from td3_agent.doctor.graph_checks import CLI_NODES, Endpoint, Graph, NodeStatus, Topic
+from td3_agent.doctor.graph_checks import CLI_NODES, Graph, GraphEndpoint, GraphTopic, NodeStatus
 from td3_agent.nodes import topics
 from td3_agent.nodes.runtime import own_context
 
@@ -109,26 +109,26 @@ def _nodes(node: Node) -> tuple[str, ...]:
     )
 
 
-def _topics(node: Node) -> dict[str, Topic]:
+def _topics(node: Node) -> dict[str, GraphTopic]:
     found = {}
     for name, _ in node.get_topic_names_and_types():
         publishers = _endpoints(node.get_publishers_info_by_topic(name))
         subscriptions = _endpoints(node.get_subscriptions_info_by_topic(name))
         if publishers or subscriptions:
-            found[name] = Topic(publishers, subscriptions)
+            found[name] = GraphTopic(publishers, subscriptions)
     return found
 
 
-def _endpoints(infos: list[TopicEndpointInfo]) -> tuple[Endpoint, ...]:
+def _endpoints(infos: list[TopicEndpointInfo]) -> tuple[GraphEndpoint, ...]:
     # A command by hand is a publisher like any other; the daemon only reads.
     meant = [info for info in infos if not info.node_name.startswith((OWN_NAME, CLI_DAEMON))]
     return tuple(map(_endpoint, meant))
 
 
-def _endpoint(info: TopicEndpointInfo) -> Endpoint:
+def _endpoint(info: TopicEndpointInfo) -> GraphEndpoint:
     qos = info.qos_profile
     deadline_ns = qos.deadline.nanoseconds
-    return Endpoint(
+    return GraphEndpoint(
         node=_full_name(info.node_name, info.node_namespace),
         kind=info.topic_type,
         type_hash=_hash(getattr(info, 'topic_type_hash', None)),  # from Iron on

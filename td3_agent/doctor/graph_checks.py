@@ -31,7 +31,7 @@ LEVELS = {1: WARNING, 2: ERROR, 3: ERROR}  # of diagnostic_msgs
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class GraphEndpoint:
     """One publisher or subscription of a graph."""
 
     node: str  # full name
@@ -43,11 +43,11 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class Topic:
+class GraphTopic:
     """Publishers and subscriptions of one topic."""
 
-    publishers: tuple[Endpoint, ...] = ()
-    subscriptions: tuple[Endpoint, ...] = ()
+    publishers: tuple[GraphEndpoint, ...] = ()
+    subscriptions: tuple[GraphEndpoint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Graph:
 
     domain_id: int
     nodes: tuple[str, ...] = ()  # full names, as often as there are nodes of that name
-    topics: dict[str, Topic] = field(default_factory=dict)
+    topics: dict[str, GraphTopic] = field(default_factory=dict)
     role_name: str = 'ego_vehicle'
     camera_id: str = 'camera'
     message_hashes: dict[str, str] = field(default_factory=dict)  # as in Machine
@@ -75,9 +75,9 @@ class Graph:
     motions_ns: tuple[int, ...] = ()  # stamps of the odometry
     statuses: tuple[NodeStatus, ...] = ()  # the last of each node and part
 
-    def topic(self, name: str) -> Topic:
+    def topic(self, name: str) -> GraphTopic:
         """Return a topic, empty if the graph has no such topic."""
-        return self.topics.get(name, Topic())
+        return self.topics.get(name, GraphTopic())
 
 
 def check_nodes(graph: Graph) -> Faults:
@@ -204,7 +204,7 @@ def _waiting(graph: Graph, name: str) -> str:
     return f'{names_of(topic.subscriptions)} waits for {name}, which has no publisher'
 
 
-def names_of(ends: Iterable[Endpoint]) -> str:
+def names_of(ends: Iterable[GraphEndpoint]) -> str:
     return ' and '.join(sorted(end.node for end in ends))
 
 
@@ -221,7 +221,7 @@ def check_qos(graph: Graph) -> Faults:
 
 
 def _mismatch(
-    graph: Graph, name: str, writer: Endpoint, reader: Endpoint
+    graph: Graph, name: str, writer: GraphEndpoint, reader: GraphEndpoint
 ) -> tuple[str, str] | None:
     """Return why the two do not match and the fix; None where they do (DDS 1.4, 2.2.3)."""
     if reader.reliable and not writer.reliable:
@@ -240,7 +240,7 @@ def _mismatch(
     return None
 
 
-def _name(end: Endpoint) -> str:
+def _name(end: GraphEndpoint) -> str:
     return end.node.rpartition('/')[2]
 
 
@@ -258,7 +258,7 @@ def check_types(graph: Graph) -> Faults:
 
 
 def _hash_faults(
-    graph: Graph, name: str, kind: str, ends: tuple[Endpoint, ...]
+    graph: Graph, name: str, kind: str, ends: tuple[GraphEndpoint, ...]
 ) -> Iterable[Fault]:
     by_hash: dict[str, list[str]] = {}
     for end in ends:

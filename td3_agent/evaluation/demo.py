@@ -44,7 +44,7 @@ from td3_agent.processes import (
     interruptions_noted,
     ros_environment,
 )
-from td3_agent.sim.world import World, WorldConfig
+from td3_agent.sim.simulator import Simulator, SimulatorConfig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -159,7 +159,9 @@ def run(args: argparse.Namespace) -> int:
             f'got {args.record_storage}'
         )
     args.out.mkdir(parents=True, exist_ok=True)
-    world = World(world_config(args))  # also refuses a bad map before anything is started
+    simulator = Simulator(
+        simulator_config(args)
+    )  # also refuses a bad map before anything is started
     try:
         drive = _drive(args)
     except KeyboardInterrupt:
@@ -177,13 +179,13 @@ def run(args: argparse.Namespace) -> int:
         'seed': args.seed,
         'spawn_index': args.spawn_index,
         'real_time_factor': args.real_time_factor,
-        **summarize(drive.records, world.ego.route),
+        **summarize(drive.records, simulator.ego.route),
         'exit_statuses': drive.exit_statuses,
         'findings': [asdict(finding) for finding in findings],
     }
     if drive.trouble:
         summary['trouble'] = drive.trouble
-    write_results(args.out, summary, drive, world)
+    write_results(args.out, summary, drive, simulator)
     sys.stdout.write(f'{table(summary)}\n{finding_lines(findings)}\nresults in {args.out}\n')
     wanted = round(args.duration / STEP_S)
     complete = summary['violations'] == 0 and summary['frames'] == wanted
@@ -191,9 +193,9 @@ def run(args: argparse.Namespace) -> int:
     return 0 if sound and drive.ended_cleanly else EXIT_FAILED
 
 
-def world_config(args: argparse.Namespace) -> WorldConfig:
+def simulator_config(args: argparse.Namespace) -> SimulatorConfig:
     """Return the world that the bridge process builds from the same arguments."""
-    return WorldConfig(
+    return SimulatorConfig(
         map=args.map, map_seed=args.map_seed, seed=args.seed, spawn_index=args.spawn_index
     )
 
@@ -337,7 +339,7 @@ def who_drives(summary: dict[str, Any]) -> str:
     return str(summary['driver']).replace('_', ' ')
 
 
-def write_results(out: Path, summary: dict[str, Any], drive: Drive, world: World) -> None:
+def write_results(out: Path, summary: dict[str, Any], drive: Drive, simulator: Simulator) -> None:
     """Write ``summary.json``, ``trajectory.png`` and ``camera.png``; the ledger lies there."""
     text = json.dumps(summary, indent=2) + '\n'
     (out / 'summary.json').write_text(text, encoding='utf-8')
@@ -346,11 +348,11 @@ def write_results(out: Path, summary: dict[str, Any], drive: Drive, world: World
     view = EpisodeView(
         driven=np.array([(r['x_m'], r['y_m']) for r in driven]).reshape(-1, 2),
         speed_mps=np.array([r['speed_mps'] for r in driven]),
-        route=world.ego.route.points_xy,
-        road=lane_outlines(world),
+        route=simulator.ego.route.points_xy,
+        road=lane_outlines(simulator),
         events=events(driven),
     )
-    markings = [marking.points for marking in world.map.markings]
+    markings = [marking.points for marking in simulator.map.markings]
     plot_trajectory(out / 'trajectory.png', view, markings=markings, title=title)
     if drive.frames:
         start_ns = drive.records[0]['stamp_ns']

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.endpoints import Finding
     from td3_agent.driving.loop import Step
     from td3_agent.evaluation.episodes import Episode, EpisodePlan
-    from td3_agent.sim.world import World
+    from td3_agent.sim.simulator import Simulator
 
 DIRECT = 'direct'
 FOLLOWING = 'pure_pursuit_idm'
@@ -63,7 +63,7 @@ class DirectDriverParams(DriverParams):
     )
 
 
-def load_direct_driver(params: DirectDriverParams, world: World) -> LoadedDriver:
+def load_direct_driver(params: DirectDriverParams, simulator: Simulator) -> LoadedDriver:
     """Return the driver that the parameters name, for the first car of a world.
 
     Raises:
@@ -72,7 +72,7 @@ def load_direct_driver(params: DirectDriverParams, world: World) -> LoadedDriver
     if params.driver != FOLLOWING:
         return make_driver(params)
     pursuit = PurePursuitDriver(cruise_speed_mps=params.cruise_speed_mps)
-    driver = FollowingDriver(pursuit, lambda: lead_of(world, world.ego))
+    driver = FollowingDriver(pursuit, lambda: lead_of(simulator, simulator.ego))
     return LoadedDriver(driver, ObservationSpec(), 'pure pursuit with IDM', needs_route=True)
 
 
@@ -97,29 +97,29 @@ def drive_job(job: DirectJob) -> dict[str, EpisodeResult]:
     """Drive one episode with each of its drivers; return the results by row."""
     results = {}
     for row, driver in job.drivers.items():
-        world = job.episode.world()
-        ego = world.ego
+        simulator = job.episode.world()
+        ego = simulator.ego
         task = begun(job.plan.task(ego.route), ego.route, (ego.state.x_m, ego.state.y_m))
-        loaded = load_direct_driver(driver, world)
-        records = up_to_the_ending(ledger_records(direct_drive(world, loaded)), task)
+        loaded = load_direct_driver(driver, simulator)
+        records = up_to_the_ending(ledger_records(direct_drive(simulator, loaded)), task)
         if row in job.ledgers:
             write_ledger(job.ledgers[row], records)
-        one = result_of(job.episode, world, records, task, transport=DIRECT)
-        results[row] = replace(one, findings=tuple(contract_findings(loaded, world)))
+        one = result_of(job.episode, simulator, records, task, transport=DIRECT)
+        results[row] = replace(one, findings=tuple(contract_findings(loaded, simulator)))
     return results
 
 
-def contract_findings(loaded: LoadedDriver, world: World) -> list[Finding]:
+def contract_findings(loaded: LoadedDriver, simulator: Simulator) -> list[Finding]:
     """Return how the world's camera and step differ from what the driver was trained with."""
-    config, trained = world.config, loaded.contract
+    config, trained = simulator.config, loaded.contract
     found = camera_findings(trained.camera, config.camera.view)
     return found + rate_findings(trained.rate_hz, 1.0 / config.fixed_delta_seconds)
 
 
-def direct_drive(world: World, loaded: LoadedDriver) -> Iterator[Step]:
+def direct_drive(simulator: Simulator, loaded: LoadedDriver) -> Iterator[Step]:
     """Drive without an end, with the driver that was loaded for this world."""
     agent = Agent(loaded.driver, loaded.spec)
-    return drive(EmbeddedWorld(world), agent, TwistConverter(TwistConvention.VELOCITY))
+    return drive(EmbeddedWorld(simulator), agent, TwistConverter(TwistConvention.VELOCITY))
 
 
 def drive_jobs(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.task import Task
     from td3_agent.evaluation.episodes import Episode
     from td3_agent.sim.road import LaneFix
-    from td3_agent.sim.world import World
+    from td3_agent.sim.simulator import Simulator
 
 EVENTS = ('collision', 'lane_invasion')
 SURROUNDINGS_M = 40.0  # road farther than this from the route is not drawn
@@ -77,7 +77,7 @@ class EpisodeResult:
 
 def result_of(
     episode: Episode,
-    world: World,
+    simulator: Simulator,
     records: Sequence[dict[str, Any]],
     task: Task,
     *,
@@ -87,44 +87,44 @@ def result_of(
 
     Args:
         episode: the episode.
-        world: lends its map and route; where its car is by now does not matter.
+        simulator: lends its map and route; where its car is by now does not matter.
         records: ledger records up to the ending.
         task: has taken them all.
         transport: how the frames travelled, ``'direct'`` or ``'ros'``.
     """
-    track = track_of(records, world.ego.route, world.map)
+    track = track_of(records, simulator.ego.route, simulator.map)
     figures = {
         'episode': episode.number,
         'transport': transport,
         'attempts': 1,
         **episode.settings,
-        'route_m': world.ego.route.length_m,
+        'route_m': simulator.ego.route.length_m,
         **episode_figures(records, track, task.ending, task.route_completion),
     }
     view = EpisodeView(
         driven=track.places,
         speed_mps=track.speed_mps,
-        route=world.ego.route.points_xy,
-        road=road_around(world),
+        route=simulator.ego.route.points_xy,
+        road=road_around(simulator),
         events=events([record for record in records if 'x_m' in record]),
     )
     return EpisodeResult(figures=figures, view=view)
 
 
-def road_around(world: World) -> list[NDArray[np.float64]]:
+def road_around(simulator: Simulator) -> list[NDArray[np.float64]]:
     """Return the outlines of the lanes that come near the route, (K, 2) [m] each."""
-    points = world.ego.route.points_xy
+    points = simulator.ego.route.points_xy
     low, high = points.min(axis=0) - SURROUNDINGS_M, points.max(axis=0) + SURROUNDINGS_M
     return [
         outline
-        for outline in lane_outlines(world)
+        for outline in lane_outlines(simulator)
         if (outline.max(axis=0) >= low).all() and (outline.min(axis=0) <= high).all()
     ]
 
 
-def lane_outlines(world: World) -> list[NDArray[np.float64]]:
+def lane_outlines(simulator: Simulator) -> list[NDArray[np.float64]]:
     """Return the outlines of all lanes, (K, 2) [m] each."""
-    return [np.vstack((lane.left, lane.right[::-1])) for lane in world.map.lanes]
+    return [np.vstack((lane.left, lane.right[::-1])) for lane in simulator.map.lanes]
 
 
 def events(driven: Sequence[dict[str, Any]]) -> list[tuple[float, float, str]]:
@@ -137,7 +137,7 @@ def events(driven: Sequence[dict[str, Any]]) -> list[tuple[float, float, str]]:
     ]
 
 
-class Ground(Protocol):
+class LaneLookup(Protocol):
     """What a map tells of a place."""
 
     def locate(self, x_m: float, y_m: float, z_m: float = 0.0) -> LaneFix:
@@ -177,7 +177,7 @@ class Track:
         return np.where(steps < LONGEST_FRAME_M, steps, 0.0)
 
 
-def track_of(records: Sequence[dict[str, Any]], route: Route, ground: Ground) -> Track:
+def track_of(records: Sequence[dict[str, Any]], route: Route, ground: LaneLookup) -> Track:
     """Return the track that the poses of a ledger describe on a route and a map."""
     driven = [record for record in records if 'x_m' in record]
     rows, near_m = [], None

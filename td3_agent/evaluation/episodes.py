@@ -18,11 +18,11 @@ import numpy as np
 from td3_agent.driving.ledger import LAG_FRAMES, LedgerWriter
 from td3_agent.driving.parameters import Params, param
 from td3_agent.driving.task import STEP_S, Ending, Task, TaskConfig
-from td3_agent.nodes.sim_bridge_params import SimBridgeParams, world_config
+from td3_agent.nodes.sim_bridge_params import SimBridgeParams, simulator_config
 from td3_agent.sim.lead import LEADERS, NO_LEADER
 from td3_agent.sim.maps import BUILT_IN
 from td3_agent.sim.randomisation import map_seed
-from td3_agent.sim.world import World
+from td3_agent.sim.simulator import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,13 +111,13 @@ class Episode:
     number: int
     bridge: SimBridgeParams
 
-    def world(self) -> World:
+    def world(self) -> Simulator:
         """Return the world at its first frame; the map is not painted yet.
 
         Raises:
             ValueError: the map cannot be used.
         """
-        return World(world_config(self.bridge))
+        return Simulator(simulator_config(self.bridge))
 
     @property
     def settings(self) -> dict[str, Any]:

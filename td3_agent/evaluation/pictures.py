@@ -66,7 +66,7 @@ CELL_SCALE = 0.5  # of its markers, beside those of a picture of one drive
 CELL_LINE_PT = 2.2
 
 
-class _Ground(NamedTuple):
+class _MapArea(NamedTuple):
     """Part of the ground that is shown: its middle and half of its extent, (2,) [m] each."""
 
     middle: NDArray[np.float64]
@@ -173,7 +173,7 @@ def _draw_cell(
     axes.set_yticks([])
     middle, half = _bounds(one.view)
     wide = max(half[0], half[1] / aspect)
-    _Ground(middle, np.array([wide, wide * aspect])).show(axes)
+    _MapArea(middle, np.array([wide, wide * aspect])).show(axes)
     speed, covered = one.figures['mean_speed_mps'] or 0.0, one.figures['route_completion']
     axes.set_title(
         f'{one.figures["episode"]}: {ending_text(one.figures)}\n{covered:.0%}, {speed:.1f} m/s',
@@ -198,7 +198,7 @@ def _bounds(view: EpisodeView) -> tuple[NDArray[np.float64], NDArray[np.float64]
     return (low + high) / 2.0, (high - low) / 2.0 + CELL_MARGIN_M
 
 
-def _ground_of(first: list[NDArray[np.float64]], otherwise: list[NDArray[np.float64]]) -> _Ground:
+def _ground_of(first: list[NDArray[np.float64]], otherwise: list[NDArray[np.float64]]) -> _MapArea:
     """Return the part to show: all of the drive, or all of the road when there is no drive."""
     everything = np.vstack([*first, np.empty((0, 2))])
     if len(everything) == 0:
@@ -210,7 +210,7 @@ def _ground_of(first: list[NDArray[np.float64]], otherwise: list[NDArray[np.floa
     margin = np.maximum(MARGIN * (high - low).max(), 12.0)
     half = np.maximum((high - low) / 2.0 + margin, LEAST_SPAN_M / 2.0)
     # No thinner than 1 : 6, where labels would no longer fit beside the map.
-    return _Ground((low + high) / 2.0, np.maximum(half, half.max() / 6.0))
+    return _MapArea((low + high) / 2.0, np.maximum(half, half.max() / 6.0))
 
 
 def _draw_drive(

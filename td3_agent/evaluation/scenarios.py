@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from td3_agent.sim.world import World
+    from td3_agent.sim.simulator import Simulator
 
 PATIENT_S = 30.0  # standing behind others is no stalling
 UNHURRIED_MPS = 1.0
@@ -96,25 +96,25 @@ def check_undecided(given: Mapping[str, object]) -> None:
         raise ParameterError('; '.join(faults))
 
 
-def check_traffic(scenario: str, number: int, world: World) -> None:
+def check_traffic(scenario: str, number: int, simulator: Simulator) -> None:
     """Check that a world has the traffic of its scenario.
 
     Args:
         scenario: its name.
         number: of the episode.
-        world: at its first frame.
+        simulator: at its first frame.
 
     Raises:
         ParameterError: the map has no room for it.
     """
-    wanted = world.config.traffic
-    there = 0 if world.traffic is None else len(world.traffic.fleet)
+    wanted = simulator.config.traffic
+    there = 0 if simulator.traffic is None else len(simulator.traffic.fleet)
     if there < wanted.count:
         lead = f', one of them ahead of the car ({wanted.leader})'
         raise ParameterError(
             f'scenario {scenario} needs room for {wanted.count} vehicles'
-            f'{lead if wanted.leader != NO_LEADER else ""}; map {world.map.name!r} has room for '
-            f'{there} in episode {number}: take a larger map, or a longer --route-length'
+            f'{lead if wanted.leader != NO_LEADER else ""}; map {simulator.map.name!r} has '
+            f'room for {there} in episode {number}: take a larger map, or a longer --route-length'
         )
 
 

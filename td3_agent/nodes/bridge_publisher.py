@@ -41,15 +41,15 @@ if TYPE_CHECKING:
 
     from td3_agent.nodes.sim_bridge_params import SimBridgeParams
     from td3_agent.sim.car import Car
-    from td3_agent.sim.world import World
+    from td3_agent.sim.simulator import Simulator
 
 
 class BridgePublisher:
     """All publishers of the embedded bridge."""
 
-    def __init__(self, node: Node, params: SimBridgeParams, world: World) -> None:
+    def __init__(self, node: Node, params: SimBridgeParams, simulator: Simulator) -> None:
         """Create the publishers, and publish the latched paths."""
-        self._world = world
+        self._world = simulator
         self._step_s = params.fixed_delta_seconds
         self.is_running = True
         self._info_is_out = False
@@ -121,10 +121,10 @@ class VehiclePublisher:
     """All publishers of one vehicle."""
 
     def __init__(
-        self, node: Node, params: SimBridgeParams, world: World, car: Car, role: str
+        self, node: Node, params: SimBridgeParams, simulator: Simulator, car: Car, role: str
     ) -> None:
         """Create the publishers, and publish the latched path of ``car``'s route."""
-        self._world, self._car, self._role = world, car, role
+        self._world, self._car, self._role = simulator, car, role
         self._camera_period_frames = params.camera_period_frames
         self._camera_frame_id = f'{role}/{params.camera_id}'
         self._camera_info_msg = conversions.camera_info_message(params)

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.vehicle import VehicleGeometry
     from td3_agent.nodes.sim_bridge_params import SimBridgeParams
     from td3_agent.sim.car import Car
-    from td3_agent.sim.world import World
+    from td3_agent.sim.simulator import Simulator
 
 MAX_PLACE_M = MAX_COORDINATE_M / 10.0  # room for driving on from there
 MAP_FRAMES = ('map', 'carla_map')  # the second in newer forks of the bridge
@@ -355,22 +355,22 @@ def odometry_message(car: Car, stamp: Time, role_name: str) -> Odometry:
     return msg
 
 
-def actor_list_message(world: World, role_names: tuple[str, ...]) -> CarlaActorList:
+def actor_list_message(simulator: Simulator, role_names: tuple[str, ...]) -> CarlaActorList:
     """Return all vehicles: driven, parked and traffic.
 
     CARLA also lists sensors, traffic lights and signs.
     """
     driven = [
         CarlaActorInfo(id=car.actor_id, type=car.vehicle_info.type, rolename=role)
-        for car, role in zip(world.cars, role_names, strict=True)
+        for car, role in zip(simulator.cars, role_names, strict=True)
     ]
     parked = [
         CarlaActorInfo(id=box.actor_id, type=OTHER_VEHICLE, rolename='parked')
-        for box in world.parked
+        for box in simulator.parked
     ]
     traffic = [
         CarlaActorInfo(id=actor_id, type=OTHER_VEHICLE, rolename='autopilot')
-        for actor_id in (world.traffic.actor_ids if world.traffic is not None else ())
+        for actor_id in (simulator.traffic.actor_ids if simulator.traffic is not None else ())
     ]
     return CarlaActorList(actors=driven + parked + traffic)
 

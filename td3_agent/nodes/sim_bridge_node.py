@@ -31,7 +31,7 @@ from td3_agent.nodes.bridge_publisher import BridgePublisher
 from td3_agent.nodes.conversions import checked_control, place_from_pose, velocity_from_twist
 from td3_agent.nodes.parameters import declare
 from td3_agent.nodes.runtime import LATCHED, RELIABLE, run_program
-from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
+from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_simulator
 from td3_agent.nodes.wiring import Wiring, expected_endpoint
 from td3_agent.sim.bridge_protocol import CommandWait, RunState
 
@@ -44,7 +44,7 @@ END_WAIT_S = 2.0  # for the loop to finish its frame
 
 
 @dataclass
-class _Vehicle:
+class _BridgedCar:
     """One driven vehicle and its newest command."""
 
     car: Car
@@ -61,10 +61,10 @@ class SimBridgeNode(Node):
             'carla_ros_bridge', automatically_declare_parameters_from_overrides=True, **kwargs
         )
         self._params = params = declare(self, SimBridgeParams)
-        self.world = make_world(params)
+        self.world = make_simulator(params)
         self._lock = threading.Lock()  # over the world: callbacks change it, the loop ticks it
         self.vehicles = {
-            role: _Vehicle(car, car.control)
+            role: _BridgedCar(car, car.control)
             for role, car in zip(params.role_names, self.world.cars, strict=True)
         }
         states = [car.state for car in self.world.cars]

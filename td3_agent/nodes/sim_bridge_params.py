@@ -14,8 +14,8 @@ from td3_agent.driving.parameters import (
     reject_bad_roles,
 )
 from td3_agent.sim.camera import CameraConfig
+from td3_agent.sim.simulator import Simulator, SimulatorConfig
 from td3_agent.sim.traffic import TrafficConfig
-from td3_agent.sim.world import World, WorldConfig
 
 # Relative deviation within which a camera period counts as a whole number of steps.
 RATE_TOLERANCE = 1e-6
@@ -110,7 +110,7 @@ class SimBridgeParams(Params):
         return round(1.0 / (self.camera_rate_hz * self.fixed_delta_seconds))
 
 
-def world_config(params: SimBridgeParams) -> WorldConfig:
+def simulator_config(params: SimBridgeParams) -> SimulatorConfig:
     """Return what the world of these parameters is made of."""
     camera = CameraConfig(
         **{spec.name: getattr(params, f'camera_{spec.name}') for spec in fields(CameraConfig)}
@@ -118,8 +118,10 @@ def world_config(params: SimBridgeParams) -> WorldConfig:
     traffic = TrafficConfig(
         **{spec.name: getattr(params, f'traffic_{spec.name}') for spec in fields(TrafficConfig)}
     )
-    alike = {spec.name for spec in fields(WorldConfig)} & {spec.name for spec in fields(params)}
-    return WorldConfig(
+    alike = {spec.name for spec in fields(SimulatorConfig)} & {
+        spec.name for spec in fields(params)
+    }
+    return SimulatorConfig(
         vehicles=len(params.role_names),
         traffic=traffic,
         camera=camera,
@@ -127,13 +129,13 @@ def world_config(params: SimBridgeParams) -> WorldConfig:
     )
 
 
-def make_world(params: SimBridgeParams) -> World:
+def make_simulator(params: SimBridgeParams) -> Simulator:
     """Return the world that the parameters describe, painted and ready.
 
     Raises:
         ValueError: the map cannot be read; the text names file and fault.
     """
-    world = World(world_config(params))
-    world.frame += params.first_frame
-    world.camera.render(0.0, 0.0, 0.0)  # paint now: the first frame must not wait for it
-    return world
+    simulator = Simulator(simulator_config(params))
+    simulator.frame += params.first_frame
+    simulator.camera.render(0.0, 0.0, 0.0)  # paint now: the first frame must not wait for it
+    return simulator

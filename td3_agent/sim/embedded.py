@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.route import Route
     from td3_agent.driving.vehicle import VehicleGeometry
     from td3_agent.sim.car import Car
-    from td3_agent.sim.world import World
+    from td3_agent.sim.simulator import Simulator
 
 SEED_BOUND = 2**31
 
@@ -36,7 +36,7 @@ class EpisodeSetup:
 
     shows_motion = True
 
-    def begin(self, simulator: World, rng: np.random.Generator) -> World:
+    def begin(self, simulator: Simulator, rng: np.random.Generator) -> Simulator:
         """Begin an episode and return the simulator that it takes place in.
 
         Args:
@@ -73,7 +73,7 @@ class EmbeddedWorld:
 
     def __init__(
         self,
-        simulator: World,
+        simulator: Simulator,
         *,
         as_on_the_wire: bool = True,
         setup: EpisodeSetup | None = None,
@@ -136,7 +136,7 @@ class EmbeddedWorld:
 
 
 def frame_of(
-    simulator: World,
+    simulator: Simulator,
     car: Car,
     pixels: NDArray[np.uint8] | None = None,
     *,

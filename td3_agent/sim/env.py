@@ -29,8 +29,7 @@ from td3_agent.driving.velocity_control import TwistConverter
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.embedded import EmbeddedWorld
 from td3_agent.sim.privileged import Privileged
-from td3_agent.sim.world import World as Simulator
-from td3_agent.sim.world import WorldConfig
+from td3_agent.sim.simulator import Simulator, SimulatorConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,13 +216,13 @@ def observation_space(
     )
 
 
-def default_world() -> WorldConfig:
+def default_world() -> SimulatorConfig:
     """Return the world of ``td3_agent/Driving-v0``: the oval, seen at the network's own size."""
-    return WorldConfig(camera=CameraConfig(width=84, height=84))
+    return SimulatorConfig(camera=CameraConfig(width=84, height=84))
 
 
 def embedded_env(
-    world: WorldConfig | None = None,
+    world: SimulatorConfig | None = None,
     task: TaskConfig | None = None,
     observation: ObservationSpec | None = None,
     render_mode: str | None = None,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from td3_agent.sim.boxes import Box
     from td3_agent.sim.car import Car
     from td3_agent.sim.lane_network import FloatArray
-    from td3_agent.sim.world import World
+    from td3_agent.sim.simulator import Simulator
 
 CYCLES = 200
 NO_LEADER = 'none'
@@ -94,16 +94,16 @@ def _changes_s(habit: Habit, rng: np.random.Generator) -> FloatArray:
     return np.cumsum(np.column_stack((drives, stands)).ravel())
 
 
-def lead_of(world: World, car: Car, near_s_m: float | None = None) -> Lead | None:
+def lead_of(simulator: Simulator, car: Car, near_s_m: float | None = None) -> Lead | None:
     """Return the nearest vehicle in the way of a car that follows its route, or None.
 
     Args:
-        world: where it is.
+        simulator: where it is.
         car: one of the world's.
         near_s_m: about where on its route the car is [m]; None searches all of it.
     """
     motion, route = car.motion, car.route
-    others = _others(world, car)
+    others = _others(simulator, car)
     near = np.hypot(others[:, 0] - motion.x_m, others[:, 1] - motion.y_m) < SEEN_M
     if not near.any():
         return None
@@ -118,12 +118,18 @@ def lead_of(world: World, car: Car, near_s_m: float | None = None) -> Lead | Non
     return Lead(float(gap_m[nearest]), float(speed_mps[nearest]))
 
 
-def _others(world: World, car: Car) -> FloatArray:
+def _others(simulator: Simulator, car: Car) -> FloatArray:
     """Return all other vehicles, (B, 7): x, y, yaw, length, width, and velocity in map axes."""
-    rows = [_row(box, (0.0, 0.0)) for box in world.parked]
-    rows += [_row(one.outline, one.motion.velocity_mps) for one in world.cars if one is not car]
+    rows = [_row(box, (0.0, 0.0)) for box in simulator.parked]
+    rows += [
+        _row(one.outline, one.motion.velocity_mps) for one in simulator.cars if one is not car
+    ]
     standing = np.array(rows, dtype=np.float64).reshape(-1, 7)
-    return standing if world.traffic is None else np.vstack((standing, world.traffic.bodies()))
+    return (
+        standing
+        if simulator.traffic is None
+        else np.vstack((standing, simulator.traffic.bodies()))
+    )
 
 
 def _row(box: Box, velocity_mps: tuple[float, float]) -> tuple[float, ...]:

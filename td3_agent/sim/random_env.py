@@ -36,8 +36,8 @@ from td3_agent.sim.lead import HABITS, NO_LEADER, lead_of
 from td3_agent.sim.look import Photometry
 from td3_agent.sim.privileged import Privileged
 from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation, map_seed
+from td3_agent.sim.simulator import Simulator, SimulatorConfig
 from td3_agent.sim.traffic import TrafficConfig
-from td3_agent.sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,7 +120,7 @@ class RandomSetup(EpisodeSetup):
 
     def __init__(
         self,
-        roads: Sequence[WorldConfig],
+        roads: Sequence[SimulatorConfig],
         random: Randomisation,
         task: Task,
         traffic: Callable[[np.random.Generator], TrafficConfig] | None = None,
@@ -131,17 +131,17 @@ class RandomSetup(EpisodeSetup):
         self._task = task
         self._longest_s = task.config.time_limit_s
         self._traffic = traffic
-        self._simulators = {0: World(roads[0], random)}
+        self._simulators = {0: Simulator(roads[0], random)}
         self._photometry = Photometry()
         self._is_late = False
         self._waiting = VehicleControl()
 
     @property
-    def first_road(self) -> World:
+    def first_road(self) -> Simulator:
         """Simulator of the first road."""
         return self._simulators[0]
 
-    def begin(self, simulator: World, rng: np.random.Generator) -> World:
+    def begin(self, simulator: Simulator, rng: np.random.Generator) -> Simulator:
         """Draw road, place, length of the episode and everything that disturbs."""
         limits = self._random
         simulator = self._drawn_road(rng)
@@ -165,12 +165,12 @@ class RandomSetup(EpisodeSetup):
         """Return the camera image as this episode takes it."""
         return self._photometry.applied(pixels, rng)
 
-    def _drawn_road(self, rng: np.random.Generator) -> World:
+    def _drawn_road(self, rng: np.random.Generator) -> Simulator:
         """Begin a drive on a road, with a route, traffic and a start of its own."""
         limits = self._random
         number = int(rng.integers(len(self._configs)))
         if number not in self._simulators:
-            self._simulators[number] = World(self._configs[number], limits)
+            self._simulators[number] = Simulator(self._configs[number], limits)
         simulator = self._simulators[number]
         # Few drives would get there by chance, and grass ahead must have been seen.
         seeks_end = rng.random() < limits.road_end_share and simulator.config.map in WITH_ENDS
@@ -188,7 +188,7 @@ class RandomSetup(EpisodeSetup):
             simulator.ego.set_velocity(speed_mps)
         return simulator
 
-    def _start_m(self, simulator: World, rng: np.random.Generator) -> float:
+    def _start_m(self, simulator: Simulator, rng: np.random.Generator) -> float:
         """Return where on its route the car starts [m]: short episodes reach no vehicle ahead."""
         if self._random.approach_share == 0.0:
             return 0.0
@@ -199,7 +199,7 @@ class RandomSetup(EpisodeSetup):
         gap_m = CLOSEST_M * (FARTHEST_M / CLOSEST_M) ** rng.random()
         return max(lead.gap_m - gap_m, 0.0)
 
-    def _set_beside(self, simulator: World, s_m: float, rng: np.random.Generator) -> None:
+    def _set_beside(self, simulator: Simulator, s_m: float, rng: np.random.Generator) -> None:
         """Put the car beside a place of its route, askew, within the limits."""
         limits = self._random
         x_m, y_m, yaw_rad = simulator.ego.route.sample(s_m)
@@ -209,7 +209,7 @@ class RandomSetup(EpisodeSetup):
             x_m - left_m * np.sin(yaw_rad), y_m + left_m * np.cos(yaw_rad), yaw_rad + askew_rad
         )
 
-    def _disturb_camera(self, simulator: World, rng: np.random.Generator) -> None:
+    def _disturb_camera(self, simulator: Simulator, rng: np.random.Generator) -> None:
         limits, ideal = self._random, simulator.config.camera
 
         def near(value: float, limit: float) -> float:
@@ -260,7 +260,7 @@ def random_env(  # noqa: PLR0913  what a task is made of
         traffic: draws the traffic of an episode; None: there is none.
     """
     configs = [
-        WorldConfig(
+        SimulatorConfig(
             map=maps[n % len(maps)], map_seed=map_seed(family, 0, n), random_style=random_style
         )
         for n in range(roads)

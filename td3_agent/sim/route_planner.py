@@ -75,7 +75,7 @@ class PlannedRoute(NamedTuple):
         return float(np.hypot(*np.diff(self.points[:, :2], axis=0).T).sum())
 
 
-class _Place(NamedTuple):
+class _EdgePlace(NamedTuple):
     """A place on the centre of an edge, and how far away what it stands for is."""
 
     edge: int
@@ -112,7 +112,7 @@ class _Label(NamedTuple):
 # For each edge that a search has reached: where it was entered [m], and the cost of that less it.
 _Settled: TypeAlias = 'dict[int, list[tuple[float, float]]]'
 # What a search found: labels from the start on, and the place of the goal.
-_Path: TypeAlias = 'tuple[Sequence[_Label], _Place]'
+_Path: TypeAlias = 'tuple[Sequence[_Label], _EdgePlace]'
 
 
 class RoutePlanner:
@@ -210,7 +210,7 @@ class RoutePlanner:
 
     # ---- Places on the lanes -------------------------------------------------------------------
 
-    def _starts(self, car: Pose) -> list[_Place]:
+    def _starts(self, car: Pose) -> list[_EdgePlace]:
         """Return the places on lanes that are nearest to the car and lead its way."""
         places = self._network.near(car.x_m, car.y_m, self._snap_distance_m)
         near = []
@@ -229,7 +229,7 @@ class RoutePlanner:
         ]
         return _nearest(level or near)
 
-    def _goals(self, goal_xy_m: tuple[float, float]) -> list[_Place]:
+    def _goals(self, goal_xy_m: tuple[float, float]) -> list[_EdgePlace]:
         """Return the nearest places to a goal; in a junction several paths share them."""
         x_m, y_m = goal_xy_m
         if not (math.isfinite(x_m) and math.isfinite(y_m)):
@@ -248,17 +248,17 @@ class RoutePlanner:
             )
         return _nearest(near)
 
-    def _clamped(self, edge: int, s_m: float, x_m: float, y_m: float) -> _Place:
+    def _clamped(self, edge: int, s_m: float, x_m: float, y_m: float) -> _EdgePlace:
         s_m = min(max(s_m, 0.0), float(self._network.length_m[edge]))
         x, y, *_ = self.graph.position(edge, s_m)
-        return _Place(edge, s_m, math.hypot(x - x_m, y - y_m))
+        return _EdgePlace(edge, s_m, math.hypot(x - x_m, y - y_m))
 
     # ---- The search ----------------------------------------------------------------------------
 
     def _search(
         self,
-        starts: Sequence[_Place],
-        goals: Sequence[_Place],
+        starts: Sequence[_EdgePlace],
+        goals: Sequence[_EdgePlace],
         change_m: float | None,
         settled: _Settled | None = None,
     ) -> _Path | None:
@@ -373,7 +373,7 @@ class RoutePlanner:
         return max(self.graph.s_of_row(target, row) + ahead_m, 0.0)
 
 
-def _nearest(places: Sequence[_Place]) -> list[_Place]:
+def _nearest(places: Sequence[_EdgePlace]) -> list[_EdgePlace]:
     """Return the nearest places, and those as near."""
     nearest_m = min(place.offset_m for place in places)
     return [place for place in places if place.offset_m <= nearest_m + BESIDE_M]

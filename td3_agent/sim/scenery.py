@@ -116,7 +116,7 @@ def scenery_of(road_map: RoadMap, roadside: Roadside) -> Scenery:
     return scenery_from(things)
 
 
-class _Place(NamedTuple):
+class _Anchor(NamedTuple):
     """A place beside a road: its edge's pose, outward is to the right."""
 
     x_m: float
@@ -144,7 +144,7 @@ def _placed(  # noqa: PLR0913  what is placed where
     rng: np.random.Generator,
     density: float,
     every_m: float,
-    make: Callable[[_Place, Roadside, np.random.Generator], list[Block]],
+    make: Callable[[_Anchor, Roadside, np.random.Generator], list[Block]],
 ) -> list[list[Block]]:
     """Return the things that found room along the edges, ``every_m`` apart [m]."""
     found = []
@@ -152,7 +152,7 @@ def _placed(  # noqa: PLR0913  what is placed where
         along = arc_lengths(points)
         at = np.searchsorted(along, np.arange(0.5 * every_m, along[-1], every_m))
         for (x_m, y_m), yaw_rad in zip(points[at].tolist(), headings[at].tolist(), strict=True):
-            place = _Place(x_m, y_m, yaw_rad)
+            place = _Anchor(x_m, y_m, yaw_rad)
             blocks = make(place, roadside, rng)  # always: draws do not depend on the room
             if rng.random() < density and blocks and site.take(blocks):
                 found.append(blocks)
@@ -216,7 +216,7 @@ def _spread(half_m: float) -> list[float]:
     return [*(number * step_m - half_m for number in range(steps)), half_m]
 
 
-def _tree(place: _Place, roadside: Roadside, rng: np.random.Generator) -> list[Block]:
+def _tree(place: _Anchor, roadside: Roadside, rng: np.random.Generator) -> list[Block]:
     """Return a trunk and a crown, leaves or needles."""
     radius, height, away = rng.uniform(1.0, 2.4), rng.uniform(4.0, 9.0), rng.uniform(0.0, 9.0)
     needles, shade = rng.random() < 0.3, rng.uniform(0.7, 1.3)
@@ -233,7 +233,7 @@ def _tree(place: _Place, roadside: Roadside, rng: np.random.Generator) -> list[B
     ]
 
 
-def _house(place: _Place, roadside: Roadside, rng: np.random.Generator) -> list[Block]:
+def _house(place: _Anchor, roadside: Roadside, rng: np.random.Generator) -> list[Block]:
     """Return walls, a row of windows, and a roof."""
     half_l, half_w = rng.uniform(4.0, 7.0), rng.uniform(3.5, 5.5)
     eaves, away = rng.uniform(3.0, 8.0), rng.uniform(1.5, 8.0)
@@ -249,7 +249,7 @@ def _house(place: _Place, roadside: Roadside, rng: np.random.Generator) -> list[
     ]
 
 
-def _pole(place: _Place, roadside: Roadside, rng: np.random.Generator) -> list[Block]:
+def _pole(place: _Anchor, roadside: Roadside, rng: np.random.Generator) -> list[Block]:
     """Return a street light, or a bare pole."""
     height, lamp, away = rng.uniform(4.5, 7.5), rng.random() < 0.7, rng.uniform(0.0, 0.8)
     x, y = place.beside(roadside.kerb_m + 1.1 + away)
@@ -271,7 +271,9 @@ class _Runs:
         self._left = 0
         self._make: Callable[[float, float, float, float, float], list[Block]] = _wall
 
-    def __call__(self, place: _Place, roadside: Roadside, rng: np.random.Generator) -> list[Block]:
+    def __call__(
+        self, place: _Anchor, roadside: Roadside, rng: np.random.Generator
+    ) -> list[Block]:
         if self._left == 0:
             self._left = int(rng.integers(2, 9))
             walls = (_wall, _fence) if rng.random() < self._wall_share else (_hedge,)

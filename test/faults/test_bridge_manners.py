@@ -16,7 +16,7 @@ from td3_agent.driving.ledger import IDLE
 from td3_agent.nodes import topics
 from td3_agent.nodes.bridge_publisher import path_message
 from td3_agent.nodes.runtime import LATCHED, RELIABLE
-from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
+from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_simulator
 
 UPSTREAM = {'spawned': False, 'start_paused': False, 'play_real_time_factor': 0.0}
 PLAYS = 20
@@ -104,7 +104,7 @@ def test_route_late(rig):
     rig.expect_named(begun_ns, AGENT, 'no route yet on', limit_s=PATIENCE_S)
     expect_idle(rig, time.monotonic_ns())
     settings = {key: drive.parameters(BRIDGE)[key] for key in ('map', 'spawn_index')}
-    route = path_message(make_world(SimBridgeParams(**settings)).ego)
+    route = path_message(make_simulator(SimBridgeParams(**settings)).ego)
     started_ns = time.monotonic_ns()
     # As carla_waypoint_publisher: the topic is there at once, the route only after a tick.
     publisher = rig.watcher.node.create_publisher(Path, topics.waypoints(drive.role), LATCHED)

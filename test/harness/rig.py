@@ -25,7 +25,7 @@ from td3_agent.driving.ledger_audit import audit_ledger
 from td3_agent.driving.loop import ledger_records
 from td3_agent.evaluation.direct_episodes import direct_drive
 from td3_agent.nodes.drivers import DriverParams, make_driver
-from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
+from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_simulator
 from td3_agent.processes import (
     ProcessGroup,
     composed_command,
@@ -322,7 +322,9 @@ class Drive:
     def direct_ledger(self, frames):
         """Return the ledger of the same drive in one process, without ROS."""
         bridge, agent = self.parameters(BRIDGE), self.parameters(AGENT)
-        world = make_world(SimBridgeParams(map=bridge['map'], spawn_index=bridge['spawn_index']))
+        world = make_simulator(
+            SimBridgeParams(map=bridge['map'], spawn_index=bridge['spawn_index'])
+        )
         words = {key: value for key, value in agent.items() if key in {'driver', 'policy'}}
         steps = direct_drive(world, make_driver(DriverParams(**words)))
         return list(ledger_records(islice(steps, frames)))

@@ -25,7 +25,7 @@ from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import stamp_ns
 from td3_agent.nodes.runtime import LATCHED
 from td3_agent.nodes.sim_bridge_node import SimBridgeNode
-from td3_agent.sim.world import EGO_ACTOR_ID
+from td3_agent.sim.simulator import EGO_ACTOR_ID
 
 VOLATILE, TRANSIENT_LOCAL = DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL
 PUBLISHED = {

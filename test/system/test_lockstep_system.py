@@ -32,7 +32,7 @@ from td3_agent.nodes.bridge_publisher import path_message
 from td3_agent.nodes.conversions import route_from_path
 from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.nodes.runtime import RELIABLE
-from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_world
+from td3_agent.nodes.sim_bridge_params import SimBridgeParams, make_simulator
 from td3_agent.sim.embedded import frame_of
 
 pytestmark = pytest.mark.system
@@ -132,7 +132,7 @@ class TestLockstep:
 
 def direct_ledger_of_two(frames):
     """Ledger of the same drive without ROS, vehicle by vehicle."""
-    world = make_world(SimBridgeParams(**TWO_VEHICLES))
+    world = make_simulator(SimBridgeParams(**TWO_VEHICLES))
     halves = []
     for car, driver in zip(world.cars, DRIVERS.values(), strict=True):
         loaded = make_driver(DriverParams(**driver))

@@ -26,9 +26,9 @@ def embedded_world():
     pytest.importorskip('carla')
     from td3_agent.sim.embedded import EmbeddedWorld
     from td3_agent.sim.env import default_world
-    from td3_agent.sim.world import World
+    from td3_agent.sim.simulator import Simulator
 
-    return EmbeddedWorld(World(default_world()))
+    return EmbeddedWorld(Simulator(default_world()))
 
 
 def bag_world():

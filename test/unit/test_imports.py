@@ -131,9 +131,9 @@ def test_every_part_is_known_and_comes_after_those_it_may_import():
 @pytest.mark.parametrize(
     ('text', 'expected'),
     [
-        ('import td3_agent.sim.world', {'sim'}),
+        ('import td3_agent.sim.simulator', {'sim'}),
         ('from td3_agent import sim', {'sim'}),
-        ('from ..sim import world', {'sim'}),
+        ('from ..sim import simulator', {'sim'}),
         ('from . import gate', {'driving'}),
         ('def f():\n    from td3_agent.policy.policy import Policy', {'policy'}),
     ],

@@ -216,7 +216,7 @@ class TestLockstep:
     def test_cars_of_one_world_are_driven_together_without_ros(self, monkeypatch):
         pytest.importorskip('carla')
         monkeypatch.setattr(lockstep, 'WARM_UP_FRAMES', 1)
-        config = lockstep.WorldConfig(map='winding', vehicles=2)
+        config = lockstep.SimulatorConfig(map='winding', vehicles=2)
         first, second = (next(steps) for steps in [lockstep.steps_of(config)] * 2)
         assert [step.frame.number for step in second] == [first[0].frame.number + 1] * 2
         assert [step.frame.applied for step in second] == [step.control for step in first]

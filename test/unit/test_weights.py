@@ -18,8 +18,8 @@ from td3_agent.policy.checkpoint import load_checkpoint  # noqa: E402
 from td3_agent.policy.policy_file import SHIPPED, policy_file  # noqa: E402
 from td3_agent.sim.lead import HABITS  # noqa: E402
 from td3_agent.sim.randomisation import map_seed  # noqa: E402
+from td3_agent.sim.simulator import Simulator, SimulatorConfig  # noqa: E402
 from td3_agent.sim.traffic import TrafficConfig  # noqa: E402
-from td3_agent.sim.world import World, WorldConfig  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 ROADS = {'lane': 'winding', 'route': 'town'}
@@ -57,8 +57,8 @@ def test_weights_are_those_of_the_recorded_training(name):
 @pytest.mark.slow
 def test_unseen_road_is_driven(name):
     """Fifteen seconds on a road of the test family: in the lane, and not at a crawl."""
-    config = WorldConfig(map=ROADS[name], map_seed=map_seed('test', 123, 0), seed=5)
-    world = World(config)
+    config = SimulatorConfig(map=ROADS[name], map_seed=map_seed('test', 123, 0), seed=5)
+    world = Simulator(config)
     records = driven(world, name, frames=300)
     near_m, lateral_m = None, []
     for record in records:
@@ -75,8 +75,10 @@ def test_unseen_road_is_driven(name):
 def test_route_policy_brakes_for_a_lead_vehicle(leader):
     """Half a minute behind each of the leading vehicles, in a town that nobody was trained in."""
     traffic = TrafficConfig(vehicles=0, leader=leader)
-    config = WorldConfig(map='town', map_seed=map_seed('test', 123, 0), seed=5, traffic=traffic)
-    records = driven(World(config), 'route', frames=600)
+    config = SimulatorConfig(
+        map='town', map_seed=map_seed('test', 123, 0), seed=5, traffic=traffic
+    )
+    records = driven(Simulator(config), 'route', frames=600)
     assert not any('collision' in record for record in records)
     speeds_mps = [record['speed_mps'] for record in records]
     assert max(speeds_mps) > 2.5

@@ -20,7 +20,7 @@ from rosbags.interfaces import (
 
 from td3_agent.bags.bag import Bag
 from td3_agent.bags.inputs import known_types
-from td3_agent.bags.record import BagWriter, Topic, WriterParams
+from td3_agent.bags.record import BagWriter, RecordedTopic, WriterParams
 
 FOREVER = QosTime(9223372036, 854775807)
 ODOMETRY = '/carla/hero/odometry'
@@ -107,7 +107,7 @@ def write_bag(path, messages, **params):
         if topic not in known:
             known.add(topic)
             latched = topic.endswith(('waypoints', 'vehicle_info'))
-            writer.add_topic(Topic(topic, name, store, qos(latched=latched)))
+            writer.add_topic(RecordedTopic(topic, name, store, qos(latched=latched)))
         writer.put(topic, received_ns, bytes(store.serialize_cdr(message, name)))
     writer.close()
     assert not writer.failure

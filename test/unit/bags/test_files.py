@@ -165,8 +165,8 @@ except AssertionError:
 import threading
 ended = threading.Event()
 writer = BagWriter(Path({path!r} + '2'), WriterParams(min_free_mb=0.0), ended.set)
-from td3_agent.bags.record import Topic
-writer.add_topic(Topic('/x', 'std_msgs/msg/String', known_types()))
+from td3_agent.bags.record import RecordedTopic
+writer.add_topic(RecordedTopic('/x', 'std_msgs/msg/String', known_types()))
 while not ended.is_set():
     writer.put('/x', 1, bytes(100_000))
     ended.wait(0.001)

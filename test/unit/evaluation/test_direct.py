@@ -18,14 +18,14 @@ from td3_agent.evaluation.summary import summarize
 from td3_agent.policy.policy import untrained_policy
 from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.embedded import EmbeddedWorld, geometry_on_the_wire
-from td3_agent.sim.world import World, WorldConfig
+from td3_agent.sim.simulator import Simulator, SimulatorConfig
 
 SMALL = CameraConfig(width=32, height=24)  # pure pursuit does not look
 STANDSTILL_MPS = 0.1
 
 
-def make_world(**config):
-    return World(WorldConfig(**({'spawn_index': 0, 'camera': SMALL} | config)))
+def make_simulator(**config):
+    return Simulator(SimulatorConfig(**({'spawn_index': 0, 'camera': SMALL} | config)))
 
 
 def driven(world, driver, frames, convention=TwistConvention.VELOCITY):
@@ -51,7 +51,7 @@ def check_clean(summary):
 
 
 def test_pure_pursuit_drives_a_lap_of_the_oval():
-    world = make_world(map='oval')
+    world = make_simulator(map='oval')
     records = list(driven(world, PurePursuitDriver(route=world.ego.route), 1250))
     summary = summarize(records, world.ego.route)
     check_clean(summary)
@@ -71,7 +71,7 @@ def test_pure_pursuit_drives_a_lap_of_the_oval():
 )
 @pytest.mark.slow
 def test_pure_pursuit_reaches_the_goal(where, seed, route_length_m):
-    world = make_world(map=where, map_seed=seed, seed=seed, route_length_m=route_length_m)
+    world = make_simulator(map=where, map_seed=seed, seed=seed, route_length_m=route_length_m)
     driver, records = drive_to_the_end(world, frames=int(6.0 * route_length_m))
     assert driver.arrived
     summary = summarize(records, world.ego.route)
@@ -83,7 +83,7 @@ def test_pure_pursuit_reaches_the_goal(where, seed, route_length_m):
 
 @pytest.fixture(scope='module')
 def oval():
-    return make_world(map='oval', camera=CameraConfig(width=84, height=84))
+    return make_simulator(map='oval', camera=CameraConfig(width=84, height=84))
 
 
 @pytest.fixture

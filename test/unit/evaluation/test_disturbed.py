@@ -63,14 +63,14 @@ class Config:
     fixed_delta_seconds = 0.1
 
 
-class World:
+class Simulator:
     config = Config()
 
 
 def test_the_direct_path_compares_camera_and_step_with_the_contract():
     trained = Contract(rate_hz=20.0, camera=CameraView(width_px=160, height_px=120, fov_deg=90.0))
     loaded = LoadedDriver(driver=None, spec=ObservationSpec(), title='', contract=trained)
-    camera, rate = contract_findings(loaded, World())
+    camera, rate = contract_findings(loaded, Simulator())
     assert 'got 800x600 110 deg' in camera.text
     assert 'images come at 10 Hz, the policy was trained at 20 Hz' in rate.text
-    assert contract_findings(replace(loaded, contract=Contract()), World()) == []
+    assert contract_findings(replace(loaded, contract=Contract()), Simulator()) == []

@@ -22,7 +22,7 @@ from td3_agent.evaluation.picture_benchmark import (
 )
 from td3_agent.nodes.drivers import DriverParams
 from td3_agent.sim.camera import CameraConfig
-from td3_agent.sim.world import World, WorldConfig
+from td3_agent.sim.simulator import Simulator, SimulatorConfig
 
 POLICY = CameraConfig()
 RECORDED = CameraConfig(width=320, height=190, x=1.5, z=1.8, pitch=0.0)
@@ -45,7 +45,7 @@ def world(tmp_path_factory):
     path = tmp_path_factory.mktemp('map') / 'street.xodr'
     lanes = {'left': LANE.format(1), 'right': LANE.format(-1)}
     path.write_text(STREET.format(broken=LINE.format('broken'), **lanes))
-    return World(WorldConfig(map=str(path), parked_vehicles=0, random_light=False))
+    return Simulator(SimulatorConfig(map=str(path), parked_vehicles=0, random_light=False))
 
 
 def rendered(world, camera, left_m, yaw_rad):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from td3_agent.sim.camera import CameraConfig
-from td3_agent.sim.world import World, WorldConfig
+from td3_agent.sim.simulator import Simulator, SimulatorConfig
 
 sys.path.append(str(Path(__file__).parent))  # xodr_texts, for all tests of this folder
 
@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parent))  # xodr_texts, for all tests of this
 @pytest.fixture(scope='session')
 def _oval():
     camera = CameraConfig(width=84, height=84)
-    return World(WorldConfig(camera=camera, parked_vehicles=0, spawn_index=0))
+    return Simulator(SimulatorConfig(camera=camera, parked_vehicles=0, spawn_index=0))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from td3_agent.sim.camera import CameraConfig
 from td3_agent.sim.env import embedded_env
 from td3_agent.sim.maps import BUILT_IN
 from td3_agent.sim.placement import FREE_AROUND_CAR_M
-from td3_agent.sim.world import EGO_ACTOR_ID, World, WorldConfig
+from td3_agent.sim.simulator import EGO_ACTOR_ID, Simulator, SimulatorConfig
 
 SMALL = CameraConfig(width=84, height=84)
 STILL = VehicleControl()
@@ -23,7 +23,7 @@ LANE_Y_M = -1.75  # right lane of the oval's first straight
 
 @pytest.fixture(scope='module')
 def _pair():
-    return World(WorldConfig(vehicles=2, camera=SMALL, parked_vehicles=0, spawn_index=0))
+    return Simulator(SimulatorConfig(vehicles=2, camera=SMALL, parked_vehicles=0, spawn_index=0))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ class TestStart:
     @pytest.mark.parametrize('name', BUILT_IN)
     @pytest.mark.parametrize('seed', range(3))
     def test_cars_stand_apart_with_road_ahead(self, name, seed):
-        world = World(WorldConfig(map=name, vehicles=8, seed=seed))
+        world = Simulator(SimulatorConfig(map=name, vehicles=8, seed=seed))
         places = [(car.state.x_m, car.state.y_m) for car in world.cars]
         for number, car in enumerate(world.cars):
             before = [math.dist(places[number], other) for other in places[:number]]
@@ -81,20 +81,20 @@ class TestStart:
         assert not set(ids) & {box.actor_id for box in world.parked}
 
     def test_one_car_more_changes_nothing_for_the_others(self):
-        few, many = (World(WorldConfig(map='town', vehicles=n, seed=4)) for n in (1, 3))
+        few, many = (Simulator(SimulatorConfig(map='town', vehicles=n, seed=4)) for n in (1, 3))
         assert few.ego.state == many.ego.state
         assert few.parked == many.parked
         assert few.light_gain == many.light_gain
         assert np.array_equal(few.ego.route_points, many.ego.route_points)
-        three, four = (World(WorldConfig(map='town', vehicles=n, seed=4)) for n in (3, 4))
+        three, four = (Simulator(SimulatorConfig(map='town', vehicles=n, seed=4)) for n in (3, 4))
         assert [car.state for car in three.cars] == [car.state for car in four.cars[:3]]
 
     @pytest.mark.parametrize('name', ['winding', pytest.param('town', marks=pytest.mark.slow)])
     def test_equal_seeds_and_commands_give_equal_bits(self, name):
-        config = WorldConfig(map=name, vehicles=3, seed=3, camera=SMALL)
-        world = World(config)
+        config = SimulatorConfig(map=name, vehicles=3, seed=3, camera=SMALL)
+        world = Simulator(config)
         first = drive(world)
-        assert drive(World(config)) == first
+        assert drive(Simulator(config)) == first
         world.reset()
         assert drive(world) == first
         world.reset(9)
@@ -105,13 +105,13 @@ class TestStart:
             ParameterError,
             match=r"vehicles must be in \[1, \d+\] on map 'oval' with \d+ parked .*, got 16",
         ):
-            World(WorldConfig(vehicles=16, parked_vehicles=40))
+            Simulator(SimulatorConfig(vehicles=16, parked_vehicles=40))
 
     def test_environment_has_one_driver(self):
         with pytest.raises(
             ParameterError, match='vehicles must be 1 in a world of one driver, got 2'
         ):
-            embedded_env(WorldConfig(vehicles=2))
+            embedded_env(SimulatorConfig(vehicles=2))
 
 
 class TestTick:
@@ -136,7 +136,7 @@ class TestTick:
         assert pair.cars[0].state.stamp_ns == pair.cars[1].state.stamp_ns == pair.stamp_ns
 
     def test_apart_they_drive_as_if_alone(self, pair):
-        alone = World(WorldConfig(camera=SMALL, parked_vehicles=0, spawn_index=0))
+        alone = Simulator(SimulatorConfig(camera=SMALL, parked_vehicles=0, spawn_index=0))
         alone.reset(0)
         for _ in range(40):
             command = VehicleControl(throttle=0.7, steer=0.02)

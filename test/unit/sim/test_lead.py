@@ -8,13 +8,13 @@ import pytest
 
 from td3_agent.sim.boxes import Box
 from td3_agent.sim.lead import SEEN_M, lead_of
+from td3_agent.sim.simulator import Simulator, SimulatorConfig
 from td3_agent.sim.traffic import TrafficConfig
-from td3_agent.sim.world import World, WorldConfig
 
 
 @pytest.fixture
 def world():
-    return World(WorldConfig(map='oval', spawn_index=0, parked_vehicles=0))
+    return Simulator(SimulatorConfig(map='oval', spawn_index=0, parked_vehicles=0))
 
 
 def put(world, ahead_m, left_m, **more):
@@ -66,7 +66,7 @@ def test_what_is_behind_or_far_away_is_not_ahead(world):
 
 
 def test_another_driven_car_is_seen_with_its_speed():
-    world = World(WorldConfig(map='oval', vehicles=2, spawn_index=0, parked_vehicles=0))
+    world = Simulator(SimulatorConfig(map='oval', vehicles=2, spawn_index=0, parked_vehicles=0))
     other = world.cars[1]
     other.set_pose(*world.ego.route.sample(30.0))
     other.set_velocity(4.0)
@@ -75,7 +75,7 @@ def test_another_driven_car_is_seen_with_its_speed():
 
 def test_traffic_is_seen_where_it_is():
     traffic = TrafficConfig(leader='standing')
-    world = World(WorldConfig(map='winding', traffic=traffic, parked_vehicles=0, seed=1))
+    world = Simulator(SimulatorConfig(map='winding', traffic=traffic, parked_vehicles=0, seed=1))
     lead = lead_of(world, world.ego)
     assert lead is None or lead.gap_m > 50.0
     place = world.ego.route.project(world.traffic.x_m[0], world.traffic.y_m[0]).s_m

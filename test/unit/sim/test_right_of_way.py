@@ -8,8 +8,8 @@ import pytest
 from td3_agent.sim.lane_network import CLEARANCE_M, FREE, lane_network
 from td3_agent.sim.maps import load_map
 from td3_agent.sim.right_of_way import Request, blocked_paths, granted
+from td3_agent.sim.simulator import Simulator, SimulatorConfig
 from td3_agent.sim.traffic import TrafficConfig
-from td3_agent.sim.world import World, WorldConfig
 
 # Paths 0 and 1 cross; 2 meets neither; 3 meets all.
 CLEARED_AT_M = np.array(
@@ -137,10 +137,10 @@ class TestNetwork:
 
 def test_path_is_kept_free_for_a_driven_car_that_arrives():
     """No vehicle is on a path that meets the car's own when it comes to the junction."""
-    config = WorldConfig(
+    config = SimulatorConfig(
         map='town', seed=2, traffic=TrafficConfig(vehicles=40), route_length_m=400.0
     )
-    world = World(config)
+    world = Simulator(config)
     network = lane_network(world.map)
     route, s_m = world.ego.route, 0.0
     contacts = 0

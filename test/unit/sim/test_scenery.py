@@ -19,7 +19,7 @@ from td3_agent.sim.scenery import (
     shadow_outlines,
     without_boxes,
 )
-from td3_agent.sim.world import World, WorldConfig
+from td3_agent.sim.simulator import Simulator, SimulatorConfig
 
 DENSE = replace(STREET, trees=1.0, houses=1.0, walls=1.0, hedges=1.0, poles=1.0)
 NONE = Roadside()
@@ -77,7 +77,7 @@ def test_a_shadow_falls_away_from_the_sun_as_long_as_the_height_says():
 
 
 def test_a_picture_follows_from_its_pose_alone():
-    world = World(WorldConfig(map='oval', camera=CameraConfig(width=84, height=84)))
+    world = Simulator(SimulatorConfig(map='oval', camera=CameraConfig(width=84, height=84)))
     places = [world.ego.route.sample(s_m) for s_m in (0.0, 7.0, 14.0, 60.0, 21.0, 7.0)]
     there = [world.camera.render(*place) for place in places]
     back = [world.camera.render(*place) for place in reversed(places)][::-1]

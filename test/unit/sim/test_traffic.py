@@ -13,8 +13,8 @@ from td3_agent.driving.idm import equilibrium_gap_m
 from td3_agent.sim.boxes import overlap
 from td3_agent.sim.camera import CameraConfig, pixel_from_vehicle
 from td3_agent.sim.lane_network import lane_network
+from td3_agent.sim.simulator import FIRST_TRAFFIC_ID, Simulator, SimulatorConfig
 from td3_agent.sim.traffic import Traffic, TrafficConfig
-from td3_agent.sim.world import FIRST_TRAFFIC_ID, World, WorldConfig
 
 pytestmark = pytest.mark.slow
 STEP_S = 0.05
@@ -25,7 +25,7 @@ STAND = VehicleControl(brake=1.0)
 
 def world_with(name='town', others=20, leader='none', **config):
     traffic = TrafficConfig(vehicles=others, leader=leader)
-    return World(WorldConfig(map=name, traffic=traffic, camera=SMALL, **config))
+    return Simulator(SimulatorConfig(map=name, traffic=traffic, camera=SMALL, **config))
 
 
 def alone(name, vehicles, seed=0):

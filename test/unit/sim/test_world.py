@@ -13,8 +13,8 @@ from td3_agent.driving.geometry import nanoseconds_from_stamp, stamp_from_second
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.sim.boxes import Box
 from td3_agent.sim.camera import CameraConfig
+from td3_agent.sim.simulator import FIRST_FRAME, Simulator, SimulatorConfig
 from td3_agent.sim.vehicle import vehicle_info
-from td3_agent.sim.world import FIRST_FRAME, World, WorldConfig
 
 SMALL = CameraConfig(width=84, height=84)
 BROKEN, SOLID = 1, 2
@@ -22,7 +22,7 @@ HALF_WIDTH_M = 0.5 * vehicle_info().width_m
 
 
 def test_another_seed_is_another_episode():
-    world = World(WorldConfig(seed=1, camera=SMALL))
+    world = Simulator(SimulatorConfig(seed=1, camera=SMALL))
     first, parked, gain = world.ego.state, world.parked, world.light_gain
     world.reset(2)
     assert world.ego.state != first
@@ -166,12 +166,12 @@ class TestCollision:
 )
 def test_bad_config_names_field_value_and_unit(field, value, text):
     with pytest.raises(ParameterError, match=text):
-        WorldConfig(**{field: value})
+        SimulatorConfig(**{field: value})
 
 
 def test_spawn_index_beyond_the_map_is_refused():
     with pytest.raises(ParameterError, match=r'spawn_index must be in \[-1, .* got 9999'):
-        World(WorldConfig(spawn_index=9999))
+        Simulator(SimulatorConfig(spawn_index=9999))
 
 
 @pytest.mark.parametrize('field', ['throttle', 'steer', 'brake'])

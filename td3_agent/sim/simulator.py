@@ -53,7 +53,7 @@ LOOK_STREAM = 2000  # keeps the generator of looks apart from the others
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorldConfig(Params):
+class SimulatorConfig(Params):
     """What the world is made of.
 
     Raises:
@@ -91,7 +91,7 @@ class WorldConfig(Params):
     )
 
 
-class World:
+class Simulator:
     """Cars on one map.
 
     Args:
@@ -114,9 +114,9 @@ class World:
     """
 
     def __init__(
-        self, config: WorldConfig | None = None, limits: Randomisation | None = None
+        self, config: SimulatorConfig | None = None, limits: Randomisation | None = None
     ) -> None:
-        self.config = config or WorldConfig()
+        self.config = config or SimulatorConfig()
         config = self.config
         self._limits = limits or Randomisation()
         styled = self._limits if config.random_style else None
