@@ -28,13 +28,7 @@ SEED_BOUND = 2**31
 
 
 class EpisodeSetup:
-    """How episodes begin, and what comes between the driver and the simulator: here nothing.
-
-    Attributes:
-        shows_motion: whether a learner is shown yaw rate and last action.
-    """
-
-    shows_motion = True
+    """How episodes begin, and what comes between the driver and the simulator: here nothing."""
 
     def begin(self, simulator: Simulator, rng: np.random.Generator) -> Simulator:
         """Begin an episode and return the simulator that it takes place in.
@@ -54,6 +48,10 @@ class EpisodeSetup:
         """Return what the camera makes of (H, W, 4) BGRA pixels."""
         del rng
         return pixels
+
+    def disguise(self) -> NDArray[np.float64] | None:
+        """Return what a learner is shown in place of yaw rate and last action; None: those."""
+        return None
 
 
 class EmbeddedWorld:

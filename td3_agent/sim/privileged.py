@@ -122,8 +122,7 @@ class Privileged:
     def parts(self, seen: Observation, situation: Situation) -> dict[str, NDArray[np.float32]]:
         """Return the parts of the present frame.
 
-        In episodes of the picture alone, ``state`` is among them, without yaw rate and last
-        action.
+        Where the episode disguises yaw rate and last action, ``state`` is among them.
 
         Args:
             seen: what the policy sees of it.
@@ -134,9 +133,10 @@ class Privileged:
             known = np.concatenate((known, self._known_lead(), self._known_neighbours()))
             known = np.clip(known.astype(np.float32), -LARGEST, LARGEST)
         parts = {'privileged': known}
-        if not self._world.setup.shows_motion:
+        disguise = self._world.setup.disguise()
+        if disguise is not None:
             parts['state'] = seen.state.copy()
-            parts['state'][1:STATE_SIZE] = 0.0
+            parts['state'][1:STATE_SIZE] = disguise
         if self._expert is not None:
             parts['expert'] = self._expert_action(self._expert, seen.vehicle)
         return parts

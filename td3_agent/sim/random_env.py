@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from td3_agent.driving.command import VehicleControl
-from td3_agent.driving.observation import ObservationSpec
+from td3_agent.driving.observation import STATE_SIZE, ObservationSpec
 from td3_agent.driving.task import Ending, Task, TaskConfig
 from td3_agent.sim.embedded import SEED_BOUND, EmbeddedWorld, EpisodeSetup
 from td3_agent.sim.env import DrivingEnv, register_envs
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SPAWN_TRIES, SHORT_ROUTE_M = 12, 210.0
+HIDDEN = STATE_SIZE - 1  # all of the state but the speed
 CLOSEST_M, FARTHEST_M = 2.0, 30.0  # to the vehicle ahead, where an episode begins near it
 WITH_ENDS = ('winding', 'country', 'highway')
 CROP_TOP = 0.35  # the sky says nothing about the road
@@ -133,6 +134,7 @@ class RandomSetup(EpisodeSetup):
         self._traffic = traffic
         self._simulators = {0: Simulator(roads[0], random)}
         self._photometry = Photometry()
+        self._disguises: np.random.Generator | None = None
         self._is_late = False
         self._waiting = VehicleControl()
 
@@ -147,7 +149,8 @@ class RandomSetup(EpisodeSetup):
         simulator = self._drawn_road(rng)
         self._disturb_camera(simulator, rng)
         self._photometry = Photometry.drawn(limits, rng)
-        self.shows_motion = bool(rng.random() >= limits.picture_share)
+        is_disguised = rng.random() < limits.disguise_share
+        self._disguises = np.random.default_rng(rng.integers(SEED_BOUND)) if is_disguised else None
         self._is_late = bool(rng.random() < limits.late_share)
         self._waiting = VehicleControl()
         if limits.episode_shortest_s > 0.0:
@@ -164,6 +167,10 @@ class RandomSetup(EpisodeSetup):
     def pictured(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         """Return the camera image as this episode takes it."""
         return self._photometry.applied(pixels, rng)
+
+    def disguise(self) -> NDArray[np.float64] | None:
+        """Return random numbers in the episodes whose state is to tell the speed alone."""
+        return None if self._disguises is None else self._disguises.uniform(-1.0, 1.0, HIDDEN)
 
     def _drawn_road(self, rng: np.random.Generator) -> Simulator:
         """Begin a drive on a road, with a route, traffic and a start of its own."""
@@ -282,7 +289,7 @@ ENVS: dict[str, dict[str, Any]] = {
         'maps': ('winding', 'country', 'highway'),
         'roads': 36,
         'time_limit_s': 1.0,
-        'random': Randomisation(episode_shortest_s=0.1, picture_share=0.5),
+        'random': Randomisation(episode_shortest_s=0.1, disguise_share=0.5),
     },
     'td3_agent/LaneValidation-v0': VALIDATION,
     'td3_agent/RouteTraining-v0': {
@@ -292,7 +299,9 @@ ENVS: dict[str, dict[str, Any]] = {
         'task': TRAFFIC_TASK,
         'traffic': DrawnTraffic(leader_share=0.7, even_kinds=True),
         'time_limit_s': 1.0,
-        'random': Randomisation(episode_shortest_s=0.1, approach_share=0.8, places=12),
+        'random': Randomisation(
+            episode_shortest_s=0.1, approach_share=0.8, places=12, disguise_share=1.0
+        ),
     },
     'td3_agent/RouteValidation-v0': {
         **VALIDATION,

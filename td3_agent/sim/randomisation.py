@@ -61,8 +61,10 @@ class Randomisation(Params):
         low=0.0,
         high=60.0,
     )
-    picture_share: float = _share(
-        0.0, 'share of episodes whose state is the speed alone: the picture must tell the rest'
+    disguise_share: float = _share(
+        0.0,
+        'share of episodes with random numbers for yaw rate and last action: what is ahead must '
+        'tell what to do',
     )
     late_share: float = _share(0.3, 'share of episodes whose commands arrive a frame late')
 

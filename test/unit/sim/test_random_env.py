@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from td3_agent.driving.command import twist_from_action
+from td3_agent.driving.observation import STATE_SIZE
 from td3_agent.driving.task import Situation, quality
 from td3_agent.envs import with_module
 from td3_agent.sim.lead import lead_of
@@ -126,17 +127,22 @@ def test_nothing_random_starts_on_the_road_at_rest(ideal):
     assert observation['privileged'][2] == pytest.approx(1.0, abs=1e-3)  # cos of heading error
 
 
-def test_length_is_drawn_and_motion_may_be_hidden():
-    limits = Randomisation(episode_shortest_s=0.1, picture_share=1.0, moving_share=1.0)
+def test_length_is_drawn_and_motion_may_be_disguised():
+    limits = Randomisation(episode_shortest_s=0.1, disguise_share=1.0, moving_share=1.0)
     env = random_env(roads=1, random=limits, time_limit_s=10.0)
-    lengths_s = []
+    action = np.array([0.0, 1.0], dtype=np.float32)
+    lengths_s, shown = [], []
     for seed in range(8):
         env.reset(seed=seed)
-        observed, *_ = env.step(np.array([0.0, 1.0], dtype=np.float32))
+        observed, *_ = env.step(action)
         assert observed['state'][0] > 0.0
-        assert (observed['state'][1:4] == 0.0).all()
+        shown.append(observed['state'][1:STATE_SIZE])
         lengths_s.append(env.task.config.time_limit_s)
     assert 0.1 <= min(lengths_s) < 1.0 < max(lengths_s) <= 10.0
+    assert np.abs(shown).max() <= 1.0
+    assert np.std(shown, axis=0).min() > 0.3
+    env.reset(seed=7)
+    assert (env.step(action)[0]['state'] == observed['state']).all()  # all from its seed
 
 
 @pytest.mark.slow
