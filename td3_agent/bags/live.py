@@ -36,7 +36,7 @@ from td3_agent.bags.inputs import (
     read_input,
 )
 from td3_agent.bags.offline import RecordedFacts, Replay, recorded_facts
-from td3_agent.bags.recorder_node import message_class
+from td3_agent.bags.record import message_class
 from td3_agent.bags.storage import BagError
 from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.responder import FramePairer

@@ -10,18 +10,14 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from functools import partial
-from importlib import import_module
-from pathlib import Path
 import time
 from typing import TYPE_CHECKING, Any
 
-from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
 from rosbags.interfaces import (
-    Nodetype,
     Qos,
     QosDurability,
     QosHistory,
@@ -29,9 +25,8 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from td3_agent.bags.record import RecordedTopic
+from td3_agent.bags.record import InstalledTypes, RecordedTopic, message_class
 from td3_agent.bags.storage import BagError
 
 if TYPE_CHECKING:
@@ -164,66 +159,6 @@ class RecorderNode(Node):
             offered = tuple(offered_qos(publisher.qos_profile) for publisher in publishers)
             self._writer.add_topic(RecordedTopic(topic, msgtype, types, offered))
         self._writer.put(topic, time.time_ns(), data)
-
-
-class InstalledTypes:
-    """The message types that are installed on this machine, read on demand."""
-
-    def __init__(self) -> None:
-        self._store = get_typestore(Stores.EMPTY)
-
-    def knowing(self, msgtype: str) -> Typestore:
-        """Return a store that contains a type such as ``sensor_msgs/msg/Image``.
-
-        Raises:
-            BagError: its package, or the package of a nested type, is not installed.
-        """
-        self._learn(msgtype)
-        return self._store
-
-    def _learn(self, msgtype: str) -> None:
-        """Read a type, after its nested types."""
-        if msgtype in self._store.fielddefs:
-            return
-        found = get_types_from_msg(_definition_file(msgtype).read_text('utf-8'), msgtype)
-        for _, fields in found.values():
-            for _, kind in fields:
-                for name in _named(kind):
-                    self._learn(name)
-        self._store.register(found)
-
-
-def _named(kind: Any) -> list[str]:  # noqa: ANN401  rosbags' nested tuples
-    """Return the message types that a field's type names."""
-    node, about = kind
-    if node == Nodetype.NAME:
-        return [about]
-    if node in {Nodetype.ARRAY, Nodetype.SEQUENCE}:
-        return _named(about[0])
-    return []
-
-
-def _definition_file(msgtype: str) -> Path:
-    """Return the installed ``.msg`` file of a type; BagError without one."""
-    package, _, name = msgtype.split('/')
-    try:
-        path = Path(get_package_share_directory(package)) / 'msg' / f'{name}.msg'
-    except PackageNotFoundError as error:
-        raise BagError(
-            f'package {package!r} of message type {msgtype} is not installed'
-        ) from error
-    if not path.is_file():
-        raise BagError(f'message type {msgtype} has no definition at {path}')
-    return path
-
-
-def message_class(msgtype: str) -> type:
-    """Return the Python class of a message type; BagError if it is not installed."""
-    package, _, name = msgtype.split('/')
-    try:
-        return getattr(import_module(f'{package}.msg'), name)
-    except (ImportError, AttributeError) as error:
-        raise BagError(f'message type {msgtype} is not installed') from error
 
 
 def fitting_profile(publishers: Sequence[TopicEndpointInfo]) -> QoSProfile:
