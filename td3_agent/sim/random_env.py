@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from td3_agent.driving.command import VehicleControl
+from td3_agent.driving.command import FULL_BRAKE, VehicleControl
 from td3_agent.driving.observation import STATE_SIZE, ObservationSpec
 from td3_agent.driving.task import Ending, Task, TaskConfig
 from td3_agent.sim.embedded import SEED_BOUND, EmbeddedWorld, EpisodeSetup
@@ -135,7 +135,7 @@ class RandomSetup(EpisodeSetup):
         self._simulators = {0: Simulator(roads[0], random)}
         self._photometry = Photometry()
         self._disguises: np.random.Generator | None = None
-        self._is_late = False
+        self._is_late = self._is_held = False
         self._waiting = VehicleControl()
 
     @property
@@ -147,8 +147,11 @@ class RandomSetup(EpisodeSetup):
         """Draw road, place, length of the episode and everything that disturbs."""
         limits = self._random
         simulator = self._drawn_road(rng)
-        self._disturb_camera(simulator, rng)
-        self._photometry = Photometry.drawn(limits, rng)
+        simulator.mount_camera(simulator.config.camera)
+        self._photometry = Photometry()
+        if rng.random() >= limits.plain_share:
+            self._disturb_camera(simulator, rng)
+            self._photometry = Photometry.drawn(limits, rng)
         is_disguised = rng.random() < limits.disguise_share
         self._disguises = np.random.default_rng(rng.integers(SEED_BOUND)) if is_disguised else None
         self._is_late = bool(rng.random() < limits.late_share)
@@ -161,6 +164,8 @@ class RandomSetup(EpisodeSetup):
 
     def executed(self, control: VehicleControl) -> VehicleControl:
         """Return the command, or the last one where they arrive late."""
+        if self._is_held:
+            return FULL_BRAKE
         self._waiting, last = control, self._waiting
         return last if self._is_late else control
 
@@ -191,7 +196,8 @@ class RandomSetup(EpisodeSetup):
         self._set_beside(simulator, self._start_m(simulator, rng), rng)
         moving = rng.random() < limits.moving_share
         speed_mps = rng.uniform(0.0, self._task.config.reference_speed_mps)
-        if moving:
+        self._is_held = bool(rng.random() < limits.held_share)
+        if moving and not self._is_held:
             simulator.ego.set_velocity(speed_mps)
         return simulator
 
@@ -244,6 +250,7 @@ def random_env(  # noqa: PLR0913  what a task is made of
     path: bool = False,
     random: Randomisation | None = None,
     random_style: bool = True,
+    plain_roads: bool = False,
     time_limit_s: float = 30.0,
     task: TaskConfig = TASK,
     traffic: Callable[[np.random.Generator], TrafficConfig] | None = None,
@@ -262,13 +269,16 @@ def random_env(  # noqa: PLR0913  what a task is made of
         random: how far from the ideal.
         random_style: whether lanes, markings and roadsides differ from road to road, and colours
             from episode to episode.
+        plain_roads: whether every other round of the maps keeps the default look.
         time_limit_s: longest episode [s].
         task: reward and the other episode rules.
         traffic: draws the traffic of an episode; None: there is none.
     """
     configs = [
         SimulatorConfig(
-            map=maps[n % len(maps)], map_seed=map_seed(family, 0, n), random_style=random_style
+            map=maps[n % len(maps)],
+            map_seed=map_seed(family, 0, n),
+            random_style=random_style and not (plain_roads and n // len(maps) % 2),
         )
         for n in range(roads)
     ]
@@ -295,12 +305,18 @@ ENVS: dict[str, dict[str, Any]] = {
     'td3_agent/RouteTraining-v0': {
         'maps': ('town', 'arterial', 'town', 'country', 'town', 'highway'),
         'roads': 36,
+        'plain_roads': True,
         'path': True,
         'task': TRAFFIC_TASK,
         'traffic': DrawnTraffic(leader_share=0.7, even_kinds=True),
         'time_limit_s': 1.0,
         'random': Randomisation(
-            episode_shortest_s=0.1, approach_share=0.8, places=12, disguise_share=1.0
+            episode_shortest_s=0.1,
+            approach_share=0.8,
+            places=12,
+            disguise_share=1.0,
+            held_share=0.25,
+            plain_share=0.5,
         ),
     },
     'td3_agent/RouteValidation-v0': {

@@ -66,6 +66,14 @@ class Randomisation(Params):
         'share of episodes with random numbers for yaw rate and last action: what is ahead must '
         'tell what to do',
     )
+    held_share: float = _share(
+        0.0,
+        'share of episodes in which the car stands whatever is commanded: it has more reasons to '
+        'stand than a vehicle ahead',
+    )
+    plain_share: float = _share(
+        0.0, 'share of episodes with the picture as the camera takes it, from its usual place'
+    )
     late_share: float = _share(0.3, 'share of episodes whose commands arrive a frame late')
 
     # Per episode: the camera's mounting. Left and yaw stay small: a picture cannot tell a camera

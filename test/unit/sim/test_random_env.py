@@ -17,6 +17,7 @@ from td3_agent.driving.observation import STATE_SIZE
 from td3_agent.driving.task import Situation, quality
 from td3_agent.envs import with_module
 from td3_agent.sim.lead import lead_of
+from td3_agent.sim.look import Look
 from td3_agent.sim.privileged import (
     BRAKING_MPS2,
     PRIVILEGED_SIZE,
@@ -222,6 +223,30 @@ def test_episodes_may_begin_at_few_places(places):
         poses.add(ego.motion[:2])
     assert len(routes) == places if places else len(routes) > 3
     assert len(poses) == 8
+
+
+def test_held_car_stands_whatever_is_commanded():
+    held = Randomisation(held_share=1.0, moving_share=1.0, road_end_share=0.0)
+    env = random_env(roads=1, random=held, time_limit_s=10.0)
+    env.reset(seed=0)
+    for _ in range(20):
+        env.step(np.array([1.0, 0.0], dtype=np.float32))
+    assert env.world.simulator.ego.state.speed_mps == 0.0
+
+
+def test_plain_picture_is_that_of_the_usual_camera():
+    """On plain roads, every other round of the maps, in the default look."""
+    plain = Randomisation(plain_share=1.0, road_end_share=0.0)
+    env = random_env(roads=2, plain_roads=True, random=plain)
+    looks = set()
+    for seed in range(8):
+        env.reset(seed=seed)
+        simulator = env.world.simulator
+        assert simulator.camera.config == simulator.config.camera
+        assert simulator.config.random_style == (simulator.look != Look())
+        looks.add(simulator.look)
+    assert Look() in looks
+    assert len(looks) > 2
 
 
 def test_training_meets_each_kind_of_vehicle_equally_often():
