@@ -39,6 +39,7 @@ MAX_UNITS = 4096
 MAX_SIDE_PX = 1024
 MAX_CHANNELS = 32
 MAX_MULTIPLICATIONS = 2_000_000_000  # per image; the driving actor needs 5 million
+LONGEST_SMOOTHING_S = 2.0
 Conv = tuple[int, int, int]  # output channels, kernel, stride
 
 
@@ -109,10 +110,17 @@ class ActionField:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputContract:
-    """The meaning of a policy's actions."""
+    """The meaning of a policy's actions.
+
+    Attributes:
+        actions: one by one.
+        twist_convention: of the Twist that they become; None where there is none.
+        speed_smoothing_s: time constant of the low-pass on the target speed [s]; 0: none.
+    """
 
     actions: tuple[ActionField, ...]
     twist_convention: str | None
+    speed_smoothing_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,6 +374,12 @@ def _range_faults(manifest: Manifest) -> list[str]:
         for i, field in enumerate(manifest.outputs.actions)
         if not field.low < field.high
     ]
+    longest_s = LONGEST_SMOOTHING_S if manifest.kind == DRIVING else 0.0
+    if not 0.0 <= manifest.outputs.speed_smoothing_s <= longest_s:
+        faults.append(
+            f'outputs.speed_smoothing_s is {manifest.outputs.speed_smoothing_s}, expected in '
+            f'[0, {longest_s:g}] [s] for {manifest.kind}'
+        )
     if manifest.inputs.image is not None:
         try:
             manifest.inputs.image.observation_spec()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from td3_agent.driving.agent import Driver
     from td3_agent.driving.observation import Observation
     from td3_agent.driving.route import Route
-    from td3_agent.policy.manifest import ActorConfig
+    from td3_agent.policy.manifest import ActorConfig, Manifest
 
 WARM_UP_CALLS = 3
 
@@ -90,6 +92,48 @@ class NetworkDriver:
         image = None if shape is None else np.zeros(shape, dtype=np.uint8)
         for _ in range(calls):
             self.action(state, image)
+
+
+def smoothed(driver: Driver, manifest: Manifest) -> Driver:
+    """Return a driving policy with the low-pass that its manifest asks for."""
+    smoothing_s, rate_hz = manifest.outputs.speed_smoothing_s, manifest.inputs.rate_hz
+    if smoothing_s == 0.0 or rate_hz is None:
+        return driver
+    return SmoothedDriver(driver, -math.expm1(-1.0 / (rate_hz * smoothing_s)))
+
+
+class SmoothedDriver:
+    """Passes a driver's target speed through a first-order low-pass.
+
+    A policy that judges each picture anew changes its target a little from frame to frame, and
+    the speed loop makes jerk of that.
+    """
+
+    def __init__(self, driver: Driver, share: float) -> None:
+        """Wrap a driver.
+
+        Args:
+            driver: whose first action is the target speed.
+            share: of the newest target in the result, in (0, 1].
+        """
+        self._driver, self._share = driver, np.float32(share)
+        self._last: np.float32 | None = None
+
+    def reset(self) -> None:
+        """Forget the past: the first target counts as it is."""
+        self._last = None
+        self._driver.reset()
+
+    def set_route(self, route: Route) -> None:
+        self._driver.set_route(route)
+
+    def act(self, observation: Observation) -> NDArray[np.float32]:
+        """Return the driver's action with the smoothed target speed."""
+        action: NDArray[np.float32] = self._driver.act(observation).copy()
+        if self._last is not None:
+            action[0] = self._last + self._share * (action[0] - self._last)
+        self._last = action[0]
+        return action
 
 
 def _check(name: str, value: object, shape: tuple[int, ...], dtype: type[np.generic]) -> None:

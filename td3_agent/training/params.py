@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.parameters import Params, param
+from td3_agent.policy.manifest import LONGEST_SMOOTHING_S
 
 if TYPE_CHECKING:
     import argparse
@@ -25,6 +26,7 @@ CONFIG = 'config.json'
 MAY_CHANGE = (
     'steps',
     'keep',
+    'speed_smoothing_s',
     'processes',
     'device',
     'threads',
@@ -51,6 +53,14 @@ class TrainParams(Params):
     log_every: int = param(500, 'steps between rows of progress.csv', low=1)
     snapshot_every: int = param(10_000, 'steps between snapshots; 0 has none', low=0)
     keep: int = param(2, 'last snapshots and policies that are kept', low=1, high=1000)
+    speed_smoothing_s: float = param(
+        0.0,
+        'time constant of the low-pass that saved driving policies have on their target speed, '
+        'against jerk; training and its evaluations do without it',
+        unit='s',
+        low=0.0,
+        high=LONGEST_SMOOTHING_S,
+    )
     device: str = param('auto', 'what computes; auto takes a GPU if there is one', choices=DEVICES)
     threads: int = param(1, 'threads of torch; resuming is exact with one', low=1, high=256)
     processes: bool = param(

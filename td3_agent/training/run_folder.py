@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from functools import lru_cache
 import importlib
 from importlib.util import find_spec
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from td3_agent.policy.policy import Actor
+    from td3_agent.training.params import TrainParams
     from td3_agent.training.spaces import TaskSpaces
 
 LOG = logging.getLogger(__name__)
@@ -140,15 +142,23 @@ class PolicySaver:
         out: folder of the run.
         spaces: of the task.
         env: an environment of the task; a driving one defines how images are preprocessed.
-        keep: number of last checkpoints to keep.
+        train: how many checkpoints to keep, and how their target speed is smoothed.
+
+    Raises:
+        ValueError: smoothing where there is no target speed.
     """
 
     def __init__(
-        self, out: Path, spaces: TaskSpaces, env: gymnasium.Env[Any, Any], *, keep: int
+        self, out: Path, spaces: TaskSpaces, env: gymnasium.Env[Any, Any], train: TrainParams
     ) -> None:
         self._folder, self._best = out / 'policies', out / f'best{POLICY_SUFFIX}'
-        self._keep = keep
-        self._kind, self._inputs, self._outputs = contract(spaces, env)
+        self._keep, smoothing_s = train.keep, train.speed_smoothing_s
+        self._kind, self._inputs, outputs = contract(spaces, env)
+        self._outputs = replace(outputs, speed_smoothing_s=smoothing_s)
+        if smoothing_s and self._kind != DRIVING:
+            raise ValueError(
+                f'speed_smoothing_s must be 0 for a task that does not drive, got {smoothing_s}'
+            )
 
     def save(self, actor: Actor, step: int, notes: dict[str, Any], *, best: bool) -> None:
         """Write ``policies/step_<step>.safetensors``, and ``best.safetensors`` if it is the best.

@@ -110,7 +110,7 @@ class Trainer:
         )
         self._rollouts: LocalRollouts | RayRollouts
         self._rollouts = self._local_rollouts() if ray is None else self._ray_rollouts(ray)
-        self._saver = PolicySaver(out, self.spaces, self._eval_envs[0], keep=train.keep)
+        self._saver = PolicySaver(out, self.spaces, self._eval_envs[0], train)
         self._progress, self._evaluations = CsvLog(out / 'progress.csv'), CsvLog(out / 'eval.csv')
         self._board: TensorBoard | None = None
         self._speed_state = speed_state_of(self._eval_envs[0])

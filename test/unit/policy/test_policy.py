@@ -3,15 +3,23 @@
 """The policy: its networks, what it answers as a driver, and what it rejects."""
 
 import dataclasses
+import math
 
+from harness.checkpoints import IMAGE, NAME, STATE, save
 import numpy as np
 import pytest
 import torch
 
 from td3_agent.driving.observation import Observation
 from td3_agent.driving.vehicle import VehicleState
-from td3_agent.policy.manifest import DRIVING_ACTOR, ActorConfig, tensor_shapes
-from td3_agent.policy.network_driver import PolicyError
+from td3_agent.nodes.drivers import DriverParams, make_driver
+from td3_agent.policy.manifest import (
+    DRIVING_ACTOR,
+    ActorConfig,
+    driving_outputs,
+    tensor_shapes,
+)
+from td3_agent.policy.network_driver import PolicyError, SmoothedDriver
 from td3_agent.policy.policy import (
     LAST_LAYER_BOUND,
     Actor,
@@ -148,9 +156,6 @@ def test_gradients_of_images_are_those_of_plain_layers():
 
 # ---- As a driver -------------------------------------------------------------------------------
 
-RNG = np.random.default_rng(5)
-IMAGE = RNG.integers(0, 256, (4, 84, 84), dtype=np.uint8)
-STATE = np.array([0.5, 0.1, -1.0, 0.0], dtype=np.float32)
 
 
 def observe(image=IMAGE, state=STATE):
@@ -218,3 +223,42 @@ def test_answer_that_is_no_number_is_rejected(bad):
     state[0] = bad
     with pytest.raises(PolicyError, match='action is not finite'):
         untrained_policy(0).act(observe(state=state))
+
+
+class StepDriver:
+    """Asks for a stop in its first frame, and for everything from then on."""
+
+    def reset(self):
+        self.frames = 0
+
+    def act(self, _):
+        self.frames += 1
+        return np.float32([-1.0, -1.0] if self.frames == 1 else [1.0, 1.0])
+
+
+def test_smoothed_target_speed_answers_a_step_as_a_low_pass():
+    """And the yaw rate is as it was."""
+    smoothed = SmoothedDriver(StepDriver(), 0.25)
+    for _ in range(2):
+        smoothed.reset()
+        actions = np.array([smoothed.act(None) for _ in range(8)])
+        assert actions[:, 0] == pytest.approx(1.0 - 2.0 * 0.75 ** np.arange(8), abs=1e-6)
+        assert actions[:, 1].tolist() == [-1.0] + 7 * [1.0]
+
+
+@pytest.mark.parametrize('inference', ['onnx', 'torch'])
+def test_policy_is_smoothed_as_its_manifest_says(tmp_path, inference):
+    """At 20 Hz, one time constant is four frames: 1 - 1/e of a step is there by then."""
+    if inference == 'onnx':
+        pytest.importorskip('onnxruntime')
+    jumps = []
+    for smoothing_s in (0.0, 0.2):
+        outputs = dataclasses.replace(driving_outputs(), speed_smoothing_s=smoothing_s)
+        save(tmp_path / NAME, outputs=outputs)
+        params = DriverParams(policy=str(tmp_path / NAME), inference=inference)
+        driver = make_driver(params).driver
+        still, moving = (Observation(image=IMAGE, state=STATE * k, vehicle=None) for k in (0, 9))
+        first, *_, last = (driver.act(seen)[0] for seen in [still, *4 * [moving]])
+        jumps.append(last - first)
+    assert jumps[0] != 0.0
+    assert jumps[1] == pytest.approx((1.0 - math.exp(-1.0)) * jumps[0], rel=1e-3)

@@ -372,3 +372,9 @@ def test_bad_input_ends_with_a_sentence(arguments, said, tmp_path, capsys):
         main(['train', '--env', 'CartPole-v1', '--out', str(tmp_path / 'run'), *arguments])
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_only_a_driving_policy_has_a_speed_to_smooth(tmp_path):
+    train = TrainParams(**SHORT, speed_smoothing_s=0.2)
+    with pytest.raises(ValueError, match=r'speed_smoothing_s must be 0 .* got 0\.2'):
+        Trainer((IDENTITY,), Td3Params(**TINY), train, tmp_path)
