@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 UNTRAINED = 'untrained'
 SHIPPED = ('lane', 'route')
 SHIPPED_NAMES = ', '.join(SHIPPED)  # for help texts
+MAY_LACK = {'speed_smoothing_s'}  # younger than the format; the default is what older files mean
 MANIFEST_KEY = 'manifest'  # in the metadata of the file
 MAX_HEADER_BYTES = 1 << 20  # a driving policy needs 6 kB
 MAX_WEIGHTS_BYTES = 1 << 28
@@ -284,7 +285,8 @@ def _reject_other_schema(content: dict[str, Any]) -> None:
 def _unlike(given: Any, known: Any, where: str) -> Iterator[str]:  # noqa: ANN401  JSON
     """Name fields that a manifest has and its type lacks, or the reverse."""
     if isinstance(known, dict):
-        for name in sorted(given.keys() ^ known.keys()):
+        lacking = known.keys() - given.keys() - MAY_LACK
+        for name in sorted((given.keys() - known.keys()) | lacking):
             yield f'{where}{short(name)} is {"unknown" if name in given else "missing"}'
         for name in given.keys() & known.keys():
             yield from _unlike(given[name], known[name], f'{where}{name}.')

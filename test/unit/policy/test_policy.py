@@ -157,7 +157,6 @@ def test_gradients_of_images_are_those_of_plain_layers():
 # ---- As a driver -------------------------------------------------------------------------------
 
 
-
 def observe(image=IMAGE, state=STATE):
     vehicle = VehicleState(
         stamp_ns=0, x_m=0.0, y_m=0.0, z_m=0.0, yaw_rad=0.0, speed_mps=0.0, yaw_rate_radps=0.0
