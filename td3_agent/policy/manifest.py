@@ -115,7 +115,8 @@ class OutputContract:
     Attributes:
         actions: one by one.
         twist_convention: of the Twist that they become; None where there is none.
-        speed_smoothing_s: time constant of the low-pass on the target speed [s]; 0: none.
+        speed_smoothing_s: time constant of the low-pass on a rising target speed [s], a third of
+            it on a falling one; 0: none.
     """
 
     actions: tuple[ActionField, ...]

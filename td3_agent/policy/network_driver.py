@@ -99,24 +99,27 @@ def smoothed(driver: Driver, manifest: Manifest) -> Driver:
     smoothing_s, rate_hz = manifest.outputs.speed_smoothing_s, manifest.inputs.rate_hz
     if smoothing_s == 0.0 or rate_hz is None:
         return driver
-    return SmoothedDriver(driver, -math.expm1(-1.0 / (rate_hz * smoothing_s)))
+    return SmoothedDriver(driver, rate_hz * smoothing_s)
 
 
 class SmoothedDriver:
-    """Passes a driver's target speed through a first-order low-pass.
+    """Passes a driver's target speed through a first-order low-pass, faster where it falls.
 
     A policy that judges each picture anew changes its target a little from frame to frame, and
-    the speed loop makes jerk of that.
+    the speed loop makes jerk of that. Braking must not wait as long as that asks for.
     """
 
-    def __init__(self, driver: Driver, share: float) -> None:
+    def __init__(self, driver: Driver, frames: float) -> None:
         """Wrap a driver.
 
         Args:
             driver: whose first action is the target speed.
-            share: of the newest target in the result, in (0, 1].
+            frames: time constant of a rising target, in frames; a falling one has a third.
         """
-        self._driver, self._share = driver, np.float32(share)
+        self._driver = driver
+        self._rising, self._falling = (
+            np.float32(-math.expm1(-1.0 / (fraction * frames))) for fraction in (1.0, 1.0 / 3.0)
+        )
         self._last: np.float32 | None = None
 
     def reset(self) -> None:
@@ -131,7 +134,8 @@ class SmoothedDriver:
         """Return the driver's action with the smoothed target speed."""
         action: NDArray[np.float32] = self._driver.act(observation).copy()
         if self._last is not None:
-            action[0] = self._last + self._share * (action[0] - self._last)
+            change = action[0] - self._last
+            action[0] = self._last + (self._rising if change > 0.0 else self._falling) * change
         self._last = action[0]
         return action
 

@@ -55,8 +55,8 @@ class TrainParams(Params):
     keep: int = param(2, 'last snapshots and policies that are kept', low=1, high=1000)
     speed_smoothing_s: float = param(
         0.0,
-        'time constant of the low-pass that saved driving policies have on their target speed, '
-        'against jerk; training and its evaluations do without it',
+        'time constant of the low-pass that saved driving policies have on a rising target '
+        'speed, a third of it on a falling one, against jerk; training does without it',
         unit='s',
         low=0.0,
         high=LONGEST_SMOOTHING_S,

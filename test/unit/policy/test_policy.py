@@ -225,29 +225,30 @@ def test_answer_that_is_no_number_is_rejected(bad):
 
 
 class StepDriver:
-    """Asks for a stop in its first frame, and for everything from then on."""
+    """Asks for a stop, then for full speed, then for a stop again."""
 
     def reset(self):
-        self.frames = 0
+        self.targets = np.repeat([-1.0, 1.0, -1.0], [1, 8, 8]).tolist()
 
     def act(self, _):
-        self.frames += 1
-        return np.float32([-1.0, -1.0] if self.frames == 1 else [1.0, 1.0])
+        return np.float32([self.targets.pop(0), 0.5])
 
 
-def test_smoothed_target_speed_answers_a_step_as_a_low_pass():
-    """And the yaw rate is as it was."""
-    smoothed = SmoothedDriver(StepDriver(), 0.25)
+def test_smoothed_target_speed_answers_steps_as_a_low_pass():
+    """Three times as fast where it falls; the yaw rate is as it was."""
+    smoothed = SmoothedDriver(StepDriver(), 6.0)
     for _ in range(2):
         smoothed.reset()
-        actions = np.array([smoothed.act(None) for _ in range(8)])
-        assert actions[:, 0] == pytest.approx(1.0 - 2.0 * 0.75 ** np.arange(8), abs=1e-6)
-        assert actions[:, 1].tolist() == [-1.0] + 7 * [1.0]
+        actions = np.array([smoothed.act(None) for _ in range(17)])
+        up = 1.0 - 2.0 * np.exp(-np.arange(9) / 6.0)
+        down = -1.0 + (up[-1] + 1.0) * np.exp(-np.arange(1, 9) / 2.0)
+        assert actions[:, 0] == pytest.approx([*up, *down], abs=1e-5)
+        assert (actions[:, 1] == 0.5).all()
 
 
 @pytest.mark.parametrize('inference', ['onnx', 'torch'])
 def test_policy_is_smoothed_as_its_manifest_says(tmp_path, inference):
-    """At 20 Hz, one time constant is four frames: 1 - 1/e of a step is there by then."""
+    """Within one time constant, four frames at 20 Hz or four thirds, 1 - 1/e of a step."""
     if inference == 'onnx':
         pytest.importorskip('onnxruntime')
     jumps = []
@@ -260,4 +261,5 @@ def test_policy_is_smoothed_as_its_manifest_says(tmp_path, inference):
         first, *_, last = (driver.act(seen)[0] for seen in [still, *4 * [moving]])
         jumps.append(last - first)
     assert jumps[0] != 0.0
-    assert jumps[1] == pytest.approx((1.0 - math.exp(-1.0)) * jumps[0], rel=1e-3)
+    frames = 4.0 if jumps[0] > 0.0 else 4.0 / 3.0
+    assert jumps[1] == pytest.approx((1.0 - math.exp(-4.0 / frames)) * jumps[0], rel=1e-3)
