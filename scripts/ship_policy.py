@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ships the policy of a finished driving training, and keeps its record.
 
-``scripts/ship_policy.py build/train/lane lane`` copies ``best.safetensors`` to
-``td3_agent/weights/lane.safetensors``, the logs to ``docs/results/driving/lane``, and draws the
-learning curve from them.
+``scripts/ship_policy.py build/train/lane lane`` copies ``best.safetensors``, or with ``--last``
+the newest policy, to ``td3_agent/weights/lane.safetensors``, the logs to
+``docs/results/driving/lane``, and draws the learning curve from them.
 """
 
 from __future__ import annotations
@@ -63,11 +63,17 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument('run', type=Path, help='folder that train --out named')
     arguments.add_argument('name', choices=SHIPPED, help='which of the policies that ship it is')
+    arguments.add_argument(
+        '--last', action='store_true', help='the last policy, not that with the highest return'
+    )
     args = arguments.parse_args()
     summary = json.loads((args.run / 'summary.json').read_text(encoding='utf-8'))
     weights, logs = policy_file(args.name), ROOT / 'docs/results/driving' / args.name
-    load_checkpoint(args.run / 'best.safetensors', kind='driving')  # rejects a broken one
-    shutil.copyfile(args.run / 'best.safetensors', weights)
+    policy = args.run / 'best.safetensors'
+    if args.last:
+        policy = max((args.run / 'policies').glob('step_*'))
+    load_checkpoint(policy, kind='driving')  # rejects a broken one
+    shutil.copyfile(policy, weights)
     _, manifest = load_checkpoint(weights, kind='driving')
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True)
@@ -75,8 +81,8 @@ def main() -> None:
         shutil.copyfile(args.run / name, logs / name)
     draw(logs, ROOT / f'docs/images/training_{args.name}.png', args.name)
     print(
-        f'{args.name}: seed {summary["train"]["seed"]}, best of {summary["step"]} steps is that '
-        f'of step {manifest.training["step"]}, {summary["wall_s"] / 60.0:.0f} min'
+        f'{args.name}: seed {summary["train"]["seed"]}, {summary["step"]} steps, policy of step '
+        f'{manifest.training["step"]}'
     )
 
 
