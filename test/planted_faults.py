@@ -14,8 +14,8 @@ from td3_agent.doctor.facts import (
     NOT_TRIED,
     NOTE,
     WARNING,
-    CheckResult,
     Copy,
+    Diagnosis,
     Import,
     Level,
     Machine,
@@ -130,14 +130,14 @@ HEALTHY_GRAPH = Graph(
 )
 
 
-def findings_of(patient: Machine | Graph) -> list[CheckResult]:
+def findings_of(patient: Machine | Graph) -> list[Diagnosis]:
     """Return what the doctor finds, faults and all that is well."""
     if isinstance(patient, Graph):
         return judged(GRAPH_CHECKS, patient)
     return judged(MACHINE_CHECKS, patient)
 
 
-def finding_of(what: str, patient: Machine | Graph, check: str, level: Level) -> CheckResult:
+def finding_of(what: str, patient: Machine | Graph, check: str, level: Level) -> Diagnosis:
     """Return what the doctor finds of a planted fault.
 
     Raises:

@@ -21,7 +21,7 @@ from td3_agent.doctor.facts import (
     NOTE,
     OK,
     WARNING,
-    CheckResult,
+    Diagnosis,
     Level,
     judged,
 )
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_FOUND if is_bad(findings, strict=args.strict) else 0
 
 
-def examine(args: argparse.Namespace, camera_px: tuple[int, int]) -> list[CheckResult]:
+def examine(args: argparse.Namespace, camera_px: tuple[int, int]) -> list[Diagnosis]:
     """Return all findings: of the machine, and with ``--live`` of the graph.
 
     Both run at once: imports keep other processes busy, discovery waits.
@@ -99,9 +99,7 @@ def graph_probe(args: argparse.Namespace) -> Probe:
     return Probe(read_graph, *words, patience_s=args.seconds + args.patience)
 
 
-def live_findings(
-    look: Probe, machine: Machine, found: Sequence[CheckResult]
-) -> list[CheckResult]:
+def live_findings(look: Probe, machine: Machine, found: Sequence[Diagnosis]) -> list[Diagnosis]:
     """Return the findings of the running graph; one if it cannot be read.
 
     Args:
@@ -112,21 +110,21 @@ def live_findings(
     first = [f.check for f in found if f.check in FIRST and f.level is ERROR]
     if first:
         fix = f'mend {" and ".join(first)} first'
-        return [CheckResult(WARNING, 'live', 'the graph was not checked', fix)]
+        return [Diagnosis(WARNING, 'live', 'the graph was not checked', fix)]
     ended = look.wait()
     answer = next(iter(look.answers()), {})
     if 'findings' in answer:
-        return [CheckResult(**row | {'level': Level(row['level'])}) for row in answer['findings']]
+        return [Diagnosis(**row | {'level': Level(row['level'])}) for row in answer['findings']]
     no_answer = f'no answer in {look.patience_s:g} s'
     why = answer.get('error') or (no_answer if ended == NOT_IN_TIME else f'the probe {ended}')
     rclpy = machine.imports.get('rclpy')
     fix = 'no node starts in this shell: mend this error first'
     if rclpy is None or rclpy.error:
         fix = 'mend the imports first'
-    return [CheckResult(ERROR, 'live', f'the graph cannot be read: {why}', fix)]
+    return [Diagnosis(ERROR, 'live', f'the graph cannot be read: {why}', fix)]
 
 
-def map_findings(path: Path) -> Iterator[CheckResult]:
+def map_findings(path: Path) -> Iterator[Diagnosis]:
     """Yield all faults of a map file, its repairs, and its size as ``carla.Map`` reads it."""
     # No other check needs the simulator, and a rejected map does not need all of it.
     from td3_agent.sim.opendrive import MapError, prepared, read_opendrive  # noqa: PLC0415
@@ -134,9 +132,9 @@ def map_findings(path: Path) -> Iterator[CheckResult]:
     try:
         found = prepared(read_opendrive(path))
         for fault in found.faults:
-            yield CheckResult(ERROR if fault.error else WARNING, 'map', str(fault))
+            yield Diagnosis(ERROR if fault.error else WARNING, 'map', str(fault))
         for cure in found.cures:
-            yield CheckResult(NOTE, 'map', cure)
+            yield Diagnosis(NOTE, 'map', cure)
         if found.errors:
             return
         from td3_agent.sim.lane_network import breaks_of  # noqa: PLC0415
@@ -145,14 +143,14 @@ def map_findings(path: Path) -> Iterator[CheckResult]:
         if found.origin_m != (0.0, 0.0):
             x_m, y_m = found.origin_m
             said = f'moved to a local origin, x {x_m:.0f} m, y {y_m:.0f} m of the file: '
-            yield CheckResult(NOTE, 'map', f'{said}positions are published from there')
+            yield Diagnosis(NOTE, 'map', f'{said}positions are published from there')
         road_map = loaded(path.stem, found)
     except MapError as error:
-        yield CheckResult(ERROR, 'map', str(error))
+        yield Diagnosis(ERROR, 'map', str(error))
         return
     for text in breaks_of(road_map):
-        yield CheckResult(WARNING, 'map', text)
-    yield CheckResult(OK, 'map', _size(road_map))
+        yield Diagnosis(WARNING, 'map', text)
+    yield Diagnosis(OK, 'map', _size(road_map))
 
 
 def _size(road_map: RoadMap) -> str:
@@ -173,12 +171,12 @@ def camera_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def is_bad(findings: Sequence[CheckResult], *, strict: bool) -> bool:
+def is_bad(findings: Sequence[Diagnosis], *, strict: bool) -> bool:
     worst = max((finding.level for finding in findings), default=OK)
     return worst >= (WARNING if strict else ERROR)
 
 
-def report(findings: Sequence[CheckResult], *, as_json: bool, took_s: float) -> None:
+def report(findings: Sequence[Diagnosis], *, as_json: bool, took_s: float) -> None:
     """Print the findings, the worst last, next to the prompt."""
     counts = {level.name.lower(): sum(f.level is level for f in findings) for level in Level}
     if as_json:

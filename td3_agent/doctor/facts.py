@@ -68,7 +68,7 @@ OK, NOTE, WARNING, ERROR = Level
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class Diagnosis:
     """Result of a check: what was found, and what to do about it, if anything."""
 
     level: Level
@@ -88,10 +88,10 @@ Faults = Generator[Fault, None, str]
 Checks = Mapping[str, Callable[[T], Faults]]
 
 
-def judged(checks: Checks[T], subject: T) -> list[CheckResult]:
+def judged(checks: Checks[T], subject: T) -> list[Diagnosis]:
     """Return the findings of every check, in order."""
     return [
-        CheckResult(level, name, text, fix)
+        Diagnosis(level, name, text, fix)
         for name, check in checks.items()
         for level, text, fix in _faults(check(subject))
     ]

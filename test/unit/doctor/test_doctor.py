@@ -17,8 +17,8 @@ from td3_agent.doctor import gather
 from td3_agent.doctor.command import camera_size, is_bad, live_findings
 from td3_agent.doctor.facts import (
     CARLA_MSGS_HASHES,
-    CheckResult,
     Copy,
+    Diagnosis,
     Import,
     Level,
     Machine,
@@ -175,7 +175,7 @@ class TestPureChecks:
         [([], False, False), ([0, 1], False, False), ([2], False, True), ([1, 3], True, True)],
     )
     def test_exit_follows_the_worst(self, levels, plain, strict):
-        findings = [CheckResult(Level(level), 'x', 'y') for level in levels]
+        findings = [Diagnosis(Level(level), 'x', 'y') for level in levels]
         assert is_bad(findings, strict=False) == plain
         assert is_bad(findings, strict=True) == strict
 
@@ -348,11 +348,11 @@ class TestLive:
 
     @pytest.mark.parametrize('check', ['rmw', 'domain'])
     def test_what_keeps_every_node_from_starting_is_said_once(self, check):
-        first = [CheckResult(Level.ERROR, check, 'x')]
+        first = [Diagnosis(Level.ERROR, check, 'x')]
         (finding,) = live_findings(Look({'error': 'confusing'}), HEALTHY, first)
         assert finding.level is Level.WARNING
         assert finding.fix == f'mend {check} first'
-        warned = [CheckResult(Level.WARNING, check, 'x')]
+        warned = [Diagnosis(Level.WARNING, check, 'x')]
         assert live_findings(Look({'error': 'e'}), HEALTHY, warned)[0].level is Level.ERROR
 
     def test_fix_of_a_look_that_failed_follows_rclpy(self):
