@@ -114,7 +114,7 @@ class OutputContract:
 
     Attributes:
         actions: one by one.
-        twist_convention: of the Twist that they become; None where there is none.
+        twist_convention: how the Twist is meant; None for a policy that does not drive.
         speed_smoothing_s: time constant of the low-pass on a rising target speed [s], a third of
             it on a falling one; 0: none.
     """

@@ -103,10 +103,10 @@ def smoothed(driver: Driver, manifest: Manifest) -> Driver:
 
 
 class SmoothedDriver:
-    """Passes a driver's target speed through a first-order low-pass, faster where it falls.
+    """A driver whose target speed passes through a first-order low-pass.
 
-    A policy that judges each picture anew changes its target a little from frame to frame, and
-    the speed loop makes jerk of that. Braking must not wait as long as that asks for.
+    The network judges every picture on its own, so its target jitters from frame to frame, and
+    the speed loop turns jitter into jerk. A falling target is filtered less: braking is urgent.
     """
 
     def __init__(self, driver: Driver, frames: float) -> None:

@@ -63,13 +63,13 @@ class Randomisation(Params):
     )
     disguise_share: float = _share(
         0.0,
-        'share of episodes with random numbers for yaw rate and last action: what is ahead must '
-        'tell what to do',
+        'share of episodes with random numbers for yaw rate and last action, so that the policy '
+        'must look at the picture',
     )
     held_share: float = _share(
         0.0,
-        'share of episodes in which the car stands whatever is commanded: it has more reasons to '
-        'stand than a vehicle ahead',
+        'share of episodes in which the car cannot move, so that standing does not mean that a '
+        'vehicle is ahead',
     )
     plain_share: float = _share(
         0.0, 'share of episodes with the picture as the camera takes it, from its usual place'
