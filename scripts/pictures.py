@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Draws the pictures of the documents: from docs/results, and from drives in the embedded world.
+"""Draws the pictures of the documents: from docs/results, and from drives in the simulator.
 
 Without names those that docs/results hold; ``scenarios``, ``maps`` and ``randomisation`` drive.
 """
@@ -47,8 +47,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / 'docs' / 'images'
-OURS, OTHER, DIRECT = '#12586e', '#d1432b', '#c9620a'
-BLUE, GRID = '#1d5fbf', '#e3e6ea'
+OURS, OTHER, DIRECT, BLUE, GRID = '#12586e', '#d1432b', '#c9620a', '#1d5fbf', '#e3e6ea'
 MEGABYTE = PIXELS_PER_MEGAPIXEL = 1e6
 END_TO_END = 'end_to_end'
 
@@ -313,7 +312,7 @@ def rooms() -> Figure:
     return figure
 
 
-# ---- the embedded world ------------------------------------------------------------------------
+# ---- the embedded simulator --------------------------------------------------------------------
 
 COLUMNS = 4
 FRAMES, LOOKED_AT = 700, 20
@@ -329,37 +328,41 @@ def scenarios() -> Figure:
     axes = figure.subplots(2 * rows, COLUMNS, gridspec_kw={'height_ratios': [9.0, 10.0] * rows})
     for number, name in enumerate(SCENARIOS):
         row, column = divmod(number, COLUMNS)
-        world = driven_world(name)
-        world.mount_camera(CameraConfig(width=480, height=270))
+        simulator = driven_simulator(name)
+        simulator.mount_camera(CameraConfig(width=480, height=270))
         view = axes[2 * row][column]
-        view.imshow(world.render()[..., 2::-1])
+        view.imshow(simulator.render()[..., 2::-1])
         view.set_axis_off()
         view.set_title(name, loc='left', fontsize=11, fontweight='bold', color=INK)
-        _draw_map(axes[2 * row + 1][column], world)
+        _draw_map(axes[2 * row + 1][column], simulator)
     return figure
 
 
-def driven_world(name: str) -> Simulator:
-    """Return the world of a scenario at the instant at which the most vehicles are in view."""
+def driven_simulator(name: str) -> Simulator:
+    """Return the simulator of a scenario at the instant at which the most vehicles are in view."""
     plan = SCENARIOS[name].plan(EpisodePlan(seed=3, camera_width=84, camera_height=84))
-    shown = {frame: in_view(world) for frame, world in driven(plan) if frame % LOOKED_AT == 0}
+    shown = {
+        frame: in_view(simulator) for frame, simulator in driven(plan) if frame % LOOKED_AT == 0
+    }
     best = max(shown, key=lambda frame: shown[frame])
-    return next(world for frame, world in driven(plan) if frame == best)
+    return next(simulator for frame, simulator in driven(plan) if frame == best)
 
 
 def driven(plan: EpisodePlan) -> Iterator[tuple[int, Simulator]]:
-    """Yield frame numbers and the world of the first episode, driven by IDM between them."""
-    world = plan.episode(0).world()
-    steps = direct_drive(world, load_direct_driver(DirectDriverParams(driver=FOLLOWING), world))
+    """Yield frame numbers and the simulator of the first episode, driven by IDM between them."""
+    simulator = plan.episode(0).simulator()
+    steps = direct_drive(
+        simulator, load_direct_driver(DirectDriverParams(driver=FOLLOWING), simulator)
+    )
     for frame, _ in enumerate(islice(steps, FRAMES), start=1):
-        yield frame, world
+        yield frame, simulator
 
 
-def in_view(world: Simulator) -> float:
+def in_view(simulator: Simulator) -> float:
     """Return how much is to be seen: vehicles before the car, those that are near the more."""
-    motion = world.ego.motion
+    motion = simulator.ego.motion
     cos, sin = np.cos(motion.yaw_rad), np.sin(motion.yaw_rad)
-    boxes = () if world.traffic is None else world.traffic.outlines(*motion[:2], SEEN_M)
+    boxes = () if simulator.traffic is None else simulator.traffic.outlines(*motion[:2], SEEN_M)
     total = 0.0
     for box in boxes:
         dx, dy = box.x_m - motion.x_m, box.y_m - motion.y_m
@@ -369,15 +372,15 @@ def in_view(world: Simulator) -> float:
     return total
 
 
-def _draw_map(axes: Axes, world: Simulator) -> None:
+def _draw_map(axes: Axes, simulator: Simulator) -> None:
     """Draw the surroundings of the car from above, its route and all vehicles."""
-    motion = world.ego.motion
+    motion = simulator.ego.motion
     axes.set_facecolor(VERGE)
-    lanes = [np.vstack((lane.left, lane.right[::-1])) for lane in world.map.lanes]
+    lanes = [np.vstack((lane.left, lane.right[::-1])) for lane in simulator.map.lanes]
     axes.add_collection(PolyCollection(lanes, facecolors=ROAD, edgecolors=EDGE, linewidths=0.4))
-    axes.plot(*world.ego.route.points_xy.T, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
-    traffic = () if world.traffic is None else world.traffic.outlines(*motion[:2], 200.0)
-    parties = ((world.parked, PARKED), (traffic, TRAFFIC), ((world.ego.outline,), DRIVEN))
+    axes.plot(*simulator.ego.route.points_xy.T, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
+    traffic = () if simulator.traffic is None else simulator.traffic.outlines(*motion[:2], 200.0)
+    parties = ((simulator.parked, PARKED), (traffic, TRAFFIC), ((simulator.ego.outline,), DRIVEN))
     for boxes, colour in parties:
         outlines = [np.array(box.corners()) for box in boxes]
         axes.add_collection(PolyCollection(outlines, facecolors=colour, zorder=3))
@@ -413,9 +416,9 @@ def maps() -> NDArray[np.uint8]:
     seen = []
     for name in BUILT_IN:
         camera, traffic = CameraConfig(width=400, height=300), TrafficConfig(vehicles=30)
-        world = Simulator(SimulatorConfig(map=name, seed=2, camera=camera, traffic=traffic))
-        world.ego.set_pose(*world.ego.route.sample(60.0))
-        image = cv2.cvtColor(world.render(), cv2.COLOR_BGRA2RGB)
+        simulator = Simulator(SimulatorConfig(map=name, seed=2, camera=camera, traffic=traffic))
+        simulator.ego.set_pose(*simulator.ego.route.sample(60.0))
+        image = cv2.cvtColor(simulator.render(), cv2.COLOR_BGRA2RGB)
         cv2.putText(image, name, (10, 26), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (255, 255, 255), 2)
         seen.append(np.asarray(image, dtype=np.uint8))
     return sheet_of(seen, columns=3)

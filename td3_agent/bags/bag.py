@@ -15,7 +15,7 @@ import yaml
 
 from td3_agent.bags.formats import McapFile, SqliteFile
 from td3_agent.bags.storage import BagError, CompressedFile, CompressedMessages
-from td3_agent.nearby import BAG_FILES, did_you_mean, if_policy
+from td3_agent.files import BAG_FILES, did_you_mean, if_policy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

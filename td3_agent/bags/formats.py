@@ -30,7 +30,7 @@ from td3_agent.bags.storage import (
     Storage,
     decompressed,
 )
-from td3_agent.nearby import IS_LFS, LFS_HEAD
+from td3_agent.files import IS_LFS, LFS_HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

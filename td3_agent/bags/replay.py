@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from itertools import zip_longest
-import json
 from pathlib import Path
 import sys
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from td3_agent.driving.command import TwistConvention
 from td3_agent.driving.ledger import LedgerWriter, read_ledger
 from td3_agent.evaluation.result_tables import aligned
 from td3_agent.evaluation.summary import table
+from td3_agent.files import write_json
 from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.policy.policy_file import SHIPPED_NAMES
 
@@ -193,8 +193,7 @@ def write_results(out: Path, summary: dict[str, Any], replays: dict[str, Replay]
     if several:
         title = f'{" and ".join(replays)} on {Path(summary["bag"]).name}'
         plot_actions(out / 'comparison.png', replays, title)
-    text = json.dumps(summary, indent=2) + '\n'
-    (out / 'summary.json').write_text(text, encoding='utf-8')
+    write_json(out / 'summary.json', summary)
 
 
 def simulated_s(records: Sequence[Record]) -> float:

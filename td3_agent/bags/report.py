@@ -196,16 +196,16 @@ def _title(summary: dict[str, Any], folder: Path) -> str:
 
 def _surroundings(summary: dict[str, Any], name: str, bag: Bag | None) -> Surroundings:
     """Return road and route of a drive, as far as they are known."""
-    world = None
+    simulator = None
     with suppress(ValueError, TypeError, OSError):  # of another version, or the map is missing
         if 'plan' in summary:
-            world = EpisodePlan(**summary['plan']).episode(int(name)).world()
+            simulator = EpisodePlan(**summary['plan']).episode(int(name)).simulator()
         elif 'map' in summary:
             known = ('map', 'map_seed', 'seed', 'spawn_index')
             config = {'spawn_index': 0} | {key: summary[key] for key in known if key in summary}
-            world = Simulator(SimulatorConfig(**config))
-        if world is not None:
-            return world.ego.route, road_around(world)
+            simulator = Simulator(SimulatorConfig(**config))
+        if simulator is not None:
+            return simulator.ego.route, road_around(simulator)
     return None if bag is None else _route_in(bag), []
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, dataclass
-import json
 import os
 from pathlib import Path
 import sys
@@ -34,6 +33,7 @@ from td3_agent.evaluation.ros_episodes import (
     follow,
 )
 from td3_agent.evaluation.summary import finding_lines, findings_of, summarize, table
+from td3_agent.files import write_json
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import image_view, stamp_ns
 from td3_agent.nodes.runtime import own_context
@@ -341,8 +341,7 @@ def who_drives(summary: dict[str, Any]) -> str:
 
 def write_results(out: Path, summary: dict[str, Any], drive: Drive, simulator: Simulator) -> None:
     """Write ``summary.json``, ``trajectory.png`` and ``camera.png``; the ledger lies there."""
-    text = json.dumps(summary, indent=2) + '\n'
-    (out / 'summary.json').write_text(text, encoding='utf-8')
+    write_json(out / 'summary.json', summary)
     title = f'{who_drives(summary)} on {summary["map"]}: {summary["distance_m"] or 0.0:.0f} m'
     driven = [record for record in drive.records if 'x_m' in record]
     view = EpisodeView(

@@ -64,7 +64,7 @@ class DirectDriverParams(DriverParams):
 
 
 def load_direct_driver(params: DirectDriverParams, simulator: Simulator) -> LoadedDriver:
-    """Return the driver that the parameters name, for the first car of a world.
+    """Return the driver that the parameters name, for the first car of a simulator.
 
     Raises:
         ValueError: the checkpoint is invalid; the text names file, field and value.
@@ -97,7 +97,7 @@ def drive_job(job: DirectJob) -> dict[str, EpisodeResult]:
     """Drive one episode with each of its drivers; return the results by row."""
     results = {}
     for row, driver in job.drivers.items():
-        simulator = job.episode.world()
+        simulator = job.episode.simulator()
         ego = simulator.ego
         task = begun(job.plan.task(ego.route), ego.route, (ego.state.x_m, ego.state.y_m))
         loaded = load_direct_driver(driver, simulator)
@@ -110,14 +110,14 @@ def drive_job(job: DirectJob) -> dict[str, EpisodeResult]:
 
 
 def contract_findings(loaded: LoadedDriver, simulator: Simulator) -> list[Finding]:
-    """Return how the world's camera and step differ from what the driver was trained with."""
+    """Return how the simulator's camera and step differ from what the driver was trained with."""
     config, trained = simulator.config, loaded.contract
     found = camera_findings(trained.camera, config.camera.view)
     return found + rate_findings(trained.rate_hz, 1.0 / config.fixed_delta_seconds)
 
 
 def direct_drive(simulator: Simulator, loaded: LoadedDriver) -> Iterator[Step]:
-    """Drive without an end, with the driver that was loaded for this world."""
+    """Drive without an end, with the driver that was loaded for this simulator."""
     agent = Agent(loaded.driver, loaded.spec)
     return drive(EmbeddedWorld(simulator), agent, TwistConverter(TwistConvention.VELOCITY))
 

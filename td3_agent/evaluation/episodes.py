@@ -105,14 +105,14 @@ class Episode:
 
     Attributes:
         number: in its plan, from 0.
-        bridge: parameters of the bridge process; in process, the same world is built of them.
+        bridge: parameters of the bridge process; in process, the same simulator is built of them.
     """
 
     number: int
     bridge: SimBridgeParams
 
-    def world(self) -> Simulator:
-        """Return the world at its first frame; the map is not painted yet.
+    def simulator(self) -> Simulator:
+        """Return the simulator at its first frame; the map is not painted yet.
 
         Raises:
             ValueError: the map cannot be used.

@@ -8,7 +8,6 @@ import argparse
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from itertools import chain
-import json
 import os
 from pathlib import Path
 import sys
@@ -38,6 +37,7 @@ from td3_agent.evaluation.scenarios import (
     check_traffic,
     check_undecided,
 )
+from td3_agent.files import write_json
 from td3_agent.nodes.drivers import DriverParams
 from td3_agent.policy.policy_file import SHIPPED_NAMES
 from td3_agent.processes import busy_processes, interruptions_noted
@@ -281,10 +281,10 @@ def evaluation_of(args: argparse.Namespace) -> Evaluation:
 
 def check_drivable(evaluation: Evaluation) -> None:
     """Raise ValueError if the driver, the map or the scenario cannot be driven."""
-    load_direct_driver(evaluation.driver, evaluation.plan.episode(0).world())
+    load_direct_driver(evaluation.driver, evaluation.plan.episode(0).simulator())
     if evaluation.scenario and evaluation.plan.map not in BUILT_IN:
         for episode in evaluation.episodes:
-            check_traffic(evaluation.scenario, episode.number, episode.world())
+            check_traffic(evaluation.scenario, episode.number, episode.simulator())
 
 
 def prepare(evaluation: Evaluation) -> None:
@@ -436,9 +436,7 @@ def write_results(evaluation: Evaluation, summary: dict[str, Any], rows: Rows) -
     plot_gallery(out / 'trajectories.png', results, title)
     (out / 'episodes.csv').write_text(episode_csv(summary['episodes']), encoding='utf-8')
     join_ledgers(evaluation)
-    unfinished = out / 'summary.json.part'
-    unfinished.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
-    unfinished.replace(out / 'summary.json')
+    write_json(out / 'summary.json', summary)
 
 
 def join_ledgers(evaluation: Evaluation) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from td3_agent.policy.checkpoint import load_checkpoint, replace_file
+from td3_agent.files import replace_file
+from td3_agent.policy.checkpoint import load_checkpoint
 from td3_agent.policy.onnx_policy import TOLERANCE, OnnxPolicy, onnx_model, sample_observations
 from td3_agent.policy.policy_file import SHIPPED_NAMES, CheckpointError, policy_file, read_policy
 

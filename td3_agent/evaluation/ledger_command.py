@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.agent import action_sha256
 from td3_agent.driving.ledger_audit import audit_ledger
+from td3_agent.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,11 +75,10 @@ def run(args: argparse.Namespace) -> int:
     if args.equal:
         summary['comparison'] = compare(*audits)
     summary['holds'] = holds(summary)
-    text = json.dumps(summary, indent=2) + '\n'
     if 'out' in args:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / 'summary.json').write_text(text, encoding='utf-8')
-    sys.stdout.write(text if args.json else table(summary))
+        write_json(args.out / 'summary.json', summary)
+    sys.stdout.write(json.dumps(summary, indent=2) + '\n' if args.json else table(summary))
     return 0 if summary['holds'] else EXIT_FAILED
 
 

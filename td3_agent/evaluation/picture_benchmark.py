@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass, replace
 from functools import lru_cache
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ from td3_agent.driving.pure_pursuit import PurePursuitDriver
 from td3_agent.driving.route import Route
 from td3_agent.driving.vehicle import VehicleState
 from td3_agent.evaluation.result_tables import aligned, number
+from td3_agent.files import write_json
 from td3_agent.nodes.drivers import make_driver
 from td3_agent.sim.camera import CameraConfig, pixel_from_vehicle, pixel_rays
 
@@ -409,7 +409,7 @@ def run_pictures(
     """
     summary, rows = examine(folder, params, policy_camera)
     out.mkdir(parents=True, exist_ok=True)
-    (out / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
+    write_json(out / 'summary.json', summary)
     picture = out / 'views.png'
     if not cv2.imwrite(str(picture), np.vstack(rows)):
         raise ValueError(f'{picture} cannot be written')

@@ -203,9 +203,9 @@ def drive_once(
     """
     folder = ledger_path.parent
     folder.mkdir(parents=True, exist_ok=True)
-    world = episode.world()
-    rules, route = plan.task(world.ego.route), world.ego.route
-    start = (world.ego.state.x_m, world.ego.state.y_m)
+    simulator = episode.simulator()
+    rules, route = plan.task(simulator.ego.route), simulator.ego.route
+    start = (simulator.ego.state.x_m, simulator.ego.state.y_m)
     raw_path = folder / 'synchronizer.jsonl'
     raw_path.unlink(missing_ok=True)
     nodes = four_nodes(episode, driver, raw_path, frames_to_drive(rules))
@@ -236,7 +236,9 @@ def drive_once(
     write_ledger(ledger_path, records)
     found = read_findings(raw_path)
     raw_path.unlink()
-    return replace(result_of(episode, world, records, task, transport=ROS), findings=tuple(found))
+    return replace(
+        result_of(episode, simulator, records, task, transport=ROS), findings=tuple(found)
+    )
 
 
 def four_nodes(

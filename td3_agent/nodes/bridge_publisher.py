@@ -49,7 +49,7 @@ class BridgePublisher:
 
     def __init__(self, node: Node, params: SimBridgeParams, simulator: Simulator) -> None:
         """Create the publishers, and publish the latched paths."""
-        self._world = simulator
+        self._simulator = simulator
         self._step_s = params.fixed_delta_seconds
         self.is_running = True
         self._info_is_out = False
@@ -69,8 +69,8 @@ class BridgePublisher:
         """Create the publishers of all vehicles, unless they exist."""
         if not self.vehicles:
             self.vehicles = [
-                VehiclePublisher(self._node, self._params, self._world, car, role)
-                for car, role in zip(self._world.cars, self._role_names, strict=True)
+                VehiclePublisher(self._node, self._params, self._simulator, car, role)
+                for car, role in zip(self._simulator.cars, self._role_names, strict=True)
             ]
 
     def destroy(self) -> None:
@@ -87,7 +87,7 @@ class BridgePublisher:
         """Publish frame number and running flag; this message has no header."""
         self._status.publish(
             CarlaStatus(
-                frame=self._world.frame,
+                frame=self._simulator.frame,
                 fixed_delta_seconds=self._step_s,
                 synchronous_mode=True,
                 synchronous_mode_running=self.is_running,
@@ -102,17 +102,17 @@ class BridgePublisher:
 
     def publish_frame(self) -> None:
         """Publish everything of the world's newest frame, in the bridge's order."""
-        sec, nanosec = stamp_from_seconds(self._world.elapsed_s)
+        sec, nanosec = stamp_from_seconds(self._simulator.elapsed_s)
         stamp = Time(sec=sec, nanosec=nanosec)
         self.publish_status()
         self._clock.publish(Clock(clock=stamp))
         if not self._info_is_out:
-            town = self._world.map
+            town = self._simulator.map
             info = CarlaWorldInfo(map_name=town.name, opendrive=town.opendrive)
             self._world_info.publish(info)
             self._info_is_out = True
         if self._actors is not None:
-            self._actors.publish(conversions.actor_list_message(self._world, self._role_names))
+            self._actors.publish(conversions.actor_list_message(self._simulator, self._role_names))
         for vehicle in self.vehicles:
             vehicle.publish_frame(stamp)
 
@@ -124,7 +124,7 @@ class VehiclePublisher:
         self, node: Node, params: SimBridgeParams, simulator: Simulator, car: Car, role: str
     ) -> None:
         """Create the publishers, and publish the latched path of ``car``'s route."""
-        self._world, self._car, self._role = simulator, car, role
+        self._simulator, self._car, self._role = simulator, car, role
         self._camera_period_frames = params.camera_period_frames
         self._camera_frame_id = f'{role}/{params.camera_id}'
         self._camera_info_msg = conversions.camera_info_message(params)
@@ -177,12 +177,12 @@ class VehiclePublisher:
             self._info_is_out = True
 
     def _publish_camera(self, stamp: Time) -> None:
-        if self._world.frame % self._camera_period_frames:
+        if self._simulator.frame % self._camera_period_frames:
             return
         header = Header(stamp=stamp, frame_id=self._camera_frame_id)
         self._camera_info_msg.header = header
         self._camera_info.publish(self._camera_info_msg)
-        self._image.publish(conversions.image_message(self._world.render(self._car), header))
+        self._image.publish(conversions.image_message(self._simulator.render(self._car), header))
 
     def _publish_events(self, stamp: Time) -> None:
         for collision in self._car.collisions:

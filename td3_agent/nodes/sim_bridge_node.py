@@ -61,16 +61,16 @@ class SimBridgeNode(Node):
             'carla_ros_bridge', automatically_declare_parameters_from_overrides=True, **kwargs
         )
         self._params = params = declare(self, SimBridgeParams)
-        self.world = make_simulator(params)
+        self.simulator = make_simulator(params)
         self._lock = threading.Lock()  # over the world: callbacks change it, the loop ticks it
         self.vehicles = {
             role: _BridgedCar(car, car.control)
-            for role, car in zip(params.role_names, self.world.cars, strict=True)
+            for role, car in zip(params.role_names, self.simulator.cars, strict=True)
         }
-        states = [car.state for car in self.world.cars]
+        states = [car.state for car in self.simulator.cars]
         self._starts = [(at.x_m, at.y_m, at.yaw_rad, at.z_m) for at in states]
         self._commands = CommandWait()
-        self.output = BridgePublisher(self, params, self.world)
+        self.output = BridgePublisher(self, params, self.simulator)
         self.run_state = RunState(self.output.publish_running, start_paused=params.start_paused)
         self.finished, self.exit_status = Future(), 0
         self.timeouts = self.unexpected = 0
@@ -184,7 +184,7 @@ class SimBridgeNode(Node):
         while not self._tasks.empty():
             self._tasks.get()()
         with self._lock:
-            self.world.tick(*(vehicle.control for vehicle in self.vehicles.values()))
+            self.simulator.tick(*(vehicle.control for vehicle in self.vehicles.values()))
         self.output.publish_frame()
         wait_s = self._params.command_wait_s
         if missing := self._commands.wait(wait_s) if waits else []:
@@ -203,12 +203,12 @@ class SimBridgeNode(Node):
 
     def _describe(self) -> Status:
         values = {
-            'frame': self.world.frame,
+            'frame': self.simulator.frame,
             'command_timeouts': self.timeouts,
             'unexpected_commands': self.unexpected,
             'rejected': self.wiring.rejections.count,
         }
-        return Status(f'embedded simulator, map {self.world.map.name}', values=values)
+        return Status(f'embedded simulator, map {self.simulator.map.name}', values=values)
 
 
 def main(args: list[str] | None = None) -> None:

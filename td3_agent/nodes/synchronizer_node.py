@@ -100,8 +100,7 @@ class SynchronizerNode(Node):
             (DiagnosticArray, topics.gate_report(role), self._on_gate_report, True),
         ):
             qos = REPORTS if kind is DiagnosticArray else RELIABLE
-            handle = partial(handler, role)
-            self.wiring.subscribe(kind, topic, handle, qos, exclusive=exclusive)
+            self.wiring.subscribe(kind, topic, partial(handler, role), qos, exclusive=exclusive)
 
     @property
     def exit_status(self) -> int:
@@ -122,12 +121,8 @@ class SynchronizerNode(Node):
         now_ns = steady_ns()
         if self.core.lockstep.phase is Phase.PAUSING:  # before the status explains why it ran
             self.core.on_bridges(self.members.bridges())
-        self.core.on_status(
-            msg.frame,
-            running=msg.synchronous_mode_running,
-            step_s=msg.fixed_delta_seconds,
-            now_ns=now_ns,
-        )
+        running, step_s = msg.synchronous_mode_running, msg.fixed_delta_seconds
+        self.core.on_status(msg.frame, running=running, step_s=step_s, now_ns=now_ns)
         self._advance_after_event()
 
     def _on_clock(self, msg: Clock) -> None:
@@ -193,9 +188,8 @@ class SynchronizerNode(Node):
             self.members.publish_idle(is_idle=orders.is_idle)
         if orders.request is not None:
             self._check.is_driving = self.core.is_driving
-            self._control_pub.publish(
-                CarlaControl(command=getattr(CarlaControl, orders.request.name))
-            )
+            command = getattr(CarlaControl, orders.request.name)
+            self._control_pub.publish(CarlaControl(command=command))
         for role in orders.ended:
             stamp = conversions.time_from_ns(self.core.lockstep.stamp_ns)
             self._step_ended_pubs[role].publish(Header(stamp=stamp))

@@ -13,14 +13,13 @@ import importlib.metadata
 import json
 import os
 from pathlib import Path
-import secrets
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors.torch
 import torch
 
-from td3_agent.nearby import POLICY_SUFFIX
+from td3_agent.files import POLICY_SUFFIX, replace_file
 from td3_agent.policy.manifest import SCHEMA, CreatedBy, InputContract, Manifest, OutputContract
 from td3_agent.policy.network_driver import PolicyError
 from td3_agent.policy.policy import Actor, Policy
@@ -35,7 +34,7 @@ from td3_agent.policy.policy_file import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor
 
@@ -187,32 +186,3 @@ def _reject_foreign(target: Path) -> None:
 def _reject_unreadable(path: Path) -> None:
     with opened(path) as (handle, size):
         read_all(path, handle, size)
-
-
-def replace_file(path: Path, data: bytes, check: Callable[[Path], None] = lambda _: None) -> None:
-    """Write a file atomically: to a temporary name, synced to disk, checked, renamed.
-
-    Raises:
-        OSError: it cannot be written; an older file is unchanged.
-    """
-    beside = path.with_name(f'.{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}')
-    try:
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        with os.fdopen(handle, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        check(beside)
-        beside.replace(path)
-        sync(path.parent)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Force a file or the entries of a folder to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -25,7 +25,7 @@ import safetensors
 import safetensors.numpy
 
 from td3_agent.driving.parameters import did_you_mean, expanded
-from td3_agent.nearby import IS_LFS, LFS_HEAD, POLICY_SUFFIX, if_bag, which_policy
+from td3_agent.files import IS_LFS, LFS_HEAD, POLICY_SUFFIX, if_bag, which_policy
 from td3_agent.policy.manifest import SCHEMA, Manifest, contract_faults, short, tensor_shapes
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 import safetensors.torch
 
-from td3_agent.policy.checkpoint import sync
+from td3_agent.files import sync
 
 if TYPE_CHECKING:
     from pathlib import Path

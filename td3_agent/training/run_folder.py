@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from td3_agent import __version__
-from td3_agent.nearby import POLICY_SUFFIX
+from td3_agent.files import POLICY_SUFFIX
 from td3_agent.policy.checkpoint import save_checkpoint
 from td3_agent.policy.manifest import (
     DRIVING,

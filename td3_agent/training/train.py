@@ -23,6 +23,7 @@ import yaml
 
 from td3_agent.driving.parameters import Params, expected
 from td3_agent.envs import IN_TURNS, did_you_mean, register
+from td3_agent.files import write_json
 from td3_agent.td3.params import Td3Params
 from td3_agent.td3.snapshot import snapshots
 from td3_agent.training.envs import EnvFailureError
@@ -207,8 +208,7 @@ def trained(  # noqa: PLR0913  keywords only
         if isinstance(error, ImportError) and error.name:
             raise  # Python's own error names the missing package
         raise ValueError(f'Gymnasium: {error}') from error
-    text = json.dumps(summary, indent=2) + '\n'
-    (out / 'summary.json').write_text(text, encoding='utf-8')
+    write_json(out / 'summary.json', summary)
     return summary
 
 

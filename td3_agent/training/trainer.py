@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import copy
 from dataclasses import asdict
 from functools import partial
-import json
 import logging
 import statistics
 import time
@@ -22,7 +21,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.envs import with_module
-from td3_agent.policy.checkpoint import load_checkpoint, replace_file
+from td3_agent.files import write_json
+from td3_agent.policy.checkpoint import load_checkpoint
 from td3_agent.policy.policy_file import policy_file
 from td3_agent.processes import interruptions_noted
 from td3_agent.td3.learner import Learner
@@ -365,7 +365,7 @@ class Trainer:
             raise ValueError(f'{self.out} already holds a run; see --resume')
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / 'summary.json').unlink(missing_ok=True)  # of a run that is extended
-        replace_file(config, f'{json.dumps(self._settings(), indent=2)}\n'.encode())
+        write_json(config, self._settings())
         self._board = TensorBoard(self.out / 'tensorboard', self.step or None)
 
     def _save_newest(self) -> None:

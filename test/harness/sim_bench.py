@@ -61,7 +61,7 @@ class Bench:
         self.pose = ros.talk(Pose, topics.of(ROLE, 'control/set_transform'))
         self.velocity = ros.talk(Twist, topics.of(ROLE, 'control/set_target_velocity'))
         self.bridge = ros.make(SimBridgeNode, **(settings | parameters))
-        self.world = self.bridge.world
+        self.simulator = self.bridge.simulator
         ros.spin_until_matched()
         ros.spin_until(lambda: not self.bridge.output.is_running, 'paused')
 
@@ -72,7 +72,7 @@ class Bench:
 
     def begin_step(self):
         """Ask for one frame, and wait until all of it has been seen."""
-        frames, since, frame = len(self.odometry), len(self.status), self.world.frame
+        frames, since, frame = len(self.odometry), len(self.status), self.simulator.frame
         self.order(CarlaControl.STEP_ONCE)
         self.ros.spin_until(
             lambda: (
@@ -113,14 +113,14 @@ class Bench:
         pose.position.x, pose.position.y = x_m, y_m
         pose.orientation.z, pose.orientation.w = math.sin(yaw_rad / 2), math.cos(yaw_rad / 2)
         self.pose.publish(pose)
-        self.ros.spin_until(lambda: self.world.ego.state.x_m == x_m, 'teleported')
+        self.ros.spin_until(lambda: self.simulator.ego.state.x_m == x_m, 'teleported')
 
     def push(self, speed_mps):
         """Give the car a speed."""
         twist = Twist()
         twist.linear.x = speed_mps
         self.velocity.publish(twist)
-        self.ros.spin_until(lambda: self.world.ego.state.speed_mps == speed_mps, 'pushed')
+        self.ros.spin_until(lambda: self.simulator.ego.state.speed_mps == speed_mps, 'pushed')
 
     def flags(self, since=0):
         """Frame and running flag of each status."""

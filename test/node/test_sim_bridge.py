@@ -102,10 +102,10 @@ class TestTopics:
         assert info[0].type.startswith('vehicle.')
         assert len(info[0].wheels) == 4
         assert 0.3 < info[0].wheels[0].max_steer_angle < 1.5  # radians
-        expected = bench.world.ego.vehicle_info.wheels[0].max_steer_angle
+        expected = bench.simulator.ego.vehicle_info.wheels[0].max_steer_angle
         assert info[0].wheels[0].max_steer_angle == pytest.approx(expected, rel=1e-6)
         assert info[0].mass > 500.0
-        assert world[0].map_name == bench.world.map.name
+        assert world[0].map_name == bench.simulator.map.name
         assert '<OpenDRIVE>' in world[0].opendrive
 
     @pytest.mark.parametrize('map_name', ['oval', 'winding'])
@@ -121,8 +121,8 @@ class TestTopics:
         assert gaps[:-1].max() < 1.2
         assert gaps[-1] < 1.5  # what is left of a lap
         assert abs(np.median(gaps) - 1.0) < 0.05
-        assert np.array_equal(places[0], places[-1]) == bench.world.ego.route.closed
-        state = bench.world.ego.state
+        assert np.array_equal(places[0], places[-1]) == bench.simulator.ego.route.closed
+        state = bench.simulator.ego.state
         assert np.hypot(*(places[0] - (state.x_m, state.y_m))) < 1.0
         q = path[0].poses[5].pose.orientation
         ahead = places[6] - places[4]
@@ -228,7 +228,7 @@ class TestCamera:
         pixels = np.frombuffer(image.data, np.uint8).reshape(height, width, 4)
         assert (pixels[:, :, 3] == 255).all()
         assert pixels[:, :, :3].std() > 10.0
-        assert np.array_equal(pixels, bench.world.render())
+        assert np.array_equal(pixels, bench.simulator.render())
         focal = width / (2.0 * math.tan(math.radians(fov) / 2.0))
         k = [focal, 0.0, width / 2, 0.0, focal, height / 2, 0.0, 0.0, 1.0]
         assert info.k == pytest.approx(k)
@@ -265,14 +265,14 @@ class TestControl:
         assert bench.odometry[-1].twist.twist.linear.x == 0.0
 
     def test_bad_transform_is_rejected(self, ros, bench, capfd):
-        x_m = bench.world.ego.state.x_m
+        x_m = bench.simulator.ego.state.x_m
         bench.pose.publish(Pose(orientation=Quaternion(w=0.0)))
         ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 1, 'rejected')
         pose = Pose(orientation=Quaternion())
         pose.position.x = math.nan
         bench.pose.publish(pose)
         ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 2, 'rejected')
-        assert bench.world.ego.state.x_m == x_m
+        assert bench.simulator.ego.state.x_m == x_m
         assert (
             'control/set_transform: message rejected (1 so far): orientation'
             in capfd.readouterr().err
@@ -283,7 +283,7 @@ class TestControl:
         twist.linear.x = math.inf
         bench.velocity.publish(twist)
         ros.spin_until(lambda: bench.bridge.wiring.rejections.count == 1, 'rejected')
-        assert bench.world.ego.state.speed_mps == 0.0
+        assert bench.simulator.ego.state.speed_mps == 0.0
 
     def test_manual_override(self, bench):
         override(bench, value=True)
@@ -336,7 +336,7 @@ class TestEvents:
     @pytest.mark.parametrize('others', [{'parked_vehicles': 6}, {'traffic_leader': 'standing'}])
     def test_collision_with_another_vehicle(self, ros, others):
         bench = Bench(ros, **others)
-        world = bench.world
+        world = bench.simulator
         box = (world.parked or world.traffic.outlines(0.0, 0.0, 1e3))[0]
         away = 6.0
         x_m = box.x_m - away * math.cos(box.yaw_rad)
@@ -356,7 +356,7 @@ class TestEvents:
 
     def test_lane_invasion(self, ros):
         bench = Bench(ros)
-        state = bench.world.ego.state
+        state = bench.simulator.ego.state
         bench.put(state.x_m + 5.0, state.y_m, state.yaw_rad + 0.3)
         bench.push(8.0)
         for _ in range(20):

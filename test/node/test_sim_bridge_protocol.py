@@ -113,7 +113,7 @@ class TestProtocol:
         assert not any(it.name == 'bridge loop' for it in threading.enumerate())
 
     def test_broken_loop_ends_the_process(self, bench, monkeypatch, capfd):
-        monkeypatch.setattr(bench.world, 'tick', None)
+        monkeypatch.setattr(bench.simulator, 'tick', None)
         bench.order(CarlaControl.STEP_ONCE)
         bench.ros.spin_until(bench.bridge.finished.done, 'finished')
         assert bench.bridge.exit_status == 1
@@ -136,9 +136,9 @@ class TestDeterminism:
 
     def test_another_seed_is_another_drive(self, ros):
         first = Bench(ros, seed=1, spawn_index=-1)
-        place = (first.world.ego.state.x_m, first.world.light_gain)
+        place = (first.simulator.ego.state.x_m, first.simulator.light_gain)
         second = ros.make(SimBridgeNode, seed=2, role_names=['b'], map='oval', start_paused=True)
-        assert (second.world.ego.state.x_m, second.world.light_gain) != place
+        assert (second.simulator.ego.state.x_m, second.simulator.light_gain) != place
 
 
 class TestSeveralVehicles:
@@ -170,7 +170,7 @@ class TestSeveralVehicles:
         assert bridge.timeouts == bridge.unexpected == 0
         run_state.publish(CarlaControl(command=CarlaControl.STEP_ONCE))
         ros.spin_until(lambda: all(len(h) == 2 for h in heard.values()), 'the next frame')
-        red, blue = bridge.world.cars
+        red, blue = bridge.simulator.cars
         assert (red.control.throttle, blue.control.brake) == (0.5, 1.0)
 
     def test_one_vehicle_after_the_other_on_the_wire(self, ros, monkeypatch):
@@ -192,7 +192,7 @@ class TestSeveralVehicles:
             synchronous_mode_wait_for_vehicle_control_command=False,
         )
         ros.spin_until(lambda: all(info.values()) and all(images.values()), 'both vehicles')
-        first, second = bridge.world.cars
+        first, second = bridge.simulator.cars
         assert {r: (m[0].rolename, m[0].id) for r, m in info.items()} == {
             'a': ('a', first.actor_id),
             'b': ('b', second.actor_id),
@@ -241,7 +241,7 @@ class TestMannersOfUpstream:
             bench.order(CarlaControl.STEP_ONCE)
             ros.spin_until(lambda heard=heard: len(bench.odometry) > heard, 'odometry')
             bench.end_step(throttle=1.0)
-        assert bench.world.ego.control.throttle == 1.0
+        assert bench.simulator.ego.control.throttle == 1.0
         self.ask(ros, 'destroy')
         assert ros.peer.count_publishers(topics.odometry(ROLE))
         bench.order(CarlaControl.STEP_ONCE)
@@ -251,4 +251,4 @@ class TestMannersOfUpstream:
         bench = Bench(ros, first_frame=5123)
         bench.step()
         assert bench.status[-1].frame == 5124 + 1
-        assert stamp_ns(bench.clock[-1].clock) == bench.world.stamp_ns
+        assert stamp_ns(bench.clock[-1].clock) == bench.simulator.stamp_ns

@@ -203,7 +203,7 @@ class TestAttempts:
 
 @pytest.mark.parametrize(('name', 'closed'), [('oval', True), ('winding', False)])
 def test_route_on_the_direct_path_is_the_one_that_the_node_reads(name, closed):
-    world = EpisodePlan(map=name, route_length_m=1000.0).episode(0).world()
+    world = EpisodePlan(map=name, route_length_m=1000.0).episode(0).simulator()
     read, told = route_from_path(path_message(world.ego)), route_on_the_wire(world.ego)
     assert read.closed is told.closed is closed
     assert (read.points_xy == told.points_xy).all()

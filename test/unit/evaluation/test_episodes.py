@@ -145,13 +145,13 @@ def test_map_from_a_file_keeps_its_road_and_draws_the_start(tmp_path):
     maps, worlds = drawn(plan)
     assert set(maps) == {0}
     assert len(set(worlds)) == 6
-    starts = {plan.episode(number).world().ego.state.x_m for number in range(3)}
+    starts = {plan.episode(number).simulator().ego.state.x_m for number in range(3)}
     assert len(starts) > 1
 
 
 @pytest.mark.parametrize('name', ['oval', 'winding'])
 def test_route_on_the_wire_is_the_route_of_the_world(name):
-    world = EpisodePlan(map=name, route_length_m=1000.0).episode(0).world()
+    world = EpisodePlan(map=name, route_length_m=1000.0).episode(0).simulator()
     route = route_on_the_wire(world.ego)
     assert route.closed == world.ego.route.closed == (name == 'oval')
     np.testing.assert_array_equal(route.points_xy, world.ego.route.points_xy)

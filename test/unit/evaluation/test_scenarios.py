@@ -89,7 +89,7 @@ def test_every_scenario_is_driven_on_a_map_of_ones_own(name, town_file):
     check_drivable(evaluation)
     plan, scenario = evaluation.plan, SCENARIOS[name]
     assert (plan.map, plan.traffic_vehicles) == (town_file, scenario.traffic_vehicles)
-    world = plan.episode(1).world()
+    world = plan.episode(1).simulator()
     assert world.map.name == 'own town'
     wanted = scenario.traffic_vehicles + (scenario.traffic_leader != 'none')
     assert (len(world.traffic.fleet) if wanted else 0) == wanted
@@ -128,7 +128,7 @@ def test_episodes_are_the_same_worlds_over_ros():
     """Everything that makes the world goes to the bridge process as a parameter."""
     episode = SCENARIOS['traffic-50'].plan(SHORT).episode(0)
     assert episode.settings['traffic_vehicles'] == 50
-    assert len(episode.world().traffic.fleet) == 50
+    assert len(episode.simulator().traffic.fleet) == 50
 
 
 @pytest.mark.parametrize('name', ['leader-stop-and-go', 'leader-sudden-stop', 'traffic-100'])

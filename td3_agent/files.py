@@ -1,13 +1,15 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Hints for errors about a wrong path: files nearby that the user may have meant."""
+"""Files: written whole or not at all, and those near a wrong path that the user may have meant."""
 
 from __future__ import annotations
 
 from fnmatch import fnmatch
+import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+import secrets
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +22,44 @@ IS_LFS = 'a Git LFS pointer in the place of the file: git lfs pull'
 MOST_DEPTH = 4
 MOST_LOOKED_AT = 2000  # folders; bounds the search of a home directory
 MOST_NAMED = 5
+
+
+def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  whatever JSON holds
+    """Write a value as JSON, atomically.
+
+    Raises:
+        OSError: it cannot be written; an older file is unchanged.
+    """
+    replace_file(path, f'{json.dumps(value, indent=2)}\n'.encode())
+
+
+def replace_file(path: Path, data: bytes, check: Callable[[Path], None] = lambda _: None) -> None:
+    """Write a file atomically: to a temporary name, synced to disk, checked, renamed.
+
+    Raises:
+        OSError: it cannot be written; an older file is unchanged.
+    """
+    beside = path.with_name(f'.{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}')
+    try:
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with os.fdopen(handle, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        check(beside)
+        beside.replace(path)
+        sync(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Force a file or the entries of a folder to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def holds(folder: Path, patterns: tuple[str, ...]) -> bool:
