@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONTROL_MAX_SPEED_MPS = 8.33  # 30 km/h: target speed at full throttle or action 1
-STOP_BELOW_MPS = 0.3
+STOP_BELOW_MPS = 0.05
 CONTROL_MAX_YAW_RATE_RADPS = 1.0  # yaw rate at full steer or action 1
 UPSTREAM_THROTTLE_SCALE = 10.0  # carla_twist_to_control: MAX_LON_ACCELERATION
 ACTION_SIZE = 2

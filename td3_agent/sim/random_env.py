@@ -37,6 +37,7 @@ from td3_agent.sim.look import Photometry
 from td3_agent.sim.privileged import Privileged
 from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation, map_seed
 from td3_agent.sim.simulator import Simulator, SimulatorConfig
+from td3_agent.sim.textures import SHADOW_COUNT
 from td3_agent.sim.traffic import TrafficConfig
 
 if TYPE_CHECKING:
@@ -193,6 +194,8 @@ class RandomSetup(EpisodeSetup):
                 break
         seed = int(rng.integers(SEED_BOUND))
         simulator.reset(seed, self._traffic(rng) if self._traffic else TrafficConfig(), place)
+        if not simulator.config.random_style and rng.random() < limits.plain_shadow_share:
+            simulator.look = replace(simulator.look, shadows=int(rng.integers(SHADOW_COUNT)))
         self._set_beside(simulator, self._start_m(simulator, rng), rng)
         moving = rng.random() < limits.moving_share
         speed_mps = rng.uniform(0.0, self._task.config.reference_speed_mps)
@@ -317,6 +320,7 @@ ENVS: dict[str, dict[str, Any]] = {
             disguise_share=1.0,
             held_share=0.25,
             plain_share=0.5,
+            plain_shadow_share=0.6,
         ),
     },
     'td3_agent/RouteValidation-v0': {

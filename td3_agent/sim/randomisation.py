@@ -122,6 +122,9 @@ class Randomisation(Params):
         1.0, 'strongest texture; 1 spans from black to double brightness'
     )
     shadow_share: float = _share(0.6, 'share of episodes with shadows scattered over the ground')
+    plain_shadow_share: float = _share(
+        0.0, 'the same on roads in the default look, where a shadow resembles a vehicle the most'
+    )
     shadow_depth: float = _share(0.75, 'darkest shadow; 1 is black')
 
     # Per episode: other vehicles.

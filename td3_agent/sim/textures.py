@@ -192,14 +192,15 @@ def bars(rng: np.random.Generator) -> Array:
 
 
 SHADOWS = (leaves, outlines, bars)
-SHADOW_COUNT = len(SHADOWS) * VARIANTS
+SHADOW_VARIANTS = 12  # of each kind: what lies on the road must not be known by heart
+SHADOW_COUNT = len(SHADOWS) * SHADOW_VARIANTS
 SOFTNESS = (9, 5, 3)  # cells by which the edges of each kind are blurred
 
 
 @lru_cache(maxsize=SHADOW_COUNT)
 def shadows(number: int) -> NDArray[np.uint8]:
     """Return scattered shadows by their number, in [0, ``SHADOW_COUNT``): 255 is full shade."""
-    kind = number // VARIANTS
+    kind = number // SHADOW_VARIANTS
     shade = SHADOWS[kind](np.random.default_rng([number, 2]))
     border = 16
     blurred = cv2.blur(np.pad(shade, border, mode='wrap'), (SOFTNESS[number % 3],) * 2)
