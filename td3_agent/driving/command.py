@@ -129,7 +129,8 @@ def twist_from_action(action: NDArray[np.float32]) -> TwistCommand:
     ====  ==================  ========  =====  =====
 
     A target below ``STOP_BELOW_MPS`` is a stop: a network only comes near to its limit of -1, and
-    a vehicle behind a standing one must not creep.
+    a vehicle behind a standing one must not creep for ever. The limit is low, because a network
+    that is not sure whether the road is free must creep on to see more.
 
     Args:
         action: (2,), each in [-1, 1]; values beyond are clamped.

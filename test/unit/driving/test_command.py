@@ -53,8 +53,8 @@ def action(*values):
         ((0.5, 0.25), 6.2475, 0.25),
         ((-7.0, 3.0), 0.0, 1.0),  # beyond the bounds: clamped
         ((7.0, -3.0), 8.33, -1.0),
-        ((-0.925, 0.0), 0.312375, 0.0),
-        ((-0.93, 0.5), 0.0, 0.5),  # no creeping
+        ((-0.9875, 0.0), 0.0520625, 0.0),
+        ((-0.9885, 0.5), 0.0, 0.5),  # near to the limit is a stop
     ],
 )
 def test_action_map(values, speed, yaw_rate):
