@@ -3,8 +3,9 @@
 """From a Twist, in either convention, to throttle, brake and steer.
 
 Speed: a PI loop on throttle and a proportional brake, with a band between them in which the car
-coasts, so that the two never fight. Steering: the kinematic bicycle model (Rajamani, *Vehicle
-Dynamics and Control*, 2nd ed., eq. 2.4 without slip), ``tan(delta) = yaw_rate * L / v``.
+coasts, so that the two never fight. The brake starts from zero at the end of the band: a step
+there would be felt at every light braking. Steering: the kinematic bicycle model (Rajamani,
+*Vehicle Dynamics and Control*, 2nd ed., eq. 2.4 without slip), ``tan(delta) = yaw_rate * L / v``.
 The gate node and the in-process environment run the same code.
 """
 
@@ -54,7 +55,9 @@ class VelocityControlParams(Params):
     throttle_integral_gain: float = param(
         0.15, 'throttle per integrated speed error', unit='1/m', low=0.0, high=10.0
     )
-    brake_gain: float = param(0.25, 'brake per speed excess', unit='1/(m/s)', low=0.0, high=10.0)
+    brake_gain: float = param(
+        0.25, 'brake per speed excess beyond the coast band', unit='1/(m/s)', low=0.0, high=10.0
+    )
     coast_band_mps: float = param(
         0.4, 'speed excess without braking: the car coasts', unit='m/s', low=0.0, high=5.0
     )
@@ -135,9 +138,10 @@ class VelocityController:
             self._integral = 0.0
             return 0.0, clamp(params.brake_gain * -along_mps + 0.2, 0.0, 1.0), self._last.reverse
         error_mps = abs(target_mps) - along_mps
-        if error_mps < -params.coast_band_mps:
+        excess_mps = -error_mps - params.coast_band_mps
+        if excess_mps > 0.0:
             self._integral = 0.0
-            return 0.0, clamp(params.brake_gain * (-error_mps), 0.0, 1.0), reverse
+            return 0.0, clamp(params.brake_gain * excess_mps, 0.0, 1.0), reverse
         return self._throttle(error_mps, step_s), 0.0, reverse
 
     def _throttle(self, error_mps: float, step_s: float) -> float:

@@ -123,9 +123,11 @@ def test_target_beyond_the_cap_is_the_cap():
     assert min(PointMass(params=params).drive(-50.0, 30.0).speeds) > -5.0 - MOST_OVERSHOOT_MPS
 
 
-@pytest.mark.parametrize(('excess', 'brake'), [(1.0, 0.25), (2.0, 0.5), (3.0, 0.75), (6.0, 1.0)])
+@pytest.mark.parametrize(
+    ('excess', 'brake'), [(0.41, 0.0025), (1.4, 0.25), (2.4, 0.5), (6.0, 1.0)]
+)
 @pytest.mark.parametrize('sign', [-1.0, 1.0])
-def test_brake_is_proportional_to_the_excess(excess, brake, sign):
+def test_brake_is_proportional_to_the_excess_beyond_the_coast_band(excess, brake, sign):
     control = first_control(sign * 2.0, 0.0, sign * (2.0 + excess))
     assert (control.throttle, control.brake) == (0.0, pytest.approx(brake))
 

@@ -17,7 +17,7 @@ from td3_agent.driving.observation import STATE_SIZE
 from td3_agent.driving.task import Situation, quality
 from td3_agent.envs import with_module
 from td3_agent.sim.lead import lead_of
-from td3_agent.sim.look import Look
+from td3_agent.sim.look import NO_SHADOWS, Look
 from td3_agent.sim.privileged import (
     BRAKING_MPS2,
     PRIVILEGED_SIZE,
@@ -126,6 +126,18 @@ def test_nothing_random_starts_on_the_road_at_rest(ideal):
     assert ideal.world.simulator.camera.config == ideal.world.simulator.config.camera
     assert observation['privileged'][0] == pytest.approx(ideal.task.situation.lateral_m / 2.0)
     assert observation['privileged'][2] == pytest.approx(1.0, abs=1e-3)  # cos of heading error
+
+
+@pytest.mark.parametrize('share', [0.0, 1.0])
+def test_shadows_lie_on_roads_in_the_default_look(share):
+    limits = replace(NOTHING_RANDOM, plain_shadow_share=share)
+    env, drawn = random_env(roads=1, random=limits, random_style=False), set()
+    for seed in range(6):
+        env.reset(seed=seed)
+        look = env.world.simulator.look
+        assert replace(look, shadows=NO_SHADOWS) == Look()
+        drawn.add(look.shadows)
+    assert drawn == {NO_SHADOWS} if share == 0.0 else len(drawn - {NO_SHADOWS}) > 2
 
 
 def test_length_is_drawn_and_motion_may_be_disguised():
