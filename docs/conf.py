@@ -17,6 +17,7 @@ napoleon_use_ivar = True
 napoleon_attr_annotations = False
 autosummary_generate = True
 autodoc_member_order = 'bysource'
+autodoc_inherit_docstrings = False  # other libraries write theirs in other markup
 autodoc_typehints = 'none'  # they stand in the signatures' sources, with names of ROS 2 in them
 autodoc_default_options = {'members': True, 'undoc-members': False}
 # Compiled, and not there on the machine that builds the site.
