@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from benchmarks.harness import check_least
 from td3_agent.envs import with_module
-from td3_agent.nodes.share import shared_path
+from td3_agent.files import shared_path
 from td3_agent.td3.learner import Learner
 from td3_agent.td3.params import Td3Params
 from td3_agent.td3.replay import ReplayBuffer

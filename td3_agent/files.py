@@ -1,14 +1,16 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files: written whole or not at all, and those near a wrong path that the user may have meant."""
+"""Files: those that ship, writing them whole or not at all, and hints about a wrong path."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from fnmatch import fnmatch
 import json
 import os
 from pathlib import Path
 import secrets
+import sysconfig
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +24,28 @@ IS_LFS = 'a Git LFS pointer in the place of the file: git lfs pull'
 MOST_DEPTH = 4
 MOST_LOOKED_AT = 2000  # folders; bounds the search of a home directory
 MOST_NAMED = 5
+
+
+def shared_path(name: str) -> Path:
+    """Return the path of a shipped file or folder, such as ``config/demo.yaml``.
+
+    Raises:
+        FileNotFoundError: there is none, neither beside the sources nor in the package's share.
+    """
+    candidates = [
+        Path(__file__).resolve().parents[1] / name,  # a checkout
+        Path(sysconfig.get_path('data')) / 'share' / 'td3_agent' / name,  # pip install
+    ]
+    # No ROS 2, none that is sourced, or a checkout that is not installed.
+    with suppress(ImportError, OSError, LookupError):
+        from ament_index_python.packages import get_package_share_directory  # noqa: PLC0415
+
+        candidates.append(Path(get_package_share_directory('td3_agent')) / name)
+    for path in candidates:
+        if path.exists():
+            return path
+    places = ' or '.join(str(path) for path in candidates)
+    raise FileNotFoundError(f'{name!r} must exist as {places}')
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  whatever JSON holds

@@ -26,7 +26,7 @@ from td3_agent.driving.parameters import (
     expanded,
     reject_unknown,
 )
-from td3_agent.nodes.share import shared_path
+from td3_agent.files import shared_path
 from td3_agent.starting import SIGNALLED
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from td3_agent.fastdds import (
     LOOPBACK_PROFILE,
     profile_variables,
 )
-from td3_agent.nodes.share import shared_path
+from td3_agent.files import shared_path
 from td3_agent.ros_domain import (
     LAST_SAFE_DOMAIN,
     PORT_BASE,

@@ -35,7 +35,7 @@ from td3_agent.doctor.facts import (
     judged,
 )
 from td3_agent.fastdds import read_profile
-from td3_agent.nodes.share import shared_path
+from td3_agent.files import shared_path
 from td3_agent.ros_domain import (
     LAST_SAFE_DOMAIN,
     PORT_BASE,

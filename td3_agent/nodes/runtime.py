@@ -33,7 +33,7 @@ from rclpy.task import Future
 
 from td3_agent.driving.memory import keep_freed_memory
 from td3_agent.fastdds import udp_variables
-from td3_agent.nodes.share import shared_path
+from td3_agent.files import shared_path
 from td3_agent.ros_domain import domain_id_of
 from td3_agent.starting import end_at_once
 

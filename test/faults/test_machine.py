@@ -22,7 +22,7 @@ import pytest
 from td3_agent.driving.ledger import read_ledger
 from td3_agent.evaluation.ledger_command import first_difference
 from td3_agent.fastdds import LOOPBACK_PROFILE, profile_variable, udp_variables
-from td3_agent.nodes.share import shared_path
+from td3_agent.files import shared_path
 
 LEDGER_DISK_BYTES = 160 * 1024
 CHECKPOINT_DISK_BYTES = 3 * 1024 * 1024

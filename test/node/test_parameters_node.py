@@ -14,8 +14,8 @@ from rclpy.parameter import Parameter
 import yaml
 
 from td3_agent.driving.parameters import ParameterError, Params, param
+from td3_agent.files import shared_path
 from td3_agent.nodes.parameters import declare
-from td3_agent.nodes.share import shared_path
 
 ROOT = Path(__file__).parents[2]
 NODES = {

@@ -22,7 +22,7 @@ from td3_agent.fastdds import (
     profile_variable,
     profile_variables,
 )
-from td3_agent.nodes.share import shared_path
+from td3_agent.files import shared_path
 from td3_agent.processes import (
     ProcessGroup,
     free_domain_id,

@@ -81,7 +81,7 @@ def test_wheel_evaluates_a_shipped_policy_without_the_checkout(built, tmp_path):
 PROBE = """
 import carla_msgs
 from td3_agent.nodes.drivers import DriverParams, make_driver
-from td3_agent.nodes.share import shared_path
+from td3_agent.files import shared_path
 make_driver(DriverParams(policy='lane'))
 print(carla_msgs.VERSION, shared_path('config'))
 """

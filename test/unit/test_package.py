@@ -19,7 +19,7 @@ import pytest
 
 import td3_agent
 from td3_agent.__main__ import main
-from td3_agent.nodes.share import shared_path
+from td3_agent.files import shared_path
 from td3_agent.policy.policy_file import SHIPPED, policy_file
 
 ROOT = Path(__file__).parents[2]
