@@ -9,7 +9,8 @@ from pathlib import Path
 import subprocess
 import sys
 
-from planted_faults import APT, HEALTHY, HEALTHY_GRAPH, PLANTED, SITE, finding_of, findings_of
+from harness.healthy import APT, HEALTHY, HEALTHY_GRAPH, SITE
+from planted_faults import PLANTED, finding_of, findings_of
 import pytest
 
 from td3_agent.__main__ import main

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 
-from planted_faults import HEALTHY, findings_of
+from harness.healthy import HEALTHY
+from planted_faults import findings_of
 import pytest
 
 from td3_agent.doctor.command import graph_probe, live_findings
