@@ -27,18 +27,18 @@ import weakref
 import numpy as np
 
 from td3_agent.driving.command import FULL_BRAKE
+from td3_agent.driving.observation import ObservationSpec
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.driving.task import STEP_S, Task
 from td3_agent.nodes.lockstep_client import BridgeLostError, BridgeTakenError, LockstepClient
 from td3_agent.processes import ProcessGroup, free_domain_id, ros_environment
-from td3_agent.sim.env import DrivingEnv, register_envs
+from td3_agent.sim.env import CROP_TOP, DrivingEnv, register_envs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from td3_agent.driving.command import VehicleControl
     from td3_agent.driving.loop import Frame
-    from td3_agent.driving.observation import ObservationSpec
     from td3_agent.driving.route import Route
     from td3_agent.driving.task import TaskConfig
     from td3_agent.processes import NodeProcess
@@ -234,7 +234,9 @@ def ros_env(  # noqa: PLR0913  all with defaults
 
 def register() -> None:
     """Make the environments known to ``gymnasium.make``."""
-    register_envs({env_id: {'bridge': name} for name, env_id in BRIDGES.items()}, ros_env)
+    seen = ObservationSpec(crop_top=CROP_TOP)  # as the policies that ship, to go on from them
+    ids = {env_id: {'bridge': name, 'observation': seen} for name, env_id in BRIDGES.items()}
+    register_envs(ids, ros_env)
 
 
 register()

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from td3_agent.driving.observation import Observation
 
 ENV_ID = 'td3_agent/Driving-v0'
+CROP_TOP = 0.35  # of the policies that ship: the sky says nothing about the road
 
 Observed = dict[str, 'NDArray[Any]']
 

@@ -31,7 +31,7 @@ from td3_agent.driving.command import FULL_BRAKE, VehicleControl
 from td3_agent.driving.observation import STATE_SIZE, ObservationSpec
 from td3_agent.driving.task import Ending, Task, TaskConfig
 from td3_agent.sim.embedded import SEED_BOUND, EmbeddedWorld, EpisodeSetup
-from td3_agent.sim.env import DrivingEnv, register_envs
+from td3_agent.sim.env import CROP_TOP, DrivingEnv, register_envs
 from td3_agent.sim.lead import HABITS, NO_LEADER, lead_of
 from td3_agent.sim.look import Photometry
 from td3_agent.sim.privileged import Privileged
@@ -49,7 +49,6 @@ SPAWN_TRIES, SHORT_ROUTE_M = 12, 210.0
 HIDDEN = STATE_SIZE - 1  # all of the state but the speed
 CLOSEST_M, FARTHEST_M = 2.0, 30.0  # to the vehicle ahead, where an episode begins near it
 WITH_ENDS = ('winding', 'country', 'highway')
-CROP_TOP = 0.35  # the sky says nothing about the road
 # A little below the largest command, so that the best answer is not at its limit, where a tanh
 # has no gradient; and gentler than the task's own weights: noise on pixels must not be steered.
 TASK = TaskConfig(

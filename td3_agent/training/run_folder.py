@@ -182,6 +182,33 @@ class PolicySaver:
             old.unlink()
 
 
+def check_inputs(learned: InputContract, spaces: TaskSpaces, env: gymnasium.Env[Any, Any]) -> None:
+    """Check that a task makes the inputs of a policy as the policy has learned them.
+
+    Args:
+        learned: inputs of the policy.
+        spaces: of the task.
+        env: an environment of the task.
+
+    Raises:
+        ValueError: an image or a state is made in another way; the camera may differ.
+    """
+    made = contract(spaces, env)[1]
+    pairs: list[tuple[str, object, object]] = [
+        ('state', [f.name for f in learned.state], [f.name for f in made.state])
+    ]
+    pairs += [
+        (name, getattr(learned.image, name, None), getattr(made.image, name, None))
+        for name in ('image_height_px', 'image_width_px', 'frame_stack', 'crop_top', 'colour')
+    ]
+    for name, expected, got in pairs:
+        if got != expected:
+            raise ValueError(
+                f'the task must make the inputs of start_policy as they were in its training: '
+                f'{name} must be {expected}, got {got}'
+            )
+
+
 def contract(
     spaces: TaskSpaces, env: gymnasium.Env[Any, Any]
 ) -> tuple[str, InputContract, OutputContract]:

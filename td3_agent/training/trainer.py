@@ -33,12 +33,7 @@ from td3_agent.training.envs import EnvFailureError, Episodes, LocalEnv, Process
 from td3_agent.training.health import examine, parked_alarm, speed_state_of
 from td3_agent.training.params import CONFIG, changes, grouped, saved_config
 from td3_agent.training.rollouts import LocalRollouts
-from td3_agent.training.run_folder import (
-    CsvLog,
-    PolicySaver,
-    TensorBoard,
-    versions,
-)
+from td3_agent.training.run_folder import CsvLog, PolicySaver, TensorBoard, check_inputs, versions
 from td3_agent.training.spaces import common_spaces
 
 if TYPE_CHECKING:
@@ -98,8 +93,9 @@ class Trainer:
             td3, self.spaces.shape, low, high, seed=train.seed, device=device_of(train.device)
         )
         if train.start_policy:
-            policy, _ = load_checkpoint(policy_file(train.start_policy))
+            policy, manifest = load_checkpoint(policy_file(train.start_policy))
             self.learner.warm_start(policy.actor)
+            check_inputs(manifest.inputs, self.spaces, self._eval_envs[0])
         self._acting = copy.deepcopy(self.learner.actor)  # as it was before the last updates
         self.buffer = ReplayBuffer(
             self.spaces.shape,

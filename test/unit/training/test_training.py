@@ -17,6 +17,7 @@ gymnasium = pytest.importorskip('gymnasium')
 from harness.training_runs import IDENTITY, SHORT, SPOT, TINY, fingerprint, rows, trainer_of  # noqa: E402
 
 from td3_agent.__main__ import main  # noqa: E402
+from td3_agent.policy.policy_file import policy_file, read_policy  # noqa: E402
 from td3_agent.td3.learner import Learner  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.replay import ReplayBuffer  # noqa: E402
@@ -240,6 +241,19 @@ def test_policy_of_another_architecture_is_rejected(tmp_path):
         trainer_of(
             tmp_path / 'wide', td3=wide, start_policy=str(tmp_path / 'other/best.safetensors')
         )
+
+
+def test_policy_that_saw_other_images_is_rejected(tmp_path):
+    params = {'encoder': 'compact', 'features': 128, 'buffer_capacity': 10}
+    with pytest.raises(ValueError, match=r'crop_top must be 0\.35, got 0\.0'):
+        trainer_of(tmp_path, 'td3_agent/Driving-v0', params, start_policy='lane')
+
+
+def test_policies_that_ship_may_go_on_over_ros():
+    ros_env = pytest.importorskip('td3_agent.evaluation.ros_env', exc_type=ImportError)
+    learned = read_policy(policy_file('lane'))[1].inputs
+    for env_id in ros_env.BRIDGES.values():
+        assert gymnasium.spec(env_id).kwargs['observation'] == learned.image.observation_spec()
 
 
 # ---- Environments that break -------------------------------------------------------------------
