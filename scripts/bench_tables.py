@@ -97,7 +97,7 @@ def image_in_text(report: Report) -> str:
 def inference_text(report: Report) -> str:
     return text_of(
         report,
-        f'ONNX Runtime answers **{report["ratio"]:.1f} times** as fast. The largest difference of '
+        f'ONNX Runtime is **{report["ratio"]:.1f} times** as fast. The largest difference of '
         f'an action is {report["largest_difference"]:.1e} of half its range.',
         table_of(('runtime',), report['latency'], P50_P99_FINE),
         about=f'{listed(report["versions"])}.',
@@ -133,7 +133,7 @@ def command_text(report: Report) -> str:
     docker = f' docker exec is by `{report["docker"]}`.' if report.get('docker') else ''
     return text_of(
         report,
-        f'A process for the command takes **{report["ratio"]:.0f} times** as long.',
+        f'Starting a process per command takes **{report["ratio"]:.0f} times** as long.',
         table_of(('one command by', ''), rows, columns, more),
         about=f'{native["commands"]} commands, {native["lost"]} lost; '
         f'{listed(report["starts"], "{1} of {0}")}.{absent}{docker}',
@@ -228,7 +228,7 @@ def scaling_text(report: Report) -> str:
     """Return rates and latencies of all cases, and what a vehicle and a megapixel cost."""
     cases = report['cases']
     costs = [
-        f'A {unit} more costs **{found["ros"]["each"]:.1f} ms** per frame over ROS, '
+        f'Each additional {unit} costs **{found["ros"]["each"]:.1f} ms** per frame over ROS, '
         f'{found["direct"]["each"]:.1f} ms on the direct path.'
         for unit in ('vehicle', 'megapixel')
         for found in (report[f'ms_per_{unit}'],)

@@ -66,7 +66,7 @@ CHECKED = (
 COMPARED = {'lane_invasions_per_km', 'jerk_rms_mps3'}
 PICTURES = {
     'frames': 'number',
-    'sign': 'sign right',
+    'sign': 'correct sign',
     'r': 'r',
     'rmse_radps': 'RMSE [rad/s]',
     'constant_rmse_radps': 'of a constant 0',
@@ -221,7 +221,7 @@ def policies_text() -> str:
         seen = f'{fixed(frames["sign"], 100.0, 0)}, {fixed(frames["r"], 1.0, 2)}'
         rows.append((f'`{policy}`', road, plan['episodes'], *cells, seen))
     labels = (label for _, label, _, _ in CHECKED)
-    seen = 'CARLA frames: sign right [%], correlation with pure pursuit'
+    seen = 'CARLA frames: correct sign [%], correlation with pure pursuit'
     return table(('policy', 'road', 'episodes', *labels, seen), rows, left=2)
 
 

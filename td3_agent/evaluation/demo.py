@@ -99,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--map',
         default='winding',
-        help='oval, winding, town, highway, arterial, or an OpenDRIVE file',
+        help='oval, winding, country, town, highway, arterial, or an OpenDRIVE file',
     )
     parser.add_argument('--map-seed', type=int, default=0, help='seed of a built-in map')
     parser.add_argument('--seed', type=int, default=0, help='seed of parked cars and light')

@@ -43,7 +43,7 @@ class EpisodePlan(Params):
 
     map: str = param(
         'winding',
-        'oval, winding, town, highway, arterial, or the path of an OpenDRIVE file',
+        'oval, winding, country, town, highway, arterial, or the path of an OpenDRIVE file',
         path=True,
     )
     family: str = param(

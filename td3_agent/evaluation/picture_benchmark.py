@@ -65,7 +65,7 @@ GREY = 100  # about that of a road
 CLEAR_RADPS = 0.05  # labels nearer to zero have no sign
 FIGURES = (
     ('frames', 'frames', 1.0, 0),
-    ('sign', 'sign right [%]', 100.0, 1),
+    ('sign', 'correct sign [%]', 100.0, 1),
     ('r', 'r', 1.0, 3),
     ('rmse_radps', 'RMSE [rad/s]', 1.0, 3),
     ('constant_rmse_radps', 'of a constant 0', 1.0, 3),

@@ -30,7 +30,7 @@ class SimBridgeParams(Params):
     )
     map: str = param(
         'winding',
-        'oval, winding, town, highway, arterial, or the path of an OpenDRIVE file',
+        'oval, winding, country, town, highway, arterial, or the path of an OpenDRIVE file',
         path=True,
     )
     map_seed: int = param(0, 'seed of a built-in map', low=0)

@@ -189,7 +189,7 @@ def test_a_policy_that_ships_steers_on_pictures_of_our_own(folder, tmp_path, cap
     assert found['sign'] > 0.9
     assert found['r'] > 0.9
     assert 'grey_rmse_radps' not in found  # it has nothing else to see
-    assert 'sign right [%]' in capsys.readouterr().out
+    assert 'correct sign [%]' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
