@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # Below this speed the yaw rate does not determine the wheel angle (division by v).
 MIN_STEERING_SPEED_MPS = 1.0
 STANDSTILL_MPS = 0.05  # a slower target means standstill
+COASTING_MPS = 1.0  # below this target the band narrows: a car that coasts to a stop takes metres
 DIRECTION_CHANGE_MPS = 0.5  # gear changes between forward and reverse only below this speed
 DEFAULT_STEP_S = 0.05
 LONGEST_STEP_S = 0.2  # bounds the integral and ramps after a gap in the frames
@@ -138,7 +139,8 @@ class VelocityController:
             self._integral = 0.0
             return 0.0, clamp(params.brake_gain * -along_mps + 0.2, 0.0, 1.0), self._last.reverse
         error_mps = abs(target_mps) - along_mps
-        excess_mps = -error_mps - params.coast_band_mps
+        band_mps = params.coast_band_mps * min(abs(target_mps) / COASTING_MPS, 1.0)
+        excess_mps = -error_mps - band_mps
         if excess_mps > 0.0:
             self._integral = 0.0
             return 0.0, clamp(params.brake_gain * excess_mps, 0.0, 1.0), reverse

@@ -138,6 +138,11 @@ def test_small_excess_is_left_to_coasting(excess):
     assert (control.throttle, control.brake) == (0.0, 0.0)
 
 
+def test_coast_band_narrows_towards_standstill():
+    assert first_control(0.5, 0.0, 1.0).brake == pytest.approx(0.25 * (0.5 - 0.2))
+    assert first_control(0.1, 0.0, 0.8).brake == pytest.approx(0.25 * (0.7 - 0.04))
+
+
 def test_proportional_throttle_of_the_first_step():
     control = first_control(5.0, 0.0, 4.0)
     assert (control.throttle, control.brake) == (pytest.approx(GAIN), 0.0)
