@@ -194,14 +194,14 @@ def checks_text() -> str:
 
     rows = []
     for record in sorted(driven(), key=order):
-        plan, references = record['plan'], record['references']
-        yardstick = references.get('pure_pursuit_idm') or references['pure_pursuit']
+        plan, references = record['plan'], record.get('references', {})
+        reference = references.get('pure_pursuit_idm') or references.get('pure_pursuit')
         cells = [Path(record['policy']).name, Path(plan['map']).stem, record['scenario'] or '']
         cells.append(str(plan['episodes']))
         for key, _, scale, digits in CHECKED:
             cell = with_interval(record, key, scale, digits)
-            if key in COMPARED:
-                cell += f' ({fixed(yardstick[key], scale, digits)})'
+            if reference and key in COMPARED:
+                cell += f' ({fixed(reference[key], scale, digits)})'
             cells.append(cell)
         rows.append(cells)
     columns = ('policy', 'road', 'scenario', 'episodes', *(label for _, label, _, _ in CHECKED))
