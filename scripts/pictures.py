@@ -342,15 +342,15 @@ def driven_simulator(name: str) -> Simulator:
     """Return the simulator of a scenario at the instant at which the most vehicles are in view."""
     plan = SCENARIOS[name].plan(EpisodePlan(seed=3, camera_width=84, camera_height=84))
     shown = {n: in_view(simulator) for n, simulator in driven(plan) if n % LOOKED_AT == 0}
-    return next(simulator for n, simulator in driven(plan) if shown.get(n) == max(shown.values()))
+    best = max(shown, key=shown.__getitem__)
+    return next(simulator for n, simulator in driven(plan) if n == best)
 
 
 def driven(plan: EpisodePlan) -> Iterator[tuple[int, Simulator]]:
     """Yield frame numbers and the simulator of the first episode, driven by IDM between them."""
     simulator = plan.episode(0).simulator()
     driver = load_direct_driver(DirectDriverParams(driver=FOLLOWING), simulator)
-    steps = direct_drive(simulator, driver)
-    for frame, _ in enumerate(islice(steps, FRAMES), start=1):
+    for frame, _ in enumerate(islice(direct_drive(simulator, driver), FRAMES), start=1):
         yield frame, simulator
 
 

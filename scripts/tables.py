@@ -29,6 +29,7 @@ from td3_agent.evaluation import summary as demo_summary
 from td3_agent.evaluation.result_tables import PERCENT, figure_markdown, rows_of, with_interval
 from td3_agent.evaluation.result_tables import number as fixed
 from td3_agent.evaluation.scenarios import SCENARIOS
+from td3_agent.files import write_json
 from td3_agent.launch_settings import PROGRAMS
 from td3_agent.sim.randomisation import Randomisation
 
@@ -409,10 +410,12 @@ def keep(folder: Path) -> Path:
             raise ValueError(f'{folder} holds the evaluation of a driver without a policy')
         target = EVALUATIONS / f'{name}.json'
         summary.pop('episodes', None)
+        if 'plan' in summary:  # of a map from a file, its name: the folder says nothing elsewhere
+            summary['plan']['map'] = Path(summary['plan']['map']).name
     for picture in ('trajectory.png', 'camera.png') if target.stem == 'demo' else ():
         shutil.copyfile(folder / picture, IMAGES / picture)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
+    write_json(target, summary)
     return target
 
 

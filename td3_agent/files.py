@@ -30,7 +30,7 @@ def shared_path(name: str) -> Path:
     """Return the path of a shipped file or folder, such as ``config/demo.yaml``.
 
     Raises:
-        FileNotFoundError: there is none, neither beside the sources nor in the package's share.
+        FileNotFoundError: it is neither beside the sources nor in the package's share folder.
     """
     candidates = [
         Path(__file__).resolve().parents[1] / name,  # a checkout

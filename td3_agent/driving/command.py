@@ -128,9 +128,9 @@ def twist_from_action(action: NDArray[np.float32]) -> TwistCommand:
     1     yaw rate, left +    rad/s     -1     +1
     ====  ==================  ========  =====  =====
 
-    A target below ``STOP_BELOW_MPS`` is a stop: a network only comes near to its limit of -1, and
-    a vehicle behind a standing one must not creep for ever. The limit is low, because a network
-    that is not sure whether the road is free must creep on to see more.
+    A target below ``STOP_BELOW_MPS`` is a stop: a network never quite reaches -1, and a car behind
+    a standing vehicle must not keep creeping. The threshold is low, because a policy that is
+    unsure whether the road is free asks for a small speed, and moving a little shows it more.
 
     Args:
         action: (2,), each in [-1, 1]; values beyond are clamped.

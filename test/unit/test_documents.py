@@ -87,6 +87,14 @@ def test_every_measured_scenario_has_a_reference_row():
         assert f'| `{name}` | pure pursuit idm (direct) |' in PAGES['traffic']
 
 
+def test_records_name_no_place_of_the_machine_that_made_them():
+    records = sorted((ROOT / 'docs' / 'results' / 'evaluations').glob('*.json'))
+    assert records
+    for path in records:
+        plan = tables.read(path).get('plan', {})
+        assert '/' not in plan.get('map', ''), path.name
+
+
 # ---- what is kept ------------------------------------------------------------------------------
 
 
@@ -126,6 +134,10 @@ def test_evaluations_are_kept_and_renew_their_blocks(tmp_path, results):
         (tmp_path / 'summary.json').write_text(json.dumps(summary))
         assert tables.keep(tmp_path) == results / 'evaluations' / f'{name}.json'
     assert 'episodes' not in tables.read(results / 'evaluations' / f'{name}.json')
+    on_a_file = evaluation(policy='route', scenario=None)
+    on_a_file['plan']['map'] = '/some/where/My.xodr'
+    (tmp_path / 'summary.json').write_text(json.dumps(on_a_file))
+    assert tables.read(tables.keep(tmp_path))['plan']['map'] == 'My.xodr'
     page = tables.with_tables('<!-- evaluation lane_compare_winding -->\nold\n<!-- end -->\n')
     assert '1 of 2 episodes are equal in every observation and action hash, 150 frames' in page
 
