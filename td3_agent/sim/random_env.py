@@ -211,7 +211,7 @@ class RandomSetup(EpisodeSetup):
         if lead is None or rng.random() >= self._random.approach_share:
             return 0.0
         # Log-uniform: what is near needs an answer at once.
-        gap_m = CLOSEST_M * (FARTHEST_M / CLOSEST_M) ** rng.random()
+        gap_m: float = CLOSEST_M * (FARTHEST_M / CLOSEST_M) ** rng.random()
         return max(lead.gap_m - gap_m, 0.0)
 
     def _set_beside(self, simulator: Simulator, s_m: float, rng: np.random.Generator) -> None:
