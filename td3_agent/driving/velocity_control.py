@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MIN_STEERING_SPEED_MPS = 1.0
 STANDSTILL_MPS = 0.05  # a slower target means standstill
 COASTING_MPS = 1.0  # below this target the band narrows: a car that coasts to a stop takes metres
+STOP_BRAKE_RATE = 2.0  # rise of the holding brake while the car still rolls [1/s]
 DIRECTION_CHANGE_MPS = 0.5  # gear changes between forward and reverse only below this speed
 DEFAULT_STEP_S = 0.05
 LONGEST_STEP_S = 0.2  # bounds the integral and ramps after a gap in the frames
@@ -133,8 +134,7 @@ class VelocityController:
         along_mps = -speed_mps if reverse else speed_mps  # speed in the wanted direction
         if abs(target_mps) < STANDSTILL_MPS:
             self._integral = 0.0
-            brake = clamp(params.hold_brake + params.brake_gain * abs(speed_mps), 0.0, 1.0)
-            return 0.0, brake, self._last.reverse
+            return 0.0, self._stopping_brake(abs(speed_mps), step_s), self._last.reverse
         if along_mps < -DIRECTION_CHANGE_MPS:  # rolling the wrong way: stop first
             self._integral = 0.0
             return 0.0, clamp(params.brake_gain * -along_mps + 0.2, 0.0, 1.0), self._last.reverse
@@ -145,6 +145,14 @@ class VelocityController:
             self._integral = 0.0
             return 0.0, clamp(params.brake_gain * excess_mps, 0.0, 1.0), reverse
         return self._throttle(error_mps, step_s), 0.0, reverse
+
+    def _stopping_brake(self, speed_mps: float, step_s: float) -> float:
+        """Return the brake of a zero target: by the speed, and while it rolls ever more."""
+        by_speed = self._params.brake_gain * speed_mps
+        most = self._params.hold_brake + by_speed
+        if speed_mps > STANDSTILL_MPS:
+            most = max(by_speed, min(most, self._last.brake + STOP_BRAKE_RATE * step_s))
+        return clamp(most, 0.0, 1.0)
 
     def _throttle(self, error_mps: float, step_s: float) -> float:
         """Return throttle in [0, 1] of the PI loop; the integral stops at saturation."""

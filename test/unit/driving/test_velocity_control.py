@@ -158,10 +158,18 @@ def test_integral_adds_the_area_under_the_error():
 
 
 @pytest.mark.parametrize('target', [0.0, 0.04, -0.04])
-@pytest.mark.parametrize(('speed', 'brake'), [(0.0, 0.5), (1.0, 0.75), (-1.0, 0.75), (8.0, 1.0)])
+@pytest.mark.parametrize(('speed', 'brake'), [(0.0, 0.5), (1.0, 0.25), (-1.0, 0.25), (8.0, 1.0)])
 def test_target_of_zero_holds_the_car(target, speed, brake):
     control = first_control(target, 0.0, speed)
     assert (control.throttle, control.brake) == (0.0, pytest.approx(brake))
+
+
+def test_holding_brake_grows_while_the_car_rolls():
+    controller = VelocityController()
+    brakes = [
+        controller.control(STOP, moving(1.0, i * STEP_NS), GEOMETRY).brake for i in range(8)
+    ]
+    assert brakes == pytest.approx([0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.75, 0.75])
 
 
 def test_car_stops_and_stays():
