@@ -77,9 +77,14 @@ class PurePursuitDriver:
     """Follows a route; without one, or far away from it, it commands a stop."""
 
     def __init__(
-        self, *, cruise_speed_mps: float = CRUISE_SPEED_MPS, route: Route | None = None
+        self,
+        *,
+        cruise_speed_mps: float = CRUISE_SPEED_MPS,
+        reaction_time_s: float = REACTION_TIME_S,
+        route: Route | None = None,
     ) -> None:
         self._cruise_speed_mps = cruise_speed_mps
+        self._reaction_time_s = reaction_time_s
         self._tracker: RouteTracker | None = None
         self._profile_mps: list[float] = []
         self.reset()
@@ -193,8 +198,9 @@ class PurePursuitDriver:
             self._arrived = self._arrived or remaining_m <= STOP_DISTANCE_M
         # The curve back to the route may be sharper than the route: both count.
         bend_mps = math.sqrt(LATERAL_ACCELERATION_MPS2 / max(abs(curvature), 1e-6))
-        ahead_m = REAR_AXLE_M + REACTION_TIME_S * max(speed_mps, 0.0)
-        return min(self._profile_at(route, s_m + ahead_m), bend_mps)
+        ahead_m = REAR_AXLE_M + self._reaction_time_s * max(speed_mps, 0.0)
+        here_mps, ahead_mps = (self._profile_at(route, s_m + m) for m in (REAR_AXLE_M, ahead_m))
+        return min(here_mps, ahead_mps, bend_mps)  # slow down before a curve, not up within it
 
     def _ramped(self, planned_mps: float, speed_mps: float, step_s: float) -> float:
         """Return the target speed [m/s]: a ramp to the planned one, and trim."""

@@ -40,6 +40,7 @@ LARGEST = 5.0
 # acceleration of it), the least from a standstill, and how it stops behind a vehicle.
 RISE_MPS, FIRST_MPS = 0.9, 1.2
 BRAKING_MPS2, REACTION_S, STANDING_GAP_M = 3.5, 0.8, 4.0
+CURVE_REACTION_S = 1.0  # before curves: the policy's smoothed target follows later than this one
 
 
 def stopping_speed(gap_m: float) -> float:
@@ -84,7 +85,7 @@ class Privileged:
         self._world = world
         self._traffic = traffic
         self._lead: Lead | None = None
-        self._expert = PurePursuitDriver() if expert else None
+        self._expert = PurePursuitDriver(reaction_time_s=CURVE_REACTION_S) if expert else None
 
     @property
     def spaces(self) -> dict[str, spaces.Space[Any]]:

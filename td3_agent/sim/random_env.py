@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 SPAWN_TRIES, SHORT_ROUTE_M = 12, 210.0
 HIDDEN = STATE_SIZE - 1  # all of the state but the speed
-CLOSEST_M, FARTHEST_M = 2.0, 30.0  # to the vehicle ahead, where an episode begins near it
+CLOSEST_M, FARTHEST_M = 0.5, 30.0  # to the vehicle ahead, where an episode begins near it
 WITH_ENDS = ('winding', 'country', 'highway')
 # A little below the largest command, so that the best answer is not at its limit, where a tanh
 # has no gradient; and gentler than the task's own weights: noise on pixels must not be steered.
