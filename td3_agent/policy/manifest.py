@@ -40,6 +40,7 @@ MAX_SIDE_PX = 1024
 MAX_CHANNELS = 32
 MAX_MULTIPLICATIONS = 2_000_000_000  # per image; the driving actor needs 5 million
 LONGEST_SMOOTHING_S = 2.0
+SMOOTHING = ('speed_smoothing_s', 'yaw_rate_smoothing_s')
 Conv = tuple[int, int, int]  # output channels, kernel, stride
 
 
@@ -117,11 +118,13 @@ class OutputContract:
         twist_convention: how the Twist is meant; None for a policy that does not drive.
         speed_smoothing_s: time constant of the low-pass on a rising target speed [s], a third of
             it on a falling one; 0: none.
+        yaw_rate_smoothing_s: time constant of the low-pass on the yaw rate [s]; 0: none.
     """
 
     actions: tuple[ActionField, ...]
     twist_convention: str | None
     speed_smoothing_s: float = 0.0
+    yaw_rate_smoothing_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,11 +379,12 @@ def _range_faults(manifest: Manifest) -> list[str]:
         if not field.low < field.high
     ]
     longest_s = LONGEST_SMOOTHING_S if manifest.kind == DRIVING else 0.0
-    if not 0.0 <= manifest.outputs.speed_smoothing_s <= longest_s:
-        faults.append(
-            f'outputs.speed_smoothing_s is {manifest.outputs.speed_smoothing_s}, expected in '
-            f'[0, {longest_s:g}] [s] for {manifest.kind}'
-        )
+    faults += [
+        f'outputs.{name} is {getattr(manifest.outputs, name)}, expected in '
+        f'[0, {longest_s:g}] [s] for {manifest.kind}'
+        for name in SMOOTHING
+        if not 0.0 <= getattr(manifest.outputs, name) <= longest_s
+    ]
     if manifest.inputs.image is not None:
         try:
             manifest.inputs.image.observation_spec()

@@ -95,35 +95,37 @@ class NetworkDriver:
 
 
 def smoothed(driver: Driver, manifest: Manifest) -> Driver:
-    """Return a driving policy with the low-pass that its manifest asks for."""
-    smoothing_s, rate_hz = manifest.outputs.speed_smoothing_s, manifest.inputs.rate_hz
-    if smoothing_s == 0.0 or rate_hz is None:
+    """Return a driving policy with the low-pass filters that its manifest asks for."""
+    outputs, rate_hz = manifest.outputs, manifest.inputs.rate_hz
+    speed_s, yaw_rate_s = outputs.speed_smoothing_s, outputs.yaw_rate_smoothing_s
+    if rate_hz is None or not (speed_s or yaw_rate_s):
         return driver
-    return SmoothedDriver(driver, rate_hz * smoothing_s)
+    return SmoothedDriver(driver, speed_frames=rate_hz * speed_s, yaw_frames=rate_hz * yaw_rate_s)
 
 
 class SmoothedDriver:
-    """A driver whose target speed passes through a first-order low-pass.
+    """A driver whose target speed and yaw rate each pass through a first-order low-pass.
 
-    The network judges every picture on its own, so its target jitters from frame to frame, and
-    the speed loop turns jitter into jerk. A falling target is filtered less: braking is urgent.
+    The network judges every picture on its own, so its targets jitter from frame to frame, and
+    jitter becomes jerk. A falling speed is filtered less: braking is urgent.
     """
 
-    def __init__(self, driver: Driver, frames: float) -> None:
+    def __init__(self, driver: Driver, *, speed_frames: float, yaw_frames: float) -> None:
         """Wrap a driver.
 
         Args:
-            driver: whose first action is the target speed.
-            frames: time constant of a rising target, in frames; a falling one has a third.
+            driver: whose actions are target speed and yaw rate.
+            speed_frames: time constant of a rising speed, in frames; a falling one has a third.
+            yaw_frames: time constant of the yaw rate, in frames; 0 does not filter.
         """
         self._driver = driver
-        self._rising, self._falling = (
-            np.float32(-math.expm1(-1.0 / (fraction * frames))) for fraction in (1.0, 1.0 / 3.0)
-        )
-        self._last: np.float32 | None = None
+        yaw = _share(yaw_frames)
+        self._rising = np.array([_share(speed_frames), yaw], dtype=np.float32)
+        self._falling = np.array([_share(speed_frames / 3.0), yaw], dtype=np.float32)
+        self._last: NDArray[np.float32] | None = None
 
     def reset(self) -> None:
-        """Forget the past: the first target counts as it is."""
+        """Forget the past: the first targets count as they are."""
         self._last = None
         self._driver.reset()
 
@@ -131,13 +133,18 @@ class SmoothedDriver:
         self._driver.set_route(route)
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
-        """Return the driver's action with the smoothed target speed."""
-        action: NDArray[np.float32] = self._driver.act(observation).copy()
+        """Return the driver's action, smoothed."""
+        action: NDArray[np.float32] = self._driver.act(observation)
         if self._last is not None:
-            change = action[0] - self._last
-            action[0] = self._last + (self._rising if change > 0.0 else self._falling) * change
-        self._last = action[0]
+            change = action - self._last
+            action = self._last + (self._rising if change[0] > 0.0 else self._falling) * change
+        self._last = action.copy()
         return action
+
+
+def _share(frames: float) -> float:
+    """Return how much of a step passes in one frame, by the time constant of the low-pass."""
+    return -math.expm1(-1.0 / frames) if frames > 0.0 else 1.0
 
 
 def _check(name: str, value: object, shape: tuple[int, ...], dtype: type[np.generic]) -> None:

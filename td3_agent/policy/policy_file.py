@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 UNTRAINED = 'untrained'
 SHIPPED = ('lane', 'route')
 SHIPPED_NAMES = ', '.join(SHIPPED)  # for help texts
-MAY_LACK = {'speed_smoothing_s'}  # younger than the format; the default is what older files mean
+# Younger than the format; the default is what older files mean.
+MAY_LACK = {'speed_smoothing_s', 'yaw_rate_smoothing_s'}
 MANIFEST_KEY = 'manifest'  # in the metadata of the file
 MAX_HEADER_BYTES = 1 << 20  # a driving policy needs 6 kB
 MAX_WEIGHTS_BYTES = 1 << 28

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.parameters import Params, param
-from td3_agent.policy.manifest import LONGEST_SMOOTHING_S
+from td3_agent.policy.manifest import LONGEST_SMOOTHING_S, SMOOTHING
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +26,7 @@ CONFIG = 'config.json'
 MAY_CHANGE = (
     'steps',
     'keep',
-    'speed_smoothing_s',
+    *SMOOTHING,
     'processes',
     'device',
     'threads',
@@ -57,6 +57,13 @@ class TrainParams(Params):
         0.0,
         'time constant of the low-pass that saved driving policies have on a rising target '
         'speed, a third of it on a falling one, against jerk; training does without it',
+        unit='s',
+        low=0.0,
+        high=LONGEST_SMOOTHING_S,
+    )
+    yaw_rate_smoothing_s: float = param(
+        0.0,
+        'time constant of the low-pass that saved driving policies have on the yaw rate',
         unit='s',
         low=0.0,
         high=LONGEST_SMOOTHING_S,

@@ -25,6 +25,7 @@ from td3_agent.policy.checkpoint import save_checkpoint
 from td3_agent.policy.manifest import (
     DRIVING,
     GYMNASIUM,
+    SMOOTHING,
     ActionField,
     ImageContract,
     InputContract,
@@ -145,20 +146,22 @@ class PolicySaver:
         train: how many checkpoints to keep, and how their target speed is smoothed.
 
     Raises:
-        ValueError: smoothing where there is no target speed.
+        ValueError: smoothing where no vehicle is driven.
     """
 
     def __init__(
         self, out: Path, spaces: TaskSpaces, env: gymnasium.Env[Any, Any], train: TrainParams
     ) -> None:
         self._folder, self._best = out / 'policies', out / f'best{POLICY_SUFFIX}'
-        self._keep, smoothing_s = train.keep, train.speed_smoothing_s
+        self._keep = train.keep
         self._kind, self._inputs, outputs = contract(spaces, env)
-        self._outputs = replace(outputs, speed_smoothing_s=smoothing_s)
-        if smoothing_s and self._kind != DRIVING:
-            raise ValueError(
-                f'speed_smoothing_s must be 0 for a task that does not drive, got {smoothing_s}'
-            )
+        smoothing = {name: getattr(train, name) for name in SMOOTHING}
+        self._outputs = replace(outputs, **smoothing)
+        for name, smoothing_s in smoothing.items():
+            if smoothing_s and self._kind != DRIVING:
+                raise ValueError(
+                    f'{name} must be 0 for a task that does not drive, got {smoothing_s}'
+                )
 
     def save(self, actor: Actor, step: int, notes: dict[str, Any], *, best: bool) -> None:
         """Write ``policies/step_<step>.safetensors``, and ``best.safetensors`` if it is the best.

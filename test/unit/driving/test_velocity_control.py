@@ -166,9 +166,7 @@ def test_target_of_zero_holds_the_car(target, speed, brake):
 
 def test_holding_brake_grows_while_the_car_rolls():
     controller = VelocityController()
-    brakes = [
-        controller.control(STOP, moving(1.0, i * STEP_NS), GEOMETRY).brake for i in range(8)
-    ]
+    brakes = [controller.control(STOP, moving(1.0, i * STEP_NS), GEOMETRY).brake for i in range(8)]
     assert brakes == pytest.approx([0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.75, 0.75])
 
 

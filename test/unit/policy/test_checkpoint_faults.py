@@ -90,6 +90,10 @@ def test_the_camera_of_the_training_may_be_missing_and_is_read_where_it_is_not(b
         (nested('outputs', 'twist_convention', value='upstream'), 'expected velocity'),
         (nested('outputs', 'speed_smoothing_s', value=-0.1), 'outputs.speed_smoothing_s is -0.1'),
         (nested('outputs', 'speed_smoothing_s', value=9.0), 'expected in [0, 2] [s] for driving'),
+        (
+            nested('outputs', 'yaw_rate_smoothing_s', value=9.0),
+            'outputs.yaw_rate_smoothing_s is 9',
+        ),
         (nested('actor', 'image_shape', value=[4, 84]), 'length 3 - at `$.actor.image_shape`'),
         (nested('actor', 'image_shape', value=[4, 85, 84]), 'actor.image_shape is (4, 85, 84)'),
         (nested('actor', 'image_shape', value=[4, 1 << 30, 84]), 'image_shape must be within'),

@@ -225,25 +225,35 @@ def test_answer_that_is_no_number_is_rejected(bad):
 
 
 class StepDriver:
-    """Asks for a stop, then for full speed, then for a stop again."""
+    """Asks for a stop, then for full speed, then for a stop again; to the right, left, right."""
 
     def reset(self):
         self.targets = np.repeat([-1.0, 1.0, -1.0], [1, 8, 8]).tolist()
 
     def act(self, _):
-        return np.float32([self.targets.pop(0), 0.5])
+        return np.full(2, self.targets.pop(0), dtype=np.float32)
 
 
-def test_smoothed_target_speed_answers_steps_as_a_low_pass():
-    """Three times as fast where it falls; the yaw rate is as it was."""
-    smoothed = SmoothedDriver(StepDriver(), 6.0)
+def test_smoothed_targets_answer_steps_as_a_low_pass():
+    """The speed three times as fast where it falls, the yaw rate the same both ways."""
+    smoothed = SmoothedDriver(StepDriver(), speed_frames=6.0, yaw_frames=4.0)
     for _ in range(2):
         smoothed.reset()
         actions = np.array([smoothed.act(None) for _ in range(17)])
-        up = 1.0 - 2.0 * np.exp(-np.arange(9) / 6.0)
-        down = -1.0 + (up[-1] + 1.0) * np.exp(-np.arange(1, 9) / 2.0)
-        assert actions[:, 0] == pytest.approx([*up, *down], abs=1e-5)
-        assert (actions[:, 1] == 0.5).all()
+        for action, up_frames, down_frames in ((0, 6.0, 2.0), (1, 4.0, 4.0)):
+            up = 1.0 - 2.0 * np.exp(-np.arange(9) / up_frames)
+            down = -1.0 + (up[-1] + 1.0) * np.exp(-np.arange(1, 9) / down_frames)
+            assert actions[:, action] == pytest.approx([*up, *down], abs=1e-5)
+
+
+@pytest.mark.parametrize(('filtered', 'other'), [(0, 1), (1, 0)])
+def test_one_target_is_smoothed_without_the_other(filtered, other):
+    frames = dict(zip(('speed_frames', 'yaw_frames'), np.eye(2)[filtered], strict=True))
+    smoothed = SmoothedDriver(StepDriver(), **frames)
+    smoothed.reset()
+    actions = np.array([smoothed.act(None) for _ in range(17)])
+    assert set(actions[:, other]) == {-1.0, 1.0}
+    assert len(set(actions[:, filtered])) > 3
 
 
 @pytest.mark.parametrize('inference', ['onnx', 'torch'])

@@ -17,6 +17,7 @@ gymnasium = pytest.importorskip('gymnasium')
 from harness.training_runs import IDENTITY, SHORT, SPOT, TINY, fingerprint, rows, trainer_of  # noqa: E402
 
 from td3_agent.__main__ import main  # noqa: E402
+from td3_agent.policy.manifest import SMOOTHING  # noqa: E402
 from td3_agent.policy.policy_file import policy_file, read_policy  # noqa: E402
 from td3_agent.td3.learner import Learner  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
@@ -388,7 +389,8 @@ def test_bad_input_ends_with_a_sentence(arguments, said, tmp_path, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_only_a_driving_policy_has_a_speed_to_smooth(tmp_path):
-    train = TrainParams(**SHORT, speed_smoothing_s=0.2)
-    with pytest.raises(ValueError, match=r'speed_smoothing_s must be 0 .* got 0\.2'):
+@pytest.mark.parametrize('name', SMOOTHING)
+def test_only_a_driving_policy_is_smoothed(name, tmp_path):
+    train = TrainParams(**SHORT, **{name: 0.2})
+    with pytest.raises(ValueError, match=rf'{name} must be 0 .* got 0\.2'):
         Trainer((IDENTITY,), Td3Params(**TINY), train, tmp_path)
