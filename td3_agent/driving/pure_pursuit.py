@@ -39,7 +39,8 @@ CRUISE_SPEED_MPS = 8.0
 LOOKAHEAD_TIME_S = 0.8  # of the pursued point, within these distances
 LOOKAHEAD_MIN_M, LOOKAHEAD_MAX_M = 3.5, 12.0
 REAR_AXLE_M = 1.4  # behind the point that odometry reports
-LATERAL_ACCELERATION_MPS2 = 2.0  # at most, in a curve
+LATERAL_ACCELERATION_MPS2 = 2.0  # at most, in a curve of the route
+RETURN_ACCELERATION_MPS2 = 3.0  # lateral, at most, in the curve back to it
 ACCELERATION_MPS2 = 2.0  # fastest rise of the set point
 DECELERATION_MPS2 = 1.5  # that the speed profile plans with
 REACTION_TIME_S = 0.5  # how far ahead in time the profile is read
@@ -197,7 +198,7 @@ class PurePursuitDriver:
             remaining_m = route.length_m - s_m - REAR_AXLE_M
             self._arrived = self._arrived or remaining_m <= STOP_DISTANCE_M
         # The curve back to the route may be sharper than the route: both count.
-        bend_mps = math.sqrt(LATERAL_ACCELERATION_MPS2 / max(abs(curvature), 1e-6))
+        bend_mps = math.sqrt(RETURN_ACCELERATION_MPS2 / max(abs(curvature), 1e-6))
         ahead_m = REAR_AXLE_M + self._reaction_time_s * max(speed_mps, 0.0)
         here_mps, ahead_mps = (self._profile_at(route, s_m + m) for m in (REAR_AXLE_M, ahead_m))
         return min(here_mps, ahead_mps, bend_mps)  # slow down before a curve, not up within it

@@ -39,7 +39,7 @@ LARGEST = 5.0
 # The expert: how far ahead of the speed a target is (the gate's loop makes about twice as much
 # acceleration of it), the least from a standstill, and how it stops behind a vehicle.
 RISE_MPS, FIRST_MPS = 0.9, 1.2
-BRAKING_MPS2, REACTION_S, STANDING_GAP_M = 3.5, 0.8, 4.0
+BRAKING_MPS2, REACTION_S, STANDING_GAP_M = 3.5, 1.0, 4.0
 CURVE_REACTION_S = 1.0  # before curves: the policy's smoothed target follows later than this one
 
 
