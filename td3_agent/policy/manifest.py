@@ -116,9 +116,9 @@ class OutputContract:
     Attributes:
         actions: one by one.
         twist_convention: how the Twist is meant; None for a policy that does not drive.
-        speed_smoothing_s: time constant of the low-pass on a rising target speed [s], a third of
-            it on a falling one; 0: none.
-        yaw_rate_smoothing_s: time constant of the low-pass on the yaw rate [s]; 0: none.
+        speed_smoothing_s: lag of the low-pass on a rising target speed [s], less on a falling
+            one (:class:`~td3_agent.policy.network_driver.SmoothedDriver`); 0: none.
+        yaw_rate_smoothing_s: lag of the low-pass on the yaw rate [s]; 0: none.
     """
 
     actions: tuple[ActionField, ...]

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from td3_agent.policy.manifest import ActorConfig, Manifest
 
 WARM_UP_CALLS = 3
+STAGES = 2  # of the low-pass on targets
+FALLING = 0.6  # lag of a falling speed, of that of a rising one
 
 
 class PolicyError(RuntimeError):
@@ -104,10 +105,11 @@ def smoothed(driver: Driver, manifest: Manifest) -> Driver:
 
 
 class SmoothedDriver:
-    """A driver whose target speed and yaw rate each pass through a first-order low-pass.
+    """A driver whose target speed and yaw rate each pass through a second-order low-pass.
 
     The network judges every picture on its own, so its targets jitter from frame to frame, and
-    jitter becomes jerk. A falling speed is filtered less: braking is urgent.
+    jitter becomes jerk. Two equal first-order stages in series begin a step gently; one alone
+    would begin it with its steepest slope. A falling speed is filtered less: braking is urgent.
     """
 
     def __init__(self, driver: Driver, *, speed_frames: float, yaw_frames: float) -> None:
@@ -115,18 +117,17 @@ class SmoothedDriver:
 
         Args:
             driver: whose actions are target speed and yaw rate.
-            speed_frames: time constant of a rising speed, in frames; a falling one has a third.
-            yaw_frames: time constant of the yaw rate, in frames; 0 does not filter.
+            speed_frames: lag of a rising speed, in frames; a falling one has ``FALLING`` of it.
+            yaw_frames: lag of the yaw rate, in frames; 0 does not filter.
         """
         self._driver = driver
-        yaw = _share(yaw_frames)
-        self._rising = np.array([_share(speed_frames), yaw], dtype=np.float32)
-        self._falling = np.array([_share(speed_frames / 3.0), yaw], dtype=np.float32)
-        self._last: NDArray[np.float32] | None = None
+        self._rising = _shares(speed_frames, yaw_frames)
+        self._falling = _shares(FALLING * speed_frames, yaw_frames)
+        self._stages: list[NDArray[np.float32]] = []
 
     def reset(self) -> None:
         """Forget the past: the first targets count as they are."""
-        self._last = None
+        self._stages = []
         self._driver.reset()
 
     def set_route(self, route: Route) -> None:
@@ -135,16 +136,19 @@ class SmoothedDriver:
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """Return the driver's action, smoothed."""
         action: NDArray[np.float32] = self._driver.act(observation)
-        if self._last is not None:
-            change = action - self._last
-            action = self._last + (self._rising if change[0] > 0.0 else self._falling) * change
-        self._last = action.copy()
+        self._stages = self._stages or [action.copy() for _ in range(STAGES)]
+        for last in self._stages:
+            change = action - last
+            last[:] += (self._rising if change[0] > 0.0 else self._falling) * change
+            action = last.copy()
         return action
 
 
-def _share(frames: float) -> float:
-    """Return how much of a step passes in one frame, by the time constant of the low-pass."""
-    return -math.expm1(-1.0 / frames) if frames > 0.0 else 1.0
+def _shares(*lags_frames: float) -> NDArray[np.float32]:
+    """Return how much of a step passes one stage in one frame, by the lag of all stages."""
+    lags = np.array(lags_frames, dtype=np.float32) / STAGES
+    with np.errstate(divide='ignore'):
+        return -np.expm1(-1.0 / lags)
 
 
 def _check(name: str, value: object, shape: tuple[int, ...], dtype: type[np.generic]) -> None:

@@ -55,15 +55,15 @@ class TrainParams(Params):
     keep: int = param(2, 'last snapshots and policies that are kept', low=1, high=1000)
     speed_smoothing_s: float = param(
         0.0,
-        'time constant of the low-pass that saved driving policies have on a rising target '
-        'speed, a third of it on a falling one, against jerk; training does without it',
+        'lag of the low-pass that saved driving policies have on a rising target speed, less on '
+        'a falling one, against jerk; training does without it',
         unit='s',
         low=0.0,
         high=LONGEST_SMOOTHING_S,
     )
     yaw_rate_smoothing_s: float = param(
         0.0,
-        'time constant of the low-pass that saved driving policies have on the yaw rate',
+        'lag of the low-pass that saved driving policies have on the yaw rate',
         unit='s',
         low=0.0,
         high=LONGEST_SMOOTHING_S,

@@ -3,7 +3,6 @@
 """The policy: its networks, what it answers as a driver, and what it rejects."""
 
 import dataclasses
-import math
 
 from harness.checkpoints import IMAGE, NAME, STATE, save
 import numpy as np
@@ -19,7 +18,7 @@ from td3_agent.policy.manifest import (
     driving_outputs,
     tensor_shapes,
 )
-from td3_agent.policy.network_driver import PolicyError, SmoothedDriver
+from td3_agent.policy.network_driver import FALLING, PolicyError, SmoothedDriver
 from td3_agent.policy.policy import (
     LAST_LAYER_BOUND,
     Actor,
@@ -228,22 +227,27 @@ class StepDriver:
     """Asks for a stop, then for full speed, then for a stop again; to the right, left, right."""
 
     def reset(self):
-        self.targets = np.repeat([-1.0, 1.0, -1.0], [1, 8, 8]).tolist()
+        self.targets = np.repeat([-1.0, 1.0, -1.0], [1, 120, 60]).tolist()
 
     def act(self, _):
         return np.full(2, self.targets.pop(0), dtype=np.float32)
 
 
 def test_smoothed_targets_answer_steps_as_a_low_pass():
-    """The speed three times as fast where it falls, the yaw rate the same both ways."""
+    """Two equal poles: ``1 - p^k (1 + k (1 - p))`` after k frames; a falling speed lags less."""
     smoothed = SmoothedDriver(StepDriver(), speed_frames=6.0, yaw_frames=4.0)
     for _ in range(2):
         smoothed.reset()
-        actions = np.array([smoothed.act(None) for _ in range(17)])
-        for action, up_frames, down_frames in ((0, 6.0, 2.0), (1, 4.0, 4.0)):
-            up = 1.0 - 2.0 * np.exp(-np.arange(9) / up_frames)
-            down = -1.0 + (up[-1] + 1.0) * np.exp(-np.arange(1, 9) / down_frames)
+        actions = np.array([smoothed.act(None) for _ in range(181)])
+        for action, up_frames, down_frames in ((0, 6.0, FALLING * 6.0), (1, 4.0, 4.0)):
+            up = -1.0 + 2.0 * step_response(np.arange(121), up_frames)
+            down = 1.0 - 2.0 * step_response(np.arange(1, 61), down_frames)
             assert actions[:, action] == pytest.approx([*up, *down], abs=1e-5)
+
+
+def step_response(frame, lag_frames):
+    pole = np.exp(-2.0 / lag_frames)
+    return 1.0 - pole**frame * (1.0 + frame * (1.0 - pole))
 
 
 @pytest.mark.parametrize(('filtered', 'other'), [(0, 1), (1, 0)])
@@ -251,14 +255,14 @@ def test_one_target_is_smoothed_without_the_other(filtered, other):
     frames = dict(zip(('speed_frames', 'yaw_frames'), np.eye(2)[filtered], strict=True))
     smoothed = SmoothedDriver(StepDriver(), **frames)
     smoothed.reset()
-    actions = np.array([smoothed.act(None) for _ in range(17)])
+    actions = np.array([smoothed.act(None) for _ in range(181)])
     assert set(actions[:, other]) == {-1.0, 1.0}
     assert len(set(actions[:, filtered])) > 3
 
 
 @pytest.mark.parametrize('inference', ['onnx', 'torch'])
 def test_policy_is_smoothed_as_its_manifest_says(tmp_path, inference):
-    """Within one time constant, four frames at 20 Hz or four thirds, 1 - 1/e of a step."""
+    """A lag of four frames at 20 Hz, or FALLING of it."""
     if inference == 'onnx':
         pytest.importorskip('onnxruntime')
     jumps = []
@@ -271,5 +275,5 @@ def test_policy_is_smoothed_as_its_manifest_says(tmp_path, inference):
         first, *_, last = (driver.act(seen)[0] for seen in [still, *4 * [moving]])
         jumps.append(last - first)
     assert jumps[0] != 0.0
-    frames = 4.0 if jumps[0] > 0.0 else 4.0 / 3.0
-    assert jumps[1] == pytest.approx((1.0 - math.exp(-4.0 / frames)) * jumps[0], rel=1e-3)
+    frames = 4.0 if jumps[0] > 0.0 else FALLING * 4.0
+    assert jumps[1] == pytest.approx(step_response(4, frames) * jumps[0], rel=1e-3)
