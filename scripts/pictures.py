@@ -389,7 +389,7 @@ def _draw_map(axes: Axes, simulator: Simulator) -> None:
 
 def randomisation() -> NDArray[np.uint8]:
     """Return what the camera sees at 24 starts of training episodes, rgb."""
-    common = {'roads': 4, 'random': Randomisation(road_end_share=0.0)}
+    common = {'roads': 4, 'random': Randomisation(road_end_probability=0.0)}
     envs = [
         random_env(('winding',), **common),
         random_env(('town',), traffic=DrawnTraffic(), **common),

@@ -35,7 +35,7 @@ AIR_M = 0.25  # beside the car, on either side
 
 
 @dataclass(frozen=True, kw_only=True)
-class Habit:
+class LeadBehaviour:
     """How a lead vehicle drives.
 
     Attributes:
@@ -55,42 +55,42 @@ class Habit:
     stands_first: bool = False
 
 
-HABITS = {
-    'slow': Habit(speed_mps=3.0),
-    'stop_and_go': Habit(drives_s=(6.0, 10.0), stands_s=(4.0, 8.0)),
-    'sudden_stop': Habit(drives_s=(8.0, 14.0), stands_s=(5.0, 5.0), braking_mps2=6.0),
-    'standing': Habit(ahead_m=60.0, stands_s=(25.0, 25.0), stands_first=True),
+BEHAVIOURS = {
+    'slow': LeadBehaviour(speed_mps=3.0),
+    'stop_and_go': LeadBehaviour(drives_s=(6.0, 10.0), stands_s=(4.0, 8.0)),
+    'sudden_stop': LeadBehaviour(drives_s=(8.0, 14.0), stands_s=(5.0, 5.0), braking_mps2=6.0),
+    'standing': LeadBehaviour(ahead_m=60.0, stands_s=(25.0, 25.0), stands_first=True),
 }
-LEADERS = (NO_LEADER, *HABITS)
+LEADERS = (NO_LEADER, *BEHAVIOURS)
 
 
 class LeadVehicle:
     """One lead vehicle in one episode.
 
     Args:
-        habit: how it drives.
+        behaviour: how it drives.
         rng: draws when it stands.
     """
 
-    def __init__(self, habit: Habit, rng: np.random.Generator) -> None:
-        self.habit = habit
-        self._changes_s = _changes_s(habit, rng)
+    def __init__(self, behaviour: LeadBehaviour, rng: np.random.Generator) -> None:
+        self.behaviour = behaviour
+        self._changes_s = _changes_s(behaviour, rng)
 
     def limit_mps(self, elapsed_s: float) -> float:
         """Return the speed that it wants at most [m/s], ``elapsed_s`` after the start [s]."""
         changes = int(np.searchsorted(self._changes_s, elapsed_s, side='right'))
-        stands = (changes % 2 == 1) != self.habit.stands_first
-        return 0.0 if stands else self.habit.speed_mps
+        stands = (changes % 2 == 1) != self.behaviour.stands_first
+        return 0.0 if stands else self.behaviour.speed_mps
 
 
-def _changes_s(habit: Habit, rng: np.random.Generator) -> FloatArray:
+def _changes_s(behaviour: LeadBehaviour, rng: np.random.Generator) -> FloatArray:
     """Return when driving and standing take turns [s]."""
-    if habit.stands_first:
-        return np.array([rng.uniform(*habit.stands_s)])
-    if math.isinf(habit.drives_s[0]):
+    if behaviour.stands_first:
+        return np.array([rng.uniform(*behaviour.stands_s)])
+    if math.isinf(behaviour.drives_s[0]):
         return np.empty(0)
-    drives = rng.uniform(*habit.drives_s, CYCLES)
-    stands = rng.uniform(*habit.stands_s, CYCLES)
+    drives = rng.uniform(*behaviour.drives_s, CYCLES)
+    stands = rng.uniform(*behaviour.stands_s, CYCLES)
     return np.cumsum(np.column_stack((drives, stands)).ravel())
 
 

@@ -106,12 +106,12 @@ class Look:
     @classmethod
     def drawn(cls, limits: Randomisation, rng: np.random.Generator) -> Look:
         """Return the look of one episode."""
-        free = rng.random() < limits.free_colour_share
+        free = rng.random() < limits.free_colour_probability
         # Free ones are each from the same range: there is no order between them.
         greys = [_grey(limits, rng) for _ in range(4)] if free else _natural_greys(rng)
         road, *sides = greys
         wear = rng.uniform(0.0, 0.4)
-        scattered = rng.random() < limits.shadow_share
+        scattered = rng.random() < limits.shadow_probability
         return cls(
             verge=sides[0],
             road=road,
@@ -164,7 +164,7 @@ def _paints(
     for name, hue in (('white', (1.0, 1.0, 1.0)), ('yellow', (0.5, 1.0, 1.2)),
                       ('other', (1.3, 0.9, 0.6))):  # fmt: skip
         over = rng.uniform(limits.paint_over_least, limits.paint_over_most)
-        if rng.random() < limits.paint_darker_share:
+        if rng.random() < limits.paint_darker_probability:
             over = -over
         b, g, r = (
             min(max(level + over * share, 0.0), 255.0)
@@ -206,8 +206,8 @@ class Photometry:
     @classmethod
     def drawn(cls, limits: Randomisation, rng: np.random.Generator) -> Photometry:
         """Return the photometry of one episode."""
-        night = rng.random() < limits.night_share
-        rain = rng.random() < limits.rain_share
+        night = rng.random() < limits.night_probability
+        rain = rng.random() < limits.rain_probability
         return cls(
             gamma=math.exp(rng.uniform(-limits.gamma_log, limits.gamma_log)),
             contrast=math.exp(rng.uniform(-limits.contrast_log, limits.contrast_log)),

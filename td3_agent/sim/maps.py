@@ -91,7 +91,7 @@ class RoadStyle:
     def drawn(cls, name: str, seed: int, limits: Randomisation) -> RoadStyle:
         """Return the style that belongs to a built-in map and a seed."""
         rng = np.random.default_rng((seed, 1))  # apart from what decides on the geometry
-        unmarked = rng.random() < limits.edge_unmarked_share
+        unmarked = rng.random() < limits.edge_unmarked_probability
         edge = xodr.RoadMarkType.none if unmarked else EDGE_TYPES[rng.integers(len(EDGE_TYPES))]
         return cls(
             lane_width_m=float(rng.uniform(limits.lane_width_least_m, limits.lane_width_most_m)),

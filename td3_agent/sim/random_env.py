@@ -32,7 +32,7 @@ from td3_agent.driving.observation import STATE_SIZE, ObservationSpec
 from td3_agent.driving.task import Ending, Task, TaskConfig
 from td3_agent.sim.embedded import SEED_BOUND, EmbeddedWorld, EpisodeSetup
 from td3_agent.sim.env import CROP_TOP, DrivingEnv, register_envs
-from td3_agent.sim.lead import HABITS, NO_LEADER, lead_of
+from td3_agent.sim.lead import BEHAVIOURS, NO_LEADER, lead_of
 from td3_agent.sim.look import Photometry
 from td3_agent.sim.privileged import Privileged
 from td3_agent.sim.randomisation import NOTHING_RANDOM, Randomisation, map_seed
@@ -59,8 +59,8 @@ TASK = TaskConfig(
     jerk_scale_mps3=10.0,
 )
 USUAL_VEHICLES, MOST_VEHICLES = 20, 50
-CROWDED_SHARE = 0.15  # of the episodes; many vehicles cost time
-LEADER_SHARE = 0.5
+CROWDED_PROBABILITY = 0.15  # of the episodes; many vehicles cost time
+LEADER_PROBABILITY = 0.5
 # An accident costs more than the way that is gained by not braking: some metres earn several
 # rewards at once, and what comes after a long stand is discounted.
 TRAFFIC_TASK = replace(
@@ -88,24 +88,24 @@ class DrawnTraffic:
         least: fewest vehicles of an episode.
         most: most vehicles, but in few episodes.
         crowd: most vehicles in those few.
-        leader_share: fraction of the episodes with a vehicle ahead that slows or stops.
+        leader_probability: fraction of the episodes with a vehicle ahead that slows or stops.
         even_kinds: whether each kind of vehicle is as frequent as any other.
     """
 
     least: int = 0
     most: int = USUAL_VEHICLES
     crowd: int = MOST_VEHICLES
-    leader_share: float = LEADER_SHARE
+    leader_probability: float = LEADER_PROBABILITY
     even_kinds: bool = False
 
     def __call__(self, rng: np.random.Generator) -> TrafficConfig:
         """Draw the traffic of an episode."""
-        habits = list(HABITS)
-        habit = habits[int(rng.integers(len(habits)))]
-        led = rng.random() < self.leader_share
-        most = max(self.crowd, self.most) if rng.random() < CROWDED_SHARE else self.most
+        behaviours = list(BEHAVIOURS)
+        behaviour = behaviours[int(rng.integers(len(behaviours)))]
+        led = rng.random() < self.leader_probability
+        most = max(self.crowd, self.most) if rng.random() < CROWDED_PROBABILITY else self.most
         vehicles = int(rng.integers(self.least, most, endpoint=True))
-        leader = habit if led else NO_LEADER
+        leader = behaviour if led else NO_LEADER
         return TrafficConfig(vehicles=vehicles, leader=leader, even_kinds=self.even_kinds)
 
 
@@ -149,12 +149,12 @@ class RandomSetup(EpisodeSetup):
         simulator = self._drawn_road(rng)
         simulator.mount_camera(simulator.config.camera)
         self._photometry = Photometry()
-        if rng.random() >= limits.plain_share:
+        if rng.random() >= limits.plain_probability:
             self._disturb_camera(simulator, rng)
             self._photometry = Photometry.drawn(limits, rng)
-        is_disguised = rng.random() < limits.disguise_share
+        is_disguised = rng.random() < limits.disguise_probability
         self._disguises = np.random.default_rng(rng.integers(SEED_BOUND)) if is_disguised else None
-        self._is_late = bool(rng.random() < limits.late_share)
+        self._is_late = bool(rng.random() < limits.late_probability)
         self._waiting = VehicleControl()
         if limits.episode_shortest_s > 0.0:
             spread = math.log(self._longest_s / limits.episode_shortest_s)
@@ -185,7 +185,9 @@ class RandomSetup(EpisodeSetup):
             self._simulators[number] = Simulator(self._configs[number], limits)
         simulator = self._simulators[number]
         # Few drives would get there by chance, and grass ahead must have been seen.
-        seeks_end = rng.random() < limits.road_end_share and simulator.config.map in WITH_ENDS
+        seeks_end = (
+            rng.random() < limits.road_end_probability and simulator.config.map in WITH_ENDS
+        )
         for _ in range(SPAWN_TRIES if seeks_end else 1):
             place = int(rng.integers(limits.places or SEED_BOUND))
             _, trace = simulator.start_at(place)
@@ -193,22 +195,22 @@ class RandomSetup(EpisodeSetup):
                 break
         seed = int(rng.integers(SEED_BOUND))
         simulator.reset(seed, self._traffic(rng) if self._traffic else TrafficConfig(), place)
-        if not simulator.config.random_style and rng.random() < limits.plain_shadow_share:
+        if not simulator.config.random_style and rng.random() < limits.plain_shadow_probability:
             simulator.look = replace(simulator.look, shadows=int(rng.integers(SHADOW_COUNT)))
         self._set_beside(simulator, self._start_m(simulator, rng), rng)
-        moving = rng.random() < limits.moving_share
+        moving = rng.random() < limits.moving_probability
         speed_mps = rng.uniform(0.0, self._task.config.reference_speed_mps)
-        self._is_held = bool(rng.random() < limits.held_share)
+        self._is_held = bool(rng.random() < limits.held_probability)
         if moving and not self._is_held:
             simulator.ego.set_velocity(speed_mps)
         return simulator
 
     def _start_m(self, simulator: Simulator, rng: np.random.Generator) -> float:
         """Return where on its route the car starts [m]: short episodes reach no vehicle ahead."""
-        if self._random.approach_share == 0.0:
+        if self._random.approach_probability == 0.0:
             return 0.0
         lead = lead_of(simulator, simulator.ego, 0.0)
-        if lead is None or rng.random() >= self._random.approach_share:
+        if lead is None or rng.random() >= self._random.approach_probability:
             return 0.0
         # Log-uniform: what is near needs an answer at once.
         gap_m: float = CLOSEST_M * (FARTHEST_M / CLOSEST_M) ** rng.random()
@@ -301,7 +303,7 @@ ENVS: dict[str, dict[str, Any]] = {
         'maps': ('winding', 'country', 'highway'),
         'roads': 36,
         'time_limit_s': 1.0,
-        'random': Randomisation(episode_shortest_s=0.1, disguise_share=0.5),
+        'random': Randomisation(episode_shortest_s=0.1, disguise_probability=0.5),
     },
     'td3_agent/LaneValidation-v0': VALIDATION,
     'td3_agent/RouteTraining-v0': {
@@ -310,16 +312,16 @@ ENVS: dict[str, dict[str, Any]] = {
         'plain_roads': True,
         'path': True,
         'task': TRAFFIC_TASK,
-        'traffic': DrawnTraffic(leader_share=0.7, even_kinds=True),
+        'traffic': DrawnTraffic(leader_probability=0.7, even_kinds=True),
         'time_limit_s': 1.0,
         'random': Randomisation(
             episode_shortest_s=0.1,
-            approach_share=0.8,
+            approach_probability=0.8,
             places=12,
-            disguise_share=1.0,
-            held_share=0.25,
-            plain_share=0.5,
-            plain_shadow_share=0.6,
+            disguise_probability=1.0,
+            held_probability=0.25,
+            plain_probability=0.5,
+            plain_shadow_probability=0.6,
         ),
     },
     'td3_agent/RouteValidation-v0': {

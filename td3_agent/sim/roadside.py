@@ -81,8 +81,8 @@ class Roadside:
     def drawn(cls, limits: Randomisation, seed: int) -> Roadside:
         """Return the roadside that belongs to the seed of a map."""
         rng = np.random.default_rng((seed, STREAM))
-        paved = rng.random() < limits.pavement_share
-        signs = (rng.random(3) < limits.sign_share).tolist()
+        paved = rng.random() < limits.pavement_probability
+        signs = (rng.random(3) < limits.sign_probability).tolist()
         densities = rng.uniform(0.0, limits.scenery_most, 5) * (rng.random(5) < 0.75)
         width_m = rng.uniform(limits.pavement_least_m, limits.pavement_most_m)
         return cls(

@@ -267,7 +267,7 @@ class _Runs:
 
     def __init__(self, roadside: Roadside) -> None:
         total = max(roadside.walls + roadside.hedges, 1e-9)
-        self._wall_share = roadside.walls / total
+        self._wall_probability = roadside.walls / total
         self._left = 0
         self._make: Callable[[float, float, float, float, float], list[Block]] = _wall
 
@@ -276,7 +276,7 @@ class _Runs:
     ) -> list[Block]:
         if self._left == 0:
             self._left = int(rng.integers(2, 9))
-            walls = (_wall, _fence) if rng.random() < self._wall_share else (_hedge,)
+            walls = (_wall, _fence) if rng.random() < self._wall_probability else (_hedge,)
             self._make = walls[int(rng.integers(len(walls)))]
             self._height, self._shade = rng.uniform(0.7, 1.0), rng.uniform(0.7, 1.2)
             self._away = rng.uniform(0.0, 1.5)

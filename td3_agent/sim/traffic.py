@@ -24,7 +24,7 @@ from td3_agent.driving.parameters import param
 from td3_agent.sim.boxes import DRIVEN_UP_TO, EVEN_UP_TO, Box, drawn_vehicle
 from td3_agent.sim.fleet import OFF_MAP, Fleet, Queues, cars_on_edges
 from td3_agent.sim.lane_network import PLANNED_DECELERATION_MPS2, lane_network
-from td3_agent.sim.lead import HABITS, LEADERS, NO_LEADER, LeadVehicle
+from td3_agent.sim.lead import BEHAVIOURS, LEADERS, NO_LEADER, LeadVehicle
 from td3_agent.sim.placement import edge_pairs_of_route, entry_place, free_places, place_on_route
 from td3_agent.sim.right_of_way import RightOfWay
 
@@ -154,11 +154,11 @@ class Traffic:
 
     def _lead(self, seed: int, cars: Sequence[Car]) -> list[StartPlace]:
         """Return the place of the lead vehicle on the first car's route, if there is room."""
-        habit = HABITS[self._config.leader]
-        place = place_on_route(self._network, cars, habit.ahead_m)
+        behaviour = BEHAVIOURS[self._config.leader]
+        place = place_on_route(self._network, cars, behaviour.ahead_m)
         if place is None:
             return []
-        self._lead_vehicle = LeadVehicle(habit, np.random.default_rng([seed, STREAM, LEAD, 1]))
+        self._lead_vehicle = LeadVehicle(behaviour, np.random.default_rng([seed, STREAM, LEAD, 1]))
         self._edges_of_car = edge_pairs_of_route(self._network, cars[0].route)
         return [place]
 
@@ -210,7 +210,7 @@ class Traffic:
         if self._lead_vehicle is not None:
             limit_mps = self._lead_vehicle.limit_mps(self._elapsed_frames * step_s)
             change = (limit_mps - float(speed[LEAD])) / step_s
-            slowing = max(change, -self._lead_vehicle.habit.braking_mps2)
+            slowing = max(change, -self._lead_vehicle.behaviour.braking_mps2)
             wanted[LEAD] = min(float(wanted[LEAD]), slowing)
         return np.where(fleet.edge == OFF_MAP, 0.0, np.maximum(wanted, -HARDEST_BRAKING_MPS2))
 

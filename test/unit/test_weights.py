@@ -16,7 +16,7 @@ from td3_agent.evaluation.direct_episodes import direct_drive  # noqa: E402
 from td3_agent.nodes.drivers import DriverParams, make_driver  # noqa: E402
 from td3_agent.policy.checkpoint import load_checkpoint  # noqa: E402
 from td3_agent.policy.policy_file import SHIPPED, policy_file  # noqa: E402
-from td3_agent.sim.lead import HABITS  # noqa: E402
+from td3_agent.sim.lead import BEHAVIOURS  # noqa: E402
 from td3_agent.sim.randomisation import map_seed  # noqa: E402
 from td3_agent.sim.simulator import Simulator, SimulatorConfig  # noqa: E402
 from td3_agent.sim.traffic import TrafficConfig  # noqa: E402
@@ -72,7 +72,7 @@ def test_unseen_road_is_driven(name):
     assert not any('collision' in record for record in records)
 
 
-@pytest.mark.parametrize('leader', HABITS)
+@pytest.mark.parametrize('leader', BEHAVIOURS)
 @pytest.mark.slow
 def test_route_policy_brakes_for_a_lead_vehicle(leader):
     """Half a minute behind each of the leading vehicles, in a town that nobody was trained in."""

@@ -22,7 +22,7 @@ def looks(count, **limits):
     return [Look.drawn(Randomisation(**limits), np.random.default_rng(i)) for i in range(count)]
 
 
-def test_every_range_has_a_unit_or_is_a_share():
+def test_every_range_has_a_unit_or_is_a_probability():
     for name, _, unit, allowed, text in describe(Randomisation):
         assert text
         assert unit or 'in [0, ' in allowed or name == 'lanes_most', name
@@ -33,7 +33,7 @@ def test_every_range_has_a_unit_or_is_a_share():
     [
         ({'blur_least_px': 2.0, 'blur_most_px': 1.0}, 'blur_least_px must be <= blur_most_px'),
         ({'lane_width_least_m': 5.0}, 'lane_width_least_m must be <= lane_width_most_m, got 5'),
-        ({'night_share': 1.5}, r'night_share must be in \[0, 1\], got 1.5'),
+        ({'night_probability': 1.5}, r'night_probability must be in \[0, 1\], got 1.5'),
     ],
 )
 def test_contradictory_ranges_are_refused(faulty, text):
@@ -43,13 +43,13 @@ def test_contradictory_ranges_are_refused(faulty, text):
 
 @pytest.mark.parametrize('side', ['verge', 'pavement', 'kerb'])
 def test_road_is_as_often_brighter_as_darker_than_its_sides(side):
-    drawn = looks(400, free_colour_share=1.0)
+    drawn = looks(400, free_colour_probability=1.0)
     brighter = np.mean([np.mean(look.road) > np.mean(getattr(look, side)) for look in drawn])
     assert brighter == pytest.approx(0.5, abs=0.08)
 
 
 def test_greys_are_independent_of_each_other():
-    drawn = looks(400, free_colour_share=1.0)
+    drawn = looks(400, free_colour_probability=1.0)
     greys = np.array([[np.mean(c) for c in (k.road, k.verge, k.pavement, k.kerb)] for k in drawn])
     apart = np.corrcoef(greys.T) - np.eye(4)
     assert np.abs(apart).max() < 0.2
@@ -59,10 +59,10 @@ def test_greys_are_independent_of_each_other():
 
 
 def test_paint_stands_out_from_the_road_by_the_declared_levels():
-    drawn = looks(200, free_colour_share=1.0, chroma_levels=0.0)
+    drawn = looks(200, free_colour_probability=1.0, chroma_levels=0.0)
     over = np.array([np.mean(look.white) - np.mean(look.road) for look in drawn])
     darker = over < 0.0
-    assert darker.mean() == pytest.approx(LIMITS.paint_darker_share, abs=0.05)
+    assert darker.mean() == pytest.approx(LIMITS.paint_darker_probability, abs=0.05)
     assert over.max() <= LIMITS.paint_over_most
     bright = np.array([np.mean(look.white) for look in drawn]) >= 255.0
     assert over[~darker & ~bright].min() >= LIMITS.paint_over_least - 1e-6
@@ -76,8 +76,8 @@ def test_looks_follow_their_seed_and_name_textures_that_exist():
 
 
 def test_shadows_can_be_left_out():
-    assert all(look.shadows == NO_SHADOWS for look in looks(20, shadow_share=0.0))
-    assert all(look.shadows != NO_SHADOWS for look in looks(20, shadow_share=1.0))
+    assert all(look.shadows == NO_SHADOWS for look in looks(20, shadow_probability=0.0))
+    assert all(look.shadows != NO_SHADOWS for look in looks(20, shadow_probability=1.0))
 
 
 def test_nothing_random_takes_pictures_as_they_are():
