@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WARM_UP_CALLS = 3
 STAGES = 2  # of the low-pass on targets
-FALLING = 0.6  # lag of a falling speed, of that of a rising one
+FALLING = 1.0 / 3.0  # lag of a falling speed, as a fraction of that of a rising one
 
 
 class PolicyError(RuntimeError):
