@@ -11,7 +11,7 @@ from td3_agent.driving.loop_check import Contract
 from td3_agent.driving.observation import ObservationSpec
 from td3_agent.driving.parameters import Params, param
 from td3_agent.driving.pure_pursuit import PurePursuitDriver
-from td3_agent.policy.network_driver import PolicyError, smoothed
+from td3_agent.policy.network_driver import PolicyError, comfortable
 from td3_agent.policy.onnx_policy import OnnxPolicy
 from td3_agent.policy.policy_file import (
     SHIPPED_NAMES,
@@ -117,7 +117,7 @@ def _trained_driver(params: DriverParams) -> LoadedDriver:
         try:
             under_onnx = OnnxPolicy(manifest.actor, weights, trained=manifest.trained)
             title = f'TD3, {params.policy}, ONNX Runtime'
-            return LoadedDriver(smoothed(under_onnx, manifest), spec, title, **about)
+            return LoadedDriver(comfortable(under_onnx, manifest), spec, title, **about)
         except ImportError:
             if params.inference == 'onnx':
                 raise
@@ -126,7 +126,7 @@ def _trained_driver(params: DriverParams) -> LoadedDriver:
                 raise CheckpointError(path, [str(error)]) from error
             why_not = f' ({error})'
     title = f'TD3, {params.policy}, PyTorch{why_not}'
-    driver = smoothed(_torch_policy(params, path, weights, manifest), manifest)
+    driver = comfortable(_torch_policy(params, path, weights, manifest), manifest)
     return LoadedDriver(driver, spec, title, **about)
 
 

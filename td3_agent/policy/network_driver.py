@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from td3_agent.driving.command import CONTROL_MAX_SPEED_MPS
+from td3_agent.driving.observation import PATH_SCALE_M, STATE_SIZE
+from td3_agent.driving.pure_pursuit import DECELERATION_MPS2, LATERAL_ACCELERATION_MPS2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
 WARM_UP_CALLS = 3
 STAGES = 2  # of the low-pass on targets
+CURVE_REACTION_S = 0.7  # until the car slows down: smoothing, speed loop, brake
+SMALLEST = 1e-9
 FALLING = 1.0 / 3.0  # lag of a falling speed, as a fraction of that of a rising one
 
 
@@ -95,13 +101,65 @@ class NetworkDriver:
             self.action(state, image)
 
 
-def smoothed(driver: Driver, manifest: Manifest) -> Driver:
-    """Return a driving policy with the low-pass filters that its manifest asks for."""
+def comfortable(driver: Driver, manifest: Manifest) -> Driver:
+    """Return a driving policy with the low-pass filters that its manifest asks for.
+
+    Where it knows the route ahead, with the limit of :class:`CurveDriver` too.
+    """
+    if manifest.observation_spec.path:
+        driver = CurveDriver(driver)
     outputs, rate_hz = manifest.outputs, manifest.inputs.rate_hz
     speed_s, yaw_rate_s = outputs.speed_smoothing_s, outputs.yaw_rate_smoothing_s
     if rate_hz is None or not (speed_s or yaw_rate_s):
         return driver
     return SmoothedDriver(driver, speed_frames=rate_hz * speed_s, yaw_frames=rate_hz * yaw_rate_s)
+
+
+class CurveDriver:
+    """A driver that enters no curve of its route faster than pure pursuit plans to.
+
+    A network judges curves well that are like those it was trained on. A tighter one, as at some
+    junctions of CARLA's towns, it enters too fast.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def reset(self) -> None:
+        self._driver.reset()
+
+    def set_route(self, route: Route) -> None:
+        self._driver.set_route(route)
+
+    def act(self, observation: Observation) -> NDArray[np.float32]:
+        """Return the driver's action, its speed limited by the route ahead."""
+        action: NDArray[np.float32] = self._driver.act(observation).copy()
+        speed_mps = float(observation.state[0]) * CONTROL_MAX_SPEED_MPS
+        path_m = observation.state[STATE_SIZE:].reshape(-1, 2) * PATH_SCALE_M
+        limit_mps = curve_speed(path_m, CURVE_REACTION_S * speed_mps)
+        action[0] = min(action[0], 2.0 * limit_mps / CONTROL_MAX_SPEED_MPS - 1.0)
+        return action
+
+
+def curve_speed(path_m: NDArray[np.floating[Any]], reaction_m: float) -> float:
+    """Return the speed from which a car can slow down for each curve ahead [m/s].
+
+    By the circles through three points in turn (Menger curvature), the vehicle being the first
+    point, and pure pursuit's lateral acceleration and deceleration.
+
+    Args:
+        path_m: (N, 2) forward and left of the vehicle [m].
+        reaction_m: distance before it begins to slow down [m].
+    """
+    points = np.concatenate((np.zeros((1, 2)), path_m))
+    first, last = points[1:-1] - points[:-2], points[2:] - points[1:-1]
+    sides = np.hypot(*first.T), np.hypot(*last.T), np.hypot(*(first + last).T)
+    twice_area = np.abs(first[:, 0] * last[:, 1] - first[:, 1] * last[:, 0])
+    # After the end of a route its last point is repeated, which makes no circle.
+    curvature = 2.0 * twice_area / np.maximum(sides[0] * sides[1] * sides[2], SMALLEST)
+    distance_m = np.maximum(np.cumsum(sides[0]) - reaction_m, 0.0)
+    squared = LATERAL_ACCELERATION_MPS2 / np.maximum(curvature, SMALLEST)
+    return float(np.sqrt(np.min(squared + 2.0 * DECELERATION_MPS2 * distance_m)))
 
 
 class SmoothedDriver:

@@ -3,13 +3,22 @@
 """The policy: its networks, what it answers as a driver, and what it rejects."""
 
 import dataclasses
+import math
 
 from harness.checkpoints import IMAGE, NAME, STATE, save
 import numpy as np
 import pytest
 import torch
 
-from td3_agent.driving.observation import Observation
+from td3_agent.driving.command import CONTROL_MAX_SPEED_MPS
+from td3_agent.driving.observation import (
+    PATH_POINTS,
+    PATH_SCALE_M,
+    PATH_SPACING_M,
+    STATE_SIZE,
+    Observation,
+)
+from td3_agent.driving.pure_pursuit import DECELERATION_MPS2, LATERAL_ACCELERATION_MPS2
 from td3_agent.driving.vehicle import VehicleState
 from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.policy.manifest import (
@@ -18,7 +27,14 @@ from td3_agent.policy.manifest import (
     driving_outputs,
     tensor_shapes,
 )
-from td3_agent.policy.network_driver import FALLING, PolicyError, SmoothedDriver
+from td3_agent.policy.network_driver import (
+    CURVE_REACTION_S,
+    FALLING,
+    PolicyError,
+    SmoothedDriver,
+    comfortable,
+    curve_speed,
+)
 from td3_agent.policy.policy import (
     LAST_LAYER_BOUND,
     Actor,
@@ -26,6 +42,7 @@ from td3_agent.policy.policy import (
     build_actor,
     untrained_policy,
 )
+from td3_agent.policy.policy_file import policy_file, read_policy
 
 VECTOR = ActorConfig(
     image_shape=None, state_size=3, action_low=(-2.0, 0.0, -0.3), action_high=(2.0, 8.33, 0.7)
@@ -221,6 +238,67 @@ def test_answer_that_is_no_number_is_rejected(bad):
     state[0] = bad
     with pytest.raises(PolicyError, match='action is not finite'):
         untrained_policy(0).act(observe(state=state))
+
+
+def arc(radius_m, start_m=0.0):
+    """Return path points that go straight for ``start_m``, then to the left."""
+    s_m = PATH_SPACING_M * np.arange(1, PATH_POINTS + 1)
+    angle = np.maximum(s_m - start_m, 0.0) / radius_m
+    x_m = np.minimum(s_m, start_m) + radius_m * np.sin(angle)
+    return np.column_stack((x_m, radius_m * (1.0 - np.cos(angle))))
+
+
+@pytest.mark.parametrize('radius_m', [6.0, 10.0, 30.0])
+def test_speed_in_a_curve_is_by_lateral_acceleration(radius_m):
+    """A reaction beyond the path leaves no distance to slow down."""
+    expected_mps = math.sqrt(LATERAL_ACCELERATION_MPS2 * radius_m)
+    for path_m in (arc(radius_m), arc(radius_m) * [1.0, -1.0]):
+        assert curve_speed(path_m, 99.0) == pytest.approx(expected_mps, rel=1e-6)
+
+
+@pytest.mark.parametrize('reaction_m', [0.0, 4.0])
+def test_speed_before_a_curve_allows_even_braking(reaction_m):
+    braking_m = 12.0 + PATH_SPACING_M - reaction_m  # to the first three points that lie in it
+    squared = LATERAL_ACCELERATION_MPS2 * 8.0 + 2.0 * DECELERATION_MPS2 * braking_m
+    assert curve_speed(arc(8.0, 12.0), reaction_m) == pytest.approx(math.sqrt(squared), rel=0.1)
+
+
+def test_no_curve_no_limit():
+    straight = arc(1.0, 99.0)
+    ended = np.minimum(straight, 7.0)  # the last point of a route is repeated
+    for path_m in (straight, ended, np.zeros_like(straight)):  # zeros: far away from the route
+        assert curve_speed(path_m, 5.0) > 1000.0
+
+
+@pytest.mark.parametrize(('radius_m', 'limited'), [(8.0, True), (1e6, False)])
+def test_policy_that_knows_the_route_slows_down_before_a_curve(radius_m, limited):
+    _, manifest = read_policy(policy_file('route'), kind='driving')
+    state = np.zeros(manifest.actor.state_size, dtype=np.float32)
+    state[0] = 6.0 / CONTROL_MAX_SPEED_MPS
+    state[STATE_SIZE:] = arc(radius_m).ravel() / PATH_SCALE_M
+    driver = comfortable(NetworkStub(np.float32([1.0, 0.3])), manifest)
+    speed, yaw_rate = driver.act(Observation(image=IMAGE, state=state, vehicle=None))
+    limit_mps = curve_speed(arc(radius_m), CURVE_REACTION_S * 6.0)
+    expected = min(2.0 * limit_mps / CONTROL_MAX_SPEED_MPS - 1.0, 1.0)
+    assert speed == pytest.approx(expected, abs=1e-5)
+    assert (speed < 1.0) == limited
+    assert yaw_rate == np.float32(0.3)
+
+
+def test_policy_without_a_route_has_no_limit_in_curves():
+    _, manifest = read_policy(policy_file('lane'), kind='driving')
+    driver = comfortable(NetworkStub(np.float32([1.0, 0.3])), manifest)
+    assert driver.act(Observation(image=IMAGE, state=STATE, vehicle=None))[0] == 1.0
+
+
+class NetworkStub:
+    """Always acts the same."""
+
+    def __init__(self, action):
+        self.action = action
+
+    def act(self, _):
+        return self.action
 
 
 class StepDriver:
