@@ -210,7 +210,7 @@ def _drive(args: argparse.Namespace) -> Drive:
     environment = ros_environment(domain_id)
     sys.stderr.write(
         f'driving in ROS domain {domain_id}; to look on: ROS_DOMAIN_ID={domain_id} '
-        f'td3_agent watch (or doctor --live)\n'
+        f'td3_agent watch (or td3_agent doctor --live)\n'
     )
     os.environ.update(environment)  # the spectator in this process goes by it too
     total = round(args.duration / STEP_S)

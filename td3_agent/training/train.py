@@ -90,7 +90,7 @@ def _add_parameter(group: Any, spec: Any) -> None:  # noqa: ANN401  argparse's a
         group.add_argument(name, action='store_true', default=argparse.SUPPRESS, help=text)
         return
     choices = spec.metadata['choices'] or None
-    if choices is None:
+    if choices is None and not isinstance(spec.default, str):
         text += f'; {expected(spec.metadata)}'
     text += f' (default: {spec.default})' if spec.default != '' else ''
     group.add_argument(
@@ -226,7 +226,7 @@ def how_to_resume(out: Path) -> str:
     """Return how to continue a run that ended early."""
     if snapshots(out / 'snapshots'):
         return f'--resume --out {out} continues'
-    return f'there is no snapshot to continue from, --resume --out {out} starts again'
+    return f'no snapshot was written yet, --resume --out {out} starts from the beginning'
 
 
 def ray_params(settings: Mapping[str, Any], address: str | None) -> RayParams | None:
