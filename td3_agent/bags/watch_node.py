@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+import os
 from typing import TYPE_CHECKING, Any
 
 from carla_msgs.msg import CarlaEgoVehicleControl
@@ -31,6 +32,7 @@ from td3_agent.nodes.conversions import (
 )
 from td3_agent.nodes.runtime import LATCHED
 from td3_agent.nodes.wiring import Rejections
+from td3_agent.ros_domain import domain_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +45,7 @@ FORGETFUL = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
 TRAIL_POINTS = 4000
 TRAIL_EVERY = 10  # frames; the line is sent whole each time
 JUMP_M = 5.0
+SEARCH_S = 3.0  # discovery takes about one second
 LEVELS = ('INFO', 'WARN', 'ERROR', 'WARN')
 ROUTE_GREY, CAR_BLUE, TRAIL_ORANGE = (140, 147, 156), (31, 111, 235), (224, 161, 0)
 
@@ -96,6 +99,19 @@ class WatchNode(Node):
             (DiagnosticArray, '/diagnostics', self._on_diagnostics, FORGETFUL),
         ):
             self.create_subscription(kind, topic, rejections.guard(topic, handler), qos)
+        self._odometry_topic = watched.odometry
+        self._search = self.create_timer(SEARCH_S, self._look_for_vehicle)
+
+    def _look_for_vehicle(self) -> None:
+        """Warn, once, of a vehicle that is not there; DDS domains do not see each other."""
+        self._search.cancel()
+        if self.count_publishers(self._odometry_topic) == 0:
+            text = (
+                f'no publisher of {self._odometry_topic} in ROS domain {domain_id_of(os.environ)}: '
+                'start the drive, or watch with its ROS_DOMAIN_ID and --role-name'
+            )
+            self.get_logger().warning(text)
+            self._log.log('diagnostics', rr.TextLog(text, level='WARN'))
 
     def _at(self, stamp: int) -> None:
         """Set the simulated time of the next entries [ns]."""

@@ -55,6 +55,12 @@ def node(ros, log):
 
 
 @pytest.mark.usefixtures('node')
+def test_absent_vehicle_is_named_once(ros, log):
+    ros.spin_until(lambda: log.logged, 'the warning')
+    assert log.logged == {'diagnostics': ['TextLog']}
+
+
+@pytest.mark.usefixtures('node')
 def test_everything_is_shown(ros, log):
     image = Image(height=8, width=8, encoding='bgra8', step=32, data=bytes(256))
     image.header.stamp.sec = 7
