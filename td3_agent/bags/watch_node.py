@@ -106,8 +106,9 @@ class WatchNode(Node):
         """Warn, once, of a vehicle that is not there; DDS domains do not see each other."""
         self._search.cancel()
         if self.count_publishers(self._odometry_topic) == 0:
+            domain_id = domain_id_of(os.environ)
             text = (
-                f'no publisher of {self._odometry_topic} in ROS domain {domain_id_of(os.environ)}: '
+                f'no publisher of {self._odometry_topic} in ROS domain {domain_id}: '
                 'start the drive, or watch with its ROS_DOMAIN_ID and --role-name'
             )
             self.get_logger().warning(text)
