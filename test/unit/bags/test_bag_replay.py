@@ -54,7 +54,7 @@ from td3_agent.nodes.drivers import LoadedDriver
 
 ROOT = Path(__file__).parents[3]
 # Of all observation hashes of the shipped bag, one after the other, with actions of zero.
-OBSERVATIONS = 'c970442b4da458f95831f98013a8725952bde2d23b64515e0e37b5b0af7908b2'
+OBSERVATIONS = '125484c8451a0b8e51ba4462677ea489446674c020ed4ddd39b23ad41f41ace3'
 
 
 class Zero:
