@@ -54,7 +54,7 @@ from td3_agent.nodes.drivers import LoadedDriver
 
 ROOT = Path(__file__).parents[3]
 # Of all observation hashes of the shipped bag, one after the other, with actions of zero.
-OBSERVATIONS = '125484c8451a0b8e51ba4462677ea489446674c020ed4ddd39b23ad41f41ace3'
+OBSERVATIONS = 'f3ac95dfaec5c8e6568cdaf229a2f5029435d877cc2905df10c687e6517af84a'
 
 
 class Zero:
