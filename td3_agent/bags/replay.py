@@ -263,10 +263,9 @@ def first_difference(expected: Iterable[Record], records: Iterable[Record]) -> s
         if there is None:
             return f'frame {number} (stamp {here["stamp_ns"]} ns) is not in the expected ledger'
         if difference := _difference(there, here):
-            frame = (
-                f'frame {number} (stamp {there["stamp_ns"]} ns, {there["frame"]} in the ledger)'
-            )
-            return f'{frame}: {difference}'
+            stamp_ns, frame = there['stamp_ns'], there['frame']
+            where = f'frame {number} of the bag (stamp {stamp_ns} ns, frame {frame} in the ledger)'
+            return f'{where}: {difference}'
     return ''
 
 

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     size_mb = out.stat().st_size / MEGABYTE
     images = sum(len(drive['images']) for drive in data['drives'])
     sys.stdout.write(
-        f'{out}: {len(data["drives"])} drives, {images} camera frames, {size_mb:.1f} MB\n'
+        f'{out}: drives {len(data["drives"])}, camera frames {images}, {size_mb:.1f} MB\n'
     )
     return 0
 

@@ -172,10 +172,10 @@ def _cells(texts: Iterable[str]) -> str:
 
 def _text(value: object) -> str:
     """Return a figure as a short text."""
-    if value is None:
+    if value is None or (isinstance(value, (str, list, dict)) and not value):
         return '-'
     if isinstance(value, float):
         return f'{value:.3f}'
     if isinstance(value, dict):
-        return ', '.join(f'{key} {item}' for key, item in value.items()) or '-'
+        return ', '.join(f'{key} {item}' for key, item in value.items())
     return str(value)

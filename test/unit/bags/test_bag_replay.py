@@ -266,7 +266,7 @@ class TestExpect:
     )
     def test_names_what_differs(self, change, reason):
         found = first_difference([self.RECORD], [dict(self.RECORD) | change])
-        assert found.startswith('frame 0 (stamp 5 ns, 7 in the ledger): ')
+        assert found.startswith('frame 0 of the bag (stamp 5 ns, frame 7 in the ledger): ')
         assert reason in found
 
     def test_too_few_and_too_many(self):
@@ -286,7 +286,7 @@ class TestExpect:
         pytest.importorskip('torch')
         words = (SHIPPED, '--policy', 'untrained', '--expect', SHIPPED / 'ledger.jsonl')
         assert replayed(*words, '--out', tmp_path) == 1
-        assert 'frame 0 (stamp ' in capsys.readouterr().err
+        assert 'frame 0 of the bag (stamp ' in capsys.readouterr().err
         summary = json.loads((tmp_path / 'summary.json').read_text())
         assert 'observation_sha256 must be' in summary['first_difference']
 
