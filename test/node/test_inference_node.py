@@ -5,11 +5,14 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from td3_agent.driving.observation import Observation
 from td3_agent.driving.parameters import ParameterError
 from td3_agent.nodes.drivers import DriverParams, make_driver
 from td3_agent.policy import onnx_policy
+from td3_agent.policy.policy_file import policy_file, read_policy
 
 WITHOUT_TORCH = """
 import sys
@@ -50,8 +53,13 @@ def test_both_runtimes_drive_alike():
         torch.needs_route,
         torch.contract,
     )
-    observations = onnx_policy.sample_observations(onnx.driver.config, 5)
-    onnx.driver.compare(torch.driver.action, observations)
+    _, manifest = read_policy(policy_file('lane'), kind='driving')
+    for state, image in onnx_policy.sample_observations(manifest.actor, 5):
+        seen = Observation(image=image, state=state, vehicle=None)
+        for loaded in drivers:
+            loaded.driver.reset()
+        actions = [loaded.driver.act(seen) for loaded in drivers]
+        np.testing.assert_allclose(*actions, atol=onnx_policy.TOLERANCE)
 
 
 @pytest.mark.usefixtures('threads')

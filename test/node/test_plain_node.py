@@ -20,7 +20,8 @@ from td3_agent.driving.observation import grey_from_image, resize_area
 from td3_agent.driving.vehicle import VehicleState
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import image_view, stamp_ns, time_from_ns
-from td3_agent.nodes.drivers import DriverParams, make_driver
+from td3_agent.policy.checkpoint import load_checkpoint
+from td3_agent.policy.policy_file import policy_file
 
 SPEED_MPS, YAW_RATE_RADPS = 5.0, 0.1
 
@@ -41,8 +42,8 @@ def test_plain_node_drives_as_the_agent_does(ros):
     images = ros.talk(Image, topics.image(ROLE, CAMERA))
     motions = ros.talk(Odometry, topics.odometry(ROLE))
     ros.spin_until_matched()
-    loaded = make_driver(DriverParams(policy='lane'))
-    agent = Agent(loaded.driver, loaded.spec)
+    policy, manifest = load_checkpoint(policy_file('lane'), kind='driving')
+    agent = Agent(policy, manifest.observation_spec)  # the plain node smooths nothing
     for number in range(1, 6):
         image, motion = frame(number, seed=number)
         motions.publish(motion)

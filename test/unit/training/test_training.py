@@ -323,7 +323,13 @@ class Interrupting(BrokenServer):
             '{} continues',
         ),
         (Interrupting, 130, 'interrupted; ', 99, '{} continues'),
-        (Interrupting, 130, 'interrupted; there is no snapshot', 0, '{} starts again'),
+        (
+            Interrupting,
+            130,
+            'interrupted; no snapshot was written yet',
+            0,
+            '{} starts from the beginning',
+        ),
     ],
 )
 def test_run_that_ends_early_says_what_becomes_of_it(  # noqa: PLR0913  what is given and expected
