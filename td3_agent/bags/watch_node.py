@@ -103,7 +103,7 @@ class WatchNode(Node):
         self._search = self.create_timer(SEARCH_S, self._look_for_vehicle)
 
     def _look_for_vehicle(self) -> None:
-        """Warn, once, of a vehicle that is not there; DDS domains do not see each other."""
+        """Warn once if no vehicle publishes odometry in this ROS domain."""
         self._search.cancel()
         if self.count_publishers(self._odometry_topic) == 0:
             domain_id = domain_id_of(os.environ)

@@ -201,7 +201,7 @@ class PurePursuitDriver:
         bend_mps = math.sqrt(RETURN_ACCELERATION_MPS2 / max(abs(curvature), 1e-6))
         ahead_m = REAR_AXLE_M + self._reaction_time_s * max(speed_mps, 0.0)
         here_mps, ahead_mps = (self._profile_at(route, s_m + m) for m in (REAR_AXLE_M, ahead_m))
-        return min(here_mps, ahead_mps, bend_mps)  # slow down before a curve, not up within it
+        return min(here_mps, ahead_mps, bend_mps)  # no speeding up within the curve
 
     def _ramped(self, planned_mps: float, speed_mps: float, step_s: float) -> float:
         """Return the target speed [m/s]: a ramp to the planned one, and trim."""

@@ -147,7 +147,7 @@ class VelocityController:
         return self._throttle(error_mps, step_s), 0.0, reverse
 
     def _stopping_brake(self, speed_mps: float, step_s: float) -> float:
-        """Return the brake of a zero target: by the speed, and while it rolls ever more."""
+        """Return the brake at a zero target: by speed, plus a holding part that ramps up."""
         by_speed = self._params.brake_gain * speed_mps
         most = self._params.hold_brake + by_speed
         if speed_mps > STANDSTILL_MPS:

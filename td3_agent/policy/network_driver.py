@@ -102,9 +102,9 @@ class NetworkDriver:
 
 
 def comfortable(driver: Driver, manifest: Manifest) -> Driver:
-    """Return a driving policy with the low-pass filters that its manifest asks for.
+    """Return a driving policy with the filters of its manifest, and slower before curves.
 
-    Where it knows the route ahead, with the limit of :class:`CurveDriver` too.
+    Only a policy that knows the route ahead can slow down for its curves (:class:`CurveDriver`).
     """
     if manifest.observation_spec.path:
         driver = CurveDriver(driver)
@@ -118,8 +118,8 @@ def comfortable(driver: Driver, manifest: Manifest) -> Driver:
 class CurveDriver:
     """A driver that enters no curve of its route faster than pure pursuit plans to.
 
-    A network judges curves well that are like those it was trained on. A tighter one, as at some
-    junctions of CARLA's towns, it enters too fast.
+    A network handles curves like those it was trained on. It enters tighter ones, as at some
+    junctions of CARLA's towns, too fast.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -144,8 +144,8 @@ class CurveDriver:
 def curve_speed(path_m: NDArray[np.floating[Any]], reaction_m: float) -> float:
     """Return the speed from which a car can slow down for each curve ahead [m/s].
 
-    By the circles through three points in turn (Menger curvature), the vehicle being the first
-    point, and pure pursuit's lateral acceleration and deceleration.
+    The curvature at each point is that of the circle through it and its neighbours (Menger
+    curvature); the vehicle is the first point. The limits are pure pursuit's.
 
     Args:
         path_m: (N, 2) forward and left of the vehicle [m].
@@ -179,8 +179,8 @@ class SmoothedDriver:
             yaw_frames: lag of the yaw rate, in frames; 0 does not filter.
         """
         self._driver = driver
-        self._rising = _shares(speed_frames, yaw_frames)
-        self._falling = _shares(FALLING * speed_frames, yaw_frames)
+        self._rising = _gains(speed_frames, yaw_frames)
+        self._falling = _gains(FALLING * speed_frames, yaw_frames)
         self._stages: list[NDArray[np.float32]] = []
 
     def reset(self) -> None:
@@ -202,8 +202,8 @@ class SmoothedDriver:
         return action
 
 
-def _shares(*lags_frames: float) -> NDArray[np.float32]:
-    """Return how much of a step passes one stage in one frame, by the lag of all stages."""
+def _gains(*lags_frames: float) -> NDArray[np.float32]:
+    """Return the gain per frame of one stage, given the lag of all stages."""
     lags = np.array(lags_frames, dtype=np.float32) / STAGES
     with np.errstate(divide='ignore'):
         return -np.expm1(-1.0 / lags)

@@ -25,7 +25,7 @@ FAMILIES = {
 }
 
 
-def _probability(default: float, text: str) -> Any:  # noqa: ANN401  as param
+def _fraction(default: float, text: str) -> Any:  # noqa: ANN401  as param
     return param(default, text, low=0.0, high=1.0)
 
 
@@ -47,11 +47,11 @@ class Randomisation(Params):
     )
     lateral_m: float = param(1.0, 'start beside the centre', unit='m', low=0.0, high=2.0)
     heading_rad: float = param(0.2, 'start askew', unit='rad', low=0.0, high=1.0)
-    moving_probability: float = _probability(0.7, 'share of starts at speed')
-    road_end_probability: float = _probability(
+    moving_probability: float = _fraction(0.7, 'share of starts at speed')
+    road_end_probability: float = _fraction(
         0.3, 'share of episodes that are sought to reach the end of the road'
     )
-    approach_probability: float = _probability(
+    approach_probability: float = _fraction(
         0.0, 'share of episodes that begin near the vehicle ahead, where there is one'
     )
     episode_shortest_s: float = param(
@@ -61,20 +61,20 @@ class Randomisation(Params):
         low=0.0,
         high=60.0,
     )
-    disguise_probability: float = _probability(
+    disguise_probability: float = _fraction(
         0.0,
         'share of episodes with random numbers for yaw rate and last action, so that the policy '
         'must look at the picture',
     )
-    held_probability: float = _probability(
+    held_probability: float = _fraction(
         0.0,
         'share of episodes in which the car cannot move, so that standing does not mean that a '
         'vehicle is ahead',
     )
-    plain_probability: float = _probability(
+    plain_probability: float = _fraction(
         0.0, 'share of episodes with the picture as the camera takes it, from its usual place'
     )
-    late_probability: float = _probability(
+    late_probability: float = _fraction(
         0.3, 'share of episodes whose commands arrive a frame late'
     )
 
@@ -98,14 +98,14 @@ class Randomisation(Params):
     noise_levels: float = param(
         8.0, 'largest standard deviation of pixel noise', unit='of 255', low=0.0, high=50.0
     )
-    night_probability: float = _probability(0.1, 'share of episodes in the light of headlamps')
-    rain_probability: float = _probability(
+    night_probability: float = _fraction(0.1, 'share of episodes in the light of headlamps')
+    rain_probability: float = _fraction(
         0.1, 'share of episodes with rain, mist and a road that glares'
     )
 
     # Per episode: colours of the ground, each drawn freely and independently of the others, so
     # that the road is as often brighter as darker than what lies beside it.
-    free_colour_probability: float = _probability(
+    free_colour_probability: float = _fraction(
         0.9, 'share of episodes with free colours; the others are near the natural ones'
     )
     grey_least: float = param(15.0, 'darkest ground', unit='of 255', low=0.0, high=255.0)
@@ -117,21 +117,21 @@ class Randomisation(Params):
     paint_over_most: float = param(
         120.0, 'paint over the road, strongest', unit='of 255', low=0.0, high=255.0
     )
-    paint_darker_probability: float = _probability(
+    paint_darker_probability: float = _fraction(
         0.1, 'share of episodes whose paint is darker than the road'
     )
 
     # Per episode: textures and shadows.
-    texture_strength: float = _probability(
+    texture_strength: float = _fraction(
         1.0, 'strongest texture; 1 spans from black to double brightness'
     )
-    shadow_probability: float = _probability(
+    shadow_probability: float = _fraction(
         0.6, 'share of episodes with shadows scattered over the ground'
     )
-    plain_shadow_probability: float = _probability(
+    plain_shadow_probability: float = _fraction(
         0.0, 'the same on roads in the default look, where a shadow resembles a vehicle the most'
     )
-    shadow_depth: float = _probability(0.75, 'darkest shadow; 1 is black')
+    shadow_depth: float = _fraction(0.75, 'darkest shadow; 1 is black')
 
     # Per episode: other vehicles.
     visible_least_m: float = param(
@@ -153,22 +153,20 @@ class Randomisation(Params):
     marking_width_most_m: float = param(
         0.3, 'width of a painted line', unit='m', low=0.05, high=0.5
     )
-    edge_unmarked_probability: float = _probability(
-        0.4, 'share of roads without a line at the edge'
-    )
+    edge_unmarked_probability: float = _fraction(0.4, 'share of roads without a line at the edge')
     dash_least_m: float = param(1.5, 'length of a dash', unit='m', low=0.5, high=10.0)
     dash_most_m: float = param(4.5, 'length of a dash', unit='m', low=0.5, high=10.0)
 
     # Per map: what lies and stands beside the road.
     kerb_least_m: float = param(0.1, 'width of a kerb', unit='m', low=0.0, high=1.0)
     kerb_most_m: float = param(0.45, 'width of a kerb', unit='m', low=0.0, high=1.0)
-    pavement_probability: float = _probability(0.6, 'share of roads with a pavement strip')
+    pavement_probability: float = _fraction(0.6, 'share of roads with a pavement strip')
     pavement_least_m: float = param(0.8, 'width of a pavement', unit='m', low=0.0, high=10.0)
     pavement_most_m: float = param(4.0, 'width of a pavement', unit='m', low=0.0, high=10.0)
-    sign_probability: float = _probability(
+    sign_probability: float = _fraction(
         0.7, 'share of maps with each of stop lines, arrows and zebra crossings'
     )
-    scenery_most: float = _probability(
+    scenery_most: float = _fraction(
         1.0, 'largest density of each: trees, houses, walls, hedges, poles'
     )
 
