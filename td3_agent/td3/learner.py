@@ -9,7 +9,6 @@ from the paper, with their reasons.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 import copy
 from itertools import pairwise
 import math
@@ -26,8 +25,6 @@ from td3_agent.policy.policy import build_actor
 from td3_agent.td3.params import ENCODERS, OBSERVATION, PRIVILEGED, Td3Params
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from td3_agent.policy.policy import Actor
@@ -190,18 +187,19 @@ class Networks(nn.Module):
         return self.views(state, image if self.critic_sees_images else None)
 
 
-@contextmanager
-def flushed_denormals() -> Iterator[None]:
-    """Flush numbers below 1.2e-38 to zero in this thread.
+def prepare_learner_thread(threads: int) -> None:
+    """Make this thread, and the pool that torch starts from it, ready for updates.
 
-    The processor computes with them in microcode, and decay does not end them: 0.9 of the smallest
-    one is rounded to itself.
+    Both flush numbers below 1.2e-38 to zero: the moments of idle weights decay into them, the
+    processor takes ten times as long for them, and decay does not end them (0.9 of the smallest
+    one is rounded to itself). Call it before the thread's first operation: the threads of the pool
+    inherit the mode when they start.
+
+    Args:
+        threads: of torch, this one included.
     """
+    torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)  # the default
 
 
 class Learner:
@@ -268,7 +266,6 @@ class Learner:
             None if part is None else torch.from_numpy(part).to(self.device) for part in sample
         )
 
-    @flushed_denormals()  # moments of idle weights decay into them, at ten times the cost
     def update(self, batch: Batch) -> None:
         """Make one step of Algorithm 1 with a batch of transitions (s, a, r, s').
 

@@ -25,7 +25,7 @@ from td3_agent.files import write_json
 from td3_agent.policy.checkpoint import load_checkpoint
 from td3_agent.policy.policy_file import policy_file
 from td3_agent.processes import interruptions_noted
-from td3_agent.td3.learner import Learner
+from td3_agent.td3.learner import Learner, prepare_learner_thread
 from td3_agent.td3.replay import ReplayBuffer
 from td3_agent.td3.snapshot import load_newest, save_snapshot, snapshots
 from td3_agent.training.acting import Explorer, evaluate
@@ -115,7 +115,7 @@ class Trainer:
         self._best_return: float | None = None
         self._last: dict[str, float] | None = None
         self._saved_at = 0
-        self._updater = ThreadPoolExecutor(1, 'learner', torch.set_num_threads, (train.threads,))
+        self._updater = ThreadPoolExecutor(1, 'learner', prepare_learner_thread, (train.threads,))
         self._update: Future[None] | None = None  # that runs
         self._begun = 0  # updates, with that one
         self._batch: Batch | None = None  # of the last update in this round
