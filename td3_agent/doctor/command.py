@@ -137,7 +137,7 @@ def map_findings(path: Path) -> Iterator[Diagnosis]:
             yield Diagnosis(NOTE, 'map', cure)
         if found.errors:
             return
-        from td3_agent.sim.lane_network import breaks_of  # noqa: PLC0415
+        from td3_agent.sim.lane_runs import breaks_of  # noqa: PLC0415
         from td3_agent.sim.maps import loaded  # noqa: PLC0415
 
         if found.origin_m != (0.0, 0.0):

@@ -100,13 +100,18 @@ class Route:
             x_m: position in the map frame [m].
             y_m: position in the map frame [m].
             near_s_m: search only the segments within ``SEARCH_WINDOW_M`` of this arc length, so
-                that the result does not jump where a route crosses itself; None searches all.
+                that the result does not jump where a route comes by twice. None begins a drive:
+                at the start of the route, where that is near, else anywhere.
 
         Raises:
             ValueError: the position or ``near_s_m`` is not finite.
         """
         if not (math.isfinite(x_m) and math.isfinite(y_m)):
             raise ValueError(f'position must be finite [m], got ({x_m}, {y_m})')
+        if near_s_m is None:
+            found = self.project(x_m, y_m, 0.0)
+            if found.distance_m <= START_TOLERANCE_M:
+                return found
         first, last = self._search_range(near_s_m)
         # Complex numbers: one product turns the offset into each segment's own axes, along + left.
         offset = complex(x_m, y_m) * self._turn[first:last] - self._origin[first:last]
@@ -324,12 +329,10 @@ class RouteTracker:
     def locate(self, x_m: float, y_m: float) -> float | None:
         """Return the arc length of a position [m], or None far from the route.
 
-        The search begins at the last place, in a new drive at the start, where a lap drawn as an
-        open route begins and ends. If that fails, it covers the whole route.
+        The search begins at the last place. If that fails, it covers the whole route.
         """
-        new = self._near_s_m is None
-        found = self.route.project(x_m, y_m, 0.0 if new else self._near_s_m)
-        if found.distance_m > (START_TOLERANCE_M if new else self._lost_distance_m):
+        found = self.route.project(x_m, y_m, self._near_s_m)
+        if found.distance_m > self._lost_distance_m:
             found = self.route.project(x_m, y_m)
         lost = found.distance_m > self._lost_distance_m
         self._near_s_m = None if lost else found.s_m

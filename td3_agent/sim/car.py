@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from td3_agent.sim.lane_network import Pose
-    from td3_agent.sim.road import LaneFix, Marking, RoadMap, RouteTrace
+    from td3_agent.sim.markings import Marking
+    from td3_agent.sim.road import LaneFix, RoadMap, RouteTrace
 
 CELL_M = 4.0
 JOIN_M = 0.25  # ends of markings this close belong together
@@ -202,7 +203,7 @@ class Car:
         self.route_turns = trace.turns
         self.control = VehicleControl()
         self._stamp_ns = stamp_ns
-        self.set_pose(spawn.x_m, spawn.y_m, spawn.yaw_rad)
+        self.set_pose(spawn.x_m, spawn.y_m, spawn.yaw_rad, spawn.z_m)
 
     @property
     def on_road(self) -> bool:

@@ -78,7 +78,7 @@ def cars_on_edges(network: LaneNetwork, cars: Sequence[Car]) -> list[CarOnEdge]:
     seen = []
     for car in cars:
         motion = car.motion
-        for place in network.near(motion.x_m, motion.y_m, SEEN_WITHIN_M):
+        for place in network.near(motion.x_m, motion.y_m, SEEN_WITHIN_M, car.state.z_m):
             on_edge = _on_edge(place, car)
             in_the_way = on_edge is not None and (
                 -on_edge.half_m < on_edge.s_m

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from td3_agent.sim.lane_runs import over_short_streets, streets_and_paths
 from td3_agent.sim.opendrive import MapError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from td3_agent.sim.road import LaneGeometry, RoadMap
 
@@ -34,8 +35,7 @@ PLANNED_DECELERATION_MPS2 = 1.5  # before a bend
 CLEARANCE_M = 2.6
 FREE = -math.inf  # two paths that never meet
 GAP_M = 0.05  # between lanes that follow each other: driven across, not jumped over
-SEEN_GAP_M = 0.25  # reported: a car drives over less without a jerk
-BREAK_M = 5.0  # a wider gap ends the road
+STOREY_M = 2.5  # roads that cross without meeting lie farther apart in height
 CELL_M = 8.0  # rows are looked up by cells of this edge
 
 
@@ -105,6 +105,7 @@ class LaneNetwork:
         x_m: (R,) centre of the lane, rows evenly spaced along each edge [m].
         y_m: (R,) the same [m].
         heading_rad: (R,) driving direction [rad], continuous along an edge, not wrapped.
+        z_m: (R,) height [m].
         limit_mps: (R,) speed that the bends here and further along the edge allow [m/s].
         edge_of_row: (R,) intp.
         lanes: for each edge the numbers of its lanes in :attr:`RoadMap.driving_lanes`, in order.
@@ -123,6 +124,7 @@ class LaneNetwork:
     x_m: FloatArray
     y_m: FloatArray
     heading_rad: FloatArray
+    z_m: FloatArray
     limit_mps: FloatArray
     edge_of_row: IntArray
     lanes: tuple[tuple[int, ...], ...]
@@ -170,14 +172,36 @@ class LaneNetwork:
     def _rows_by_cell(self) -> ByCell:
         return ByCell(np.column_stack((self.x_m, self.y_m)), CELL_M)
 
-    def near(self, x_m: float, y_m: float, reach_m: float) -> list[Place]:
-        """Return the place on every edge that passes a position within ``reach_m`` [m]."""
+    @cached_property
+    def has_storeys(self) -> bool:
+        """Whether roads may cross at different heights."""
+        return float(np.ptp(self.z_m)) > STOREY_M
+
+    def heights_m(self, edge: IntArray, s_m: FloatArray) -> FloatArray:
+        """Return the height of places on the lanes, (N,) [m]."""
+        row, fraction = self._rows(edge, s_m)
+        here = self.z_m[row]
+        return np.asarray(here + fraction * (self.z_m[row + 1] - here))
+
+    def near(
+        self, x_m: float, y_m: float, reach_m: float, z_m: float | None = None
+    ) -> list[Place]:
+        """Return the place on every edge that passes a position within ``reach_m`` [m].
+
+        Args:
+            x_m: position in the map frame [m].
+            y_m: position in the map frame [m].
+            reach_m: horizontally [m].
+            z_m: height of the position, where edges above and below do not count [m].
+        """
         rows = self._rows_by_cell.within(
             x_m - reach_m, y_m - reach_m, x_m + reach_m, y_m + reach_m
         )
         dx, dy = x_m - self.x_m[rows], y_m - self.y_m[rows]
         squared = dx * dx + dy * dy
         close = squared < reach_m * reach_m
+        if z_m is not None and self.has_storeys:
+            close &= np.abs(z_m - self.z_m[rows]) < STOREY_M
         nearest: dict[int, int] = {}
         for row in rows[close][np.argsort(squared[close], kind='stable')].tolist():
             nearest.setdefault(int(self.edge_of_row[row]), row)
@@ -205,15 +229,24 @@ def arc_lengths(points: FloatArray) -> FloatArray:
 
 
 @lru_cache(maxsize=64)  # training goes round among three dozen roads
-def lane_network(road_map: RoadMap) -> LaneNetwork:
+def lane_network(road_map: RoadMap, shortest_street_m: float = 0.0) -> LaneNetwork:
     """Return the tables of a map; asking again for the same map is free.
+
+    Args:
+        road_map: the map.
+        shortest_street_m: shorter streets between two junctions are parts of the paths through
+            these junctions [m].
 
     Raises:
         MapError: none of its lanes is long enough to drive on.
     """
     lanes = road_map.driving_lanes
-    runs, followers = _runs(lanes, _connected(lanes, road_map.lane_followers))
-    in_junction = np.array([lanes[run[0]].span.in_junction for run in runs])
+    runs, followers = streets_and_paths(lanes, road_map.lane_followers)
+    is_path = [lanes[run[0]].span.in_junction for run in runs]
+    along_m = [float(arc_lengths(_rows_of(lanes, run))[-1]) for run in runs]
+    short = {run for run, length_m in enumerate(along_m) if length_m < shortest_street_m}
+    runs, followers, is_path = over_short_streets(runs, followers, is_path, short)
+    in_junction = np.array(is_path)
     tables = [_table(rows) for rows in _bridged([_rows_of(lanes, run) for run in runs], followers)]
     length_m = np.array([length for length, _ in tables])
     if not length_m.max(initial=0.0) > ROW_SPACING_M:
@@ -231,6 +264,7 @@ def lane_network(road_map: RoadMap) -> LaneNetwork:
         x_m=rows[:, 0].copy(),
         y_m=rows[:, 1].copy(),
         heading_rad=rows[:, 2].copy(),
+        z_m=rows[:, 3].copy(),
         limit_mps=np.concatenate([_limits(table[:, 2], length) for length, table in tables]),
         edge_of_row=np.repeat(np.arange(len(runs)), count + 1),
         lanes=tuple(tuple(run) for run in runs),
@@ -250,61 +284,11 @@ def lane_network(road_map: RoadMap) -> LaneNetwork:
     )
 
 
-def _runs(
-    lanes: Sequence[LaneGeometry], followers: tuple[tuple[int, ...], ...]
-) -> tuple[list[list[int]], tuple[tuple[int, ...], ...]]:
-    """Join lanes that follow each other without a choice; return runs, and runs after runs."""
-
-    def may_join(before: int, after: int) -> bool:
-        return lanes[before].span.in_junction == lanes[after].span.in_junction
-
-    runs = runs_of(followers, may_join)
-    run_of = {run[0]: number for number, run in enumerate(runs)}
-    return runs, tuple(tuple(run_of[way] for way in followers[run[-1]]) for run in runs)
-
-
-def _connected(
-    lanes: Sequence[LaneGeometry], followers: tuple[tuple[int, ...], ...]
-) -> tuple[tuple[int, ...], ...]:
-    """Leave out followers that begin elsewhere, or lead back: there the road is broken."""
-
-    def connected(before: int, after: int) -> bool:
-        end, start = lanes[before], lanes[after]
-        turned = float(start.heading_rad[0] - end.heading_rad[-1])
-        return math.dist(end.centre[-1, :2], start.centre[0, :2]) < BREAK_M and (
-            math.cos(turned) > 0.0
-        )
-
-    return tuple(
-        tuple(after for after in ways if connected(before, after))
-        for before, ways in enumerate(followers)
-    )
-
-
-def breaks_of(road_map: RoadMap) -> list[str]:
-    """Return where lanes do not meet those that follow them, one sentence each."""
-    lanes = road_map.driving_lanes
-    found = []
-    for before, ways in zip(lanes, road_map.lane_followers, strict=True):
-        for after in (lanes[way] for way in ways):
-            gap_m = math.dist(before.centre[-1, :2], after.centre[0, :2])
-            if gap_m > SEEN_GAP_M:
-                found.append(
-                    f'{_name(before)}: ends {gap_m:.2f} m from where {_name(after)} begins'
-                )
-    return found
-
-
-def _name(lane: LaneGeometry) -> str:
-    span = lane.span
-    return f'road {span.road_id}, section s={span.s_start_m:g}, lane {span.lane_id}'
-
-
 def _rows_of(lanes: Sequence[LaneGeometry], run: Sequence[int]) -> FloatArray:
-    """Return (N, 3) x, y, heading of lanes that follow each other, heading not wrapped."""
-    points = np.concatenate([lanes[number].centre[:, :2] for number in run])
+    """Return (N, 4) x, y, heading, z of lanes that follow each other, heading not wrapped."""
+    points = np.concatenate([lanes[number].centre for number in run])
     heading = np.unwrap(np.concatenate([lanes[number].heading_rad for number in run]))
-    return np.column_stack((points, heading))
+    return np.column_stack((points[:, :2], heading, points[:, 2]))
 
 
 def _bridged(rows: list[FloatArray], followers: Sequence[Sequence[int]]) -> list[FloatArray]:
@@ -324,19 +308,19 @@ def _bridged(rows: list[FloatArray], followers: Sequence[Sequence[int]]) -> list
             if math.dist(end[:2], start[:2]) < GAP_M:
                 continue
             if len(leaders[way]) == 1:
-                bridged[way] = np.vstack(([*end[:2], start[2]], bridged[way]))
+                bridged[way] = np.vstack(([*end[:2], start[2], end[3]], bridged[way]))
             elif len(ways) == 1:
-                bridged[run] = np.vstack((bridged[run], [*start[:2], end[2]]))
+                bridged[run] = np.vstack((bridged[run], [*start[:2], end[2], start[3]]))
     return bridged
 
 
 def _table(points: FloatArray) -> tuple[float, FloatArray]:
-    """Return length [m] and evenly spaced rows (x, y, heading) along a run's (N, 3) points."""
+    """Return length [m] and evenly spaced rows (x, y, heading, z) along a run's points."""
     along = arc_lengths(points)
     count = max(1, round(float(along[-1]) / ROW_SPACING_M))
     s = np.linspace(0.0, along[-1], count + 1)
     return float(along[-1]), np.column_stack(
-        [np.interp(s, along, points[:, column]) for column in range(3)]
+        [np.interp(s, along, points[:, column]) for column in range(4)]
     )
 
 
@@ -378,42 +362,3 @@ def _meets_until(path: tuple[float, FloatArray], other: FloatArray) -> float:
     if not close.any():
         return FREE
     return float(np.flatnonzero(close)[-1]) * length_m / (len(rows) - 1)
-
-
-def runs_of(
-    followers: Sequence[Sequence[int]], may_join: Callable[[int, int], bool]
-) -> list[list[int]]:
-    """Join lanes into runs; every lane is in exactly one.
-
-    A lane joins the one before it when each is the other's only neighbour there and
-    ``may_join(before, after)`` is true. A circuit becomes one run that begins anywhere.
-
-    Args:
-        followers: numbers of the lanes that go on from each lane.
-        may_join: whether two lanes that follow each other belong to one run.
-    """
-    leaders: list[list[int]] = [[] for _ in followers]
-    for number, ways in enumerate(followers):
-        for way in ways:
-            leaders[way].append(number)
-
-    def joined(number: int) -> int | None:
-        """Return the lane that can only be reached from this one, and is all that can."""
-        ways = followers[number]
-        if len(ways) != 1 or leaders[ways[0]] != [number] or ways[0] == number:
-            return None
-        return ways[0] if may_join(number, ways[0]) else None
-
-    continued = {after for n in range(len(followers)) if (after := joined(n)) is not None}
-    heads = [number for number in range(len(followers)) if number not in continued]
-    runs, seen = [], set[int]()
-    # Heads first; what is left then are circuits, which begin anywhere.
-    for head in [*heads, *range(len(followers))]:
-        if head in seen:
-            continue
-        run = [head]
-        while (after := joined(run[-1])) is not None and after != head:
-            run.append(after)
-        seen.update(run)
-        runs.append(run)
-    return runs

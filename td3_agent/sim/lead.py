@@ -128,7 +128,7 @@ def _others(simulator: Simulator, car: Car) -> FloatArray:
     return (
         standing
         if simulator.traffic is None
-        else np.vstack((standing, simulator.traffic.bodies()))
+        else np.vstack((standing, simulator.traffic.bodies(car.state.z_m)))
     )
 
 

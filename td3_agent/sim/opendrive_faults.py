@@ -18,9 +18,9 @@ from td3_agent.sim.opendrive_repair import (
     DRIVING,
     NO_JUNCTION,
     SHAPES,
-    SHORTEST_M,
     plan_length_m,
 )
+from td3_agent.sim.opendrive_sections import SHORTEST_M
 from td3_agent.sim.opendrive_tree import ROUNDING_M, lane_links, read_records, station, steps
 
 if TYPE_CHECKING:
@@ -294,9 +294,13 @@ def _section_faults(road: ET.Element) -> Iterator[MapFault]:
 
 
 def _step_faults(road: ET.Element) -> Iterator[MapFault]:
+    """Check that the lanes go on where laneOffset steps: where a section begins, others may."""
     lanes = road.find('lanes')
-    for s_m, step_m in steps(read_records(lanes, 'laneOffset')) if lanes is not None else []:
-        if abs(step_m) > GAP_M:
+    if lanes is None:
+        return
+    begun_m = [float(section.get('s', '0')) for section in lanes.findall('laneSection')]
+    for s_m, step_m in steps(read_records(lanes, 'laneOffset')):
+        if abs(step_m) > GAP_M and min(abs(s_m - begin_m) for begin_m in begun_m) > SHORTEST_M:
             yield MapFault(
                 f'{_road(road)}, laneOffset s={s_m:g}',
                 f'the road steps sideways by {abs(step_m):.2f} m',

@@ -14,6 +14,11 @@ import math
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from td3_agent.sim.opendrive_sections import (
+    SHORTEST_M,
+    driven_lanes,
+    without_short_sections,
+)
 from td3_agent.sim.opendrive_tree import (
     ROUNDING_M,
     Cubic,
@@ -61,7 +66,6 @@ RAMPS = {
 SHARED = {'bidirectional'}
 NO_JUNCTION = '-1'
 BENT_M = 1e-3  # a bend that leaves a straight line by less is none
-SHORTEST_M = 1e-2  # sections and geometries that are shorter are left out
 CARLAS_PROJECTION = '+proj=tmerc +lat_0=42 +lon_0=2 +datum=WGS84'
 LARGEST_LOCAL_M = 20_000.0  # beyond, float32 no longer keeps millimetres
 
@@ -84,7 +88,8 @@ def repaired(root: ET.Element) -> list[str]:
         done.update(_rule(road))
         done.update(_shapes(road))
         done.update(_profiles(road))
-        done.update(_sections(road))
+    done.update(without_short_sections(root))
+    for road in root.findall('road'):
         done.update(_lane_types(road))
         for section in road.iterfind('lanes/laneSection'):
             done.update(_lanes(section))
@@ -144,9 +149,10 @@ def _shapes(road: ET.Element) -> Iterator[str]:
             yield 'geometry without length left out'
         else:
             yield from _straightened(geometry)
+    begun = bool(found) and abs(float(found[0].get('s', '0'))) <= ROUNDING_M
     plan[:] = [g for g in found if float(g.get('length', '0')) > ROUNDING_M] or found
-    if len(plan) and 0.0 < abs(float(plan[0].get('s', '0'))) <= ROUNDING_M:
-        plan[0].set('s', '0.0')
+    if begun and float(plan[0].get('s', '0')) != 0.0:
+        plan[0].set('s', '0.0')  # those before it, if any, had no length
 
 
 def _straightened(geometry: ET.Element) -> Iterator[str]:
@@ -213,55 +219,11 @@ def ended_with_plan(root: ET.Element) -> None:
             road.set('length', repr(end_m))
             for section in road.iterfind('lanes/laneSection'):
                 section.set('s', repr(min(float(section.get('s', '0')), end_m)))
-            for _ in _sections(road):  # leaves out those that have no length now
-                pass
+    for _ in without_short_sections(root):  # those that have no length now
+        pass
 
 
 # ---- Sections and lanes ------------------------------------------------------------------------
-
-
-def _sections(road: ET.Element) -> Iterator[str]:
-    lanes = road.find('lanes')
-    found = road.findall('lanes/laneSection')
-    if lanes is None or not found:
-        return
-    found.sort(key=lambda section: float(section.get('s', '0')))
-    ends = [float(section.get('s', '0')) for section in found[1:]]
-    ends.append(float(road.get('length', '0')))
-    short = [
-        index
-        for index, (section, end) in enumerate(zip(found, ends, strict=True))
-        if abs(end - float(section.get('s', '0'))) < SHORTEST_M and len(found) > 1
-    ]
-    for index in reversed(short[: len(found) - 1]):
-        _unlink(found, index)
-        yield f'lane section shorter than {SHORTEST_M} m left out'
-    if 0.0 < abs(float(found[0].get('s', '0'))) <= ROUNDING_M:
-        found[0].set('s', '0.0')
-    lanes[:] = [*lanes.findall('laneOffset'), *found]
-
-
-def _unlink(sections: list[ET.Element], index: int) -> None:
-    """Take a section out; the lanes before it go on into those after it."""
-    gone = {lane.get('id'): lane for lane in _driven(sections[index])}
-    for beside, name in ((index - 1, 'successor'), (index + 1, 'predecessor')):
-        for lane in _driven(sections[beside]) if 0 <= beside < len(sections) else []:
-            link = lane.find(f'link/{name}')
-            if link is None or link.get('id') not in gone:
-                continue
-            further = gone[link.get('id')].find(f'link/{name}')
-            if further is not None:
-                link.set('id', further.get('id', '0'))
-            else:
-                lane.find('link').remove(link)  # type: ignore[union-attr]
-    if index == 0 and len(sections) > 1:
-        sections[1].set('s', sections[0].get('s', '0'))
-    del sections[index]
-
-
-def _driven(section: ET.Element) -> list[ET.Element]:
-    """Return the lanes beside the centre."""
-    return section.findall('left/lane') + section.findall('right/lane')
 
 
 def _lanes(section: ET.Element) -> Iterator[str]:
@@ -303,7 +265,9 @@ def _widths(lanes: list[ET.Element], sign: float) -> Iterator[str]:
 
 
 def _lane_types(road: ET.Element) -> Iterator[str]:
-    lanes = [lane for section in road.iterfind('lanes/laneSection') for lane in _driven(section)]
+    lanes = [
+        lane for section in road.iterfind('lanes/laneSection') for lane in driven_lanes(section)
+    ]
     kinds = {(lane.get('type') or 'none').strip().lower() for lane in lanes}
     driven = RAMPS if kinds & (RAMPS | {DRIVING}) else RAMPS | SHARED
     for lane in lanes:

@@ -180,14 +180,15 @@ def added(one: Sequence[Cubic], other: Sequence[Cubic], factor: float = 1.0) -> 
     starts = sorted({record.s_m for record in (*one, *other)})
     total = []
     for s_m in starts:
-        mine, theirs = _part_at(one, s_m), _part_at(other, s_m)
+        mine, theirs = part_at(one, s_m), part_at(other, s_m)
         total.append(
             Cubic(s_m, *(a + factor * b for a, b in zip(mine[1:], theirs[1:], strict=True)))
         )
     return total
 
 
-def _part_at(records: Sequence[Cubic], s_m: float) -> Cubic:
+def part_at(records: Sequence[Cubic], s_m: float) -> Cubic:
+    """Return the record that holds at a station, begun there; 0 where none does."""
     begun = [record for record in records if record.s_m <= s_m]
     return begun[-1].begun_at(s_m) if begun else Cubic(s_m)
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from td3_agent.sim.road import LaneGeometry, Marking, RoadMap
+    from td3_agent.sim.markings import Marking
+    from td3_agent.sim.road import LaneGeometry, RoadMap
     from td3_agent.sim.roadside import Roadside
     from td3_agent.sim.scenery import Scenery
 

@@ -86,9 +86,10 @@ def _beside(lane: LaneGeometry, actor_id: int, rng: np.random.Generator) -> Box:
 def _in_the_way(road_map: RoadMap, box: Box, parked: list[Box]) -> bool:
     """Whether a box stands on a driving lane or in another box."""
     outline = [*box.corners(), (box.x_m, box.y_m)]
-    return any(road_map.locate(x, y).on_road for x, y in outline) or any(
-        overlap(box, other) is not None for other in parked
+    on_road = any(
+        road_map.locate(x, y, z_m).on_road for x, y in outline for z_m in road_map.storeys_m
     )
+    return on_road or any(overlap(box, other) is not None for other in parked)
 
 
 def free_places(

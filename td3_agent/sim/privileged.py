@@ -183,7 +183,7 @@ class Privileged:
         known = np.zeros((NEIGHBOURS, NEIGHBOUR_SIZE))
         traffic, motion = self._world.simulator.traffic, self._world.simulator.ego.motion
         if traffic is not None:
-            bodies = traffic.bodies()
+            bodies = traffic.bodies(self._world.simulator.ego.state.z_m)
             offset = (bodies[:, 0] - motion.x_m) + 1j * (bodies[:, 1] - motion.y_m)
             nearest = np.argsort(np.abs(offset), kind='stable')[:NEIGHBOURS]
             turn = np.exp(-1j * motion.yaw_rad)

@@ -24,7 +24,9 @@ from td3_agent.driving.geometry import (
     wrap_angle,
 )
 from td3_agent.driving.route import Route
-from td3_agent.sim.lane_network import Pose, arc_lengths, runs_of
+from td3_agent.sim.lane_network import STOREY_M, Pose, arc_lengths
+from td3_agent.sim.lane_runs import runs_of
+from td3_agent.sim.markings import NO_MARKING, markings_of
 from td3_agent.sim.opendrive import MAX_EXTENT_M, LaneSpan, MapError, lane_spans, with_projection
 
 if TYPE_CHECKING:
@@ -40,7 +42,6 @@ TURN_ANGLE_RAD = 0.5  # a path through a junction that turns by less goes straig
 ON_ROAD_TOLERANCE_M = 1e-3
 END_MARGIN_M = 1e-4  # what belongs to the neighbour begins there
 BEYOND_END_M = 0.01  # far enough to be in the lane that follows, too short to leap over one
-NO_MARKING = 10  # carla.LaneMarkingType.NONE
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,21 +67,6 @@ class LaneGeometry:
     right: NDArray[np.float64]
     left_marking: NDArray[np.int64]
     right_marking: NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Marking:
-    """A painted line of one type and colour.
-
-    Attributes:
-        points: (N, 2) in the map frame [m].
-        kind: CARLA ``LaneMarkingType`` as int: OTHER 0, BROKEN 1, SOLID 2, ...
-        colour: CARLA ``LaneMarkingColor`` as int: WHITE 0, ..., YELLOW 4.
-    """
-
-    points: NDArray[np.float64]
-    kind: int
-    colour: int
 
 
 class LaneFix(NamedTuple):
@@ -154,7 +140,7 @@ class RoadMap:
         self.driving_lanes = tuple(lane for lane in self.lanes if lane.span.kind == 'driving')
         if not self.driving_lanes:
             raise MapError(f'map {name!r}: carla.Map finds no driving lane')
-        self.markings = tuple(_markings(self.driving_lanes))
+        self.markings = tuple(markings_of(self.driving_lanes))
         self.spawn_points = tuple(_spawn_points(self.driving_lanes, self.lane_followers))
         if not self.spawn_points:
             raise MapError(f'map {name!r} has no lane outside junctions of {CAR_M} m or more')
@@ -165,6 +151,13 @@ class RoadMap:
         edges = np.concatenate([np.vstack((lane.left, lane.right)) for lane in self.lanes])
         (x0, y0), (x1, y1) = edges.min(axis=0), edges.max(axis=0)
         return float(x0), float(y0), float(x1), float(y1)
+
+    @cached_property
+    def storeys_m(self) -> tuple[float, ...]:
+        """Heights from the lowest lane to the highest, near enough to tell storeys apart [m]."""
+        z = np.concatenate([lane.centre[:, 2] for lane in self.driving_lanes])
+        low_m, high_m = float(z.min()), float(z.max())
+        return tuple(np.arange(low_m, high_m + STOREY_M, 2.0 * STOREY_M).tolist())
 
     def locate(self, x_m: float, y_m: float, z_m: float = 0.0) -> LaneFix:
         """Return the nearest driving lane, seen from a position in the map frame [m]."""
@@ -351,42 +344,6 @@ def _lane_geometry(span: LaneSpan, waypoints: list[carla.Waypoint]) -> LaneGeome
 def _paint(marking: carla.LaneMarking | None) -> tuple[int, int]:
     """Return type and colour of a marking; a border may have none."""
     return (NO_MARKING, 0) if marking is None else (int(marking.type), int(marking.color))
-
-
-def _markings(lanes: tuple[LaneGeometry, ...]) -> list[Marking]:
-    """Return every painted line once; junctions have none, their lanes overlap.
-
-    Neighbouring lanes share a boundary: it is taken as the outer one of the inner lane, and as
-    the inner one only where no driving lane lies further in. Outer is away from the centre
-    line: right where traffic keeps to the right.
-    """
-    present = {(lane.span.road_id, lane.span.section, lane.span.lane_id) for lane in lanes}
-    markings = []
-    for lane in lanes:
-        span = lane.span
-        if span.in_junction:
-            continue
-        right, left = (lane.right, lane.right_marking), (lane.left, lane.left_marking)
-        outer, inner = (left, right) if span.left_hand else (right, left)
-        markings += _runs(*outer)
-        further_in = span.lane_id - int(math.copysign(1, span.lane_id))
-        if further_in == 0 and not span.along_s:
-            further_in = -span.lane_id  # the centre line belongs to the lane along it
-        if (span.road_id, span.section, further_in) not in present:
-            markings += _runs(*inner)
-    return markings
-
-
-def _runs(points: NDArray[np.float64], paint: NDArray[np.int64]) -> list[Marking]:
-    """Split a boundary where its marking changes; unmarked parts are left out."""
-    changes = np.flatnonzero((paint[1:] != paint[:-1]).any(axis=1)) + 1
-    runs = []
-    for first, last in zip([0, *changes], [*changes, len(points)], strict=True):
-        piece = points[first : last + 1]  # one point more, so that runs meet
-        kind, colour = int(paint[first, 0]), int(paint[first, 1])
-        if kind != NO_MARKING and len(piece) > 1:
-            runs.append(Marking(piece, kind, colour))
-    return runs
 
 
 def _spawn_points(

@@ -40,7 +40,6 @@ class RoadGraph:
     Attributes:
         name: of the map.
         network: edges, their rows, and what follows what.
-        z_m: (R,) height of each row of the network [m].
         beside: (2, R) intp, row of the lane to the left and to the right that may be changed to
             here; ``NOWHERE`` where there is none, or paint or a junction forbids it.
         spawn_points: (P, 4) x, y, z [m] and heading [rad] of the map's spawn points.
@@ -48,7 +47,6 @@ class RoadGraph:
 
     name: str
     network: LaneNetwork
-    z_m: FloatArray
     beside: NDArray[np.intp]
     spawn_points: FloatArray
 
@@ -62,12 +60,10 @@ class RoadGraph:
 
     def position(self, edge: int, s_m: float) -> tuple[float, float, float, float]:
         """Return x, y, z [m] and heading [rad] of a place on an edge."""
-        network = self.network
-        x, y, heading = network.poses(np.array([edge]), np.array([s_m]))
-        row = self.row(edge, s_m)
-        low = min(int(row), int(network.first_row[edge] + network.count[edge]) - 1)
-        z = self.z_m[low] + (row - low) * (self.z_m[low + 1] - self.z_m[low])
-        return float(x[0]), float(y[0]), float(z), float(heading[0])
+        place = np.array([edge]), np.array([s_m])
+        x, y, heading = self.network.poses(*place)
+        z = self.network.heights_m(*place)
+        return float(x[0]), float(y[0]), float(z[0]), float(heading[0])
 
     def along(self, edge: int, from_m: float, to_m: float) -> FloatArray:
         """Return the centre of an edge between two places, (n, 4): x, y, z [m], heading [rad]."""
@@ -79,7 +75,7 @@ class RoadGraph:
     def rows(self) -> FloatArray:
         """(R, 4) x, y, z [m] and heading [rad] of all rows."""
         network = self.network
-        return np.column_stack((network.x_m, network.y_m, self.z_m, network.heading_rad))
+        return np.column_stack((network.x_m, network.y_m, network.z_m, network.heading_rad))
 
 
 def road_graph(road_map: RoadMap) -> RoadGraph:
@@ -94,13 +90,10 @@ def road_graph(road_map: RoadMap) -> RoadGraph:
         _edge_table(edge, lanes, count + 1)
         for edge, count in zip(network.lanes, network.count.tolist(), strict=True)
     ]
-    z_m, lane_of_row, sample_of_row = (
-        np.concatenate(columns) for columns in zip(*tables, strict=True)
-    )
+    lane_of_row, sample_of_row = (np.concatenate(columns) for columns in zip(*tables, strict=True))
     return RoadGraph(
         name=road_map.name,
         network=network,
-        z_m=z_m,
         beside=_beside(network, lanes, lane_of_row, sample_of_row),
         spawn_points=np.array(road_map.spawn_points),
     )
@@ -108,15 +101,15 @@ def road_graph(road_map: RoadMap) -> RoadGraph:
 
 def _edge_table(
     edge: Sequence[int], lanes: Sequence[LaneGeometry], count: int
-) -> tuple[FloatArray, IntArray, IntArray]:
-    """Return of an edge's rows, (count,) each: height [m], lane, and nearest sample of it."""
+) -> tuple[IntArray, IntArray]:
+    """Return of an edge's rows, (count,) each: lane, and nearest sample of it."""
     points = np.concatenate([lanes[i].centre for i in edge])
     lane = np.concatenate([np.full(len(lanes[i].centre), i) for i in edge])
     sample = np.concatenate([np.arange(len(lanes[i].centre)) for i in edge])
     along = arc_lengths(points)
     s = np.linspace(0.0, along[-1], count)
     nearest = np.clip(np.searchsorted(along, s), 0, len(points) - 1)
-    return np.interp(s, along, points[:, 2]), lane[nearest], sample[nearest]
+    return lane[nearest], sample[nearest]
 
 
 def _beside(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from td3_agent.driving.geometry import wrap_angle
-from td3_agent.sim.lane_network import Pose, arc_lengths
+from td3_agent.sim.lane_network import STOREY_M, Pose, arc_lengths
 from td3_agent.sim.road_graph import NOWHERE
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ SHORT_LANE_CHANGE_M = 15.0  # where no longer one fits
 LANE_CHANGE_COST_M = 200.0  # a detour as long as this is driven instead
 BESIDE_M = 0.5  # places that are this much farther than the nearest one count too
 TURNED_M = 3.0  # a start whose lane is turned by 1 rad from the car counts as so much farther
-STOREY_M = 2.5  # roads that cross lie farther apart in height
 FROM_END_M = 8.0  # of an edge, where no goal is drawn
 FAR_M, NEAR_M = 100.0, 15.0  # a drawn goal should be as far as the one, at least as the other
 LEAST_STEP_M = 0.01  # closer points of a lane are one

@@ -255,7 +255,7 @@ class Simulator:
         """Return the traffic that has its middle within ``reach_m`` of a car's."""
         if self.traffic is None:
             return ()
-        return self.traffic.outlines(car.motion.x_m, car.motion.y_m, reach_m)
+        return self.traffic.outlines(car.motion.x_m, car.motion.y_m, reach_m, car.state.z_m)
 
     @property
     def camera(self) -> Camera:

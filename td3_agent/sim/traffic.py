@@ -21,15 +21,17 @@ import numpy as np
 
 from td3_agent.driving.idm import HARDEST_BRAKING_MPS2, IdmParams, advanced, idm_acceleration
 from td3_agent.driving.parameters import param
-from td3_agent.sim.boxes import DRIVEN_UP_TO, EVEN_UP_TO, Box, drawn_vehicle
+from td3_agent.sim.boxes import DRIVEN_UP_TO, EVEN_UP_TO, LONGEST_M, Box, drawn_vehicle
 from td3_agent.sim.fleet import OFF_MAP, Fleet, Queues, cars_on_edges
-from td3_agent.sim.lane_network import PLANNED_DECELERATION_MPS2, lane_network
+from td3_agent.sim.lane_network import PLANNED_DECELERATION_MPS2, STOREY_M, lane_network
 from td3_agent.sim.lead import BEHAVIOURS, LEADERS, NO_LEADER, LeadVehicle
 from td3_agent.sim.placement import edge_pairs_of_route, entry_place, free_places, place_on_route
 from td3_agent.sim.right_of_way import RightOfWay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from td3_agent.sim.car import Car
     from td3_agent.sim.lane_network import FloatArray
@@ -40,6 +42,8 @@ STREAM = 1000  # keeps its generators apart from those of the driven cars
 PLANNED_EDGES = 3  # a path through a junction, a street, another path
 SPEED_SPREAD = (0.8, 1.1)  # of desired speeds
 RIGHT_OF_WAY_PERIOD_S = 0.2  # between updates of the right of way
+# A street between two junctions on which the longest vehicle can wait, clear of both.
+SHORTEST_STREET_M = LONGEST_M + 3.5
 LEAD = 0  # number of the lead vehicle of the first driven car, where there is one
 
 
@@ -77,11 +81,12 @@ class Traffic:
         x_m: (N,) middle of each in the map frame [m].
         y_m: (N,) the same [m].
         yaw_rad: (N,) heading [rad], not wrapped.
+        z_m: (N,) height of the road under it [m].
         width_m: (N,) of each body [m].
     """
 
     def __init__(self, road_map: RoadMap, first_actor_id: int) -> None:
-        self._network = lane_network(road_map)
+        self._network = lane_network(road_map, SHORTEST_STREET_M)
         self._first_actor_id = first_actor_id
 
     @property
@@ -126,11 +131,19 @@ class Traffic:
         self._come_back(queues, cars)
         self._locate()
 
-    def outlines(self, x_m: float, y_m: float, reach_m: float) -> tuple[Box, ...]:
-        """Return the vehicles whose middle is within ``reach_m`` of a position, as boxes."""
+    def outlines(
+        self, x_m: float, y_m: float, reach_m: float, z_m: float | None = None
+    ) -> tuple[Box, ...]:
+        """Return the vehicles whose middle is within ``reach_m`` of a position, as boxes.
+
+        Args:
+            x_m: position in the map frame [m].
+            y_m: position in the map frame [m].
+            reach_m: horizontally [m].
+            z_m: height of the position, where vehicles above and below do not count [m].
+        """
         dx, dy = self.x_m - x_m, self.y_m - y_m
-        close = (dx * dx + dy * dy < reach_m * reach_m) & (self.fleet.edge != OFF_MAP)
-        near = np.flatnonzero(close)
+        near = np.flatnonzero((dx * dx + dy * dy < reach_m * reach_m) & self._present(z_m))
         poses = (self.x_m[near].tolist(), self.y_m[near].tolist(), self.yaw_rad[near].tolist())
         boxes = []
         for i, x, y, yaw in zip(near.tolist(), *poses, strict=True):
@@ -139,16 +152,30 @@ class Traffic:
             boxes.append(Box(x, y, yaw, length_m, width_m, height_m, bgr, actor_id, kind))
         return tuple(boxes)
 
-    def bodies(self) -> FloatArray:
-        """Return vehicles on the map, (B, 7): x, y, yaw, length, width, velocity in map axes."""
+    def bodies(self, z_m: float | None = None) -> FloatArray:
+        """Return vehicles on the map, (B, 7): x, y, yaw, length, width, velocity in map axes.
+
+        Args:
+            z_m: height where those above and below do not count [m].
+        """
         fleet = self.fleet
         vx, vy = fleet.speed_mps * np.cos(self.yaw_rad), fleet.speed_mps * np.sin(self.yaw_rad)
         columns = (self.x_m, self.y_m, self.yaw_rad, fleet.length_m, self.width_m, vx, vy)
-        return np.asarray(np.column_stack(columns)[fleet.edge != OFF_MAP])
+        return np.asarray(np.column_stack(columns)[self._present(z_m)])
+
+    def _present(self, z_m: float | None) -> NDArray[np.bool_]:
+        """Return which vehicles are on the map, near a height where one is given, (N,)."""
+        on_map = self.fleet.edge != OFF_MAP
+        if z_m is not None and self._network.has_storeys:
+            on_map &= np.abs(self.z_m - z_m) < STOREY_M
+        return np.asarray(on_map)
 
     def _locate(self) -> None:
         """Update the poses in the map frame."""
-        self.x_m, self.y_m, self.yaw_rad = self._network.poses(self.fleet.edge, self.fleet.s_m)
+        network, place = self._network, (self.fleet.edge, self.fleet.s_m)
+        self.x_m, self.y_m, self.yaw_rad = network.poses(*place)
+        if network.has_storeys:
+            self.z_m = network.heights_m(*place)
 
     # ---- The start -----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from td3_agent.driving.route import SEARCH_WINDOW_M, Route
+from td3_agent.driving.route import SEARCH_WINDOW_M, Route, RouteTracker
 
 RADIUS_M = 20.0
 
@@ -110,6 +110,18 @@ def test_side_is_right_outside_a_sharp_corner(corner_rad, sign):
     assert seen.lateral_m == pytest.approx(-sign * 2.0)
 
 
+@pytest.mark.parametrize('apart_m', [-1.5, -1e-9, 0.0, 1e-9, 1.5])
+def test_drive_begins_at_the_start_where_the_route_comes_by_again(apart_m):
+    """Round a block, then once more along the street of the start, nearer to the car."""
+    block = [(0.0, 0.0), (60.0, 0.0), (60.0, 40.0), (0.0, 40.0)]
+    route = Route([*block, (0.0, apart_m), (50.0, apart_m)])
+    assert route.project(0.5, apart_m).s_m == pytest.approx(0.5)
+    again = route.project(0.5, apart_m, route.length_m - 50.0)
+    assert again.s_m == pytest.approx(route.length_m - 49.5)
+    tracker = RouteTracker(route, 10.0)
+    assert tracker.locate(0.5, apart_m) == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize('clockwise', [False, True])
 def test_circle_closed_form(clockwise):
     route = circle(clockwise=clockwise)
@@ -118,7 +130,7 @@ def test_circle_closed_form(clockwise):
     for angle in np.linspace(0.0, 6.2, 50):
         x, y = 18.0 * math.cos(sign * angle), 18.0 * math.sin(sign * angle)
         seen = route.project(x, y)
-        assert seen.s_m == pytest.approx(RADIUS_M * angle, abs=0.02)
+        assert route.advance(RADIUS_M * angle, seen.s_m) == pytest.approx(0.0, abs=0.02)
         assert seen.lateral_m == pytest.approx(sign * 2.0, abs=0.005)  # inside of a left bend
         turned = math.remainder(seen.heading_rad - sign * (angle + np.pi / 2.0), 2.0 * np.pi)
         assert turned == pytest.approx(0.0, abs=1e-3)

@@ -17,12 +17,14 @@ from xodr_texts import (
     road,
     section,
     two_way,
+    with_slivers,
 )
 
 from td3_agent.sim.fleet import OFF_MAP
 from td3_agent.sim.lane_network import lane_network
+from td3_agent.sim.lane_runs import breaks_of
 from td3_agent.sim.maps import built_in_opendrive
-from td3_agent.sim.opendrive import MapError
+from td3_agent.sim.opendrive import MapError, prepared
 from td3_agent.sim.road import RoadMap
 from td3_agent.sim.traffic import Traffic, TrafficConfig
 
@@ -132,6 +134,37 @@ def test_cut_map_drives_like_the_whole(name, spacing_m):
         for road_map in (whole, pieces)
     ]
     assert turns[0] == turns[1]
+
+
+@pytest.mark.parametrize('name', ['town', 'arterial'])
+def test_lanes_numbered_anew_for_millimetres_drive_like_the_whole(name):
+    text = built_in_opendrive(name, 0)
+    found = prepared(with_slivers(text))
+    assert found.faults == ()
+    whole, pieces = RoadMap('whole', text), RoadMap('slivers', found.opendrive)
+    assert breaks_of(pieces) == []
+    assert len(pieces.driving_lanes) == len(whole.driving_lanes)
+    for mine, theirs in zip(whole.driving_lanes, pieces.driving_lanes, strict=True):
+        assert np.allclose(mine.centre[[0, -1]], theirs.centre[[0, -1]], atol=0.01)
+    assert pieces.lane_followers == whole.lane_followers
+
+
+def test_section_of_millimetres_takes_its_links_from_other_roads_along():
+    """Lane -2 goes on as -1 after 4 mm: the road before it names it by its first number."""
+    one, both = lane(-1, kind='none'), lane(-2, link=link(-1, -1))
+    end = '<{} elementType="road" elementId="{}" contactPoint="{}"/>'
+    text = opendrive(
+        road([section(0, right=lane(-1, link=link(after=-2)))],
+             link=end.format('successor', 2, 'start')),
+        road([section(0, right=one + both), section(0.004, right=lane(-1, link=link(before=-2)))],
+             2, plan=line(200.0), link=end.format('predecessor', 1, 'end'),
+             offsets='<laneOffset s="0" a="3.5"/><laneOffset s="0.004" a="0"/>'),
+    )  # fmt: skip
+    found = prepared(text)
+    assert found.faults == ()
+    road_map = RoadMap('two', found.opendrive)
+    assert road_map.lane_followers == ((1,), ())
+    assert breaks_of(road_map) == []
 
 
 def test_lane_that_ends_leads_nowhere_and_merging_lanes_lead_on():

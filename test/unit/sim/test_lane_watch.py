@@ -5,7 +5,7 @@
 import numpy as np
 
 from td3_agent.sim.car import LaneWatch
-from td3_agent.sim.road import Marking
+from td3_agent.sim.markings import Marking
 
 BROKEN, SOLID = 1, 2
 LENGTH_M, WIDTH_M = 4.0, 2.0

@@ -17,7 +17,7 @@ from xodr_texts import (
     two_way,
 )
 
-from td3_agent.sim.lane_network import breaks_of
+from td3_agent.sim.lane_runs import breaks_of
 from td3_agent.sim.maps import built_in_opendrive, load_map
 from td3_agent.sim.opendrive import MapError, checked, lane_spans, prepared
 from td3_agent.sim.opendrive_repair import SHAPES

@@ -89,6 +89,8 @@ def profile(tag, starts_m):
             for pieces in (
                 HALVES[::-1],
                 (line(0.0, 0.0), *HALVES),
+                (line(0.0, 9e-4), line(9e-4, 9e-4, s_m=9e-4), line(0.0018, 99.9982, s_m=0.0018),
+                 HALVES[1]),
                 (HALVES[0], line(100.0, 0.0, s_m=100.0), HALVES[1]),
                 (*HALVES, line(200.0, 0.0, s_m=200.0)),
             )

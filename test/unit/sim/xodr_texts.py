@@ -126,3 +126,46 @@ def _link(element, name, *, inner):
         neighbour = ET.SubElement(found, name)
     if inner:
         neighbour.set('id', element.get('id'))
+
+
+def with_slivers(text, sliver_m=0.004):
+    """Number the lanes of all paths through junctions anew for millimetres at both ends.
+
+    So CARLA's towns have them: one lane more on the inside, and laneOffset steps by its width.
+    """
+    root = ET.fromstring(text)
+    for one in root.findall('road'):
+        if one.get('junction') == '-1':
+            continue
+        lanes, (whole,) = one.find('lanes'), one.findall('lanes/laneSection')
+        assert not whole.findall('left/lane')
+        end_m = float(one.get('length')) - sliver_m
+        first, last = (_sliver(whole, s_m) for s_m in (0.0, end_m))
+        whole.set('s', repr(sliver_m))
+        for number, inside in enumerate(whole.findall('right/lane'), start=1):
+            for sliver, name in ((first, 'successor'), (last, 'predecessor')):
+                _link_to(sliver.findall('right/lane')[number], name, -number)
+            for name in ('predecessor', 'successor'):
+                _link_to(inside, name, -number - 1)
+        for s_m, a in ((end_m, 3.5), (sliver_m, 0.0), (0.0, 3.5)):
+            record = {'s': repr(s_m), 'a': repr(a), 'b': '0', 'c': '0', 'd': '0'}
+            lanes.insert(0, ET.Element('laneOffset', record))
+        lanes[:] = [*lanes.findall('laneOffset'), first, whole, last]
+    for lane_link in root.iter('laneLink'):
+        lane_link.set('to', str(int(lane_link.get('to')) - 1))
+    return ET.tostring(root, encoding='unicode')
+
+
+def _sliver(whole, s_m):
+    """Return a section with one lane more on the inside."""
+    sliver = ET.fromstring(ET.tostring(whole))
+    sliver.set('s', repr(s_m))
+    for outer in sliver.findall('right/lane'):
+        outer.set('id', str(int(outer.get('id')) - 1))
+    sliver.find('right').insert(0, ET.fromstring(lane(-1, kind='none')))
+    return sliver
+
+
+def _link_to(element, name, lane_id):
+    _link(element, name, inner=True)
+    element.find(f'link/{name}').set('id', str(lane_id))
