@@ -115,6 +115,7 @@ class LaneNetwork:
         path_of_edge: (E,) intp, number of a path through a junction; -1 for other edges.
         cleared_at_m: (C, C), arc length on path i beyond which it no longer meets path j [m];
             ``FREE`` where they never do.
+        is_joined: (C,) bool, whether a path leads through several junctions.
     """
 
     length_m: FloatArray
@@ -133,6 +134,7 @@ class LaneNetwork:
     entries: tuple[int, ...]
     path_of_edge: IntArray
     cleared_at_m: FloatArray
+    is_joined: NDArray[np.bool_]
 
     def poses(self, edge: IntArray, s_m: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return x [m], y [m] and heading [rad] of places on the lanes, (N,) each."""
@@ -215,6 +217,15 @@ class LaneNetwork:
         along_m = table_m + cos * dx + sin * dy
         return Place(edge, along_m, cos * dy - sin * dx, heading)
 
+    def meets_from_m(self, edge: int, other: int) -> float:
+        """Return the arc length at which an edge first comes near another [m], or infinity."""
+        ends = np.stack((self.first_row, self.first_row + self.count + 1))
+        mine, theirs = (slice(*ends[:, number].tolist()) for number in (edge, other))
+        dx = self.x_m[mine, np.newaxis] - self.x_m[theirs]
+        dy = self.y_m[mine, np.newaxis] - self.y_m[theirs]
+        close = np.flatnonzero((np.hypot(dx, dy) < CLEARANCE_M).any(axis=1))
+        return float(close[0] / self.rows_per_m[edge]) if len(close) else math.inf
+
     def _rows(self, edge: IntArray, s_m: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return the row before each place, and how far on to the next one it lies."""
         place = s_m * self.rows_per_m[edge]
@@ -280,6 +291,14 @@ def lane_network(road_map: RoadMap, shortest_street_m: float = 0.0) -> LaneNetwo
                 for (length, table), is_path in zip(tables, in_junction, strict=True)
                 if is_path
             ]
+        ),
+        is_joined=np.array(
+            [
+                not all(lanes[number].span.in_junction for number in run)
+                for run, is_path in zip(runs, in_junction, strict=True)
+                if is_path
+            ],
+            dtype=np.bool_,
         ),
     )
 

@@ -12,11 +12,14 @@ front of it can move.
 
 A driven car makes no requests. It closes the paths that meet one on which it stands, and, once it
 is about to arrive, those that meet a path that it could take. A vehicle that can still stop before
-its line gives its path back.
+its line gives its path back. On a path through several junctions, one that can still stop before
+it comes near the driven car's way does so.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -71,9 +74,12 @@ class RightOfWay:
 
     def __init__(self, network: LaneNetwork, params: IdmParams, number: int) -> None:
         self._network, self._params = network, params
-        self._path_length_m = network.length_m[network.in_junction]
+        self._path_edges = np.flatnonzero(network.in_junction)
+        self._path_length_m = network.length_m[self._path_edges]
         self._held = np.full(number, NO_PATH, dtype=np.intp)
         self._on_held_m = np.zeros(number)  # middle of the holder, from the start of its path
+        self._yields_at_m = np.full(number, np.inf)  # on its path, to a driven car
+        self._meets_from_m = lru_cache(maxsize=None)(network.meets_from_m)
         self._since_s = np.full(number, np.inf)  # infinite: no request
         self._room_m = network.length_m  # on every edge, less what is promised
         self.impatient: list[int] = []
@@ -87,7 +93,8 @@ class RightOfWay:
         line_m = self._network.length_m[fleet.edge] - STOP_LINE_M - fleet.s_m - fleet.half_m
         near = line_m < REQUEST_M + self._stopping_m(fleet)
         waits = (path != NO_PATH) & (self._held != path) & near
-        return np.where(waits, line_m, np.inf)
+        yields_m = self._yields_at_m - self._on_held_m - fleet.half_m
+        return np.minimum(np.where(waits, line_m, np.inf), yields_m)
 
     def advance(self, distance_m: FloatArray) -> None:
         """Add the distances driven, (N,) [m]."""
@@ -113,7 +120,8 @@ class RightOfWay:
         foremost = queues.foremost(~has_way)
         first = [seen[i] for i in (foremost[foremost >= len(fleet)] - len(fleet)).tolist()]
         claiming = [car for car in first if self._claims(car)]
-        closed = self._closed(claiming, seen)
+        ways = self._ways(claiming, seen)
+        closed = self._closed(ways)
         let_pass = np.isin(fleet.edge, [car.edge for car in claiming])  # ahead of the car itself
         self._hand_back(fleet, closed, queues, foremost, let_pass)
         holds = self._held != NO_PATH
@@ -124,6 +132,7 @@ class RightOfWay:
         for _, vehicle, wanted in granted(requests, network.cleared_at_m, blocked):
             self._held[vehicle] = wanted
             self._on_held_m[vehicle] = fleet.s_m[vehicle] - network.length_m[fleet.edge[vehicle]]
+        self._yield(fleet, ways)
 
     def _wanted(self, fleet: Fleet) -> IntArray:
         """Return the path through a junction that each takes next, or ``NO_PATH``, (N,)."""
@@ -145,10 +154,10 @@ class RightOfWay:
         self._held[holds & (self._on_held_m - fleet.half_m > length_m)] = NO_PATH
         self._held[fleet.edge < 0] = NO_PATH
 
-    def _closed(
+    def _ways(
         self, claiming: Sequence[CarOnEdge], seen: Sequence[CarOnEdge]
-    ) -> NDArray[np.bool_]:
-        """Return the paths that driven cars close to others: arriving, or standing there, (C,)."""
+    ) -> tuple[list[int], list[int]]:
+        """Return the paths that driven cars stand on, and those that they are about to take."""
         network = self._network
         standing = [
             int(network.path_of_edge[car.edge])
@@ -161,11 +170,29 @@ class RightOfWay:
             for way in network.followers[car.edge]
             if network.in_junction[way]
         ]
-        closed = np.zeros(len(network.cleared_at_m), dtype=np.bool_)
+        return standing, claimed
+
+    def _closed(self, ways: tuple[list[int], list[int]]) -> NDArray[np.bool_]:
+        """Return the paths that driven cars close to others, (C,)."""
+        standing, claimed = ways
+        cleared_at_m = self._network.cleared_at_m
+        closed = np.zeros(len(cleared_at_m), dtype=np.bool_)
         if standing or claimed:
-            closed |= (network.cleared_at_m[standing + claimed] > FREE).any(axis=0)
+            closed |= (cleared_at_m[standing + claimed] > FREE).any(axis=0)
             closed[standing] = True
         return closed
+
+    def _yield(self, fleet: Fleet, ways: tuple[list[int], list[int]]) -> None:
+        """Stop vehicles on long paths before a driven car's way, if they can."""
+        self._yields_at_m[:] = np.inf
+        braking_m = fleet.speed_mps**2 / (2.0 * self._params.comfortable_deceleration_mps2)
+        holds = np.flatnonzero(self._held != NO_PATH)
+        for i in holds[self._network.is_joined[self._held[holds]]].tolist():
+            held = int(self._path_edges[self._held[i]])
+            others = {int(self._path_edges[way]) for part in ways for way in part} - {held}
+            at_m = min((self._meets_from_m(held, other) for other in others), default=math.inf)
+            if at_m - STOP_LINE_M - self._on_held_m[i] - fleet.half_m[i] > braking_m[i]:
+                self._yields_at_m[i] = at_m - STOP_LINE_M
 
     def _claims(self, car: CarOnEdge) -> bool:
         """Whether a driven car that is first on its street is about to arrive at a junction."""

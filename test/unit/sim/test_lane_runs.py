@@ -2,14 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Streets between two junctions that are too short to wait on belong to the junctions."""
 
+import math
+
 import numpy as np
 import pytest
-from xodr_texts import lane, line, link, opendrive, road, section
+from xodr_texts import lane, link, opendrive, road, section
 
+from td3_agent.sim.boxes import overlap
 from td3_agent.sim.lane_network import lane_network
 from td3_agent.sim.lane_runs import over_short_streets
 from td3_agent.sim.maps import load_map
 from td3_agent.sim.road import RoadMap
+from td3_agent.sim.simulator import Simulator, SimulatorConfig
 from td3_agent.sim.traffic import SHORTEST_STREET_M, Traffic, TrafficConfig
 
 # Street 0, paths 1 and 2, short street 3, paths 4 and 5, streets 6, 7 and 8.
@@ -39,34 +43,58 @@ def test_circle_of_short_streets_is_not_followed_for_ever():
     assert all(len(run) == len(set(run)) for run in runs)
 
 
-def row_of_junctions(*lengths_m):
-    """Return a one-way road along x whose every second piece lies in a junction."""
-    roads, junctions, x_m = [], [], 0.0
+def one_way(first_id, pieces, geometry):
+    """Return roads in a row, one lane each, and the connections of the junctions between them.
+
+    Args:
+        first_id: of the first road.
+        pieces: length [m] of each, and its junction where it is a path through one.
+        geometry: x [m], y [m], heading [rad] where the row begins.
+    """
+    roads, connections = [], {}
+    x_m, y_m, turned = geometry
     end = '<{} elementType="{}" elementId="{}" contactPoint="{}"/>'
-    for number, length_m in enumerate(lengths_m):
-        is_path = number % 2 == 1
-        kind, first = ('road', 0) if is_path else ('junction', 100)
-        before = end.format('predecessor', kind, first + number - 1, 'end')
-        after = end.format('successor', kind, first + number + 1, 'start')
-        ends = (before if number else '') + (after if number < len(lengths_m) - 1 else '')
-        linked = lane(-1, link=link(-1, -1) if is_path else '')
-        plan = line(x_m, length_m)
-        text = road([section(0, right=linked)], number, length_m, plan=plan, link=ends)
-        if is_path:
-            text = text.replace('junction="-1"', f'junction="{100 + number}"')
-            junctions.append(
-                f'<junction id="{100 + number}"><connection id="0" incomingRoad="{number - 1}" '
-                f'connectingRoad="{number}" contactPoint="start"><laneLink from="-1" to="-1"/>'
-                '</connection></junction>'
+    for number, (length_m, junction) in enumerate(pieces, start=first_id):
+        ends = [
+            (name, pieces[number - first_id + step][1], number + step, contact)
+            for name, step, contact in (('predecessor', -1, 'end'), ('successor', 1, 'start'))
+            if 0 <= number - first_id + step < len(pieces)
+        ]
+        joined = ''.join(
+            end.format(name, 'road' if junction else 'junction', road_id if junction else beyond,
+                       contact)
+            for name, beyond, road_id, contact in ends
+        )  # fmt: skip
+        plan = f'<geometry s="0" x="{x_m}" y="{y_m}" hdg="{turned}" length="{length_m}"><line/>'
+        linked = lane(-1, link=link(-1, -1) if junction else '')
+        text = road([section(0, right=linked)], number, length_m, plan=f'{plan}</geometry>',
+                    link=joined)  # fmt: skip
+        if junction:
+            text = text.replace('junction="-1"', f'junction="{junction}"')
+            connections[junction] = (
+                f'<connection id="{number}" incomingRoad="{number - 1}" contactPoint="start" '
+                f'connectingRoad="{number}"><laneLink from="-1" to="-1"/></connection>'
             )
         roads.append(text)
-        x_m += length_m
-    return RoadMap('row', opendrive(*roads, *junctions))
+        x_m, y_m = x_m + length_m * math.cos(turned), y_m + length_m * math.sin(turned)
+    return roads, connections
+
+
+def two_junctions(street_m):
+    """Return a road along x through junctions 100 and 101, and one along y through the second."""
+    pieces = [(150.0, 0), (15.0, 100), (street_m, 0), (15.0, 101), (150.0, 0)]
+    along, first = one_way(1, pieces, (0.0, 0.0, 0.0))
+    across_m = 172.5 + street_m
+    pieces = [(100.0, 0), (16.0, 101), (100.0, 0)]
+    across, second = one_way(11, pieces, (across_m, -108.0, 0.5 * math.pi))
+    junctions = [f'<junction id="{number}">{first[number]}{second.get(number, "")}</junction>'
+                 for number in first]  # fmt: skip
+    return opendrive(*along, *across, *junctions), across_m
 
 
 @pytest.mark.parametrize('street_m', [2.0, 5.0, 12.0, 30.0])
 def test_vehicle_longer_than_a_street_between_junctions_gets_through(street_m):
-    traffic = Traffic(row_of_junctions(150.0, 15.0, street_m, 15.0, street_m, 15.0, 150.0), 400)
+    traffic = Traffic(RoadMap('row', two_junctions(street_m)[0]), 400)
     traffic.start(TrafficConfig(vehicles=8), 1, [])
     standing_s, rounds = np.zeros(8), np.zeros(8)
     before = traffic.x_m.copy()
@@ -75,9 +103,34 @@ def test_vehicle_longer_than_a_street_between_junctions_gets_through(street_m):
         on_map = traffic.fleet.edge >= 0
         standing_s = np.where((traffic.fleet.speed_mps > 0.1) | ~on_map, 0.0, standing_s + 0.05)
         assert standing_s.max() < 30.0
-        rounds += traffic.x_m < before - 100.0
+        rounds += (traffic.x_m < before - 20.0) | (traffic.y_m < before - 20.0)
         before = traffic.x_m.copy()
     assert rounds.min() >= 1
+
+
+@pytest.mark.parametrize('since_m', [0.0, 4.0, 8.0, 12.0])
+def test_vehicle_on_a_path_through_two_junctions_lets_a_driven_car_pass(tmp_path, since_m):
+    """The car comes when the vehicle is on its way, too late to wait before the first one."""
+    text, across_m = two_junctions(5.0)
+    (tmp_path / 'row.xodr').write_text(text, 'utf-8')
+    simulator = Simulator(SimulatorConfig(map=str(tmp_path / 'row.xodr'), parked_vehicles=0))
+    car, traffic = simulator.ego, Traffic(simulator.map, 400)
+    car.set_pose(0.0, -5000.0, 0.0)
+    traffic.start(TrafficConfig(vehicles=1), 1, [car])
+    for _ in range(2000):
+        traffic.step([car], 0.05)
+        if traffic.y_m[0] > -10.0 and 150.0 + since_m < traffic.x_m[0] < 155.0 + since_m:
+            break
+    else:
+        pytest.fail('it did not come by')
+    to_go_m = across_m - traffic.x_m[0]
+    reached_m = 8.0 * to_go_m / max(traffic.fleet.speed_mps[0], 1.0)  # when it would be there
+    for step in range(400):
+        car.set_pose(across_m + 1.75, -1.75 - reached_m + 0.4 * step, 0.5 * math.pi)
+        car.set_velocity(8.0)
+        traffic.step([car], 0.05)
+        assert not any(overlap(car.outline, box) for box in traffic.outlines(across_m, 0.0, 20.0))
+    assert not across_m - 20.0 < traffic.x_m[0] < across_m + 10.0
 
 
 @pytest.mark.parametrize('name', ['town', 'arterial'])

@@ -55,7 +55,7 @@ def anywhere(planner, rng, *, in_junction=False):
     return Pose(
         float(network.x_m[row]),
         float(network.y_m[row]),
-        float(planner.graph.z_m[row]),
+        float(planner.graph.network.z_m[row]),
         wrap_angle(float(network.heading_rad[row])),
     )
 
