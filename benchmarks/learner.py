@@ -1,17 +1,19 @@
 # Copyright 2026 td3_agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Training speed beside Stable-Baselines3's TD3: updates/s, and steps/s of a whole run.
+"""Training speed beside Stable-Baselines3's TD3 and SBX's: updates/s, and steps/s of a whole run.
 
 Each in a process of its own, on one thread, in turns, on the same data and with sampling
 included; a ratio is the median over the turns. Rates count a process's own time: on a machine
 with nothing else to do, that is the time. Needs stable-baselines3, which the package itself does
-not.
+not; SBX (the same in JAX, without convolutions) is measured where it is installed.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 import os
@@ -29,7 +31,7 @@ import torch
 
 from benchmarks.harness import Limit, Program, check_least, in_turns, serve
 from td3_agent.driving.memory import keep_freed_memory
-from td3_agent.td3.learner import Learner
+from td3_agent.td3.learner import Learner, prepare_learner_thread
 from td3_agent.td3.params import Td3Params
 from td3_agent.td3.replay import ReplayBuffer
 from td3_agent.td3.transitions import ObservationShape, Observed
@@ -42,9 +44,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-PENDULUM, RUN_STEPS, RUNS = 'pendulum', 3000, 3  # steps of a run, runs of each learner
+PENDULUM, RUN_STEPS, RUN_TURNS = 'pendulum', 3000, 3  # steps of a run, runs of each learner
 IMAGES = ObservationShape(state_size=0, image_shape=(4, 84, 84), frame_stack=4)
 PATIENCE_S = 3600.0
+OURS, SB3, SBX = 'td3_agent', 'stable_baselines3', 'sbx'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,13 +158,12 @@ def ours(case: Case) -> Callable[[int], None]:
     return update
 
 
-def theirs(case: Case) -> Callable[[int], None]:
-    """Return the same for Stable-Baselines3."""
-    from stable_baselines3 import TD3  # noqa: PLC0415  needed here alone
-    from stable_baselines3.common.logger import Logger  # noqa: PLC0415  as above
+def theirs(algorithm: Any, case: Case) -> Callable[[int], None]:  # noqa: ANN401  a class of either
+    """Return the same for Stable-Baselines3's or SBX's algorithm."""
+    from stable_baselines3.common.logger import Logger  # noqa: PLC0415  needed here alone
 
     stream = Stream(case.shape, case.actions)
-    model = TD3(
+    model = algorithm(
         case.policy,
         stream,
         batch_size=case.batch,
@@ -177,7 +179,12 @@ def theirs(case: Case) -> Callable[[int], None]:
         after = stream.observe(first=False)
         model.replay_buffer.add(before[None], after[None], action, reward, done, [{}])
         before = after
-    return lambda count: model.train(count, case.batch)
+
+    def update(count: int) -> None:
+        for _ in range(count):  # one by one, as between steps
+            model.train(1, case.batch)
+
+    return update
 
 
 def our_run(steps: int) -> None:
@@ -188,13 +195,12 @@ def our_run(steps: int) -> None:
         Trainer(('Pendulum-v1',), td3, train, Path(folder) / 'run').run()
 
 
-def their_run(steps: int) -> None:
-    """Train on Pendulum-v1 with Stable-Baselines3 and the same settings."""
-    from stable_baselines3 import TD3  # noqa: PLC0415  needed here alone
+def their_run(algorithm: Any, steps: int) -> None:  # noqa: ANN401  as above
+    """Train on Pendulum-v1 with theirs and the same settings."""
     from stable_baselines3.common.noise import NormalActionNoise  # noqa: PLC0415  as above
 
     params = Td3Params()
-    model = TD3(
+    model = algorithm(
         'MlpPolicy',
         'Pendulum-v1',
         learning_rate=params.actor_lr,
@@ -208,12 +214,18 @@ def their_run(steps: int) -> None:
     model.learn(steps)
 
 
-SIDES: tuple[Callable[[Case], Callable[[int], None]], ...] = (ours, theirs)
-RUNS = (our_run, their_run)
+def worker(side: str, name: str) -> Callable[[int], None]:
+    """Return what a side does for a case, or for the Pendulum run."""
+    if side == OURS:
+        return our_run if name == PENDULUM else ours(CASES[name])
+    algorithm = import_module(side).TD3
+    if name == PENDULUM:
+        return partial(their_run, algorithm)
+    return theirs(algorithm, CASES[name])
 
 
 def compare(name: str, count: int, turns: int, unit: str) -> dict[str, float]:
-    """Return the median rates of both sides and the median of their ratios.
+    """Return the median rates of all sides and the medians of the ratios.
 
     Args:
         name: of the case, or the Pendulum run.
@@ -221,24 +233,35 @@ def compare(name: str, count: int, turns: int, unit: str) -> dict[str, float]:
         turns: of each side, after one to warm up.
         unit: of the rates.
     """
-    with (
-        Program('benchmarks.learner', name, '0', environment=os.environ) as mine,
-        Program('benchmarks.learner', name, '1', environment=os.environ) as other,
-    ):
-        for side in (mine, other):
-            side.ask(str(min(count, Td3Params().start_steps + 10)), PATIENCE_S)
-        asked = (partial(side.ask, str(count), PATIENCE_S) for side in (mine, other))
-        pairs = zip(*in_turns(turns, *asked), strict=True)
-        return ratios([(a['rate'], b['rate']) for a, b in pairs], unit)
+    has_images = name in CASES and CASES[name].shape.image_shape is not None
+    sides = [OURS, SB3]
+    if not has_images and find_spec(SBX) is not None:
+        sides.append(SBX)
+    with ExitStack() as stack:
+        programs = [
+            stack.enter_context(Program('benchmarks.learner', name, side, environment=os.environ))
+            for side in sides
+        ]
+        for program in programs:
+            program.ask(str(min(count, Td3Params().start_steps + 10)), PATIENCE_S)
+        asked = (partial(program.ask, str(count), PATIENCE_S) for program in programs)
+        rounds = zip(*in_turns(turns, *asked), strict=True)
+        return ratios([tuple(answer['rate'] for answer in answers) for answers in rounds], unit)
 
 
-def ratios(pairs: list[tuple[float, float]], unit: str) -> dict[str, float]:
-    """Return the medians of both sides, and of their ratios turn by turn."""
-    return {
-        unit: statistics.median(mine for mine, _ in pairs),
-        f'sb3_{unit}': statistics.median(other for _, other in pairs),
-        'ratio': statistics.median(mine / other for mine, other in pairs),
-    }
+def ratios(rounds: list[tuple[float, ...]], unit: str) -> dict[str, float]:
+    """Return the medians of all sides, and of the ratios round by round.
+
+    Args:
+        rounds: rates of this package, Stable-Baselines3 and, if it took part, SBX.
+        unit: of the rates.
+    """
+    mine, *others = zip(*rounds, strict=True)
+    figures = {unit: statistics.median(mine)}
+    for (prefix, ratio), rates in zip((('sb3', 'ratio'), ('sbx', 'sbx_ratio')), others):  # noqa: B905
+        figures[f'{prefix}_{unit}'] = statistics.median(rates)
+        figures[ratio] = statistics.median(a / b for a, b in zip(mine, rates, strict=True))
+    return figures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -253,7 +276,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         ValueError: an argument is not positive, or Stable-Baselines3 is not installed.
     """
     check_least(args, turns=1)
-    if find_spec('stable_baselines3') is None:
+    if find_spec(SB3) is None:
         raise ValueError(
             'stable-baselines3 is not installed: pip install -r requirements/bench.in'
         )
@@ -261,8 +284,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         name: compare(name, case.updates, args.turns, 'updates_per_s')
         for name, case in CASES.items()
     }
-    figures[PENDULUM] = compare(PENDULUM, RUN_STEPS, RUNS, 'steps_per_s')
+    figures[PENDULUM] = compare(PENDULUM, RUN_STEPS, RUN_TURNS, 'steps_per_s')
     versions = {'torch': torch.__version__, 'stable_baselines3': version('stable_baselines3')}
+    if find_spec(SBX) is not None:
+        versions[SBX] = version('sbx-rl')
     return {'versions': versions, 'threads': 1, 'cases': figures}
 
 
@@ -275,10 +300,10 @@ def limits(report: dict[str, Any]) -> list[Limit]:
     ]
 
 
-def work(name: str, side: int) -> None:
+def work(name: str, side: str) -> None:
     """Do as much as is asked for; answer with the rate by the process's own time [1/s]."""
-    torch.set_num_threads(1)
-    do = RUNS[side] if name == PENDULUM else SIDES[side](CASES[name])
+    prepare_learner_thread(1) if side == OURS else torch.set_num_threads(1)
+    do = worker(side, name)
 
     def timed(count: int) -> dict[str, float]:
         start_s = time.process_time()
@@ -289,4 +314,4 @@ def work(name: str, side: int) -> None:
 
 
 if __name__ == '__main__':
-    work(sys.argv[1], int(sys.argv[2]))
+    work(sys.argv[1], sys.argv[2])

@@ -273,10 +273,14 @@ def learner_text(report: Report) -> str:
     rows = []
     for name, figures in report['cases'].items():
         unit = next(iter(figures)).replace('_per_s', '/s')
-        mine, other, ratio = figures.values()
-        rows.append((name, f'{mine:.1f} {unit}', f'{other:.1f} {unit}', f'**{ratio:.2f}**'))
+        mine, other, ratio, *sbx = figures.values()
+        row = (name, f'{mine:.1f} {unit}', f'{other:.1f} {unit}', f'**{ratio:.2f}**')
+        rows.append(
+            (*row, *((f'{sbx[0]:.1f} {unit}', f'**{sbx[1]:.2f}**') if sbx else ('-', '-')))
+        )
     versions = listed(report['versions']).replace('stable_b', 'stable-b')
-    lines = table(('case', 'td3_agent', 'Stable-Baselines3', 'ratio'), rows)
+    head = ('case', 'td3_agent', 'Stable-Baselines3', 'ratio', 'SBX', 'ratio')
+    lines = table(head, rows)
     return text_of(report, lines, about=f'{versions}, one thread each.')
 
 

@@ -164,7 +164,7 @@ class TestCommandLine:
         monkeypatch.setattr(learner, 'measure', lambda _: report)
         assert command_line.main(['learner', '--out', str(tmp_path / 'record.json')]) == status
         said = capsys.readouterr()
-        assert f'| vector | 3.0 updates/s | 2.0 updates/s | **{ratio:.2f}** |' in said.out
+        assert f'| vector | 3.0 updates/s | 2.0 updates/s | **{ratio:.2f}** | - | - |' in said.out
         assert ('expected >= 1.5' in said.err) == (status == 1)
         record = json.loads((tmp_path / 'record.json').read_text())
         assert record['cases']['vector'] == figures
@@ -184,6 +184,10 @@ class TestLearner:
         """The machine slows down by half after the first turn; the ratio does not."""
         figures = ratios([(40.0, 20.0), (20.0, 10.0), (20.0, 10.0)], 'updates_per_s')
         assert figures == {'updates_per_s': 20.0, 'sb3_updates_per_s': 10.0, 'ratio': 2.0}
+        figures |= ratios(
+            [(40.0, 20.0, 10.0), (20.0, 10.0, 5.0), (20.0, 10.0, 5.0)], 'updates_per_s'
+        )
+        assert (figures['sbx_updates_per_s'], figures['sbx_ratio']) == (5.0, 4.0)
 
     @pytest.mark.parametrize('case', CASES)
     def test_cases_fit_our_learner(self, case, monkeypatch):
