@@ -274,10 +274,9 @@ def learner_text(report: Report) -> str:
     for name, figures in report['cases'].items():
         unit = next(iter(figures)).replace('_per_s', '/s')
         mine, other, ratio, *sbx = figures.values()
-        row = (name, f'{mine:.1f} {unit}', f'{other:.1f} {unit}', f'**{ratio:.2f}**')
-        rows.append(
-            (*row, *((f'{sbx[0]:.1f} {unit}', f'**{sbx[1]:.2f}**') if sbx else ('-', '-')))
-        )
+        row = [name, f'{mine:.1f} {unit}', f'{other:.1f} {unit}', f'**{ratio:.2f}**']
+        row += [f'{sbx[0]:.1f} {unit}', f'**{sbx[1]:.2f}**'] if sbx else ['-', '-']
+        rows.append(row)
     versions = listed(report['versions']).replace('stable_b', 'stable-b')
     head = ('case', 'td3_agent', 'Stable-Baselines3', 'ratio', 'SBX', 'ratio')
     lines = table(head, rows)
