@@ -12,8 +12,8 @@ front of it can move.
 
 A driven car makes no requests. It closes the paths that meet one on which it stands, and, once it
 is about to arrive, those that meet a path that it could take. A vehicle that can still stop before
-its line gives its path back. On a path through several junctions, one that can still stop before
-it comes near the driven car's way does so.
+its line gives its path back; one that can only stop later, but before it comes near the driven
+car's way, does so.
 """
 
 from __future__ import annotations
@@ -183,16 +183,18 @@ class RightOfWay:
         return closed
 
     def _yield(self, fleet: Fleet, ways: tuple[list[int], list[int]]) -> None:
-        """Stop vehicles on long paths before a driven car's way, if they can."""
+        """Stop vehicles on their paths before the way of a driven car, if they can."""
         self._yields_at_m[:] = np.inf
+        others = {int(self._path_edges[way]) for part in ways for way in part}
+        if not others:
+            return
         braking_m = fleet.speed_mps**2 / (2.0 * self._params.comfortable_deceleration_mps2)
-        holds = np.flatnonzero(self._held != NO_PATH)
-        for i in holds[self._network.is_joined[self._held[holds]]].tolist():
+        for i in np.flatnonzero(self._held != NO_PATH).tolist():
             held = int(self._path_edges[self._held[i]])
-            others = {int(self._path_edges[way]) for part in ways for way in part} - {held}
-            at_m = min((self._meets_from_m(held, other) for other in others), default=math.inf)
-            if at_m - STOP_LINE_M - self._on_held_m[i] - fleet.half_m[i] > braking_m[i]:
-                self._yields_at_m[i] = at_m - STOP_LINE_M
+            met_m = (self._meets_from_m(held, other) for other in others - {held})
+            line_m = min(met_m, default=math.inf) - STOP_LINE_M
+            if line_m - self._on_held_m[i] - fleet.half_m[i] > braking_m[i]:
+                self._yields_at_m[i] = line_m
 
     def _claims(self, car: CarOnEdge) -> bool:
         """Whether a driven car that is first on its street is about to arrive at a junction."""
