@@ -115,6 +115,7 @@ class LaneNetwork:
         path_of_edge: (E,) intp, number of a path through a junction; -1 for other edges.
         cleared_at_m: (C, C), arc length on path i beyond which it no longer meets path j [m];
             ``FREE`` where they never do.
+        is_joined: (C,) bool, whether a path leads through several junctions.
     """
 
     length_m: FloatArray
@@ -133,6 +134,7 @@ class LaneNetwork:
     entries: tuple[int, ...]
     path_of_edge: IntArray
     cleared_at_m: FloatArray
+    is_joined: NDArray[np.bool_]
 
     def poses(self, edge: IntArray, s_m: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return x [m], y [m] and heading [rad] of places on the lanes, (N,) each."""
@@ -289,6 +291,14 @@ def lane_network(road_map: RoadMap, shortest_street_m: float = 0.0) -> LaneNetwo
                 for (length, table), is_path in zip(tables, in_junction, strict=True)
                 if is_path
             ]
+        ),
+        is_joined=np.array(
+            [
+                not all(lanes[number].span.in_junction for number in run)
+                for run, is_path in zip(runs, in_junction, strict=True)
+                if is_path
+            ],
+            dtype=np.bool_,
         ),
     )
 

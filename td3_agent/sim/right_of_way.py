@@ -12,8 +12,8 @@ front of it can move.
 
 A driven car makes no requests. It closes the paths that meet one on which it stands, and, once it
 is about to arrive, those that meet a path that it could take. A vehicle that can still stop before
-its line gives its path back; one that can only stop later, but before it comes near the driven
-car's way, does so.
+its line gives its path back. On a path through several junctions, one that can still stop before
+it comes near the driven car's way does so.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class RightOfWay:
         for _, vehicle, wanted in granted(requests, network.cleared_at_m, blocked):
             self._held[vehicle] = wanted
             self._on_held_m[vehicle] = fleet.s_m[vehicle] - network.length_m[fleet.edge[vehicle]]
-        self._yield(fleet, ways)
+        self._yield(fleet, ways, let_pass)
 
     def _wanted(self, fleet: Fleet) -> IntArray:
         """Return the path through a junction that each takes next, or ``NO_PATH``, (N,)."""
@@ -182,19 +182,19 @@ class RightOfWay:
             closed[standing] = True
         return closed
 
-    def _yield(self, fleet: Fleet, ways: tuple[list[int], list[int]]) -> None:
-        """Stop vehicles on their paths before the way of a driven car, if they can."""
+    def _yield(
+        self, fleet: Fleet, ways: tuple[list[int], list[int]], let_pass: NDArray[np.bool_]
+    ) -> None:
+        """Stop vehicles on long paths before a driven car's way, if they can."""
         self._yields_at_m[:] = np.inf
-        others = {int(self._path_edges[way]) for part in ways for way in part}
-        if not others:
-            return
         braking_m = fleet.speed_mps**2 / (2.0 * self._params.comfortable_deceleration_mps2)
-        for i in np.flatnonzero(self._held != NO_PATH).tolist():
+        holds = np.flatnonzero((self._held != NO_PATH) & ~let_pass)
+        for i in holds[self._network.is_joined[self._held[holds]]].tolist():
             held = int(self._path_edges[self._held[i]])
-            met_m = (self._meets_from_m(held, other) for other in others - {held})
-            line_m = min(met_m, default=math.inf) - STOP_LINE_M
-            if line_m - self._on_held_m[i] - fleet.half_m[i] > braking_m[i]:
-                self._yields_at_m[i] = line_m
+            others = {int(self._path_edges[way]) for part in ways for way in part} - {held}
+            at_m = min((self._meets_from_m(held, other) for other in others), default=math.inf)
+            if at_m - STOP_LINE_M - self._on_held_m[i] - fleet.half_m[i] > braking_m[i]:
+                self._yields_at_m[i] = at_m - STOP_LINE_M
 
     def _claims(self, car: CarOnEdge) -> bool:
         """Whether a driven car that is first on its street is about to arrive at a junction."""
