@@ -110,7 +110,8 @@ class Route:
             raise ValueError(f'position must be finite [m], got ({x_m}, {y_m})')
         if near_s_m is None:
             found = self.project(x_m, y_m, 0.0)
-            if found.distance_m <= START_TOLERANCE_M:
+            inside = abs(self.advance(0.0, found.s_m)) < 0.5 * SEARCH_WINDOW_M  # not cut off there
+            if inside and found.distance_m <= START_TOLERANCE_M:
                 return found
         first, last = self._search_range(near_s_m)
         # Complex numbers: one product turns the offset into each segment's own axes, along + left.

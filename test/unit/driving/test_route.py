@@ -122,6 +122,14 @@ def test_drive_begins_at_the_start_where_the_route_comes_by_again(apart_m):
     assert tracker.locate(0.5, apart_m) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize('route', [straight(), circle()])
+def test_drive_may_begin_anywhere(route):
+    for s_m in np.arange(0.0, 40.0, 0.25).tolist():
+        seen = route.project(*route.sample(s_m)[:2])
+        assert route.advance(s_m, seen.s_m) == pytest.approx(0.0, abs=1e-6)
+        assert seen.distance_m == pytest.approx(0.0, abs=1e-6)
+
+
 @pytest.mark.parametrize('clockwise', [False, True])
 def test_circle_closed_form(clockwise):
     route = circle(clockwise=clockwise)
