@@ -333,7 +333,7 @@ class RouteTracker:
         The search begins at the last place. If that fails, it covers the whole route.
         """
         found = self.route.project(x_m, y_m, self._near_s_m)
-        if found.distance_m > self._lost_distance_m:
+        if self._near_s_m is not None and found.distance_m > self._lost_distance_m:
             found = self.route.project(x_m, y_m)
         lost = found.distance_m > self._lost_distance_m
         self._near_s_m = None if lost else found.s_m

@@ -138,19 +138,16 @@ class LaneNetwork:
 
     def poses(self, edge: IntArray, s_m: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return x [m], y [m] and heading [rad] of places on the lanes, (N,) each."""
-        row, fraction = self._rows(edge, s_m)
-        x, y, heading = self.x_m[row], self.y_m[row], self.heading_rad[row]
+        place = self._rows(edge, s_m)
         return (
-            x + fraction * (self.x_m[row + 1] - x),
-            y + fraction * (self.y_m[row + 1] - y),
-            heading + fraction * (self.heading_rad[row + 1] - heading),
+            _between(self.x_m, *place),
+            _between(self.y_m, *place),
+            _between(self.heading_rad, *place),
         )
 
     def limits_mps(self, edge: IntArray, s_m: FloatArray) -> FloatArray:
         """Return the speed limit at places on the lanes, (N,) [m/s]."""
-        row, fraction = self._rows(edge, s_m)
-        here = self.limit_mps[row]
-        return np.asarray(here + fraction * (self.limit_mps[row + 1] - here))
+        return _between(self.limit_mps, *self._rows(edge, s_m))
 
     def entry_limits_mps(self, edge: IntArray) -> FloatArray:
         """Return the speed limit at the start of edges, (N,) [m/s]."""
@@ -181,9 +178,7 @@ class LaneNetwork:
 
     def heights_m(self, edge: IntArray, s_m: FloatArray) -> FloatArray:
         """Return the height of places on the lanes, (N,) [m]."""
-        row, fraction = self._rows(edge, s_m)
-        here = self.z_m[row]
-        return np.asarray(here + fraction * (self.z_m[row + 1] - here))
+        return _between(self.z_m, *self._rows(edge, s_m))
 
     def near(
         self, x_m: float, y_m: float, reach_m: float, z_m: float | None = None
@@ -221,9 +216,8 @@ class LaneNetwork:
         """Return the arc length at which an edge first comes near another [m], or infinity."""
         ends = np.stack((self.first_row, self.first_row + self.count + 1))
         mine, theirs = (slice(*ends[:, number].tolist()) for number in (edge, other))
-        dx = self.x_m[mine, np.newaxis] - self.x_m[theirs]
-        dy = self.y_m[mine, np.newaxis] - self.y_m[theirs]
-        close = np.flatnonzero((np.hypot(dx, dy) < CLEARANCE_M).any(axis=1))
+        places = np.column_stack((self.x_m, self.y_m))
+        close = _meeting(places[mine], places[theirs])
         return float(close[0] / self.rows_per_m[edge]) if len(close) else math.inf
 
     def _rows(self, edge: IntArray, s_m: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -231,6 +225,12 @@ class LaneNetwork:
         place = s_m * self.rows_per_m[edge]
         step = np.minimum(place.astype(np.intp), self.count[edge] - 1)
         return self.first_row[edge] + step, place - step
+
+
+def _between(table: FloatArray, row: IntArray, fraction: FloatArray) -> FloatArray:
+    """Return the values of a table a fraction of the way from each row to the next, (N,)."""
+    here = table[row]
+    return np.asarray(here + fraction * (table[row + 1] - here))
 
 
 def arc_lengths(points: FloatArray) -> FloatArray:
@@ -254,8 +254,11 @@ def lane_network(road_map: RoadMap, shortest_street_m: float = 0.0) -> LaneNetwo
     lanes = road_map.driving_lanes
     runs, followers = streets_and_paths(lanes, road_map.lane_followers)
     is_path = [lanes[run[0]].span.in_junction for run in runs]
-    along_m = [float(arc_lengths(_rows_of(lanes, run))[-1]) for run in runs]
-    short = {run for run, length_m in enumerate(along_m) if length_m < shortest_street_m}
+    short = {
+        number
+        for number, run in enumerate(runs)
+        if not is_path[number] and _length_m(lanes, run) < shortest_street_m
+    }
     runs, followers, is_path = over_short_streets(runs, followers, is_path, short)
     in_junction = np.array(is_path)
     tables = [_table(rows) for rows in _bridged([_rows_of(lanes, run) for run in runs], followers)]
@@ -301,6 +304,10 @@ def lane_network(road_map: RoadMap, shortest_street_m: float = 0.0) -> LaneNetwo
             dtype=np.bool_,
         ),
     )
+
+
+def _length_m(lanes: Sequence[LaneGeometry], run: Sequence[int]) -> float:
+    return float(arc_lengths(np.concatenate([lanes[number].centre for number in run]))[-1])
 
 
 def _rows_of(lanes: Sequence[LaneGeometry], run: Sequence[int]) -> FloatArray:
@@ -376,8 +383,11 @@ def _cleared_at(paths: Sequence[tuple[float, FloatArray]]) -> FloatArray:
 def _meets_until(path: tuple[float, FloatArray], other: FloatArray) -> float:
     """Return the arc length [m] at which a path is last near another one's rows, or ``FREE``."""
     length_m, rows = path
-    offsets = rows[:, np.newaxis, :2] - other[np.newaxis, :, :2]
-    close = (np.hypot(offsets[..., 0], offsets[..., 1]) < CLEARANCE_M).any(axis=1)
-    if not close.any():
-        return FREE
-    return float(np.flatnonzero(close)[-1]) * length_m / (len(rows) - 1)
+    close = _meeting(rows[:, :2], other[:, :2])
+    return float(close[-1]) * length_m / (len(rows) - 1) if len(close) else FREE
+
+
+def _meeting(places: FloatArray, others: FloatArray) -> IntArray:
+    """Return the numbers of the (N, 2) places that are near any of the (M, 2) others."""
+    offsets = places[:, np.newaxis] - others
+    return np.flatnonzero((np.hypot(*offsets.transpose(2, 0, 1)) < CLEARANCE_M).any(axis=1))

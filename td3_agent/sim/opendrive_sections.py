@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lane sections put in order, and those left out that are too short for ``carla.Map``.
 
-CARLA's own towns have sections of micrometres where the lanes of a road are numbered anew. All
-that names lanes by number follows: links of lanes, of junctions, and the offset of the lanes.
+CARLA's own towns have sections a few micrometres long in which a road renumbers its lanes. What
+refers to lanes by number is updated: links of lanes, connections of junctions, the lane offset.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _start_m(section: ET.Element) -> float:
 
 
 def _follow(root: ET.Element, cuts: list[_Cut]) -> None:
-    """Let links from elsewhere name the lanes as they will be numbered at the ends of roads."""
+    """Update links from other roads and junctions to the numbers at the new ends of each road."""
     renumbered = {
         (cut.road.get('id'), contact): ids
         for cut in cuts
@@ -153,10 +153,9 @@ def _leave_out(cut: _Cut) -> Iterator[str]:
 
 
 def _move_offsets(lanes: ET.Element, cut: _Cut) -> None:
-    """Let laneOffset step where the lanes are numbered anew once sections are left out.
+    """Move the steps of laneOffset to where the remaining sections renumber the lanes.
 
-    The section before them then reaches as far as they did; at the start of a road, the one after
-    them does.
+    The section before a short one takes its place, and at the start of a road the one after it.
     """
     records = read_records(lanes, 'laneOffset')
     length_m = end_m = cut.ends_m[-1]

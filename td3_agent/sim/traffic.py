@@ -81,7 +81,6 @@ class Traffic:
         x_m: (N,) middle of each in the map frame [m].
         y_m: (N,) the same [m].
         yaw_rad: (N,) heading [rad], not wrapped.
-        z_m: (N,) height of the road under it [m].
         width_m: (N,) of each body [m].
     """
 
@@ -93,6 +92,11 @@ class Traffic:
     def actor_ids(self) -> range:
         """CARLA actor ids of all vehicles."""
         return range(self._first_actor_id, self._first_actor_id + len(self.fleet))
+
+    @property
+    def z_m(self) -> FloatArray:
+        """(N,) height of the road under each [m]."""
+        return self._network.heights_m(self.fleet.edge, self.fleet.s_m)
 
     def start(self, config: TrafficConfig, seed: int, cars: Sequence[Car]) -> None:
         """Place the vehicles, clear of the driven cars; fewer where there is no room.
@@ -172,10 +176,7 @@ class Traffic:
 
     def _locate(self) -> None:
         """Update the poses in the map frame."""
-        network, place = self._network, (self.fleet.edge, self.fleet.s_m)
-        self.x_m, self.y_m, self.yaw_rad = network.poses(*place)
-        if network.has_storeys:
-            self.z_m = network.heights_m(*place)
+        self.x_m, self.y_m, self.yaw_rad = self._network.poses(self.fleet.edge, self.fleet.s_m)
 
     # ---- The start -----------------------------------------------------------------------------
 

@@ -137,7 +137,7 @@ def test_cut_map_drives_like_the_whole(name, spacing_m):
 
 
 @pytest.mark.parametrize('name', ['town', 'arterial'])
-def test_lanes_numbered_anew_for_millimetres_drive_like_the_whole(name):
+def test_lanes_renumbered_for_millimetres_drive_like_the_whole(name):
     text = built_in_opendrive(name, 0)
     found = prepared(with_slivers(text))
     assert found.faults == ()
@@ -150,7 +150,7 @@ def test_lanes_numbered_anew_for_millimetres_drive_like_the_whole(name):
 
 
 def test_section_of_millimetres_takes_its_links_from_other_roads_along():
-    """Lane -2 goes on as -1 after 4 mm: the road before it names it by its first number."""
+    """Lane -2 becomes -1 after 4 mm; the road before it links to its first number."""
     one, both = lane(-1, kind='none'), lane(-2, link=link(-1, -1))
     end = '<{} elementType="road" elementId="{}" contactPoint="{}"/>'
     text = opendrive(

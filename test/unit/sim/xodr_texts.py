@@ -129,9 +129,9 @@ def _link(element, name, *, inner):
 
 
 def with_slivers(text, sliver_m=0.004):
-    """Number the lanes of all paths through junctions anew for millimetres at both ends.
+    """Renumber the lanes of every path through a junction for a few millimetres at both ends.
 
-    So CARLA's towns have them: one lane more on the inside, and laneOffset steps by its width.
+    CARLA's towns do so: there is one more lane on the inside, and laneOffset steps by its width.
     """
     root = ET.fromstring(text)
     for one in root.findall('road'):
