@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 SPAWN_TRIES, SHORT_ROUTE_M = 12, 210.0
 HIDDEN = STATE_SIZE - 1  # all of the state but the speed
 CLOSEST_M, FARTHEST_M = 0.5, 30.0  # to the vehicle ahead, where an episode begins near it
+FREE_M = 80.0  # of the route, along which the other episodes begin
 WITH_ENDS = ('winding', 'country', 'highway')
 # A little below the largest command, so that the best answer is not at its limit, where a tanh
 # has no gradient; and gentler than the task's own weights: noise on pixels must not be steered.
@@ -206,12 +207,17 @@ class RandomSetup(EpisodeSetup):
         return simulator
 
     def _start_m(self, simulator: Simulator, rng: np.random.Generator) -> float:
-        """Return where on its route the car starts [m]: short episodes reach no vehicle ahead."""
+        """Return where on its route the car starts [m]: near the vehicle ahead, or far from it.
+
+        Short episodes reach neither a vehicle nor a junction. A policy that sees junctions only
+        behind vehicles takes their asphalt without markings for one, and brakes.
+        """
         if self._random.approach_probability == 0.0:
             return 0.0
         lead = lead_of(simulator, simulator.ego, 0.0)
         if lead is None or rng.random() >= self._random.approach_probability:
-            return 0.0
+            ahead_m = simulator.ego.route.length_m if lead is None else lead.gap_m
+            return float(rng.uniform(0.0, min(max(ahead_m - FARTHEST_M, 0.0), FREE_M)))
         # Log-uniform: what is near needs an answer at once.
         gap_m: float = CLOSEST_M * (FARTHEST_M / CLOSEST_M) ** rng.random()
         return max(lead.gap_m - gap_m, 0.0)
@@ -312,7 +318,7 @@ ENVS: dict[str, dict[str, Any]] = {
         'plain_roads': True,
         'path': True,
         'task': TRAFFIC_TASK,
-        'traffic': DrawnTraffic(leader_probability=0.7, even_kinds=True),
+        'traffic': DrawnTraffic(even_kinds=True),
         'time_limit_s': 1.0,
         'random': Randomisation(
             episode_shortest_s=0.1,
