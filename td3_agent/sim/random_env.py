@@ -91,6 +91,7 @@ class DrawnTraffic:
         crowd: most vehicles in those few.
         leader_probability: fraction of the episodes with a vehicle ahead that slows or stops.
         even_kinds: whether each kind of vehicle is as frequent as any other.
+        crossing_probability: fraction of the episodes with a vehicle across a junction ahead.
     """
 
     least: int = 0
@@ -98,6 +99,7 @@ class DrawnTraffic:
     crowd: int = MOST_VEHICLES
     leader_probability: float = LEADER_PROBABILITY
     even_kinds: bool = False
+    crossing_probability: float = 0.0
 
     def __call__(self, rng: np.random.Generator) -> TrafficConfig:
         """Draw the traffic of an episode."""
@@ -107,7 +109,10 @@ class DrawnTraffic:
         most = max(self.crowd, self.most) if rng.random() < CROWDED_PROBABILITY else self.most
         vehicles = int(rng.integers(self.least, most, endpoint=True))
         leader = behaviour if led else NO_LEADER
-        return TrafficConfig(vehicles=vehicles, leader=leader, even_kinds=self.even_kinds)
+        crossing = bool(rng.random() < self.crossing_probability) and not led
+        return TrafficConfig(
+            vehicles=vehicles, leader=leader, even_kinds=self.even_kinds, crossing=crossing
+        )
 
 
 class RandomSetup(EpisodeSetup):
@@ -318,7 +323,7 @@ ENVS: dict[str, dict[str, Any]] = {
         'plain_roads': True,
         'path': True,
         'task': TRAFFIC_TASK,
-        'traffic': DrawnTraffic(even_kinds=True),
+        'traffic': DrawnTraffic(even_kinds=True, crossing_probability=0.6),
         'time_limit_s': 1.0,
         'random': Randomisation(
             episode_shortest_s=0.1,
