@@ -346,10 +346,13 @@ def step_response(frame, lag_frames):
 )
 def test_first_speed_rises_from_the_car(speed, target, first):
     """Speeds in parts of the largest one."""
-    smoothed = SmoothedDriver(NetworkStub(np.float32([target, 0.5])), speed_frames=6.0, yaw_frames=4.0)
-    wanted = 0.5 * (1.0 + target)
+    smoothed = SmoothedDriver(
+        NetworkStub(np.float32([target, 0.5])), speed_frames=6.0, yaw_frames=4.0
+    )
     action = smoothed.act(Observation(image=None, state=np.float32([speed]), vehicle=None))
-    assert 0.5 * (1.0 + action[0]) == pytest.approx(first + step_response(1, 6.0) * (wanted - first))
+    wanted = 0.5 * (1.0 + target)
+    expected = first + step_response(1, 6.0) * (wanted - first)
+    assert 0.5 * (1.0 + action[0]) == pytest.approx(expected)
     assert action[1] == 0.5
 
 
