@@ -43,7 +43,6 @@ class SimBridgeParams(Params):
     traffic_vehicles: int = param_of(TrafficConfig, 'vehicles')
     traffic_leader: str = param_of(TrafficConfig, 'leader')
     traffic_even_kinds: bool = param_of(TrafficConfig, 'even_kinds')
-    traffic_crossing: bool = param_of(TrafficConfig, 'crossing')
     traffic_desired_speed_mps: float = param_of(TrafficConfig, 'desired_speed_mps')
     traffic_time_headway_s: float = param_of(TrafficConfig, 'time_headway_s')
     traffic_minimum_gap_m: float = param_of(TrafficConfig, 'minimum_gap_m')

@@ -184,7 +184,7 @@ class SmoothedDriver:
         self._stages: list[NDArray[np.float32]] = []
 
     def reset(self) -> None:
-        """Forget the past: the first yaw rate counts as it is, the speed rises from the car's."""
+        """Forget the past: the first targets count as they are."""
         self._stages = []
         self._driver.reset()
 
@@ -194,10 +194,7 @@ class SmoothedDriver:
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """Return the driver's action, smoothed."""
         action: NDArray[np.float32] = self._driver.act(observation)
-        if not self._stages:
-            first = action.copy()
-            first[0] = min(first[0], 2.0 * observation.state[0] - 1.0)
-            self._stages = [first.copy() for _ in range(STAGES)]
+        self._stages = self._stages or [action.copy() for _ in range(STAGES)]
         for last in self._stages:
             change = action - last
             last[:] += (self._rising if change[0] > 0.0 else self._falling) * change

@@ -33,7 +33,6 @@ ON_LANE_M = 0.5
 SAMPLES_M = 4.0  # between the places of a route that are looked up
 SEARCHED_M = 60.0
 COSINE_ALONG = 0.9
-ACROSS_FROM_M, ACROSS_TO_M = 8.0, 80.0  # on the route, for a vehicle across it
 StartPlace = tuple[int, float]  # edge, arc length [m]
 
 
@@ -155,25 +154,6 @@ def place_on_route(network: LaneNetwork, cars: Sequence[Car], ahead_m: float) ->
         if place is not None and free:
             return place
     return None
-
-
-def place_across_route(
-    network: LaneNetwork, car: Car, rng: np.random.Generator
-) -> list[StartPlace]:
-    """Return a place in a junction where a vehicle is across a car's route; none if there is none.
-
-    Places of :func:`free_places` are all outside junctions.
-    """
-    found = []
-    for s_m in np.arange(ACROSS_FROM_M, ACROSS_TO_M, 1.0).tolist():
-        x_m, y_m, heading_rad = car.route.sample(min(s_m, car.route.length_m))
-        found += [
-            (place.edge, place.s_m)
-            for place in network.near(x_m, y_m, ON_LANE_M)
-            if network.in_junction[place.edge]
-            and abs(math.cos(place.heading_rad - heading_rad)) < COSINE_ALONG
-        ]
-    return [found[int(rng.integers(len(found)))]] if found else []
 
 
 def street_at(network: LaneNetwork, route: Route, s_m: float) -> StartPlace | None:

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 SPAWN_TRIES, SHORT_ROUTE_M = 12, 210.0
 HIDDEN = STATE_SIZE - 1  # all of the state but the speed
 CLOSEST_M, FARTHEST_M = 0.5, 30.0  # to the vehicle ahead, where an episode begins near it
-FREE_M = 80.0  # of the route, along which the other episodes begin
 WITH_ENDS = ('winding', 'country', 'highway')
 # A little below the largest command, so that the best answer is not at its limit, where a tanh
 # has no gradient; and gentler than the task's own weights: noise on pixels must not be steered.
@@ -91,7 +90,6 @@ class DrawnTraffic:
         crowd: most vehicles in those few.
         leader_probability: fraction of the episodes with a vehicle ahead that slows or stops.
         even_kinds: whether each kind of vehicle is as frequent as any other.
-        crossing_probability: fraction of the episodes with a vehicle across a junction ahead.
     """
 
     least: int = 0
@@ -99,7 +97,6 @@ class DrawnTraffic:
     crowd: int = MOST_VEHICLES
     leader_probability: float = LEADER_PROBABILITY
     even_kinds: bool = False
-    crossing_probability: float = 0.0
 
     def __call__(self, rng: np.random.Generator) -> TrafficConfig:
         """Draw the traffic of an episode."""
@@ -109,10 +106,7 @@ class DrawnTraffic:
         most = max(self.crowd, self.most) if rng.random() < CROWDED_PROBABILITY else self.most
         vehicles = int(rng.integers(self.least, most, endpoint=True))
         leader = behaviour if led else NO_LEADER
-        crossing = bool(rng.random() < self.crossing_probability) and not led
-        return TrafficConfig(
-            vehicles=vehicles, leader=leader, even_kinds=self.even_kinds, crossing=crossing
-        )
+        return TrafficConfig(vehicles=vehicles, leader=leader, even_kinds=self.even_kinds)
 
 
 class RandomSetup(EpisodeSetup):
@@ -212,17 +206,12 @@ class RandomSetup(EpisodeSetup):
         return simulator
 
     def _start_m(self, simulator: Simulator, rng: np.random.Generator) -> float:
-        """Return where on its route the car starts [m]: near the vehicle ahead, or far from it.
-
-        Short episodes reach neither a vehicle nor a junction. A policy that sees junctions only
-        behind vehicles takes their asphalt without markings for one, and brakes.
-        """
+        """Return where on its route the car starts [m]: short episodes reach no vehicle ahead."""
         if self._random.approach_probability == 0.0:
             return 0.0
         lead = lead_of(simulator, simulator.ego, 0.0)
         if lead is None or rng.random() >= self._random.approach_probability:
-            ahead_m = simulator.ego.route.length_m if lead is None else lead.gap_m
-            return float(rng.uniform(0.0, min(max(ahead_m - FARTHEST_M, 0.0), FREE_M)))
+            return 0.0
         # Log-uniform: what is near needs an answer at once.
         gap_m: float = CLOSEST_M * (FARTHEST_M / CLOSEST_M) ** rng.random()
         return max(lead.gap_m - gap_m, 0.0)
@@ -323,7 +312,7 @@ ENVS: dict[str, dict[str, Any]] = {
         'plain_roads': True,
         'path': True,
         'task': TRAFFIC_TASK,
-        'traffic': DrawnTraffic(even_kinds=True, crossing_probability=0.6),
+        'traffic': DrawnTraffic(leader_probability=0.7, even_kinds=True),
         'time_limit_s': 1.0,
         'random': Randomisation(
             episode_shortest_s=0.1,

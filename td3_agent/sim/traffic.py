@@ -25,13 +25,7 @@ from td3_agent.sim.boxes import DRIVEN_UP_TO, EVEN_UP_TO, LONGEST_M, Box, drawn_
 from td3_agent.sim.fleet import OFF_MAP, Fleet, Queues, cars_on_edges
 from td3_agent.sim.lane_network import PLANNED_DECELERATION_MPS2, STOREY_M, lane_network
 from td3_agent.sim.lead import BEHAVIOURS, LEADERS, NO_LEADER, LeadVehicle
-from td3_agent.sim.placement import (
-    edge_pairs_of_route,
-    entry_place,
-    free_places,
-    place_across_route,
-    place_on_route,
-)
+from td3_agent.sim.placement import edge_pairs_of_route, entry_place, free_places, place_on_route
 from td3_agent.sim.right_of_way import RightOfWay
 
 if TYPE_CHECKING:
@@ -69,14 +63,10 @@ class TrafficConfig(IdmParams):
         False, 'each kind of vehicle, bicycle to bus, as often as any other; not as on a road'
     )
 
-    crossing: bool = param(
-        False, 'one more vehicle, in a junction across the route of the first driven car'
-    )
-
     @property
     def count(self) -> int:
-        """All vehicles, the leading and the crossing one included."""
-        return self.vehicles + (self.leader != NO_LEADER) + self.crossing
+        """All vehicles, the leading one included."""
+        return self.vehicles + (self.leader != NO_LEADER)
 
 
 class Traffic:
@@ -122,8 +112,6 @@ class Traffic:
         self._lead_vehicle: LeadVehicle | None = None
         places = [] if config.leader == NO_LEADER else self._lead(seed, cars)
         rng = np.random.default_rng([seed, STREAM])
-        if config.crossing:
-            places += place_across_route(self._network, cars[0], rng)
         places += free_places(self._network, rng, config.vehicles, cars, places)
         self._rngs = [np.random.default_rng([seed, STREAM, i]) for i in range(len(places))]
         self._draw_vehicles(places)

@@ -16,7 +16,6 @@ from td3_agent.driving.command import twist_from_action
 from td3_agent.driving.observation import STATE_SIZE
 from td3_agent.driving.task import Situation, quality
 from td3_agent.envs import with_module
-from td3_agent.sim.lane_network import lane_network
 from td3_agent.sim.lead import lead_of
 from td3_agent.sim.look import NO_SHADOWS, Look
 from td3_agent.sim.privileged import (
@@ -224,24 +223,6 @@ def test_episodes_begin_anywhere_behind_the_vehicle_ahead():
     assert min(gaps_m[0.0]) > 40.0
     assert min(gaps_m[1.0]) < 15.0 < max(gaps_m[1.0])
     assert min(gaps_m[1.0]) >= 0.3
-
-
-@pytest.mark.slow
-def test_episodes_without_a_vehicle_ahead_begin_in_junctions_too():
-    """A policy that saw junctions only behind vehicles braked in every one of them."""
-    env = town_env(traffic=lambda _: TrafficConfig())
-    random = Randomisation(approach_probability=0.8, places=12, road_end_probability=0.0)
-    spread = random_env(('town',), roads=1, path=True, task=TRAFFIC_TASK, random=random)
-    inside = {}
-    for name, one in (('at the spawn point', env), ('along the route', spread)):
-        network = lane_network(one.world.simulator.map)
-        inside[name] = 0
-        for seed in range(40):
-            one.reset(seed=seed)
-            motion = one.world.simulator.ego.motion
-            near = network.near(motion.x_m, motion.y_m, 2.0)
-            inside[name] += any(network.in_junction[place.edge] for place in near)
-    assert inside['along the route'] > 5 > inside['at the spawn point']
 
 
 @pytest.mark.parametrize('places', [0, 2])

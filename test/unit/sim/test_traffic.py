@@ -257,26 +257,6 @@ def test_road_too_short_for_a_lead_vehicle_has_none():
     assert world.traffic.bodies().shape == (0, 7)
 
 
-@pytest.mark.parametrize(('name', 'number'), [('town', 1), ('winding', 0)])
-def test_crossing_vehicle_is_in_a_junction_across_the_route(name, number):
-    """Where the route ahead meets a junction."""
-    found = 0
-    for seed in range(6):
-        traffic = TrafficConfig(vehicles=0, crossing=True)
-        world = Simulator(SimulatorConfig(map=name, seed=seed, traffic=traffic, camera=SMALL))
-        route, network = world.ego.route, lane_network(world.map)
-        for x_m, y_m, yaw_rad, *_ in world.traffic.bodies():
-            place = route.project(x_m, y_m)
-            assert place.s_m > 5.0
-            assert place.distance_m < 1.0
-            assert abs(math.cos(yaw_rad - place.heading_rad)) < 0.95
-            assert network.in_junction[world.traffic.fleet.edge].all()
-            found += 1
-        for _ in range(100):
-            world.tick(STAND)
-    assert (found > 2) == number
-
-
 def test_length_of_the_step_does_not_matter_much():
     """Patience and looks are in seconds: half the step, about the same traffic."""
     ways_m = []
