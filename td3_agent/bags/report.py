@@ -28,7 +28,6 @@ from td3_agent.evaluation.demo import who_drives
 from td3_agent.evaluation.episode_result import events, road_around
 from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.summary import along
-from td3_agent.nodes.conversions import route_from_path
 from td3_agent.sim.simulator import Simulator, SimulatorConfig
 
 if TYPE_CHECKING:
@@ -214,6 +213,8 @@ def _route_in(bag: Bag) -> Route | None:
     names = bag.contents().of_type(PATH)
     for message in bag.messages(names) if names else ():
         with suppress(ValueError):
+            from td3_agent.nodes.conversions import route_from_path  # noqa: PLC0415  needs rclpy
+
             return route_from_path(deserialized(message))
     return None
 

@@ -125,6 +125,16 @@ class InputWatch:
         has_it = self.camera is not None and self.camera.fov_deg is not None
         return self.contract.camera is not None and not has_it
 
+    @property
+    def has_image(self) -> bool:
+        """Whether any image has arrived."""
+        return bool(self._images)
+
+    @property
+    def has_motion(self) -> bool:
+        """Whether any odometry has arrived."""
+        return bool(self._motions)
+
     def on_motion(self, stamp_ns: int) -> None:
         """Take the stamp of an odometry [ns]."""
         self._take(self._motions, stamp_ns)

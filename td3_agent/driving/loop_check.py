@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from itertools import pairwise
 import math
 from typing import TYPE_CHECKING
@@ -268,7 +269,7 @@ def _without(
 
 def seconds(stamp_ns: int) -> str:
     """Return a stamp [ns] for a sentence."""
-    return f'{stamp_ns / NANOSECONDS_PER_SECOND:.9g} s'
+    return f'{Decimal(int(stamp_ns)).scaleb(-9).normalize():f} s'  # exact, also since 1970
 
 
 # ---- What the policy was trained with -----------------------------------------------------------

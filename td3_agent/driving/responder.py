@@ -13,13 +13,14 @@ Every call takes the steady time [ns].
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from td3_agent.driving.agent import Response
 from td3_agent.driving.command import STOP
 from td3_agent.driving.geometry import GAP_NS, JUMP_BACK_NS
 from td3_agent.driving.input_watch import InputWatch
-from td3_agent.driving.loop_check import Contract
+from td3_agent.driving.loop_check import Contract, seconds
 from td3_agent.driving.observation import ENCODINGS, ImageError
 
 if TYPE_CHECKING:
@@ -351,7 +352,7 @@ class FrameResponder:
             return ''
         missing = 'image' if found.image is None else 'odometry'
         return (
-            f'no {missing} for the frame at {found.stamp_ns / 1e9:.9g} s, '
+            f'no {missing} for the frame at {seconds(found.stamp_ns)}, '
             f'{self.counts.unpaired} incomplete before it: '
             f'does the bridge publish it, and under the same stamp?'
         )
@@ -393,7 +394,7 @@ class FrameResponder:
                 pair.stamp_ns, speed_mps=state.speed_mps, commanded_mps=response.twist.linear_x
             )
         except Exception as error:  # noqa: BLE001  whatever a driver raises, the car must stop
-            return self._failed(stop, f'driver failed: {error}'[:LONGEST_REASON])
+            return self._failed(stop, f'driver failed: {described(error)}'[:LONGEST_REASON])
         took_ns = response.timestamps.get('decided_ns', 0) - pair.complete_ns
         self.fault = ''
         if took_ns > self._max_frame_age_ns:
@@ -410,3 +411,10 @@ class FrameResponder:
         """Return a response with a stop in place of its command."""
         self.fault = reason
         return replace(response, twist=STOP, error=reason)
+
+
+def described(error: Exception) -> str:
+    """Return the type and text of an error, and the line that raised it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    text = f'{type(error).__name__}: {error}' if str(error) else type(error).__name__
+    return f'{text} ({place.filename.rpartition("/")[2]}, line {place.lineno})'

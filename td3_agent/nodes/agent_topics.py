@@ -150,12 +150,20 @@ class AgentTopics:
         return [name for name, is_there in there.items() if not is_there]
 
     def awaited(self) -> str:
-        """Return the missing inputs as a sentence; empty if there are none."""
+        """Return the missing inputs as a sentence; empty if there are none.
+
+        Free-running, sensors send without being asked: a silent one is missing too.
+        """
         names = {CAMERA: 'image', GATE: 'reader'}
+        watch = self._responder.watch
+        arrived = {CAMERA: watch.has_image, ODOMETRY: watch.has_motion}
+        lacking = set(self.missing())
+        if self._params.mode == 'free_running':
+            lacking |= {name for name, is_there in arrived.items() if not is_there}
         at = {name: subscription.topic for name, subscription in self._inputs.items()}
         at[GATE] = self._stamped_pub.topic_name
         return ', '.join(
-            f'no {names.get(name, name)} yet on {at[name]}' for name in self.missing()
+            f'no {names.get(name, name)} yet on {at[name]}' for name in at if name in lacking
         )
 
     def publish(self, response: Response | None) -> None:

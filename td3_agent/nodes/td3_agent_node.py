@@ -25,12 +25,7 @@ from td3_agent.nodes.diagnostics import ACTIVE, LOOP
 from td3_agent.nodes.drivers import LoadedDriver, make_driver
 from td3_agent.nodes.liveliness import DuplicateAgentCheck, Readiness
 from td3_agent.nodes.parameters import Td3AgentParams, declare
-from td3_agent.nodes.runtime import (
-    EXIT_USAGE,
-    reject_illegal_transitions,
-    run_program,
-    steady_ns,
-)
+from td3_agent.nodes.runtime import EXIT_USAGE, reject_illegal_transitions, run_program, steady_ns
 from td3_agent.nodes.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -190,7 +185,9 @@ class Td3AgentNode(LifecycleNode):
             self.wiring.changed()
 
     def _loop_status(self) -> Status:
-        return loop_status(self.responder.watch.findings() if self._is_active else [])
+        found = self.responder.watch.findings() if self._is_active else []
+        has_frames = self._is_active and self.responder.newest_stamp_ns is not None
+        return loop_status(found) if found or has_frames else Status('no frames')
 
     def _describe(self) -> Status:
         if not self._is_active:
@@ -198,15 +195,16 @@ class Td3AgentNode(LifecycleNode):
             return Status(text, is_error=is_error, is_warning=True, values={ACTIVE: False})
         values = asdict(self.responder.counts)
         values |= {'rejected': self.wiring.rejections.count, ACTIVE: True}
-        fault = self.responder.fault
-        if not self.responder.watch.names_missing_halves:
-            fault = fault or self.responder.missing(steady_ns())
-        if fault:
+        if fault := self.responder.fault:
+            return Status(fault, is_error=True, values=values, console=fault)
+        watch = self.responder.watch
+        if not watch.names_missing_halves and (fault := self.responder.missing(steady_ns())):
             return Status(fault, is_error=True, values=values)
-        if awaited := self.link.awaited():
-            return Status(awaited, is_warning=True, values=values, console=awaited)
-        if found := self.responder.watch.findings():
-            return replace(loop_status(found), values=values)
+        found, awaited = loop_status(watch.findings()), self.link.awaited()
+        if awaited and not found.is_error:
+            found = Status(awaited, is_warning=True, console=awaited)
+        if found.is_error or found.is_warning:
+            return replace(found, values=values)
         state = 'ready, no frame yet' if self.responder.newest_stamp_ns is None else 'driving'
         return Status(f'{state}: {self.loaded.title}', values=values)
 

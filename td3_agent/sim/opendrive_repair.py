@@ -171,7 +171,7 @@ def _straightened(geometry: ET.Element) -> Iterator[str]:
     if shape.tag == 'paramPoly3':
         _straighten_polynomial(shape)
     if shape.tag != before:
-        yield f'{before} that bends no further made {shape.tag}'
+        yield f'{before} that hardly bends read as {shape.tag}'
 
 
 def _reshape(shape: ET.Element, tag: str, **attributes: str) -> None:

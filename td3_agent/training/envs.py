@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+import logging
 import multiprocessing
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import gymnasium
     from numpy.typing import NDArray
 
+LOG = logging.getLogger(__name__)
 TRAINING, EVALUATION = 1, 2  # keep the seeds of the two apart
 FAILURES = (RuntimeError, OSError, EOFError)  # how simulators end; TimeoutError is an OSError
 LARGEST_FAILURES = 5
@@ -203,10 +205,12 @@ class Episodes:
             self.actions = []
             try:
                 return self._reset()
-            except EnvFailureError:
+            except EnvFailureError as error:
                 self.failures += 1
                 if attempt == LARGEST_FAILURES - 1:
                     raise
+                text = 'an episode could not begin (attempt %d of %d): %s'
+                LOG.warning(text, attempt + 1, LARGEST_FAILURES, error)
                 time.sleep(0.1 * 2**attempt)  # a server may need its time to come back
         raise AssertionError
 

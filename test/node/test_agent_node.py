@@ -354,6 +354,21 @@ class TestFreeRunning:
         (timer,) = (t for t in bench.node.timers if t.timer_period_ns == 50_000_000)
         assert timer.clock.clock_type == ClockType.STEADY_TIME
 
+    def test_silent_camera_is_named(self, ros, diagnosed):
+        """Its topic has a publisher, which publishes nothing."""
+        bench = Bench(ros, mode='free_running')
+        bench.wait_until_ready()
+        image, motion = topics.image(ROLE, 'camera'), topics.odometry(ROLE)
+        diagnosed.wait('td3_agent', f'no image yet on {image}, no odometry yet on {motion}')
+        diagnosed.wait('td3_agent: loop', 'no frames')
+        bench.odometry(1)
+        ros.spin_until(
+            lambda: 'odometry' not in diagnosed('td3_agent').message, 'odometry has arrived'
+        )
+        diagnosed.wait('td3_agent', f'no image yet on {image}')
+        bench.frame(2, speed=5.0)
+        diagnosed.wait('td3_agent: loop', 'the loop drives as it should')
+
     def test_same_frame_same_command_then_a_stop(self, ros, diagnosed):
         bench = Bench(ros, mode='free_running', max_frame_age_s=0.2, rate_hz=100.0)
         bench.wait_until_ready()

@@ -24,6 +24,7 @@ from td3_agent.driving.loop_check import (
     rate_findings,
     rate_hz,
     replay_findings,
+    seconds,
     stamp_findings,
 )
 
@@ -139,7 +140,7 @@ def test_a_window_forgets_what_was_mended_and_waits_for_enough_frames():
         ),
         (stamps(40, start_ns=START_NS + 1_000_000), stamps(40), ('1000000 ns later',)),
         (stamps(40, start_ns=START_NS + 20_000_000), stamps(40), ('20000000 ns later',)),
-        (stamps(40, start_ns=1_700_000_000 * 10**9), stamps(40), ('near 1.7', 'simulated time')),
+        (stamps(40, start_ns=1_700_000_000 * 10**9), stamps(40), ('near 1700000001', 'simulated time')),
     ],
 )
 def test_each_cause_of_frames_that_are_not_whole_is_named(images, motions, words):
@@ -354,3 +355,16 @@ def test_two_bridges_that_take_turns_are_told():
 
 def test_counts_of_any_mapping_do():
     assert outcome_findings(Counter([OK] * 50)) == []
+
+
+@pytest.mark.parametrize(
+    ('stamp_ns', 'text'),
+    [
+        (0, '0 s'),
+        (10_000_000_000, '10 s'),
+        (10_050_000_000, '10.05 s'),
+        (1_796_095_221_123_456_789, '1796095221.123456789 s'),
+    ],
+)
+def test_stamp_in_a_sentence_loses_no_digit(stamp_ns, text):
+    assert seconds(stamp_ns) == text

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from harness.images import moving
 import numpy as np
 import pytest
@@ -229,7 +231,9 @@ def test_whatever_a_driver_raises_the_car_is_stopped(driver, error):
     driver.error = error
     command = frame(agent, 0)
     assert command.twist == STOP
-    assert command.record()['agent_error'].startswith('driver failed: ')
+    said = command.record()['agent_error']
+    assert said.startswith(f'driver failed: {type(error).__name__}')
+    assert f'({Path(__file__).name}, line ' in said
 
 
 def test_what_a_driver_says_when_it_fails_is_not_endless(driver):

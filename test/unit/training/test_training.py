@@ -23,7 +23,12 @@ from td3_agent.td3.learner import Learner  # noqa: E402
 from td3_agent.td3.params import Td3Params  # noqa: E402
 from td3_agent.td3.replay import ReplayBuffer  # noqa: E402
 from td3_agent.td3.snapshot import snapshots  # noqa: E402
-from td3_agent.training.envs import LocalEnv  # noqa: E402
+from td3_agent.training.envs import (  # noqa: E402
+    LARGEST_FAILURES,
+    EnvFailureError,
+    Episodes,
+    LocalEnv,
+)
 from td3_agent.training.params import TrainParams  # noqa: E402
 from td3_agent.training.tasks import Spot  # noqa: E402
 from td3_agent.training.trainer import Trainer  # noqa: E402
@@ -291,6 +296,18 @@ def test_training_survives_a_simulator_that_dies(tmp_path, caplog):
     sample = trainer.buffer.sample(500)
     assert (sample.next_state == 0.0).all()  # never the first observation of a later episode
     assert (sample.bootstrap == 1.0).all()
+
+
+def test_each_failure_of_a_server_to_come_back_is_told(monkeypatch, caplog):
+    """A bridge that is not there is waited for, half a minute each time."""
+    monkeypatch.setattr(Ruined, 'steps', 13)
+    monkeypatch.setattr('time.sleep', lambda _: None)
+    with pytest.raises(EnvFailureError, match='server is gone'):
+        Episodes(LocalEnv(Ruined), seed=0).begin()
+    assert len(caplog.messages) == LARGEST_FAILURES - 1
+    for number, said in enumerate(caplog.messages, start=1):
+        assert f'attempt {number} of {LARGEST_FAILURES}' in said
+        assert 'server is gone' in said
 
 
 class Ruined(BrokenServer):
