@@ -24,10 +24,9 @@ from td3_agent.bags.inputs import PATH, deserialized, find_inputs, read_input
 from td3_agent.bags.storage import BagError
 from td3_agent.driving.ledger import read_ledger
 from td3_agent.driving.stages import end_to_end_ns
-from td3_agent.evaluation.demo import who_drives
 from td3_agent.evaluation.episode_result import events, road_around
 from td3_agent.evaluation.episodes import EpisodePlan
-from td3_agent.evaluation.summary import along
+from td3_agent.evaluation.summary import along, who_drives
 from td3_agent.sim.simulator import Simulator, SimulatorConfig
 
 if TYPE_CHECKING:

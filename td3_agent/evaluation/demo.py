@@ -32,7 +32,13 @@ from td3_agent.evaluation.ros_episodes import (
     LedgerTail,
     follow,
 )
-from td3_agent.evaluation.summary import finding_lines, findings_of, summarize, table
+from td3_agent.evaluation.summary import (
+    finding_lines,
+    findings_of,
+    summarize,
+    table,
+    who_drives,
+)
 from td3_agent.files import write_json
 from td3_agent.nodes import topics
 from td3_agent.nodes.conversions import image_view, stamp_ns
@@ -330,13 +336,6 @@ class FrameSampler:
             msg = deserialize_message(raw, Image)
             self.frames.append((stamp_ns(msg.header.stamp), image_view(msg).pixels()))
         self._seen += 1
-
-
-def who_drives(summary: dict[str, Any]) -> str:
-    """Return the driver as people call it."""
-    if summary['driver'] == 'td3':
-        return f'TD3 policy {Path(summary["policy"]).name}'
-    return str(summary['driver']).replace('_', ' ')
 
 
 def write_results(out: Path, summary: dict[str, Any], drive: Drive, simulator: Simulator) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,3 +180,10 @@ def _text(value: object) -> str:
     if isinstance(value, dict):
         return ', '.join(f'{key} {item}' for key, item in value.items())
     return str(value)
+
+
+def who_drives(summary: dict[str, Any]) -> str:
+    """Return the driver as people call it."""
+    if summary['driver'] == 'td3':
+        return f'TD3 policy {Path(summary["policy"]).name}'
+    return str(summary['driver']).replace('_', ' ')

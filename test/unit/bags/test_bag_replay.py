@@ -122,11 +122,12 @@ class TestShippedBag:
             '            raise ImportError(name)\n'
             'sys.meta_path.insert(0, Refuse())\n'
             'from td3_agent.__main__ import main\n'
-            'main(sys.argv[1:])\n'
+            'sys.exit(main(sys.argv[1:]))\n'
         )
-        command = [sys.executable, '-c', program, 'replay', str(SHIPPED), '--out', str(tmp_path)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        for words in (['replay', str(SHIPPED), '--out'], ['report']):
+            command = [sys.executable, '-c', program, *words, str(tmp_path)]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
         summary = json.loads((tmp_path / 'summary.json').read_text())
         assert summary['frames'] == summary['frames_compared'] == 80
 
