@@ -72,7 +72,7 @@ def make_base(image: str) -> None:
         place = Path(buildah('mount', name))
         included = f'--include={",".join(PACKAGES)}'
         subprocess.run(['debootstrap', '--variant=minbase', included, DEBIAN, place], check=True)
-        for folder in ('var/cache/apt/archives', 'var/lib/apt/lists'):  # 80 MB, as in python:slim
+        for folder in ('var/cache/apt/archives', 'var/lib/apt/lists'):  # python:slim has neither
             shutil.rmtree(place / folder)
         (place / 'usr/bin/python').symlink_to('python3')
         buildah('umount', name)

@@ -27,6 +27,7 @@ from td3_agent.driving.stages import end_to_end_ns
 from td3_agent.evaluation.episode_result import events, road_around
 from td3_agent.evaluation.episodes import EpisodePlan
 from td3_agent.evaluation.summary import along, who_drives
+from td3_agent.nodes.conversions import route_from_path
 from td3_agent.sim.simulator import Simulator, SimulatorConfig
 
 if TYPE_CHECKING:
@@ -212,8 +213,6 @@ def _route_in(bag: Bag) -> Route | None:
     names = bag.contents().of_type(PATH)
     for message in bag.messages(names) if names else ():
         with suppress(ValueError):
-            from td3_agent.nodes.conversions import route_from_path  # noqa: PLC0415  needs rclpy
-
             return route_from_path(deserialized(message))
     return None
 

@@ -13,6 +13,7 @@ Every call takes the steady time [ns].
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -394,7 +395,7 @@ class FrameResponder:
                 pair.stamp_ns, speed_mps=state.speed_mps, commanded_mps=response.twist.linear_x
             )
         except Exception as error:  # noqa: BLE001  whatever a driver raises, the car must stop
-            return self._failed(stop, f'driver failed: {described(error)}'[:LONGEST_REASON])
+            return self._failed(stop, f'driver failed: {_described(error)}'[:LONGEST_REASON])
         took_ns = response.timestamps.get('decided_ns', 0) - pair.complete_ns
         self.fault = ''
         if took_ns > self._max_frame_age_ns:
@@ -413,8 +414,7 @@ class FrameResponder:
         return replace(response, twist=STOP, error=reason)
 
 
-def described(error: Exception) -> str:
-    """Return the type and text of an error, and the line that raised it."""
+def _described(error: Exception) -> str:
+    """Return the type of an error, the line that raised it, and its text, which may be cut off."""
     place = traceback.extract_tb(error.__traceback__)[-1]
-    text = f'{type(error).__name__}: {error}' if str(error) else type(error).__name__
-    return f'{text} ({place.filename.rpartition("/")[2]}, line {place.lineno})'
+    return f'{type(error).__name__} ({Path(place.filename).name}, line {place.lineno}): {error}'

@@ -150,9 +150,9 @@ class AgentTopics:
         return [name for name, is_there in there.items() if not is_there]
 
     def awaited(self) -> str:
-        """Return the missing inputs as a sentence; empty if there are none.
+        """Return a sentence that names each missing input; empty if none is missing.
 
-        Free-running, sensors send without being asked: a silent one is missing too.
+        In free-running mode an input also counts as missing until its first message.
         """
         names = {CAMERA: 'image', GATE: 'reader'}
         watch = self._responder.watch

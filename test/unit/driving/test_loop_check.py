@@ -143,7 +143,7 @@ def test_a_window_forgets_what_was_mended_and_waits_for_enough_frames():
         (
             stamps(40, start_ns=1_700_000_000 * 10**9),
             stamps(40),
-            ('near 17000000', 'simulated time'),
+            ('near 1700000001.95 s', 'simulated time'),
         ),
     ],
 )
